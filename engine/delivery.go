@@ -1,0 +1,139 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Status is the state that a delivery is in.
+type Status uint8
+
+// The states of a delivery; see the package's documentation for the ways between them.
+const (
+	StatusScheduled Status = 1 // the trigger waits for its time
+	StatusPending   Status = 2 // the payload is frozen and on its way
+	StatusDelivered Status = 3 // the endpoint said 2xx
+	StatusFailed    Status = 4 // the retry schedule has ended: the dead letter
+	StatusCancelled Status = 5 // ended by hand or by a change of the webhook
+)
+
+// Statuses are all states, in the order of a delivery's life.
+var Statuses = []Status{StatusScheduled, StatusPending, StatusDelivered, StatusFailed, StatusCancelled}
+
+func (s Status) String() string {
+	switch s {
+	case StatusScheduled:
+		return "scheduled"
+	case StatusPending:
+		return "pending"
+	case StatusDelivered:
+		return "delivered"
+	case StatusFailed:
+		return "failed"
+	case StatusCancelled:
+		return "cancelled"
+	}
+	return fmt.Sprintf("Status(%d)", uint8(s))
+}
+
+// MarshalText gives the state's name.
+func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// ParseStatus is the reverse of String.
+func ParseStatus(name string) (Status, error) {
+	for _, s := range Statuses {
+		if s.String() == name {
+			return s, nil
+		}
+	}
+	return 0, fmt.Errorf("must be scheduled, pending, delivered, failed or cancelled (got %q)", excerpt([]byte(name)))
+}
+
+// Waiting tells whether a delivery in this state stands in its lane.
+func (s Status) Waiting() bool { return s == StatusScheduled || s == StatusPending }
+
+// Delivery is what one trigger leads to. It has one id from beginning to end, which is the webhook-id of every attempt.
+type Delivery struct {
+	// ID is a UUIDv7 that the Store gives.
+	ID        uuid.UUID
+	WebhookID uint32
+	// WebhookRevision is the webhook's revision when the delivery was queued, or last queued again.
+	WebhookRevision uint64
+	// SessionID is uuid.Nil for a test delivery.
+	SessionID uuid.UUID
+	Kind      Kind
+	Status    Status
+
+	CreatedAt time.Time
+	// DueAt is when the trigger fires; see Trigger.
+	DueAt time.Time
+	// NextAttemptAt is when the delivery is taken up next: its place in the lane. Zero in a final state.
+	NextAttemptAt time.Time
+	// FrozenAt is when the payload was built; zero while scheduled.
+	FrozenAt time.Time
+	// FinishedAt is when the final state was reached; zero before.
+	FinishedAt time.Time
+
+	// Attempts is how many attempts are recorded.
+	Attempts int
+	// Tries is how many of them count for the present run through the retry schedule.
+	Tries int
+	// LastStatus and LastError are those of the last attempt; zero before the first.
+	LastStatus int
+	LastError  ErrorClass
+}
+
+// Lane is a webhook's own queue. What somebody asked for as a test has a lane beside it, for it is sent even while the webhook
+// is paused or inactive.
+type Lane struct {
+	WebhookID uint32
+	Test      bool
+}
+
+// Lane tells in which lane the delivery stands while it waits.
+func (d *Delivery) Lane() Lane { return Lane{d.WebhookID, d.Kind == KindTest} }
+
+// ErrorClass says what kept an attempt from being a success; "" for a 2xx.
+type ErrorClass string
+
+// The classes of failed attempts.
+const (
+	ErrorStatus         ErrorClass = "status"          // an answer that is not 2xx
+	ErrorTimeout        ErrorClass = "timeout"         // no answer in time
+	ErrorDNS            ErrorClass = "dns"             // the host's name did not resolve
+	ErrorAddressRefused ErrorClass = "address_refused" // the address guard said no
+	ErrorRefused        ErrorClass = "refused"         // nobody listens there
+	ErrorReset          ErrorClass = "reset"           // the connection broke
+	ErrorTLS            ErrorClass = "tls"             // handshake or certificate
+	ErrorProtocol       ErrorClass = "protocol"        // not HTTP, or beyond its limits
+	ErrorInternal       ErrorClass = "internal"        // the request could not be made
+)
+
+// ErrorClasses are all classes.
+var ErrorClasses = []ErrorClass{ErrorStatus, ErrorTimeout, ErrorDNS, ErrorAddressRefused, ErrorRefused, ErrorReset, ErrorTLS,
+	ErrorProtocol, ErrorInternal}
+
+// Attempt is one POST of a delivery, with its outcome.
+type Attempt struct {
+	// StartedAt is when it began; webhook-timestamp is its Unix second.
+	StartedAt time.Time
+	// Duration is the span until the answer's status was read, or until it failed.
+	Duration time.Duration
+	// Status is the answer's; 0 if there was none.
+	Status int
+	// Error is "" for a 2xx; ErrorDetail tells more, for people.
+	Error       ErrorClass
+	ErrorDetail string
+	// Response is the beginning of the answer's body, at most MaxResponseBytes of it.
+	Response []byte
+	// RetryAfter is what the answer asked for on 429 and 503; 0 if nothing. It is not stored: the next try's time is.
+	RetryAfter time.Duration
+}
+
+// MaxResponseBytes is how much of an endpoint's answer is kept.
+const MaxResponseBytes = 1024
+
+// Delivered tells whether the attempt was a success.
+func (a *Attempt) Delivered() bool { return a.Error == "" }

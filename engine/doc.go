@@ -1,0 +1,35 @@
+// Package engine is the domain of hookbolt and the loop that drives it: session events, the fold that turns them into a
+// session, triggers, the payload, signing, and the delivery of webhooks with retries.
+//
+// # The life of a session
+//
+// A session is never stored, only its events are. [ParseEvents] reads and validates a request, [Admit] decides what its
+// events mean for a session (is it new, does it finish, which webhooks are triggered), and [Fold] turns all events of a
+// session, at any later time, into the [Session] that [BuildPayload] writes down. All four are pure.
+//
+// # The life of a delivery
+//
+//	event starts or finishes a session            POST /v1/webhooks/:id/test
+//	             │                                           │
+//	             ▼                                           │
+//	       ┌───────────┐  due: fold, build, freeze     ┌─────▼─────┐ 2xx    ┌───────────┐
+//	       │ scheduled ├──────────────────────────────▶│  pending  ├───────▶│ delivered │
+//	       └─────┬─────┘                               └─┬───┬───▲─┘        └───────────┘
+//	cancel,      │                                       │   └───┘ failed attempt: retry later
+//	webhook off  │      ┌───────────┐  cancel, off       │
+//	             └─────▶│ cancelled │◀───────────────────┤
+//	                    └───────────┘      ┌────────┐    │ schedule exhausted
+//	                                       │ failed │◀───┘
+//	                                       └────────┘
+//
+// A manual retry takes a delivery from any of the three final states back to pending, under the same id and with the same
+// bytes. An incomplete trigger whose session has finished by its instant goes without a trace.
+//
+// # The guarantee
+//
+// An acknowledged event is on disk; every delivery that is due is attempted at least once; after a crash only what was in
+// flight or not yet recorded is sent again, under the same id and with the same bytes; nothing is sent again after its 2xx
+// was recorded, unless somebody asks for it.
+//
+// The engine knows no database: what it needs of one is the [Store] interface, in the domain's own verbs.
+package engine

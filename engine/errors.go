@@ -1,0 +1,50 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Returned by a Store and by the Engine's calls; callers decide on them with errors.Is.
+var (
+	// ErrNotFound is returned when there is no webhook, session or delivery with the given id.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict is returned when the thing exists but its state does not allow the call. Wrap it with the reason.
+	ErrConflict = errors.New("conflict")
+	// ErrRevision is returned by Store.PutWebhook when the webhook was changed by somebody else meanwhile.
+	ErrRevision = errors.New("webhook was changed meanwhile")
+	// ErrGone is returned by Store.Freeze when the delivery is no longer to be sent: cancelled, or covered by a cancellation.
+	ErrGone = errors.New("delivery is no longer to be sent")
+	// ErrUnavailable is returned when the store takes no work: it is closed, or it has stopped after a failed commit.
+	ErrUnavailable = errors.New("storage unavailable")
+)
+
+// InputError says what is wrong with one piece of the caller's input.
+type InputError struct {
+	// Index is the place of the event within its request, from 0; always 0 where the input is a single object.
+	Index int `json:"index"`
+	// Field is the path of the field within it, such as "answers[2].answer_id"; "" means the object as a whole.
+	Field string `json:"field"`
+	// Detail says what was wrong and what would be right. It never repeats more than a few characters of the input.
+	Detail string `json:"detail"`
+}
+
+// InputErrors is the error of a call whose input was refused: nothing of it was stored. It is never empty.
+type InputErrors []InputError
+
+// maxInputErrors bounds the answer to a large body in which everything is wrong.
+const maxInputErrors = 100
+
+func (e InputErrors) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "event %d: ", e[0].Index)
+	if e[0].Field != "" {
+		b.WriteString(e[0].Field + ": ")
+	}
+	b.WriteString(e[0].Detail)
+	if len(e) > 1 {
+		fmt.Fprintf(&b, " (and %d more)", len(e)-1)
+	}
+	return b.String()
+}

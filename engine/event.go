@@ -1,0 +1,556 @@
+package engine
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+// EventType names what an event tells about its session.
+type EventType string
+
+// The event types of spec.md, "Events".
+const (
+	EventStart      EventType = "start"
+	EventVote       EventType = "vote"
+	EventUndo       EventType = "undo"
+	EventLead       EventType = "lead"
+	EventResultView EventType = "result_view"
+	EventFinish     EventType = "finish"
+)
+
+// ContentType is the kind of content that a session runs through: set, quiz, test, survey or content.
+type ContentType string
+
+var contentTypes = []ContentType{"set", "quiz", "test", "survey", "content"}
+
+const (
+	// MaxSessionEvents is how many events a session may have.
+	MaxSessionEvents = 10_000
+	// maxEventID is the length of an event's idempotency key, in bytes.
+	maxEventID = 128
+	// maxAhead is how far an event's time may lie ahead of the server's clock.
+	maxAhead = 5 * time.Minute
+)
+
+// minTime is the earliest time that an event may have: earlier ones are a clock that was never set.
+var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// Event is one fact about a session. It is immutable once accepted.
+type Event struct {
+	Type      EventType
+	SessionID uuid.UUID
+	// ID is the caller's idempotency key, unique within the session; "" if there is none.
+	ID string
+	// Time is when it happened, by the caller's clock; the time of receipt if the caller gave none. UTC.
+	Time time.Time
+	// ReceivedAt is when hookbolt got it.
+	ReceivedAt time.Time
+	// Identity holds those of the session's own fields that this event carries.
+	Identity Identity
+
+	QuestionID int64    // vote, undo
+	Question   *string  // vote
+	Answers    []Answer // vote: at least one
+	AnswerID   *int64   // undo: nil takes back all answers to the question
+	Lead       *Lead    // lead
+	Result     *Result  // result_view
+
+	// Index is the event's place in its request.
+	Index int
+	// JSON is the event as it came. It shares memory with the request.
+	JSON []byte
+}
+
+// Identity is what a session carries beside its id. For each field the first accepted value stands; the zero value of each
+// means that no event has given it yet.
+type Identity struct {
+	ContentID     uuid.UUID
+	ContentType   ContentType
+	PoltioUserID  *int64
+	PublisherUUID *string
+	CustomID      *string
+}
+
+// fill takes from later what i does not have yet.
+func (i *Identity) fill(later Identity) {
+	if i.ContentType == "" {
+		i.ContentType = later.ContentType
+	}
+	if i.ContentID == uuid.Nil {
+		i.ContentID = later.ContentID
+	}
+	if i.PoltioUserID == nil {
+		i.PoltioUserID = later.PoltioUserID
+	}
+	if i.PublisherUUID == nil {
+		i.PublisherUUID = later.PublisherUUID
+	}
+	if i.CustomID == nil {
+		i.CustomID = later.CustomID
+	}
+}
+
+// Answer is one voted answer, with its JSON form in the payload.
+type Answer struct {
+	ID     int64   `json:"answer_id"`
+	Answer *string `json:"answer"`
+	Parent *string `json:"parent"`
+	Addon  *string `json:"addon,omitempty"`
+}
+
+// Lead is a lead form as it was sent in, with its JSON form in the payload.
+type Lead struct {
+	UserID      *int64  `json:"user_id"`
+	Phone       *string `json:"phone"`
+	Email       *string `json:"email"`
+	Name        *string `json:"name"`
+	Comment     *string `json:"comment"`
+	CreatedAt   *string `json:"created_at"`
+	TCChecked   *bool   `json:"tc_checked"`
+	ContentType *string `json:"content_type"`
+	ContentID   *int64  `json:"content_id"`
+}
+
+// Result is the result that a visitor saw, with its JSON form in the payload.
+type Result struct {
+	ID               int64   `json:"result_id"`
+	Title            *string `json:"result_title"`
+	Image            *string `json:"result_image"`
+	Desc             *string `json:"result_desc"`
+	TimeSpent        *int64  `json:"time_spent"`
+	RightAnswer      *int64  `json:"right_answer"`
+	CalculatorResult *string `json:"calculator_result"`
+}
+
+// ParseEvents reads a request's events: JSON objects or lists of them, one after another (a single object, a list, NDJSON).
+// now is the time of receipt. The error is an InputErrors with one entry for each bad event; events and error are never both
+// set. The events' JSON shares body's memory.
+func ParseEvents(body []byte, now time.Time) ([]Event, error) {
+	p := eventParser{jsonReader: jsonReader{data: body}, now: now.UTC().Round(0), live: true}
+	p.run()
+	if len(p.errs) > 0 {
+		return nil, p.errs
+	}
+	return p.events, nil
+}
+
+// DecodeEvents reads events that were accepted before, at receivedAt, from a list of their JSON. What depends on the clock
+// is not checked again.
+func DecodeEvents(list []byte, receivedAt time.Time) ([]Event, error) {
+	p := eventParser{jsonReader: jsonReader{data: list}, now: receivedAt.UTC()}
+	p.run()
+	if len(p.errs) > 0 {
+		return nil, fmt.Errorf("decode stored events: %w", p.errs)
+	}
+	return p.events, nil
+}
+
+// eventParser reads the events of one request.
+type eventParser struct {
+	jsonReader
+	now    time.Time
+	live   bool // fresh input, as opposed to stored events: check times against the clock
+	events []Event
+	index  int
+	errs   InputErrors
+}
+
+func (p *eventParser) run() {
+	if at := invalidUTF8(p.data); at >= 0 {
+		p.malformed(at, "the text is not valid UTF-8")
+	}
+	for p.peek() != 0 || p.pos < len(p.data) && p.syntax == nil {
+		if p.peek() != '[' {
+			p.event()
+			continue
+		}
+		p.array(func(int) {
+			p.path = p.path[:0] // an event is named by its index in the request
+			p.event()
+			p.path = append(p.path, pathStep{})
+		})
+	}
+	switch {
+	case p.syntax != nil:
+		p.refuse(InputError{Detail: "malformed JSON " + p.place(p.syntax.offset) + ": " + p.syntax.detail})
+	case p.index == 0 && len(bytes.TrimSpace(p.data)) == 0:
+		p.refuse(InputError{Detail: "the body is empty; send events as JSON objects or lists of them"})
+	}
+}
+
+func (p *eventParser) refuse(e InputError) {
+	e.Index = p.index
+	if len(p.errs) < maxInputErrors {
+		p.errs = append(p.errs, e)
+	}
+	p.events = nil
+}
+
+// invalidUTF8 returns the offset of the first byte that is not UTF-8, -1 if there is none.
+func invalidUTF8(b []byte) int {
+	if utf8.Valid(b) {
+		return -1
+	}
+	for i := 0; ; {
+		r, size := utf8.DecodeRune(b[i:])
+		if r == utf8.RuneError && size == 1 {
+			return i
+		}
+		i += size
+	}
+}
+
+// event reads one event of the request.
+func (p *eventParser) event() {
+	isObject := p.peek() == '{'
+	start := p.pos
+	ev := Event{Index: p.index, ReceivedAt: p.now}
+	var f eventFields
+	if isObject {
+		p.object(func(key []byte) bool { return p.member(&ev, &f, string(key)) })
+	} else {
+		p.wrongType("an event, which is an object")
+	}
+	if p.syntax != nil {
+		return
+	}
+	ev.JSON = p.data[start:p.pos]
+	if isObject {
+		p.check(&ev, &f)
+	}
+	if p.field != nil {
+		p.refuse(*p.field)
+		p.field = nil
+	} else if p.errs == nil {
+		p.events = append(p.events, ev)
+	}
+	p.index++
+}
+
+// eventFields is which fields an event had, null counting as not at all, and what it takes all fields to make sense of.
+type eventFields struct {
+	given    []string // fields that belong to some types only, in their order
+	hasTime  bool
+	hasSID   bool
+	question bool
+	answer   Answer // of the short form: answer_id, answer, parent, addon
+	answerID bool
+	short    bool // any field of the short form
+	list     bool // the long form: answers
+}
+
+// fieldTypes says which event types a field belongs to. Fields that are not listed belong to all.
+var fieldTypes = map[string][]EventType{
+	"question_id": {EventVote, EventUndo},
+	"question":    {EventVote},
+	"answer_id":   {EventVote, EventUndo},
+	"answer":      {EventVote},
+	"parent":      {EventVote},
+	"addon":       {EventVote},
+	"answers":     {EventVote},
+	"lead":        {EventLead},
+	"result":      {EventResultView},
+}
+
+// member reads the value of one field of an event.
+func (p *eventParser) member(ev *Event, f *eventFields, key string) bool {
+	switch key {
+	case "type", "id", "session_id", "time", "content_id", "content_type", "poltio_user_id", "publisher_uuid", "custom_id":
+		if p.null() {
+			return true
+		}
+	default:
+		if _, ok := fieldTypes[key]; !ok {
+			return false
+		}
+		if p.null() {
+			return true
+		}
+		f.given = append(f.given, key)
+	}
+	switch key {
+	case "type":
+		ev.Type = p.eventType()
+	case "id":
+		if ev.ID = p.str(); len(ev.ID) == 0 || len(ev.ID) > maxEventID {
+			p.fail("must have 1 to %d bytes (got %d)", maxEventID, len(ev.ID))
+		}
+	case "session_id":
+		ev.SessionID, f.hasSID = p.uuid(), true
+	case "time":
+		ev.Time, f.hasTime = p.time(), true
+	case "content_id":
+		ev.Identity.ContentID = p.uuid()
+	case "content_type":
+		ev.Identity.ContentType = p.contentType()
+	case "poltio_user_id":
+		ev.Identity.PoltioUserID = new(p.integer())
+	case "publisher_uuid":
+		ev.Identity.PublisherUUID = new(p.str())
+	case "custom_id":
+		ev.Identity.CustomID = new(p.str())
+	case "question_id":
+		ev.QuestionID, f.question = p.integer(), true
+	case "question":
+		ev.Question = new(p.str())
+	case "answers":
+		f.list = true
+		p.array(func(int) { ev.Answers = append(ev.Answers, p.answer()) })
+		if len(ev.Answers) == 0 {
+			p.fail("must hold at least one answer")
+		}
+	case "lead":
+		ev.Lead = p.lead()
+	case "result":
+		ev.Result = p.result()
+	default:
+		f.short = true
+		if key == "answer_id" {
+			f.answerID = true
+		}
+		p.answerMember(&f.answer, key)
+	}
+	return true
+}
+
+// check holds an event whose fields were all read against the rules for its type.
+func (p *eventParser) check(ev *Event, f *eventFields) {
+	if ev.Type == "" {
+		p.failAt("type", "is required: start, vote, undo, lead, result_view or finish")
+		return
+	}
+	if !f.hasSID {
+		p.failAt("session_id", "is required: a UUID")
+	}
+	for _, key := range f.given {
+		belongs := false
+		for _, t := range fieldTypes[key] {
+			belongs = belongs || t == ev.Type
+		}
+		if !belongs {
+			p.failAt(key, "does not belong to an event of type %s", ev.Type)
+		}
+	}
+	if !f.hasTime {
+		ev.Time = p.now
+	} else if p.live && p.field == nil {
+		if ev.Time.Before(minTime) {
+			p.failAt("time", "must not be before 2000-01-01 (got %s)", ev.Time.Format(time.RFC3339))
+		}
+		if ev.Time.After(p.now.Add(maxAhead)) {
+			p.failAt("time", "must not be more than 5 minutes ahead of the server's clock (got %s, the server has %s)",
+				ev.Time.Format(time.RFC3339), p.now.Format(time.RFC3339))
+		}
+	}
+	switch ev.Type {
+	case EventVote:
+		if !f.question {
+			p.failAt("question_id", "is required in a vote: an integer")
+		}
+		switch {
+		case f.list && f.short:
+			p.failAt("answers", "must not stand beside answer_id, answer, parent or addon: give one answer in these, or several in answers")
+		case !f.list && !f.answerID:
+			p.failAt("answer_id", "is required in a vote: an integer (or answers, a list)")
+		case !f.list:
+			ev.Answers = []Answer{f.answer}
+		}
+	case EventUndo:
+		if !f.question {
+			p.failAt("question_id", "is required in an undo: an integer")
+		}
+		if f.answerID {
+			ev.AnswerID = &f.answer.ID
+		}
+	case EventLead:
+		if ev.Lead == nil {
+			p.failAt("lead", "is required in a lead: an object")
+		} else if *ev.Lead == (Lead{}) {
+			p.failAt("lead", "must have at least one of user_id, phone, email, name, comment, created_at, tc_checked, content_type, content_id")
+		}
+	case EventResultView:
+		if ev.Result == nil {
+			p.failAt("result", "is required in a result_view: an object")
+		}
+	}
+}
+
+func (p *eventParser) eventType() EventType {
+	t := EventType(p.str())
+	switch t {
+	case EventStart, EventVote, EventUndo, EventLead, EventResultView, EventFinish:
+	default:
+		p.fail("must be start, vote, undo, lead, result_view or finish (got %q)", excerpt([]byte(t)))
+	}
+	return t
+}
+
+func (p *eventParser) contentType() ContentType {
+	t := ContentType(p.str())
+	if slices.Contains(contentTypes, t) {
+		return t
+	}
+	p.fail("must be set, quiz, test, survey or content (got %q)", excerpt([]byte(t)))
+	return t
+}
+
+func (r *jsonReader) uuid() uuid.UUID {
+	s := r.str()
+	id, err := ParseUUID(s)
+	if err != nil {
+		r.fail("%v", err)
+	}
+	return id
+}
+
+// ParseUUID reads a UUID of any version in its 36-character form.
+func ParseUUID(s string) (uuid.UUID, error) {
+	// uuid.Parse alone takes braces, a URN and the form without hyphens, too.
+	if len(s) == 36 {
+		if id, err := uuid.Parse(s); err == nil && id != uuid.Nil {
+			return id, nil
+		}
+	}
+	return uuid.Nil, fmt.Errorf("must be a UUID of 36 characters, such as 22ffdf18-1035-4e56-baa2-8327e3af5242 (got %q)", excerpt([]byte(s)))
+}
+
+func (p *eventParser) time() time.Time {
+	s := p.str()
+	var t time.Time
+	if err := t.UnmarshalText([]byte(s)); err != nil || !strictRFC3339(s) {
+		p.fail("must be an RFC 3339 time, such as 2024-01-23T11:59:33Z (got %q)", excerpt([]byte(s)))
+	}
+	return t.UTC()
+}
+
+// strictRFC3339 refuses what the library takes beyond RFC 3339 (go.dev/issue/54580): an hour of one digit, a comma before the
+// fraction, a zone of 24 hours or 60 minutes.
+func strictRFC3339(s string) bool {
+	if s[len("2006-01-02T15")] != ':' || s[len("2006-01-02T15:04:05")] == ',' {
+		return false
+	}
+	zone := s[len(s)-len("07:00"):]
+	return strings.HasSuffix(zone, "Z") || zone[:2] < "24" && zone[3:] < "60"
+}
+
+func (p *eventParser) answer() Answer {
+	var a Answer
+	given := false
+	p.object(func(key []byte) bool {
+		switch string(key) {
+		case "answer_id", "answer", "parent", "addon":
+			if !p.null() {
+				given = given || string(key) == "answer_id"
+				p.answerMember(&a, string(key))
+			}
+			return true
+		}
+		return false
+	})
+	if !given {
+		p.failAt("answer_id", "is required in an answer: an integer")
+	}
+	return a
+}
+
+func (p *eventParser) answerMember(a *Answer, key string) {
+	switch key {
+	case "answer_id":
+		a.ID = p.integer()
+	case "answer":
+		a.Answer = new(p.str())
+	case "parent":
+		a.Parent = new(p.str())
+	case "addon":
+		a.Addon = new(p.str())
+	}
+}
+
+func (p *eventParser) lead() *Lead {
+	var l Lead
+	p.object(func(key []byte) bool {
+		var s **string
+		var n **int64
+		switch string(key) {
+		case "user_id":
+			n = &l.UserID
+		case "phone":
+			s = &l.Phone
+		case "email":
+			s = &l.Email
+		case "name":
+			s = &l.Name
+		case "comment":
+			s = &l.Comment
+		case "created_at":
+			s = &l.CreatedAt
+		case "tc_checked":
+			if !p.null() {
+				l.TCChecked = new(p.boolean())
+			}
+			return true
+		case "content_type":
+			s = &l.ContentType
+		case "content_id":
+			n = &l.ContentID
+		default:
+			return false
+		}
+		p.optional(s, n)
+		return true
+	})
+	return &l
+}
+
+// optional reads a string or an integer into whichever of the two is not nil; null leaves it nil.
+func (p *eventParser) optional(s **string, n **int64) {
+	switch {
+	case p.null():
+	case s != nil:
+		*s = new(p.str())
+	default:
+		*n = new(p.integer())
+	}
+}
+
+func (p *eventParser) result() *Result {
+	var res Result
+	given := false
+	p.object(func(key []byte) bool {
+		var s **string
+		var n **int64
+		switch string(key) {
+		case "result_id":
+			if !p.null() {
+				res.ID, given = p.integer(), true
+			}
+			return true
+		case "result_title":
+			s = &res.Title
+		case "result_image":
+			s = &res.Image
+		case "result_desc":
+			s = &res.Desc
+		case "time_spent":
+			n = &res.TimeSpent
+		case "right_answer":
+			n = &res.RightAnswer
+		case "calculator_result":
+			s = &res.CalculatorResult
+		default:
+			return false
+		}
+		p.optional(s, n)
+		return true
+	})
+	if !given {
+		p.failAt("result_id", "is required in a result: an integer")
+	}
+	return &res
+}

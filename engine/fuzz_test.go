@@ -1,0 +1,290 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+)
+
+// FuzzParseEvents: whatever comes in, there are either events or errors that name their places; what is accepted is JSON to
+// everybody else as well, and reads the same when it comes back from the store.
+func FuzzParseEvents(f *testing.F) {
+	for _, body := range readSessions(f) {
+		f.Add(body)
+		f.Add(append(append([]byte("["), bytes.ReplaceAll(bytes.TrimSpace(body), []byte("\n"), []byte(","))...), ']'))
+	}
+	for _, body := range []string{"", "[]", "[[]]", "{}", "null", `{"type":1}`, "\x00", "[\"\\ud800\"]", `{"\u0000":1e-9}`, "\ufeff{}", `{"type":"start"`} {
+		f.Add([]byte(body))
+	}
+	now := time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		given := bytes.Clone(body)
+		events, err := ParseEvents(body, now)
+		if !bytes.Equal(body, given) {
+			t.Fatal("ParseEvents changed its input")
+		}
+		if err != nil {
+			errs, ok := errors.AsType[InputErrors](err)
+			if !ok || len(errs) == 0 || len(errs) > maxInputErrors || events != nil {
+				t.Fatalf("events %v, error %#v", events, err)
+			}
+			for i, e := range errs {
+				if e.Detail == "" || i > 0 && e.Index <= errs[i-1].Index {
+					t.Fatalf("errors %+v", errs)
+				}
+			}
+			return
+		}
+
+		// What is accepted is valid JSON by the standard library's reading, value after value.
+		decoder := json.NewDecoder(bytes.NewReader(body))
+		for {
+			var v json.RawMessage
+			if err := decoder.Decode(&v); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatalf("accepted, but encoding/json says: %v", err)
+			}
+		}
+
+		// It reads the same when it is stored as a list and decoded.
+		var list [][]byte
+		for _, ev := range events {
+			list = append(list, ev.JSON)
+		}
+		again, err := DecodeEvents(slices.Concat([]byte("["), bytes.Join(list, []byte(",")), []byte("]")), now)
+		if err != nil {
+			t.Fatalf("accepted events do not decode: %v", err)
+		}
+		if len(again) != len(events) {
+			t.Fatalf("%d events decode to %d", len(events), len(again))
+		}
+		for i := range events {
+			if !reflect.DeepEqual(again[i], events[i]) {
+				t.Fatalf("event %d\ndecodes to %+v\n was %+v", i, again[i], events[i])
+			}
+		}
+
+		// The standard library finds the same values: none is taken from another key, and no text or number is altered.
+		for _, ev := range events {
+			var std struct {
+				Type       EventType `json:"type"`
+				ID         string    `json:"id"`
+				Time       time.Time `json:"time"`
+				QuestionID int64     `json:"question_id"`
+				CustomID   *string   `json:"custom_id"`
+				Answers    []Answer  `json:"answers"`
+				Lead       *Lead     `json:"lead"`
+				Result     *Result   `json:"result"`
+			}
+			if err := json.Unmarshal(ev.JSON, &std); err != nil {
+				t.Fatalf("encoding/json reads %s: %v", ev.JSON, err)
+			}
+			if std.Time.IsZero() {
+				std.Time = now
+			}
+			if std.Type != ev.Type || std.ID != ev.ID || !std.Time.Equal(ev.Time) || std.QuestionID != ev.QuestionID ||
+				!reflect.DeepEqual(std.CustomID, ev.Identity.CustomID) || std.Answers != nil && !reflect.DeepEqual(std.Answers, ev.Answers) ||
+				!reflect.DeepEqual(std.Lead, ev.Lead) || !reflect.DeepEqual(std.Result, ev.Result) {
+				t.Fatalf("encoding/json reads %+v, we read %+v", std, ev)
+			}
+		}
+	})
+}
+
+// FuzzFold: the fold is deterministic, changes nothing that it is given, and does not depend on the order of arrival where
+// the times differ. A session is what the text holds, with events that the script makes up in between.
+func FuzzFold(f *testing.F) {
+	for _, body := range readSessions(f) {
+		f.Add(body, []byte("vote, undo, lead, finish"), uint64(1))
+	}
+	f.Add([]byte(nil), []byte{1, 1, 1, 1, 2, 2, 1, 1, 1, 3, 1, 1, 2, 4, 1, 0, 5, 5, 0, 0}, uint64(2))
+	f.Fuzz(func(t *testing.T, body, script []byte, seed uint64) {
+		events, err := ParseEvents(body, time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC))
+		if err != nil {
+			events = nil
+		}
+		events = append(events, scriptedEvents(events, script)...)
+		if len(events) == 0 {
+			return
+		}
+		random := rand.New(rand.NewPCG(seed, 0))
+		asOf := events[random.IntN(len(events))].Time
+		if seed%3 == 0 {
+			asOf = time.Time{}
+		}
+
+		given := copyEvents(t, events)
+		first := Fold(events, asOf)
+		payload := foldedPayload(t, first)
+		if !reflect.DeepEqual(events, given) {
+			t.Fatal("Fold or BuildPayload changed the events")
+		}
+		if again := Fold(events, asOf); !reflect.DeepEqual(again, first) || !bytes.Equal(foldedPayload(t, again), payload) {
+			t.Fatalf("two folds of the same events differ:\n%+v\n%+v", first, again)
+		}
+		checkSession(t, events, asOf, first)
+
+		// Events of the same time are told apart by their arrival, so only one of each time may change places.
+		seen := make(map[time.Time]bool)
+		events = slices.DeleteFunc(events, func(ev Event) bool {
+			repeated := seen[ev.Time]
+			seen[ev.Time] = true
+			return repeated
+		})
+		ordered := Fold(events, asOf)
+		random.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+		shuffled := Fold(events, asOf)
+		shuffled.Identity, shuffled.ID = ordered.Identity, ordered.ID // these are of the first arrival
+		if !reflect.DeepEqual(shuffled, ordered) {
+			t.Fatalf("the order of arrival changes the session:\n%+v\n%+v", ordered, shuffled)
+		}
+	})
+}
+
+// checkSession holds a folded session against what spec.md says of it in other words than Fold's.
+func checkSession(t *testing.T, events []Event, asOf time.Time, s Session) {
+	var started, earliest, finished, viewed time.Time
+	lower := func(a *time.Time, b time.Time) {
+		if a.IsZero() || b.Before(*a) {
+			*a = b
+		}
+	}
+	leads := 0
+	voted := make(map[int64]map[int64]bool)
+	for _, ev := range events {
+		if !asOf.IsZero() && ev.Time.After(asOf) {
+			continue
+		}
+		lower(&earliest, ev.Time)
+		switch ev.Type {
+		case EventStart, EventVote:
+			lower(&started, ev.Time)
+			if ev.Type == EventVote && voted[ev.QuestionID] == nil {
+				voted[ev.QuestionID] = make(map[int64]bool)
+			}
+			for _, a := range ev.Answers {
+				voted[ev.QuestionID][a.ID] = true
+			}
+		case EventLead:
+			leads++
+		case EventResultView:
+			lower(&viewed, ev.Time)
+			lower(&finished, ev.Time)
+		case EventFinish:
+			lower(&finished, ev.Time)
+		}
+	}
+	if started.IsZero() {
+		started = earliest
+	}
+	ended := viewed
+	if ended.IsZero() {
+		ended = finished
+	}
+	if !s.StartedAt.Equal(started) || !s.FinishedAt.Equal(finished) || !s.EndedAt.Equal(ended) {
+		t.Fatalf("start %s, finish %s, end %s; want %s, %s, %s", s.StartedAt, s.FinishedAt, s.EndedAt, started, finished, ended)
+	}
+	if (s.Result != nil) == viewed.IsZero() || len(s.Leads) != leads {
+		t.Fatalf("result %v, %d leads; a result was seen at %s, leads %d", s.Result, len(s.Leads), viewed, leads)
+	}
+	questions := make(map[int64]bool)
+	for _, q := range s.Questions {
+		if questions[q.ID] || len(q.Answers) == 0 {
+			t.Fatalf("question %d stands twice or has no answer", q.ID)
+		}
+		questions[q.ID] = true
+		answers := make(map[int64]bool)
+		for _, a := range q.Answers {
+			if answers[a.ID] || !voted[q.ID][a.ID] {
+				t.Fatalf("answer %d of question %d stands twice or was never voted", a.ID, q.ID)
+			}
+			answers[a.ID] = true
+		}
+	}
+}
+
+func foldedPayload(t *testing.T, s Session) []byte {
+	b, err := BuildPayload(s, &Webhook{SendAnswers: true, SendLeads: true}, !s.FinishedAt.IsZero(), s.StartedAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !json.Valid(b) || bytes.ContainsAny(b, "\n\r") {
+		t.Fatalf("payload %s", b)
+	}
+	return b
+}
+
+// scriptedEvents makes an event of every four bytes: its type, its second, its question, its answer. Few questions, answers
+// and seconds, so that they meet.
+func scriptedEvents(session []Event, script []byte) []Event {
+	start := time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
+	if len(session) > 0 {
+		start = session[0].Time
+	}
+	var events []Event
+	for len(script) >= 4 && len(events) < 200 {
+		b := script[:4]
+		script = script[4:]
+		ev := Event{SessionID: foldSID, Time: start.Add(time.Duration(int(b[1])*500-10_000) * time.Millisecond), ReceivedAt: start}
+		question, answer := int64(b[2]%5), int64(b[3]%7)
+		switch b[0] % 6 {
+		case 0:
+			ev.Type = EventStart
+		case 1:
+			ev.Type, ev.QuestionID = EventVote, question
+			ev.Answers = []Answer{{ID: answer, Answer: new(string(rune('a' + b[3]%26)))}, {ID: int64(b[3] >> 5)}}
+		case 2:
+			ev.Type, ev.QuestionID = EventUndo, question
+			if answer > 1 {
+				ev.AnswerID = &answer
+			}
+		case 3:
+			ev.Type, ev.Lead = EventLead, &Lead{UserID: &question}
+		case 4:
+			ev.Type, ev.Result = EventResultView, &Result{ID: answer}
+		case 5:
+			ev.Type = EventFinish
+		}
+		events = append(events, ev)
+	}
+	return events
+}
+
+// copyEvents copies events so deep that no change of theirs shows in the copy.
+func copyEvents(t *testing.T, events []Event) []Event {
+	copied := make([]Event, len(events))
+	for i, ev := range events {
+		ev.Answers = slices.Clone(ev.Answers)
+		for j := range ev.Answers {
+			a := &ev.Answers[j]
+			a.Answer, a.Parent, a.Addon = clonePtr(a.Answer), clonePtr(a.Parent), clonePtr(a.Addon)
+		}
+		ev.Question, ev.AnswerID, ev.JSON = clonePtr(ev.Question), clonePtr(ev.AnswerID), bytes.Clone(ev.JSON)
+		if ev.Lead = clonePtr(ev.Lead); ev.Lead != nil {
+			l := ev.Lead
+			l.UserID, l.CreatedAt, l.ContentType = clonePtr(l.UserID), clonePtr(l.CreatedAt), clonePtr(l.ContentType)
+		}
+		if ev.Result = clonePtr(ev.Result); ev.Result != nil {
+			ev.Result.TimeSpent = clonePtr(ev.Result.TimeSpent)
+		}
+		copied[i] = ev
+	}
+	if !reflect.DeepEqual(copied, events) {
+		t.Fatal("copyEvents does not copy")
+	}
+	return copied
+}
+
+func clonePtr[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	return new(*p)
+}

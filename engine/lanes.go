@@ -1,0 +1,387 @@
+package engine
+
+import (
+	"container/heap"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// prefetch is how many deliveries of a lane may be claimed for each attempt that may be under way: while one is sent, the next
+// one is built and frozen, so that an endpoint need not wait for the disk.
+const prefetch = 2
+
+// maxRoomsPerTurn bounds how many lanes are asked in one look at the store, and with it how long its read transaction lasts.
+const maxRoomsPerTurn = 64
+
+// lanes knows which lanes may have work, how much of it may be claimed, and how many attempts may be under way. The rule for
+// both: each lane may always have one; what goes beyond the first of each shares a global limit.
+//
+// A lane is in one place at a time:
+//
+//	idle     nothing waits in it
+//	timed    its next delivery is due at next (a lower bound); in the heap
+//	ready    something is due: to be asked in the next turn
+//	asked    the store is being asked
+//	blocked  something is due, but as much as may be is claimed, or the webhook is held
+type lanes struct {
+	limit    func(Lane) int // attempts at once that the webhook allows; 0 holds the lane
+	maxExtra int            // attempts at once, beyond the first of each lane
+	wake     chan struct{}  // capacity 1; sent to by whoever makes a turn of the loop worthwhile, received by Engine.Run
+
+	mu           sync.Mutex
+	byID         map[Lane]*lane       // guarded by mu, as all below
+	timed        laneHeap             // lanes in place timed
+	ready        []*lane              // lanes in place ready, in turn
+	claims       map[uuid.UUID]*claim // what is taken up
+	extraClaims  int                  // claims beyond the first of each lane
+	extraSending int                  // attempts under way beyond the first of each lane
+	wantSend     []*lane              // lanes that could send but for the global limit, in turn
+}
+
+type lanePlace uint8
+
+const (
+	placeIdle lanePlace = iota
+	placeTimed
+	placeReady
+	placeAsked
+	placeBlocked
+)
+
+type lane struct {
+	id        Lane
+	place     lanePlace
+	next      time.Time // for placeTimed; for placeAsked: the earliest that was noted meanwhile, or zero
+	heapIndex int       // owned by laneHeap
+	claimed   int
+	sending   int
+	line      []*claim // what is claimed and not sent yet, in the order of the claims
+	inWant    bool     // in wantSend
+}
+
+// claim is a delivery that was taken from the store and not yet given back.
+type claim struct {
+	taken Taken
+	// revision is the webhook's when the delivery was taken: a cancellation since then may cover it.
+	revision uint64
+	lane     *lane
+	turn     chan bool // capacity 1; receives one value, from lanes, once ready: whether it may be sent
+
+	ready     bool // it is frozen and waits in line for its turn; guarded by lanes.mu
+	cancelled bool // it was cancelled since it was claimed; guarded by lanes.mu
+}
+
+func newLanes(limit func(Lane) int, maxExtra int) *lanes {
+	return &lanes{limit: limit, maxExtra: maxExtra, wake: make(chan struct{}, 1), byID: make(map[Lane]*lane), claims: make(map[uuid.UUID]*claim)}
+}
+
+func (l *lanes) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// note tells that something was put into lanes.
+func (l *lanes) note(queued ...Queued) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, q := range queued {
+		ln := l.byID[q.Lane]
+		if ln == nil {
+			ln = &lane{id: q.Lane}
+			l.byID[q.Lane] = ln
+		}
+		l.noteLocked(ln, q.At)
+	}
+}
+
+func (l *lanes) noteLocked(ln *lane, at time.Time) {
+	switch ln.place {
+	case placeIdle:
+		l.putTimedLocked(ln, at)
+	case placeTimed:
+		if at.Before(ln.next) {
+			ln.next = at
+			heap.Fix(&l.timed, ln.heapIndex)
+			if ln.heapIndex == 0 {
+				l.signal()
+			}
+		}
+	case placeAsked:
+		if ln.next.IsZero() || at.Before(ln.next) {
+			ln.next = at
+		}
+	}
+}
+
+func (l *lanes) putTimedLocked(ln *lane, at time.Time) {
+	ln.place, ln.next = placeTimed, at
+	heap.Push(&l.timed, ln)
+	if ln.heapIndex == 0 {
+		l.signal()
+	}
+}
+
+// rooms returns the lanes to ask for what is due at now, and how much of each. Each is in place asked until took is called
+// with the answer. Where there is none to ask, next is when there will be; zero means not before something is noted.
+func (l *lanes) rooms(now time.Time) (rooms []LaneRoom, next time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.timed) > 0 && !l.timed[0].next.After(now) {
+		ln := heap.Pop(&l.timed).(*lane)
+		ln.place = placeReady
+		l.ready = append(l.ready, ln)
+	}
+	global := prefetch*l.maxExtra - l.extraClaims
+	share := 1
+	if len(l.ready) > 0 {
+		share = max(1, global/len(l.ready))
+	}
+	rest := l.ready[:0]
+	for i, ln := range l.ready {
+		if len(rooms) == maxRoomsPerTurn {
+			rest = append(rest, l.ready[i:]...)
+			break
+		}
+		room := prefetch*l.limit(ln.id) - ln.claimed
+		if room <= 0 {
+			ln.place = placeBlocked
+			continue
+		}
+		first := 0
+		if ln.claimed == 0 {
+			first = 1
+		}
+		extra := max(0, min(room-first, share, global))
+		if first+extra == 0 {
+			rest = append(rest, ln) // only the global limit is in the way
+			continue
+		}
+		global -= extra
+		ln.place, ln.next = placeAsked, time.Time{}
+		rooms = append(rooms, LaneRoom{ln.id, first + extra})
+	}
+	clear(l.ready[len(rest):])
+	l.ready = rest
+	if len(rooms) == 0 && len(l.timed) > 0 {
+		next = l.timed[0].next
+	}
+	return rooms, next
+}
+
+// took takes note of the store's answer for rooms and returns the claims to work on. hooks are the webhooks as they were before
+// the store was asked. With a nil answer the lanes are asked again.
+func (l *lanes) took(rooms []LaneRoom, takes []LaneTake, hooks *WebhookSet) []*claim {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var claims []*claim
+	for i, room := range rooms {
+		ln, take := l.byID[room.Lane], takes[i]
+		for _, t := range take.Taken {
+			c := &claim{taken: t, lane: ln, turn: make(chan bool, 1)}
+			if w := hooks.Get(ln.id.WebhookID); w != nil {
+				c.revision = w.Revision
+			}
+			l.claims[t.Delivery.ID] = c
+			if ln.claimed++; ln.claimed > 1 {
+				l.extraClaims++
+			}
+			ln.line = append(ln.line, c)
+			claims = append(claims, c)
+		}
+		noted := ln.next
+		next := take.Next
+		if next.IsZero() || !noted.IsZero() && noted.Before(next) {
+			next = noted
+		}
+		switch {
+		case len(take.Taken) == room.Room: // there may be more
+			ln.place = placeReady
+			l.ready = append(l.ready, ln)
+		case next.IsZero():
+			ln.place = placeIdle
+		default:
+			l.putTimedLocked(ln, next)
+		}
+	}
+	return claims
+}
+
+// end ends a claim. again is when the delivery is due once more, zero if it is not.
+func (l *lanes) end(c *claim, again time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ln := c.lane
+	l.leaveLocked(c)
+	delete(l.claims, c.taken.Delivery.ID)
+	if ln.claimed--; ln.claimed > 0 {
+		l.extraClaims--
+	}
+	if ln.place == placeBlocked {
+		ln.place = placeReady
+		l.ready = append(l.ready, ln)
+	}
+	if !again.IsZero() {
+		l.noteLocked(ln, again)
+	}
+	if len(l.ready) > 0 {
+		l.signal()
+	}
+}
+
+// acquire waits until it is the claim's turn to be sent: a lane sends in the order of its claims. False means that it is to be
+// given back: ctx has ended, or the lane is held.
+func (l *lanes) acquire(ctx context.Context, c *claim) bool {
+	l.mu.Lock()
+	if l.limit(c.lane.id) == 0 {
+		l.mu.Unlock()
+		return false
+	}
+	c.ready = true
+	l.advanceLocked(c.lane)
+	l.mu.Unlock()
+	select {
+	case ok := <-c.turn:
+		return ok
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	left := l.leaveLocked(c)
+	l.mu.Unlock()
+	if !left && <-c.turn { // its turn came at the same moment
+		l.release(c)
+	}
+	return false
+}
+
+// leaveLocked takes a claim out of the line, if it is still in it.
+func (l *lanes) leaveLocked(c *claim) bool {
+	at := slices.Index(c.lane.line, c)
+	if at < 0 {
+		return false
+	}
+	c.lane.line = slices.Delete(c.lane.line, at, at+1)
+	l.advanceLocked(c.lane)
+	return true
+}
+
+// release ends an attempt: another one may begin.
+func (l *lanes) release(c *claim) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ln := c.lane
+	if ln.sending--; ln.sending > 0 {
+		l.extraSending--
+	}
+	l.advanceLocked(ln)
+}
+
+// advanceLocked lets the first in line of a lane be sent, if it is ready and the limits allow it. A lane that has nothing under
+// way depends on nobody; the others take turns in what the global limit leaves.
+func (l *lanes) advanceLocked(ln *lane) {
+	if ln.sending == 0 {
+		l.sendFirstLocked(ln)
+	}
+	l.wantLocked(ln)
+	for len(l.wantSend) > 0 && l.extraSending < l.maxExtra {
+		first := l.wantSend[0]
+		l.wantSend = slices.Delete(l.wantSend, 0, 1)
+		first.inWant = false
+		l.sendFirstLocked(first)
+		l.wantLocked(first)
+	}
+}
+
+// wantLocked puts a lane in the queue for what the global limit leaves, if it could send one more.
+func (l *lanes) wantLocked(ln *lane) {
+	if !ln.inWant && len(ln.line) > 0 && ln.line[0].ready && ln.sending < l.limit(ln.id) {
+		ln.inWant = true
+		l.wantSend = append(l.wantSend, ln)
+	}
+}
+
+func (l *lanes) sendFirstLocked(ln *lane) {
+	if len(ln.line) == 0 || !ln.line[0].ready || ln.sending >= l.limit(ln.id) {
+		return
+	}
+	c := ln.line[0]
+	ln.line = slices.Delete(ln.line, 0, 1)
+	if ln.sending++; ln.sending > 1 {
+		l.extraSending++
+	}
+	c.turn <- true
+}
+
+// cancel marks a delivery that is claimed as cancelled: unless its attempt is under way already, it is not sent.
+func (l *lanes) cancel(id uuid.UUID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.claims[id]; c != nil {
+		c.cancelled = true
+	}
+}
+
+func (l *lanes) isCancelled(c *claim) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return c.cancelled
+}
+
+// refresh looks at the limits anew, after a webhook was changed.
+func (l *lanes) refresh(hooks *WebhookSet) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, ln := range l.byID {
+		if l.limit(id) == 0 {
+			ln.line = slices.DeleteFunc(ln.line, func(c *claim) bool {
+				if c.ready {
+					c.turn <- false
+				}
+				return c.ready
+			})
+		}
+		switch {
+		case hooks.Get(id.WebhookID) == nil && ln.claimed == 0 && (ln.place == placeIdle || ln.place == placeBlocked):
+			delete(l.byID, id)
+		case ln.place == placeBlocked:
+			ln.place = placeReady
+			l.ready = append(l.ready, ln)
+		}
+		l.advanceLocked(ln)
+	}
+	l.signal()
+}
+
+// inFlight is how many deliveries are claimed.
+func (l *lanes) inFlight() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.claims)
+}
+
+// laneHeap is the timed lanes, the earliest first.
+type laneHeap []*lane
+
+func (h laneHeap) Len() int           { return len(h) }
+func (h laneHeap) Less(i, j int) bool { return h[i].next.Before(h[j].next) }
+func (h laneHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].heapIndex, h[j].heapIndex = i, j
+}
+func (h *laneHeap) Push(x any) {
+	ln := x.(*lane)
+	ln.heapIndex = len(*h)
+	*h = append(*h, ln)
+}
+func (h *laneHeap) Pop() any {
+	last := len(*h) - 1
+	ln := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return ln
+}

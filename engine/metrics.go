@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are what the engine counts as it goes; what is kept on disk is read by statsCollector. No label takes a value that a
+// visitor or an endpoint chooses freely.
+type metrics struct {
+	eventsAccepted  prometheus.Counter
+	eventsRefused   prometheus.Counter
+	attempts        *prometheus.CounterVec // outcome
+	attemptDuration prometheus.Histogram
+	lag             prometheus.Histogram
+	finished        *prometheus.CounterVec // status
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		eventsAccepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_events_accepted_total",
+			Help: "Session events that were stored and acknowledged, repeated ones included."}),
+		eventsRefused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_events_refused_total",
+			Help: "Session events of requests that were refused for bad input; a request that could not be read counts as one."}),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_total",
+			Help: "Attempts by outcome: 2xx, 3xx, 4xx, 5xx, or the class of the error."}, []string{"outcome"}),
+		attemptDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_attempt_duration_seconds",
+			Help:    "Duration of an attempt, from its start to the endpoint's answer or the failure.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 120}}),
+		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_delivery_lag_seconds",
+			Help:    "Span from the instant a delivery was due to the start of its first attempt.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200}}),
+		finished: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_deliveries_finished_total",
+			Help: "Deliveries that reached a final state by an attempt or by hand."}, []string{"status"}),
+	}
+	for _, outcome := range []string{"2xx", "3xx", "4xx", "5xx"} {
+		m.attempts.WithLabelValues(outcome)
+	}
+	for _, class := range ErrorClasses {
+		if class != ErrorStatus {
+			m.attempts.WithLabelValues(string(class))
+		}
+	}
+	for _, s := range Statuses {
+		if !s.Waiting() {
+			m.finished.WithLabelValues(s.String())
+		}
+	}
+	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.attempts, m.attemptDuration, m.lag, m.finished)
+	return m
+}
+
+// attempt counts an attempt that has ended.
+func (m *metrics) attempt(d *Delivery, a *Attempt) {
+	outcome := string(a.Error)
+	if a.Status != 0 {
+		outcome = strconv.Itoa(min(max(a.Status/100, 1), 5)) + "xx" // a status may be any three digits
+	}
+	m.attempts.WithLabelValues(outcome).Inc()
+	m.attemptDuration.Observe(a.Duration.Seconds())
+	if d.Attempts == 0 {
+		m.lag.Observe(max(0, a.StartedAt.Sub(d.NextAttemptAt).Seconds()))
+	}
+}
+
+// statsCollector shows the store's counts and the lanes' at each scrape.
+type statsCollector struct{ e *Engine }
+
+var (
+	queueDesc = prometheus.NewDesc("hookbolt_queue_deliveries",
+		"Deliveries that wait: scheduled (for their time, first or next), due (for a free place), in_flight (taken up), held (webhook paused).",
+		[]string{"state"}, nil)
+	oldestDesc = prometheus.NewDesc("hookbolt_queue_oldest_due_age_seconds",
+		"Age of the oldest delivery that is due, without those of paused webhooks; 0 if none is due.", nil, nil)
+	storedDesc = prometheus.NewDesc("hookbolt_deliveries",
+		"Deliveries that are kept, by status.", []string{"status"}, nil)
+	webhooksDesc = prometheus.NewDesc("hookbolt_webhooks",
+		"Webhooks by state.", []string{"state"}, nil)
+	sizeDesc = prometheus.NewDesc("hookbolt_storage_size_bytes", "Size of the database file.", nil, nil)
+	freeDesc = prometheus.NewDesc("hookbolt_storage_free_bytes", "Part of the database file that is free for new data.", nil, nil)
+)
+
+func (c statsCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, storedDesc, webhooksDesc, sizeDesc, freeDesc} {
+		ch <- d
+	}
+}
+
+func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	o, err := c.e.Overview(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(queueDesc, err)
+		return
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(queueDesc, float64(o.Scheduled), "scheduled")
+	gauge(queueDesc, float64(o.Due), "due")
+	gauge(queueDesc, float64(o.InFlight), "in_flight")
+	gauge(queueDesc, float64(o.Held), "held")
+	gauge(oldestDesc, o.OldestDueAge.Seconds())
+	for _, s := range Statuses {
+		gauge(storedDesc, float64(o.Stored[s]), s.String())
+	}
+	gauge(webhooksDesc, float64(o.Webhooks.Active), "active")
+	gauge(webhooksDesc, float64(o.Webhooks.Paused), "paused")
+	gauge(webhooksDesc, float64(o.Webhooks.Inactive), "inactive")
+	gauge(sizeDesc, float64(o.SizeBytes))
+	gauge(freeDesc, float64(o.FreeBytes))
+}

@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// payload is what an endpoint gets: the fields of the seed document's section "Example webhook payload", in its order. Each is
+// always there, null where nothing was given, but for answers and leads, which a webhook can switch off.
+type payload struct {
+	PoltioUserID     *int64      `json:"poltio_user_id"`
+	SessionID        uuid.UUID   `json:"session_id"`
+	SessionStartDate string      `json:"session_start_date"`
+	SessionEndDate   *string     `json:"session_end_date"`
+	PublisherUUID    *string     `json:"publisher_uuid"`
+	CustomID         *string     `json:"custom_id"`
+	EventTime        *int64      `json:"event_time,omitempty"` // only DescribeSession leaves it out
+	ContentType      ContentType `json:"content_type"`
+	ContentID        uuid.UUID   `json:"content_id"`
+	CompleteSession  bool        `json:"complete_session"`
+	Answers          *[]Question `json:"answers,omitempty"`
+	Result           *Result     `json:"result"`
+	Leads            *[]Lead     `json:"leads,omitempty"`
+}
+
+// formatTime writes a date as the seed does: UTC with six decimals.
+func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
+
+// BuildPayload writes down a session as a webhook wants it. complete says which of the two kinds it is, preparedAt becomes
+// event_time, in whole seconds. Text is written as it came (RFC 8259 demands no escape for &, < and >), on one line, without a
+// final newline.
+func BuildPayload(s Session, w *Webhook, complete bool, preparedAt time.Time) ([]byte, error) {
+	p := newPayload(s, w, complete)
+	p.EventTime = new(preparedAt.Unix())
+	return p.encode()
+}
+
+// DescribeSession writes down all that is known of a session, in the payload's shape but without event_time: nothing is sent.
+func DescribeSession(s Session) ([]byte, error) {
+	return newPayload(s, &Webhook{SendAnswers: true, SendLeads: true}, !s.FinishedAt.IsZero()).encode()
+}
+
+func newPayload(s Session, w *Webhook, complete bool) *payload {
+	p := &payload{
+		PoltioUserID:     s.Identity.PoltioUserID,
+		SessionID:        s.ID,
+		SessionStartDate: formatTime(s.StartedAt),
+		PublisherUUID:    s.Identity.PublisherUUID,
+		CustomID:         s.Identity.CustomID,
+		ContentType:      s.Identity.ContentType,
+		ContentID:        s.Identity.ContentID,
+		CompleteSession:  complete,
+	}
+	if complete {
+		p.SessionEndDate = new(formatTime(s.EndedAt))
+		if s.Result != nil {
+			r := *s.Result
+			if r.TimeSpent == nil {
+				r.TimeSpent = new(s.EndedAt.Sub(s.StartedAt).Milliseconds())
+			}
+			p.Result = &r
+		}
+	}
+	if w.SendAnswers {
+		p.Answers = new(append([]Question{}, s.Questions...)) // never nil: [] where there are none
+	}
+	if w.SendLeads {
+		leads := make([]Lead, len(s.Leads))
+		for i, l := range s.Leads {
+			if l.UserID == nil {
+				l.UserID = s.Identity.PoltioUserID
+			}
+			if l.ContentType == nil {
+				l.ContentType = new(string(s.Identity.ContentType))
+			}
+			leads[i] = l
+		}
+		p.Leads = &leads
+	}
+	return p
+}
+
+func (p *payload) encode() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(p); err != nil {
+		return nil, fmt.Errorf("build payload of session %s: %w", p.SessionID, err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// samplePayload is what a test delivery sends: an invented session with a value in every field that the webhook asks for.
+func samplePayload(w *Webhook, now time.Time) ([]byte, error) {
+	started := now.Add(-26 * time.Second)
+	content := uuid.MustParse("6caaa000-2bd8-4b28-8b9b-bfe1fca94f39")
+	if w.ContentID != nil {
+		content = *w.ContentID
+	}
+	user := int64(1234)
+	return BuildPayload(Session{
+		ID: uuid.MustParse("22ffdf18-1035-4e56-baa2-8327e3af5242"),
+		Identity: Identity{
+			ContentID: content, ContentType: "quiz", PoltioUserID: &user,
+			PublisherUUID: new("sample-publisher"), CustomID: new("sample-custom-id"),
+		},
+		StartedAt: started, FinishedAt: now, EndedAt: now,
+		Questions: []Question{{ID: 1, Title: new("Sample question"), Answers: []Answer{
+			{ID: 11, Answer: new("Sample answer"), Parent: new("https://example.com/page-with-the-quiz")},
+		}}},
+		Result: &Result{
+			ID: 21, Title: new("Sample result"), Image: new("content/sample.png"),
+			Desc: new("This is a test delivery of hookbolt."), RightAnswer: new(int64(1)), CalculatorResult: new("0"),
+		},
+		Leads: []Lead{{
+			Phone: new("+1231231234"), Email: new("test@example.com"), Name: new("Test"), Comment: new("Sent by a test delivery"),
+			CreatedAt: new(formatTime(now)), TCChecked: new(true), ContentID: new(int64(12345)),
+		}},
+	}, w, true, now)
+}

@@ -1,0 +1,63 @@
+package engine
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// DefaultRetrySchedule is the spans after each failed attempt: that of Standard Webhooks, "Deliverability and reliability",
+// with a step more at its end. With the first attempt it makes ten over three days.
+var DefaultRetrySchedule = []Duration{
+	Duration(5 * time.Second), Duration(5 * time.Minute), Duration(30 * time.Minute), Duration(2 * time.Hour), Duration(5 * time.Hour),
+	Duration(10 * time.Hour), Duration(14 * time.Hour), Duration(20 * time.Hour), Duration(24 * time.Hour),
+}
+
+// RetryPolicy says when a failed delivery is tried again.
+type RetryPolicy struct {
+	Schedule []Duration
+	// Jitter is the share of each step by which it may be longer or shorter, 0 to 1, so that what failed together does not
+	// come back together.
+	Jitter float64
+	// RetryAfterMax bounds what an endpoint may ask for.
+	RetryAfterMax time.Duration
+}
+
+// Next is what becomes of a delivery after an attempt.
+type Next struct {
+	// Status is StatusDelivered, StatusFailed, or StatusPending for another try.
+	Status Status
+	// At is when the next try is due, for StatusPending.
+	At time.Time
+}
+
+// After decides what becomes of a delivery after an attempt that ended at now; tries is how many attempts of the present run
+// through the schedule have ended, with this one.
+func (p RetryPolicy) After(a *Attempt, tries int, now time.Time) Next {
+	if a.Delivered() {
+		return Next{Status: StatusDelivered}
+	}
+	if tries > len(p.Schedule) {
+		return Next{Status: StatusFailed}
+	}
+	wait := time.Duration(p.Schedule[tries-1])
+	wait += time.Duration((rand.Float64()*2 - 1) * p.Jitter * float64(wait))
+	// An endpoint may put a retry off, never bring it forward.
+	return Next{Status: StatusPending, At: now.Add(max(wait, min(a.RetryAfter, p.RetryAfterMax)))}
+}
+
+// parseRetryAfter reads the header of RFC 9110, section 10.2.3: seconds, or a date. Anything else is 0.
+func parseRetryAfter(header string, now time.Time) time.Duration {
+	header = strings.TrimSpace(header)
+	// More seconds than fit are the most that fit: the caller bounds it.
+	if n, err := strconv.ParseUint(header, 10, 31); err == nil || errors.Is(err, strconv.ErrRange) {
+		return seconds(int64(n))
+	}
+	if at, err := http.ParseTime(header); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}

@@ -1,0 +1,138 @@
+package engine
+
+import (
+	"testing"
+	"time"
+)
+
+func TestDefaultRetrySchedule(t *testing.T) {
+	want := []string{"5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h"}
+	if len(DefaultRetrySchedule) != len(want) {
+		t.Fatalf("%v, want %v", DefaultRetrySchedule, want)
+	}
+	for i, d := range DefaultRetrySchedule {
+		if d.String() != want[i] {
+			t.Errorf("step %d: %s, want %s", i, d, want[i])
+		}
+	}
+	if err := CheckRetrySchedule(DefaultRetrySchedule); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRetryPolicyAfter(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	failed := func(retryAfter time.Duration) *Attempt {
+		return &Attempt{Status: 503, Error: ErrorStatus, RetryAfter: retryAfter}
+	}
+	schedule := []Duration{Duration(5 * time.Second), Duration(5 * time.Minute)}
+	tests := []struct {
+		name     string
+		schedule []Duration
+		attempt  *Attempt
+		tries    int
+		status   Status
+		wait     time.Duration
+	}{
+		{"delivered", schedule, &Attempt{Status: 204}, 1, StatusDelivered, 0},
+		{"delivered by the last try", schedule, &Attempt{Status: 200}, 3, StatusDelivered, 0},
+		{"first step", schedule, failed(0), 1, StatusPending, 5 * time.Second},
+		{"last step", schedule, failed(0), 2, StatusPending, 5 * time.Minute},
+		{"schedule ended", schedule, failed(0), 3, StatusFailed, 0},
+		{"long after its end", schedule, failed(0), 30, StatusFailed, 0},
+		{"no retries", nil, failed(0), 1, StatusFailed, 0},
+		{"Retry-After prolongs", schedule, failed(time.Minute), 1, StatusPending, time.Minute},
+		{"Retry-After never shortens", schedule, failed(time.Minute), 2, StatusPending, 5 * time.Minute},
+		{"Retry-After is bounded", schedule, failed(1000 * time.Hour), 1, StatusPending, 24 * time.Hour},
+		{"Retry-After makes no more tries", schedule, failed(time.Minute), 3, StatusFailed, 0},
+		{"no answer", schedule, &Attempt{Error: ErrorTimeout}, 1, StatusPending, 5 * time.Second},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			policy := RetryPolicy{Schedule: tt.schedule, RetryAfterMax: 24 * time.Hour} // no jitter
+			got := policy.After(tt.attempt, tt.tries, now)
+			want := Next{Status: tt.status}
+			if tt.status == StatusPending {
+				want.At = now.Add(tt.wait)
+			}
+			if got != want {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// TestRetryPolicyBoundBelowStep: a bound that is shorter than the step leaves the step as it is.
+func TestRetryPolicyBoundBelowStep(t *testing.T) {
+	now := time.Now()
+	policy := RetryPolicy{Schedule: []Duration{Duration(time.Hour)}, RetryAfterMax: time.Minute}
+	if got := policy.After(&Attempt{Error: ErrorStatus, RetryAfter: 2 * time.Hour}, 1, now).At.Sub(now); got != time.Hour {
+		t.Errorf("got %s, want 1h", got)
+	}
+}
+
+// TestRetryJitter: every wait lies within the share, on both sides of the step, and the waits differ.
+func TestRetryJitter(t *testing.T) {
+	now := time.Now()
+	for _, jitter := range []float64{0.1, 0.5, 1} {
+		policy := RetryPolicy{Schedule: DefaultRetrySchedule, Jitter: jitter, RetryAfterMax: 24 * time.Hour}
+		for i, step := range DefaultRetrySchedule {
+			step := time.Duration(step)
+			low, high := time.Duration(float64(step)*(1-jitter)), time.Duration(float64(step)*(1+jitter))
+			var below, above int
+			for range 1000 {
+				wait := policy.After(&Attempt{Error: ErrorReset}, i+1, now).At.Sub(now)
+				if wait < low-1 || wait > high+1 {
+					t.Fatalf("jitter %v, step %s: waits %s, want %s to %s", jitter, step, wait, low, high)
+				}
+				// Near the bounds, so that half of the share would not do.
+				if wait < step-time.Duration(float64(step)*jitter*0.8) {
+					below++
+				}
+				if wait > step+time.Duration(float64(step)*jitter*0.8) {
+					above++
+				}
+			}
+			// 100 each are expected; fewer than 30 is less likely than 1 in 10^15.
+			if below < 30 || above < 30 {
+				t.Errorf("jitter %v, step %s: %d of 1000 near the lower bound, %d near the upper", jitter, step, below, above)
+			}
+		}
+		// What the endpoint asks for is not shortened by jitter.
+		for range 100 {
+			if wait := policy.After(&Attempt{Error: ErrorStatus, RetryAfter: time.Hour}, 1, now).At.Sub(now); wait != time.Hour {
+				t.Fatalf("waits %s, want what Retry-After says", wait)
+			}
+		}
+	}
+}
+
+func TestParseRetryAfter(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	tests := []struct {
+		header string
+		want   time.Duration
+	}{
+		{"", 0},
+		{"0", 0},
+		{"120", 2 * time.Minute},
+		{" 120\t", 2 * time.Minute},
+		{"-5", 0},
+		{"+5", 0},
+		{"1.5", 0},
+		{"5s", 0},
+		{"soon", 0},
+		{"2147483647", 2147483647 * time.Second},
+		{"99999999999999999999999", 2147483647 * time.Second}, // asks for long, so it is not forgotten
+		{"Sun, 01 Mar 2026 12:01:00 GMT", time.Minute},
+		{"Sunday, 01-Mar-26 12:01:00 GMT", time.Minute},
+		{"Sun Mar  1 12:01:00 2026", time.Minute},
+		{"Sun, 01 Mar 2026 11:59:00 GMT", 0},
+		{"2026-03-01T12:01:00Z", 0}, // not HTTP's form
+	}
+	for _, tt := range tests {
+		if got := parseRetryAfter(tt.header, now); got != tt.want {
+			t.Errorf("%q: %s, want %s", tt.header, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Limits of an attempt beside its overall timeout; see durability.md, 10, for what happens without them.
+const (
+	tlsHandshakeTimeout    = 10 * time.Second
+	maxResponseHeaderBytes = 32 << 10
+	idleConnTimeout        = 90 * time.Second
+	// idleConnsPerHost keeps a connection for each of a lane's attempts in flight, by default.
+	idleConnsPerHost = 64
+)
+
+// NewTransport makes the transport that attempts go through: guarded at the dial, bounded, no proxy, no compression.
+func NewTransport(cfg Config) *http.Transport {
+	return &http.Transport{
+		DialContext:            guard{cfg.AllowNetworks}.dialer(),
+		ForceAttemptHTTP2:      true,
+		TLSHandshakeTimeout:    tlsHandshakeTimeout,
+		MaxResponseHeaderBytes: maxResponseHeaderBytes,
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    idleConnsPerHost,
+		IdleConnTimeout:        idleConnTimeout,
+	}
+}
+
+// sender makes single attempts.
+type sender struct {
+	client    *http.Client
+	userAgent string
+}
+
+func newSender(transport http.RoundTripper, version string) *sender {
+	return &sender{
+		client: &http.Client{
+			Transport: transport,
+			// A redirect is an answer like any other, and no success: following it would turn the POST into a GET.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		userAgent: "hookbolt/" + version,
+	}
+}
+
+// send makes one attempt: one POST, one outcome. It returns an error only if the attempt was cut off because ctx ended: such an
+// attempt says nothing about the endpoint and is not recorded.
+func (s *sender) send(ctx context.Context, w *Webhook, d *Delivery, payload []byte, timeout time.Duration) (Attempt, error) {
+	started := time.Now()
+	a := Attempt{StartedAt: started.UTC().Round(0)}
+	err := s.post(ctx, &a, w, d, payload, timeout)
+	a.Duration = time.Since(started)
+	if err == nil {
+		return a, nil
+	}
+	if ctx.Err() != nil {
+		return Attempt{}, context.Cause(ctx)
+	}
+	a.Error, a.ErrorDetail = classify(err, timeout)
+	return a, nil
+}
+
+// post fills in the attempt's outcome, or returns what kept the answer from coming.
+func (s *sender) post(ctx context.Context, a *Attempt, w *Webhook, d *Delivery, payload []byte, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(payload))
+	if err != nil {
+		return fmt.Errorf("make request: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", s.userAgent)
+	if err := sign(req.Header, w.Secret, d.ID.String(), a.StartedAt, payload); err != nil {
+		return err
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	a.Status = resp.StatusCode
+	// What the endpoint says has been decided with its status: a body that breaks or never ends changes nothing. One byte
+	// more than is kept is read, for a body that ends by then leaves a connection that can be used again.
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, MaxResponseBytes+1))
+	a.Response = body[:min(len(body), MaxResponseBytes)]
+	if resp.StatusCode/100 != 2 {
+		a.Error = ErrorStatus
+		a.ErrorDetail = fmt.Sprintf("the endpoint answered %d", resp.StatusCode)
+		if text := http.StatusText(resp.StatusCode); text != "" {
+			a.ErrorDetail += " " + text
+		}
+	}
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
+		a.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
+	}
+	return nil
+}
+
+// classify turns the error of a request into a class and a line for people. The line must not hold the URL: its query may be a
+// credential.
+func classify(err error, timeout time.Duration) (ErrorClass, string) {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	detail := err.Error()
+	if errors.Is(err, ErrAddressRefused) {
+		return ErrorAddressRefused, detail
+	}
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		if e.IsTimeout {
+			return ErrorTimeout, "the look-up of the host's name timed out"
+		}
+		return ErrorDNS, detail
+	}
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		return ErrorTimeout, fmt.Sprintf("no complete answer within %s", Duration(timeout))
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return ErrorTLS, detail
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return ErrorTLS, detail
+	}
+	_, isRecord := errors.AsType[tls.RecordHeaderError](err)
+	_, isAlert := errors.AsType[tls.AlertError](err)
+	switch {
+	case isRecord || isAlert || strings.HasPrefix(detail, "tls: ") || strings.HasPrefix(detail, "remote error: tls:"):
+		return ErrorTLS, detail
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return ErrorRefused, detail
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return ErrorReset, detail
+	}
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return ErrorRefused, detail // no route, network unreachable: nobody was reached
+	}
+	if strings.HasPrefix(detail, "make request:") || strings.HasPrefix(detail, "signing secret:") {
+		return ErrorInternal, detail
+	}
+	return ErrorProtocol, detail
+}

@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Kind is what a delivery is for.
+type Kind uint8
+
+// The kinds of delivery.
+const (
+	KindComplete   Kind = 1 // the session has finished
+	KindIncomplete Kind = 2 // the session had not finished some time after its start
+	KindTest       Kind = 3 // somebody asked for a sample
+)
+
+func (k Kind) String() string {
+	switch k {
+	case KindComplete:
+		return "complete"
+	case KindIncomplete:
+		return "incomplete"
+	case KindTest:
+		return "test"
+	}
+	return fmt.Sprintf("Kind(%d)", uint8(k))
+}
+
+// MarshalText gives the kind's name.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// SessionHead is what is kept of a session beside its events: enough to decide what a new event means without reading them.
+type SessionHead struct {
+	ID       uuid.UUID
+	Identity Identity
+	// Events is how many events are stored; 0 for a session that is not stored yet.
+	Events int
+	// FirstReceivedAt and LastReceivedAt are when the first and the last event came in.
+	FirstReceivedAt, LastReceivedAt time.Time
+	// FinishedAt is the time of the earliest finish or result_view; zero while there is none.
+	FinishedAt time.Time
+	// Marks are the deliveries that the session has led to: the proof that there is no second one for a webhook and kind.
+	Marks []Mark
+}
+
+// Mark says that a session has led to a delivery.
+type Mark struct {
+	WebhookID  uint32
+	Kind       Kind
+	DeliveryID uuid.UUID
+}
+
+// Trigger asks for the payload of a session for a webhook.
+type Trigger struct {
+	WebhookID uint32
+	Kind      Kind
+	// DueAt is when it fires. It does not move. For an incomplete trigger it is also the instant up to which the payload
+	// holds what has happened.
+	DueAt time.Time
+}
+
+// Decision is what new events mean for a session.
+type Decision struct {
+	// Head is the session's head with the events in it. The Store adds a Mark for each trigger.
+	Head     SessionHead
+	Triggers []Trigger
+}
+
+// Admit decides what fresh events, of one session and in the order of their arrival, mean for it. head is zero for a session
+// that is not stored yet. The error is an InputErrors that names the bad events. Admit is pure: a Store may call it again.
+func Admit(head SessionHead, fresh []Event, hooks *WebhookSet) (Decision, error) {
+	isNew, wasFinished := head.Events == 0, !head.FinishedAt.IsZero()
+	first := fresh[0]
+	if isNew {
+		if err := checkFirst(first); err != nil {
+			return Decision{}, err
+		}
+		head.ID = first.SessionID
+		head.FirstReceivedAt = first.ReceivedAt
+	}
+	if room := MaxSessionEvents - head.Events; len(fresh) > room {
+		return Decision{}, InputErrors{{Index: fresh[room].Index, Field: "session_id",
+			Detail: fmt.Sprintf("the session has %d events already, which is the most that one may have", MaxSessionEvents)}}
+	}
+	head.Events += len(fresh)
+	started, earliest := time.Time{}, first.Time
+	for _, ev := range fresh {
+		head.Identity.fill(ev.Identity)
+		if ev.ReceivedAt.After(head.LastReceivedAt) {
+			head.LastReceivedAt = ev.ReceivedAt
+		}
+		if ev.Time.Before(earliest) {
+			earliest = ev.Time
+		}
+		switch ev.Type {
+		case EventStart, EventVote:
+			if started.IsZero() || ev.Time.Before(started) {
+				started = ev.Time
+			}
+		case EventFinish, EventResultView:
+			if head.FinishedAt.IsZero() || ev.Time.Before(head.FinishedAt) {
+				head.FinishedAt = ev.Time
+			}
+		}
+	}
+	if started.IsZero() {
+		started = earliest
+	}
+
+	d := Decision{Head: head}
+	finishes := !wasFinished && !head.FinishedAt.IsZero()
+	if !isNew && !finishes {
+		return d, nil
+	}
+	hooks.EachMatching(head.Identity.ContentID, func(w *Webhook) {
+		if isNew && w.SendIncomplete {
+			// A session that comes with its finish inside the instant would lead to a trigger that goes without a trace.
+			instant := started.Add(seconds(w.IncompleteDelay))
+			if head.FinishedAt.IsZero() || head.FinishedAt.After(instant) {
+				d.Triggers = append(d.Triggers, Trigger{w.ID, KindIncomplete, instant})
+			}
+		}
+		if finishes && !head.Marked(w.ID, KindComplete) {
+			d.Triggers = append(d.Triggers, Trigger{w.ID, KindComplete, head.FinishedAt.Add(seconds(w.Delay))})
+		}
+	})
+	return d, nil
+}
+
+// Marked tells whether the session has led to a delivery of that kind for that webhook.
+func (h *SessionHead) Marked(webhookID uint32, kind Kind) bool {
+	return slices.ContainsFunc(h.Marks, func(m Mark) bool { return m.WebhookID == webhookID && m.Kind == kind })
+}
+
+// checkFirst refuses a first event that does not say whose session it is.
+func checkFirst(ev Event) error {
+	missing := ""
+	switch {
+	case ev.Identity.ContentID == uuid.Nil:
+		missing = "content_id"
+	case ev.Identity.ContentType == "":
+		missing = "content_type"
+	case ev.Identity.PoltioUserID == nil:
+		missing = "poltio_user_id"
+	default:
+		return nil
+	}
+	return InputErrors{{Index: ev.Index, Field: missing, Detail: "is required in the first event of a session"}}
+}
+
+// Session is the state of a session, folded from its events.
+type Session struct {
+	ID       uuid.UUID
+	Identity Identity
+	// StartedAt is the earliest start or vote, else the earliest event.
+	StartedAt time.Time
+	// FinishedAt is the earliest finish or result_view; zero while there is none.
+	FinishedAt time.Time
+	// EndedAt is when the visitor saw the first result, else FinishedAt.
+	EndedAt time.Time
+	// Questions are in the order of their first vote, each with at least one answer, in the order of the votes.
+	Questions []Question
+	// Result is the first result that was seen; nil if there is none.
+	Result *Result
+	// Leads are in the order in which they were sent in, CreatedAt always set.
+	Leads []Lead
+}
+
+// Question is a question with the answers that were voted and not taken back.
+type Question struct {
+	ID      int64    `json:"question_id"`
+	Title   *string  `json:"question"`
+	Answers []Answer `json:"answers"`
+}
+
+// Fold makes the state of a session out of its events, which are given in the order of their arrival and folded in the order
+// of their times, then of arrival. asOf leaves out what happened after it; zero leaves out nothing. The session's identity is
+// no happening: it is taken from all events. Fold is pure and changes nothing that it is given.
+func Fold(events []Event, asOf time.Time) Session {
+	var s Session
+	ordered := make([]*Event, 0, len(events))
+	for i := range events {
+		ev := &events[i]
+		s.ID = ev.SessionID
+		s.Identity.fill(ev.Identity)
+		if asOf.IsZero() || !ev.Time.After(asOf) {
+			ordered = append(ordered, ev)
+		}
+	}
+	slices.SortStableFunc(ordered, func(a, b *Event) int { return a.Time.Compare(b.Time) })
+
+	b := ballot{places: make(map[int64]int), cast: make(map[vote]bool)}
+	for _, ev := range ordered {
+		switch ev.Type {
+		case EventStart:
+			s.start(ev.Time)
+		case EventVote:
+			s.start(ev.Time)
+			b.vote(ev)
+		case EventUndo:
+			b.undo(ev)
+		case EventLead:
+			lead := *ev.Lead
+			if lead.CreatedAt == nil {
+				lead.CreatedAt = new(formatTime(ev.Time))
+			}
+			s.Leads = append(s.Leads, lead)
+		case EventResultView:
+			s.finish(ev.Time)
+			if s.Result == nil {
+				s.Result, s.EndedAt = ev.Result, ev.Time
+			}
+		case EventFinish:
+			s.finish(ev.Time)
+		}
+	}
+	if s.StartedAt.IsZero() && len(ordered) > 0 {
+		s.StartedAt = ordered[0].Time
+	}
+	if s.EndedAt.IsZero() {
+		s.EndedAt = s.FinishedAt
+	}
+	s.Questions = b.questions()
+	return s
+}
+
+func (s *Session) start(at time.Time) {
+	if s.StartedAt.IsZero() {
+		s.StartedAt = at
+	}
+}
+
+func (s *Session) finish(at time.Time) {
+	if s.FinishedAt.IsZero() {
+		s.FinishedAt = at
+	}
+}
+
+// ballot counts a session's votes.
+type ballot struct {
+	asked  []Question    // in the order of their first vote; may have no answers left
+	places map[int64]int // question id to its place in asked
+	cast   map[vote]bool // what stands in asked
+}
+
+type vote struct{ question, answer int64 }
+
+// vote adds answers; the same answer twice counts once. A question keeps the place of its first vote, even when all of its
+// answers were taken back in between.
+func (b *ballot) vote(ev *Event) {
+	at, ok := b.places[ev.QuestionID]
+	if !ok {
+		at = len(b.asked)
+		b.places[ev.QuestionID] = at
+		b.asked = append(b.asked, Question{ID: ev.QuestionID})
+	}
+	q := &b.asked[at]
+	if q.Title == nil {
+		q.Title = ev.Question
+	}
+	for _, a := range ev.Answers {
+		if v := (vote{ev.QuestionID, a.ID}); !b.cast[v] {
+			b.cast[v] = true
+			q.Answers = append(q.Answers, a)
+		}
+	}
+}
+
+// undo takes back one answer to a question, or all of them.
+func (b *ballot) undo(ev *Event) {
+	at, ok := b.places[ev.QuestionID]
+	if !ok {
+		return
+	}
+	q := &b.asked[at]
+	q.Answers = slices.DeleteFunc(q.Answers, func(a Answer) bool {
+		if ev.AnswerID != nil && a.ID != *ev.AnswerID {
+			return false
+		}
+		delete(b.cast, vote{q.ID, a.ID})
+		return true
+	})
+}
+
+// questions returns those that have an answer.
+func (b *ballot) questions() []Question {
+	return slices.DeleteFunc(b.asked, func(q Question) bool { return len(q.Answers) == 0 })
+}

@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The test vector of Standard Webhooks' reference libraries. Also by openssl:
+//
+//	printf '%s' 'msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}' | openssl dgst -sha256 -mac HMAC \
+//	  -macopt hexkey:$(printf MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw | base64 -d | xxd -p) -binary | base64
+const (
+	vectorSecret    = Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	vectorID        = "msg_p5jXN8AQM9LWM0D4loKWxJek"
+	vectorBody      = `{"test": 2432232314}`
+	vectorSignature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+)
+
+var vectorTime = time.Unix(1614265330, 0)
+
+func vectorHeader() http.Header {
+	h := http.Header{}
+	h.Set("webhook-id", vectorID)
+	h.Set("webhook-timestamp", "1614265330")
+	h.Set("webhook-signature", vectorSignature)
+	return h
+}
+
+func TestSignVector(t *testing.T) {
+	h := http.Header{}
+	if err := sign(h, vectorSecret, vectorID, vectorTime.Add(999*time.Millisecond), []byte(vectorBody)); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range vectorHeader() {
+		if got := h.Values(name); len(got) != 1 || got[0] != want[0] {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	if len(h) != 3 {
+		t.Errorf("headers %v, want three", h)
+	}
+}
+
+func TestVerify(t *testing.T) {
+	other := newSecret()
+	tests := []struct {
+		name   string
+		change func(http.Header)
+		secret Secret
+		body   string
+		now    time.Time
+		want   string // a piece of the error; "" for none
+	}{
+		{"as signed", nil, vectorSecret, vectorBody, vectorTime, ""},
+		{"five minutes old", nil, vectorSecret, vectorBody, vectorTime.Add(5 * time.Minute), ""},
+		{"five minutes early", nil, vectorSecret, vectorBody, vectorTime.Add(-5 * time.Minute), ""},
+		{"too old", nil, vectorSecret, vectorBody, vectorTime.Add(5*time.Minute + time.Second), "away from now"},
+		{"too early", nil, vectorSecret, vectorBody, vectorTime.Add(-5*time.Minute - time.Second), "away from now"},
+		{"another body", nil, vectorSecret, vectorBody + " ", vectorTime, "no signature matches"},
+		{"empty body", nil, vectorSecret, "", vectorTime, "no signature matches"},
+		{"another secret", nil, other, vectorBody, vectorTime, "no signature matches"},
+		{"another id", func(h http.Header) { h.Set("webhook-id", vectorID+"x") }, vectorSecret, vectorBody, vectorTime, "no signature matches"},
+		{"another timestamp", func(h http.Header) { h.Set("webhook-timestamp", "1614265331") }, vectorSecret, vectorBody, vectorTime, "no signature matches"},
+		{"the timestamp in another form", func(h http.Header) { h.Set("webhook-timestamp", "+1614265330") }, vectorSecret, vectorBody, vectorTime, "no signature matches"},
+		{"no id", func(h http.Header) { h.Del("webhook-id") }, vectorSecret, vectorBody, vectorTime, "is missing"},
+		{"no timestamp", func(h http.Header) { h.Del("webhook-timestamp") }, vectorSecret, vectorBody, vectorTime, "is missing"},
+		{"no number for a timestamp", func(h http.Header) { h.Set("webhook-timestamp", "now") }, vectorSecret, vectorBody, vectorTime, "is missing"},
+		{"no signature", func(h http.Header) { h.Del("webhook-signature") }, vectorSecret, vectorBody, vectorTime, "no signature matches"},
+		{"an empty signature", func(h http.Header) { h.Set("webhook-signature", "v1,") }, vectorSecret, vectorBody, vectorTime, "no signature matches"},
+		{"another version", func(h http.Header) { h.Set("webhook-signature", "v2"+vectorSignature[2:]) }, vectorSecret, vectorBody, vectorTime, "no signature matches"},
+		{"a shortened signature", func(h http.Header) { h.Set("webhook-signature", "v1,g0hM9SsE+OTPJTGt") }, vectorSecret, vectorBody, vectorTime, "no signature matches"},
+		{"not base64", func(h http.Header) { h.Set("webhook-signature", "v1,!") }, vectorSecret, vectorBody, vectorTime, "no signature matches"},
+		// During an overlap two secrets sign.
+		{"the second of two", func(h http.Header) {
+			h.Set("webhook-signature", "v1,"+base64.StdEncoding.EncodeToString(make([]byte, 32))+" "+vectorSignature)
+		}, vectorSecret, vectorBody, vectorTime, ""},
+		{"the secret is none", nil, "whsec_", vectorBody, vectorTime, "must be whsec_"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := vectorHeader()
+			if tt.change != nil {
+				tt.change(h)
+			}
+			err := Verify(h, tt.secret, []byte(tt.body), tt.now)
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestSignedIsVerified(t *testing.T) {
+	secret, now := newSecret(), time.Date(2026, 5, 1, 0, 0, 0, 123, time.UTC)
+	for _, body := range []string{"", "{}", "\x00.\n.", strings.Repeat("ü", 100_000)} {
+		h := http.Header{}
+		if err := sign(h, secret, "id.with.dots", now, []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+		if err := Verify(h, secret, []byte(body), now); err != nil {
+			t.Errorf("body of %d bytes: %v", len(body), err)
+		}
+	}
+}
+
+func TestSecretKey(t *testing.T) {
+	of := func(n int) string { return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb}, n)) }
+	tests := []struct {
+		secret string
+		bytes  int // 0 for an error
+	}{
+		{string(vectorSecret), 24},
+		{"whsec_" + of(24), 24},
+		{"whsec_" + of(32), 32},
+		{"whsec_" + of(64), 64},
+		{"whsec_" + of(23), 0},
+		{"whsec_" + of(65), 0},
+		{of(32), 0},
+		{"WHSEC_" + of(32), 0},
+		{"whsec_" + strings.TrimRight(of(32), "="), 0},
+		{"whsec_" + strings.ReplaceAll(of(32), "+", "-"), 0},
+		{"whsec_" + of(32) + " ", 0},
+		{"whsec_", 0},
+		{"", 0},
+	}
+	for _, tt := range tests {
+		key, err := Secret(tt.secret).Key()
+		if len(key) != tt.bytes || (err == nil) != (tt.bytes > 0) {
+			t.Errorf("%q: %d bytes, %v; want %d", tt.secret, len(key), err, tt.bytes)
+		}
+		if err != nil && len(tt.secret) > 10 && strings.Contains(err.Error(), tt.secret[6:]) {
+			t.Errorf("the error repeats the secret: %v", err)
+		}
+	}
+	a, b := newSecret(), newSecret()
+	if key, err := a.Key(); err != nil || len(key) != 32 || a == b {
+		t.Errorf("new secrets: %d bytes, %v, equal: %t", len(key), err, a == b)
+	}
+}
+
+// TestSecretStaysSecret tries to get a secret out by every way that text takes.
+func TestSecretStaysSecret(t *testing.T) {
+	secret := newSecret()
+	var text, jsonText strings.Builder
+	for _, h := range []slog.Handler{slog.NewTextHandler(&text, nil), slog.NewJSONHandler(&jsonText, nil)} {
+		slog.New(h).Info("made", "secret", secret)
+	}
+	w := Webhook{Secret: secret}
+	for name, got := range map[string]string{
+		"text log": text.String(), "JSON log": jsonText.String(),
+		"%v": fmt.Sprintf("%v", secret), "%s": fmt.Sprintf("%s", secret), "%q": fmt.Sprintf("%q", secret), "%x": fmt.Sprintf("%x", secret),
+		"webhook %v": fmt.Sprintf("%v", w), "webhook %+v": fmt.Sprintf("%+v", &w),
+	} {
+		if strings.Contains(got, string(secret[6:20])) || strings.Contains(got, fmt.Sprintf("%x", string(secret[6:20]))) {
+			t.Errorf("%s: %s", name, got)
+		}
+		if !strings.Contains(got, "whsec_") && name != "%x" {
+			t.Errorf("%s says nothing of the secret: %s", name, got)
+		}
+	}
+	// The stored form must hold it.
+	if b, err := json.Marshal(w); err != nil || !bytes.Contains(b, []byte(secret)) {
+		t.Errorf("stored form %s, %v", b, err)
+	}
+}

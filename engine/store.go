@@ -1,0 +1,195 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Store keeps events, webhooks and the queue. The engine owns the rules, a Store the bytes: it is written so that a second
+// implementation, on a database that several processes share, would not touch the engine.
+//
+// Every method that changes something must not return nil until the change is durable, and either all of it or none is ever
+// seen. All methods may be called at once. Where a Store can take no work, they return an error that is ErrUnavailable.
+type Store interface {
+	// AppendEvents adds events, in the order of their arrival, to their sessions, and queues a delivery for each trigger that
+	// decide asks for. Events whose id their session has already are left out before decide sees them. decide is called once
+	// for each session with a fresh event, must be pure, and may be called again. If it fails, nothing is stored.
+	AppendEvents(ctx context.Context, events []Event, decide Decide) ([]Queued, error)
+
+	// TakeDue claims deliveries that are due at now, oldest first in each lane, up to each lane's room, and reads what it
+	// takes to send them. A claimed delivery is not taken again before RecordAttempt, Freeze with ErrGone or a dropped trigger,
+	// or Release. What a cancellation covers is passed over. The answer has one entry for each lane, in the same order.
+	TakeDue(ctx context.Context, now time.Time, rooms []LaneRoom) ([]LaneTake, error)
+
+	// Freeze stores the payload of a claimed scheduled delivery, which becomes pending; or, where there is no payload, removes
+	// its trigger without a trace. ErrGone means that it is not to be sent any more; its claim has ended then.
+	Freeze(ctx context.Context, f Freeze) error
+
+	// RecordAttempt adds an attempt of a claimed delivery, ends the claim, and moves the delivery on. If it was cancelled or
+	// queued again while the attempt was under way, the attempt is added and only a 2xx moves it. It returns the delivery as
+	// it is then.
+	RecordAttempt(ctx context.Context, r AttemptRecord) (Delivery, error)
+
+	// Release ends the claims of deliveries that were taken but not attempted: they are due as before.
+	Release(taken []Delivery)
+
+	// Requeue makes a delivery due at once: a scheduled or pending one is moved to now, one in a final state becomes pending
+	// again with the same bytes, or scheduled if it has none yet, with a fresh schedule.
+	Requeue(ctx context.Context, id uuid.UUID, now time.Time) (Delivery, error)
+
+	// Cancel ends a delivery that waits. ErrConflict means that it does not.
+	Cancel(ctx context.Context, id uuid.UUID, now time.Time) (Delivery, error)
+
+	// EnqueueTest queues a payload for a webhook, due at now. ErrNotFound means that there is no such webhook.
+	EnqueueTest(ctx context.Context, webhookID uint32, payload []byte, now time.Time) (Delivery, error)
+
+	// Session returns what is stored of a session, and its deliveries that are still kept.
+	Session(ctx context.Context, id uuid.UUID) (SessionRecord, []Delivery, error)
+
+	// Delivery returns a delivery, its payload (nil while it is scheduled), and its attempts, oldest first.
+	Delivery(ctx context.Context, id uuid.UUID) (Delivery, []byte, []Attempt, error)
+
+	// Deliveries lists deliveries.
+	Deliveries(ctx context.Context, q DeliveryQuery) (DeliveryPage, error)
+
+	// Webhooks returns the present webhooks. It is cheap and never fails.
+	Webhooks() *WebhookSet
+
+	// PutWebhook stores a webhook, with the cancellations that the change leads to. ID 0 makes a new one. Revision must be
+	// the one that it was read with, else ErrRevision; the Store raises it. deleted removes it: its deliveries stay.
+	PutWebhook(ctx context.Context, w Webhook, deleted bool, cancels []Cancellation) (Webhook, error)
+
+	// Maintain carries out one bounded step of the work that waits in the background: cancellations and retention. It returns
+	// when the next step makes sense: at once if more waits, never later than an hour.
+	Maintain(ctx context.Context, now time.Time, r Retention) (time.Time, error)
+
+	// Stats returns counts that are kept, not made: it never walks the queue. probe makes it prove that the store can write.
+	Stats(ctx context.Context, now time.Time, probe bool) (Stats, error)
+}
+
+// Decide turns the fresh events of one session into a decision; see Admit.
+type Decide func(head SessionHead, fresh []Event, hooks *WebhookSet) (Decision, error)
+
+// Queued says that something was put into a lane.
+type Queued struct {
+	Lane Lane
+	At   time.Time
+}
+
+// LaneRoom is how many deliveries may be taken from a lane.
+type LaneRoom struct {
+	Lane Lane
+	Room int // at least 1
+}
+
+// LaneTake is what was taken from a lane.
+type LaneTake struct {
+	Taken []Taken
+	// Next is when to look again, if fewer were taken than there was room for: when the lane's next delivery is due. Zero
+	// means that nothing waits. A Store may name an earlier time.
+	Next time.Time
+}
+
+// Taken is a claimed delivery with what it takes to send it.
+type Taken struct {
+	Delivery Delivery
+	// Session is set for a scheduled delivery, to build the payload from.
+	Session *SessionRecord
+	// Payload is set for a pending one.
+	Payload []byte
+}
+
+// SessionRecord is what is stored of a session.
+type SessionRecord struct {
+	Head    SessionHead
+	Batches []EventBatch
+}
+
+// EventBatch is the events of one request, for one session.
+type EventBatch struct {
+	ReceivedAt time.Time
+	// JSON is a list of the events as they came.
+	JSON []byte
+}
+
+// Events decodes the session's events, in the order of their arrival.
+func (s *SessionRecord) Events() ([]Event, error) {
+	var all []Event
+	for _, b := range s.Batches {
+		events, err := DecodeEvents(b.JSON, b.ReceivedAt)
+		if err != nil {
+			return nil, err
+		}
+		if all == nil {
+			all = events
+		} else {
+			all = append(all, events...)
+		}
+	}
+	return all, nil
+}
+
+// Freeze is the payload of a delivery; Payload nil drops its trigger.
+type Freeze struct {
+	Delivery Delivery
+	Payload  []byte
+	At       time.Time
+}
+
+// AttemptRecord is an attempt that has ended and what it leads to.
+type AttemptRecord struct {
+	// Delivery is the delivery as it was taken.
+	Delivery Delivery
+	Attempt  Attempt
+	Next     Next
+	At       time.Time
+}
+
+// DeliveryQuery chooses deliveries. Zero fields choose all.
+type DeliveryQuery struct {
+	WebhookID uint32
+	SessionID uuid.UUID
+	Status    Status
+	// Since and Until bound CreatedAt, both inclusive.
+	Since, Until time.Time
+	// Limit is the most items of a page, at least 1.
+	Limit int
+	// Cursor is DeliveryPage.NextCursor of the page before, with all other fields the same.
+	Cursor string
+}
+
+// DeliveryPage is a page of deliveries, newest first; those that are asked for as scheduled or pending come in the order of
+// their next attempt, latest first.
+type DeliveryPage struct {
+	Items []Delivery
+	// NextCursor is "" on the last page. A page may hold fewer items than its limit, even none, before the last one: a Store
+	// bounds what it looks at for a page.
+	NextCursor string
+}
+
+// Retention says how long finished things are kept.
+type Retention struct {
+	// Sessions is counted from the last event's receipt; a session is kept while something of it waits.
+	Sessions time.Duration
+	// Deliveries is counted from the final state.
+	Deliveries time.Duration
+}
+
+// Stats is what a Store knows without looking.
+type Stats struct {
+	// Webhooks has an entry for each webhook that has deliveries, deleted ones with what is left of theirs.
+	Webhooks map[uint32]WebhookStats
+	// SizeBytes is the database file's size, FreeBytes the part of it that is free for new data.
+	SizeBytes, FreeBytes int64
+}
+
+// WebhookStats counts the deliveries that are kept for a webhook.
+type WebhookStats struct {
+	Scheduled, Pending, Delivered, Failed, Cancelled int64
+	// Due is how many of the scheduled and pending ones are due.
+	Due int64
+	// OldestDueAt is the time for which the oldest due one waits; zero if none is due.
+	OldestDueAt time.Time
+}

@@ -1,0 +1,386 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// applyPatch parses settings and applies them to a copy of a webhook.
+func applyPatch(t *testing.T, to Webhook, body string) Webhook {
+	t.Helper()
+	patch, err := ParseWebhookPatch([]byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, apply := range patch.apply {
+		apply(&to)
+	}
+	return to
+}
+
+// changedWebhook is a webhook on which no setting has its default.
+func changedWebhook() Webhook {
+	return Webhook{
+		ID: 7, Revision: 3, URL: "https://example.com/hook", ContentID: &foldContent, Name: "n", Active: false, Paused: true, PauseReason: "410 Gone",
+		Delay: 1, IncompleteDelay: 2, SendAnswers: false, SendLeads: false, SendIncomplete: true, Timeout: new(Duration(time.Second)),
+		MaxInFlight: new(5), RetrySchedule: new([]Duration{Duration(time.Minute)}), Secret: vectorSecret,
+	}
+}
+
+func TestDefaultWebhook(t *testing.T) {
+	want := Webhook{Active: true, Delay: 10, SendAnswers: true, SendLeads: true, SendIncomplete: false, IncompleteDelay: 60}
+	if got := defaultWebhook(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestWebhookPatch(t *testing.T) {
+	tests := []struct {
+		body string
+		want func(*Webhook) // the change of changedWebhook
+	}{
+		{`{}`, func(*Webhook) {}},
+		{" {\r\n}\n", func(*Webhook) {}},
+		{`{"url":"http://example.org:8080/a?b=c&d=%20"}`, func(w *Webhook) { w.URL = "http://example.org:8080/a?b=c&d=%20" }},
+		{`{"content_id":"22FFDF18-1035-4e56-baa2-8327e3af5242"}`, func(w *Webhook) { w.ContentID = &foldSID }},
+		{`{"content_id":null}`, func(w *Webhook) { w.ContentID = nil }},
+		{`{"name":" <ünï> "}`, func(w *Webhook) { w.Name = " <ünï> " }},
+		{`{"name":"` + strings.Repeat("ü", 200) + `"}`, func(w *Webhook) { w.Name = strings.Repeat("ü", 200) }},
+		{`{"name":null}`, func(w *Webhook) { w.Name = "" }},
+		{`{"active":true}`, func(w *Webhook) { w.Active = true }},
+		{`{"active":null}`, func(w *Webhook) { w.Active = true }},
+		{`{"active":false}`, func(w *Webhook) {}},
+		{`{"paused":true}`, func(w *Webhook) {}}, // paused already: the reason stays
+		{`{"paused":false}`, func(w *Webhook) { w.Paused, w.PauseReason = false, "" }},
+		{`{"paused":null}`, func(w *Webhook) { w.Paused, w.PauseReason = false, "" }},
+		{`{"delay":0,"incomplete_delay":31536000}`, func(w *Webhook) { w.Delay, w.IncompleteDelay = 0, 31_536_000 }},
+		{`{"delay":null,"incomplete_delay":null}`, func(w *Webhook) { w.Delay, w.IncompleteDelay = 10, 60 }},
+		{`{"send_answers":true,"send_leads":true,"send_incomplete":false}`, func(w *Webhook) { w.SendAnswers, w.SendLeads, w.SendIncomplete = true, true, false }},
+		{`{"send_answers":null,"send_leads":null,"send_incomplete":null}`, func(w *Webhook) { w.SendAnswers, w.SendLeads, w.SendIncomplete = true, true, false }},
+		{`{"timeout":"2m"}`, func(w *Webhook) { w.Timeout = new(Duration(2 * time.Minute)) }},
+		{`{"timeout":"1500ms"}`, func(w *Webhook) { w.Timeout = new(Duration(1500 * time.Millisecond)) }},
+		{`{"timeout":null,"max_in_flight":null,"retry_schedule":null}`, func(w *Webhook) { w.Timeout, w.MaxInFlight, w.RetrySchedule = nil, nil, nil }},
+		{`{"max_in_flight":1}`, func(w *Webhook) { w.MaxInFlight = new(1) }},
+		{`{"max_in_flight":1000}`, func(w *Webhook) { w.MaxInFlight = new(1000) }},
+		{`{"retry_schedule":[]}`, func(w *Webhook) { w.RetrySchedule = new([]Duration{}) }},
+		{`{"retry_schedule":["1s","720h"]}`, func(w *Webhook) { w.RetrySchedule = new([]Duration{Duration(time.Second), Duration(720 * time.Hour)}) }},
+		{`{"secret":"whsec_` + strings.Repeat("A", 43) + `="}`, func(w *Webhook) { w.Secret = Secret("whsec_" + strings.Repeat("A", 43) + "=") }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.body[:min(60, len(tt.body))], func(t *testing.T) {
+			want := changedWebhook()
+			tt.want(&want)
+			if got := applyPatch(t, changedWebhook(), tt.body); !reflect.DeepEqual(got, want) {
+				t.Errorf("\n got %+v\nwant %+v", got, want)
+			}
+		})
+	}
+}
+
+// TestWebhookPatchPauseByHand: the first hold by hand says so, lifting it clears the reason.
+func TestWebhookPatchPauseByHand(t *testing.T) {
+	w := applyPatch(t, defaultWebhook(), `{"paused":true}`)
+	if !w.Paused || w.PauseReason != "paused by hand" {
+		t.Errorf("paused %t, %q", w.Paused, w.PauseReason)
+	}
+	if w = applyPatch(t, w, `{"paused":false}`); w.Paused || w.PauseReason != "" {
+		t.Errorf("paused %t, %q", w.Paused, w.PauseReason)
+	}
+}
+
+func TestWebhookPatchNewSecret(t *testing.T) {
+	w := applyPatch(t, changedWebhook(), `{"secret":null}`)
+	if _, err := w.Secret.Key(); err != nil || w.Secret == vectorSecret {
+		t.Errorf("secret unchanged or bad: %v", err)
+	}
+}
+
+// TestWebhookPatchAppliesTwice: a patch may be applied again when somebody else was faster, and shares nothing.
+func TestWebhookPatchAppliesTwice(t *testing.T) {
+	patch, err := ParseWebhookPatch([]byte(`{"name":"x","retry_schedule":["5s"],"content_id":"22ffdf18-1035-4e56-baa2-8327e3af5242"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := changedWebhook(), changedWebhook()
+	for _, apply := range patch.apply {
+		apply(&a)
+		apply(&b)
+	}
+	if !reflect.DeepEqual(a, b) || a.Name != "x" {
+		t.Errorf("%+v\n%+v", a, b)
+	}
+}
+
+func TestWebhookPatchRefuses(t *testing.T) {
+	tests := []struct {
+		body, field, detail string
+	}{
+		{``, "", "ends too early"},
+		{`[]`, "", "must be an object (got a list)"},
+		{`null`, "", "must be an object (got null)"},
+		{`{} {}`, "", "the end of the body after one object expected"},
+		{"{}\x00", "", "the end of the body after one object expected"},
+		{`{"name":"a"`, "", "malformed JSON at byte 12"},
+		{"{\"name\":\"\xff\"}", "", "not valid UTF-8"},
+		{`{"name":"\ud800"}`, "", "surrogate"},
+		{`{"nme":"a"}`, "nme", "unknown field"},
+		{`{"Name":"a"}`, "Name", "unknown field"},
+		{`{"id":1}`, "id", "unknown field"},
+		{`{"revision":1}`, "revision", "unknown field"},
+		{`{"pause_reason":"x"}`, "pause_reason", "unknown field"},
+		{`{"x":` + strings.Repeat("[", 1000) + `}`, "", "nested deeper"},
+		{`{"name":"a","name":"b"}`, "name", "stands twice"},
+		{`{"name":"` + strings.Repeat("ü", 201) + `"}`, "name", "at most 200 characters"},
+		{`{"name":1}`, "name", "must be a string"},
+		{`{"active":"true"}`, "active", "must be true or false"},
+		{`{"active":1}`, "active", "must be true or false"},
+		{`{"paused":0}`, "paused", "must be true or false"},
+		{`{"delay":-1}`, "delay", "whole seconds, 0 to 31536000 (got -1)"},
+		{`{"delay":31536001}`, "delay", "whole seconds, 0 to 31536000"},
+		{`{"delay":1.5}`, "delay", "must be an integer"},
+		{`{"delay":"10s"}`, "delay", "must be an integer"},
+		{`{"delay":9223372036854775808}`, "delay", "64-bit"},
+		{`{"incomplete_delay":-60}`, "incomplete_delay", "whole seconds"},
+		{`{"content_id":"{6caaa000-2bd8-4b28-8b9b-bfe1fca94f39}"}`, "content_id", "UUID of 36 characters"},
+		{`{"content_id":"all"}`, "content_id", "UUID of 36 characters"},
+		{`{"timeout":15}`, "timeout", "must be a string"},
+		{`{"timeout":"15"}`, "timeout", "must be a duration"},
+		{`{"timeout":"999ms"}`, "timeout", "must be 1s to 2m (got 999ms)"},
+		{`{"timeout":"2m0.001s"}`, "timeout", "must be 1s to 2m"},
+		{`{"timeout":"-5s"}`, "timeout", "must be 1s to 2m"},
+		{`{"max_in_flight":0}`, "max_in_flight", "must be 1 to 1000 (got 0)"},
+		{`{"max_in_flight":1001}`, "max_in_flight", "must be 1 to 1000"},
+		{`{"retry_schedule":"5s"}`, "retry_schedule", "must be a list"},
+		{`{"retry_schedule":["5s",5]}`, "retry_schedule[1]", "must be a string"},
+		{`{"retry_schedule":["5s","soon"]}`, "retry_schedule[1]", "must be a duration"},
+		{`{"retry_schedule":["999ms"]}`, "retry_schedule", "each step must be 1s to 720h"},
+		{`{"retry_schedule":["721h"]}`, "retry_schedule", "each step must be 1s to 720h"},
+		{`{"retry_schedule":["5s"` + strings.Repeat(`,"5s"`, 50) + `]}`, "retry_schedule", "at most 50 steps (got 51)"},
+		{`{"secret":"hush"}`, "secret", "must be whsec_ followed by the base64"},
+		{`{"secret":""}`, "secret", "must be whsec_"},
+		{`{"url":null}`, "url", "has no default"},
+		{`{"url":7}`, "url", "must be a string"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.body[:min(60, len(tt.body))], func(t *testing.T) {
+			_, err := ParseWebhookPatch([]byte(tt.body))
+			errs, ok := errors.AsType[InputErrors](err)
+			if !ok || len(errs) != 1 {
+				t.Fatalf("got %v, want one InputError", err)
+			}
+			if got := errs[0]; got.Index != 0 || got.Field != tt.field || !strings.Contains(got.Detail, tt.detail) {
+				t.Errorf("got %+v, want %q, …%s…", got, tt.field, tt.detail)
+			}
+			if strings.Contains(err.Error(), "hush") {
+				t.Errorf("the error repeats the secret: %v", err)
+			}
+		})
+	}
+}
+
+func TestCheckURL(t *testing.T) {
+	good := []string{
+		"https://example.com", "http://example.com/", "HTTPS://Example.COM/Hook", "https://example.com:8443/a/b?c=d&e=f", "http://192.0.2.1:80/", "http://[2001:db8::1]:65535/x",
+		"https://müller.example/ü", "https://example.com/?token=a%20b", "http://localhost:9000/", "http://hook", "https://example.com./x",
+		"https://example.com/" + strings.Repeat("a", 2048-20),
+	}
+	for _, raw := range good {
+		if err := checkURL(raw); err != nil {
+			t.Errorf("%.80s: %v", raw, err)
+		}
+	}
+	bad := []struct{ raw, detail string }{
+		{"", "http or https URL"},
+		{"example.com/hook", "http or https URL"},
+		{"/hook", "http or https URL"},
+		{"//example.com/hook", "http or https URL"},
+		{"ftp://example.com", `(got scheme "ftp")`},
+		{"javascript:alert(1)", `(got scheme "javascript")`},
+		{"file:///etc/passwd", `(got scheme "file")`},
+		{"unix:/run/x.sock", `(got scheme "unix")`},
+		{"https:example.com", "must name a host"},
+		{"https://", "must name a host"},
+		{"https:///hook", "must name a host"},
+		{"http://:8080/", "must name a host"},
+		{"https://user@example.com/", "user name or password"},
+		{"https://user:pass@example.com/", "user name or password"},
+		{"https://example.com/#frag", "fragment"},
+		{"https://exa mple.com/", "http or https URL"},
+		{" https://example.com/", "http or https URL"},
+		{"https://example.com/\n", "http or https URL"},
+		{"https://example.com/\x00", "http or https URL"},
+		{"https://example.com/%zz", "http or https URL"},
+		{"https://[::1/", "http or https URL"},
+		{"https://example.com:http/", "http or https URL"},
+		{"https://example.com:0/", "port must be 1 to 65535"},
+		{"https://example.com:65536/", "port must be 1 to 65535"},
+		{"https://example.com/" + strings.Repeat("a", 2048-19), "at most 2048 bytes (got 2049)"},
+	}
+	for _, tt := range bad {
+		if err := checkURL(tt.raw); err == nil || !strings.Contains(err.Error(), tt.detail) {
+			t.Errorf("%.80q: got %v, want …%s…", tt.raw, err, tt.detail)
+		} else if strings.Contains(err.Error(), "pass") && strings.Contains(err.Error(), "user:") {
+			t.Errorf("the error repeats a password: %v", err)
+		}
+	}
+}
+
+func TestPlainAddress(t *testing.T) {
+	for raw, want := range map[string]string{
+		"http://127.0.0.1:80/": "127.0.0.1", "http://[::1]/": "::1", "http://[::ffff:10.0.0.1]/": "::ffff:10.0.0.1", "http://LOCALHOST./": "127.0.0.1",
+		"http://a.localhost/": "127.0.0.1", "https://example.com/": "", "https://localhost.example.com/": "", "http://10.1/": "",
+	} {
+		addr, ok := plainAddress(raw)
+		if got := fmt.Sprint(addr); ok != (want != "") || ok && got != want {
+			t.Errorf("%s: %s, %t; want %q", raw, got, ok, want)
+		}
+	}
+}
+
+func TestDurationText(t *testing.T) {
+	for _, text := range []string{"0s", "1s", "15s", "1m", "5m", "1m30s", "10m", "1h", "10h", "1h30m", "1h0m5s", "720h", "1.5s", "500ms", "-5m"} {
+		var d Duration
+		if err := d.UnmarshalText([]byte(text)); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+		if d.String() != text {
+			t.Errorf("%s is written as %s", text, d)
+		}
+	}
+	for _, text := range []string{"", "5", "5 s", "soon", "1d"} {
+		if err := new(Duration).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+}
+
+// TestWebhookStoredForm: what is stored reads back the same, with all settings at their defaults and with none.
+func TestWebhookStoredForm(t *testing.T) {
+	for _, w := range []Webhook{defaultWebhook(), changedWebhook()} {
+		b, err := json.Marshal(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back Webhook
+		if err := json.Unmarshal(b, &back); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(back, w) {
+			t.Errorf("\n got %+v\nwant %+v", back, w)
+		}
+	}
+}
+
+func TestCancellations(t *testing.T) {
+	other := uuid.MustParse("11111111-1111-4111-8111-111111111111")
+	base := func(change func(*Webhook)) *Webhook {
+		w := changedWebhook()
+		w.Active = true
+		change(&w)
+		return &w
+	}
+	asIs := func(*Webhook) {}
+	tests := []struct {
+		name          string
+		before, after *Webhook
+		want          []Cancellation
+	}{
+		{"nothing", base(asIs), base(asIs), nil},
+		{"what the payload reads", base(asIs), base(func(w *Webhook) { w.SendAnswers, w.SendLeads, w.Delay, w.IncompleteDelay = true, true, 99, 99 }), nil},
+		{"another URL", base(asIs), base(func(w *Webhook) { w.URL = "https://example.org/" }), nil},
+		{"paused and on again", base(func(w *Webhook) { w.Paused = false }), base(asIs), nil},
+		{"switched on", base(func(w *Webhook) { w.Active = false }), base(asIs), nil},
+		{"switched off", base(asIs), base(func(w *Webhook) { w.Active = false }), []Cancellation{{WebhookID: 7, Revision: 3, Scope: CancelAll}}},
+		{"switched off and more", base(asIs), base(func(w *Webhook) { w.Active, w.SendIncomplete, w.ContentID = false, false, &other }), []Cancellation{{WebhookID: 7, Revision: 3, Scope: CancelAll}}},
+		{"no more incomplete", base(asIs), base(func(w *Webhook) { w.SendIncomplete = false }), []Cancellation{{WebhookID: 7, Revision: 3, Scope: CancelIncomplete}}},
+		{"incomplete from now on", base(func(w *Webhook) { w.SendIncomplete = false }), base(asIs), nil},
+		{"to every content", base(asIs), base(func(w *Webhook) { w.ContentID = nil }), nil},
+		{"from every content", base(func(w *Webhook) { w.ContentID = nil }), base(asIs), []Cancellation{{WebhookID: 7, Revision: 3, Scope: CancelContent, ContentID: foldContent}}},
+		{"to another content", base(asIs), base(func(w *Webhook) { w.ContentID = &other }), []Cancellation{{WebhookID: 7, Revision: 3, Scope: CancelContent, ContentID: other}}},
+		{"the same content, another pointer", base(asIs), base(func(w *Webhook) { w.ContentID = new(*w.ContentID) }), nil},
+		{"two at once", base(asIs), base(func(w *Webhook) { w.SendIncomplete, w.ContentID = false, &other }),
+			[]Cancellation{{WebhookID: 7, Revision: 3, Scope: CancelIncomplete}, {WebhookID: 7, Revision: 3, Scope: CancelContent, ContentID: other}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := cancellations(tt.before, tt.after); !slices.Equal(got, tt.want) {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestCancellationCovers(t *testing.T) {
+	other := uuid.MustParse("11111111-1111-4111-8111-111111111111")
+	delivery := func(revision uint64, kind Kind) *Delivery {
+		return &Delivery{WebhookID: 7, WebhookRevision: revision, Kind: kind}
+	}
+	all := Cancellation{WebhookID: 7, Revision: 3, Scope: CancelAll}
+	incomplete := Cancellation{WebhookID: 7, Revision: 3, Scope: CancelIncomplete}
+	content := Cancellation{WebhookID: 7, Revision: 3, Scope: CancelContent, ContentID: foldContent}
+	tests := []struct {
+		name    string
+		c       Cancellation
+		d       *Delivery
+		content uuid.UUID
+		want    bool
+	}{
+		{"all, of its revision", all, delivery(3, KindComplete), foldContent, true},
+		{"all, older", all, delivery(1, KindIncomplete), foldContent, true},
+		{"all, a test", all, delivery(3, KindTest), uuid.Nil, true},
+		{"all, queued after the change", all, delivery(4, KindComplete), foldContent, false},
+		{"all, of another webhook", all, &Delivery{WebhookID: 8, WebhookRevision: 3, Kind: KindComplete}, foldContent, false},
+		{"incomplete, an incomplete one", incomplete, delivery(3, KindIncomplete), foldContent, true},
+		{"incomplete, a complete one", incomplete, delivery(3, KindComplete), foldContent, false},
+		{"incomplete, a test", incomplete, delivery(3, KindTest), uuid.Nil, false},
+		{"incomplete, queued after the change", incomplete, delivery(4, KindIncomplete), foldContent, false},
+		{"content, another one", content, delivery(3, KindComplete), other, true},
+		{"content, another one, incomplete", content, delivery(2, KindIncomplete), other, true},
+		{"content, the one that fits", content, delivery(3, KindComplete), foldContent, false},
+		{"content, a test, which has none", content, delivery(3, KindTest), uuid.Nil, false},
+		{"content, queued after the change", content, delivery(4, KindComplete), other, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := tt.c.Covers(tt.d, tt.content); got != tt.want {
+				t.Errorf("Covers = %t", got)
+			}
+			set := NewWebhookSet(nil, []Cancellation{{WebhookID: 9, Revision: 9, Scope: CancelAll}, tt.c})
+			if got := set.Covered(tt.d, tt.content); got != tt.want {
+				t.Errorf("Covered = %t", got)
+			}
+		})
+	}
+}
+
+func TestWebhookSet(t *testing.T) {
+	hooks := []*Webhook{{ID: 4_000_000_000}, {ID: 2}, {ID: 3}}
+	set := NewWebhookSet(hooks, []Cancellation{{WebhookID: 2, Scope: CancelAll}, {WebhookID: 2, Scope: CancelIncomplete}})
+	var ids []uint32
+	for _, w := range set.All() {
+		ids = append(ids, w.ID)
+	}
+	if want := []uint32{2, 3, 4_000_000_000}; !slices.Equal(ids, want) {
+		t.Errorf("All has %v, want %v", ids, want)
+	}
+	if w := set.Get(3); w != hooks[2] {
+		t.Errorf("Get(3) = %v", w)
+	}
+	if w := set.Get(5); w != nil {
+		t.Errorf("Get(5) = %v, want nil", w)
+	}
+	if got := len(set.Cancellations(2)); got != 2 {
+		t.Errorf("%d cancellations of 2, want 2", got)
+	}
+	if got := set.Cancellations(3); got != nil {
+		t.Errorf("cancellations of 3: %v", got)
+	}
+}
