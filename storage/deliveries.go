@@ -1,0 +1,481 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	bolt "go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// readDelivery reads a delivery by its number; the result's number is 0 if there is none.
+func (s *Store) readDelivery(deliveries *bolt.Bucket, number uint64) (deliveryRecord, error) {
+	v := deliveries.Get(u64key(number))
+	if v == nil {
+		return deliveryRecord{}, nil
+	}
+	return decodeDelivery(s.nonce, number, v)
+}
+
+// findDelivery reads a delivery by its public id.
+func (s *Store) findDelivery(deliveries *bolt.Bucket, id uuid.UUID) (deliveryRecord, error) {
+	r, err := s.readDelivery(deliveries, deliveryNumber(id))
+	if err == nil && (r.number == 0 || r.ID != id) {
+		err = fmt.Errorf("delivery %s: %w", id, engine.ErrNotFound)
+	}
+	return r, err
+}
+
+// createDelivery gives a new delivery its number and id, stores it and puts it into its lane.
+func (b *batch) createDelivery(r *deliveryRecord) error {
+	number, err := b.next(b.deliveries)
+	if err != nil {
+		return err
+	}
+	r.number, r.ID = number, deliveryID(r.CreatedAt, b.s.nonce, number)
+	if w := b.hooks.Get(r.WebhookID); w != nil {
+		r.WebhookRevision = w.Revision
+	}
+	if err := b.put(b.byWebhook, byWebhookKey(r), nil); err != nil {
+		return err
+	}
+	return b.saveDelivery(nil, r)
+}
+
+// saveDelivery replaces a delivery's record, nil standing for none, and with it all that follows from it: its place in the
+// lane, the index of exceptions, its expiry, the counts. It is the only place where these change.
+func (b *batch) saveDelivery(old, new *deliveryRecord) error {
+	var oldQueue, newQueue, oldException, newException []byte
+	if old != nil {
+		b.count(old.WebhookID).byStatus[old.Status]--
+		oldQueue, oldException = indexKeys(old)
+	}
+	if new != nil {
+		b.count(new.WebhookID).byStatus[new.Status]++
+		newQueue, newException = indexKeys(new)
+	}
+	if err := b.moveQueued(oldQueue, newQueue); err != nil {
+		return err
+	}
+	if err := b.move(b.exceptions, oldException, newException); err != nil {
+		return err
+	}
+	if new == nil {
+		return b.delete(b.deliveries, u64key(old.number))
+	}
+	if !new.FinishedAt.IsZero() && (old == nil || !old.FinishedAt.Equal(new.FinishedAt)) {
+		if err := b.put(b.expiry, expiryKey(expiryDelivery, new.FinishedAt, new.number), nil); err != nil {
+			return err
+		}
+	}
+	return b.put(b.deliveries, u64key(new.number), new.encode())
+}
+
+// indexKeys returns the keys that a delivery has in queue and exceptions, nil for none.
+func indexKeys(r *deliveryRecord) (queue, exception []byte) {
+	switch r.Status {
+	case engine.StatusScheduled, engine.StatusPending:
+		queue = queueKey(r)
+	case engine.StatusFailed, engine.StatusCancelled:
+		exception = exceptionKey(r)
+	}
+	return queue, exception
+}
+
+// move replaces one index key by another, nil standing for none.
+func (b *batch) move(bucket *bolt.Bucket, from, to []byte) error {
+	if bytes.Equal(from, to) {
+		return nil
+	}
+	if from != nil {
+		if err := b.delete(bucket, from); err != nil {
+			return err
+		}
+	}
+	if to != nil {
+		return b.put(bucket, to, nil)
+	}
+	return nil
+}
+
+// moveQueued is move for the queue; it keeps the counts of what is due.
+func (b *batch) moveQueued(from, to []byte) error {
+	if bytes.Equal(from, to) {
+		return nil
+	}
+	b.countDue(from, -1)
+	b.countDue(to, +1)
+	return b.move(b.queue, from, to)
+}
+
+// countDue adds n to the count of what is due, if the queue key (nil for none) lies within it. Tests do not count: they are
+// sent at once.
+func (b *batch) countDue(key []byte, n int64) {
+	if key == nil || queueKeyIsTest(key) {
+		return
+	}
+	if c := b.count(queueKeyWebhook(key)); bytes.Compare(key[lanePrefixLen:], c.dueUpTo[:]) <= 0 {
+		c.due += n
+	}
+}
+
+// TakeDue implements engine.Store.
+func (s *Store) TakeDue(ctx context.Context, now time.Time, rooms []engine.LaneRoom) ([]engine.LaneTake, error) {
+	takes := make([]engine.LaneTake, len(rooms))
+	var claimed []uint64
+	// Claim first, then look: were the transaction opened before the claims are looked at, a delivery that finishes in between
+	// would stand in the queue that this transaction sees, and no longer among the claims; it would be sent again.
+	s.claimMu.Lock()
+	locked := true
+	err := s.view(ctx, func(tx *bolt.Tx) error {
+		found := make([][]uint64, len(rooms))
+		for i, room := range rooms {
+			var err error
+			if found[i], takes[i].Next, err = s.claimDue(tx, now, room); err != nil {
+				return err
+			}
+			claimed = append(claimed, found[i]...)
+		}
+		s.claimMu.Unlock()
+		locked = false
+		for i := range found {
+			for _, number := range found[i] {
+				t, err := s.readTaken(tx, number)
+				if err != nil {
+					return err
+				}
+				takes[i].Taken = append(takes[i].Taken, t)
+			}
+		}
+		return nil
+	})
+	if locked {
+		s.claimMu.Unlock()
+	}
+	if err != nil {
+		s.unclaim(claimed...)
+		return nil, err
+	}
+	return takes, nil
+}
+
+const (
+	// maxPassed is how many entries that cannot be taken are passed over in one look at a lane.
+	maxPassed = 2000
+	// passedRetry is when to look again after that: the job that clears them away is at work.
+	passedRetry = 50 * time.Millisecond
+)
+
+// claimDue claims what is due in a lane. s.claimMu is held.
+func (s *Store) claimDue(tx *bolt.Tx, now time.Time, room engine.LaneRoom) (found []uint64, next time.Time, err error) {
+	hooks := s.hooks.Load()
+	mayBeCovered := len(hooks.Cancellations(room.Lane.WebhookID)) > 0
+	prefix, nowKey := lanePrefix(room.Lane), instant(now)
+	passed := 0
+	c := tx.Bucket(bucketQueue).Cursor()
+	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+		due, number := queueKeyDue(k), queueKeyNumber(k)
+		switch {
+		case due > nowKey:
+			return found, fromInstant(due), nil
+		case len(found) == room.Room:
+			return found, time.Time{}, nil
+		case passed == maxPassed:
+			return found, now.Add(passedRetry), nil
+		}
+		if _, taken := s.claims[number]; taken {
+			passed++
+			continue
+		}
+		if mayBeCovered {
+			covered, err := s.isCovered(tx, hooks, number)
+			if err != nil {
+				return found, time.Time{}, err
+			}
+			if covered {
+				passed++
+				continue
+			}
+		}
+		s.claims[number] = struct{}{}
+		found = append(found, number)
+	}
+	return found, time.Time{}, nil
+}
+
+func (s *Store) isCovered(tx *bolt.Tx, hooks *engine.WebhookSet, number uint64) (bool, error) {
+	r, err := s.readDelivery(tx.Bucket(bucketDeliveries), number)
+	if err != nil {
+		return false, err
+	}
+	content, err := contentOf(tx.Bucket(bucketSessions), &r)
+	return err == nil && hooks.Covered(&r.Delivery, content), err
+}
+
+// contentOf returns the content of a delivery's session, uuid.Nil for a test.
+func contentOf(sessions *bolt.Bucket, r *deliveryRecord) (uuid.UUID, error) {
+	if r.session == 0 {
+		return uuid.Nil, nil
+	}
+	v := sessions.Get(u64key(r.session))
+	if v == nil {
+		return uuid.Nil, fmt.Errorf("%w: delivery %s waits, its session %s is gone", ErrCorrupt, r.ID, r.SessionID)
+	}
+	head, err := decodeSession(r.session, v)
+	return head.Identity.ContentID, err
+}
+
+// readTaken reads what it takes to send a delivery.
+func (s *Store) readTaken(tx *bolt.Tx, number uint64) (engine.Taken, error) {
+	r, err := s.readDelivery(tx.Bucket(bucketDeliveries), number)
+	if err != nil {
+		return engine.Taken{}, err
+	}
+	if r.number == 0 {
+		return engine.Taken{}, fmt.Errorf("%w: the queue holds delivery %d, which is not stored", ErrCorrupt, number)
+	}
+	t := engine.Taken{Delivery: r.Delivery}
+	if r.payload != 0 {
+		t.Payload, err = readPayload(tx, &r)
+		return t, err
+	}
+	v := tx.Bucket(bucketSessions).Get(u64key(r.session))
+	head, err := decodeSession(r.session, v)
+	if err != nil {
+		return t, err
+	}
+	session, err := readSessionRecord(tx.Bucket(bucketEvents), head)
+	t.Session = &session
+	return t, err
+}
+
+// readPayload copies a delivery's frozen payload.
+func readPayload(tx *bolt.Tx, r *deliveryRecord) ([]byte, error) {
+	key := u64key(r.payload)
+	body, err := unseal(bucketPayloads, key, tx.Bucket(bucketPayloads).Get(key))
+	return bytes.Clone(body), err
+}
+
+// unclaim ends claims.
+func (s *Store) unclaim(numbers ...uint64) {
+	s.claimMu.Lock()
+	defer s.claimMu.Unlock()
+	for _, n := range numbers {
+		delete(s.claims, n)
+	}
+}
+
+// Release implements engine.Store.
+func (s *Store) Release(taken []engine.Delivery) {
+	for i := range taken {
+		s.unclaim(deliveryNumber(taken[i].ID))
+	}
+}
+
+// storePayload writes a payload and notes its number in the delivery.
+func (b *batch) storePayload(r *deliveryRecord, payload []byte, at time.Time) error {
+	number, err := b.next(b.payloads)
+	if err != nil {
+		return err
+	}
+	r.payload, r.FrozenAt, r.Status = number, at, engine.StatusPending
+	key := u64key(number)
+	return b.put(b.payloads, key, sealBytes(key, payload))
+}
+
+// Freeze implements engine.Store.
+func (s *Store) Freeze(ctx context.Context, f engine.Freeze) error {
+	number := deliveryNumber(f.Delivery.ID)
+	err := s.write(ctx, len(f.Payload), func(b *batch) error {
+		old, err := s.findDelivery(b.deliveries, f.Delivery.ID)
+		if err != nil {
+			return err
+		}
+		if old.Status != engine.StatusScheduled || !old.NextAttemptAt.Equal(f.Delivery.NextAttemptAt) {
+			return engine.ErrGone
+		}
+		content, err := contentOf(b.sessions, &old)
+		if err != nil {
+			return err
+		}
+		if b.hooks.Covered(&old.Delivery, content) {
+			return engine.ErrGone
+		}
+		if f.Payload == nil {
+			b.after = append(b.after, func() { s.unclaim(number) })
+			if err := b.delete(b.byWebhook, byWebhookKey(&old)); err != nil {
+				return err
+			}
+			return b.saveDelivery(&old, nil)
+		}
+		frozen := old
+		if err := b.storePayload(&frozen, f.Payload, f.At); err != nil {
+			return err
+		}
+		return b.saveDelivery(&old, &frozen)
+	})
+	if err != nil {
+		s.unclaim(number)
+	}
+	return err
+}
+
+// RecordAttempt implements engine.Store.
+func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Delivery, error) {
+	number := deliveryNumber(r.Delivery.ID)
+	var after engine.Delivery
+	err := s.write(ctx, 256+len(r.Attempt.Response), func(b *batch) error {
+		old, err := s.findDelivery(b.deliveries, r.Delivery.ID)
+		if err != nil {
+			return err
+		}
+		d := old
+		key := itemKey(number, uint32(d.Attempts)+1)
+		if err := b.put(b.attempts, key, encodeAttempt(key, &r.Attempt)); err != nil {
+			return err
+		}
+		d.Attempts++
+		d.LastStatus, d.LastError = r.Attempt.Status, r.Attempt.Error
+		if err := b.advance(&d, r); err != nil {
+			return err
+		}
+		after = d.Delivery
+		b.after = append(b.after, func() { s.unclaim(number) })
+		return b.saveDelivery(&old, &d)
+	})
+	if err != nil {
+		s.unclaim(number)
+	}
+	return after, err
+}
+
+// advance moves a delivery on after an attempt.
+func (b *batch) advance(d *deliveryRecord, r engine.AttemptRecord) error {
+	next := r.Next.Status
+	if next != engine.StatusDelivered {
+		if !d.Status.Waiting() || !d.NextAttemptAt.Equal(r.Delivery.NextAttemptAt) {
+			return nil // cancelled or queued again meanwhile, which stands
+		}
+		content, err := contentOf(b.sessions, d)
+		if err != nil {
+			return err
+		}
+		if b.hooks.Covered(&d.Delivery, content) {
+			next = engine.StatusCancelled
+		}
+	}
+	if next == engine.StatusPending {
+		d.Tries++
+		d.NextAttemptAt = r.Next.At
+		return nil // pending, or scheduled if its payload could not be built
+	}
+	d.finish(next, r.At)
+	return nil
+}
+
+// finish puts a delivery into a final state.
+func (r *deliveryRecord) finish(s engine.Status, at time.Time) {
+	r.Status, r.FinishedAt, r.NextAttemptAt = s, at, time.Time{}
+}
+
+// Requeue implements engine.Store.
+func (s *Store) Requeue(ctx context.Context, id uuid.UUID, now time.Time) (engine.Delivery, error) {
+	var after engine.Delivery
+	err := s.write(ctx, 256, func(b *batch) error {
+		old, err := s.findDelivery(b.deliveries, id)
+		if err != nil {
+			return err
+		}
+		w := b.hooks.Get(old.WebhookID)
+		switch {
+		case w == nil:
+			return fmt.Errorf("%w: webhook %d was deleted", engine.ErrConflict, old.WebhookID)
+		case !w.Active && old.Kind != engine.KindTest:
+			return fmt.Errorf("%w: webhook %d is inactive", engine.ErrConflict, old.WebhookID)
+		case old.payload == 0 && b.sessions.Get(u64key(old.session)) == nil:
+			return fmt.Errorf("%w: it has no payload, and its session is no longer stored", engine.ErrConflict)
+		}
+		d := old
+		d.Status = engine.StatusPending
+		if d.payload == 0 {
+			d.Status = engine.StatusScheduled
+		}
+		d.WebhookRevision, d.Tries, d.FinishedAt, d.NextAttemptAt = w.Revision, 0, time.Time{}, now
+		after = d.Delivery
+		return b.saveDelivery(&old, &d)
+	})
+	return after, err
+}
+
+// Cancel implements engine.Store.
+func (s *Store) Cancel(ctx context.Context, id uuid.UUID, now time.Time) (engine.Delivery, error) {
+	var after engine.Delivery
+	err := s.write(ctx, 256, func(b *batch) error {
+		old, err := s.findDelivery(b.deliveries, id)
+		if err != nil {
+			return err
+		}
+		if !old.Status.Waiting() {
+			return fmt.Errorf("%w: it is %s; only a scheduled or pending delivery can be cancelled", engine.ErrConflict, old.Status)
+		}
+		d := old
+		d.finish(engine.StatusCancelled, now)
+		after = d.Delivery
+		return b.saveDelivery(&old, &d)
+	})
+	return after, err
+}
+
+// EnqueueTest implements engine.Store.
+func (s *Store) EnqueueTest(ctx context.Context, webhookID uint32, payload []byte, now time.Time) (engine.Delivery, error) {
+	var after engine.Delivery
+	err := s.write(ctx, len(payload), func(b *batch) error {
+		if b.hooks.Get(webhookID) == nil {
+			return fmt.Errorf("webhook %d: %w", webhookID, engine.ErrNotFound)
+		}
+		d := deliveryRecord{Delivery: engine.Delivery{WebhookID: webhookID, Kind: engine.KindTest, CreatedAt: now, DueAt: now, NextAttemptAt: now}}
+		if err := b.storePayload(&d, payload, now); err != nil {
+			return err
+		}
+		if err := b.createDelivery(&d); err != nil {
+			return err
+		}
+		after = d.Delivery
+		return nil
+	})
+	return after, err
+}
+
+// Delivery implements engine.Store.
+func (s *Store) Delivery(ctx context.Context, id uuid.UUID) (engine.Delivery, []byte, []engine.Attempt, error) {
+	var d engine.Delivery
+	var payload []byte
+	var attempts []engine.Attempt
+	err := s.view(ctx, func(tx *bolt.Tx) error {
+		r, err := s.findDelivery(tx.Bucket(bucketDeliveries), id)
+		if err != nil {
+			return err
+		}
+		d = r.Delivery
+		if r.payload != 0 {
+			if payload, err = readPayload(tx, &r); err != nil {
+				return err
+			}
+		}
+		prefix := u64key(r.number)
+		c := tx.Bucket(bucketAttempts).Cursor()
+		for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
+			a, err := decodeAttempt(k, v)
+			if err != nil {
+				return err
+			}
+			attempts = append(attempts, a)
+		}
+		return nil
+	})
+	return d, payload, attempts, err
+}

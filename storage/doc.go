@@ -1,0 +1,53 @@
+// Package storage keeps hookbolt's events, webhooks and delivery queue in one bbolt file. It implements [engine.Store].
+//
+// # Buckets
+//
+// All integers in keys are big-endian, so that keys sort as numbers do. What is written often has a key that grows: a random
+// key dirties a page of its own for each write, and pages are what a commit costs. S is a session's number, D a delivery's, P a
+// payload's; each counts up from 1 (the bucket's own sequence) and none is used twice.
+//
+//	bucket           key                                              value
+//	meta             "schema", "nonce", "probe"                       u32 version; u32 nonce; time of the last readiness probe
+//	webhooks         id(4)                                            engine.Webhook as JSON
+//	session_numbers  session_id(16)                                   S(8). The only keys that are random.
+//	sessions         S(8)                                             head: identity, times, marks
+//	events           S(8) n(4)                                        the events of one request for that session, as they came
+//	deliveries       D(8)                                             the delivery's state
+//	attempts         D(8) n(4)                                        one attempt
+//	payloads         P(8)                                             the frozen bytes, in the order of freezing
+//	queue            webhook(4) class(1) due(8) D(8)                  nothing. One lane for each webhook and class.
+//	by_webhook       webhook(4) D(8)                                  nothing
+//	exceptions       webhook(4) status(1) D(8)                        nothing. Failed and cancelled deliveries.
+//	expiry           kind(1) time(8) number(8)                        nothing. What may be old enough to go.
+//	jobs             number(8)                                        cancellations on their way, as JSON
+//	counts           webhook(4)                                       deliveries by status, and how many are due
+//
+// due and time are Unix nanoseconds. class is 0 for ordinary deliveries and 1 for tests. Each value but those of
+// session_numbers and the empty ones is sealed: a byte with its format's number, the body, and a CRC-32C over key and body
+// (4 bytes), so that silent damage is noticed. codec.go has the encodings; what is small or rare is JSON.
+//
+// Attempts are records of their own, not part of the delivery's: a delivery that is retried by hand for weeks would rewrite
+// them all each time. A delivery's public id is a UUIDv7 with D in its free bits, and needs no index.
+//
+// A session's state is never stored, only its events and a head; a session is erased after its retention. Its marks are the
+// proof that no second delivery is made, and the index of deliveries by session.
+//
+// # Writing
+//
+// Every change goes through one goroutine, the writer. It takes whatever has gathered while the last commit was on its way to
+// the disk, applies it in one bbolt transaction, and answers all callers after the fsync (group commit). There is no
+// artificial delay: the batch grows with the load by itself. An operation that fails, fails alone.
+//
+// # What is assumed of the disk, and what is done when it fails
+//
+// fsync makes durable what was written before it, and a rename is durable once its directory is synced. A database is made as
+// *.tmp, synced, renamed, and its directory synced, so that a crash leaves either none or a whole one.
+//
+// When a commit fails, bbolt does not know what is on the disk, and going on could destroy the file. So a failed commit is
+// fail-stop: its callers get engine.ErrUnavailable, nothing is written any more, and Failed is closed; the process is expected
+// to end. Before the next open the two meta pages are written again as they are read and synced, so that what the process
+// sees is what the disk has.
+//
+// bbolt's list of free pages is written at a clean stop only: the next start reads it at once. After a crash the start scans
+// the file for it instead, and commits are cheaper for it in between.
+package storage

@@ -1,0 +1,256 @@
+package storage
+
+import (
+	"bytes"
+	"container/heap"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"math"
+	"sort"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// maxListed is how many deliveries are looked at for one page. A page that finds fewer than its limit among them ends there.
+const maxListed = 5000
+
+// Deliveries implements engine.Store.
+func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) (engine.DeliveryPage, error) {
+	var page engine.DeliveryPage
+	err := s.view(ctx, func(tx *bolt.Tx) error {
+		page = engine.DeliveryPage{}
+		w, err := s.walk(tx, q)
+		if err != nil {
+			return err
+		}
+		for looked := 0; ; looked++ {
+			place, number, ok := w.peek()
+			if !ok {
+				return nil
+			}
+			if len(page.Items) == q.Limit || looked == maxListed {
+				page.NextCursor = base64.RawURLEncoding.EncodeToString(w.last)
+				return nil
+			}
+			r, err := s.readDelivery(tx.Bucket(bucketDeliveries), number)
+			if err != nil {
+				return err
+			}
+			if r.number != 0 && matches(&r.Delivery, q) {
+				page.Items = append(page.Items, r.Delivery)
+			}
+			w.last = bytes.Clone(place)
+			w.next()
+		}
+	})
+	return page, err
+}
+
+func matches(d *engine.Delivery, q engine.DeliveryQuery) bool {
+	return (q.WebhookID == 0 || d.WebhookID == q.WebhookID) &&
+		(q.Status == 0 || d.Status == q.Status) &&
+		(q.Since.IsZero() || !d.CreatedAt.Before(q.Since)) &&
+		(q.Until.IsZero() || !d.CreatedAt.After(q.Until))
+}
+
+// walk chooses the index that leads to a query's deliveries with the fewest detours.
+func (s *Store) walk(tx *bolt.Tx, q engine.DeliveryQuery) (*walker, error) {
+	after, err := base64.RawURLEncoding.DecodeString(q.Cursor)
+	if err != nil || q.Cursor != "" && len(after) != 8 && len(after) != 16 {
+		return nil, errBadCursor
+	}
+	if q.SessionID != [16]byte{} {
+		return s.walkSession(tx, q, after)
+	}
+	ids := []uint32{q.WebhookID}
+	if q.WebhookID == 0 {
+		ids = countedWebhooks(tx)
+	}
+	var prefixes [][]byte
+	switch {
+	case q.Status.Waiting():
+		for _, id := range ids {
+			prefixes = append(prefixes, lanePrefix(engine.Lane{WebhookID: id}), lanePrefix(engine.Lane{WebhookID: id, Test: true}))
+		}
+		return newWalker(tx.Bucket(bucketQueue), prefixes, 16, nil, after)
+	case q.Status == engine.StatusFailed || q.Status == engine.StatusCancelled:
+		for _, id := range ids {
+			prefixes = append(prefixes, exceptionPrefix(id, q.Status))
+		}
+		return newWalker(tx.Bucket(bucketExceptions), prefixes, 8, s.numbersBetween(tx, q), after)
+	case q.WebhookID != 0:
+		return newWalker(tx.Bucket(bucketByWebhook), [][]byte{u32key(q.WebhookID)}, 8, s.numbersBetween(tx, q), after)
+	}
+	return newWalker(tx.Bucket(bucketDeliveries), [][]byte{nil}, 8, s.numbersBetween(tx, q), after)
+}
+
+var errBadCursor = engine.InputErrors{{Field: "cursor", Detail: "must be the next_cursor of a page of the same list"}}
+
+// countedWebhooks returns the webhooks that have deliveries.
+func countedWebhooks(tx *bolt.Tx) []uint32 {
+	var ids []uint32
+	c := tx.Bucket(bucketCounts).Cursor()
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		ids = append(ids, binary.BigEndian.Uint32(k))
+	}
+	return ids
+}
+
+// walkSession walks a session's deliveries, which its marks name.
+func (s *Store) walkSession(tx *bolt.Tx, q engine.DeliveryQuery, after []byte) (*walker, error) {
+	r, err := readSession(tx.Bucket(bucketSessionNumbers), tx.Bucket(bucketSessions), q.SessionID)
+	if err != nil {
+		return nil, err
+	}
+	if len(after) == 16 {
+		return nil, errBadCursor
+	}
+	w := &walker{size: 8, last: after}
+	for _, m := range r.Marks {
+		if k := u64key(deliveryNumber(m.DeliveryID)); len(after) == 0 || bytes.Compare(k, after) < 0 {
+			w.heads = append(w.heads, &walkHead{place: k})
+		}
+	}
+	heap.Init(&w.heads)
+	return w, nil
+}
+
+// span is a range of delivery numbers, both ends inclusive.
+type span struct{ from, to uint64 }
+
+// numbersBetween returns the numbers of the deliveries that were made between q.Since and q.Until: numbers grow with time. A
+// clock that was set back in between blurs the ends; what the span lets through is still compared one by one.
+func (s *Store) numbersBetween(tx *bolt.Tx, q engine.DeliveryQuery) *span {
+	if q.Since.IsZero() && q.Until.IsZero() {
+		return nil
+	}
+	r := &span{0, math.MaxUint64}
+	if !q.Since.IsZero() {
+		r.from = s.firstNumberAt(tx, q.Since)
+	}
+	if !q.Until.IsZero() {
+		if r.to = s.firstNumberAt(tx, q.Until.Add(1)); r.to == 0 {
+			return &span{1, 0}
+		}
+		r.to--
+	}
+	return r
+}
+
+// firstNumberAt finds the first delivery that was made at or after t by halving.
+func (s *Store) firstNumberAt(tx *bolt.Tx, t time.Time) uint64 {
+	c := tx.Bucket(bucketDeliveries).Cursor()
+	last, _ := c.Last()
+	if last == nil {
+		return 0
+	}
+	top := binary.BigEndian.Uint64(last)
+	return uint64(sort.Search(int(top)+1, func(n int) bool {
+		k, v := c.Seek(u64key(uint64(n)))
+		if k == nil {
+			return true
+		}
+		r, err := decodeDelivery(s.nonce, binary.BigEndian.Uint64(k), v)
+		return err != nil || !r.CreatedAt.Before(t)
+	}))
+}
+
+// walker goes through the keys of several prefixes at once, from the greatest down, comparing what stands behind the prefix
+// (the place), which ends in a delivery's number.
+type walker struct {
+	heads walkHeap
+	size  int    // of a place
+	last  []byte // the place behind which a next page begins
+	from  []byte // no place below this one; nil for none
+}
+
+type walkHead struct {
+	cursor *bolt.Cursor // nil: a single place
+	prefix []byte
+	place  []byte
+}
+
+func newWalker(bucket *bolt.Bucket, prefixes [][]byte, size int, numbers *span, after []byte) (*walker, error) {
+	if len(after) != 0 && len(after) != size {
+		return nil, errBadCursor
+	}
+	w := &walker{size: size, last: after}
+	below := after // places from here on are left out
+	if len(below) == 0 {
+		below = bytes.Repeat([]byte{0xff}, size) // none: no due time or number is as great
+	}
+	if numbers != nil {
+		w.from = u64key(numbers.from)
+		if numbers.to < numbers.from {
+			return w, nil
+		}
+		if numbers.to < math.MaxUint64 {
+			if to := u64key(numbers.to + 1); bytes.Compare(to, below) < 0 {
+				below = to
+			}
+		}
+	}
+	for _, prefix := range prefixes {
+		h := &walkHead{cursor: bucket.Cursor(), prefix: prefix}
+		// To the first key that is left out, and one back.
+		k, _ := h.cursor.Seek(append(bytes.Clone(prefix), below...))
+		if k == nil {
+			k, _ = h.cursor.Last()
+		} else {
+			k, _ = h.cursor.Prev()
+		}
+		if w.accept(h, k) {
+			w.heads = append(w.heads, h)
+		}
+	}
+	heap.Init(&w.heads)
+	return w, nil
+}
+
+// accept sets a head to a key, if that still belongs to its prefix.
+func (w *walker) accept(h *walkHead, k []byte) bool {
+	if len(k) != len(h.prefix)+w.size || !bytes.HasPrefix(k, h.prefix) {
+		return false
+	}
+	h.place = k[len(h.prefix):]
+	return w.from == nil || bytes.Compare(h.place, w.from) >= 0
+}
+
+// peek returns the greatest place that is left, and the delivery's number in it.
+func (w *walker) peek() (place []byte, number uint64, ok bool) {
+	if len(w.heads) == 0 {
+		return nil, 0, false
+	}
+	place = w.heads[0].place
+	return place, binary.BigEndian.Uint64(place[len(place)-8:]), true
+}
+
+// next goes on to the next place.
+func (w *walker) next() {
+	h := w.heads[0]
+	if h.cursor != nil {
+		if k, _ := h.cursor.Prev(); w.accept(h, k) {
+			heap.Fix(&w.heads, 0)
+			return
+		}
+	}
+	heap.Pop(&w.heads)
+}
+
+// walkHeap has the greatest place first.
+type walkHeap []*walkHead
+
+func (h walkHeap) Len() int           { return len(h) }
+func (h walkHeap) Less(i, j int) bool { return bytes.Compare(h[i].place, h[j].place) > 0 }
+func (h walkHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *walkHeap) Push(x any)        { *h = append(*h, x.(*walkHead)) }
+func (h *walkHeap) Pop() any {
+	last := len(*h) - 1
+	head := (*h)[last]
+	*h = (*h)[:last]
+	return head
+}

@@ -1,0 +1,212 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// Bounds of one step of the background work: what others may have to wait for.
+const (
+	cancelStep = 500 // queue entries looked at
+	expireStep = 200 // expiry entries looked at, of each kind
+)
+
+const (
+	// maintainAtLeast is how often Maintain wants to be asked, at the least.
+	maintainAtLeast = time.Hour
+	// waitingRecheck is when a session that is old enough to go, but for which something still waits, is looked at again.
+	waitingRecheck = time.Hour
+)
+
+// Maintain implements engine.Store.
+func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention) (time.Time, error) {
+	var next time.Time
+	err := s.write(ctx, 64<<10, func(b *batch) error {
+		next = now.Add(maintainAtLeast)
+		more, err := b.stepJob(now)
+		if err != nil {
+			return err
+		}
+		if more {
+			next = now
+		}
+		for _, kind := range []struct {
+			kind   byte
+			keep   time.Duration
+			expire func(number uint64, at, oldest, now time.Time) error
+		}{
+			{expirySession, r.Sessions, b.expireSession},
+			{expiryDelivery, r.Deliveries, b.expireDelivery},
+		} {
+			at, err := b.stepExpiry(kind.kind, now, kind.keep, kind.expire)
+			if err != nil {
+				return err
+			}
+			if at.Before(next) {
+				next = at
+			}
+		}
+		return nil
+	})
+	return next, err
+}
+
+// stepJob carries the oldest cancellation on, by one step. It tells whether there is more to do.
+func (b *batch) stepJob(now time.Time) (more bool, err error) {
+	jobKey, value := b.jobs.Cursor().First()
+	if jobKey == nil {
+		return false, nil
+	}
+	j, err := decodeJob(jobKey, value)
+	if err != nil {
+		return false, err
+	}
+	jobKey = bytes.Clone(jobKey)
+
+	// The lanes of a webhook stand one after the other.
+	prefix := u32key(j.WebhookID)
+	c := b.queue.Cursor()
+	k, _ := c.Seek(append(bytes.Clone(prefix), 0))
+	if j.Cursor != nil {
+		if k, _ = c.Seek(j.Cursor); bytes.Equal(k, j.Cursor) {
+			k, _ = c.Next()
+		}
+	}
+	var numbers []uint64
+	for ; bytes.HasPrefix(k, prefix) && len(numbers) < cancelStep; k, _ = c.Next() {
+		numbers = append(numbers, queueKeyNumber(k))
+		j.Cursor = bytes.Clone(k)
+	}
+	for _, number := range numbers {
+		if err := b.cancelIfCovered(number, &j.Cancellation, now); err != nil {
+			return false, err
+		}
+	}
+	if len(numbers) == cancelStep {
+		return true, b.putJob(binary.BigEndian.Uint64(jobKey), j)
+	}
+	if err := b.delete(b.jobs, jobKey); err != nil {
+		return false, err
+	}
+	return true, b.reloadWebhooks() // there may be another one
+}
+
+func (b *batch) cancelIfCovered(number uint64, c *engine.Cancellation, now time.Time) error {
+	old, err := b.s.readDelivery(b.deliveries, number)
+	if err != nil {
+		return err
+	}
+	content, err := contentOf(b.sessions, &old)
+	if err != nil {
+		return err
+	}
+	if !c.Covers(&old.Delivery, content) {
+		return nil
+	}
+	d := old
+	d.finish(engine.StatusCancelled, now)
+	return b.saveDelivery(&old, &d)
+}
+
+// stepExpiry looks at what of a kind may be old enough to go. It returns when to do so again: now if there is more.
+func (b *batch) stepExpiry(kind byte, now time.Time, keep time.Duration, expire func(number uint64, at, oldest, now time.Time) error) (time.Time, error) {
+	oldest := now.Add(-keep) // what is from before may go
+	var keys [][]byte
+	next := now.Add(maintainAtLeast)
+	c := b.expiry.Cursor()
+	for k, _ := c.Seek([]byte{kind}); k != nil && k[0] == kind; k, _ = c.Next() {
+		if at := expiryAt(k); at.After(oldest) {
+			next = at.Add(keep)
+			break
+		}
+		if len(keys) == expireStep {
+			next = now
+			break
+		}
+		keys = append(keys, bytes.Clone(k))
+	}
+	for _, k := range keys {
+		if err := b.delete(b.expiry, k); err != nil {
+			return next, err
+		}
+		if err := expire(binary.BigEndian.Uint64(k[9:]), expiryAt(k), oldest, now); err != nil {
+			return next, err
+		}
+	}
+	return next, nil
+}
+
+func expiryAt(k []byte) time.Time { return fromInstant(binary.BigEndian.Uint64(k[1:])) }
+
+// expireSession erases a session whose last event came before oldest, or notes when to look again.
+func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) error {
+	key := u64key(number)
+	v := b.sessions.Get(key)
+	if v == nil {
+		return nil // erased already
+	}
+	r, err := decodeSession(number, v)
+	if err != nil {
+		return err
+	}
+	if r.LastReceivedAt.After(oldest) {
+		return b.put(b.expiry, expiryKey(expirySession, r.LastReceivedAt, number), nil)
+	}
+	for _, m := range r.Marks {
+		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(m.DeliveryID))
+		if err != nil {
+			return err
+		}
+		if d.number != 0 && d.Status.Waiting() {
+			return b.put(b.expiry, expiryKey(expirySession, oldest.Add(waitingRecheck), number), nil)
+		}
+	}
+	if err := b.deletePrefix(b.events, key); err != nil {
+		return err
+	}
+	if err := b.delete(b.sessionNumbers, r.ID[:]); err != nil {
+		return err
+	}
+	return b.delete(b.sessions, key)
+}
+
+// expireDelivery removes a delivery that reached its final state at the given time, unless it was sent again since.
+func (b *batch) expireDelivery(number uint64, at, _, _ time.Time) error {
+	r, err := b.s.readDelivery(b.deliveries, number)
+	if err != nil || r.number == 0 || !r.FinishedAt.Equal(at) {
+		return err
+	}
+	if r.payload != 0 {
+		if err := b.delete(b.payloads, u64key(r.payload)); err != nil {
+			return err
+		}
+	}
+	if err := b.deletePrefix(b.attempts, u64key(number)); err != nil {
+		return err
+	}
+	if err := b.delete(b.byWebhook, byWebhookKey(&r)); err != nil {
+		return err
+	}
+	return b.saveDelivery(&r, nil)
+}
+
+// deletePrefix deletes all keys that begin with prefix: collected first, for a bbolt cursor that deletes may skip keys.
+func (b *batch) deletePrefix(bucket *bolt.Bucket, prefix []byte) error {
+	var keys [][]byte
+	c := bucket.Cursor()
+	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+		keys = append(keys, bytes.Clone(k))
+	}
+	for _, k := range keys {
+		if err := b.delete(bucket, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	bolt "go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// AppendEvents implements engine.Store.
+func (s *Store) AppendEvents(ctx context.Context, events []engine.Event, decide engine.Decide) ([]engine.Queued, error) {
+	groups := bySession(events)
+	size := 0
+	for i := range events {
+		size += len(events[i].JSON)
+	}
+	var queued []engine.Queued
+	err := s.write(ctx, size, func(b *batch) error {
+		queued = queued[:0]
+		// All sessions are decided before the first is written, so that a refusal leaves the batch as it was.
+		plans := make([]sessionPlan, 0, len(groups))
+		for _, group := range groups {
+			p, err := b.planSession(group, decide)
+			if err != nil {
+				return err
+			}
+			if len(p.fresh) > 0 {
+				plans = append(plans, p)
+			}
+		}
+		for _, p := range plans {
+			q, err := b.appendToSession(p)
+			if err != nil {
+				return err
+			}
+			queued = append(queued, q...)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return queued, nil
+}
+
+// bySession groups a request's events, sessions in the order of their first event.
+func bySession(events []engine.Event) [][]engine.Event {
+	first := events[0].SessionID
+	if !slices.ContainsFunc(events, func(ev engine.Event) bool { return ev.SessionID != first }) {
+		return [][]engine.Event{events}
+	}
+	var groups [][]engine.Event
+	places := make(map[uuid.UUID]int)
+	for _, ev := range events {
+		at, ok := places[ev.SessionID]
+		if !ok {
+			at = len(groups)
+			places[ev.SessionID] = at
+			groups = append(groups, nil)
+		}
+		groups[at] = append(groups[at], ev)
+	}
+	return groups
+}
+
+// sessionPlan is what is to be written for a session.
+type sessionPlan struct {
+	session  sessionRecord // as it is stored; number 0 if it is not
+	fresh    []engine.Event
+	decision engine.Decision
+}
+
+// planSession reads a session, leaves out the events that it has already, and asks for a decision. It writes nothing.
+func (b *batch) planSession(events []engine.Event, decide engine.Decide) (sessionPlan, error) {
+	p := sessionPlan{fresh: events}
+	var err error
+	if p.session, err = readSession(b.sessionNumbers, b.sessions, events[0].SessionID); err != nil {
+		return p, err
+	}
+	if slices.ContainsFunc(events, func(ev engine.Event) bool { return ev.ID != "" }) {
+		seen := make(map[string]bool)
+		err := eachBatch(b.events, p.session.number, func(k, v []byte) error {
+			_, err := decodeEvents(k, v, func(id string) { seen[id] = true })
+			return err
+		})
+		if err != nil {
+			return p, err
+		}
+		p.fresh = make([]engine.Event, 0, len(events))
+		for _, ev := range events {
+			if ev.ID != "" {
+				if seen[ev.ID] {
+					continue
+				}
+				seen[ev.ID] = true
+			}
+			p.fresh = append(p.fresh, ev)
+		}
+		if len(p.fresh) == 0 {
+			return p, nil
+		}
+	}
+	p.decision, err = decide(p.session.SessionHead, p.fresh, b.hooks)
+	return p, err
+}
+
+// readSession reads a session's head; number is 0 if it is not stored.
+func readSession(numbers, sessions *bolt.Bucket, id uuid.UUID) (sessionRecord, error) {
+	v := numbers.Get(id[:])
+	if v == nil {
+		return sessionRecord{}, nil
+	}
+	if len(v) != 8 {
+		return sessionRecord{}, fmt.Errorf("%w: session_numbers %s", ErrCorrupt, id)
+	}
+	number := binary.BigEndian.Uint64(v)
+	r, err := decodeSession(number, sessions.Get(v))
+	if err == nil && r.ID != id {
+		err = fmt.Errorf("%w: session_numbers %s leads to another session", ErrCorrupt, id)
+	}
+	return r, err
+}
+
+// eachBatch calls f for each value of a session's events, in the order of their arrival.
+func eachBatch(events *bolt.Bucket, number uint64, f func(k, v []byte) error) error {
+	if number == 0 {
+		return nil
+	}
+	prefix := u64key(number)
+	c := events.Cursor()
+	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		if err := f(k, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// appendToSession writes a session's fresh events, its head, and a delivery for each trigger.
+func (b *batch) appendToSession(p sessionPlan) ([]engine.Queued, error) {
+	r := sessionRecord{SessionHead: p.decision.Head, number: p.session.number, batches: p.session.batches + 1}
+	if r.number == 0 {
+		var err error
+		if r.number, err = b.next(b.sessions); err != nil {
+			return nil, err
+		}
+		if err := b.put(b.sessionNumbers, r.ID[:], u64key(r.number)); err != nil {
+			return nil, err
+		}
+		if err := b.put(b.expiry, expiryKey(expirySession, r.FirstReceivedAt, r.number), nil); err != nil {
+			return nil, err
+		}
+	}
+	key := itemKey(r.number, r.batches)
+	if err := b.put(b.events, key, encodeEvents(key, p.fresh)); err != nil {
+		return nil, err
+	}
+	var queued []engine.Queued
+	if len(p.decision.Triggers) > 0 {
+		r.Marks = slices.Clone(r.Marks) // the decision may be asked for again
+	}
+	for _, t := range p.decision.Triggers {
+		d := deliveryRecord{session: r.number, Delivery: engine.Delivery{
+			WebhookID: t.WebhookID, SessionID: r.ID, Kind: t.Kind, Status: engine.StatusScheduled,
+			CreatedAt: p.fresh[0].ReceivedAt, DueAt: t.DueAt, NextAttemptAt: t.DueAt,
+		}}
+		if err := b.createDelivery(&d); err != nil {
+			return nil, err
+		}
+		r.Marks = append(r.Marks, engine.Mark{WebhookID: t.WebhookID, Kind: t.Kind, DeliveryID: d.ID})
+		queued = append(queued, engine.Queued{Lane: d.Lane(), At: d.NextAttemptAt})
+	}
+	return queued, b.put(b.sessions, u64key(r.number), r.encode())
+}
+
+// Session implements engine.Store.
+func (s *Store) Session(ctx context.Context, id uuid.UUID) (engine.SessionRecord, []engine.Delivery, error) {
+	var record engine.SessionRecord
+	var deliveries []engine.Delivery
+	err := s.view(ctx, func(tx *bolt.Tx) error {
+		r, err := readSession(tx.Bucket(bucketSessionNumbers), tx.Bucket(bucketSessions), id)
+		if err != nil {
+			return err
+		}
+		if r.number == 0 {
+			return fmt.Errorf("session %s: %w", id, engine.ErrNotFound)
+		}
+		if record, err = readSessionRecord(tx.Bucket(bucketEvents), r); err != nil {
+			return err
+		}
+		for _, m := range r.Marks {
+			d, err := s.readDelivery(tx.Bucket(bucketDeliveries), deliveryNumber(m.DeliveryID))
+			if err != nil {
+				return err
+			}
+			if d.number != 0 {
+				deliveries = append(deliveries, d.Delivery)
+			}
+		}
+		return nil
+	})
+	return record, deliveries, err
+}
+
+// readSessionRecord copies a session's events.
+func readSessionRecord(events *bolt.Bucket, r sessionRecord) (engine.SessionRecord, error) {
+	record := engine.SessionRecord{Head: r.SessionHead}
+	err := eachBatch(events, r.number, func(k, v []byte) error {
+		batch, err := decodeEvents(k, v, nil)
+		batch.JSON = bytes.Clone(batch.JSON)
+		record.Batches = append(record.Batches, batch)
+		return err
+	})
+	return record, err
+}

@@ -1,0 +1,80 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"hookbolt/engine"
+)
+
+// maxDueStep is how many entries are newly counted as due for one question; a backlog that has become due while nobody asked
+// is counted over several.
+const maxDueStep = 50_000
+
+// Stats implements engine.Store.
+func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.Stats, error) {
+	var stats engine.Stats
+	err := s.write(ctx, 1024, func(b *batch) error {
+		stats = engine.Stats{Webhooks: make(map[uint32]engine.WebhookStats, len(s.counts)), SizeBytes: b.tx.Size(),
+			FreeBytes: int64(s.db.Stats().FreePageN+s.db.Stats().PendingPageN) * pageSize}
+		if probe {
+			if err := b.put(b.meta, keyProbe, sealBytes(keyProbe, u64key(instant(now)))); err != nil {
+				return err
+			}
+		}
+		budget := maxDueStep
+		ids := make(map[uint32]bool, len(s.counts))
+		for id := range s.counts {
+			ids[id] = true
+		}
+		for id := range b.counts { // touched for the first time in this very batch
+			ids[id] = true
+		}
+		for id := range ids {
+			c := b.count(id)
+			w := engine.WebhookStats{
+				Scheduled: c.byStatus[engine.StatusScheduled], Pending: c.byStatus[engine.StatusPending],
+				Delivered: c.byStatus[engine.StatusDelivered], Failed: c.byStatus[engine.StatusFailed], Cancelled: c.byStatus[engine.StatusCancelled],
+			}
+			if c.waiting() > 0 {
+				b.countNewlyDue(id, c, now, &budget)
+				w.Due = c.due
+				w.OldestDueAt = b.oldestDue(id, now)
+			}
+			stats.Webhooks[id] = w
+		}
+		return nil
+	})
+	return stats, err
+}
+
+// countNewlyDue moves the mark of what is counted as due up to now, as far as the budget goes.
+func (b *batch) countNewlyDue(webhookID uint32, c *counts, now time.Time, budget *int) {
+	if c.due == c.waiting() {
+		return
+	}
+	prefix, nowKey := lanePrefix(engine.Lane{WebhookID: webhookID}), instant(now)
+	from := append(bytes.Clone(prefix), c.dueUpTo[:]...)
+	cur := b.queue.Cursor()
+	k, _ := cur.Seek(from)
+	if bytes.Equal(k, from) {
+		k, _ = cur.Next()
+	}
+	for ; *budget > 0 && bytes.HasPrefix(k, prefix) && queueKeyDue(k) <= nowKey; k, _ = cur.Next() {
+		*budget--
+		c.due++
+		copy(c.dueUpTo[:], k[lanePrefixLen:])
+		b.changes++
+	}
+}
+
+// oldestDue returns for when the oldest due entry of a webhook waits; zero if none is due.
+func (b *batch) oldestDue(webhookID uint32, now time.Time) time.Time {
+	prefix := lanePrefix(engine.Lane{WebhookID: webhookID})
+	k, _ := b.queue.Cursor().Seek(prefix)
+	if !bytes.HasPrefix(k, prefix) || queueKeyDue(k) > instant(now) {
+		return time.Time{}
+	}
+	return fromInstant(queueKeyDue(k))
+}

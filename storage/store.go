@@ -1,0 +1,335 @@
+package storage
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"hookbolt/engine"
+)
+
+// schemaVersion is that of the layout which the package documentation describes.
+const schemaVersion = 1
+
+// pageSize is bbolt's, the same on every machine so that a file can be moved.
+const pageSize = 4096
+
+// Returned by Open.
+var (
+	// ErrInUse is returned when another process has the database open.
+	ErrInUse = errors.New("the database is in use by another process")
+	// ErrSchema is returned when the database was made by a newer hookbolt.
+	ErrSchema = errors.New("the database was made by a newer version of hookbolt")
+)
+
+// Options are what a Store reports to. The zero value reports to nobody.
+type Options struct {
+	// Log gets a line if the store fails. Defaults to none.
+	Log *slog.Logger
+	// ObserveCommit is called after each commit with the number of operations in it and the time that it took.
+	ObserveCommit func(operations int, took time.Duration)
+}
+
+// Store is a database file, open. Its methods may be called at once.
+type Store struct {
+	db   *bolt.DB
+	lock *os.File // held from before the first look at the file until after its close
+	opts Options
+
+	nonce uint32                            // of the database; see deliveryID
+	hooks atomic.Pointer[engine.WebhookSet] // written by the writer
+
+	ops     chan *op      // unbuffered; callers send, the writer receives
+	quit    chan struct{} // closed by Close
+	stopped chan struct{} // closed by the writer at its end
+	failed  chan struct{} // closed by the writer when a commit fails; failure is set before
+	failure error
+
+	counts map[uint32]counts // owned by the writer
+
+	claimMu sync.Mutex
+	claims  map[uint64]struct{} // D of what is taken and not given back; guarded by claimMu
+
+	closing sync.Once
+}
+
+// Open opens the database file at path, and makes it if there is none. It writes only after it has made sure that no other
+// process has the file.
+func Open(path string, opts Options) (*Store, error) {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.ObserveCommit == nil {
+		opts.ObserveCommit = func(int, time.Duration) {}
+	}
+	lock, err := acquireLock(path + ".lock")
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	s := &Store{lock: lock, opts: opts, ops: make(chan *op), quit: make(chan struct{}), stopped: make(chan struct{}),
+		failed: make(chan struct{}), counts: make(map[uint32]counts), claims: make(map[uint64]struct{})}
+	if err := s.open(path); err != nil {
+		if s.db != nil {
+			s.db.Close()
+		}
+		lock.Close()
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	go s.writer()
+	return s, nil
+}
+
+func (s *Store) open(path string) error {
+	switch _, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := create(path); err != nil {
+			return fmt.Errorf("create: %w", err)
+		}
+	case err != nil:
+		return err
+	}
+	if err := heal(path); err != nil {
+		return fmt.Errorf("make the newest state durable: %w", err)
+	}
+	var err error
+	if s.db, err = bolt.Open(path, 0o600, boltOptions()); err != nil {
+		if errors.Is(err, bolterrors.ErrTimeout) {
+			return ErrInUse
+		}
+		return err
+	}
+	return s.load()
+}
+
+func boltOptions() *bolt.Options {
+	o := &bolt.Options{
+		Timeout:      time.Second, // for the lock that bbolt takes on the file itself
+		PageSize:     pageSize,
+		FreelistType: bolt.FreelistMapType, // the array type is slow with many free pages
+		// Written at a clean stop only, see Close.
+		NoFreelistSync: true,
+	}
+	// Remapping a file that has outgrown its map waits for all readers and lets nobody in; address space costs nothing. On
+	// Windows the file would grow to the map's size.
+	if strconv.IntSize == 64 && runtime.GOOS != "windows" {
+		o.InitialMmapSize = 16 << 30
+	}
+	return o
+}
+
+// create makes an empty database. bbolt's own creation is not crash-safe: what a crash leaves of it may be unusable.
+func create(path string) error {
+	tmp := path + ".tmp"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	o := boltOptions()
+	o.InitialMmapSize, o.NoFreelistSync = 0, false
+	db, err := bolt.Open(tmp, 0o600, o)
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, name := range allBuckets {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket(bucketMeta)
+		if err := meta.Put(keySchema, sealBytes(keySchema, u32key(schemaVersion))); err != nil {
+			return err
+		}
+		return meta.Put(keyNonce, sealBytes(keyNonce, u32key(rand.Uint32N(1<<nonceBits))))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // directories cannot be synced there
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// heal makes durable what the file shows. If the sync of the last commit before a crash of the process failed, the system
+// may show a meta page that the disk does not have; building on it could destroy the file at the next power cut. Writing the
+// two meta pages again, as they are read, and syncing settles it.
+func heal(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	metas := make([]byte, 2*pageSize)
+	if n, err := f.ReadAt(metas, 0); err != nil {
+		return fmt.Errorf("not a hookbolt database: the file has only %d bytes", n)
+	}
+	if _, err := f.WriteAt(metas, 0); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// load reads what is held in memory: it does not grow with the queue.
+func (s *Store) load() error {
+	return s.db.View(func(tx *bolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		if meta == nil {
+			return errors.New("not a hookbolt database: it has no meta bucket")
+		}
+		schema, err := metaU32(meta, keySchema)
+		if err != nil {
+			return err
+		}
+		if schema > schemaVersion {
+			return fmt.Errorf("%w: it has schema %d, this version knows %d", ErrSchema, schema, schemaVersion)
+		}
+		for _, name := range allBuckets {
+			if tx.Bucket(name) == nil {
+				return fmt.Errorf("%w: bucket %s is missing", ErrCorrupt, name)
+			}
+		}
+		if s.nonce, err = metaU32(meta, keyNonce); err != nil {
+			return err
+		}
+		hooks, err := readWebhooks(tx.Bucket(bucketWebhooks), tx.Bucket(bucketJobs))
+		if err != nil {
+			return err
+		}
+		s.hooks.Store(hooks)
+		return tx.Bucket(bucketCounts).ForEach(func(k, v []byte) error {
+			c, err := decodeCounts(k, v)
+			s.counts[binary.BigEndian.Uint32(k)] = c
+			return err
+		})
+	})
+}
+
+func metaU32(meta *bolt.Bucket, key []byte) (uint32, error) {
+	body, err := unseal(bucketMeta, key, meta.Get(key))
+	if err != nil {
+		return 0, err
+	}
+	if len(body) != 4 {
+		return 0, fmt.Errorf("%w: meta %s", ErrCorrupt, key)
+	}
+	return binary.BigEndian.Uint32(body), nil
+}
+
+func readWebhooks(webhooks, jobs *bolt.Bucket) (*engine.WebhookSet, error) {
+	var hooks []*engine.Webhook
+	err := webhooks.ForEach(func(k, v []byte) error {
+		body, err := unseal(bucketWebhooks, k, v)
+		if err != nil {
+			return err
+		}
+		w := new(engine.Webhook)
+		if err := json.Unmarshal(body, w); err != nil {
+			return fmt.Errorf("%w: webhooks %x: %v", ErrCorrupt, k, err)
+		}
+		hooks = append(hooks, w)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	cancels, err := readCancellations(jobs)
+	if err != nil {
+		return nil, err
+	}
+	return engine.NewWebhookSet(hooks, cancels), nil
+}
+
+// Close ends the writer after what it has taken, leaves a list of free pages behind for the next start, and closes the file.
+// Calls that wait for the writer get engine.ErrUnavailable.
+func (s *Store) Close() error {
+	err := error(nil)
+	s.closing.Do(func() {
+		close(s.quit)
+		<-s.stopped
+		if s.failure == nil {
+			// This commit writes the free list, so that the next open need not scan the file for it.
+			s.db.NoFreelistSync = false
+			err = s.db.Update(func(tx *bolt.Tx) error { return nil })
+		}
+		err = errors.Join(err, s.db.Close(), s.lock.Close())
+	})
+	if err != nil {
+		return fmt.Errorf("close database: %w", err)
+	}
+	return nil
+}
+
+// Failed is closed when a commit has failed: nothing is stored any more, and the process should end.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// Err returns why the store has failed; nil while it has not.
+func (s *Store) Err() error {
+	select {
+	case <-s.failed:
+		return s.failure
+	default:
+		return nil
+	}
+}
+
+func (s *Store) fail(err error) {
+	s.failure = err
+	close(s.failed)
+	s.opts.Log.Error("the database could not be written; nothing is acknowledged any more", "error", err)
+}
+
+func (s *Store) unavailable() error {
+	if err := s.Err(); err != nil {
+		return fmt.Errorf("%w: %w", engine.ErrUnavailable, err)
+	}
+	return fmt.Errorf("%w: the database is closed", engine.ErrUnavailable)
+}
+
+func (s *Store) observe(operations int, took time.Duration) { s.opts.ObserveCommit(operations, took) }
+
+// Webhooks implements engine.Store.
+func (s *Store) Webhooks() *engine.WebhookSet { return s.hooks.Load() }
+
+// view runs f in a read transaction. f must copy what it keeps and must not wait for anything: a reader keeps pages from
+// being used again.
+func (s *Store) view(ctx context.Context, f func(*bolt.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-s.stopped:
+		return s.unavailable()
+	default:
+	}
+	err := s.db.View(f)
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return s.unavailable()
+	}
+	return err
+}

@@ -1,0 +1,236 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// Bounds of one commit: what a crowd of callers may gather, so that the first of them does not wait for ever.
+const (
+	maxBatchOps   = 2048
+	maxBatchBytes = 8 << 20
+)
+
+// growingFill is how full bbolt leaves a page when it splits one: pages to which nothing is added any more may be full.
+const growingFill = 0.9
+
+// op is one caller's change.
+type op struct {
+	// run makes the change. It has no effect outside its batch, for it may be called again. An error that it returns before
+	// its first change fails this caller alone; a later one makes the batch start anew without it.
+	run  func(*batch) error
+	size int        // about how many bytes it writes
+	done chan error // capacity 1; receives one answer from the writer
+}
+
+// write hands a change to the writer and waits until it is durable.
+func (s *Store) write(ctx context.Context, size int, run func(*batch) error) error {
+	o := &op{run: run, size: size, done: make(chan error, 1)}
+	select {
+	case s.ops <- o:
+		return <-o.done
+	case <-s.stopped:
+		return s.unavailable()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// writer is the goroutine that makes all changes. It ends when quit is closed, or after a failed commit.
+func (s *Store) writer() {
+	defer close(s.stopped)
+	for {
+		var ops []*op
+		select {
+		case o := <-s.ops:
+			ops = append(ops, o)
+		case <-s.quit:
+			return
+		}
+		size := ops[0].size
+		for len(ops) < maxBatchOps && size < maxBatchBytes {
+			select {
+			case o := <-s.ops: // whoever waits already; ops is unbuffered
+				ops = append(ops, o)
+				size += o.size
+				continue
+			default:
+			}
+			break
+		}
+		if err := s.commit(ops); err != nil {
+			s.fail(err)
+			return
+		}
+	}
+}
+
+// commit applies operations in one transaction and answers them. It returns an error if the transaction could not be made
+// durable: then nothing may be written any more.
+func (s *Store) commit(ops []*op) error {
+	for len(ops) > 0 {
+		b, err := s.begin()
+		if err != nil {
+			return s.refuse(ops, fmt.Errorf("begin: %w", err))
+		}
+		applied := ops[:0:0]
+		var spoiled *op
+		for _, o := range ops {
+			before := b.changes
+			switch err := o.run(b); {
+			case err == nil:
+				applied = append(applied, o)
+			case b.changes == before:
+				o.done <- err
+			default:
+				o.done <- err
+				spoiled = o
+			}
+			if spoiled != nil {
+				break
+			}
+		}
+		if spoiled != nil {
+			b.tx.Rollback()
+			ops = without(ops, applied, spoiled)
+			continue
+		}
+		ops = applied
+		if b.changes > 0 {
+			if err := b.finish(); err != nil {
+				b.tx.Rollback()
+				return s.refuse(ops, fmt.Errorf("finish: %w", err))
+			}
+			started := time.Now()
+			if err := b.tx.Commit(); err != nil {
+				return s.refuse(ops, fmt.Errorf("commit: %w", err))
+			}
+			s.observe(len(ops), time.Since(started))
+		} else {
+			b.tx.Rollback()
+		}
+		b.publish()
+		for _, o := range ops {
+			o.done <- nil
+		}
+		return nil
+	}
+	return nil
+}
+
+// without returns the operations that are still to be answered after one has spoiled the batch: those that were applied
+// before it, and those that did not have their turn.
+func without(ops, applied []*op, spoiled *op) []*op {
+	rest := applied
+	for i, o := range ops {
+		if o == spoiled {
+			return append(rest, ops[i+1:]...)
+		}
+	}
+	return rest
+}
+
+// refuse answers operations of which none became durable.
+func (s *Store) refuse(ops []*op, err error) error {
+	for _, o := range ops {
+		o.done <- fmt.Errorf("%w: %w", engine.ErrUnavailable, err)
+	}
+	return err
+}
+
+// batch is one transaction under way, with what becomes visible in memory once it is durable.
+type batch struct {
+	s       *Store
+	tx      *bolt.Tx
+	changes int // how many puts and deletes there were
+
+	meta, webhooks, sessionNumbers, sessions, events, deliveries, attempts *bolt.Bucket
+	payloads, queue, byWebhook, exceptions, expiry, jobs, counters         *bolt.Bucket
+
+	hooks  *engine.WebhookSet // as of this batch
+	counts map[uint32]*counts // those that this batch has touched
+	after  []func()           // run once the batch is durable
+}
+
+func (s *Store) begin() (*batch, error) {
+	tx, err := s.db.Begin(true)
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{s: s, tx: tx, hooks: s.hooks.Load(), counts: make(map[uint32]*counts),
+		meta: tx.Bucket(bucketMeta), webhooks: tx.Bucket(bucketWebhooks), sessionNumbers: tx.Bucket(bucketSessionNumbers),
+		sessions: tx.Bucket(bucketSessions), events: tx.Bucket(bucketEvents), deliveries: tx.Bucket(bucketDeliveries),
+		attempts: tx.Bucket(bucketAttempts), payloads: tx.Bucket(bucketPayloads), queue: tx.Bucket(bucketQueue),
+		byWebhook: tx.Bucket(bucketByWebhook), exceptions: tx.Bucket(bucketExceptions), expiry: tx.Bucket(bucketExpiry),
+		jobs: tx.Bucket(bucketJobs), counters: tx.Bucket(bucketCounts),
+	}
+	// bbolt forgets the fill percent with each bucket handle.
+	for _, bucket := range []*bolt.Bucket{b.sessions, b.events, b.deliveries, b.attempts, b.payloads, b.queue, b.byWebhook, b.expiry} {
+		bucket.FillPercent = growingFill
+	}
+	return b, nil
+}
+
+func (b *batch) put(bucket *bolt.Bucket, key, value []byte) error {
+	b.changes++
+	return bucket.Put(key, value)
+}
+
+func (b *batch) delete(bucket *bolt.Bucket, key []byte) error {
+	b.changes++
+	return bucket.Delete(key)
+}
+
+// next draws the next number of a bucket.
+func (b *batch) next(bucket *bolt.Bucket) (uint64, error) {
+	b.changes++
+	return bucket.NextSequence()
+}
+
+// count returns the counts of a webhook, to be changed.
+func (b *batch) count(webhookID uint32) *counts {
+	c := b.counts[webhookID]
+	if c == nil {
+		c = new(counts)
+		*c = b.s.counts[webhookID]
+		b.counts[webhookID] = c
+	}
+	return c
+}
+
+// finish writes what is gathered over the batch.
+func (b *batch) finish() error {
+	for id, c := range b.counts {
+		key := u32key(id)
+		var err error
+		if c.empty() && b.hooks.Get(id) == nil {
+			err = b.counters.Delete(key)
+		} else if *c != b.s.counts[id] {
+			err = b.counters.Put(key, c.encode(key))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publish makes the batch visible in memory.
+func (b *batch) publish() {
+	for id, c := range b.counts {
+		if c.empty() && b.hooks.Get(id) == nil {
+			delete(b.s.counts, id)
+		} else {
+			b.s.counts[id] = *c
+		}
+	}
+	b.s.hooks.Store(b.hooks)
+	for _, f := range b.after {
+		f()
+	}
+}
