@@ -48,9 +48,9 @@ func DefaultConfig() Config {
 	}
 }
 
-// maxSleep is how long the loop sleeps at most: timers run by the monotonic clock, so a step of the wall clock is noticed only
-// by looking.
-const maxSleep = 2 * time.Second
+// maxSleep is how long the loop sleeps at most while something waits for its time: timers run by the monotonic clock, so a step
+// of the wall clock is noticed only by looking.
+const maxSleep = 4 * time.Second
 
 // errShutdown is the cause with which attempts are cut off when the grace at shutdown has ended.
 var errShutdown = errors.New("hookbolt is shutting down")
@@ -131,8 +131,6 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // loop takes up what is due, a turn at a time, and sleeps until the next.
 func (e *Engine) loop(ctx, sendCtx context.Context, work *sync.WaitGroup) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
 	for ctx.Err() == nil {
 		now := utcNow()
 		rooms, next := e.lanes.rooms(now)
@@ -150,15 +148,14 @@ func (e *Engine) loop(ctx, sendCtx context.Context, work *sync.WaitGroup) error 
 			}
 			continue
 		}
-		sleep := maxSleep
+		var alarm <-chan time.Time // none while nothing waits
 		if !next.IsZero() {
-			sleep = min(sleep, next.Sub(now))
+			alarm = time.After(min(maxSleep, next.Sub(now)))
 		}
-		timer.Reset(sleep)
 		select {
 		case <-ctx.Done():
 		case <-e.lanes.wake:
-		case <-timer.C:
+		case <-alarm:
 		}
 	}
 	return nil
