@@ -119,7 +119,7 @@ var ErrorClasses = []ErrorClass{ErrorStatus, ErrorTimeout, ErrorDNS, ErrorAddres
 type Attempt struct {
 	// StartedAt is when it began; webhook-timestamp is its Unix second.
 	StartedAt time.Time
-	// Duration is the span until the answer's status was read, or until it failed.
+	// Duration is the span until the answer was read, as far as it is kept, or until the attempt failed.
 	Duration time.Duration
 	// Status is the answer's; 0 if there was none.
 	Status int

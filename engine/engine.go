@@ -274,7 +274,7 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	e.metrics.attempt(d, &a)
 	after, err := e.store.RecordAttempt(context.WithoutCancel(ctx), AttemptRecord{Delivery: *d, Attempt: a, Next: next, At: now})
 	if err != nil {
-		e.log.Error("an attempt could not be recorded and will be repeated", "delivery", d.ID, "error", err)
+		e.log.Error("an attempt could not be recorded; it is repeated after the next start", "delivery", d.ID, "error", err)
 		return time.Time{}
 	}
 	if !after.Status.Waiting() {

@@ -24,12 +24,13 @@ type Store interface {
 	TakeDue(ctx context.Context, now time.Time, rooms []LaneRoom) ([]LaneTake, error)
 
 	// Freeze stores the payload of a claimed scheduled delivery, which becomes pending; or, where there is no payload, removes
-	// its trigger without a trace. ErrGone means that it is not to be sent any more; its claim has ended then.
+	// its trigger without a trace. ErrGone means that it is not to be sent any more; its claim has ended then. After any other
+	// error the claim is still there.
 	Freeze(ctx context.Context, f Freeze) error
 
 	// RecordAttempt adds an attempt of a claimed delivery, ends the claim, and moves the delivery on. If it was cancelled or
 	// queued again while the attempt was under way, the attempt is added and only a 2xx moves it. It returns the delivery as
-	// it is then.
+	// it is then. After an error the claim stays: what cannot be recorded must not be sent again and again.
 	RecordAttempt(ctx context.Context, r AttemptRecord) (Delivery, error)
 
 	// Release ends the claims of deliveries that were taken but not attempted: they are due as before.

@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -318,8 +319,9 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) error {
 		}
 		return b.saveDelivery(&old, &frozen)
 	})
-	if err != nil {
+	if errors.Is(err, engine.ErrGone) || errors.Is(err, engine.ErrNotFound) {
 		s.unclaim(number)
+		return engine.ErrGone
 	}
 	return err
 }
@@ -347,9 +349,6 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 		b.after = append(b.after, func() { s.unclaim(number) })
 		return b.saveDelivery(&old, &d)
 	})
-	if err != nil {
-		s.unclaim(number)
-	}
 	return after, err
 }
 

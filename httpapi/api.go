@@ -1,0 +1,334 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/julienschmidt/httprouter"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hookbolt/engine"
+)
+
+// DefaultMaxBodyBytes is the largest body that is read unless Config says otherwise.
+const DefaultMaxBodyBytes = 1 << 20
+
+// Config is who may call, and with how much.
+type Config struct {
+	// AdminTokens open everything, IngestTokens only POST /v1/events, MetricsTokens only GET /metrics. Without AdminTokens no token
+	// is asked for, and only requests whose Host is loopback are answered.
+	AdminTokens, IngestTokens, MetricsTokens []string
+	// MaxBodyBytes is the most that a request's body may have. Defaults to DefaultMaxBodyBytes.
+	MaxBodyBytes int64
+}
+
+// api is what the handlers share. All of it is set by New and only read afterwards.
+type api struct {
+	engine   *engine.Engine
+	gate     gate
+	maxBody  int64
+	log      *slog.Logger
+	requests *prometheus.CounterVec // route, method, code
+	scrape   http.Handler
+}
+
+// handler answers a request with a value, which becomes JSON unless it is a text, a rawJSON or an http.Handler, or with an error, for
+// which problemOf finds the status.
+type handler func(*http.Request, httprouter.Params) (any, error)
+
+// route is one line of the package's table of routes.
+type route struct {
+	method, path string
+	status       int    // of the answer, if the handler returns no error
+	opens        access // the tokens that open it, beside admin tokens
+	handle       handler
+	params       []string // the query parameters that it takes
+}
+
+func (a *api) routes() []route {
+	paged := []string{"limit", "cursor"}
+	return []route{
+		{"POST", "/v1/events", http.StatusAccepted, ingestToken, a.postEvents, nil},
+		{"POST", "/v1/webhooks", http.StatusCreated, adminToken, a.postWebhook, nil},
+		{"GET", "/v1/webhooks", http.StatusOK, adminToken, a.listWebhooks, append(paged, "content_id")},
+		{"GET", "/v1/webhooks/:id", http.StatusOK, adminToken, a.getWebhook, nil},
+		{"PATCH", "/v1/webhooks/:id", http.StatusOK, adminToken, a.patchWebhook, nil},
+		{"DELETE", "/v1/webhooks/:id", http.StatusNoContent, adminToken, a.deleteWebhook, nil},
+		{"GET", "/v1/webhooks/:id/secret", http.StatusOK, adminToken, a.getSecret, nil},
+		{"POST", "/v1/webhooks/:id/test", http.StatusAccepted, adminToken, a.testWebhook, nil},
+		{"GET", "/v1/sessions/:id", http.StatusOK, adminToken, a.getSession, nil},
+		{"GET", "/v1/deliveries", http.StatusOK, adminToken, a.listDeliveries,
+			append(paged, "webhook_id", "session_id", "status", "since", "until")},
+		{"GET", "/v1/deliveries/:id", http.StatusOK, adminToken, a.getDelivery, nil},
+		{"POST", "/v1/deliveries/:id/retry", http.StatusAccepted, adminToken, a.retryDelivery, nil},
+		{"POST", "/v1/deliveries/:id/cancel", http.StatusOK, adminToken, a.cancelDelivery, nil},
+		{"GET", "/healthz", http.StatusOK, anybody, a.healthz, nil},
+		{"GET", "/readyz", http.StatusOK, anybody, a.readyz, nil},
+		{"GET", "/metrics", http.StatusOK, metricsToken, a.metrics, nil},
+		{"GET", "/", http.StatusOK, adminToken, a.root, nil},
+	}
+}
+
+// New makes the handler of the whole API. reg is what /metrics serves; the metrics of the API itself are registered with it, so that a
+// registry takes one New.
+func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logger) http.Handler {
+	a := &api{
+		engine: e, gate: newGate(cfg), maxBody: cfg.MaxBodyBytes, log: log, scrape: newScrape(reg, log),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_http_requests_total",
+			Help: "HTTP requests by the route's pattern, method and status code; 499 means that the client went away."},
+			[]string{"route", "method", "code"}),
+	}
+	if a.maxBody <= 0 {
+		a.maxBody = DefaultMaxBodyBytes
+	}
+	reg.MustRegister(a.requests)
+	return a.router()
+}
+
+func (a *api) router() http.Handler {
+	router := httprouter.New()
+	// A redirected POST is lost or sent twice by many clients: a path is right or it is not.
+	router.RedirectTrailingSlash, router.RedirectFixedPath = false, false
+	// The router would answer OPTIONS before the gate has seen it.
+	router.HandleOPTIONS = false
+	for _, rt := range a.routes() {
+		router.Handle(rt.method, rt.path, a.serve(rt, rt.method))
+		if rt.method == http.MethodGet {
+			router.Handle(http.MethodHead, rt.path, a.serve(rt, http.MethodHead))
+		}
+	}
+	unmatched := func(p *problem) httprouter.Handle {
+		return a.serve(route{path: "other", opens: adminToken, handle: func(*http.Request, httprouter.Params) (any, error) { return nil, p }}, "")
+	}
+	notFound := unmatched(&problem{Status: http.StatusNotFound, Detail: "there is nothing at this path"})
+	notAllowed := unmatched(&problem{Status: http.StatusMethodNotAllowed, Detail: "this path does not take this method; see the Allow header"})
+	router.NotFound = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { notFound(w, r, nil) })
+	router.MethodNotAllowed = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The router names OPTIONS, which is switched off above.
+		allow := slices.DeleteFunc(strings.Split(w.Header().Get("Allow"), ", "), func(m string) bool { return m == http.MethodOptions })
+		w.Header().Set("Allow", strings.Join(allow, ", "))
+		notAllowed(w, r, nil)
+	})
+	return router
+}
+
+// Headers that many answers share. net/http only reads them.
+var (
+	typeJSON    = []string{"application/json"}
+	typeText    = []string{"text/plain; charset=utf-8"}
+	typeProblem = []string{"application/problem+json"}
+	noStore     = []string{"no-store"}
+	noSniff     = []string{"nosniff"}
+)
+
+// serve is the adapter around every handler: gate, query, body limit, the answer, its metric. Nothing is logged for a request that
+// goes well or that the caller got wrong.
+func (a *api) serve(rt route, method string) httprouter.Handle {
+	var succeeded prometheus.Counter
+	if rt.status != 0 {
+		succeeded = a.requests.WithLabelValues(rt.path, method, strconv.Itoa(rt.status))
+	}
+	return func(w http.ResponseWriter, r *http.Request, ps httprouter.Params) {
+		defer a.recovered(w, r, &rt)
+		header := w.Header()
+		header["X-Content-Type-Options"], header["Cache-Control"] = noSniff, noStore
+		value, err := a.call(w, r, ps, &rt)
+		if err != nil {
+			a.refuse(w, r, &rt, err)
+			return
+		}
+		if streamed, ok := value.(http.Handler); ok {
+			a.stream(w, r, &rt, streamed)
+			return
+		}
+		body, contentType, err := encode(value)
+		if err != nil {
+			a.refuse(w, r, &rt, err)
+			return
+		}
+		if contentType != nil {
+			header["Content-Type"] = contentType
+		}
+		if l, ok := value.(interface{ location() string }); ok {
+			header.Set("Location", l.location())
+		}
+		w.WriteHeader(rt.status)
+		w.Write(body) // an error means that the client has gone: nobody is left to tell
+		succeeded.Inc()
+	}
+}
+
+// call runs the handler of a request that may come in.
+func (a *api) call(w http.ResponseWriter, r *http.Request, ps httprouter.Params, rt *route) (any, error) {
+	if err := a.gate.check(r, rt.opens); err != nil {
+		return nil, err
+	}
+	// Probes and scrapers come with parameters of their own, so only the API's are checked.
+	if r.URL.RawQuery != "" && strings.HasPrefix(rt.path, "/v1/") {
+		if err := checkQuery(r.URL.RawQuery, rt.params); err != nil {
+			return nil, err
+		}
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = http.MaxBytesReader(w, r.Body, a.maxBody)
+	}
+	return rt.handle(r, ps)
+}
+
+// text is an answer in plain text.
+type text string
+
+// rawJSON is an answer that is JSON already.
+type rawJSON []byte
+
+// encode writes an answer's body. nil becomes an empty one.
+func encode(value any) (body []byte, contentType []string, err error) {
+	switch v := value.(type) {
+	case nil:
+		return nil, nil, nil
+	case text:
+		return []byte(v), typeText, nil
+	case rawJSON:
+		return v, typeJSON, nil
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // text as it came, as in the payload
+	err = enc.Encode(value)
+	return b.Bytes(), typeJSON, err
+}
+
+// refuse answers with a problem.
+func (a *api) refuse(w http.ResponseWriter, r *http.Request, rt *route, err error) {
+	p := problemOf(r.Context(), err)
+	if p.Status == http.StatusInternalServerError && p != errPanicked {
+		// The route's pattern, not the path: ids of sessions are personal data. The engine's errors hold no input.
+		a.log.Error("a request failed", "method", methodLabel(r.Method), "route", rt.path, "error", err)
+	}
+	for name, value := range p.header {
+		w.Header().Set(name, value)
+	}
+	body, _, err := encode(p.complete())
+	if err != nil { // cannot be: a problem is strings and numbers
+		panic(err)
+	}
+	w.Header()["Content-Type"] = typeProblem
+	w.WriteHeader(p.Status)
+	w.Write(body)
+	a.requests.WithLabelValues(rt.path, methodLabel(r.Method), strconv.Itoa(p.Status)).Inc()
+}
+
+// recovered turns a panic of a handler into a 500. It is deferred.
+func (a *api) recovered(w http.ResponseWriter, r *http.Request, rt *route) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v == http.ErrAbortHandler { // the agreed way to cut a connection
+		panic(v)
+	}
+	a.log.Error("a request handler panicked", "method", methodLabel(r.Method), "route", rt.path, "panic", v, "stack", string(debug.Stack()))
+	a.refuse(w, r, rt, errPanicked)
+}
+
+// stream lets a handler write its answer itself.
+func (a *api) stream(w http.ResponseWriter, r *http.Request, rt *route, h http.Handler) {
+	rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
+	h.ServeHTTP(rec, r)
+	a.requests.WithLabelValues(rt.path, methodLabel(r.Method), strconv.Itoa(rec.status)).Inc()
+}
+
+// statusRecorder remembers the status of a streamed answer.
+type statusRecorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (s *statusRecorder) WriteHeader(status int) {
+	s.status = status
+	s.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (s *statusRecorder) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+// methodLabel keeps methods that somebody has made up out of the metrics.
+func methodLabel(method string) string {
+	switch method {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE":
+		return method
+	}
+	return "other"
+}
+
+// maxPresize is how much room is made for a body that is announced but not here yet. The rest grows as it comes, so that a caller
+// has to send what he makes us hold.
+const maxPresize = 64 << 10
+
+// readBody reads a request's body whole. Its Content-Type is of no interest: curl -d calls everything a form.
+func (a *api) readBody(r *http.Request) ([]byte, error) {
+	for _, coding := range r.Header["Content-Encoding"] {
+		if !strings.EqualFold(coding, "identity") {
+			return nil, &problem{Status: http.StatusUnsupportedMediaType, Detail: "a body must come without Content-Encoding",
+				header: map[string]string{"Accept-Encoding": "identity"}}
+		}
+	}
+	if r.ContentLength > a.maxBody {
+		return nil, &http.MaxBytesError{Limit: a.maxBody}
+	}
+	// One read beyond the end finds the end; ReadFrom wants MinRead of room for it.
+	b := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), maxPresize)+bytes.MinRead))
+	if _, err := b.ReadFrom(r.Body); err != nil {
+		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return nil, tooLarge
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, &problem{Status: http.StatusRequestTimeout, Detail: "the body did not arrive in time"}
+		}
+		return nil, &problem{Status: http.StatusBadRequest, Detail: "the body could not be read to its end"}
+	}
+	return b.Bytes(), nil
+}
+
+// instant is a time in an answer: RFC 3339 in UTC, to the microsecond; null for the zero time.
+type instant time.Time
+
+// MarshalJSON writes the instant.
+func (i instant) MarshalJSON() ([]byte, error) {
+	t := time.Time(i)
+	if t.IsZero() {
+		return []byte("null"), nil
+	}
+	return t.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.999999Z07:00"`), nil
+}
+
+// orNull makes a zero value null.
+func orNull[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+// NewServer makes the server that h is served by. Its timeouts bound what a slow or idle client can hold.
+func NewServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}

@@ -1,0 +1,121 @@
+package httpapi
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// access is a set of kinds of token.
+type access uint8
+
+const (
+	adminToken access = 1 << iota
+	ingestToken
+	metricsToken
+	anybody // no token is asked for
+)
+
+// gate decides which requests come in. It has two modes.
+//
+// With an admin token, every route but the probes asks for a bearer token. A token is never sent by a browser on its own, so where the
+// request comes from does not matter.
+//
+// Without one, hookbolt trusts its machine, as a development database does. But the browser on that machine runs the pages of
+// strangers: a page whose name is made to resolve to 127.0.0.1 (DNS rebinding) still sends its own name as Host, which is why the Host
+// must be loopback; and a page that posts to http://localhost says in Sec-Fetch-Site or Origin where it comes from.
+type gate struct {
+	open        bool // no admin token
+	tokens      []token
+	crossOrigin *http.CrossOriginProtection
+}
+
+// token is a configured token. Only its hash is kept: hashes have one length, so that the comparison takes the same time whatever the
+// caller sent.
+type token struct {
+	hash [sha256.Size]byte
+	kind access
+}
+
+func newGate(cfg Config) gate {
+	g := gate{open: len(cfg.AdminTokens) == 0, crossOrigin: http.NewCrossOriginProtection()}
+	for _, list := range []struct {
+		kind   access
+		tokens []string
+	}{{adminToken, cfg.AdminTokens}, {ingestToken, cfg.IngestTokens}, {metricsToken, cfg.MetricsTokens}} {
+		for _, t := range list.tokens {
+			g.tokens = append(g.tokens, token{sha256.Sum256([]byte(t)), list.kind})
+		}
+	}
+	return g
+}
+
+// check returns a problem for a request that may not come in; opens says which tokens the route takes beside admin tokens.
+func (g *gate) check(r *http.Request, opens access) error {
+	if g.open {
+		if !isLoopbackHost(r.Host) {
+			return &problem{Status: http.StatusForbidden, Detail: "no http.admin_tokens are set, so only requests whose Host is localhost, 127.0.0.1 or " +
+				"[::1] are answered: any web page could send others by DNS rebinding. To be reached by another name, set http.admin_tokens"}
+		}
+		if g.crossOrigin.Check(r) != nil {
+			return &problem{Status: http.StatusForbidden, Detail: "no http.admin_tokens are set, so requests that a web page of another origin sends are " +
+				"refused. To call from there, set http.admin_tokens and send one as a bearer token"}
+		}
+		return nil
+	}
+	if opens&anybody != 0 {
+		return nil
+	}
+	switch kinds := g.kinds(r.Header.Get("Authorization")); {
+	case kinds == 0:
+		return &problem{Status: http.StatusUnauthorized, Detail: "a known token is needed: Authorization: Bearer TOKEN",
+			header: map[string]string{"WWW-Authenticate": `Bearer realm="hookbolt"`}}
+	case kinds&(opens|adminToken) == 0:
+		return &problem{Status: http.StatusForbidden, Detail: "this token does not open this: ingest tokens open POST /v1/events, metrics tokens GET /metrics, " +
+			"admin tokens everything"}
+	}
+	return nil
+}
+
+// kinds returns which kinds of token a request's Authorization is; 0 for an unknown one.
+func (g *gate) kinds(authorization string) access {
+	scheme, value, _ := strings.Cut(authorization, " ")
+	value = strings.TrimLeft(value, " ") // RFC 9110, section 11.4: one or more spaces
+	if !strings.EqualFold(scheme, "Bearer") || value == "" {
+		return 0
+	}
+	hash := sha256.Sum256([]byte(value))
+	var kinds access
+	for i := range g.tokens { // all of them, so that time does not tell which one it was
+		if subtle.ConstantTimeCompare(hash[:], g.tokens[i].hash[:]) == 1 {
+			kinds |= g.tokens[i].kind
+		}
+	}
+	return kinds
+}
+
+// isLoopbackHost tells whether a Host header names this machine's loopback, whatever the port.
+func isLoopbackHost(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	} else if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		host = host[1 : len(host)-1]
+	}
+	// Not *.localhost: not every resolver keeps it on this machine.
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+// IsLoopbackAddress tells whether a listen address, such as "127.0.0.1:8080", can be reached from this machine only. An address without
+// a host, such as ":8080", is every interface's.
+func IsLoopbackAddress(listen string) bool {
+	_, _, err := net.SplitHostPort(listen)
+	return err == nil && isLoopbackHost(listen)
+}

@@ -1,0 +1,225 @@
+package httpapi
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// everyRoute is one request for each route, and for what is no route.
+var everyRoute = []struct{ method, target, body string }{
+	{"POST", "/v1/events", "nonsense"},
+	{"POST", "/v1/webhooks", "nonsense"},
+	{"GET", "/v1/webhooks", ""},
+	{"GET", "/v1/webhooks/7", ""},
+	{"PATCH", "/v1/webhooks/7", "nonsense"},
+	{"DELETE", "/v1/webhooks/7", ""},
+	{"GET", "/v1/webhooks/7/secret", ""},
+	{"POST", "/v1/webhooks/7/test", ""},
+	{"GET", "/v1/sessions/" + nobodys, ""},
+	{"GET", "/v1/deliveries", ""},
+	{"GET", "/v1/deliveries/" + nobodys, ""},
+	{"POST", "/v1/deliveries/" + nobodys + "/retry", ""},
+	{"POST", "/v1/deliveries/" + nobodys + "/cancel", ""},
+	{"GET", "/healthz", ""},
+	{"GET", "/readyz", ""},
+	{"GET", "/metrics", ""},
+	{"GET", "/", ""},
+	{"GET", "/nothing/here", ""},
+	{"PUT", "/v1/events", ""},
+	{"GET", "/v1/events", ""},
+	{"POST", "/metrics", ""},
+}
+
+// TestTokens sends every kind of token to every route. Requests are such that one that comes in is answered neither with 401 nor 403.
+func TestTokens(t *testing.T) {
+	f := newFixture(t, Config{AdminTokens: []string{"admin-old", "admin-new"}, IngestTokens: []string{"ingest", "both"}, MetricsTokens: []string{"metrics", "both"}})
+	if len(everyRoute)-4 != len(new(api).routes()) {
+		t.Errorf("everyRoute does not have every route")
+	}
+	opens := func(authorization, method, target string) int { // 0: comes in
+		probe := target == "/healthz" || target == "/readyz"
+		ingest, metrics := method == "POST" && target == "/v1/events", method == "GET" && target == "/metrics"
+		switch authorization {
+		case "Bearer admin-old", "Bearer admin-new", "bearer admin-old", "BEARER  admin-new":
+			return 0
+		case "Bearer ingest":
+			if ingest || probe {
+				return 0
+			}
+			return 403
+		case "Bearer metrics":
+			if metrics || probe {
+				return 0
+			}
+			return 403
+		case "Bearer both":
+			if ingest || metrics || probe {
+				return 0
+			}
+			return 403
+		}
+		if probe {
+			return 0
+		}
+		return 401
+	}
+	for _, route := range everyRoute {
+		methods := []string{route.method}
+		if route.method == "GET" {
+			methods = append(methods, "HEAD")
+		}
+		for _, method := range methods {
+			for _, authorization := range []string{"", "Bearer admin-old", "Bearer admin-new", "bearer admin-old", "BEARER  admin-new", "Bearer ingest", "Bearer metrics",
+				"Bearer both", "Bearer wrong", "Bearer admin-ol", "Bearer admin-old2", "Bearer Admin-Old", "Bearer ", "Bearer", "admin-old", "Basic admin-old",
+				"Bearer admin-old,admin-new", "Bearer\tadmin-old"} {
+				r := f.request(method, route.target, route.body)
+				r.Host = "hooks.example.com" // with tokens, any Host will do
+				r.Header.Set("Sec-Fetch-Site", "cross-site")
+				if authorization != "" {
+					r.Header.Set("Authorization", authorization)
+				}
+				rec := f.serve(r)
+				want := opens(authorization, route.method, route.target)
+				switch {
+				case want == 0 && (rec.Code == 401 || rec.Code == 403):
+					t.Errorf("%s %s with %q is kept out: %d", method, route.target, authorization, rec.Code)
+				case want != 0:
+					wantProblem(t, rec, want)
+					if challenge := rec.Header().Get("WWW-Authenticate"); (want == 401) != strings.HasPrefix(challenge, "Bearer") {
+						t.Errorf("%d with WWW-Authenticate %q", want, challenge)
+					}
+				}
+			}
+		}
+	}
+	if got := f.log.String(); got != "" {
+		t.Errorf("logged: %s", got)
+	}
+}
+
+// TestRefusedChangesNothing shows that a request is refused before anything of it is done.
+func TestRefusedChangesNothing(t *testing.T) {
+	f := newFixture(t, Config{AdminTokens: []string{"admin"}, IngestTokens: []string{"ingest"}})
+	wantProblem(t, f.do("POST", "/v1/events", start(sessionA)), 401)
+	wantProblem(t, f.do("POST", "/v1/webhooks", `{"url":"https://example.com/"}`), 401)
+	f.token = "ingest"
+	wantProblem(t, f.do("POST", "/v1/webhooks", `{"url":"https://example.com/"}`), 403)
+	body := &endless{}
+	r := f.request("PATCH", "/v1/webhooks/1", "")
+	r.Body, r.ContentLength = nopReader{body}, -1
+	wantProblem(t, f.serve(r), 403)
+	if body.read != 0 {
+		t.Errorf("%d bytes of a refused body were read", body.read)
+	}
+	f.token = "admin"
+	nothingStored(t, f)
+	if got := f.want(200, "GET", "/v1/webhooks", ""); !strings.HasPrefix(got, `{"items":[],`) {
+		t.Error(got)
+	}
+	f.token = "ingest"
+	f.want(202, "POST", "/v1/events", start(sessionA))
+	f.token = "admin"
+	f.want(200, "GET", "/v1/sessions/"+sessionA, "")
+}
+
+type nopReader struct{ *endless }
+
+func (nopReader) Close() error { return nil }
+
+// TestEmptyToken shows that a token that was configured as "" opens nothing, and does not count as none either.
+func TestEmptyToken(t *testing.T) {
+	f := newFixture(t, Config{AdminTokens: []string{""}})
+	for _, authorization := range []string{"", "Bearer", "Bearer ", "Bearer  "} {
+		r := f.request("GET", "/v1/webhooks", "")
+		r.Header.Set("Authorization", authorization)
+		wantProblem(t, f.serve(r), 401)
+	}
+}
+
+// TestHost shows that without admin tokens only requests to loopback names are answered, on every route.
+func TestHost(t *testing.T) {
+	for _, cfg := range []Config{{}, {IngestTokens: []string{"ingest"}, MetricsTokens: []string{"metrics"}}} {
+		f := newFixture(t, cfg)
+		for _, route := range everyRoute {
+			for host, in := range map[string]bool{
+				"localhost": true, "localhost:8080": true, "LocalHost:1": true, "127.0.0.1": true, "127.0.0.1:8080": true, "127.9.9.9": true, "[::1]": true,
+				"[::1]:8080": true, "[::ffff:127.0.0.1]:8080": true,
+				"": false, "example.com": false, "evil.localhost": false, "localhost.evil.com": false, "127.0.0.1.nip.io": false, "localhost.": false,
+				"0.0.0.0": false, "10.0.0.1:8080": false, "[::]": false, "[fe80::1]": false, "2130706433": false, "127.1": false, "0x7f.0.0.1": false,
+				"localhost@evil.com": false, "evil.com:127.0.0.1": false, "[localhost": false, "localhost:80:80": false,
+			} {
+				r := f.request(route.method, route.target, route.body)
+				r.Host = host
+				rec := f.serve(r)
+				if in && rec.Code == http.StatusForbidden {
+					t.Errorf("%s %s on Host %q is kept out", route.method, route.target, host)
+				}
+				if !in {
+					if p := wantProblem(t, rec, http.StatusForbidden); !strings.Contains(p.Detail, "DNS rebinding") || !strings.Contains(p.Detail, "http.admin_tokens") {
+						t.Errorf("detail %q", p.Detail)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestCrossOrigin shows that without admin tokens the pages of other sites can change nothing.
+func TestCrossOrigin(t *testing.T) {
+	f := newFixture(t, Config{})
+	for _, c := range []struct {
+		name, method string
+		header       map[string]string
+		in           bool
+	}{
+		{"curl", "POST", nil, true},
+		{"own page", "POST", map[string]string{"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost:8080"}, true},
+		{"typed by hand", "POST", map[string]string{"Sec-Fetch-Site": "none"}, true},
+		{"other site", "POST", map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.com"}, false},
+		{"other port", "POST", map[string]string{"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:3000"}, false},
+		{"old browser", "POST", map[string]string{"Origin": "https://evil.com"}, false},
+		{"old browser, sandboxed", "POST", map[string]string{"Origin": "null"}, false},
+		{"old browser, own page", "POST", map[string]string{"Origin": "http://localhost:8080"}, true},
+		{"other site's link", "GET", map[string]string{"Sec-Fetch-Site": "cross-site"}, true}, // it cannot read the answer
+		{"other site's PATCH", "PATCH", map[string]string{"Sec-Fetch-Site": "cross-site"}, false},
+		{"other site's DELETE", "DELETE", map[string]string{"Sec-Fetch-Site": "cross-site"}, false},
+	} {
+		for _, route := range everyRoute {
+			if route.method != c.method {
+				continue
+			}
+			r := f.request(route.method, route.target, route.body)
+			for name, value := range c.header {
+				r.Header.Set(name, value)
+			}
+			rec := f.serve(r)
+			if c.in && rec.Code == http.StatusForbidden {
+				t.Errorf("%s: %s %s is kept out", c.name, route.method, route.target)
+			}
+			if !c.in {
+				if p := wantProblem(t, rec, http.StatusForbidden); !strings.Contains(p.Detail, "another origin") {
+					t.Errorf("detail %q", p.Detail)
+				}
+			}
+		}
+	}
+	// No answer may let another origin read it.
+	r := f.request("GET", "/v1/webhooks", "")
+	r.Header.Set("Origin", "https://evil.com")
+	if rec := f.serve(r); rec.Header().Get("Access-Control-Allow-Origin") != "" {
+		t.Error("Access-Control-Allow-Origin is set")
+	}
+}
+
+func TestIsLoopbackAddress(t *testing.T) {
+	for listen, want := range map[string]bool{
+		"127.0.0.1:8080": true, "127.8.8.8:0": true, "[::1]:8080": true, "localhost:8080": true, "LOCALHOST:http": true,
+		":8080": false, "0.0.0.0:8080": false, "[::]:8080": false, "192.168.1.1:8080": false, "example.com:80": false, "localhost.example.com:80": false,
+		"localhost": false, "127.0.0.1": false, "[::1]": false, "": false,
+	} {
+		if got := IsLoopbackAddress(listen); got != want {
+			t.Errorf("%q: got %v", listen, got)
+		}
+	}
+}

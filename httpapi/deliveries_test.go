@@ -1,0 +1,305 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// shownDetail is the answer of GET /v1/deliveries/:id as a client reads it.
+type shownDetail struct {
+	shownDelivery
+	Payload  any `json:"payload"`
+	Attempts []struct {
+		StartedAt   string  `json:"started_at"`
+		DurationMS  float64 `json:"duration_ms"`
+		Status      *int    `json:"status"`
+		Error       *string `json:"error"`
+		ErrorDetail *string `json:"error_detail"`
+		Response    string  `json:"response"`
+	} `json:"attempts"`
+}
+
+func TestCancelAndRetry(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
+	f.want(202, "POST", "/v1/events", start(sessionA)+finish(sessionA))
+	var list listOf[shownDelivery]
+	f.wantJSON(&list, 200, "GET", "/v1/deliveries", "")
+	if len(list.Items) != 1 {
+		t.Fatalf("%+v", list)
+	}
+	id := list.Items[0].ID
+	target := "/v1/deliveries/" + id
+
+	// The shape, to the letter, of one that waits for its time.
+	d := list.Items[0]
+	want := fmt.Sprintf(`{"id":%q,"webhook_id":1,"session_id":%q,"kind":"complete","status":"scheduled","created_at":%q,"due_at":%q,"next_attempt_at":%q,`+
+		`"frozen_at":null,"finished_at":null,"attempts_made":0,"last_status":null,"last_error":null`, id, sessionA, *d.CreatedAt, *d.DueAt, *d.DueAt)
+	if got := f.want(200, "GET", target, ""); got != want+`,"payload":null,"attempts":[]}`+"\n" {
+		t.Errorf("got  %swant %s", got, want)
+	}
+	if got := f.want(200, "GET", "/v1/deliveries", ""); got != `{"items":[`+want+`}],"next_cursor":null}`+"\n" {
+		t.Errorf("got  %swant %s", got, want)
+	}
+
+	f.wantJSON(&d, 200, "POST", target+"/cancel", "")
+	if d.ID != id || d.Status != "cancelled" || d.NextAttemptAt != nil || d.FinishedAt == nil {
+		t.Errorf("cancelled: %+v", d)
+	}
+	p := wantProblem(t, f.do("POST", target+"/cancel", ""), http.StatusConflict)
+	if p.Detail != "it is cancelled; only a scheduled or pending delivery can be cancelled" {
+		t.Errorf("detail %q", p.Detail)
+	}
+	f.wantJSON(&d, 202, "POST", target+"/retry", "")
+	if d.ID != id || d.Status != "scheduled" || d.NextAttemptAt == nil || d.FinishedAt != nil {
+		t.Errorf("retried: %+v", d)
+	}
+	f.want(200, "PATCH", "/v1/webhooks/1", `{"active":false}`)
+	wantProblem(t, f.do("POST", target+"/retry", ""), http.StatusConflict)
+
+	for _, path := range []string{"", "/retry", "/cancel"} {
+		method := map[bool]string{true: "GET", false: "POST"}[path == ""]
+		wantProblem(t, f.do(method, "/v1/deliveries/"+nobodys+path, ""), http.StatusNotFound)
+		for _, bad := range []string{"1", "x", id[:35], strings.ReplaceAll(id, "-", "")} {
+			wantInputProblem(t, f.do(method, "/v1/deliveries/"+bad+path, ""), 0, "id", "must be a UUID")
+		}
+	}
+}
+
+func TestTestDelivery(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","active":false,"paused":true}`)
+	var d shownDelivery
+	f.wantJSON(&d, 202, "POST", "/v1/webhooks/1/test", "")
+	if d.Kind != "test" || d.Status != "pending" || d.SessionID != nil || d.FrozenAt == nil {
+		t.Errorf("%+v", d)
+	}
+	var got shownDetail
+	f.wantJSON(&got, 200, "GET", "/v1/deliveries/"+d.ID, "")
+	if payload, ok := got.Payload.(map[string]any); !ok || payload["complete_session"] != true {
+		t.Errorf("payload %v", got.Payload)
+	}
+}
+
+// TestAttempts lets the engine fail twice and then deliver, in fake time, and reads what is shown of it.
+func TestAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent []string
+		f := newFixtureOn(t, Config{}, func(r *http.Request) (*http.Response, error) {
+			body, _ := io.ReadAll(r.Body)
+			sent = append(sent, string(body))
+			time.Sleep(12345678 * time.Nanosecond)
+			switch len(sent) {
+			case 1:
+				return nil, errors.New("the wire is cut")
+			case 2:
+				return &http.Response{StatusCode: 500, Body: io.NopCloser(strings.NewReader("a\xffb <&> \x00"))}, nil
+			}
+			return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- f.engine.Run(ctx) }()
+		defer func() {
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}()
+		f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","delay":0,"retry_schedule":["5s","5s"]}`)
+		question := `{"type":"vote","session_id":"` + sessionA + `","question_id":1,"question":"1 < 2 && \"3\"","answer_id":2,"time":"2000-01-01T00:00:00.5Z"}`
+		f.want(202, "POST", "/v1/events", start(sessionA)+question+finish(sessionA))
+		time.Sleep(time.Minute)
+
+		var list listOf[shownDelivery]
+		f.wantJSON(&list, 200, "GET", "/v1/deliveries?status=delivered", "")
+		if len(list.Items) != 1 || len(sent) != 3 || sent[0] != sent[2] {
+			t.Fatalf("%+v\n%q", list, sent)
+		}
+		raw := f.want(200, "GET", "/v1/deliveries/"+list.Items[0].ID, "")
+		if !strings.Contains(raw, `"payload":`+sent[0]+`,`) {
+			t.Errorf("the payload is not shown as it was sent:\n%s\n%s", raw, sent[0])
+		}
+		var d shownDetail
+		f.wantJSON(&d, 200, "GET", "/v1/deliveries/"+list.Items[0].ID, "")
+		if d.Status != "delivered" || d.AttemptsMade != 3 || *d.LastStatus != 204 || d.LastError != nil || d.NextAttemptAt != nil || d.FinishedAt == nil || d.FrozenAt == nil {
+			t.Errorf("%+v", d.shownDelivery)
+		}
+		if len(d.Attempts) != 3 {
+			t.Fatalf("%d attempts", len(d.Attempts))
+		}
+		a := d.Attempts
+		if a[0].Status != nil || a[0].Error == nil || a[0].ErrorDetail == nil || a[0].Response != "" || a[0].DurationMS != 12.345 {
+			t.Errorf("first attempt %+v", a[0])
+		}
+		if *a[1].Status != 500 || *a[1].Error != "status" || a[1].Response != "a\ufffdb <&> \x00" {
+			t.Errorf("second attempt %+v", a[1])
+		}
+		if *a[2].Status != 204 || a[2].Error != nil || a[2].ErrorDetail != nil || a[2].Response != "" {
+			t.Errorf("third attempt %+v", a[2])
+		}
+
+		var w struct {
+			Deliveries struct{ Scheduled, Pending, Delivered, Failed, Cancelled, Due int64 }
+		}
+		raw = f.want(200, "GET", "/v1/webhooks/1", "")
+		if !strings.Contains(raw, `"deliveries":{"scheduled":0,"pending":0,"delivered":1,"failed":0,"cancelled":0,"due":0,"oldest_due_at":null}`) {
+			t.Errorf("%+v %s", w, raw)
+		}
+	})
+}
+
+func TestListDeliveries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // so that the deliveries are an hour apart
+		f := newFixture(t, Config{})
+		f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/1"}`)
+		f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/2"}`)
+		session := func(i int) string { return fmt.Sprintf("22ffdf18-1035-4e56-baa2-%012d", i) }
+		var at []string // when session i came
+		names := make(map[string]string)
+		for i := range 4 {
+			at = append(at, time.Now().UTC().Format(time.RFC3339))
+			f.want(202, "POST", "/v1/events", start(session(i))+finish(session(i)))
+			var list listOf[shownDelivery]
+			f.wantJSON(&list, 200, "GET", "/v1/deliveries?session_id="+session(i), "")
+			if len(list.Items) != 2 {
+				t.Fatalf("session %d: %+v", i, list)
+			}
+			for _, d := range list.Items {
+				names[d.ID] = fmt.Sprintf("%d/%d", i, d.WebhookID)
+				if i == 1 {
+					f.want(200, "POST", "/v1/deliveries/"+d.ID+"/cancel", "")
+				}
+			}
+			time.Sleep(time.Hour)
+		}
+		east := strings.Replace(at[2], "Z", "+00:00", 1)
+		for _, c := range []struct{ query, pages string }{
+			{"", "3/2 3/1 2/2 2/1 1/2 1/1 0/2 0/1"},
+			{"limit=3", "3/2 3/1 2/2|2/1 1/2 1/1|0/2 0/1"},
+			{"limit=4", "3/2 3/1 2/2 2/1|1/2 1/1 0/2 0/1"},
+			{"webhook_id=1", "3/1 2/1 1/1 0/1"},
+			{"webhook_id=1&limit=2", "3/1 2/1|1/1 0/1"},
+			{"webhook_id=3", ""},
+			{"webhook_id=4294967295", ""},
+			{"session_id=" + session(2), "2/2 2/1"},
+			{"session_id=" + session(2) + "&webhook_id=2", "2/2"},
+			{"session_id=" + nobodys, ""},
+			{"status=cancelled", "1/2 1/1"},
+			{"status=scheduled&webhook_id=2", "3/2 2/2 0/2"},
+			{"status=scheduled&limit=4", "3/2 3/1 2/2 2/1|0/2 0/1"},
+			{"status=delivered", ""},
+			{"since=" + at[2], "3/2 3/1 2/2 2/1"},
+			{"since=" + url.QueryEscape(east), "3/2 3/1 2/2 2/1"},
+			{"until=" + at[1] + "&status=cancelled", "1/2 1/1"},
+			{"until=" + at[1], "1/2 1/1 0/2 0/1"},
+			{"since=" + at[1] + "&until=" + at[2] + "&webhook_id=2", "2/2 1/2"},
+			{"since=" + at[1] + "&until=" + at[2] + "&limit=3", "2/2 2/1 1/2|1/1"},
+			{"since=9999-12-31T23:59:59Z", ""},
+			{"until=0001-01-02T00:00:00Z", ""},
+		} {
+			var pages []string
+			for cursor := ""; len(pages) < 10; {
+				var list listOf[shownDelivery]
+				f.wantJSON(&list, 200, "GET", "/v1/deliveries?"+c.query+cursor, "")
+				var page []string
+				for _, d := range list.Items {
+					page = append(page, names[d.ID])
+				}
+				pages = append(pages, strings.Join(page, " "))
+				if list.NextCursor == nil {
+					break
+				}
+				cursor = "&cursor=" + url.QueryEscape(*list.NextCursor)
+			}
+			if got := strings.Join(pages, "|"); got != c.pages {
+				t.Errorf("%q\n got %q\nwant %q", c.query, got, c.pages)
+			}
+		}
+	})
+}
+
+func TestBadQueries(t *testing.T) {
+	f := newFixture(t, Config{})
+	for _, c := range []struct{ method, target, field, detail string }{
+		{"GET", "/v1/deliveries?webhook=1", "webhook", "unknown query parameter; this call takes limit, cursor, webhook_id"},
+		{"GET", "/v1/deliveries?Status=failed", "Status", "unknown query parameter"},
+		{"GET", "/v1/deliveries?status=failed&status=failed", "status", "stands twice"},
+		{"GET", "/v1/deliveries?status", "status", "must be scheduled, pending"},
+		{"GET", "/v1/deliveries?status=lost", "status", `(got "lost")`},
+		{"GET", "/v1/deliveries?status=%ff", "status", "must be scheduled, pending"},
+		{"GET", "/v1/deliveries?webhook_id=0", "webhook_id", "positive integer"},
+		{"GET", "/v1/deliveries?webhook_id=-1", "webhook_id", "positive integer"},
+		{"GET", "/v1/deliveries?webhook_id=4294967296", "webhook_id", "positive integer"},
+		{"GET", "/v1/deliveries?webhook_id=", "webhook_id", "positive integer"},
+		{"GET", "/v1/deliveries?session_id=7", "session_id", "must be a UUID"},
+		{"GET", "/v1/deliveries?since=yesterday", "since", "RFC 3339"},
+		{"GET", "/v1/deliveries?since=2024-01-23T11:59:33+02:00", "since", "%2B"},
+		{"GET", "/v1/deliveries?until=1706011173", "until", "RFC 3339"},
+		{"GET", "/v1/deliveries?since=2024-01-02T00:00:00Z&until=2024-01-01T00:00:00Z", "until", "before since"},
+		{"GET", "/v1/deliveries?limit=0", "limit", "must be 1 to 200"},
+		{"GET", "/v1/deliveries?limit=201", "limit", "must be 1 to 200"},
+		{"GET", "/v1/deliveries?limit=-1", "limit", "must be 1 to 200"},
+		{"GET", "/v1/deliveries?limit=99999999999999999999", "limit", "must be 1 to 200"},
+		{"GET", "/v1/deliveries?limit=", "limit", "must be 1 to 200"},
+		{"GET", "/v1/deliveries?limit=all", "limit", `(got "all")`},
+		{"GET", "/v1/deliveries?limit=" + strings.Repeat("x", 5000), "limit", `…")`},
+		{"GET", "/v1/deliveries?cursor=", "cursor", "next_cursor"},
+		{"GET", "/v1/deliveries?cursor=null", "cursor", "next_cursor"},
+		{"GET", "/v1/deliveries?cursor=!!!", "cursor", "next_cursor"},
+		{"GET", "/v1/deliveries?cursor=AAAA", "cursor", "next_cursor"},
+		{"GET", "/v1/deliveries?status=failed&cursor=" + strings.Repeat("A", 5000), "cursor", "next_cursor"},
+		{"GET", "/v1/deliveries?%zz=1", "", "the query string is malformed"},
+		{"GET", "/v1/deliveries?limit=1;status=failed", "", "the query string is malformed"},
+		{"GET", "/v1/webhooks?content_id=x", "content_id", "must be a UUID"},
+		{"GET", "/v1/webhooks?content_id=", "content_id", "must be a UUID"},
+		{"GET", "/v1/webhooks?cursor=x", "cursor", "next_cursor"},
+		{"GET", "/v1/webhooks?cursor=0", "cursor", "next_cursor"},
+		{"GET", "/v1/webhooks?limit=1000", "limit", "must be 1 to 200"},
+		{"GET", "/v1/webhooks?status=failed", "status", "this call takes limit, cursor, content_id"},
+		{"GET", "/v1/webhooks/1?verbose=1", "verbose", "this call takes none"},
+		{"GET", "/v1/sessions/" + sessionA + "?as_of=x", "as_of", "unknown"},
+		{"POST", "/v1/events?session_id=" + sessionA, "session_id", "this call takes none"},
+		{"POST", "/v1/webhooks?url=https://example.com", "url", "this call takes none"},
+		{"DELETE", "/v1/webhooks/1?force=true", "force", "this call takes none"},
+		{"GET", "/v1/deliveries?" + strings.Repeat("x", 5000) + "=1", strings.Repeat("x", 40) + "…", "unknown"},
+	} {
+		wantInputProblem(t, f.do(c.method, c.target, start(sessionA)), 0, c.field, c.detail)
+	}
+	// All that is wrong is told at once, in bounds.
+	p := wantProblem(t, f.do("GET", "/v1/deliveries?limit=0&status=x&since=x", ""), http.StatusBadRequest)
+	if len(p.Errors) != 3 {
+		t.Errorf("%+v", p.Errors)
+	}
+	var many strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&many, "x%d=1&", i)
+	}
+	if p := wantProblem(t, f.do("GET", "/v1/deliveries?"+many.String(), ""), http.StatusBadRequest); len(p.Errors) != maxQueryErrors {
+		t.Errorf("%d errors", len(p.Errors))
+	}
+	nothingStored(t, f)
+}
+
+// TestClientGone shows that a request whose client has left is neither an error of ours nor a line in the log.
+func TestClientGone(t *testing.T) {
+	f := newFixture(t, Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, target := range []string{"/v1/deliveries", "/v1/sessions/" + sessionA} {
+		if rec := f.serve(f.request("GET", target, "").WithContext(ctx)); rec.Code != statusClientGone {
+			t.Errorf("%s: got %d", target, rec.Code)
+		}
+	}
+	if got := f.log.String(); got != "" {
+		t.Errorf("logged: %s", got)
+	}
+}

@@ -1,0 +1,159 @@
+package httpapi
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"hookbolt/engine"
+)
+
+const (
+	defaultLimit = 50
+	maxLimit     = 200
+	// maxQueryErrors bounds the answer to a query that is nothing but errors.
+	maxQueryErrors = 20
+)
+
+// checkQuery refuses parameters that the route does not know or that stand twice, so that a typing error in a filter does not list
+// everything.
+func checkQuery(raw string, known []string) error {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return engine.InputErrors{{Detail: "the query string is malformed"}}
+	}
+	var bad engine.InputErrors
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		detail := ""
+		switch {
+		case !slices.Contains(known, name) && len(known) == 0:
+			detail = "unknown query parameter; this call takes none"
+		case !slices.Contains(known, name):
+			detail = "unknown query parameter; this call takes " + strings.Join(known, ", ")
+		case len(values[name]) > 1:
+			detail = "the query parameter stands twice"
+		default:
+			continue
+		}
+		if bad = append(bad, engine.InputError{Field: excerpt(name), Detail: detail}); len(bad) == maxQueryErrors {
+			break
+		}
+	}
+	if bad != nil {
+		return bad
+	}
+	return nil
+}
+
+// query reads the values of parameters that checkQuery has passed. A bad one is noted; err tells of all of them.
+type query struct {
+	values url.Values
+	bad    engine.InputErrors
+}
+
+func queryOf(r *http.Request) *query { return &query{values: r.URL.Query()} }
+
+func (q *query) err() error {
+	if q.bad != nil {
+		return q.bad
+	}
+	return nil
+}
+
+func (q *query) refuse(name, format string, args ...any) {
+	q.bad = append(q.bad, engine.InputError{Field: name, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (q *query) limit() int {
+	if !q.values.Has("limit") {
+		return defaultLimit
+	}
+	n, err := strconv.Atoi(q.values.Get("limit"))
+	if err != nil || n < 1 || n > maxLimit {
+		q.refuse("limit", "must be 1 to %d (got %q)", maxLimit, excerpt(q.values.Get("limit")))
+	}
+	return n
+}
+
+// cursor is "" for the first page. An empty parameter is refused: a script that lost its cursor would read the first page for ever.
+func (q *query) cursor() string {
+	if q.values.Has("cursor") && q.values.Get("cursor") == "" {
+		q.badCursor()
+	}
+	return q.values.Get("cursor")
+}
+
+func (q *query) badCursor() { q.refuse("cursor", "must be the next_cursor of a page of this list") }
+
+// webhookID is 0 where there is none.
+func (q *query) webhookID() uint32 {
+	if !q.values.Has("webhook_id") {
+		return 0
+	}
+	id, ok := parseWebhookID(q.values.Get("webhook_id"))
+	if !ok {
+		q.refuse("webhook_id", "must be a webhook's id, a positive integer (got %q)", excerpt(q.values.Get("webhook_id")))
+	}
+	return id
+}
+
+// uuid is uuid.Nil where there is none.
+func (q *query) uuid(name string) uuid.UUID {
+	if !q.values.Has(name) {
+		return uuid.Nil
+	}
+	id, err := engine.ParseUUID(q.values.Get(name))
+	if err != nil {
+		q.refuse(name, "%v", err)
+	}
+	return id
+}
+
+// status is 0 where there is none.
+func (q *query) status() engine.Status {
+	if !q.values.Has("status") {
+		return 0
+	}
+	s, err := engine.ParseStatus(q.values.Get("status"))
+	if err != nil {
+		q.refuse("status", "%v", err)
+	}
+	return s
+}
+
+// time is zero where there is none.
+func (q *query) time(name string) time.Time {
+	var t time.Time
+	if !q.values.Has(name) {
+		return t
+	}
+	if err := t.UnmarshalText([]byte(q.values.Get(name))); err != nil {
+		q.refuse(name, "must be an RFC 3339 time, such as 2024-01-23T11:59:33Z; in a URL a plus is written %%2B (got %q)", excerpt(q.values.Get(name)))
+	}
+	return t.UTC()
+}
+
+// parseWebhookID reads a webhook's id in the one form that it is written in.
+func parseWebhookID(s string) (uint32, bool) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || n == 0 || s[0] == '0' {
+		return 0, false
+	}
+	return uint32(n), true
+}
+
+// excerpt is a short piece of the caller's input for an error message.
+func excerpt(s string) string {
+	const most = 40
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}

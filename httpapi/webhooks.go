@@ -1,0 +1,206 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/google/uuid"
+	"github.com/julienschmidt/httprouter"
+
+	"hookbolt/engine"
+)
+
+// webhook is a webhook in an answer: everything but its secret.
+type webhook struct {
+	ID              uint32             `json:"id"`
+	URL             string             `json:"url"`
+	ContentID       *uuid.UUID         `json:"content_id"`
+	Name            string             `json:"name"`
+	Active          bool               `json:"active"`
+	Paused          bool               `json:"paused"`
+	PauseReason     *string            `json:"pause_reason"`
+	Delay           int64              `json:"delay"`
+	SendAnswers     bool               `json:"send_answers"`
+	SendLeads       bool               `json:"send_leads"`
+	SendIncomplete  bool               `json:"send_incomplete"`
+	IncompleteDelay int64              `json:"incomplete_delay"`
+	Timeout         *engine.Duration   `json:"timeout"`
+	MaxInFlight     *int               `json:"max_in_flight"`
+	RetrySchedule   *[]engine.Duration `json:"retry_schedule"`
+	CreatedAt       instant            `json:"created_at"`
+	UpdatedAt       instant            `json:"updated_at"`
+}
+
+func showWebhook(w *engine.Webhook) webhook {
+	return webhook{
+		ID: w.ID, URL: w.URL, ContentID: w.ContentID, Name: w.Name, Active: w.Active, Paused: w.Paused, PauseReason: orNull(w.PauseReason),
+		Delay: w.Delay, SendAnswers: w.SendAnswers, SendLeads: w.SendLeads, SendIncomplete: w.SendIncomplete, IncompleteDelay: w.IncompleteDelay,
+		Timeout: w.Timeout, MaxInFlight: w.MaxInFlight, RetrySchedule: w.RetrySchedule,
+		CreatedAt: instant(w.CreatedAt), UpdatedAt: instant(w.UpdatedAt),
+	}
+}
+
+// createdWebhook is a webhook in the answer to its creation: the only one that shows the secret without being asked for it.
+type createdWebhook struct {
+	webhook
+	Secret string `json:"secret"`
+}
+
+func (w createdWebhook) location() string {
+	return "/v1/webhooks/" + strconv.FormatUint(uint64(w.ID), 10)
+}
+
+func (a *api) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
+	patch, err := a.readPatch(r)
+	if err != nil {
+		return nil, err
+	}
+	w, err := a.engine.CreateWebhook(r.Context(), patch)
+	if err != nil {
+		return nil, err
+	}
+	return createdWebhook{showWebhook(&w), string(w.Secret)}, nil
+}
+
+func (a *api) readPatch(r *http.Request) (engine.WebhookPatch, error) {
+	body, err := a.readBody(r)
+	if err != nil {
+		return engine.WebhookPatch{}, err
+	}
+	return engine.ParseWebhookPatch(body)
+}
+
+// page is a page of a list. NextCursor is null on the last one.
+type page[T any] struct {
+	Items      []T     `json:"items"`
+	NextCursor *string `json:"next_cursor"`
+}
+
+// listWebhooks lists webhooks by id. content_id chooses those that are set to that content; those for every content are not among them.
+// The cursor is the last id of the page before.
+func (a *api) listWebhooks(r *http.Request, _ httprouter.Params) (any, error) {
+	q := queryOf(r)
+	limit, contentID, cursor := q.limit(), q.uuid("content_id"), q.cursor()
+	after := uint32(0)
+	if cursor != "" {
+		var ok bool
+		if after, ok = parseWebhookID(cursor); !ok {
+			q.badCursor()
+		}
+	}
+	if err := q.err(); err != nil {
+		return nil, err
+	}
+	all := a.engine.Webhooks()
+	start, _ := slices.BinarySearchFunc(all, uint64(after)+1, func(w *engine.Webhook, id uint64) int { return int(int64(w.ID) - int64(id)) })
+	answer := page[webhook]{Items: []webhook{}}
+	for _, w := range all[start:] {
+		if contentID != uuid.Nil && (w.ContentID == nil || *w.ContentID != contentID) {
+			continue
+		}
+		if len(answer.Items) == limit {
+			answer.NextCursor = new(strconv.FormatUint(uint64(answer.Items[limit-1].ID), 10))
+			break
+		}
+		answer.Items = append(answer.Items, showWebhook(w))
+	}
+	return answer, nil
+}
+
+// webhookID reads the id of the path. What cannot be an id is not found, like an id that nobody has.
+func webhookID(ps httprouter.Params) (uint32, error) {
+	id, ok := parseWebhookID(ps.ByName("id"))
+	if !ok {
+		return 0, fmt.Errorf("webhook %q: %w", excerpt(ps.ByName("id")), engine.ErrNotFound)
+	}
+	return id, nil
+}
+
+// webhookDetail is a webhook with what is kept for it.
+type webhookDetail struct {
+	webhook
+	Deliveries deliveryCounts `json:"deliveries"`
+}
+
+// deliveryCounts counts a webhook's deliveries by status; Due are those of the scheduled and pending ones whose time has come.
+type deliveryCounts struct {
+	Scheduled   int64   `json:"scheduled"`
+	Pending     int64   `json:"pending"`
+	Delivered   int64   `json:"delivered"`
+	Failed      int64   `json:"failed"`
+	Cancelled   int64   `json:"cancelled"`
+	Due         int64   `json:"due"`
+	OldestDueAt instant `json:"oldest_due_at"`
+}
+
+func (a *api) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
+	id, err := webhookID(ps)
+	if err != nil {
+		return nil, err
+	}
+	w, err := a.engine.Webhook(id)
+	if err != nil {
+		return nil, err
+	}
+	overview, err := a.engine.Overview(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	s := overview.PerWebhook[id]
+	return webhookDetail{showWebhook(&w), deliveryCounts{
+		Scheduled: s.Scheduled, Pending: s.Pending, Delivered: s.Delivered, Failed: s.Failed, Cancelled: s.Cancelled,
+		Due: s.Due, OldestDueAt: instant(s.OldestDueAt),
+	}}, nil
+}
+
+func (a *api) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
+	id, err := webhookID(ps)
+	if err != nil {
+		return nil, err
+	}
+	patch, err := a.readPatch(r)
+	if err != nil {
+		return nil, err
+	}
+	w, err := a.engine.UpdateWebhook(r.Context(), id, patch)
+	if err != nil {
+		return nil, err
+	}
+	return showWebhook(&w), nil
+}
+
+func (a *api) deleteWebhook(r *http.Request, ps httprouter.Params) (any, error) {
+	id, err := webhookID(ps)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.engine.DeleteWebhook(r.Context(), id)
+}
+
+func (a *api) getSecret(_ *http.Request, ps httprouter.Params) (any, error) {
+	id, err := webhookID(ps)
+	if err != nil {
+		return nil, err
+	}
+	w, err := a.engine.Webhook(id)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Secret string `json:"secret"`
+	}{string(w.Secret)}, nil
+}
+
+func (a *api) testWebhook(r *http.Request, ps httprouter.Params) (any, error) {
+	id, err := webhookID(ps)
+	if err != nil {
+		return nil, err
+	}
+	d, err := a.engine.TestWebhook(r.Context(), id)
+	if err != nil {
+		return nil, err
+	}
+	return showDelivery(&d), nil
+}

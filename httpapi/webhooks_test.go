@@ -1,0 +1,243 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+const knownSecret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
+func TestWebhookLife(t *testing.T) {
+	f := newFixture(t, Config{})
+	rec := f.do("POST", "/v1/webhooks", `{"url":"https://example.com/hook?a=1&b=<2>"}`)
+	if rec.Code != 201 || rec.Header().Get("Location") != "/v1/webhooks/1" {
+		t.Fatalf("%d %v %s", rec.Code, rec.Header(), rec.Body)
+	}
+	var created struct {
+		shownWebhook
+		Secret string `json:"secret"`
+	}
+	f.wantJSON(&created, 201, "POST", "/v1/webhooks", `{"url":"https://example.com/hook?a=1&b=<2>"}`)
+	if !strings.HasPrefix(created.Secret, "whsec_") || len(created.Secret) != 50 || created.ID != 2 {
+		t.Errorf("%+v", created)
+	}
+	var shown struct{ Secret string }
+	f.wantJSON(&shown, 200, "GET", "/v1/webhooks/2/secret", "")
+	if shown.Secret != created.Secret {
+		t.Errorf("secret %q, then %q", created.Secret, shown.Secret)
+	}
+
+	// The shape, to the letter.
+	want := fmt.Sprintf(`{"id":2,"url":"https://example.com/hook?a=1&b=<2>","content_id":null,"name":"","active":true,"paused":false,"pause_reason":null,`+
+		`"delay":10,"send_answers":true,"send_leads":true,"send_incomplete":false,"incomplete_delay":60,"timeout":null,"max_in_flight":null,`+
+		`"retry_schedule":null,"created_at":%q,"updated_at":%q`, created.CreatedAt, created.UpdatedAt)
+	counts := `,"deliveries":{"scheduled":0,"pending":0,"delivered":0,"failed":0,"cancelled":0,"due":0,"oldest_due_at":null}`
+	if got := f.want(200, "GET", "/v1/webhooks/2", ""); got != want+counts+"}\n" {
+		t.Errorf("got  %swant %s", got, want+counts+"}")
+	}
+	if got := f.want(200, "GET", "/v1/webhooks?limit=1&cursor=1", ""); got != `{"items":[`+want+`}],"next_cursor":null}`+"\n" {
+		t.Errorf("got %s", got)
+	}
+
+	all := `{"url":"http://example.com/2","content_id":"` + contentA + `","name":"né & <b>","active":false,"paused":true,"delay":0,"send_answers":false,` +
+		`"send_leads":false,"send_incomplete":true,"incomplete_delay":31536000,"timeout":"1500ms","max_in_flight":3,"retry_schedule":["5s","90m"],"secret":"` + knownSecret + `"}`
+	var w shownWebhook
+	f.wantJSON(&w, 200, "PATCH", "/v1/webhooks/2", all)
+	if w.URL != "http://example.com/2" || *w.ContentID != contentA || w.Name != "né & <b>" || w.Active || !w.Paused || *w.PauseReason != "paused by hand" ||
+		w.Delay != 0 || w.SendAnswers || w.SendLeads || !w.SendIncomplete || w.IncompleteDelay != 31536000 || *w.Timeout != "1.5s" || *w.MaxInFlight != 3 ||
+		fmt.Sprint(*w.RetrySchedule) != "[5s 1h30m]" || w.CreatedAt != created.CreatedAt {
+		t.Errorf("%+v", w)
+	}
+	f.wantJSON(&shown, 200, "GET", "/v1/webhooks/2/secret", "")
+	if shown.Secret != knownSecret {
+		t.Errorf("secret %q", shown.Secret)
+	}
+
+	w = shownWebhook{}
+	f.wantJSON(&w, 200, "PATCH", "/v1/webhooks/2", `{"content_id":null,"name":null,"active":null,"paused":null,"delay":null,"send_answers":null,"send_leads":null,`+
+		`"send_incomplete":null,"incomplete_delay":null,"timeout":null,"max_in_flight":null,"retry_schedule":null}`)
+	if w.ContentID != nil || w.Name != "" || !w.Active || w.Paused || w.PauseReason != nil || w.Delay != 10 || !w.SendAnswers || !w.SendLeads ||
+		w.SendIncomplete || w.IncompleteDelay != 60 || w.Timeout != nil || w.MaxInFlight != nil || w.RetrySchedule != nil || w.URL != "http://example.com/2" {
+		t.Errorf("null did not set the defaults: %+v", w)
+	}
+
+	rec = f.do("DELETE", "/v1/webhooks/2", "")
+	if rec.Code != 204 || rec.Body.Len() != 0 || rec.Header().Get("Content-Type") != "" {
+		t.Errorf("DELETE: %d %v %s", rec.Code, rec.Header(), rec.Body)
+	}
+	for _, c := range []struct{ method, target, body string }{
+		{"GET", "/v1/webhooks/2", ""}, {"GET", "/v1/webhooks/2/secret", ""}, {"PATCH", "/v1/webhooks/2", "{}"},
+		{"DELETE", "/v1/webhooks/2", ""}, {"POST", "/v1/webhooks/2/test", ""},
+	} {
+		wantProblem(t, f.do(c.method, c.target, c.body), http.StatusNotFound)
+	}
+	f.wantJSON(&created, 201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
+	if created.ID != 3 {
+		t.Errorf("the id of a deleted webhook is used again: %d", created.ID)
+	}
+}
+
+func TestWebhookIDs(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
+	for _, id := range []string{"0", "-1", "+1", "01", "1.0", "0x1", "1e0", "x", "2", "4294967296", "4294967297", "18446744073709551617", "%31%20", "%EF%BC%91", "new", strings.Repeat("9", 5000)} {
+		for _, c := range []struct{ method, path, body string }{{"GET", "", ""}, {"GET", "/secret", ""}, {"PATCH", "", "{}"}, {"DELETE", "", ""}, {"POST", "/test", ""}} {
+			rec := f.do(c.method, "/v1/webhooks/"+id+c.path, c.body)
+			wantProblem(t, rec, http.StatusNotFound)
+			if rec.Body.Len() > 300 {
+				t.Errorf("the answer repeats the input: %d bytes", rec.Body.Len())
+			}
+		}
+	}
+	f.want(200, "GET", "/v1/webhooks/1", "")
+}
+
+func TestBadWebhooks(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","name":"before","secret":"`+knownSecret+`"}`)
+	before := f.want(200, "GET", "/v1/webhooks", "")
+	with := func(field string) string { return `{"url":"https://example.com/",` + field + `}` }
+	url := func(u string) string { return `{"url":"` + u + `"}` }
+	for _, c := range []struct{ name, body, field, detail string }{
+		{"empty", "", "", "malformed JSON"},
+		{"not JSON", "url=https://example.com/", "", "malformed JSON at byte 1"},
+		{"cut off", `{"url":"https://exa`, "", "malformed JSON"},
+		{"a list", `[{"url":"https://example.com/"}]`, "", "must be an object (got a list)"},
+		{"null", `null`, "", "must be an object"},
+		{"two objects", url("https://example.com/") + url("https://example.com/"), "", "the end of the body after one object expected"},
+		{"deep", with(`"name":` + strings.Repeat("[", 100_000)), "", "nested deeper"},
+		{"invalid UTF-8", with("\"name\":\"\xff\""), "", "not valid UTF-8"},
+		{"unknown field", with(`"sendleads":true`), "sendleads", "unknown field"},
+		{"read-only field", with(`"id":7`), "id", "unknown field"},
+		{"read-only pause_reason", with(`"pause_reason":"x"`), "pause_reason", "unknown field"},
+		{"key twice", with(`"url":"https://example.org/"`), "url", "twice"},
+		{"url null", `{"url":null}`, "url", "no default"},
+		{"url a number", `{"url":7}`, "url", "must be a string"},
+		{"url empty", url(""), "url", "http or https"},
+		{"url relative", url("/hook"), "url", "http or https"},
+		{"url without scheme", url("example.com/hook"), "url", "http or https"},
+		{"url of another scheme", url("ftp://example.com/"), "url", `got scheme "ftp"`},
+		{"url of a file", url("file:///etc/passwd"), "url", `got scheme "file"`},
+		{"url opaque", url("https:example.com"), "url", "must name a host"},
+		{"url without host", url("https:///hook"), "url", "must name a host"},
+		{"url with a port only", url("https://:443/"), "url", "must name a host"},
+		{"url with a password", url("https://me:pass@example.com/"), "url", "user name or password"},
+		{"url with a fragment", url("https://example.com/#x"), "url", "fragment"},
+		{"url with a space", url("https://exa mple.com/"), "url", "http or https"},
+		{"url with a control character", url(`https://example.com/\u0000`), "url", "http or https"},
+		{"url too long", url("https://example.com/" + strings.Repeat("x", 2048)), "url", "at most 2048 bytes"},
+		{"url of loopback", url("http://127.0.0.1:9/"), "url", "-allow 127.0.0.1/32"},
+		{"url of IPv6 loopback", url("http://[::1]/"), "url", "-allow ::1/128"},
+		{"url of localhost", url("http://LOCALHOST./"), "url", "delivery.allow_networks"},
+		{"url of link-local", url("http://169.254.169.254/latest/meta-data"), "url", "169.254.169.254 is not a public address"},
+		{"url of mapped IPv4", url("http://[::ffff:10.0.0.1]/"), "url", "10.0.0.1 is not a public address"},
+		{"content_id", with(`"content_id":"x"`), "content_id", "must be a UUID"},
+		{"name", with(`"name":"` + strings.Repeat("é", 201) + `"`), "name", "at most 200 characters"},
+		{"active", with(`"active":"yes"`), "active", "must be true or false (got a string)"},
+		{"active as a number", with(`"active":1`), "active", "must be true or false"},
+		{"negative delay", with(`"delay":-1`), "delay", "0 to 31536000 (got -1)"},
+		{"large delay", with(`"delay":31536001`), "delay", "0 to 31536000"},
+		{"delay over 64 bits", with(`"delay":9223372036854775808`), "delay", "64-bit"},
+		{"delay with a fraction", with(`"delay":0.5`), "delay", "without fraction"},
+		{"delay as a duration", with(`"delay":"10s"`), "delay", "must be an integer"},
+		{"negative incomplete_delay", with(`"incomplete_delay":-60`), "incomplete_delay", "(got -60)"},
+		{"timeout as a number", with(`"timeout":15`), "timeout", "must be a string"},
+		{"timeout without unit", with(`"timeout":"15"`), "timeout", "must be a duration"},
+		{"short timeout", with(`"timeout":"999ms"`), "timeout", "1s to 2m"},
+		{"long timeout", with(`"timeout":"2m1s"`), "timeout", "1s to 2m"},
+		{"negative timeout", with(`"timeout":"-5s"`), "timeout", "1s to 2m"},
+		{"endless timeout", with(`"timeout":"9999999999h"`), "timeout", "must be a duration"},
+		{"no flight", with(`"max_in_flight":0`), "max_in_flight", "1 to 1000"},
+		{"many flights", with(`"max_in_flight":1001`), "max_in_flight", "1 to 1000"},
+		{"schedule", with(`"retry_schedule":"5s"`), "retry_schedule", "must be a list"},
+		{"step", with(`"retry_schedule":["5s",7]`), "retry_schedule[1]", "must be a string"},
+		{"short step", with(`"retry_schedule":["0s"]`), "retry_schedule", "1s to 720h"},
+		{"long schedule", with(`"retry_schedule":["1s"` + strings.Repeat(`,"1s"`, 50) + `]`), "retry_schedule", "at most 50 steps"},
+		{"secret", with(`"secret":"hunter2"`), "secret", "must be whsec_"},
+		{"short secret", with(`"secret":"whsec_aHVudGVyMg=="`), "secret", "24 to 64 bytes"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, call := range []struct{ method, target string }{{"POST", "/v1/webhooks"}, {"PATCH", "/v1/webhooks/1"}} {
+				rec := f.do(call.method, call.target, c.body)
+				wantInputProblem(t, rec, 0, c.field, c.detail)
+				if strings.Contains(rec.Body.String(), "hunter2") || strings.Contains(rec.Body.String(), "aHVudGVyMg") {
+					t.Errorf("the answer repeats a secret: %s", rec.Body)
+				}
+				if got := f.want(200, "GET", "/v1/webhooks", ""); got != before {
+					t.Fatalf("%s changed something: %s", call.method, got)
+				}
+			}
+		})
+	}
+	wantInputProblem(t, f.do("POST", "/v1/webhooks", "{}"), 0, "url", "is required")
+	var shown struct{ Secret string }
+	if f.wantJSON(&shown, 200, "GET", "/v1/webhooks/1/secret", ""); shown.Secret != knownSecret {
+		t.Errorf("the secret is %q", shown.Secret)
+	}
+}
+
+func TestListWebhooks(t *testing.T) {
+	f := newFixture(t, Config{})
+	var empty listOf[shownWebhook]
+	if got := f.want(200, "GET", "/v1/webhooks", ""); got != `{"items":[],"next_cursor":null}`+"\n" {
+		t.Errorf("empty list: %s", got)
+	}
+	for i := range 7 { // 1, 4 and 7 for A, 2 and 5 for B, 3 and 6 for all
+		content := []string{`"` + contentA + `"`, `"` + contentB + `"`, "null"}[i%3]
+		f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","content_id":`+content+`}`)
+	}
+	f.want(204, "DELETE", "/v1/webhooks/4", "")
+	for _, c := range []struct{ query, pages string }{
+		{"", "1 2 3 5 6 7"},
+		{"limit=200", "1 2 3 5 6 7"},
+		{"limit=6", "1 2 3 5 6 7"},
+		{"limit=3", "1 2 3|5 6 7"},
+		{"limit=4", "1 2 3 5|6 7"},
+		{"content_id=" + contentA, "1 7"},
+		{"content_id=" + strings.ToUpper(contentB) + "&limit=1", "2|5"},
+		{"content_id=" + nobodys, ""},
+		{"cursor=5", "6 7"},
+		{"cursor=4", "5 6 7"}, // deleted meanwhile
+		{"cursor=4294967295", ""},
+	} {
+		var pages []string
+		for cursor := ""; len(pages) < 10; {
+			list := empty
+			f.wantJSON(&list, 200, "GET", "/v1/webhooks?"+c.query+cursor, "")
+			var ids []string
+			for _, w := range list.Items {
+				ids = append(ids, fmt.Sprint(w.ID))
+			}
+			pages = append(pages, strings.Join(ids, " "))
+			if list.NextCursor == nil {
+				break
+			}
+			cursor = "&cursor=" + *list.NextCursor
+		}
+		if got := strings.Join(pages, "|"); got != c.pages {
+			t.Errorf("%q: got %q, want %q", c.query, got, c.pages)
+		}
+	}
+}
+
+// TestSecretsStayInside looks for a webhook's secret in everything that may not show it.
+func TestSecretsStayInside(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","secret":"`+knownSecret+`"}`)
+	f.want(202, "POST", "/v1/events", start(sessionA)+finish(sessionA))
+	var d shownDelivery
+	f.wantJSON(&d, 202, "POST", "/v1/webhooks/1/test", "")
+	for _, c := range []struct{ method, target, body string }{
+		{"GET", "/v1/webhooks", ""}, {"GET", "/v1/webhooks/1", ""}, {"PATCH", "/v1/webhooks/1", `{"secret":"` + knownSecret + `"}`},
+		{"GET", "/v1/deliveries", ""}, {"GET", "/v1/deliveries/" + d.ID, ""}, {"GET", "/v1/sessions/" + sessionA, ""}, {"GET", "/metrics", ""},
+	} {
+		if got := f.want(200, c.method, c.target, c.body); strings.Contains(got, "whsec_") || strings.Contains(got, "MDEyMzQ1") {
+			t.Errorf("%s %s shows the secret: %s", c.method, c.target, got)
+		}
+	}
+	if strings.Contains(f.log.String(), "MDEyMzQ1") {
+		t.Error("the log shows the secret")
+	}
+}
