@@ -107,6 +107,8 @@ func (e *Engine) laneLimit(id Lane) int {
 //
 // Nothing needs to be recovered at the start: what was in flight when the process ended is still in its lane.
 func (e *Engine) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	sendCtx, cutOff := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cutOff(nil)
 	var work sync.WaitGroup
@@ -120,6 +122,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	err := e.loop(ctx, sendCtx, &work)
 	e.running.Store(false)
 
+	stop() // the loop may have ended by an error of its own
 	grace := time.AfterFunc(e.cfg.ShutdownTimeout, func() { cutOff(errShutdown) })
 	work.Wait()
 	grace.Stop()

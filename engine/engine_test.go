@@ -222,7 +222,7 @@ func TestCompleteFiresAtItsDueTime(t *testing.T) {
 		hook := w.webhook(`{"url":"https://a.example/hook","delay":10}`)
 		started := time.Now()
 		id := w.session()
-		time.Sleep(10*time.Second - 1)
+		time.Sleep(10*time.Second - time.Nanosecond)
 		synctest.Wait()
 		if got := w.net.all(); len(got) != 0 {
 			t.Fatalf("sent %v early", started.Add(10*time.Second).Sub(got[0].at))
@@ -230,7 +230,7 @@ func TestCompleteFiresAtItsDueTime(t *testing.T) {
 		if d := w.only(engine.DeliveryQuery{}); d.Status != engine.StatusScheduled || d.SessionID != id || !d.DueAt.Equal(started.Add(10*time.Second)) {
 			t.Errorf("before its time: %+v", d)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		got := w.net.all()
 		if len(got) != 1 || !got[0].at.Equal(started.Add(10*time.Second)) {
@@ -877,5 +877,58 @@ func TestOverviewCounts(t *testing.T) {
 		check(4, 4, 2, 5*time.Second)
 		w.restart() // 45s: the attempt has timed out, and is made again at 50s; the rest is due
 		check(1, 7, 2, 14*time.Second)
+	})
+}
+
+// A store that fails ends Run with its error: the process is to end rather than to live on without delivering.
+func TestRunEndsWhenTheStoreFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.webhook(`{"url":"https://a.example/","delay":60}`)
+		w.session()
+		w.stop()
+		boom := errors.New("boom")
+		s, err := storage.Open(w.path, storage.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer storagetest.Close(t, s)
+		e := engine.New(brokenStore{s, boom}, w.cfg, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		if err := e.Run(t.Context()); !errors.Is(err, boom) {
+			t.Errorf("Run: %v, want %v", err, boom)
+		}
+		if err := e.Ready(t.Context()); err == nil {
+			t.Error("an engine that has ended is ready")
+		}
+	})
+}
+
+// brokenStore cannot take what is due.
+type brokenStore struct {
+	engine.Store
+	err error
+}
+
+func (s brokenStore) TakeDue(context.Context, time.Time, []engine.LaneRoom) ([]engine.LaneTake, error) {
+	return nil, s.err
+}
+
+// The lag of a session that is posted long after it happened is that of hookbolt, not that of who posted it.
+func TestLagOfOldSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.webhook(`{"url":"https://a.example/","delay":0,"max_in_flight":1}`)
+		w.net.answer = hang
+		old := func() {
+			id := uuid.New()
+			w.ingest(strings.ReplaceAll(event("start", id)+event("finish", id), time.Now().UTC().Format(time.RFC3339Nano), "2000-01-01T00:00:00Z"))
+		}
+		time.Sleep(24 * time.Hour)
+		old()
+		time.Sleep(3 * time.Second)
+		o, err := w.Overview(t.Context())
+		if err != nil || o.OldestDueAge != 3*time.Second {
+			t.Errorf("the oldest is due for %v, want 3s: %v", o.OldestDueAge, err)
+		}
 	})
 }

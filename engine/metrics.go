@@ -31,7 +31,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help:    "Duration of an attempt, from its start to the endpoint's answer or the failure.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 120}}),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_delivery_lag_seconds",
-			Help:    "Span from the instant a delivery was due to the start of its first attempt.",
+			Help:    "Span from the instant a delivery was due, or was made if that is later, to the start of its first attempt.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200}}),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_deliveries_finished_total",
 			Help: "Deliveries that reached a final state by an attempt or by hand."}, []string{"status"}),
@@ -62,8 +62,16 @@ func (m *metrics) attempt(d *Delivery, a *Attempt) {
 	m.attempts.WithLabelValues(outcome).Inc()
 	m.attemptDuration.Observe(a.Duration.Seconds())
 	if d.Attempts == 0 {
-		m.lag.Observe(max(0, a.StartedAt.Sub(d.NextAttemptAt).Seconds()))
+		m.lag.Observe(max(0, a.StartedAt.Sub(later(d.NextAttemptAt, d.CreatedAt)).Seconds()))
 	}
+}
+
+// later returns the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // statsCollector shows the store's counts and the lanes' at each scrape.
@@ -74,7 +82,7 @@ var (
 		"Deliveries that wait: scheduled (for their time, first or next), due (for a free place), in_flight (taken up), held (webhook paused).",
 		[]string{"state"}, nil)
 	oldestDesc = prometheus.NewDesc("hookbolt_queue_oldest_due_age_seconds",
-		"Age of the oldest delivery that is due, without those of paused webhooks; 0 if none is due.", nil, nil)
+		"Span for which the delivery with the oldest due time has been waiting, without those of paused webhooks; 0 if none is due.", nil, nil)
 	storedDesc = prometheus.NewDesc("hookbolt_deliveries",
 		"Deliveries that are kept, by status.", []string{"status"}, nil)
 	webhooksDesc = prometheus.NewDesc("hookbolt_webhooks",

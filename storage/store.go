@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -39,8 +38,6 @@ var (
 
 // Options are what a Store reports to. The zero value reports to nobody.
 type Options struct {
-	// Log gets a line if the store fails. Defaults to none.
-	Log *slog.Logger
 	// ObserveCommit is called after each commit with the number of operations in it and the time that it took.
 	ObserveCommit func(operations int, took time.Duration)
 }
@@ -71,9 +68,6 @@ type Store struct {
 // Open opens the database file at path, and makes it if there is none. It writes only after it has made sure that no other
 // process has the file.
 func Open(path string, opts Options) (*Store, error) {
-	if opts.Log == nil {
-		opts.Log = slog.New(slog.DiscardHandler)
-	}
 	if opts.ObserveCommit == nil {
 		opts.ObserveCommit = func(int, time.Duration) {}
 	}
@@ -299,9 +293,8 @@ func (s *Store) Err() error {
 }
 
 func (s *Store) fail(err error) {
-	s.failure = err
+	s.failure = fmt.Errorf("the database could not be written, and nothing is acknowledged any more: %w", err)
 	close(s.failed)
-	s.opts.Log.Error("the database could not be written; nothing is acknowledged any more", "error", err)
 }
 
 func (s *Store) unavailable() error {
