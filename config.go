@@ -1,0 +1,395 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+
+	"hookbolt/engine"
+	"hookbolt/httpapi"
+)
+
+// Config is all settings, in the sections of the configuration file. config.example.toml tells what each is for.
+type Config struct {
+	HTTP     HTTPConfig     `toml:"http"`
+	Storage  StorageConfig  `toml:"storage"`
+	Delivery DeliveryConfig `toml:"delivery"`
+	Log      LogConfig      `toml:"log"`
+}
+
+// HTTPConfig is how callers reach hookbolt.
+type HTTPConfig struct {
+	Listen          string          `toml:"listen"`
+	AdminTokens     []string        `toml:"admin_tokens"`
+	IngestTokens    []string        `toml:"ingest_tokens"`
+	MetricsTokens   []string        `toml:"metrics_tokens"`
+	MaxBody         Size            `toml:"max_body"`
+	ShutdownTimeout engine.Duration `toml:"shutdown_timeout"`
+}
+
+// StorageConfig is what is kept, where, and for how long.
+type StorageConfig struct {
+	Path              string          `toml:"path"`
+	SessionRetention  engine.Duration `toml:"session_retention"`
+	DeliveryRetention engine.Duration `toml:"delivery_retention"`
+}
+
+// DeliveryConfig is how endpoints are called, as far as a webhook does not say otherwise.
+type DeliveryConfig struct {
+	Timeout            engine.Duration   `toml:"timeout"`
+	MaxInFlight        int               `toml:"max_in_flight"`
+	WebhookMaxInFlight int               `toml:"webhook_max_in_flight"`
+	RetrySchedule      []engine.Duration `toml:"retry_schedule"`
+	RetryJitter        float64           `toml:"retry_jitter"`
+	RetryAfterMax      engine.Duration   `toml:"retry_after_max"`
+	AllowNetworks      []Network         `toml:"allow_networks"`
+}
+
+// LogConfig is what is logged, and how.
+type LogConfig struct {
+	Level  string `toml:"level"`
+	Format string `toml:"format"`
+}
+
+// DefaultConfig is what holds where nothing is set.
+func DefaultConfig() Config {
+	e := engine.DefaultConfig()
+	return Config{
+		HTTP: HTTPConfig{
+			Listen:          "127.0.0.1:8080",
+			MaxBody:         1 << 20,
+			ShutdownTimeout: engine.Duration(e.ShutdownTimeout),
+		},
+		Storage: StorageConfig{
+			Path:              "hookbolt.db",
+			SessionRetention:  engine.Duration(e.Retention.Sessions),
+			DeliveryRetention: engine.Duration(e.Retention.Deliveries),
+		},
+		Delivery: DeliveryConfig{
+			Timeout:            engine.Duration(e.Timeout),
+			MaxInFlight:        e.MaxInFlight,
+			WebhookMaxInFlight: e.WebhookMaxInFlight,
+			// A copy: the decoder writes a file's list into the array that it finds.
+			RetrySchedule: slices.Clone(e.Retry.Schedule),
+			RetryJitter:   e.Retry.Jitter,
+			RetryAfterMax: engine.Duration(e.Retry.RetryAfterMax),
+		},
+		Log: LogConfig{Level: "info", Format: "text"},
+	}
+}
+
+// Load reads a configuration file over the defaults and validates the whole. Its errors are one line and name the file.
+func Load(path string) (Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	cfg, err := parseConfig(string(text))
+	if err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return cfg, nil
+}
+
+func parseConfig(text string) (Config, error) {
+	// Once for the syntax and the names, then for the values: so a typing error in a name is called by that name, also where it
+	// is in the case alone (the decoder would let that pass).
+	md, err := toml.Decode(text, &map[string]any{})
+	if err != nil {
+		return Config{}, syntaxError(err)
+	}
+	known := settingNames()
+	for _, key := range md.Keys() {
+		if !known[key.String()] {
+			return Config{}, fmt.Errorf("%s: unknown setting", key)
+		}
+	}
+	cfg := DefaultConfig()
+	if _, err := toml.Decode(text, &cfg); err != nil {
+		return Config{}, valueError(err)
+	}
+	return cfg, cfg.Validate()
+}
+
+// settingNames are the names of all sections and settings, such as "delivery" and "delivery.timeout".
+func settingNames() map[string]bool {
+	names := make(map[string]bool)
+	for section := range reflect.TypeFor[Config]().Fields() {
+		name := section.Tag.Get("toml")
+		names[name] = true
+		for setting := range section.Type.Fields() {
+			names[name+"."+setting.Tag.Get("toml")] = true
+		}
+	}
+	return names
+}
+
+// syntaxError makes one line of an error in the syntax.
+func syntaxError(err error) error {
+	pe, ok := errors.AsType[toml.ParseError](err)
+	if !ok {
+		return err
+	}
+	return fmt.Errorf("line %d, column %d: %s", pe.Position.Line, pe.Position.Col, strings.ReplaceAll(pe.Message, "\n", " "))
+}
+
+var (
+	wrongType  = regexp.MustCompile(`^toml: (line \d+) \(last key "(.+)"\): incompatible types: TOML value has type (\w+); destination has type (\w+)$`)
+	wrongTable = regexp.MustCompile(`^toml: (line \d+) \(last key "(.+)"\): type mismatch for \S+: expected table but found (\w+)$`)
+	typeNames  = map[string]string{"slice": "list", "array": "list", "int64": "integer", "float": "number", "float64": "number", "bool": "boolean"}
+)
+
+// valueError makes one line of a value that its setting does not take, in the words of the file instead of Go's.
+func valueError(err error) error {
+	if pe, ok := errors.AsType[toml.ParseError](err); ok { // from an UnmarshalText
+		return fmt.Errorf("line %d: %s: %s", pe.Position.Line, pe.LastKey, pe.Message)
+	}
+	word := func(name string) string {
+		if w, ok := typeNames[name]; ok {
+			name = w
+		}
+		if strings.ContainsAny(name[:1], "aeiou") {
+			return "an " + name
+		}
+		return "a " + name
+	}
+	if m := wrongType.FindStringSubmatch(err.Error()); m != nil {
+		return fmt.Errorf("%s: %s: must be %s (got %s)", m[1], m[2], word(m[4]), word(m[3]))
+	}
+	if m := wrongTable.FindStringSubmatch(err.Error()); m != nil {
+		return fmt.Errorf("%s: %s: must be a section, [%[2]s] (got %s)", m[1], m[2], word(m[3]))
+	}
+	return err
+}
+
+// Bounds of settings, wide enough for every use that was thought of and narrow enough to catch a wrong unit.
+const (
+	minMaxBody         = Size(1 << 10)
+	maxMaxBody         = Size(64 << 20) // a request is held in memory as a whole
+	maxShutdownTimeout = engine.Duration(time.Hour)
+	minRetention       = engine.Duration(time.Minute)
+	maxRetention       = engine.Duration(10 * 365 * 24 * time.Hour)
+	maxRetryAfterMax   = engine.Duration(30 * 24 * time.Hour)
+	maxMaxInFlight     = 100_000
+	maxLaneInFlight    = 1000 // as for a webhook's own max_in_flight
+	minTokenBytes      = 16
+)
+
+// Validate says what is wrong with the settings: the first thing, in the order of the file.
+func (c *Config) Validate() error {
+	return cmp.Or(
+		checkListen(c.HTTP.Listen),
+		c.HTTP.checkTokens(),
+		between("http.max_body", c.HTTP.MaxBody, minMaxBody, maxMaxBody),
+		between("http.shutdown_timeout", c.HTTP.ShutdownTimeout, 0, maxShutdownTimeout),
+		c.Storage.checkPath(),
+		between("storage.session_retention", c.Storage.SessionRetention, minRetention, maxRetention),
+		between("storage.delivery_retention", c.Storage.DeliveryRetention, minRetention, maxRetention),
+		between("delivery.timeout", c.Delivery.Timeout, engine.Duration(engine.MinTimeout), engine.Duration(engine.MaxTimeout)),
+		between("delivery.max_in_flight", c.Delivery.MaxInFlight, 0, maxMaxInFlight),
+		between("delivery.webhook_max_in_flight", c.Delivery.WebhookMaxInFlight, 1, maxLaneInFlight),
+		c.Delivery.checkRetrySchedule(),
+		between("delivery.retry_jitter", c.Delivery.RetryJitter, 0, 1),
+		between("delivery.retry_after_max", c.Delivery.RetryAfterMax, 0, maxRetryAfterMax),
+		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
+		oneOf("log.format", c.Log.Format, "text", "json"),
+	)
+}
+
+func between[T cmp.Ordered](key string, got, least, most T) error {
+	if got >= least && got <= most { // false for NaN
+		return nil
+	}
+	return fmt.Errorf("%s: must be %v to %v (got %v)", key, least, most, got)
+}
+
+func oneOf(key, got string, names ...string) error {
+	if slices.Contains(names, got) {
+		return nil
+	}
+	return fmt.Errorf("%s: must be %s (got %q)", key, strings.Join(names, ", "), got)
+}
+
+func checkListen(listen string) error {
+	_, port, err := net.SplitHostPort(listen)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("http.listen: must be a host and a port, such as 127.0.0.1:8080 (got %q)", listen)
+	}
+	return nil
+}
+
+// checkTokens looks at the tokens, and at the need for one. It never shows any.
+func (c *HTTPConfig) checkTokens() error {
+	seen := make(map[string]string)
+	for _, list := range []struct {
+		key    string
+		tokens []string
+	}{
+		{"http.admin_tokens", c.AdminTokens}, {"http.ingest_tokens", c.IngestTokens}, {"http.metrics_tokens", c.MetricsTokens},
+	} {
+		for i, token := range list.tokens {
+			if len(token) < minTokenBytes {
+				return fmt.Errorf("%s: each token must have at least %d characters (number %d has %d)", list.key, minTokenBytes, i+1, len(token))
+			}
+			// What else is sent in an Authorization header may be changed on its way.
+			if at := strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }); at >= 0 {
+				return fmt.Errorf("%s: tokens must be letters, digits and punctuation of ASCII, without white space (number %d has something else at character %d)",
+					list.key, i+1, utf8.RuneCountInString(token[:at])+1)
+			}
+			if first, ok := seen[token]; ok {
+				return fmt.Errorf("%s: every token must be another one (number %d is in %s already)", list.key, i+1, first)
+			}
+			seen[token] = list.key
+		}
+	}
+	switch {
+	case len(c.AdminTokens) > 0:
+	// Somebody who sets one of these two expects callers without it to be refused.
+	case len(c.IngestTokens) > 0:
+		return errors.New("http.ingest_tokens: no token is asked for without an admin token: set http.admin_tokens, too")
+	case len(c.MetricsTokens) > 0:
+		return errors.New("http.metrics_tokens: no token is asked for without an admin token: set http.admin_tokens, too")
+	case !httpapi.IsLoopbackAddress(c.Listen):
+		return fmt.Errorf("http.listen: %s can be reached from other machines, which takes a token: set http.admin_tokens, "+
+			`for example to the output of "openssl rand -hex 16" (or listen on 127.0.0.1)`, c.Listen)
+	}
+	return nil
+}
+
+func (c *StorageConfig) checkPath() error {
+	if c.Path == "" {
+		return errors.New(`storage.path: must name a file (got "")`)
+	}
+	return nil
+}
+
+func (c *DeliveryConfig) checkRetrySchedule() error {
+	if err := engine.CheckRetrySchedule(c.RetrySchedule); err != nil {
+		return fmt.Errorf("delivery.retry_schedule: %w", err)
+	}
+	return nil
+}
+
+// engine is the part of the settings that the engine works by.
+func (c *Config) engine(version string) engine.Config {
+	e := engine.Config{
+		Timeout:            time.Duration(c.Delivery.Timeout),
+		MaxInFlight:        c.Delivery.MaxInFlight,
+		WebhookMaxInFlight: c.Delivery.WebhookMaxInFlight,
+		Retry: engine.RetryPolicy{
+			Schedule:      c.Delivery.RetrySchedule,
+			Jitter:        c.Delivery.RetryJitter,
+			RetryAfterMax: time.Duration(c.Delivery.RetryAfterMax),
+		},
+		Retention: engine.Retention{
+			Sessions:   time.Duration(c.Storage.SessionRetention),
+			Deliveries: time.Duration(c.Storage.DeliveryRetention),
+		},
+		ShutdownTimeout: time.Duration(c.HTTP.ShutdownTimeout),
+		Version:         version,
+	}
+	for _, n := range c.Delivery.AllowNetworks {
+		e.AllowNetworks = append(e.AllowNetworks, netip.Prefix(n))
+	}
+	return e
+}
+
+// logger makes the log that the settings ask for.
+func (c *LogConfig) logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		panic(err) // Validate has seen it
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// Size is a number of bytes that is written as in "512KiB", "1MiB", "1GiB", or plain.
+type Size int64
+
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"", 1}}
+
+func (s Size) String() string {
+	for _, u := range sizeUnits {
+		if n := int64(s); n != 0 && n%u.bytes == 0 {
+			return strconv.FormatInt(n/u.bytes, 10) + u.name
+		}
+	}
+	return "0"
+}
+
+// UnmarshalText reads what String writes, and any other whole number of a unit.
+func (s *Size) UnmarshalText(text []byte) error {
+	for _, u := range sizeUnits {
+		number, ok := strings.CutSuffix(string(text), u.name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err != nil || n < 0 || n > math.MaxInt64/u.bytes {
+			break
+		}
+		*s = Size(n * u.bytes)
+		return nil
+	}
+	return fmt.Errorf(`must be a size, such as "512KiB", "1MiB" or "1GiB" (got %.40q)`, text)
+}
+
+// Network is a range of addresses, written as in "10.0.0.0/8"; a bare address is a range of one.
+type Network netip.Prefix
+
+func (n Network) String() string { return netip.Prefix(n).String() }
+
+// UnmarshalText reads a range or an address.
+func (n *Network) UnmarshalText(text []byte) error {
+	p, err := netip.ParsePrefix(string(text))
+	if addr, addrErr := netip.ParseAddr(string(text)); addrErr == nil && addr.Zone() == "" {
+		p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	if err != nil {
+		return fmt.Errorf("must be a network or an address, such as 10.0.0.0/8, 192.168.1.7 or fd00::/8 (got %.60q)", text)
+	}
+	if p.Addr().Is4In6() && p.Bits() >= 96 { // the address check knows these as plain IPv4
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	*n = Network(p.Masked())
+	return nil
+}
+
+// Set makes a list of networks out of a flag that may be given more than once.
+func (l *networkList) Set(text string) error {
+	var n Network
+	if err := n.UnmarshalText([]byte(text)); err != nil {
+		return err
+	}
+	*l = append(*l, n)
+	return nil
+}
+
+func (l *networkList) String() string { return "" }
+
+type networkList []Network

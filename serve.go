@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"hookbolt/engine"
+	"hookbolt/httpapi"
+	"hookbolt/storage"
+)
+
+// serve runs the server until ctx ends.
+func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
+	path := fs.String("config", "", "read settings from `FILE` (config.example.toml has them all)")
+	var allow networkList
+	fs.Var(&allow, "allow", "allow endpoints in `NETWORK`, such as 127.0.0.0/8 or 10.1.2.3; may be given more than once")
+	if err := parseFlags(fs, args, stdout, "Runs the server until SIGTERM or SIGINT. Without -config every setting has its default."); err != nil {
+		return err
+	}
+	cfg := DefaultConfig()
+	if *path != "" {
+		var err error
+		if cfg, err = Load(*path); err != nil {
+			return err
+		}
+	}
+	cfg.Delivery.AllowNetworks = append(cfg.Delivery.AllowNetworks, allow...)
+	log := cfg.Log.logger(stderr)
+	a, err := newApp(cfg, log)
+	if err != nil {
+		return err
+	}
+	if err := a.run(ctx); err != nil {
+		log.Error("hookbolt has stopped", "error", err)
+		return errLogged
+	}
+	return nil
+}
+
+// app is the whole server. serve runs one, and so do demo and the tests, on a port of their own.
+type app struct {
+	cfg   Config
+	log   *slog.Logger
+	store interface { // a *storage.Store
+		Failed() <-chan struct{}
+		Err() error
+		Close() error
+	}
+	engine   *engine.Engine
+	server   *http.Server
+	listener net.Listener
+}
+
+// newApp opens the database and the port and puts the parts together. Nothing is served or delivered before run, which must
+// follow: it is what closes both again.
+func newApp(cfg Config, log *slog.Logger) (*app, error) {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	v := readVersion()
+	registerBuildInfo(reg, v)
+
+	store, err := storage.Open(cfg.Storage.Path, storage.Options{ObserveCommit: observeCommits(reg)})
+	if err != nil {
+		return nil, err
+	}
+	// The port comes second: a start may take its time to read a large database, and who connects then should hear "refused"
+	// rather than nothing.
+	listener, err := net.Listen("tcp", cfg.HTTP.Listen)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("http.listen: %w", err), store.Close())
+	}
+	e := engine.New(store, cfg.engine(v.Version), reg, log)
+	handler := httpapi.New(e, httpapi.Config{
+		AdminTokens:   cfg.HTTP.AdminTokens,
+		IngestTokens:  cfg.HTTP.IngestTokens,
+		MetricsTokens: cfg.HTTP.MetricsTokens,
+		MaxBodyBytes:  int64(cfg.HTTP.MaxBody),
+	}, reg, log)
+	return &app{cfg: cfg, log: log, store: store, engine: e, server: httpapi.NewServer(handler, log), listener: listener}, nil
+}
+
+// url is where the server can be reached.
+func (a *app) url() string { return "http://" + a.listener.Addr().String() }
+
+// run serves and delivers until ctx ends, finishes what is under way within the shutdown timeout, closes everything and
+// returns nil. It returns an error if it had to end for another reason. After a failed commit it returns at once: nothing
+// more can be recorded, so every moment of going on would be for work that is done again after the next start.
+func (a *app) run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	broken := make(chan error, 2) // gets what ended one of the two parts before ctx did
+	var parts sync.WaitGroup
+	parts.Go(func() {
+		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+			broken <- fmt.Errorf("serve: %w", err)
+		}
+	})
+	parts.Go(func() {
+		if err := a.engine.Run(ctx); err != nil {
+			broken <- fmt.Errorf("deliver: %w", err)
+		}
+	})
+	a.log.Info("ready", "url", a.url(), "database", a.cfg.Storage.Path, "version", readVersion().Version)
+
+	var failure error
+	select {
+	case <-ctx.Done():
+		a.log.Info("stopping", "cause", context.Cause(ctx), "grace", a.cfg.HTTP.ShutdownTimeout)
+	case failure = <-broken:
+		stop(failure)
+	case <-a.store.Failed():
+		a.server.Close()
+		return a.store.Err()
+	}
+
+	grace, cancel := context.WithTimeout(context.Background(), time.Duration(a.cfg.HTTP.ShutdownTimeout))
+	defer cancel()
+	quiet := make(chan struct{})
+	go func() {
+		defer close(quiet)
+		if err := a.server.Shutdown(grace); err != nil {
+			a.log.Warn("requests were cut off: the grace has ended")
+			a.server.Close()
+		}
+		parts.Wait()
+	}()
+	select {
+	case <-quiet:
+	case <-a.store.Failed():
+		a.server.Close()
+		return a.store.Err()
+	}
+	if failure == nil && len(broken) > 0 {
+		failure = <-broken
+	}
+	if err := a.store.Close(); err != nil && failure == nil {
+		failure = fmt.Errorf("close the database: %w", err)
+	}
+	if failure == nil {
+		a.log.Info("stopped")
+	}
+	return failure
+}
+
+// registerBuildInfo shows in the metrics which build runs.
+func registerBuildInfo(reg prometheus.Registerer, v version) {
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "hookbolt_build_info",
+		Help:        "Always 1; the labels say which build runs.",
+		ConstLabels: prometheus.Labels{"version": v.Version, "revision": v.Revision, "go_version": runtime.Version()},
+	})
+	info.Set(1)
+	reg.MustRegister(info)
+}
+
+// observeCommits registers the metrics of the storage's writer and returns what feeds them.
+func observeCommits(reg prometheus.Registerer) func(operations int, took time.Duration) {
+	took := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "hookbolt_storage_commit_duration_seconds",
+		Help:    "Duration of a commit, the wait for the disk (fsync) included.",
+		Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16), // 0.1 ms, a fast disk, to 3.3 s, a sick one
+	})
+	operations := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "hookbolt_storage_commit_operations",
+		Help:    "Operations that shared a commit.",
+		Buckets: prometheus.ExponentialBuckets(1, 2, 12),
+	})
+	reg.MustRegister(took, operations)
+	return func(n int, d time.Duration) {
+		took.Observe(d.Seconds())
+		operations.Observe(float64(n))
+	}
+}
