@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -100,7 +101,15 @@ func (s *Store) open(path string) error {
 	if err := heal(path); err != nil {
 		return fmt.Errorf("make the newest state durable: %w", err)
 	}
-	var err error
+	crashed, err := markOpen(s.lock)
+	if err != nil {
+		return fmt.Errorf("mark as open: %w", err)
+	}
+	if crashed {
+		if err := readThrough(path); err != nil {
+			return err
+		}
+	}
 	if s.db, err = bolt.Open(path, 0o600, boltOptions()); err != nil {
 		if errors.Is(err, bolterrors.ErrTimeout) {
 			return ErrInUse
@@ -189,6 +198,39 @@ func heal(path string) error {
 	return f.Sync()
 }
 
+// openMark stands in the lock file while the database is open. A start that finds it follows a crash.
+const openMark = "open\n"
+
+// markOpen tells whether the last process that had the database open ended without closing it, and marks it as open. It decides
+// about speed only, so the mark need not be durable.
+func markOpen(lock *os.File) (crashed bool, err error) {
+	mark := make([]byte, len(openMark))
+	n, err := lock.ReadAt(mark, 0)
+	if err != nil && err != io.EOF {
+		return false, err
+	}
+	_, err = lock.WriteAt([]byte(openMark), 0)
+	return string(mark[:n]) == openMark, err
+}
+
+// readThrough reads a file from its beginning to its end, so that the system has it in memory as far as it fits. After a crash
+// bbolt looks for the free pages by following the tree through the whole file, page by page as they come: on a file of 0.75 GB
+// that nothing of was in memory that took 20 s, and 1.3 s with this before it.
+func readThrough(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for buf := make([]byte, 1<<20); err == nil; {
+		_, err = f.Read(buf)
+	}
+	if err != io.EOF {
+		return err
+	}
+	return nil
+}
+
 // load reads what is held in memory: it does not grow with the queue.
 func (s *Store) load() error {
 	return s.db.View(func(tx *bolt.Tx) error {
@@ -270,6 +312,9 @@ func (s *Store) Close() error {
 			// This commit writes the free list, so that the next open need not scan the file for it.
 			s.db.NoFreelistSync = false
 			err = s.db.Update(func(tx *bolt.Tx) error { return nil })
+			if err == nil {
+				err = s.lock.Truncate(0) // not open any more
+			}
 		}
 		err = errors.Join(err, s.db.Close(), s.lock.Close())
 	})

@@ -699,6 +699,27 @@ func TestCreationIsRepeatedAfterACrash(t *testing.T) {
 	}
 }
 
+// The lock file tells the next start whether the one before it ended well.
+func TestMarkOfACrash(t *testing.T) {
+	path := newPath(t)
+	mark := func() string {
+		t.Helper()
+		b, err := os.ReadFile(path + ".lock")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	s := openTest(t, path)
+	if got := mark(); got != openMark {
+		t.Errorf("while it is open the mark is %q, want %q", got, openMark)
+	}
+	checkAndClose(t, s)
+	if got := mark(); got != "" {
+		t.Errorf("after a clean stop the mark is %q, want none", got)
+	}
+}
+
 // After a failed commit nothing is acknowledged and nothing is written any more.
 func TestFailedCommitIsFailStop(t *testing.T) {
 	s, err := Open(newPath(t), Options{})
