@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -14,6 +15,20 @@ import (
 var DefaultRetrySchedule = []Duration{
 	Duration(5 * time.Second), Duration(5 * time.Minute), Duration(30 * time.Minute), Duration(2 * time.Hour), Duration(5 * time.Hour),
 	Duration(10 * time.Hour), Duration(14 * time.Hour), Duration(20 * time.Hour), Duration(24 * time.Hour),
+}
+
+// CheckRetrySchedule says what is wrong with a retry schedule: the spans after each failed attempt. An empty one means no
+// retries.
+func CheckRetrySchedule(steps []Duration) error {
+	if len(steps) > maxRetrySteps {
+		return fmt.Errorf("must have at most %d steps (got %d)", maxRetrySteps, len(steps))
+	}
+	for _, d := range steps {
+		if time.Duration(d) < time.Second || time.Duration(d) > maxRetryStep {
+			return fmt.Errorf("each step must be 1s to %s (got %s)", Duration(maxRetryStep), d)
+		}
+	}
+	return nil
 }
 
 // RetryPolicy says when a failed delivery is tried again.

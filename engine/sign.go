@@ -2,10 +2,12 @@ package engine
 
 import (
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,6 +23,34 @@ const (
 
 // signatureTolerance is how old or early a timestamp may be for Verify: Standard Webhooks' reference libraries take the same.
 const signatureTolerance = 5 * time.Minute
+
+// Secret is the key that signs a webhook's deliveries, in the form of Standard Webhooks: "whsec_" and base64.
+type Secret string
+
+const secretPrefix = "whsec_"
+
+// newSecret makes a secret of 32 random bytes.
+func newSecret() Secret {
+	key := make([]byte, 32)
+	rand.Read(key) // never fails (crypto/rand)
+	return Secret(secretPrefix + base64.StdEncoding.EncodeToString(key))
+}
+
+// Key returns the bytes that sign. The error says what a secret must look like; it never repeats the secret.
+func (s Secret) Key() ([]byte, error) {
+	encoded, ok := strings.CutPrefix(string(s), secretPrefix)
+	key, err := base64.StdEncoding.DecodeString(encoded)
+	if !ok || err != nil || len(key) < 24 || len(key) > 64 {
+		return nil, fmt.Errorf("must be %s followed by the base64 of 24 to 64 bytes", secretPrefix)
+	}
+	return key, nil
+}
+
+// String keeps the secret out of text, LogValue out of logs: a JSON log would otherwise not ask String.
+func (s Secret) String() string { return secretPrefix + "…" }
+
+// LogValue is what a log shows.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // sign sets the headers of Standard Webhooks on a request: the delivery's id, the attempt's second, and the signature over
 // both and the body.

@@ -94,7 +94,7 @@ func (b *batch) stepJob(now time.Time) (more bool, err error) {
 	if err := b.delete(b.jobs, jobKey); err != nil {
 		return false, err
 	}
-	return true, b.reloadWebhooks() // there may be another one
+	return true, b.setWebhooks(b.hooks.All()) // there may be another one
 }
 
 func (b *batch) cancelIfCovered(number uint64, c *engine.Cancellation, now time.Time) error {

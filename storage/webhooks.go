@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -62,16 +63,20 @@ func (s *Store) PutWebhook(ctx context.Context, w engine.Webhook, deleted bool, 
 			}
 		}
 		stored = w
-		return b.reloadWebhooks()
+		hooks := slices.DeleteFunc(slices.Clone(b.hooks.All()), func(h *engine.Webhook) bool { return h.ID == w.ID })
+		if !deleted {
+			hooks = append(hooks, &w)
+		}
+		return b.setWebhooks(hooks)
 	})
 	return stored, err
 }
 
-// reloadWebhooks makes the set of webhooks anew from the buckets, after either has changed.
-func (b *batch) reloadWebhooks() error {
-	hooks, err := readWebhooks(b.webhooks, b.jobs)
+// setWebhooks makes the set of webhooks anew, with the cancellations that the jobs are about.
+func (b *batch) setWebhooks(hooks []*engine.Webhook) error {
+	cancels, err := readCancellations(b.jobs)
 	if err == nil {
-		b.hooks = hooks
+		b.hooks = engine.NewWebhookSet(hooks, cancels)
 	}
 	return err
 }

@@ -1,0 +1,56 @@
+package engine
+
+import "github.com/google/uuid"
+
+// CancelScope says which of the waiting deliveries of a webhook a cancellation ends.
+type CancelScope string
+
+// The reasons for which waiting deliveries stop fitting their webhook.
+const (
+	CancelAll        CancelScope = "all"           // switched off or deleted
+	CancelIncomplete CancelScope = "incomplete"    // told to send no incomplete sessions
+	CancelContent    CancelScope = "other_content" // moved to another content
+)
+
+// Cancellation ends what waits for a webhook since before a change of its settings. It is a mark first: from the moment that
+// the change is stored nothing that it covers is sent. A job removes the covered deliveries afterwards, in bounded steps.
+type Cancellation struct {
+	WebhookID uint32 `json:"webhook_id"`
+	// Revision is the webhook's revision before the change: later deliveries are not covered.
+	Revision uint64      `json:"revision"`
+	Scope    CancelScope `json:"scope"`
+	// ContentID is the content that still fits, for CancelContent.
+	ContentID uuid.UUID `json:"content_id,omitzero"`
+}
+
+// Covers tells whether the cancellation ends a waiting delivery; contentID is that of its session.
+func (c *Cancellation) Covers(d *Delivery, contentID uuid.UUID) bool {
+	if d.WebhookID != c.WebhookID || d.WebhookRevision > c.Revision {
+		return false
+	}
+	switch c.Scope {
+	case CancelIncomplete:
+		return d.Kind == KindIncomplete
+	case CancelContent:
+		return d.Kind != KindTest && contentID != c.ContentID
+	}
+	return true
+}
+
+// cancellations says what a change from before to after ends. (Deletion ends everything; it is no change.)
+func cancellations(before, after *Webhook) []Cancellation {
+	c := Cancellation{WebhookID: before.ID, Revision: before.Revision, Scope: CancelAll}
+	if before.Active && !after.Active {
+		return []Cancellation{c}
+	}
+	var list []Cancellation
+	if before.SendIncomplete && !after.SendIncomplete {
+		c.Scope = CancelIncomplete
+		list = append(list, c)
+	}
+	if after.ContentID != nil && (before.ContentID == nil || *before.ContentID != *after.ContentID) {
+		c.Scope, c.ContentID = CancelContent, *after.ContentID
+		list = append(list, c)
+	}
+	return list
+}

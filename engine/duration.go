@@ -1,0 +1,36 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Duration is a span that is written as in "15s" or "2h45m" in JSON and TOML.
+type Duration time.Duration
+
+// MarshalText writes the span without the zero units that time.Duration would show: "5m", not "5m0s".
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(text []byte) error {
+	span, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf(`must be a duration, such as "15s", "5m" or "2h" (got %q)`, excerpt(text))
+	}
+	*d = Duration(span)
+	return nil
+}
+
+func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }

@@ -1,0 +1,228 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits of a webhook's settings.
+const (
+	MaxDelay          = 31_536_000 // seconds: a year
+	MinTimeout        = time.Second
+	MaxTimeout        = 2 * time.Minute
+	maxMaxInFlight    = 1000
+	maxRetrySteps     = 50
+	maxRetryStep      = 30 * 24 * time.Hour
+	maxURLBytes       = 2048
+	maxNameCharacters = 200
+)
+
+// WebhookPatch is a change of settings, or the settings of a new webhook.
+type WebhookPatch struct{ apply []func(*Webhook) }
+
+// webhookSetting reads a setting's value, checks it, and returns how to set it. isNull means "the default again".
+type webhookSetting func(r *jsonReader, isNull bool) func(*Webhook)
+
+// boolSetting is a setting that is true or false.
+func boolSetting(field func(*Webhook) *bool) webhookSetting {
+	return func(r *jsonReader, isNull bool) func(*Webhook) {
+		d := defaultWebhook()
+		value := *field(&d)
+		if !isNull {
+			value = r.boolean()
+		}
+		return func(w *Webhook) { *field(w) = value }
+	}
+}
+
+// delaySetting is a setting in whole seconds.
+func delaySetting(field func(*Webhook) *int64) webhookSetting {
+	return func(r *jsonReader, isNull bool) func(*Webhook) {
+		d := defaultWebhook()
+		value := *field(&d)
+		if !isNull {
+			if value = r.integer(); value < 0 || value > MaxDelay {
+				r.fail("must be whole seconds, 0 to %d (got %d)", MaxDelay, value)
+			}
+		}
+		return func(w *Webhook) { *field(w) = value }
+	}
+}
+
+// webhookSettings are the settings that a caller can give, by their names in JSON.
+var webhookSettings = map[string]webhookSetting{
+	"url": func(r *jsonReader, isNull bool) func(*Webhook) {
+		if isNull {
+			r.fail("has no default: it must be an http or https URL")
+			return nil
+		}
+		raw := r.str()
+		if err := checkURL(raw); err != nil && r.field == nil {
+			r.fail("%v", err)
+		}
+		return func(w *Webhook) { w.URL = raw }
+	},
+	"content_id": func(r *jsonReader, isNull bool) func(*Webhook) {
+		if isNull {
+			return func(w *Webhook) { w.ContentID = nil }
+		}
+		id := r.uuid()
+		return func(w *Webhook) { w.ContentID = &id }
+	},
+	"name": func(r *jsonReader, isNull bool) func(*Webhook) {
+		name := ""
+		if !isNull {
+			if name = r.str(); utf8.RuneCountInString(name) > maxNameCharacters {
+				r.fail("must have at most %d characters", maxNameCharacters)
+			}
+		}
+		return func(w *Webhook) { w.Name = name }
+	},
+	"active": boolSetting(func(w *Webhook) *bool { return &w.Active }),
+	"paused": func(r *jsonReader, isNull bool) func(*Webhook) {
+		paused := !isNull && r.boolean()
+		return func(w *Webhook) {
+			switch {
+			case !paused:
+				w.PauseReason = ""
+			case !w.Paused:
+				w.PauseReason = "paused by hand"
+			}
+			w.Paused = paused
+		}
+	},
+	"delay":            delaySetting(func(w *Webhook) *int64 { return &w.Delay }),
+	"incomplete_delay": delaySetting(func(w *Webhook) *int64 { return &w.IncompleteDelay }),
+	"send_answers":     boolSetting(func(w *Webhook) *bool { return &w.SendAnswers }),
+	"send_leads":       boolSetting(func(w *Webhook) *bool { return &w.SendLeads }),
+	"send_incomplete":  boolSetting(func(w *Webhook) *bool { return &w.SendIncomplete }),
+	"timeout": func(r *jsonReader, isNull bool) func(*Webhook) {
+		if isNull {
+			return func(w *Webhook) { w.Timeout = nil }
+		}
+		d := r.duration()
+		if time.Duration(d) < MinTimeout || time.Duration(d) > MaxTimeout {
+			r.fail("must be %s to %s (got %s)", Duration(MinTimeout), Duration(MaxTimeout), d)
+		}
+		return func(w *Webhook) { w.Timeout = &d }
+	},
+	"max_in_flight": func(r *jsonReader, isNull bool) func(*Webhook) {
+		if isNull {
+			return func(w *Webhook) { w.MaxInFlight = nil }
+		}
+		n := r.integer()
+		if n < 1 || n > maxMaxInFlight {
+			r.fail("must be 1 to %d (got %d)", maxMaxInFlight, n)
+		}
+		return func(w *Webhook) { w.MaxInFlight = new(int(n)) }
+	},
+	"retry_schedule": func(r *jsonReader, isNull bool) func(*Webhook) {
+		if isNull {
+			return func(w *Webhook) { w.RetrySchedule = nil }
+		}
+		steps := []Duration{}
+		r.array(func(int) { steps = append(steps, r.duration()) })
+		if err := CheckRetrySchedule(steps); err != nil {
+			r.fail("%v", err)
+		}
+		return func(w *Webhook) { w.RetrySchedule = &steps }
+	},
+	"secret": func(r *jsonReader, isNull bool) func(*Webhook) {
+		if isNull {
+			return func(w *Webhook) { w.Secret = newSecret() }
+		}
+		s := Secret(r.str())
+		if _, err := s.Key(); err != nil {
+			r.fail("%v", err)
+		}
+		return func(w *Webhook) { w.Secret = s }
+	},
+}
+
+func (r *jsonReader) duration() Duration {
+	var d Duration
+	s := r.str()
+	if err := d.UnmarshalText([]byte(s)); err != nil {
+		r.fail("%v", err)
+	}
+	return d
+}
+
+// ParseWebhookPatch reads settings from a JSON object. A null sets the default again. The error is an InputErrors.
+func ParseWebhookPatch(body []byte) (WebhookPatch, error) {
+	var patch WebhookPatch
+	r := jsonReader{data: body}
+	if at := invalidUTF8(body); at >= 0 {
+		r.malformed(at, "the text is not valid UTF-8")
+	}
+	r.object(func(key []byte) bool {
+		read, ok := webhookSettings[string(key)]
+		if ok {
+			patch.apply = append(patch.apply, read(&r, r.null()))
+		}
+		return ok
+	})
+	if r.syntax == nil && (r.peek() != 0 || r.pos < len(r.data)) {
+		r.unexpected("the end of the body after one object")
+	}
+	switch {
+	case r.syntax != nil:
+		return WebhookPatch{}, InputErrors{{Detail: "malformed JSON " + r.place(r.syntax.offset) + ": " + r.syntax.detail}}
+	case r.field != nil:
+		return WebhookPatch{}, InputErrors{*r.field}
+	}
+	return patch, nil
+}
+
+// checkURL says what is wrong with an endpoint's URL, as far as it shows without a look-up.
+func checkURL(raw string) error {
+	if len(raw) > maxURLBytes {
+		return fmt.Errorf("must have at most %d bytes (got %d)", maxURLBytes, len(raw))
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return fmt.Errorf("must be an http or https URL, such as https://example.com/hook")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("must be an http or https URL, such as https://example.com/hook (got scheme %q)", excerpt([]byte(u.Scheme)))
+	case u.Hostname() == "":
+		return fmt.Errorf("must name a host, as in https://example.com/hook")
+	case !portFits(u.Port()):
+		return fmt.Errorf("port must be 1 to 65535 (got %s)", excerpt([]byte(u.Port())))
+	case u.User != nil:
+		return fmt.Errorf("must not hold a user name or password")
+	case u.Fragment != "":
+		return fmt.Errorf("must not have a fragment: it would never be sent")
+	}
+	return nil
+}
+
+// portFits tells whether a URL's port can be connected to; "" means the scheme's own.
+func portFits(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
+}
+
+// urlHost returns the host of an endpoint's URL that checkURL has passed.
+func urlHost(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+}
+
+// plainAddress returns the address that a URL's host is in plain sight: an IP literal, or localhost.
+func plainAddress(raw string) (netip.Addr, bool) {
+	host := urlHost(raw)
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761, section 6.3
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
+	}
+	addr, err := netip.ParseAddr(host)
+	return addr, err == nil
+}

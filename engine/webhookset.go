@@ -1,0 +1,69 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/google/uuid"
+)
+
+// WebhookSet is all webhooks, and the cancellations that are not carried out yet, at one moment. It is immutable.
+type WebhookSet struct {
+	all       []*Webhook // by id
+	byID      map[uint32]*Webhook
+	byContent map[uuid.UUID][]*Webhook // active ones for one content
+	forAll    []*Webhook               // active ones for every content
+	cancels   map[uint32][]Cancellation
+}
+
+// NewWebhookSet makes a set; it keeps the webhooks that it is given.
+func NewWebhookSet(hooks []*Webhook, cancels []Cancellation) *WebhookSet {
+	s := &WebhookSet{
+		all:       slices.SortedFunc(slices.Values(hooks), func(a, b *Webhook) int { return int(int64(a.ID) - int64(b.ID)) }),
+		byID:      make(map[uint32]*Webhook, len(hooks)),
+		byContent: make(map[uuid.UUID][]*Webhook),
+		cancels:   make(map[uint32][]Cancellation),
+	}
+	for _, w := range s.all {
+		s.byID[w.ID] = w
+		switch {
+		case !w.Active:
+		case w.ContentID == nil:
+			s.forAll = append(s.forAll, w)
+		default:
+			s.byContent[*w.ContentID] = append(s.byContent[*w.ContentID], w)
+		}
+	}
+	for _, c := range cancels {
+		s.cancels[c.WebhookID] = append(s.cancels[c.WebhookID], c)
+	}
+	return s
+}
+
+// All returns the webhooks in the order of their ids.
+func (s *WebhookSet) All() []*Webhook { return s.all }
+
+// Get returns the webhook with that id, nil if there is none (any more).
+func (s *WebhookSet) Get(id uint32) *Webhook { return s.byID[id] }
+
+// EachMatching calls f for each active webhook that is for that content.
+func (s *WebhookSet) EachMatching(contentID uuid.UUID, f func(*Webhook)) {
+	for _, w := range s.byContent[contentID] {
+		f(w)
+	}
+	for _, w := range s.forAll {
+		f(w)
+	}
+}
+
+// Cancellations returns those of a webhook that are not carried out yet.
+func (s *WebhookSet) Cancellations(webhookID uint32) []Cancellation { return s.cancels[webhookID] }
+
+// Covered tells whether a waiting delivery is covered by a cancellation; contentID is that of its session.
+func (s *WebhookSet) Covered(d *Delivery, contentID uuid.UUID) bool {
+	for i := range s.cancels[d.WebhookID] {
+		if s.cancels[d.WebhookID][i].Covers(d, contentID) {
+			return true
+		}
+	}
+	return false
+}
