@@ -91,7 +91,32 @@ func (p *payload) encode() ([]byte, error) {
 	if err := enc.Encode(p); err != nil {
 		return nil, fmt.Errorf("build payload of session %s: %w", p.SessionID, err)
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return plainSeparators(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
+}
+
+// plainSeparators writes U+2028 and U+2029 as they are. encoding/json escapes them whatever it is told, for the sake of
+// JavaScript before 2019; text is to go out as it came.
+func plainSeparators(b []byte) []byte {
+	if !bytes.Contains(b, []byte(`\u202`)) {
+		return b
+	}
+	plain := make([]byte, 0, len(b))
+	for i := 0; i < len(b); i++ {
+		switch {
+		case b[i] != '\\':
+			plain = append(plain, b[i])
+		case bytes.HasPrefix(b[i:], []byte(`\u2028`)):
+			plain = append(plain, "\u2028"...)
+			i += 5
+		case bytes.HasPrefix(b[i:], []byte(`\u2029`)):
+			plain = append(plain, "\u2029"...)
+			i += 5
+		default: // another escape: its second byte may be a backslash that begins none
+			plain = append(plain, b[i], b[i+1])
+			i++
+		}
+	}
+	return plain
 }
 
 // samplePayload is what a test delivery sends: an invented session with a value in every field that the webhook asks for.
