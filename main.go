@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"runtime"
@@ -19,6 +20,9 @@ import (
 )
 
 func main() {
+	// net/http's client prints what an endpoint sends unasked with the standard logger: text of strangers, which may repeat a
+	// visitor's data, past log.format and log.level. Nothing else uses that logger.
+	log.SetOutput(io.Discard)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

@@ -570,3 +570,46 @@ func TestSignals(t *testing.T) {
 		t.Errorf("after the second signal: %v, want exit code 1\n%s", err, stderr)
 	}
 }
+
+// What an endpoint sends unasked may repeat what was sent to it: none of it may reach the log.
+func TestEndpointCannotWriteToTheLog(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	delivered, closed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(closed)
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			io.Copy(io.Discard, req.Body)
+		}
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		<-delivered // the connection is idle now
+		io.WriteString(conn, "ada@example.com was here")
+		io.Copy(io.Discard, conn) // until hookbolt has seen it and closes
+	}()
+	cmd, api := spawn(t, writeConfig(t, t.TempDir(), "", `allow_networks = ["127.0.0.1"]`))
+	status, text := call(t, "POST", api+"/v1/webhooks", fmt.Sprintf(`{"url": "http://%s/", "delay": 0}`, listener.Addr()))
+	wantStatus(t, 201, status, text)
+	status, text = call(t, "POST", api+"/v1/events", testSession)
+	wantStatus(t, 202, status, text)
+	for deadline := time.Now().Add(testPatience); ; {
+		if _, text = call(t, "GET", api+"/v1/deliveries", ""); strings.Contains(text, `"status":"delivered"`) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not delivered: %s", text)
+		}
+	}
+	close(delivered)
+	<-closed
+	if got := cmd.Stderr.(*output).String(); strings.Contains(got, "ada@") {
+		t.Errorf("the log repeats what an endpoint sent:\n%s", got)
+	}
+}

@@ -276,11 +276,14 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	next := policy.After(&a, d.Tries+1, now)
 	e.metrics.attempt(d, &a)
 	after, err := e.store.RecordAttempt(context.WithoutCancel(ctx), AttemptRecord{Delivery: *d, Attempt: a, Next: next, At: now})
+	if errors.Is(err, ErrUnavailable) {
+		return time.Time{} // whoever sees the store fail says so, once
+	}
 	if err != nil {
 		e.log.Error("an attempt could not be recorded; it is repeated after the next start", "delivery", d.ID, "error", err)
 		return time.Time{}
 	}
-	if !after.Status.Waiting() {
+	if after.FinishedAt.Equal(now) { // by this attempt, not by a cancellation while it was under way
 		e.metrics.finished.WithLabelValues(after.Status.String()).Inc()
 	}
 	if after.Status == StatusFailed {
@@ -303,7 +306,8 @@ func (e *Engine) giveUp(ctx context.Context, c *claim, cause error) time.Time {
 func (e *Engine) maintain(ctx context.Context) {
 	for ctx.Err() == nil {
 		now := utcNow()
-		next, err := e.store.Maintain(ctx, now, e.cfg.Retention)
+		next, cancelled, err := e.store.Maintain(ctx, now, e.cfg.Retention)
+		e.metrics.finished.WithLabelValues(StatusCancelled.String()).Add(float64(cancelled))
 		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
 				e.log.Error("background work failed", "error", err)
@@ -322,15 +326,15 @@ func (e *Engine) maintain(ctx context.Context) {
 // Ingest stores a request's events and returns how many there were. When it returns without an error they are on disk. The
 // error is an InputErrors if the events are refused; nothing is stored then.
 func (e *Engine) Ingest(ctx context.Context, body []byte) (int, error) {
-	events, err := ParseEvents(body, utcNow())
+	events, seen, err := parseEvents(body, utcNow())
 	if err == nil && len(events) > 0 {
 		var queued []Queued
 		queued, err = e.store.AppendEvents(ctx, events, Admit)
 		e.lanes.note(queued...)
 	}
 	if err != nil {
-		if bad, ok := errors.AsType[InputErrors](err); ok {
-			e.metrics.eventsRefused.Add(float64(max(len(events), len(bad))))
+		if _, ok := errors.AsType[InputErrors](err); ok {
+			e.metrics.eventsRefused.Add(float64(max(1, seen)))
 		}
 		return 0, err
 	}

@@ -89,7 +89,8 @@ type world struct {
 	cfg   engine.Config
 	store *storage.Store
 	*engine.Engine
-	stop func()
+	metrics *prometheus.Registry
+	stop    func()
 }
 
 func newWorld(t testing.TB, configure ...func(*engine.Config)) *world {
@@ -111,7 +112,8 @@ func (w *world) start() {
 	if w.store, err = storage.Open(w.path, storage.Options{}); err != nil {
 		w.t.Fatal(err)
 	}
-	w.Engine = engine.New(w.store, w.cfg, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(w.t.Output(), nil)))
+	w.metrics = prometheus.NewRegistry()
+	w.Engine = engine.New(w.store, w.cfg, w.metrics, slog.New(slog.NewTextHandler(w.t.Output(), nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.Engine.Run(ctx) }()
@@ -929,6 +931,93 @@ func TestLagOfOldSessions(t *testing.T) {
 		o, err := w.Overview(t.Context())
 		if err != nil || o.OldestDueAge != 3*time.Second {
 			t.Errorf("the oldest is due for %v, want 3s: %v", o.OldestDueAge, err)
+		}
+	})
+}
+
+// metric returns the value of a counter with a label's value, or of one without labels.
+func (w *world) metric(name, label string) float64 {
+	w.t.Helper()
+	families, err := w.metrics.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name && (label == "" || m.GetLabel()[0].GetValue() == label) {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	w.t.Fatalf("there is no %s %s", name, label)
+	return 0
+}
+
+func TestCountersOfFinishedDeliveries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		hook := w.webhook(`{"url":"https://a.example/","delay":60}`)
+		want := func(delivered, cancelled float64) {
+			t.Helper()
+			synctest.Wait()
+			d, c := w.metric("hookbolt_deliveries_finished_total", "delivered"), w.metric("hookbolt_deliveries_finished_total", "cancelled")
+			if d != delivered || c != cancelled {
+				t.Errorf("counted %v delivered and %v cancelled, want %v and %v", d, c, delivered, cancelled)
+			}
+		}
+		w.session()
+		time.Sleep(time.Minute)
+		want(1, 0)
+
+		// By hand, while an attempt is under way that fails: once.
+		w.net.answer = func(received, *http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			return answer(500), nil
+		}
+		w.session()
+		time.Sleep(time.Minute + time.Second/2)
+		if _, err := w.Cancel(t.Context(), w.only(engine.DeliveryQuery{Status: engine.StatusPending}).ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		want(1, 1)
+
+		// By a change of the webhook.
+		w.sessions(1234)
+		if err := w.DeleteWebhook(t.Context(), hook.ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		want(1, 1235)
+	})
+}
+
+// A request is refused as a whole: all of its events count, as far as they were read.
+func TestCounterOfRefusedEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		good := event("start", uuid.New())
+		for _, tt := range []struct {
+			name, body string
+			want       float64
+		}{
+			{"one of 101 is bad", strings.Repeat(good, 100) + `{"type":"start"}`, 101},
+			{"broken after 100", strings.Repeat(good, 100) + `{`, 100},
+			{"the session says no", strings.Repeat(good, 3) + `{"type":"finish","session_id":"` + uuid.NewString() + `"}`, 4},
+			{"nothing that can be read", `}`, 1},
+			{"more than are looked at", strings.Repeat("1 ", 5000), 99},
+		} {
+			before := w.metric("hookbolt_events_refused_total", "")
+			_, err := w.Ingest(t.Context(), []byte(tt.body))
+			if _, ok := errors.AsType[engine.InputErrors](err); !ok {
+				t.Errorf("%s: %v, want InputErrors", tt.name, err)
+			}
+			if got := w.metric("hookbolt_events_refused_total", "") - before; got != tt.want {
+				t.Errorf("%s: counted %v, want %v", tt.name, got, tt.want)
+			}
+		}
+		if got := w.metric("hookbolt_events_accepted_total", ""); got != 0 {
+			t.Errorf("%v events accepted, want none", got)
 		}
 	})
 }

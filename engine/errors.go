@@ -33,7 +33,7 @@ type InputError struct {
 // InputErrors is the error of a call whose input was refused: nothing of it was stored. It is never empty.
 type InputErrors []InputError
 
-// maxInputErrors bounds the answer to a large body in which everything is wrong.
+// maxInputErrors bounds the answer to a large body in which everything is wrong, and the work that is spent on it.
 const maxInputErrors = 100
 
 func (e InputErrors) Error() string {

@@ -132,12 +132,18 @@ type Result struct {
 // now is the time of receipt. The error is an InputErrors with one entry for each bad event; events and error are never both
 // set. The events' JSON shares body's memory.
 func ParseEvents(body []byte, now time.Time) ([]Event, error) {
+	events, _, err := parseEvents(body, now)
+	return events, err
+}
+
+// parseEvents is ParseEvents, and tells how many events it has looked at, the bad ones too.
+func parseEvents(body []byte, now time.Time) (events []Event, seen int, err error) {
 	p := eventParser{jsonReader: jsonReader{data: body}, now: now.UTC().Round(0), live: true}
 	p.run()
 	if len(p.errs) > 0 {
-		return nil, p.errs
+		return nil, p.index, p.errs
 	}
-	return p.events, nil
+	return p.events, p.index, nil
 }
 
 // DecodeEvents reads events that were accepted before, at receivedAt, from a list of their JSON. What depends on the clock
@@ -177,6 +183,8 @@ func (p *eventParser) run() {
 		})
 	}
 	switch {
+	case p.syntax == tooManyErrors:
+		p.refuse(InputError{Detail: fmt.Sprintf("%d events are wrong; what follows was not looked at", len(p.errs))})
 	case p.syntax != nil:
 		p.refuse(InputError{Detail: "malformed JSON " + p.place(p.syntax.offset) + ": " + p.syntax.detail})
 	case p.index == 0 && len(bytes.TrimSpace(p.data)) == 0:
@@ -184,12 +192,16 @@ func (p *eventParser) run() {
 	}
 }
 
+// tooManyErrors stands for a syntax error: it ends the reading of a request of which enough is known to be wrong.
+var tooManyErrors = &syntaxError{}
+
 func (p *eventParser) refuse(e InputError) {
 	e.Index = p.index
-	if len(p.errs) < maxInputErrors {
-		p.errs = append(p.errs, e)
-	}
+	p.errs = append(p.errs, e)
 	p.events = nil
+	if len(p.errs) == maxInputErrors-1 && p.syntax == nil {
+		p.syntax = tooManyErrors
+	}
 }
 
 // invalidUTF8 returns the offset of the first byte that is not UTF-8, -1 if there is none.

@@ -24,7 +24,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		eventsAccepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_events_accepted_total",
 			Help: "Session events that were stored and acknowledged, repeated ones included."}),
 		eventsRefused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_events_refused_total",
-			Help: "Session events of requests that were refused for bad input; a request that could not be read counts as one."}),
+			Help: "Session events of requests that were refused for bad input, as far as they were read; at least one for each request."}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_total",
 			Help: "Attempts by outcome: 2xx, 3xx, 4xx, 5xx, or the class of the error."}, []string{"outcome"}),
 		attemptDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_attempt_duration_seconds",
@@ -34,7 +34,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help:    "Span from the instant a delivery was due, or was made if that is later, to the start of its first attempt.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200}}),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_deliveries_finished_total",
-			Help: "Deliveries that reached a final state by an attempt or by hand."}, []string{"status"}),
+			Help: "Times that a delivery reached a final state: one that is retried by hand may do so again."}, []string{"status"}),
 	}
 	for _, outcome := range []string{"2xx", "3xx", "4xx", "5xx"} {
 		m.attempts.WithLabelValues(outcome)

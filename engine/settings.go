@@ -186,7 +186,7 @@ func checkURL(raw string) error {
 	}
 	u, err := url.Parse(raw)
 	switch {
-	case err != nil:
+	case err != nil || raw == "":
 		return fmt.Errorf("must be an http or https URL, such as https://example.com/hook")
 	case u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("must be an http or https URL, such as https://example.com/hook (got scheme %q)", excerpt([]byte(u.Scheme)))

@@ -63,8 +63,8 @@ type Store interface {
 	PutWebhook(ctx context.Context, w Webhook, deleted bool, cancels []Cancellation) (Webhook, error)
 
 	// Maintain carries out one bounded step of the work that waits in the background: cancellations and retention. It returns
-	// when the next step makes sense: at once if more waits, never later than an hour.
-	Maintain(ctx context.Context, now time.Time, r Retention) (time.Time, error)
+	// when the next step makes sense: at once if more waits, never later than an hour; and how many deliveries it has cancelled.
+	Maintain(ctx context.Context, now time.Time, r Retention) (next time.Time, cancelled int, err error)
 
 	// Stats returns counts that are kept, not made: it never walks the queue. probe makes it prove that the store can write.
 	Stats(ctx context.Context, now time.Time, probe bool) (Stats, error)

@@ -109,7 +109,7 @@ func (a *api) router() http.Handler {
 	unmatched := func(p *problem) httprouter.Handle {
 		return a.serve(route{path: "other", opens: adminToken, handle: func(*http.Request, httprouter.Params) (any, error) { return nil, p }})
 	}
-	notFound := unmatched(&problem{Status: http.StatusNotFound, Detail: "there is nothing at this path"})
+	notFound := unmatched(errNoSuchPath)
 	notAllowed := unmatched(&problem{Status: http.StatusMethodNotAllowed, Detail: "this path does not take this method; see the Allow header"})
 	router.NotFound = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { notFound(w, r, nil) })
 	router.MethodNotAllowed = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -137,7 +137,7 @@ func (a *api) serve(rt route) httprouter.Handle {
 		defer a.recovered(w, r, &rt)
 		header := w.Header()
 		header["X-Content-Type-Options"], header["Cache-Control"] = noSniff, noStore
-		value, err := a.call(w, r, ps, &rt)
+		value, err := a.call(r, ps, &rt)
 		if err != nil {
 			a.refuse(w, r, &rt, err)
 			return
@@ -164,18 +164,18 @@ func (a *api) serve(rt route) httprouter.Handle {
 }
 
 // call runs the handler of a request that may come in.
-func (a *api) call(w http.ResponseWriter, r *http.Request, ps httprouter.Params, rt *route) (any, error) {
+func (a *api) call(r *http.Request, ps httprouter.Params, rt *route) (any, error) {
 	if err := a.gate.check(r, rt.opens); err != nil {
 		return nil, err
+	}
+	if strings.Contains(strings.ToLower(r.URL.RawPath), "%2f") { // it would stand for a path that a proxy in front does not see
+		return nil, errNoSuchPath
 	}
 	// Probes and scrapers come with parameters of their own, so only the API's are checked.
 	if r.URL.RawQuery != "" && strings.HasPrefix(rt.path, "/v1/") {
 		if err := checkQuery(r.URL.RawQuery, rt.params); err != nil {
 			return nil, err
 		}
-	}
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = http.MaxBytesReader(w, r.Body, a.maxBody)
 	}
 	return rt.handle(r, ps)
 }
@@ -287,7 +287,8 @@ func (a *api) readBody(r *http.Request) ([]byte, error) {
 	}
 	// One read beyond the end finds the end; ReadFrom wants MinRead of room for it.
 	b := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), maxPresize)+bytes.MinRead))
-	if _, err := b.ReadFrom(r.Body); err != nil {
+	// r.Body itself stays as it is: net/http treats an unread body that it knows better than one that it does not.
+	if _, err := b.ReadFrom(http.MaxBytesReader(nil, r.Body, a.maxBody)); err != nil {
 		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, tooLarge
 		}

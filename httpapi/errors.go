@@ -41,6 +41,8 @@ const statusClientGone = 499
 // errPanicked stands for a panic, which is logged already.
 var errPanicked = &problem{Status: http.StatusInternalServerError, Detail: internalDetail}
 
+var errNoSuchPath = &problem{Status: http.StatusNotFound, Detail: "there is nothing at this path"}
+
 // internalDetail tells nothing of the inside; the log does.
 const internalDetail = "something went wrong inside hookbolt; its log says more"
 

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 
@@ -13,7 +14,9 @@ func (a *api) postEvents(r *http.Request, _ httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := a.engine.Ingest(r.Context(), body)
+	// The request is here as a whole. Whether its sender still listens does not matter: one who has closed his half of the
+	// connection, as nc -N does, seems to be gone and is not.
+	n, err := a.engine.Ingest(context.WithoutCancel(r.Context()), body)
 	if err != nil {
 		return nil, err
 	}

@@ -31,12 +31,14 @@ func (s *Store) findDelivery(deliveries *bolt.Bucket, id uuid.UUID) (deliveryRec
 	return r, err
 }
 
-// createDelivery gives a new delivery its number and id, stores it and puts it into its lane.
+// createDelivery gives a new delivery its number and id, stores it and puts it into its lane. The time of its creation is the
+// writer's, so that times grow with numbers whatever callers had to wait for.
 func (b *batch) createDelivery(r *deliveryRecord) error {
 	number, err := b.next(b.deliveries)
 	if err != nil {
 		return err
 	}
+	r.CreatedAt = b.began
 	r.number, r.ID = number, deliveryID(r.CreatedAt, b.s.nonce, number)
 	if w := b.hooks.Get(r.WebhookID); w != nil {
 		r.WebhookRevision = w.Revision
@@ -436,7 +438,7 @@ func (s *Store) EnqueueTest(ctx context.Context, webhookID uint32, payload []byt
 		if b.hooks.Get(webhookID) == nil {
 			return fmt.Errorf("webhook %d: %w", webhookID, engine.ErrNotFound)
 		}
-		d := deliveryRecord{Delivery: engine.Delivery{WebhookID: webhookID, Kind: engine.KindTest, CreatedAt: now, DueAt: now, NextAttemptAt: now}}
+		d := deliveryRecord{Delivery: engine.Delivery{WebhookID: webhookID, Kind: engine.KindTest, DueAt: now, NextAttemptAt: now}}
 		if err := b.storePayload(&d, payload, now); err != nil {
 			return err
 		}

@@ -122,8 +122,9 @@ func (s *Store) walkSession(tx *bolt.Tx, q engine.DeliveryQuery, after []byte) (
 // span is a range of delivery numbers, both ends inclusive.
 type span struct{ from, to uint64 }
 
-// numbersBetween returns the numbers of the deliveries that were made between q.Since and q.Until: numbers grow with time. A
-// clock that was set back in between blurs the ends; what the span lets through is still compared one by one.
+// numbersBetween returns the numbers of the deliveries that were made between q.Since and q.Until: the writer gives numbers and
+// times in the same order. A clock that was set back in between blurs the ends; what the span lets through is still compared one
+// by one.
 func (s *Store) numbersBetween(tx *bolt.Tx, q engine.DeliveryQuery) *span {
 	if q.Since.IsZero() && q.Until.IsZero() {
 		return nil

@@ -25,11 +25,12 @@ const (
 )
 
 // Maintain implements engine.Store.
-func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention) (time.Time, error) {
-	var next time.Time
-	err := s.write(ctx, 64<<10, func(b *batch) error {
+func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention) (next time.Time, cancelled int, err error) {
+	err = s.write(ctx, 64<<10, func(b *batch) error {
 		next = now.Add(maintainAtLeast)
-		more, err := b.stepJob(now)
+		var more bool
+		var err error
+		more, cancelled, err = b.stepJob(now)
 		if err != nil {
 			return err
 		}
@@ -54,18 +55,22 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention)
 		}
 		return nil
 	})
-	return next, err
+	if err != nil {
+		cancelled = 0
+	}
+	return next, cancelled, err
 }
 
-// stepJob carries the oldest cancellation on, by one step. It tells whether there is more to do.
-func (b *batch) stepJob(now time.Time) (more bool, err error) {
+// stepJob carries the oldest cancellation on, by one step. It tells whether there is more to do, and how many deliveries were
+// cancelled.
+func (b *batch) stepJob(now time.Time) (more bool, cancelled int, err error) {
 	jobKey, value := b.jobs.Cursor().First()
 	if jobKey == nil {
-		return false, nil
+		return false, 0, nil
 	}
 	j, err := decodeJob(jobKey, value)
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	jobKey = bytes.Clone(jobKey)
 
@@ -84,34 +89,35 @@ func (b *batch) stepJob(now time.Time) (more bool, err error) {
 		j.Cursor = bytes.Clone(k)
 	}
 	for _, number := range numbers {
-		if err := b.cancelIfCovered(number, &j.Cancellation, now); err != nil {
-			return false, err
+		covered, err := b.cancelIfCovered(number, &j.Cancellation, now)
+		if err != nil {
+			return false, 0, err
+		}
+		if covered {
+			cancelled++
 		}
 	}
 	if len(numbers) == cancelStep {
-		return true, b.putJob(binary.BigEndian.Uint64(jobKey), j)
+		return true, cancelled, b.putJob(binary.BigEndian.Uint64(jobKey), j)
 	}
 	if err := b.delete(b.jobs, jobKey); err != nil {
-		return false, err
+		return false, 0, err
 	}
-	return true, b.setWebhooks(b.hooks.All()) // there may be another one
+	return true, cancelled, b.setWebhooks(b.hooks.All()) // there may be another one
 }
 
-func (b *batch) cancelIfCovered(number uint64, c *engine.Cancellation, now time.Time) error {
+func (b *batch) cancelIfCovered(number uint64, c *engine.Cancellation, now time.Time) (covered bool, err error) {
 	old, err := b.s.readDelivery(b.deliveries, number)
 	if err != nil {
-		return err
+		return false, err
 	}
 	content, err := contentOf(b.sessions, &old)
-	if err != nil {
-		return err
-	}
-	if !c.Covers(&old.Delivery, content) {
-		return nil
+	if err != nil || !c.Covers(&old.Delivery, content) {
+		return false, err
 	}
 	d := old
 	d.finish(engine.StatusCancelled, now)
-	return b.saveDelivery(&old, &d)
+	return true, b.saveDelivery(&old, &d)
 }
 
 // stepExpiry looks at what of a kind may be old enough to go. It returns when to do so again: now if there is more.

@@ -168,7 +168,7 @@ func (b *batch) appendToSession(p sessionPlan) ([]engine.Queued, error) {
 	for _, t := range p.decision.Triggers {
 		d := deliveryRecord{session: r.number, Delivery: engine.Delivery{
 			WebhookID: t.WebhookID, SessionID: r.ID, Kind: t.Kind, Status: engine.StatusScheduled,
-			CreatedAt: p.fresh[0].ReceivedAt, DueAt: t.DueAt, NextAttemptAt: t.DueAt,
+			DueAt: t.DueAt, NextAttemptAt: t.DueAt,
 		}}
 		if err := b.createDelivery(&d); err != nil {
 			return nil, err

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -33,6 +34,8 @@ const pageSize = 4096
 var (
 	// ErrInUse is returned when another process has the database open.
 	ErrInUse = errors.New("the database is in use by another process")
+	// ErrNotDatabase is returned for a file that is something else.
+	ErrNotDatabase = errors.New("not a hookbolt database")
 	// ErrSchema is returned when the database was made by a newer hookbolt.
 	ErrSchema = errors.New("the database was made by a newer version of hookbolt")
 )
@@ -190,12 +193,51 @@ func heal(path string) error {
 	defer f.Close()
 	metas := make([]byte, 2*pageSize)
 	if n, err := f.ReadAt(metas, 0); err != nil {
-		return fmt.Errorf("not a hookbolt database: the file has only %d bytes", n)
+		return fmt.Errorf("%w: the file has only %d bytes", ErrNotDatabase, n)
+	}
+	if err := checkSize(f, metas); err != nil {
+		return err
 	}
 	if _, err := f.WriteAt(metas, 0); err != nil {
 		return err
 	}
 	return f.Sync()
+}
+
+// What is read of bbolt's meta pages (version 2 of its format): a header of 16 bytes, then at these offsets.
+const (
+	metaMagic     = 16      // u32
+	metaHighWater = 16 + 40 // u64: the first page beyond those in use
+	metaTxid      = 16 + 48 // u64
+	metaChecksum  = 16 + 56 // u64: FNV-1a of what stands before it, from the magic on
+	boltMetaMagic = 0xED0CDAED
+)
+
+// checkSize refuses a file that ends before its pages do, such as an incomplete copy: bbolt would read beyond the end of its map
+// and the process would end by SIGBUS.
+func checkSize(f *os.File, metas []byte) error {
+	var newest, highWater uint64
+	for _, m := range [][]byte{metas[:pageSize], metas[pageSize:]} {
+		sum := fnv.New64a()
+		sum.Write(m[metaMagic:metaChecksum])
+		if binary.NativeEndian.Uint32(m[metaMagic:]) != boltMetaMagic || sum.Sum64() != binary.NativeEndian.Uint64(m[metaChecksum:]) {
+			continue // bbolt takes the other one
+		}
+		if txid := binary.NativeEndian.Uint64(m[metaTxid:]); txid >= newest {
+			newest, highWater = txid, binary.NativeEndian.Uint64(m[metaHighWater:])
+		}
+	}
+	if highWater == 0 {
+		return fmt.Errorf("%w: neither of its two meta pages is one", ErrNotDatabase)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if need := highWater * pageSize; uint64(info.Size()) < need {
+		return fmt.Errorf("%w: the file is truncated: it has %d bytes of %d", ErrCorrupt, info.Size(), need)
+	}
+	return nil
 }
 
 // openMark stands in the lock file while the database is open. A start that finds it follows a crash.
@@ -236,7 +278,7 @@ func (s *Store) load() error {
 	return s.db.View(func(tx *bolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
 		if meta == nil {
-			return errors.New("not a hookbolt database: it has no meta bucket")
+			return fmt.Errorf("%w: it has no meta bucket", ErrNotDatabase)
 		}
 		schema, err := metaU32(meta, keySchema)
 		if err != nil {

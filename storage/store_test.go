@@ -592,6 +592,30 @@ func TestDeliveriesLists(t *testing.T) {
 	}
 }
 
+// Deliveries are numbered in the order of their times, however many callers wait for the writer: a list by time misses none.
+func TestTimesGrowWithNumbers(t *testing.T) {
+	s := openTest(t, newPath(t))
+	putWebhook(t, s, engine.Webhook{})
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			for range 10 {
+				addSession(t, s, time.Now())
+			}
+		})
+	}
+	wg.Wait()
+	page, err := s.Deliveries(t.Context(), engine.DeliveryQuery{Limit: 1000})
+	if err != nil || len(page.Items) != 320 {
+		t.Fatalf("%d deliveries: %v", len(page.Items), err)
+	}
+	for i, d := range page.Items[1:] {
+		if d.CreatedAt.After(page.Items[i].CreatedAt) {
+			t.Fatalf("number %d was made at %v, the one after it at %v", i+1, d.CreatedAt, page.Items[i].CreatedAt)
+		}
+	}
+}
+
 // What becomes due while nobody asks is counted over several questions, a bounded step at each, and survives a restart.
 func TestDueIsCounted(t *testing.T) {
 	path := newPath(t)
@@ -672,14 +696,38 @@ func TestOpenRefuses(t *testing.T) {
 			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Open(path, Options{}); err == nil {
-				t.Error("it was opened")
+			if _, err := Open(path, Options{}); !errors.Is(err, ErrNotDatabase) {
+				t.Errorf("got %v, want ErrNotDatabase", err)
 			}
 			if after, _ := os.ReadFile(path); string(after) != content {
 				t.Error("it was changed")
 			}
 		})
 	}
+	t.Run("an incomplete copy", func(t *testing.T) {
+		path := newPath(t)
+		s := openTest(t, path)
+		for range 50 {
+			addSession(t, s, time.Now())
+		}
+		checkAndClose(t, s)
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int{2 * pageSize, 4 * pageSize, 12 * pageSize} {
+			if err := os.Truncate(path, int64(size)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(path, Options{}); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "truncated") {
+				t.Errorf("%d of %d bytes: got %v, want ErrCorrupt and the word truncated", size, len(whole), err)
+			}
+			if err := os.WriteFile(path, whole, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		openTest(t, path)
+	})
 	t.Run("a directory that is not there", func(t *testing.T) {
 		if _, err := Open(filepath.Join(t.TempDir(), "no", "hookbolt.db"), Options{}); err == nil {
 			t.Error("it was opened")

@@ -147,6 +147,7 @@ func (s *Store) refuse(ops []*op, err error) error {
 type batch struct {
 	s       *Store
 	tx      *bolt.Tx
+	began   time.Time
 	changes int // how many puts and deletes there were
 
 	meta, webhooks, sessionNumbers, sessions, events, deliveries, attempts *bolt.Bucket
@@ -162,7 +163,7 @@ func (s *Store) begin() (*batch, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &batch{s: s, tx: tx, hooks: s.hooks.Load(), counts: make(map[uint32]*counts),
+	b := &batch{s: s, tx: tx, began: time.Now().UTC().Round(0), hooks: s.hooks.Load(), counts: make(map[uint32]*counts),
 		meta: tx.Bucket(bucketMeta), webhooks: tx.Bucket(bucketWebhooks), sessionNumbers: tx.Bucket(bucketSessionNumbers),
 		sessions: tx.Bucket(bucketSessions), events: tx.Bucket(bucketEvents), deliveries: tx.Bucket(bucketDeliveries),
 		attempts: tx.Bucket(bucketAttempts), payloads: tx.Bucket(bucketPayloads), queue: tx.Bucket(bucketQueue),
