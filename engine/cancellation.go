@@ -23,8 +23,8 @@ type Cancellation struct {
 	ContentID uuid.UUID `json:"content_id,omitzero"`
 }
 
-// Covers tells whether the cancellation ends a waiting delivery; contentID is that of its session.
-func (c *Cancellation) Covers(d *Delivery, contentID uuid.UUID) bool {
+// Covers tells whether the cancellation ends a waiting delivery.
+func (c *Cancellation) Covers(d *Delivery) bool {
 	if d.WebhookID != c.WebhookID || d.WebhookRevision > c.Revision {
 		return false
 	}
@@ -32,7 +32,7 @@ func (c *Cancellation) Covers(d *Delivery, contentID uuid.UUID) bool {
 	case CancelIncomplete:
 		return d.Kind == KindIncomplete
 	case CancelContent:
-		return d.Kind != KindTest && contentID != c.ContentID
+		return d.Kind != KindTest && d.ContentID != c.ContentID
 	}
 	return true
 }

@@ -61,8 +61,9 @@ type Delivery struct {
 	WebhookID uint32
 	// WebhookRevision is the webhook's revision when the delivery was queued, or last queued again.
 	WebhookRevision uint64
-	// SessionID is uuid.Nil for a test delivery.
+	// SessionID and ContentID, that of its session, are uuid.Nil for a test delivery.
 	SessionID uuid.UUID
+	ContentID uuid.UUID
 	Kind      Kind
 	Status    Status
 

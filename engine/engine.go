@@ -176,9 +176,11 @@ func (e *Engine) deliver(ctx, sendCtx context.Context, c *claim) {
 		var err error
 		payload, err = e.freeze(sendCtx, c)
 		if payload == nil {
-			if err == nil || errors.Is(err, ErrGone) {
+			switch {
+			case err == nil:
 				again = time.Time{} // not to be sent: the claim has ended
-			} else {
+			case errors.Is(err, ErrGone): // the same, but it may have been queued again meanwhile: look
+			default:
 				again = e.giveUp(sendCtx, c, err)
 			}
 			return
@@ -210,10 +212,8 @@ func (e *Engine) webhookFor(c *claim) *Webhook {
 	if w == nil || e.lanes.isCancelled(c) || w.Paused && !c.lane.id.Test {
 		return nil
 	}
-	for _, cancel := range hooks.Cancellations(w.ID) {
-		if cancel.Revision >= c.revision {
-			return nil // since it was taken: the store will know whether it is covered
-		}
+	if w.CancelledUpTo >= c.revision {
+		return nil // since it was taken: the store will know whether it is covered
 	}
 	return w
 }
@@ -378,7 +378,7 @@ func (e *Engine) Retry(ctx context.Context, id uuid.UUID) (Delivery, error) {
 func (e *Engine) Cancel(ctx context.Context, id uuid.UUID) (Delivery, error) {
 	d, err := e.store.Cancel(ctx, id, utcNow())
 	if err == nil {
-		e.lanes.cancel(id)
+		e.lanes.cancel(id, d.Lane())
 		e.metrics.finished.WithLabelValues(StatusCancelled.String()).Inc()
 	}
 	return d, err
@@ -409,8 +409,8 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 	}
 	o := Overview{
 		Stored: make(map[Status]int64), PerWebhook: s.Webhooks, SizeBytes: s.SizeBytes, FreeBytes: s.FreeBytes,
-		InFlight: int64(e.lanes.inFlight()),
 	}
+	claimed := e.lanes.inFlight()
 	hooks := e.store.Webhooks()
 	for _, w := range hooks.All() {
 		switch {
@@ -428,18 +428,21 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 		o.Stored[StatusDelivered] += c.Delivered
 		o.Stored[StatusFailed] += c.Failed
 		o.Stored[StatusCancelled] += c.Cancelled
-		waiting := c.Scheduled + c.Pending
+		// What is taken up was due. The store counts a moment before the lanes do: no part may come out below 0.
+		taken, tests := claimed[Lane{id, false}], claimed[Lane{id, true}]
+		waiting := max(0, c.Scheduled+c.Pending-taken-tests)
+		o.InFlight += taken + tests
 		if w := hooks.Get(id); w == nil || w.Paused || !w.Active {
 			o.Held += waiting
 			continue
 		}
-		o.Due += c.Due
-		o.Scheduled += waiting - c.Due
+		due := min(max(0, c.Due-taken), waiting)
+		o.Due += due
+		o.Scheduled += waiting - due
 		if !c.OldestDueAt.IsZero() {
 			o.OldestDueAge = max(o.OldestDueAge, now.Sub(c.OldestDueAt))
 		}
 	}
-	o.Due = max(0, o.Due-o.InFlight)
 	return o, nil
 }
 

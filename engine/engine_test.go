@@ -3,12 +3,15 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -88,6 +91,7 @@ type world struct {
 	net   *network
 	cfg   engine.Config
 	store *storage.Store
+	wrap  func(engine.Store) engine.Store // what the engine is given in place of the store; nil: the store
 	*engine.Engine
 	metrics *prometheus.Registry
 	stop    func()
@@ -112,8 +116,12 @@ func (w *world) start() {
 	if w.store, err = storage.Open(w.path, storage.Options{}); err != nil {
 		w.t.Fatal(err)
 	}
+	var given engine.Store = w.store
+	if w.wrap != nil {
+		given = w.wrap(w.store)
+	}
 	w.metrics = prometheus.NewRegistry()
-	w.Engine = engine.New(w.store, w.cfg, w.metrics, slog.New(slog.NewTextHandler(w.t.Output(), nil)))
+	w.Engine = engine.New(given, w.cfg, w.metrics, slog.New(slog.NewTextHandler(w.t.Output(), nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.Engine.Run(ctx) }()
@@ -1018,6 +1026,208 @@ func TestCounterOfRefusedEvents(t *testing.T) {
 		}
 		if got := w.metric("hookbolt_events_accepted_total", ""); got != 0 {
 			t.Errorf("%v events accepted, want none", got)
+		}
+	})
+}
+
+// Each session of testdata, played through the whole engine at its own times, gives its golden payloads, byte for byte.
+func TestGoldensEndToEnd(t *testing.T) {
+	files, err := filepath.Glob("../testdata/sessions/*.ndjson")
+	if err != nil || len(files) < 14 {
+		t.Fatalf("%d sessions in testdata: %v", len(files), err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".ndjson")
+		t.Run(name, func(t *testing.T) {
+			body, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			events, err := engine.ParseEvents(body, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(time.Until(events[0].Time))
+				w := newWorld(t)
+				w.webhook(`{"url":"https://a.example/","send_incomplete":true}`)
+				for _, ev := range events {
+					// A moment early, so that what happens at a trigger's instant is there before it. One that happened before the
+					// one before it arrives at once.
+					time.Sleep(time.Until(ev.Time) - time.Millisecond)
+					w.ingest(string(ev.JSON))
+				}
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				got := make(map[string][]byte)
+				for _, r := range w.net.all() {
+					kind := "complete"
+					if bytes.Contains(r.body, []byte(`"complete_session":false`)) {
+						kind = "incomplete"
+					}
+					if got[kind] != nil {
+						t.Errorf("two %s webhooks", kind)
+					}
+					got[kind] = r.body
+				}
+				for _, kind := range []string{"complete", "incomplete"} {
+					golden, err := os.ReadFile(strings.TrimSuffix(file, "ndjson") + kind + ".json")
+					if err != nil && !errors.Is(err, os.ErrNotExist) {
+						t.Fatal(err)
+					}
+					var want bytes.Buffer
+					if err == nil {
+						if err := json.Compact(&want, golden); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if name == "seed-example" { // its time of preparation lies before its session
+						seconds := regexp.MustCompile(`"event_time":\d+`)
+						got[kind] = seconds.ReplaceAll(got[kind], []byte(`"event_time":1568624875`))
+					}
+					if !bytes.Equal(got[kind], want.Bytes()) {
+						t.Errorf("%s:\n got %s\nwant %s", kind, got[kind], want.Bytes())
+					}
+				}
+			})
+		})
+	}
+}
+
+// An incomplete payload that is built late holds what had happened by its instant, and is prepared when it is built.
+func TestIncompleteBuiltLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.webhook(`{"url":"https://a.example/","send_incomplete":true,"incomplete_delay":60}`)
+		id := uuid.New()
+		w.ingest(event("start", id))
+		time.Sleep(30 * time.Second)
+		w.ingest(event("vote", id, `"question_id":1,"answer_id":11`))
+		w.stop()
+		at := time.Now().Add(40 * time.Second).UTC().Format(time.RFC3339)
+		time.Sleep(time.Hour)
+		// While the process is away the instant passes; the vote after it arrives before the payload can be built.
+		s, err := storage.Open(w.path, storage.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		events, err := engine.ParseEvents(fmt.Appendf(nil, `{"type":"vote","session_id":%q,"question_id":1,"answer_id":12,"time":%q}`, id, at), time.Now())
+		if err == nil {
+			_, err = s.AppendEvents(t.Context(), events, engine.Admit)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		storagetest.Close(t, s)
+		w.start()
+		synctest.Wait()
+		got := w.net.all()
+		if len(got) != 1 {
+			t.Fatalf("%d requests, want 1", len(got))
+		}
+		if body := string(got[0].body); !strings.Contains(body, `"answer_id":11`) || strings.Contains(body, `"answer_id":12`) ||
+			!strings.Contains(body, fmt.Sprintf(`"event_time":%d`, time.Now().Unix())) {
+			t.Errorf("payload %s", body)
+		}
+	})
+}
+
+// A retry by hand gets a schedule of its own, and is not covered by what was cancelled before it.
+func TestRetryByHandStartsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		hook := w.webhook(`{"url":"https://a.example/","delay":0,"retry_schedule":["10s","20s"]}`)
+		w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(500), nil }
+		w.session()
+		time.Sleep(time.Hour)
+		d := w.only(engine.DeliveryQuery{Status: engine.StatusFailed})
+		w.patch(hook.ID, `{"active":false}`)
+		if _, err := w.Retry(t.Context(), d.ID); !errors.Is(err, engine.ErrConflict) {
+			t.Errorf("a retry for an inactive webhook: %v, want ErrConflict", err)
+		}
+		w.patch(hook.ID, `{"active":true}`)
+		again := time.Now()
+		if _, err := w.Retry(t.Context(), d.ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		got := w.net.all()
+		if len(got) != 6 {
+			t.Fatalf("%d requests, want 3 and 3 again", len(got))
+		}
+		for i, want := range []time.Duration{0, 10 * time.Second, 30 * time.Second} {
+			if gap := got[3+i].at.Sub(again); gap != want {
+				t.Errorf("attempt %d after the retry came after %v, want %v", i+1, gap, want)
+			}
+		}
+	})
+}
+
+// Retention counts from the last event, and from the last final state.
+func TestRetentionStartsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *engine.Config) {
+			c.Retention = engine.Retention{Sessions: time.Hour, Deliveries: 10 * time.Hour}
+		})
+		w.webhook(`{"url":"https://a.example/","delay":0,"retry_schedule":["30s"]}`)
+		id := w.session()
+		d := w.only(engine.DeliveryQuery{})
+		time.Sleep(50 * time.Minute)
+		w.ingest(event("lead", id, `"lead":{"email":"a@example.com"}`))
+		time.Sleep(50 * time.Minute)
+		if _, _, _, err := w.Session(t.Context(), id); err != nil {
+			t.Errorf("50 minutes after its last event the session is gone: %v", err)
+		}
+		time.Sleep(12 * time.Minute)
+		if _, _, _, err := w.Session(t.Context(), id); !errors.Is(err, engine.ErrNotFound) {
+			t.Errorf("62 minutes after its last event: %v, want ErrNotFound", err)
+		}
+
+		// The delivery ended at the start; it is sent again after 9 hours, and ends again.
+		time.Sleep(7 * time.Hour)
+		w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(500), nil }
+		if _, err := w.Retry(t.Context(), d.ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Hour)
+		if got, _, _, err := w.Delivery(t.Context(), d.ID); err != nil || got.Status != engine.StatusFailed {
+			t.Errorf("5 hours after its second end: %s, %v", got.Status, err)
+		}
+		time.Sleep(6 * time.Hour)
+		if _, _, _, err := w.Delivery(t.Context(), d.ID); !errors.Is(err, engine.ErrNotFound) {
+			t.Errorf("11 hours after its second end: %v, want ErrNotFound", err)
+		}
+	})
+}
+
+// A webhook that is made after a session has finished gets nothing of it, whatever events follow.
+func TestWebhookMadeAfterTheFinish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		id := w.session()
+		w.webhook(`{"url":"https://a.example/","delay":0,"send_incomplete":true}`)
+		w.ingest(event("result_view", id, `"result":{"result_id":1}`) + event("start", id) + event("finish", id))
+		time.Sleep(time.Hour)
+		if n := len(w.net.all()); n != 0 {
+			t.Errorf("%d requests, want none", n)
+		}
+	})
+}
+
+// Each bad event of a request is named, whichever session it is of.
+func TestEachBadEventIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		bare := func() string { return fmt.Sprintf(`{"type":"start","session_id":%q}`, uuid.New()) }
+		_, err := w.Ingest(t.Context(), []byte(bare()+event("start", uuid.New())+bare()+bare()))
+		bad, _ := errors.AsType[engine.InputErrors](err)
+		var indexes []int
+		for _, e := range bad {
+			indexes = append(indexes, e.Index)
+		}
+		if !slices.Equal(indexes, []int{0, 2, 3}) {
+			t.Errorf("bad events %v, want 0, 2 and 3: %v", indexes, err)
 		}
 	})
 }

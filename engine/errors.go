@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -35,6 +36,12 @@ type InputErrors []InputError
 
 // maxInputErrors bounds the answer to a large body in which everything is wrong, and the work that is spent on it.
 const maxInputErrors = 100
+
+// Sorted returns the errors in the order of their events, no more of them than an answer should have.
+func (e InputErrors) Sorted() InputErrors {
+	slices.SortStableFunc(e, func(a, b InputError) int { return a.Index - b.Index })
+	return e[:min(len(e), maxInputErrors)]
+}
 
 func (e InputErrors) Error() string {
 	var b strings.Builder

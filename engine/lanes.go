@@ -37,7 +37,7 @@ type lanes struct {
 	timed        laneHeap             // lanes in place timed
 	ready        []*lane              // lanes in place ready, in turn
 	claims       map[uuid.UUID]*claim // what is taken up
-	extraClaims  int                  // claims beyond the first of each lane
+	extraClaims  int                  // claims beyond the first prefetch of each lane
 	extraSending int                  // attempts under way beyond the first of each lane
 	wantSend     []*lane              // lanes that could send but for the global limit, in turn
 }
@@ -59,8 +59,9 @@ type lane struct {
 	heapIndex int       // owned by laneHeap
 	claimed   int
 	sending   int
-	line      []*claim // what is claimed and not sent yet, in the order of the claims
-	inWant    bool     // in wantSend
+	line      []*claim    // what is claimed and not sent yet, in the order of the claims
+	inWant    bool        // in wantSend
+	cancelled []uuid.UUID // for placeAsked: what was cancelled meanwhile
 }
 
 // claim is a delivery that was taken from the store and not yet given back.
@@ -153,10 +154,7 @@ func (l *lanes) rooms(now time.Time) (rooms []LaneRoom, next time.Time) {
 			ln.place = placeBlocked
 			continue
 		}
-		first := 0
-		if ln.claimed == 0 {
-			first = 1
-		}
+		first := min(room, max(0, prefetch-ln.claimed))
 		extra := max(0, min(room-first, share, global))
 		if first+extra == 0 {
 			rest = append(rest, ln) // only the global limit is in the way
@@ -175,7 +173,7 @@ func (l *lanes) rooms(now time.Time) (rooms []LaneRoom, next time.Time) {
 }
 
 // took takes note of the store's answer for rooms and returns the claims to work on. hooks are the webhooks as they were before
-// the store was asked. With a nil answer the lanes are asked again.
+// the store was asked.
 func (l *lanes) took(rooms []LaneRoom, takes []LaneTake, hooks *WebhookSet) []*claim {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -183,17 +181,18 @@ func (l *lanes) took(rooms []LaneRoom, takes []LaneTake, hooks *WebhookSet) []*c
 	for i, room := range rooms {
 		ln, take := l.byID[room.Lane], takes[i]
 		for _, t := range take.Taken {
-			c := &claim{taken: t, lane: ln, turn: make(chan bool, 1)}
+			c := &claim{taken: t, lane: ln, turn: make(chan bool, 1), cancelled: slices.Contains(ln.cancelled, t.Delivery.ID)}
 			if w := hooks.Get(ln.id.WebhookID); w != nil {
 				c.revision = w.Revision
 			}
 			l.claims[t.Delivery.ID] = c
-			if ln.claimed++; ln.claimed > 1 {
+			if ln.claimed++; ln.claimed > prefetch {
 				l.extraClaims++
 			}
 			ln.line = append(ln.line, c)
 			claims = append(claims, c)
 		}
+		ln.cancelled = nil
 		noted := ln.next
 		next := take.Next
 		if next.IsZero() || !noted.IsZero() && noted.Before(next) {
@@ -218,8 +217,10 @@ func (l *lanes) end(c *claim, again time.Time) {
 	defer l.mu.Unlock()
 	ln := c.lane
 	l.leaveLocked(c)
-	delete(l.claims, c.taken.Delivery.ID)
-	if ln.claimed--; ln.claimed > 0 {
+	if l.claims[c.taken.Delivery.ID] == c { // the store may have given it out again already
+		delete(l.claims, c.taken.Delivery.ID)
+	}
+	if ln.claimed--; ln.claimed >= prefetch {
 		l.extraClaims--
 	}
 	if ln.place == placeBlocked {
@@ -318,11 +319,14 @@ func (l *lanes) sendFirstLocked(ln *lane) {
 }
 
 // cancel marks a delivery that is claimed as cancelled: unless its attempt is under way already, it is not sent.
-func (l *lanes) cancel(id uuid.UUID) {
+func (l *lanes) cancel(id uuid.UUID, of Lane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c := l.claims[id]; c != nil {
 		c.cancelled = true
+	}
+	if ln := l.byID[of]; ln != nil && ln.place == placeAsked {
+		ln.cancelled = append(ln.cancelled, id) // the store may have answered already
 	}
 }
 
@@ -357,11 +361,15 @@ func (l *lanes) refresh(hooks *WebhookSet) {
 	l.signal()
 }
 
-// inFlight is how many deliveries are claimed.
-func (l *lanes) inFlight() int {
+// inFlight is how many deliveries are claimed, by lane.
+func (l *lanes) inFlight() map[Lane]int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.claims)
+	n := make(map[Lane]int64)
+	for _, c := range l.claims {
+		n[c.lane.id]++
+	}
+	return n
 }
 
 // laneHeap is the timed lanes, the earliest first.

@@ -89,7 +89,7 @@ func (p *payload) encode() ([]byte, error) {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(p); err != nil {
-		return nil, fmt.Errorf("build payload of session %s: %w", p.SessionID, err)
+		return nil, fmt.Errorf("build payload: %w", err)
 	}
 	return plainSeparators(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
 }

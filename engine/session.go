@@ -83,8 +83,12 @@ func Admit(head SessionHead, fresh []Event, hooks *WebhookSet) (Decision, error)
 		head.FirstReceivedAt = first.ReceivedAt
 	}
 	if room := MaxSessionEvents - head.Events; len(fresh) > room {
-		return Decision{}, InputErrors{{Index: fresh[room].Index, Field: "session_id",
-			Detail: fmt.Sprintf("the session has %d events already, which is the most that one may have", MaxSessionEvents)}}
+		var bad InputErrors
+		for _, ev := range fresh[room:] {
+			bad = append(bad, InputError{Index: ev.Index, Field: "session_id",
+				Detail: fmt.Sprintf("the session has %d events already, which is the most that one may have", MaxSessionEvents)})
+		}
+		return Decision{}, bad
 	}
 	head.Events += len(fresh)
 	started, earliest := time.Time{}, first.Time

@@ -11,9 +11,12 @@ import (
 type Webhook struct {
 	ID uint32 `json:"id"`
 	// Revision grows with each change. A delivery remembers the one that it was queued under.
-	Revision  uint64    `json:"revision"`
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at"`
+	Revision uint64 `json:"revision"`
+	// CancelledUpTo is the revision before the last change that cancelled something: what was taken up under it, or an earlier
+	// one, may be covered.
+	CancelledUpTo uint64    `json:"cancelled_up_to,omitzero"`
+	CreatedAt     time.Time `json:"created_at"`
+	UpdatedAt     time.Time `json:"updated_at"`
 
 	URL string `json:"url"`
 	// ContentID is the content that the webhook is for; nil means every content.

@@ -350,11 +350,12 @@ func TestCancellationCovers(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := tt.c.Covers(tt.d, tt.content); got != tt.want {
+			tt.d.ContentID = tt.content
+			if got := tt.c.Covers(tt.d); got != tt.want {
 				t.Errorf("Covers = %t", got)
 			}
 			set := NewWebhookSet(nil, []Cancellation{{WebhookID: 9, Revision: 9, Scope: CancelAll}, tt.c})
-			if got := set.Covered(tt.d, tt.content); got != tt.want {
+			if got := set.Covered(tt.d); got != tt.want {
 				t.Errorf("Covered = %t", got)
 			}
 		})

@@ -36,7 +36,11 @@ func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (
 				return false, nil, err
 			}
 		}
-		return false, cancellations(&before, w), nil
+		cancels := cancellations(&before, w)
+		if len(cancels) > 0 {
+			w.CancelledUpTo = before.Revision
+		}
+		return false, cancels, nil
 	})
 }
 

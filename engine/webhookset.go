@@ -58,10 +58,10 @@ func (s *WebhookSet) EachMatching(contentID uuid.UUID, f func(*Webhook)) {
 // Cancellations returns those of a webhook that are not carried out yet.
 func (s *WebhookSet) Cancellations(webhookID uint32) []Cancellation { return s.cancels[webhookID] }
 
-// Covered tells whether a waiting delivery is covered by a cancellation; contentID is that of its session.
-func (s *WebhookSet) Covered(d *Delivery, contentID uuid.UUID) bool {
+// Covered tells whether a waiting delivery is covered by a cancellation.
+func (s *WebhookSet) Covered(d *Delivery) bool {
 	for i := range s.cancels[d.WebhookID] {
-		if s.cancels[d.WebhookID][i].Covers(d, contentID) {
+		if s.cancels[d.WebhookID][i].Covers(d) {
 			return true
 		}
 	}

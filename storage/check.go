@@ -129,7 +129,7 @@ func (c *checker) deliveries() error {
 		c.expect(r.Status.Waiting() || c.expiring[string(expiryKey(expiryDelivery, r.FinishedAt, number))], "delivery %d: does not expire", number)
 		c.expect(r.Status != engine.StatusPending && r.Status != engine.StatusDelivered || r.payload != 0, "delivery %d: %s without a payload", number, r.Status)
 		c.expect(r.Status != engine.StatusScheduled || r.payload == 0, "delivery %d: scheduled with a payload", number)
-		c.expect(!r.Status.Waiting() || r.session == 0 || stored(bucketSessions, u64key(r.session)), "delivery %d: waits, its session %d is gone", number, r.session)
+		c.expect(r.Status != engine.StatusScheduled || stored(bucketSessions, u64key(r.session)), "delivery %d: waits, its session %d is gone", number, r.session)
 		if r.payload != 0 {
 			c.expect(!c.payloads[r.payload], "payload %d: belongs to two deliveries", r.payload)
 			c.payloads[r.payload] = true

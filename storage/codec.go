@@ -304,13 +304,14 @@ type deliveryRecord struct {
 
 func (r *deliveryRecord) encode() []byte {
 	key := u64key(r.number)
-	e := newRecord(112)
+	e := newRecord(128)
 	e.byte(byte(r.Status))
 	e.byte(byte(r.Kind))
 	e.uint(uint64(r.WebhookID))
 	e.uint(r.WebhookRevision)
 	e.uint(r.session)
 	e.uuid(r.SessionID)
+	e.uuid(r.ContentID)
 	e.time(r.CreatedAt)
 	e.time(r.DueAt)
 	e.time(r.NextAttemptAt)
@@ -335,7 +336,7 @@ func decodeDelivery(nonce uint32, number uint64, value []byte) (deliveryRecord, 
 	r.Status, r.Kind = engine.Status(d.byte()), engine.Kind(d.byte())
 	d.bad = d.bad || r.Status < engine.StatusScheduled || r.Status > engine.StatusCancelled || r.Kind < engine.KindComplete || r.Kind > engine.KindTest
 	r.WebhookID, r.WebhookRevision = d.count(), d.uint()
-	r.session, r.SessionID = d.uint(), d.uuid()
+	r.session, r.SessionID, r.ContentID = d.uint(), d.uuid(), d.uuid()
 	r.CreatedAt, r.DueAt, r.NextAttemptAt, r.FrozenAt, r.FinishedAt = d.time(), d.time(), d.time(), d.time(), d.time()
 	r.Attempts, r.Tries, r.LastStatus = int(d.count()), int(d.count()), int(d.count())
 	r.LastError = engine.ErrorClass(d.string())

@@ -212,24 +212,7 @@ func (s *Store) claimDue(tx *bolt.Tx, now time.Time, room engine.LaneRoom) (foun
 
 func (s *Store) isCovered(tx *bolt.Tx, hooks *engine.WebhookSet, number uint64) (bool, error) {
 	r, err := s.readDelivery(tx.Bucket(bucketDeliveries), number)
-	if err != nil {
-		return false, err
-	}
-	content, err := contentOf(tx.Bucket(bucketSessions), &r)
-	return err == nil && hooks.Covered(&r.Delivery, content), err
-}
-
-// contentOf returns the content of a delivery's session, uuid.Nil for a test.
-func contentOf(sessions *bolt.Bucket, r *deliveryRecord) (uuid.UUID, error) {
-	if r.session == 0 {
-		return uuid.Nil, nil
-	}
-	v := sessions.Get(u64key(r.session))
-	if v == nil {
-		return uuid.Nil, fmt.Errorf("%w: delivery %s waits, its session %s is gone", ErrCorrupt, r.ID, r.SessionID)
-	}
-	head, err := decodeSession(r.session, v)
-	return head.Identity.ContentID, err
+	return err == nil && hooks.Covered(&r.Delivery), err
 }
 
 // readTaken reads what it takes to send a delivery.
@@ -301,11 +284,7 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) error {
 		if old.Status != engine.StatusScheduled || !old.NextAttemptAt.Equal(f.Delivery.NextAttemptAt) {
 			return engine.ErrGone
 		}
-		content, err := contentOf(b.sessions, &old)
-		if err != nil {
-			return err
-		}
-		if b.hooks.Covered(&old.Delivery, content) {
+		if b.hooks.Covered(&old.Delivery) {
 			return engine.ErrGone
 		}
 		if f.Payload == nil {
@@ -344,9 +323,7 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 		}
 		d.Attempts++
 		d.LastStatus, d.LastError = r.Attempt.Status, r.Attempt.Error
-		if err := b.advance(&d, r); err != nil {
-			return err
-		}
+		b.advance(&d, r)
 		after = d.Delivery
 		b.after = append(b.after, func() { s.unclaim(number) })
 		return b.saveDelivery(&old, &d)
@@ -355,27 +332,22 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 }
 
 // advance moves a delivery on after an attempt.
-func (b *batch) advance(d *deliveryRecord, r engine.AttemptRecord) error {
+func (b *batch) advance(d *deliveryRecord, r engine.AttemptRecord) {
 	next := r.Next.Status
 	if next != engine.StatusDelivered {
 		if !d.Status.Waiting() || !d.NextAttemptAt.Equal(r.Delivery.NextAttemptAt) {
-			return nil // cancelled or queued again meanwhile, which stands
+			return // cancelled or queued again meanwhile, which stands
 		}
-		content, err := contentOf(b.sessions, d)
-		if err != nil {
-			return err
-		}
-		if b.hooks.Covered(&d.Delivery, content) {
+		if b.hooks.Covered(&d.Delivery) {
 			next = engine.StatusCancelled
 		}
 	}
 	if next == engine.StatusPending {
 		d.Tries++
 		d.NextAttemptAt = r.Next.At
-		return nil // pending, or scheduled if its payload could not be built
+		return // pending, or scheduled if its payload could not be built
 	}
 	d.finish(next, r.At)
-	return nil
 }
 
 // finish puts a delivery into a final state.

@@ -15,10 +15,12 @@ import (
 const (
 	cancelStep = 500 // queue entries looked at
 	expireStep = 200 // expiry entries looked at, of each kind
+	// expireChanges is how many keys may be deleted before a step of one kind ends: a session may have thousands of events.
+	expireChanges = 2000
 )
 
 const (
-	// maintainAtLeast is how often Maintain wants to be asked, at the least.
+	// maintainAtLeast is how often Maintain wants to be asked, at the least; more often if something is kept for a shorter time.
 	maintainAtLeast = time.Hour
 	// waitingRecheck is when a session that is old enough to go, but for which something still waits, is looked at again.
 	waitingRecheck = time.Hour
@@ -27,7 +29,7 @@ const (
 // Maintain implements engine.Store.
 func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention) (next time.Time, cancelled int, err error) {
 	err = s.write(ctx, 64<<10, func(b *batch) error {
-		next = now.Add(maintainAtLeast)
+		next = now.Add(min(maintainAtLeast, r.Sessions, r.Deliveries))
 		var more bool
 		var err error
 		more, cancelled, err = b.stepJob(now)
@@ -111,9 +113,8 @@ func (b *batch) cancelIfCovered(number uint64, c *engine.Cancellation, now time.
 	if err != nil {
 		return false, err
 	}
-	content, err := contentOf(b.sessions, &old)
-	if err != nil || !c.Covers(&old.Delivery, content) {
-		return false, err
+	if !c.Covers(&old.Delivery) {
+		return false, nil
 	}
 	d := old
 	d.finish(engine.StatusCancelled, now)
@@ -132,12 +133,18 @@ func (b *batch) stepExpiry(kind byte, now time.Time, keep time.Duration, expire 
 			break
 		}
 		if len(keys) == expireStep {
-			next = now
 			break
 		}
 		keys = append(keys, bytes.Clone(k))
 	}
+	if len(keys) > 0 {
+		next = now // there may be more, and what is looked at may be put again
+	}
+	before := b.changes
 	for _, k := range keys {
+		if b.changes-before > expireChanges {
+			break
+		}
 		if err := b.delete(b.expiry, k); err != nil {
 			return next, err
 		}

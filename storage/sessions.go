@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -25,14 +26,21 @@ func (s *Store) AppendEvents(ctx context.Context, events []engine.Event, decide 
 		queued = queued[:0]
 		// All sessions are decided before the first is written, so that a refusal leaves the batch as it was.
 		plans := make([]sessionPlan, 0, len(groups))
+		var refused engine.InputErrors // each bad event is named, whichever session it is of
 		for _, group := range groups {
 			p, err := b.planSession(group, decide)
-			if err != nil {
+			bad, isInput := errors.AsType[engine.InputErrors](err)
+			switch {
+			case isInput:
+				refused = append(refused, bad...)
+			case err != nil:
 				return err
-			}
-			if len(p.fresh) > 0 {
+			case len(p.fresh) > 0:
 				plans = append(plans, p)
 			}
+		}
+		if refused != nil {
+			return refused.Sorted()
 		}
 		for _, p := range plans {
 			q, err := b.appendToSession(p)
@@ -117,12 +125,12 @@ func readSession(numbers, sessions *bolt.Bucket, id uuid.UUID) (sessionRecord, e
 		return sessionRecord{}, nil
 	}
 	if len(v) != 8 {
-		return sessionRecord{}, fmt.Errorf("%w: session_numbers %s", ErrCorrupt, id)
+		return sessionRecord{}, fmt.Errorf("%w: session_numbers: a value is not a number", ErrCorrupt)
 	}
 	number := binary.BigEndian.Uint64(v)
 	r, err := decodeSession(number, sessions.Get(v))
 	if err == nil && r.ID != id {
-		err = fmt.Errorf("%w: session_numbers %s leads to another session", ErrCorrupt, id)
+		err = fmt.Errorf("%w: session_numbers leads to session %d for the id of another", ErrCorrupt, number)
 	}
 	return r, err
 }
@@ -167,7 +175,7 @@ func (b *batch) appendToSession(p sessionPlan) ([]engine.Queued, error) {
 	}
 	for _, t := range p.decision.Triggers {
 		d := deliveryRecord{session: r.number, Delivery: engine.Delivery{
-			WebhookID: t.WebhookID, SessionID: r.ID, Kind: t.Kind, Status: engine.StatusScheduled,
+			WebhookID: t.WebhookID, SessionID: r.ID, ContentID: r.Identity.ContentID, Kind: t.Kind, Status: engine.StatusScheduled,
 			DueAt: t.DueAt, NextAttemptAt: t.DueAt,
 		}}
 		if err := b.createDelivery(&d); err != nil {
