@@ -186,7 +186,6 @@ const (
 	maxRetention       = engine.Duration(10 * 365 * 24 * time.Hour)
 	maxRetryAfterMax   = engine.Duration(30 * 24 * time.Hour)
 	maxMaxInFlight     = 100_000
-	maxLaneInFlight    = 1000 // as for a webhook's own max_in_flight
 	minTokenBytes      = 16
 )
 
@@ -202,7 +201,7 @@ func (c *Config) Validate() error {
 		between("storage.delivery_retention", c.Storage.DeliveryRetention, minRetention, maxRetention),
 		between("delivery.timeout", c.Delivery.Timeout, engine.Duration(engine.MinTimeout), engine.Duration(engine.MaxTimeout)),
 		between("delivery.max_in_flight", c.Delivery.MaxInFlight, 0, maxMaxInFlight),
-		between("delivery.webhook_max_in_flight", c.Delivery.WebhookMaxInFlight, 1, maxLaneInFlight),
+		between("delivery.webhook_max_in_flight", c.Delivery.WebhookMaxInFlight, 1, engine.MaxMaxInFlight),
 		c.Delivery.checkRetrySchedule(),
 		between("delivery.retry_jitter", c.Delivery.RetryJitter, 0, 1),
 		between("delivery.retry_after_max", c.Delivery.RetryAfterMax, 0, maxRetryAfterMax),

@@ -23,7 +23,8 @@
 //	                                       └────────┘
 //
 // A manual retry takes a delivery from any of the three final states back to pending, under the same id and with the same
-// bytes. An incomplete trigger whose session has finished by its instant goes without a trace.
+// bytes; or back to scheduled, if it was cancelled before it had any. An incomplete trigger whose session has finished by its
+// instant goes without a trace. A payload that cannot be built from what is stored counts as a failed attempt.
 //
 // # The guarantee
 //

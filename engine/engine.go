@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -273,7 +274,7 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 		policy.Schedule = *w.RetrySchedule
 	}
 	now := utcNow()
-	next := policy.After(&a, d.Tries+1, now)
+	next := policy.After(&a, d.Tries+1, now, rand.Float64())
 	e.metrics.attempt(d, &a)
 	after, err := e.store.RecordAttempt(context.WithoutCancel(ctx), AttemptRecord{Delivery: *d, Attempt: a, Next: next, At: now})
 	if errors.Is(err, ErrUnavailable) {

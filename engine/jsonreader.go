@@ -441,7 +441,9 @@ func (r *jsonReader) hex4(at int) (rune, bool) {
 	return 0, false
 }
 
-// excerpt is a short, printable piece of the caller's input for an error message.
+// Excerpt is a short piece of the caller's input for an error message.
+func Excerpt(s string) string { return excerpt([]byte(s)) }
+
 func excerpt(b []byte) string {
 	const most = 40
 	if len(b) <= most {

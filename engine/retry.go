@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
@@ -50,8 +49,8 @@ type Next struct {
 }
 
 // After decides what becomes of a delivery after an attempt that ended at now; tries is how many attempts of the present run
-// through the schedule have ended, with this one.
-func (p RetryPolicy) After(a *Attempt, tries int, now time.Time) Next {
+// through the schedule have ended, with this one. draw, from 0 to 1, is where within the jitter the wait falls.
+func (p RetryPolicy) After(a *Attempt, tries int, now time.Time, draw float64) Next {
 	if a.Delivered() {
 		return Next{Status: StatusDelivered}
 	}
@@ -59,7 +58,7 @@ func (p RetryPolicy) After(a *Attempt, tries int, now time.Time) Next {
 		return Next{Status: StatusFailed}
 	}
 	wait := time.Duration(p.Schedule[tries-1])
-	wait += time.Duration((rand.Float64()*2 - 1) * p.Jitter * float64(wait))
+	wait += time.Duration((draw*2 - 1) * p.Jitter * float64(wait))
 	// An endpoint may put a retry off, never bring it forward.
 	return Next{Status: StatusPending, At: now.Add(max(wait, min(a.RetryAfter, p.RetryAfterMax)))}
 }

@@ -72,18 +72,21 @@ func (s *sender) send(ctx context.Context, w *Webhook, d *Delivery, payload []by
 	return a, nil
 }
 
+// errNotMade is the error of a request that could not even be made. What wraps it must not hold the URL.
+var errNotMade = errors.New("make request")
+
 // post fills in the attempt's outcome, or returns what kept the answer from coming.
 func (s *sender) post(ctx context.Context, a *Attempt, w *Webhook, d *Delivery, payload []byte, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(payload))
 	if err != nil {
-		return fmt.Errorf("make request: %w", err)
+		return fmt.Errorf("%w: the URL cannot be read", errNotMade) // err repeats parts of the URL
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", s.userAgent)
 	if err := sign(req.Header, w.Secret, d.ID.String(), a.StartedAt, payload); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNotMade, err)
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
@@ -115,6 +118,9 @@ func classify(err error, timeout time.Duration) (ErrorClass, string) {
 		err = e.Err
 	}
 	detail := err.Error()
+	if errors.Is(err, errNotMade) {
+		return ErrorInternal, detail
+	}
 	if errors.Is(err, ErrAddressRefused) {
 		return ErrorAddressRefused, detail
 	}
@@ -136,18 +142,18 @@ func classify(err error, timeout time.Duration) (ErrorClass, string) {
 	_, isRecord := errors.AsType[tls.RecordHeaderError](err)
 	_, isAlert := errors.AsType[tls.AlertError](err)
 	switch {
-	case isRecord || isAlert || strings.HasPrefix(detail, "tls: ") || strings.HasPrefix(detail, "remote error: tls:"):
+	case isRecord || isAlert || errors.Is(err, http.ErrSchemeMismatch) || strings.HasPrefix(detail, "tls: ") || strings.HasPrefix(detail, "remote error: tls:"):
 		return ErrorTLS, detail
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return ErrorRefused, detail
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		detail == "http: server closed idle connection": // net/http does not export it
 		return ErrorReset, detail
 	}
 	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return ErrorRefused, detail // no route, network unreachable: nobody was reached
 	}
-	if strings.HasPrefix(detail, "make request:") || strings.HasPrefix(detail, "signing secret:") {
-		return ErrorInternal, detail
-	}
-	return ErrorProtocol, detail
+	// What net/http quotes is what the endpoint sent, which may be the request's own first line, as from an echo server.
+	detail, _, _ = strings.Cut(detail, ` "`)
+	return ErrorProtocol, strings.TrimSuffix(detail, ":")
 }

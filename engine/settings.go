@@ -15,7 +15,7 @@ const (
 	MaxDelay          = 31_536_000 // seconds: a year
 	MinTimeout        = time.Second
 	MaxTimeout        = 2 * time.Minute
-	maxMaxInFlight    = 1000
+	MaxMaxInFlight    = 1000
 	maxRetrySteps     = 50
 	maxRetryStep      = 30 * 24 * time.Hour
 	maxURLBytes       = 2048
@@ -116,8 +116,8 @@ var webhookSettings = map[string]webhookSetting{
 			return func(w *Webhook) { w.MaxInFlight = nil }
 		}
 		n := r.integer()
-		if n < 1 || n > maxMaxInFlight {
-			r.fail("must be 1 to %d (got %d)", maxMaxInFlight, n)
+		if n < 1 || n > MaxMaxInFlight {
+			r.fail("must be 1 to %d (got %d)", MaxMaxInFlight, n)
 		}
 		return func(w *Webhook) { w.MaxInFlight = new(int(n)) }
 	},

@@ -12,7 +12,7 @@
 //	GET    /v1/webhooks/:id/secret    the secret that signs
 //	POST   /v1/webhooks/:id/test      queues a sample payload; 202 with the delivery
 //	GET    /v1/sessions/:id           a folded session, its events, its deliveries
-//	GET    /v1/deliveries             newest first (?webhook_id=&session_id=&status=&since=&until=&limit=&cursor=)
+//	GET    /v1/deliveries             newest first, what waits by its next attempt (?webhook_id=&session_id=&status=&since=&until=&limit=&cursor=)
 //	GET    /v1/deliveries/:id         one delivery, with its payload and attempts
 //	POST   /v1/deliveries/:id/retry   makes it due now; 202 with the delivery
 //	POST   /v1/deliveries/:id/cancel  ends one that waits; 200 with the delivery, 409 if it does not wait

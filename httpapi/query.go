@@ -42,7 +42,7 @@ func checkQuery(raw string, known []string) error {
 		default:
 			continue
 		}
-		if bad = append(bad, engine.InputError{Field: excerpt(name), Detail: detail}); len(bad) == maxQueryErrors {
+		if bad = append(bad, engine.InputError{Field: engine.Excerpt(name), Detail: detail}); len(bad) == maxQueryErrors {
 			break
 		}
 	}
@@ -77,7 +77,7 @@ func (q *query) limit() int {
 	}
 	n, err := strconv.Atoi(q.values.Get("limit"))
 	if err != nil || n < 1 || n > maxLimit {
-		q.refuse("limit", "must be 1 to %d (got %q)", maxLimit, excerpt(q.values.Get("limit")))
+		q.refuse("limit", "must be 1 to %d (got %q)", maxLimit, engine.Excerpt(q.values.Get("limit")))
 	}
 	return n
 }
@@ -99,7 +99,7 @@ func (q *query) webhookID() uint32 {
 	}
 	id, ok := parseWebhookID(q.values.Get("webhook_id"))
 	if !ok {
-		q.refuse("webhook_id", "must be a webhook's id, a positive integer (got %q)", excerpt(q.values.Get("webhook_id")))
+		q.refuse("webhook_id", "must be a webhook's id, a positive integer (got %q)", engine.Excerpt(q.values.Get("webhook_id")))
 	}
 	return id
 }
@@ -135,7 +135,7 @@ func (q *query) time(name string) time.Time {
 		return t
 	}
 	if err := t.UnmarshalText([]byte(q.values.Get(name))); err != nil {
-		q.refuse(name, "must be an RFC 3339 time, such as 2024-01-23T11:59:33Z; in a URL a plus is written %%2B (got %q)", excerpt(q.values.Get(name)))
+		q.refuse(name, "must be an RFC 3339 time, such as 2024-01-23T11:59:33Z; in a URL a plus is written %%2B (got %q)", engine.Excerpt(q.values.Get(name)))
 	}
 	return t.UTC()
 }
@@ -147,13 +147,4 @@ func parseWebhookID(s string) (uint32, bool) {
 		return 0, false
 	}
 	return uint32(n), true
-}
-
-// excerpt is a short piece of the caller's input for an error message.
-func excerpt(s string) string {
-	const most = 40
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
 }

@@ -113,7 +113,7 @@ func (a *api) listWebhooks(r *http.Request, _ httprouter.Params) (any, error) {
 func webhookID(ps httprouter.Params) (uint32, error) {
 	id, ok := parseWebhookID(ps.ByName("id"))
 	if !ok {
-		return 0, fmt.Errorf("webhook %q: %w", excerpt(ps.ByName("id")), engine.ErrNotFound)
+		return 0, fmt.Errorf("webhook %q: %w", engine.Excerpt(ps.ByName("id")), engine.ErrNotFound)
 	}
 	return id, nil
 }

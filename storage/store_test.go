@@ -3,8 +3,10 @@ package storage
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +22,7 @@ import (
 	"hookbolt/engine"
 )
 
-// TestMain lets the test binary be its own child process; see TestKilled and TestSecondProcess.
+// TestMain lets the test binary be its own child process; see TestKilled and TestOpenRefuses.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("HOOKBOLT_TEST_CHILD"); path != "" {
 		child(path)
@@ -672,6 +674,27 @@ func TestOpenRefuses(t *testing.T) {
 		}
 		openTest(t, path) // the lock has gone with the process
 	})
+	t.Run("a process that is about to heal it", func(t *testing.T) {
+		// bbolt's own lock is not held then: the lock file alone must keep others away, before they touch the database.
+		path := newPath(t)
+		s := openTest(t, path)
+		checkAndClose(t, s)
+		lock, err := acquireLock(path + ".lock")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lock.Close()
+		before, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(path, Options{}); !errors.Is(err, ErrInUse) {
+			t.Errorf("got %v, want ErrInUse", err)
+		}
+		if after, err := os.Stat(path); err != nil || !after.ModTime().Equal(before.ModTime()) {
+			t.Errorf("the database was written: %v", err)
+		}
+	})
 	t.Run("a newer schema", func(t *testing.T) {
 		path := newPath(t)
 		s := openTest(t, path)
@@ -744,6 +767,38 @@ func TestCreationIsRepeatedAfterACrash(t *testing.T) {
 	openTest(t, path)
 	if _, err := os.Stat(path + ".tmp"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the temporary file is still there: %v", err)
+	}
+}
+
+// A clean stop leaves the list of free pages behind, so that the next start need not scan the file; in between commits do without.
+func TestFreeListIsWrittenAtACleanStop(t *testing.T) {
+	path := newPath(t)
+	freeList := func() uint64 {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var newest, list uint64
+		for _, m := range [][]byte{b[:pageSize], b[pageSize : 2*pageSize]} {
+			if txid := binary.NativeEndian.Uint64(m[metaTxid:]); txid >= newest {
+				newest, list = txid, binary.NativeEndian.Uint64(m[metaHighWater-8:])
+			}
+		}
+		return list
+	}
+	const none = math.MaxUint64
+	s := openTest(t, path)
+	putWebhook(t, s, engine.Webhook{})
+	if got := freeList(); got != none {
+		t.Errorf("while it is open the list is at page %d, want none", got)
+	}
+	checkAndClose(t, s)
+	if got := freeList(); got == none {
+		t.Error("after a clean stop there is no list")
+	}
+	if o := boltOptions(); o.NoSync || o.NoGrowSync {
+		t.Error("commits are not synced")
 	}
 }
 
