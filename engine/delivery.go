@@ -127,14 +127,14 @@ type Attempt struct {
 	// Error is "" for a 2xx; ErrorDetail tells more, for people.
 	Error       ErrorClass
 	ErrorDetail string
-	// Response is the beginning of the answer's body, at most MaxResponseBytes of it.
+	// Response is the beginning of the answer's body, at most maxResponseBytes of it.
 	Response []byte
 	// RetryAfter is what the answer asked for on 429 and 503; 0 if nothing. It is not stored: the next try's time is.
 	RetryAfter time.Duration
 }
 
-// MaxResponseBytes is how much of an endpoint's answer is kept.
-const MaxResponseBytes = 1024
+// maxResponseBytes is how much of an endpoint's answer is kept.
+const maxResponseBytes = 1024
 
 // Delivered tells whether the attempt was a success.
 func (a *Attempt) Delivered() bool { return a.Error == "" }

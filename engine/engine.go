@@ -32,7 +32,7 @@ type Config struct {
 	ShutdownTimeout time.Duration
 	// Version is told to endpoints in the User-Agent.
 	Version string
-	// Transport carries the attempts. Nil means NewTransport; only tests give another one.
+	// Transport carries the attempts. Nil means newTransport; only tests give another one.
 	Transport http.RoundTripper
 }
 
@@ -78,7 +78,7 @@ func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *
 		transport: cfg.Transport, tidy: make(chan struct{}, 1),
 	}
 	if e.transport == nil {
-		e.transport = NewTransport(cfg)
+		e.transport = newTransport(cfg)
 	}
 	e.sender = newSender(e.transport, cfg.Version)
 	e.lanes = newLanes(e.laneLimit, cfg.MaxInFlight)

@@ -29,13 +29,13 @@ func parsePrefixes(list ...string) []netip.Prefix {
 	return prefixes
 }
 
-// ErrAddressRefused is returned for a connection to an address that the guard does not allow.
-var ErrAddressRefused = errors.New("address refused")
+// errAddressRefused is returned for a connection to an address that the guard does not allow.
+var errAddressRefused = errors.New("address refused")
 
 // guard decides which addresses may be connected to.
 type guard struct{ allow []netip.Prefix }
 
-// check returns an error that is ErrAddressRefused, and says what to configure, for an address that is not allowed.
+// check returns an error that is errAddressRefused, and says what to configure, for an address that is not allowed.
 func (g guard) check(addr netip.Addr) error {
 	addr = addr.Unmap().WithZone("")
 	if contains(g.allow, addr) {
@@ -46,7 +46,7 @@ func (g guard) check(addr netip.Addr) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %s is not a public address; to allow it, set delivery.allow_networks = [%q] or start with -allow %[3]s",
-		ErrAddressRefused, addr, netip.PrefixFrom(addr, addr.BitLen()))
+		errAddressRefused, addr, netip.PrefixFrom(addr, addr.BitLen()))
 }
 
 func contains(networks []netip.Prefix, addr netip.Addr) bool {
@@ -94,11 +94,11 @@ func (g guard) dialer() func(ctx context.Context, network, address string) (net.
 		KeepAlive: 30 * time.Second,
 		ControlContext: func(_ context.Context, network, address string, _ syscall.RawConn) error {
 			if !strings.HasPrefix(network, "tcp") {
-				return fmt.Errorf("%w: network %s", ErrAddressRefused, network)
+				return fmt.Errorf("%w: network %s", errAddressRefused, network)
 			}
 			ap, err := netip.ParseAddrPort(address)
 			if err != nil {
-				return fmt.Errorf("%w: %v", ErrAddressRefused, err)
+				return fmt.Errorf("%w: %v", errAddressRefused, err)
 			}
 			return g.check(ap.Addr())
 		},

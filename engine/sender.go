@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -25,8 +24,8 @@ const (
 	idleConnsPerHost = 64
 )
 
-// NewTransport makes the transport that attempts go through: guarded at the dial, bounded, no proxy, no compression.
-func NewTransport(cfg Config) *http.Transport {
+// newTransport makes the transport that attempts go through: guarded at the dial, bounded, no proxy, no compression.
+func newTransport(cfg Config) *http.Transport {
 	return &http.Transport{
 		DialContext:            guard{cfg.AllowNetworks}.dialer(),
 		ForceAttemptHTTP2:      true,
@@ -40,19 +39,14 @@ func NewTransport(cfg Config) *http.Transport {
 
 // sender makes single attempts.
 type sender struct {
-	client    *http.Client
+	// transport is used without an http.Client, which would look at redirects: a redirect is an answer like any other, and no
+	// success. Following it would turn the POST into a GET.
+	transport http.RoundTripper
 	userAgent string
 }
 
 func newSender(transport http.RoundTripper, version string) *sender {
-	return &sender{
-		client: &http.Client{
-			Transport: transport,
-			// A redirect is an answer like any other, and no success: following it would turn the POST into a GET.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		userAgent: "hookbolt/" + version,
-	}
+	return &sender{transport: transport, userAgent: "hookbolt/" + version}
 }
 
 // send makes one attempt: one POST, one outcome. It returns an error only if the attempt was cut off because ctx ended: such an
@@ -88,7 +82,7 @@ func (s *sender) post(ctx context.Context, a *Attempt, w *Webhook, d *Delivery, 
 	if err := sign(req.Header, w.Secret, d.ID.String(), a.StartedAt, payload); err != nil {
 		return fmt.Errorf("%w: %w", errNotMade, err)
 	}
-	resp, err := s.client.Do(req)
+	resp, err := s.transport.RoundTrip(req)
 	if err != nil {
 		return err
 	}
@@ -96,8 +90,8 @@ func (s *sender) post(ctx context.Context, a *Attempt, w *Webhook, d *Delivery, 
 	a.Status = resp.StatusCode
 	// What the endpoint says has been decided with its status: a body that breaks or never ends changes nothing. One byte
 	// more than is kept is read, for a body that ends by then leaves a connection that can be used again.
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, MaxResponseBytes+1))
-	a.Response = body[:min(len(body), MaxResponseBytes)]
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes+1))
+	a.Response = body[:min(len(body), maxResponseBytes)]
 	if resp.StatusCode/100 != 2 {
 		a.Error = ErrorStatus
 		a.ErrorDetail = fmt.Sprintf("the endpoint answered %d", resp.StatusCode)
@@ -114,14 +108,11 @@ func (s *sender) post(ctx context.Context, a *Attempt, w *Webhook, d *Delivery, 
 // classify turns the error of a request into a class and a line for people. The line must not hold the URL: its query may be a
 // credential.
 func classify(err error, timeout time.Duration) (ErrorClass, string) {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		err = e.Err
-	}
 	detail := err.Error()
 	if errors.Is(err, errNotMade) {
 		return ErrorInternal, detail
 	}
-	if errors.Is(err, ErrAddressRefused) {
+	if errors.Is(err, errAddressRefused) {
 		return ErrorAddressRefused, detail
 	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
@@ -142,7 +133,7 @@ func classify(err error, timeout time.Duration) (ErrorClass, string) {
 	_, isRecord := errors.AsType[tls.RecordHeaderError](err)
 	_, isAlert := errors.AsType[tls.AlertError](err)
 	switch {
-	case isRecord || isAlert || errors.Is(err, http.ErrSchemeMismatch) || strings.HasPrefix(detail, "tls: ") || strings.HasPrefix(detail, "remote error: tls:"):
+	case isRecord || isAlert || strings.HasPrefix(detail, "tls: ") || strings.HasPrefix(detail, "remote error: tls:"):
 		return ErrorTLS, detail
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return ErrorRefused, detail

@@ -101,7 +101,6 @@ func (s slowStore) PutWebhook(ctx context.Context, w engine.Webhook, deleted boo
 // simHook is a webhook as the model knows it.
 type simHook struct {
 	id                               uint32
-	host                             string
 	content                          *uuid.UUID
 	active, paused, incomplete, gone bool
 	delay, incompleteDelay           int
@@ -119,7 +118,6 @@ type simSession struct {
 	stored      bool
 	seen        map[string]bool
 	finished    time.Time // earliest finish
-	sent        []string  // events that were sent, to repeat
 	startAt     time.Time
 }
 
@@ -439,7 +437,7 @@ func (s *sim) ended(d *simDelivery, status, retryAfter int, cut bool) {
 // --- what is done to it
 
 func (s *sim) run() {
-	time.Sleep(simBegin.Sub(time.Now()))
+	time.Sleep(time.Until(simBegin))
 	for range 2 + s.rng.IntN(4) {
 		s.addHook()
 	}
