@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -1017,9 +1018,7 @@ func (s *sim) explainLate() {
 	sending, limit, held, down := map[simLane]int{}, map[simLane]int{}, map[simLane]bool{}, false
 	clone := func(m map[simLane]int) map[simLane]int {
 		c := make(map[simLane]int, len(m))
-		for k, v := range m {
-			c[k] = v
-		}
+		maps.Copy(c, m)
 		return c
 	}
 	var spans []span
@@ -1048,9 +1047,7 @@ func (s *sim) explainLate() {
 			continue
 		}
 		sp := span{m.at, to, clone(sending), clone(limit), map[simLane]bool{}, down, 0}
-		for k, v := range held {
-			sp.held[k] = v
-		}
+		maps.Copy(sp.held, held)
 		for _, n := range sending {
 			sp.extra += max(0, n-1)
 		}
