@@ -1186,6 +1186,7 @@ func TestRetentionStartsAnew(t *testing.T) {
 
 		// The delivery ended at the start; it is sent again after 9 hours, and ends again.
 		time.Sleep(7 * time.Hour)
+		synctest.Wait()
 		w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(500), nil }
 		if _, err := w.Retry(t.Context(), d.ID); err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,12 +44,10 @@ func (h *hooked) Release(d []engine.Delivery) {
 }
 
 // restartHooked starts the world anew, its engine on a hooked store.
-func (w *world) restartHooked() *hooked {
+func (w *world) restartHooked(h *hooked) {
 	w.t.Helper()
-	h := &hooked{}
 	w.wrap = func(s engine.Store) engine.Store { h.Store = s; return h }
 	w.restart()
-	return h
 }
 
 func slow(received, *http.Request) (*http.Response, error) {
@@ -105,6 +104,7 @@ func TestRetryAfterSessionExpired(t *testing.T) {
 				time.Sleep(29 * 24 * time.Hour)
 				w.patch(hook.ID, `{"paused":false}`)
 				time.Sleep(2 * 24 * time.Hour) // the session goes, its delivery stays
+				synctest.Wait()
 				w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(500), nil }
 				if _, err := w.Retry(t.Context(), w.only(engine.DeliveryQuery{}).ID); err != nil {
 					t.Fatal(err)
@@ -132,8 +132,7 @@ func TestCancelDuringTake(t *testing.T) {
 		w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(500), nil }
 		w.session()
 		time.Sleep(time.Second)
-		h := w.restartHooked()
-		h.afterTake = func(takes []engine.LaneTake) {
+		w.restartHooked(&hooked{afterTake: func(takes []engine.LaneTake) {
 			for _, take := range takes {
 				for _, taken := range take.Taken {
 					if _, err := w.Cancel(context.Background(), taken.Delivery.ID); err != nil {
@@ -141,7 +140,7 @@ func TestCancelDuringTake(t *testing.T) {
 					}
 				}
 			}
-		}
+		}})
 		time.Sleep(time.Hour)
 		if n := len(w.net.all()); n != 1 {
 			t.Errorf("%d requests, want 1: the second one began after the cancellation was answered", n)
@@ -154,19 +153,16 @@ func TestRetryWhileFreezing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.webhook(`{"url":"https://a.example/","delay":60}`)
-		h := w.restartHooked()
-		once := false
-		h.beforeFreeze = func(f engine.Freeze) {
-			if once {
-				return
-			}
-			once = true
-			time.Sleep(time.Millisecond)
-			if _, err := w.Retry(context.Background(), f.Delivery.ID); err != nil {
-				t.Error(err)
-			}
-			time.Sleep(time.Millisecond) // the loop has its turn
-		}
+		var once sync.Once
+		w.restartHooked(&hooked{beforeFreeze: func(f engine.Freeze) {
+			once.Do(func() {
+				time.Sleep(time.Millisecond)
+				if _, err := w.Retry(context.Background(), f.Delivery.ID); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Millisecond) // the loop has its turn
+			})
+		}})
 		w.session()
 		time.Sleep(24 * time.Hour)
 		if n := len(w.net.all()); n != 1 {
@@ -181,8 +177,7 @@ func TestEndOfOldClaim(t *testing.T) {
 		w := newWorld(t)
 		hook := w.webhook(`{"url":"https://slow.example/","delay":0,"max_in_flight":2}`)
 		w.net.answer = slow
-		h := w.restartHooked()
-		h.afterRelease = func() { time.Sleep(time.Second) }
+		w.restartHooked(&hooked{afterRelease: func() { time.Sleep(time.Second) }})
 		w.sessions(3)
 		time.Sleep(time.Second)
 		w.patch(hook.ID, `{"paused":true}`)
