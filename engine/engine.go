@@ -187,29 +187,31 @@ func (e *Engine) deliver(ctx, sendCtx context.Context, c *claim) {
 			return
 		}
 	}
-	if !e.lanes.acquire(ctx, c) {
-		e.store.Release([]Delivery{*d})
-		return
-	}
-	w := e.webhookFor(c)
-	if w == nil {
-		e.lanes.release(c)
-		e.store.Release([]Delivery{*d})
-		return
-	}
-	a, err := e.sender.send(sendCtx, w, d, payload, e.timeout(w))
-	e.lanes.release(c)
-	if err != nil {
+	a, w, made := e.attempt(ctx, sendCtx, c, payload)
+	if !made {
 		e.store.Release([]Delivery{*d})
 		return
 	}
 	again = e.record(sendCtx, c, a, w)
 }
 
+// attempt waits for a claim's turn and makes the attempt; w is the webhook that it was made for. made is false if there was none,
+// or one that was cut off: the delivery is as due as before.
+func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte) (a Attempt, w *Webhook, made bool) {
+	if !e.lanes.acquire(ctx, c) {
+		return a, nil, false
+	}
+	defer e.lanes.release(c)
+	if w = e.webhookFor(c); w == nil {
+		return a, nil, false
+	}
+	a, err := e.sender.send(sendCtx, w, &c.taken.Delivery, payload, e.timeout(w))
+	return a, w, err == nil
+}
+
 // webhookFor returns the webhook to send a claimed delivery to as it is now; nil if it is not to be sent, at least not now.
 func (e *Engine) webhookFor(c *claim) *Webhook {
-	hooks := e.store.Webhooks()
-	w := hooks.Get(c.lane.id.WebhookID)
+	w := e.store.Webhooks().Get(c.lane.id.WebhookID)
 	if w == nil || e.lanes.isCancelled(c) || w.Paused && !c.lane.id.Test {
 		return nil
 	}
@@ -244,7 +246,7 @@ func (e *Engine) freeze(ctx context.Context, c *claim) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.store.Freeze(context.WithoutCancel(ctx), Freeze{Delivery: *d, Payload: payload, At: now.UTC().Round(0)}); err != nil {
+	if err := e.store.Freeze(context.WithoutCancel(ctx), Freeze{Delivery: *d, Payload: payload, At: now}); err != nil {
 		return nil, err
 	}
 	return payload, nil

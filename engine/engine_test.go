@@ -940,10 +940,18 @@ func TestLagOfOldSessions(t *testing.T) {
 		if err != nil || o.OldestDueAge != 3*time.Second {
 			t.Errorf("the oldest is due for %v, want 3s: %v", o.OldestDueAge, err)
 		}
+		time.Sleep(15 * time.Second) // until the attempt has timed out and is recorded
+		synctest.Wait()
+		if d := w.only(engine.DeliveryQuery{}); d.Attempts != 1 {
+			t.Errorf("%d attempts, want 1", d.Attempts)
+		}
+		if lag := w.metric("hookbolt_delivery_lag_seconds", ""); lag != 0 {
+			t.Errorf("a lag of %v s was counted, want none: it was attempted as soon as it came", lag)
+		}
 	})
 }
 
-// metric returns the value of a counter with a label's value, or of one without labels.
+// metric returns the value of a counter or gauge, or the sum of a histogram: the one with a label's value, or without labels.
 func (w *world) metric(name, label string) float64 {
 	w.t.Helper()
 	families, err := w.metrics.Gather()
@@ -953,7 +961,7 @@ func (w *world) metric(name, label string) float64 {
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			if f.GetName() == name && (label == "" || m.GetLabel()[0].GetValue() == label) {
-				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetHistogram().GetSampleSum()
 			}
 		}
 	}

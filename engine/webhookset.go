@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/google/uuid"
@@ -18,7 +19,7 @@ type WebhookSet struct {
 // NewWebhookSet makes a set; it keeps the webhooks that it is given.
 func NewWebhookSet(hooks []*Webhook, cancels []Cancellation) *WebhookSet {
 	s := &WebhookSet{
-		all:       slices.SortedFunc(slices.Values(hooks), func(a, b *Webhook) int { return int(int64(a.ID) - int64(b.ID)) }),
+		all:       slices.SortedFunc(slices.Values(hooks), func(a, b *Webhook) int { return cmp.Compare(a.ID, b.ID) }),
 		byID:      make(map[uint32]*Webhook, len(hooks)),
 		byContent: make(map[uuid.UUID][]*Webhook),
 		cancels:   make(map[uint32][]Cancellation),

@@ -78,6 +78,22 @@ func (b *batch) saveDelivery(old, new *deliveryRecord) error {
 	return b.put(b.deliveries, u64key(new.number), new.encode())
 }
 
+// removeDelivery removes a delivery with all that belongs to it.
+func (b *batch) removeDelivery(r *deliveryRecord) error {
+	if r.payload != 0 {
+		if err := b.delete(b.payloads, u64key(r.payload)); err != nil {
+			return err
+		}
+	}
+	if err := b.deletePrefix(b.attempts, u64key(r.number)); err != nil {
+		return err
+	}
+	if err := b.delete(b.byWebhook, byWebhookKey(r)); err != nil {
+		return err
+	}
+	return b.saveDelivery(r, nil)
+}
+
 // indexKeys returns the keys that a delivery has in queue and exceptions, nil for none.
 func indexKeys(r *deliveryRecord) (queue, exception []byte) {
 	switch r.Status {
@@ -289,10 +305,7 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) error {
 		}
 		if f.Payload == nil {
 			b.after = append(b.after, func() { s.unclaim(number) })
-			if err := b.delete(b.byWebhook, byWebhookKey(&old)); err != nil {
-				return err
-			}
-			return b.saveDelivery(&old, nil)
+			return b.removeDelivery(&old)
 		}
 		frozen := old
 		if err := b.storePayload(&frozen, f.Payload, f.At); err != nil {

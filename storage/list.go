@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"math"
-	"sort"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -149,15 +148,19 @@ func (s *Store) firstNumberAt(tx *bolt.Tx, t time.Time) uint64 {
 	if last == nil {
 		return 0
 	}
-	top := binary.BigEndian.Uint64(last)
-	return uint64(sort.Search(int(top)+1, func(n int) bool {
-		k, v := c.Seek(u64key(uint64(n)))
-		if k == nil {
-			return true
-		}
+	// sort.Search counts in int, which is too small on 32 bits. The one that is sought lies in [low, high].
+	low, high := uint64(0), binary.BigEndian.Uint64(last)+1
+	for low < high {
+		middle := low + (high-low)/2
+		k, v := c.Seek(u64key(middle)) // there is one: middle is at most the last
 		r, err := decodeDelivery(s.nonce, binary.BigEndian.Uint64(k), v)
-		return err != nil || !r.CreatedAt.Before(t)
-	}))
+		if err != nil || !r.CreatedAt.Before(t) {
+			high = middle
+		} else {
+			low = middle + 1
+		}
+	}
+	return low
 }
 
 // walker goes through the keys of several prefixes at once, from the greatest down, comparing what stands behind the prefix

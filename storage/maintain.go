@@ -195,18 +195,7 @@ func (b *batch) expireDelivery(number uint64, at, _, _ time.Time) error {
 	if err != nil || r.number == 0 || !r.FinishedAt.Equal(at) {
 		return err
 	}
-	if r.payload != 0 {
-		if err := b.delete(b.payloads, u64key(r.payload)); err != nil {
-			return err
-		}
-	}
-	if err := b.deletePrefix(b.attempts, u64key(number)); err != nil {
-		return err
-	}
-	if err := b.delete(b.byWebhook, byWebhookKey(&r)); err != nil {
-		return err
-	}
-	return b.saveDelivery(&r, nil)
+	return b.removeDelivery(&r)
 }
 
 // deletePrefix deletes all keys that begin with prefix: collected first, for a bbolt cursor that deletes may skip keys.

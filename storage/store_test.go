@@ -1044,3 +1044,27 @@ func FuzzStoredRecords(f *testing.F) {
 		}
 	})
 }
+
+// A trigger that goes without a trace takes along the attempts at building its payload. (The check at the end finds what is left.)
+func TestDroppedTriggerLeavesNothing(t *testing.T) {
+	s := openTest(t, newPath(t))
+	w := putWebhook(t, s, engine.Webhook{})
+	lane := engine.Lane{WebhookID: w.ID}
+	d := addSession(t, s, time.Now())[0]
+	take(t, s, lane, 1)
+	_, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{Error: engine.ErrorInternal},
+		Next: engine.Next{Status: engine.StatusPending, At: now()}, At: now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := take(t, s, lane, 1).Taken[0].Delivery
+	if again.Status != engine.StatusScheduled || again.Attempts != 1 {
+		t.Fatalf("after a payload could not be built: %+v", again)
+	}
+	if err := s.Freeze(t.Context(), engine.Freeze{Delivery: again, At: now()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := s.Delivery(t.Context(), again.ID); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("the dropped delivery: %v, want ErrNotFound", err)
+	}
+}
