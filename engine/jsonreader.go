@@ -37,6 +37,26 @@ type syntaxError struct {
 	detail string
 }
 
+// parseObject reads a body that is one object and nothing more. member reads the value of one key, and says false for a key that it
+// does not know. The error is an InputErrors; what member has kept is of no use then.
+func parseObject(body []byte, member func(r *jsonReader, key string) bool) error {
+	r := jsonReader{data: body}
+	if at := invalidUTF8(body); at >= 0 {
+		r.malformed(at, "the text is not valid UTF-8")
+	}
+	r.object(func(key []byte) bool { return member(&r, string(key)) })
+	if r.syntax == nil && (r.peek() != 0 || r.pos < len(r.data)) {
+		r.unexpected("the end of the body after one object")
+	}
+	switch {
+	case r.syntax != nil:
+		return InputErrors{{Detail: "malformed JSON " + r.place(r.syntax.offset) + ": " + r.syntax.detail}}
+	case r.field != nil:
+		return InputErrors{*r.field}
+	}
+	return nil
+}
+
 // fail notes that the value at the present path is wrong; only the first such note is kept.
 func (r *jsonReader) fail(format string, args ...any) {
 	if r.field == nil {

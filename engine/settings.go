@@ -156,25 +156,15 @@ func (r *jsonReader) duration() Duration {
 // ParseWebhookPatch reads settings from a JSON object. A null sets the default again. The error is an InputErrors.
 func ParseWebhookPatch(body []byte) (WebhookPatch, error) {
 	var patch WebhookPatch
-	r := jsonReader{data: body}
-	if at := invalidUTF8(body); at >= 0 {
-		r.malformed(at, "the text is not valid UTF-8")
-	}
-	r.object(func(key []byte) bool {
-		read, ok := webhookSettings[string(key)]
+	err := parseObject(body, func(r *jsonReader, key string) bool {
+		read, ok := webhookSettings[key]
 		if ok {
-			patch.apply = append(patch.apply, read(&r, r.null()))
+			patch.apply = append(patch.apply, read(r, r.null()))
 		}
 		return ok
 	})
-	if r.syntax == nil && (r.peek() != 0 || r.pos < len(r.data)) {
-		r.unexpected("the end of the body after one object")
-	}
-	switch {
-	case r.syntax != nil:
-		return WebhookPatch{}, InputErrors{{Detail: "malformed JSON " + r.place(r.syntax.offset) + ": " + r.syntax.detail}}
-	case r.field != nil:
-		return WebhookPatch{}, InputErrors{*r.field}
+	if err != nil {
+		return WebhookPatch{}, err
 	}
 	return patch, nil
 }
