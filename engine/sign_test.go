@@ -127,6 +127,10 @@ func TestSecretKey(t *testing.T) {
 		{"whsec_" + strings.TrimRight(of(32), "="), 0},
 		{"whsec_" + strings.ReplaceAll(of(32), "+", "-"), 0},
 		{"whsec_" + of(32) + " ", 0},
+		{"whsec_" + of(32) + "\n", 0},
+		{"whsec_" + of(48)[:32] + "\r\n" + of(48)[32:], 0},
+		{"whsec_" + strings.Repeat("+", 42) + "s=", 32},
+		{"whsec_" + strings.Repeat("+", 42) + "t=", 0}, // the same bytes, but a bit is left over
 		{"whsec_", 0},
 		{"", 0},
 	}
