@@ -79,7 +79,7 @@ func (s *sender) post(ctx context.Context, a *Attempt, w *Webhook, d *Delivery, 
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", s.userAgent)
-	if err := sign(req.Header, w.Secret, d.ID.String(), a.StartedAt, payload); err != nil {
+	if err := sign(req.Header, w.signingSecrets(a.StartedAt), d.ID.String(), a.StartedAt, payload); err != nil {
 		return fmt.Errorf("%w: %w", errNotMade, err)
 	}
 	resp, err := s.transport.RoundTrip(req)

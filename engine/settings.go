@@ -20,7 +20,11 @@ const (
 	maxRetryStep      = 30 * 24 * time.Hour
 	maxURLBytes       = 2048
 	maxNameCharacters = 200
+	MaxOverlap        = 30 * 24 * time.Hour
 )
+
+// defaultOverlap is how long a secret signs on after its rotation, unless the caller says: a day to change an endpoint.
+const defaultOverlap = 24 * time.Hour
 
 // WebhookPatch is a change of settings, or the settings of a new webhook.
 type WebhookPatch struct{ apply []func(*Webhook) }
@@ -133,15 +137,21 @@ var webhookSettings = map[string]webhookSetting{
 		return func(w *Webhook) { w.RetrySchedule = &steps }
 	},
 	"secret": func(r *jsonReader, isNull bool) func(*Webhook) {
+		// Without an overlap, and earlier ones end as well: this is how secrets that have leaked are got rid of.
 		if isNull {
-			return func(w *Webhook) { w.Secret = newSecret() }
+			return func(w *Webhook) { w.Secret, w.PreviousSecrets = newSecret(), nil }
 		}
-		s := Secret(r.str())
-		if _, err := s.Key(); err != nil {
-			r.fail("%v", err)
-		}
-		return func(w *Webhook) { w.Secret = s }
+		s := r.secret()
+		return func(w *Webhook) { w.Secret, w.PreviousSecrets = s, nil }
 	},
+}
+
+func (r *jsonReader) secret() Secret {
+	s := Secret(r.str())
+	if _, err := s.Key(); err != nil {
+		r.fail("%v", err)
+	}
+	return s
 }
 
 func (r *jsonReader) duration() Duration {
@@ -167,6 +177,47 @@ func ParseWebhookPatch(body []byte) (WebhookPatch, error) {
 		return WebhookPatch{}, err
 	}
 	return patch, nil
+}
+
+// Rotation is how a webhook gets its next secret.
+type Rotation struct {
+	// Overlap is how long the present secret signs beside the next one, 0 to MaxOverlap; 0: it stops at once.
+	Overlap time.Duration
+	// Secret is the next secret; "" has one made.
+	Secret Secret
+}
+
+// ParseRotation reads a rotation from a JSON object, in which both fields may be left out or null. Without a body the overlap is a
+// day and the secret is made. The error is an InputErrors.
+func ParseRotation(body []byte) (Rotation, error) {
+	rotation := Rotation{Overlap: defaultOverlap}
+	if len(body) == 0 {
+		return rotation, nil
+	}
+	err := parseObject(body, func(r *jsonReader, key string) bool {
+		switch key {
+		case "overlap":
+			if r.null() {
+				break
+			}
+			d := r.duration()
+			if d < 0 || time.Duration(d) > MaxOverlap {
+				r.fail("must be 0s to %s (got %s)", Duration(MaxOverlap), d)
+			}
+			rotation.Overlap = time.Duration(d)
+		case "secret":
+			if !r.null() {
+				rotation.Secret = r.secret()
+			}
+		default:
+			return false
+		}
+		return true
+	})
+	if err != nil {
+		return Rotation{}, err
+	}
+	return rotation, nil
 }
 
 // checkURL says what is wrong with an endpoint's URL, as far as it shows without a look-up.

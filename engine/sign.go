@@ -54,17 +54,21 @@ func (s Secret) String() string { return secretPrefix + "…" }
 // LogValue is what a log shows.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// sign sets the headers of Standard Webhooks on a request: the delivery's id, the attempt's second, and the signature over
-// both and the body.
-func sign(h http.Header, secret Secret, id string, at time.Time, body []byte) error {
-	key, err := secret.Key()
-	if err != nil {
-		return fmt.Errorf("signing secret: %w", err)
-	}
+// sign sets the headers of Standard Webhooks on a request: the delivery's id, the attempt's second, and for each secret, in their
+// order, the signature over both and the body. A dot separates what is signed, so the id must hold none; a UUID does not.
+func sign(h http.Header, secrets []Secret, id string, at time.Time, body []byte) error {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
+	signatures := make([]string, len(secrets))
+	for i, s := range secrets {
+		key, err := s.Key()
+		if err != nil {
+			return fmt.Errorf("signing secret: %w", err)
+		}
+		signatures[i] = "v1," + base64.StdEncoding.EncodeToString(mac(key, id, timestamp, body))
+	}
 	h.Set(HeaderID, id)
 	h.Set(HeaderTimestamp, timestamp)
-	h.Set(HeaderSignature, "v1,"+base64.StdEncoding.EncodeToString(mac(key, id, timestamp, body)))
+	h.Set(HeaderSignature, strings.Join(signatures, " "))
 	return nil
 }
 

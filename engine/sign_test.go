@@ -35,7 +35,7 @@ func vectorHeader() http.Header {
 
 func TestSignVector(t *testing.T) {
 	h := http.Header{}
-	if err := sign(h, vectorSecret, vectorID, vectorTime.Add(999*time.Millisecond), []byte(vectorBody)); err != nil {
+	if err := sign(h, []Secret{vectorSecret}, vectorID, vectorTime.Add(999*time.Millisecond), []byte(vectorBody)); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range vectorHeader() {
@@ -45,6 +45,31 @@ func TestSignVector(t *testing.T) {
 	}
 	if len(h) != 3 {
 		t.Errorf("headers %v, want three", h)
+	}
+}
+
+// testSecret returns the n-th of ten secrets.
+func testSecret(n int) Secret {
+	return Secret("whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{byte(n)}, 32)))
+}
+
+// TestSignWithSeveral: a signature for each secret, in their order, single spaces between them, and none if one of them is bad.
+func TestSignWithSeveral(t *testing.T) {
+	signatures := func(secrets ...Secret) string {
+		h := http.Header{}
+		if err := sign(h, secrets, vectorID, vectorTime, []byte(vectorBody)); err != nil {
+			t.Fatal(err)
+		}
+		return h.Get(HeaderSignature)
+	}
+	one, two := signatures(testSecret(1)), signatures(testSecret(2))
+	if got, want := signatures(testSecret(1), vectorSecret, testSecret(2)), one+" "+vectorSignature+" "+two; got != want || one == two {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	h := http.Header{}
+	err := sign(h, []Secret{vectorSecret, "whsec_c2hvcnQ="}, vectorID, vectorTime, nil)
+	if err == nil || !strings.Contains(err.Error(), "signing secret: must be whsec_") || strings.Contains(err.Error(), "c2hvcnQ") || len(h) != 0 {
+		t.Errorf("got %v and %v", err, h)
 	}
 }
 
@@ -101,7 +126,7 @@ func TestSignedIsVerified(t *testing.T) {
 	secret, now := newSecret(), time.Date(2026, 5, 1, 0, 0, 0, 123, time.UTC)
 	for _, body := range []string{"", "{}", "\x00.\n.", strings.Repeat("ü", 100_000)} {
 		h := http.Header{}
-		if err := sign(h, secret, "id.with.dots", now, []byte(body)); err != nil {
+		if err := sign(h, []Secret{secret}, "018f4e9a-3b7c-7d21-9c65-0a1b2c3d4e18", now, []byte(body)); err != nil {
 			t.Fatal(err)
 		}
 		if err := Verify(h, secret, []byte(body), now); err != nil {
@@ -156,7 +181,7 @@ func TestSecretStaysSecret(t *testing.T) {
 	for _, h := range []slog.Handler{slog.NewTextHandler(&text, nil), slog.NewJSONHandler(&jsonText, nil)} {
 		slog.New(h).Info("made", "secret", secret)
 	}
-	w := Webhook{Secret: secret}
+	w := Webhook{Secret: secret, PreviousSecrets: []PreviousSecret{{Secret: secret}}}
 	for name, got := range map[string]string{
 		"text log": text.String(), "JSON log": jsonText.String(),
 		"%v": fmt.Sprintf("%v", secret), "%q": fmt.Sprintf("%q", secret), "%x": fmt.Sprintf("%x", secret),

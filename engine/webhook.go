@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,9 +40,51 @@ type Webhook struct {
 	RetrySchedule *[]Duration `json:"retry_schedule"`
 	// Secret signs; it is never logged.
 	Secret Secret `json:"secret"`
+	// PreviousSecrets are the ones before it whose overlap lasted when Secret took their place, newest first; no more than sign.
+	PreviousSecrets []PreviousSecret `json:"previous_secrets,omitempty"`
 }
+
+// PreviousSecret is a secret that another one has taken the place of, and that signs beside it during an overlap.
+type PreviousSecret struct {
+	Secret Secret `json:"secret"`
+	// SignsUntil is the end of the overlap, in UTC: attempts that start earlier are signed with the secret, others are not.
+	SignsUntil time.Time `json:"signs_until"`
+}
+
+// maxSecrets is how many secrets may sign a webhook's attempts, the present one included: spec.md, "Delivery".
+const maxSecrets = 3
 
 // defaultWebhook is a webhook before anything is set: the defaults of spec.md, "Webhooks".
 func defaultWebhook() Webhook {
 	return Webhook{Active: true, Delay: 10, IncompleteDelay: 60, SendAnswers: true, SendLeads: true}
+}
+
+// Overlapping returns the previous secrets that sign an attempt that starts at that time, newest first.
+func (w *Webhook) Overlapping(at time.Time) []PreviousSecret {
+	var signing []PreviousSecret
+	for _, p := range w.PreviousSecrets {
+		if p.SignsUntil.After(at) && len(signing) < maxSecrets-1 {
+			signing = append(signing, p)
+		}
+	}
+	return signing
+}
+
+// signingSecrets returns the secrets that sign an attempt that starts at that time, newest first: the present one at least.
+func (w *Webhook) signingSecrets(at time.Time) []Secret {
+	secrets := []Secret{w.Secret}
+	for _, p := range w.Overlapping(at) {
+		secrets = append(secrets, p.Secret)
+	}
+	return secrets
+}
+
+// rotate puts a secret in the place of the present one, which signs beside it until now + overlap; earlier ones as long as they
+// were to, but for the oldest if there would be more than maxSecrets. It shares nothing with the webhook that w was copied from.
+func (w *Webhook) rotate(to Secret, overlap time.Duration, now time.Time) {
+	previous := slices.Concat([]PreviousSecret{{w.Secret, now.Add(overlap)}}, w.PreviousSecrets)
+	// A rotation may be taken back: no secret signs twice.
+	w.PreviousSecrets = slices.DeleteFunc(previous, func(p PreviousSecret) bool { return p.Secret == to })
+	w.PreviousSecrets = w.Overlapping(now)
+	w.Secret = to
 }

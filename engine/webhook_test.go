@@ -32,6 +32,7 @@ func changedWebhook() Webhook {
 		ID: 7, Revision: 3, URL: "https://example.com/hook", ContentID: &foldContent, Name: "n", Active: false, Paused: true, PauseReason: "410 Gone",
 		Delay: 1, IncompleteDelay: 2, SendAnswers: false, SendLeads: false, SendIncomplete: true, Timeout: new(Duration(time.Second)),
 		MaxInFlight: new(5), RetrySchedule: new([]Duration{Duration(time.Minute)}), Secret: vectorSecret,
+		PreviousSecrets: []PreviousSecret{{testSecret(1), vectorTime.UTC()}, {testSecret(2), vectorTime.UTC().Add(time.Hour)}},
 	}
 }
 
@@ -72,7 +73,8 @@ func TestWebhookPatch(t *testing.T) {
 		{`{"max_in_flight":1000}`, func(w *Webhook) { w.MaxInFlight = new(1000) }},
 		{`{"retry_schedule":[]}`, func(w *Webhook) { w.RetrySchedule = new([]Duration{}) }},
 		{`{"retry_schedule":["1s","720h"]}`, func(w *Webhook) { w.RetrySchedule = new([]Duration{Duration(time.Second), Duration(720 * time.Hour)}) }},
-		{`{"secret":"whsec_` + strings.Repeat("A", 43) + `="}`, func(w *Webhook) { w.Secret = Secret("whsec_" + strings.Repeat("A", 43) + "=") }},
+		{`{"secret":"whsec_` + strings.Repeat("A", 43) + `="}`, func(w *Webhook) { w.Secret, w.PreviousSecrets = Secret("whsec_"+strings.Repeat("A", 43)+"="), nil }},
+		{`{"secret":"` + string(vectorSecret) + `"}`, func(w *Webhook) { w.PreviousSecrets = nil }}, // the present one: it is to be alone
 	}
 	for _, tt := range tests {
 		t.Run(tt.body[:min(60, len(tt.body))], func(t *testing.T) {
@@ -98,8 +100,8 @@ func TestWebhookPatchPauseByHand(t *testing.T) {
 
 func TestWebhookPatchNewSecret(t *testing.T) {
 	w := applyPatch(t, changedWebhook(), `{"secret":null}`)
-	if _, err := w.Secret.Key(); err != nil || w.Secret == vectorSecret {
-		t.Errorf("secret unchanged or bad: %v", err)
+	if _, err := w.Secret.Key(); err != nil || w.Secret == vectorSecret || w.PreviousSecrets != nil {
+		t.Errorf("secret unchanged or bad, or not alone: %v, %v", err, w.PreviousSecrets)
 	}
 }
 
@@ -183,6 +185,113 @@ func TestWebhookPatchRefuses(t *testing.T) {
 				t.Errorf("the error repeats the secret: %v", err)
 			}
 		})
+	}
+}
+
+func TestParseRotation(t *testing.T) {
+	const day = 24 * time.Hour
+	given := testSecret(5)
+	for _, tt := range []struct {
+		body string
+		want Rotation
+	}{
+		{``, Rotation{day, ""}},
+		{` { } `, Rotation{day, ""}},
+		{`{"overlap":null,"secret":null}`, Rotation{day, ""}},
+		{`{"overlap":"0s"}`, Rotation{0, ""}},
+		{`{"overlap":"720h"}`, Rotation{30 * day, ""}},
+		{`{"overlap":"1h30m","secret":"` + string(given) + `"}`, Rotation{90 * time.Minute, given}},
+	} {
+		if got, err := ParseRotation([]byte(tt.body)); err != nil || got != tt.want {
+			t.Errorf("%s: got %v, %v; want %v", tt.body, got, err, tt.want)
+		}
+	}
+	for _, tt := range []struct{ body, field, detail string }{
+		{` `, "", "ends too early"},
+		{`null`, "", "must be an object (got null)"},
+		{`[]`, "", "must be an object (got a list)"},
+		{`{"overlap":"1h"`, "", "malformed JSON at byte 16"},
+		{`{} {}`, "", "the end of the body after one object expected"},
+		{"{\"secret\":\"\xff\"}", "", "not valid UTF-8"},
+		{`{"Overlap":"1h"}`, "Overlap", "unknown field"},
+		{`{"overlap":"1h","overlap":"2h"}`, "overlap", "stands twice"},
+		{`{"overlap":24}`, "overlap", "must be a string (got a number)"},
+		{`{"overlap":"24"}`, "overlap", "must be a duration"},
+		{`{"overlap":"1d"}`, "overlap", "must be a duration"},
+		{`{"overlap":"-1ns"}`, "overlap", "must be 0s to 720h (got -1ns)"},
+		{`{"overlap":"720h0m1s"}`, "overlap", "must be 0s to 720h (got 720h0m1s)"},
+		{`{"secret":"hush"}`, "secret", "must be whsec_ followed by the base64 of 24 to 64 bytes"},
+		{`{"secret":""}`, "secret", "must be whsec_"},
+		{`{"secret":7}`, "secret", "must be a string"},
+	} {
+		got, err := ParseRotation([]byte(tt.body))
+		errs, ok := errors.AsType[InputErrors](err)
+		if !ok || len(errs) != 1 || errs[0].Field != tt.field || !strings.Contains(errs[0].Detail, tt.detail) || got != (Rotation{}) {
+			t.Errorf("%s: got %v, %v; want %q, …%s…", tt.body, got, err, tt.field, tt.detail)
+		}
+		if err != nil && strings.Contains(err.Error(), "hush") {
+			t.Errorf("the error repeats the secret: %v", err)
+		}
+	}
+}
+
+// TestRotate goes through rotations of one webhook. The digits of want are the numbers of the secrets that sign, newest first.
+func TestRotate(t *testing.T) {
+	now := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	w := Webhook{Secret: testSecret(0), PreviousSecrets: make([]PreviousSecret, 0, 8)} // room to write over what a copy sees
+	signing := func(w *Webhook) string {
+		var digits strings.Builder
+		for _, s := range w.signingSecrets(now) {
+			key, err := s.Key()
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprint(&digits, key[0])
+		}
+		return digits.String()
+	}
+	for _, step := range []struct {
+		name    string
+		wait    time.Duration // before it
+		to      int
+		overlap time.Duration
+		want    string
+	}{
+		{"the first", 0, 1, time.Hour, "10"},
+		{"a nanosecond before the end of 0", time.Hour - 1, 2, time.Minute, "210"},
+		{"at the end of 0, and 2 stops at once", 1, 3, 0, "31"},
+		{"no longer overlap for 1, which was to end a minute later", time.Minute - 1, 4, time.Hour, "43"},
+		{"taken back", 0, 3, time.Hour, "34"},
+		{"to a new one again", 0, 5, time.Hour, "534"},
+		{"a fourth: the oldest stops before its time", 0, 6, MaxOverlap, "653"},
+		{"at the end of 3", time.Hour, 7, time.Hour, "765"},
+		{"a nanosecond before the end of 5", MaxOverlap - time.Hour - 1, 8, time.Second, "875"},
+	} {
+		now = now.Add(step.wait)
+		before := w
+		seen := signing(&before)
+		w.rotate(testSecret(step.to), step.overlap, now)
+		if got := signing(&w); got != step.want {
+			t.Errorf("%s: %s sign, want %s", step.name, got, step.want)
+		}
+		if got := signing(&before); got != seen {
+			t.Errorf("%s: it changed the webhook that was there before: %s sign, not %s", step.name, got, seen)
+		}
+		if len(w.PreviousSecrets) != len(step.want)-1 {
+			t.Errorf("%s: %d secrets are kept beside the present one, but %s sign", step.name, len(w.PreviousSecrets), step.want)
+		}
+	}
+	for _, step := range []struct {
+		wait time.Duration
+		want string
+	}{{1, "87"}, {time.Second - 2, "87"}, {1, "8"}} { // without a rotation
+		if now = now.Add(step.wait); signing(&w) != step.want {
+			t.Errorf("%s sign, want %s", signing(&w), step.want)
+		}
+	}
+	w.PreviousSecrets = slices.Repeat([]PreviousSecret{{testSecret(1), now.Add(1)}}, 5) // whatever a database may hold
+	if got := signing(&w); got != "811" {
+		t.Errorf("%s sign, want three", got)
 	}
 }
 

@@ -44,6 +44,23 @@ func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (
 	})
 }
 
+// RotateSecret gives a webhook its next secret. The present one signs beside it during the overlap, as earlier ones do until theirs
+// end; if that makes more than three, the oldest stops at once. The error is an InputErrors if the secret is the present one: most
+// likely it is the second time that somebody asks.
+func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webhook, error) {
+	if r.Secret == "" {
+		r.Secret = newSecret()
+	}
+	return e.changeWebhook(ctx, id, func(w *Webhook) (bool, []Cancellation, error) {
+		if r.Secret == w.Secret {
+			return false, nil, InputErrors{{Field: "secret", Detail: "signs already: give another one, or none to have one made"}}
+		}
+		w.UpdatedAt = utcNow()
+		w.rotate(r.Secret, r.Overlap, w.UpdatedAt)
+		return false, nil, nil
+	})
+}
+
 // DeleteWebhook removes a webhook. What waits for it is cancelled: none of it is sent after the call has returned.
 func (e *Engine) DeleteWebhook(ctx context.Context, id uint32) error {
 	_, err := e.changeWebhook(ctx, id, func(w *Webhook) (bool, []Cancellation, error) {

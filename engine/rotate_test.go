@@ -1,0 +1,129 @@
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"hookbolt/engine"
+)
+
+// rotate rotates a webhook's secret; settings are those of POST /v1/webhooks/:id/rotate-secret.
+func (w *world) rotate(id uint32, settings string) engine.Webhook {
+	w.t.Helper()
+	r, err := engine.ParseRotation([]byte(settings))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	hook, err := w.RotateSecret(w.t.Context(), id, r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return hook
+}
+
+// signers asks the reference library of Standard Webhooks which of some secrets have signed a request: a digit for each, its place
+// among them.
+func signers(t *testing.T, r received, secrets ...engine.Secret) string {
+	t.Helper()
+	var digits strings.Builder
+	for i, s := range secrets {
+		verifier, err := standardwebhooks.NewWebhook(string(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch err := verifier.VerifyIgnoringTimestamp(r.body, r.header); {
+		case err == nil:
+			fmt.Fprint(&digits, i)
+		case !errors.Is(err, standardwebhooks.ErrNoMatchingSignature):
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(r.header.Get("webhook-signature"), "v1,"); n != digits.Len() {
+		t.Errorf("%d signatures, of which %d are by the secrets given", n, digits.Len())
+	}
+	return digits.String()
+}
+
+// TestRotateSecret makes three attempts of one delivery, an hour apart, with a rotation and a restart right after the first: each is
+// signed by what signs when it is made, and the overlap ends to the nanosecond.
+func TestRotateSecret(t *testing.T) {
+	for _, tt := range []struct{ overlap, want string }{
+		{"0s", "0 1 1"},
+		{"1h", "0 01 1"},
+		{"1h59m59.999999999s", "0 01 1"}, // ends with the third attempt's start
+		{"2h", "0 01 01"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(500), nil }
+			hook := w.webhook(`{"url":"https://a.example/","retry_schedule":["1h","1h"]}`)
+			if _, err := w.TestWebhook(t.Context(), hook.ID); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			time.Sleep(time.Nanosecond)
+			rotated := w.rotate(hook.ID, `{"overlap":"`+tt.overlap+`"}`)
+			if rotated.Secret == hook.Secret || !rotated.UpdatedAt.Equal(time.Now()) || rotated.Revision != hook.Revision+1 {
+				t.Errorf("%s: rotated: %+v", tt.overlap, rotated)
+			}
+			w.restart()
+			time.Sleep(2 * time.Hour)
+			synctest.Wait()
+			var got []string
+			for _, r := range w.net.all() {
+				got = append(got, signers(t, r, hook.Secret, rotated.Secret))
+			}
+			if got := strings.Join(got, " "); got != tt.want {
+				t.Errorf("overlap of %s: signed by %s, want %s", tt.overlap, got, tt.want)
+			}
+		})
+	}
+}
+
+// TestRotateSecretRefuses: the present secret, and a webhook that is not there.
+func TestRotateSecretRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		hook := w.webhook(`{"url":"https://a.example/"}`)
+		_, err := w.RotateSecret(t.Context(), hook.ID, engine.Rotation{Overlap: time.Hour, Secret: hook.Secret})
+		errs, ok := errors.AsType[engine.InputErrors](err)
+		if !ok || errs[0].Field != "secret" || !strings.Contains(errs[0].Detail, "signs already") {
+			t.Errorf("to the present secret: %v", err)
+		}
+		if _, err := w.RotateSecret(t.Context(), hook.ID+1, engine.Rotation{}); !errors.Is(err, engine.ErrNotFound) {
+			t.Errorf("of a webhook that is not there: %v", err)
+		}
+		got, err := w.Webhook(hook.ID)
+		if err != nil || got.Revision != hook.Revision || got.Secret != hook.Secret || len(got.PreviousSecrets) != 0 {
+			t.Errorf("now %+v, %v", got, err)
+		}
+	})
+}
+
+// TestRotateSecretAtOnce: rotations at the same time come one after another, none is lost.
+func TestRotateSecretAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		hook := w.webhook(`{"url":"https://a.example/"}`)
+		made := make([]engine.Webhook, 2)
+		var both sync.WaitGroup
+		for i := range made {
+			both.Go(func() { made[i] = w.rotate(hook.ID, "") })
+		}
+		both.Wait()
+		slices.SortFunc(made, func(a, b engine.Webhook) int { return int(a.Revision) - int(b.Revision) })
+		previous := made[1].PreviousSecrets
+		if len(previous) != 2 || previous[0].Secret != made[0].Secret || previous[1].Secret != hook.Secret {
+			t.Errorf("the second rotation has left %+v", made[1])
+		}
+	})
+}
