@@ -64,6 +64,7 @@ func (a *api) routes() []route {
 		{"PATCH", "/v1/webhooks/:id", http.StatusOK, adminToken, a.patchWebhook, nil},
 		{"DELETE", "/v1/webhooks/:id", http.StatusNoContent, adminToken, a.deleteWebhook, nil},
 		{"GET", "/v1/webhooks/:id/secret", http.StatusOK, adminToken, a.getSecret, nil},
+		{"POST", "/v1/webhooks/:id/rotate-secret", http.StatusOK, adminToken, a.rotateSecret, nil},
 		{"POST", "/v1/webhooks/:id/test", http.StatusAccepted, adminToken, a.testWebhook, nil},
 		{"GET", "/v1/sessions/:id", http.StatusOK, adminToken, a.getSession, nil},
 		{"GET", "/v1/deliveries", http.StatusOK, adminToken, a.listDeliveries,

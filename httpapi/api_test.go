@@ -130,6 +130,7 @@ func TestStoreGone(t *testing.T) {
 		{"GET", "/v1/webhooks/1", ""},
 		{"PATCH", "/v1/webhooks/1", `{"delay":1}`},
 		{"DELETE", "/v1/webhooks/1", ""},
+		{"POST", "/v1/webhooks/1/rotate-secret", ""},
 		{"POST", "/v1/webhooks/1/test", ""},
 		{"GET", "/v1/sessions/" + sessionA, ""},
 		{"GET", "/v1/deliveries", ""},

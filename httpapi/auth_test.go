@@ -15,6 +15,7 @@ var everyRoute = []struct{ method, target, body string }{
 	{"PATCH", "/v1/webhooks/7", "nonsense"},
 	{"DELETE", "/v1/webhooks/7", ""},
 	{"GET", "/v1/webhooks/7/secret", ""},
+	{"POST", "/v1/webhooks/7/rotate-secret", "nonsense"},
 	{"POST", "/v1/webhooks/7/test", ""},
 	{"GET", "/v1/sessions/" + nobodys, ""},
 	{"GET", "/v1/deliveries", ""},

@@ -3,23 +3,24 @@
 //
 // # Routes
 //
-//	POST   /v1/events                 takes session events in; 202 means that they are on disk
-//	POST   /v1/webhooks               makes a webhook; 201 with its secret
-//	GET    /v1/webhooks               lists them by id (?content_id=&limit=&cursor=)
-//	GET    /v1/webhooks/:id           one webhook, with its delivery counts
-//	PATCH  /v1/webhooks/:id           changes settings; null sets a default again
-//	DELETE /v1/webhooks/:id           removes it and cancels what waits; 204
-//	GET    /v1/webhooks/:id/secret    the secret that signs
-//	POST   /v1/webhooks/:id/test      queues a sample payload; 202 with the delivery
-//	GET    /v1/sessions/:id           a folded session, its events, its deliveries
-//	GET    /v1/deliveries             newest first, what waits by its next attempt (?webhook_id=&session_id=&status=&since=&until=&limit=&cursor=)
-//	GET    /v1/deliveries/:id         one delivery, with its payload and attempts
-//	POST   /v1/deliveries/:id/retry   makes it due now; 202 with the delivery
-//	POST   /v1/deliveries/:id/cancel  ends one that waits; 200 with the delivery, 409 if it does not wait
-//	GET    /healthz                   the process answers
-//	GET    /readyz                    the database takes writes and the engine runs
-//	GET    /metrics                   Prometheus text
-//	GET    /                          says what this is
+//	POST   /v1/events                      takes session events in; 202 means that they are on disk
+//	POST   /v1/webhooks                    makes a webhook; 201 with its secret
+//	GET    /v1/webhooks                    lists them by id (?content_id=&limit=&cursor=)
+//	GET    /v1/webhooks/:id                one webhook, with its delivery counts
+//	PATCH  /v1/webhooks/:id                changes settings; null sets a default again
+//	DELETE /v1/webhooks/:id                removes it and cancels what waits; 204
+//	GET    /v1/webhooks/:id/secret         the present secret
+//	POST   /v1/webhooks/:id/rotate-secret  gives it the next secret, with an overlap; 200 with the secret
+//	POST   /v1/webhooks/:id/test           queues a sample payload; 202 with the delivery
+//	GET    /v1/sessions/:id                a folded session, its events, its deliveries
+//	GET    /v1/deliveries                  newest first, what waits by its next attempt (?webhook_id=&session_id=&status=&since=&until=&limit=&cursor=)
+//	GET    /v1/deliveries/:id              one delivery, with its payload and attempts
+//	POST   /v1/deliveries/:id/retry        makes it due now; 202 with the delivery
+//	POST   /v1/deliveries/:id/cancel       ends one that waits; 200 with the delivery, 409 if it does not wait
+//	GET    /healthz                        the process answers
+//	GET    /readyz                         the database takes writes and the engine runs
+//	GET    /metrics                        Prometheus text
+//	GET    /                               says what this is
 //
 // HEAD works wherever GET does. The routes themselves are a table in api.go, which a test holds against this one.
 //

@@ -24,6 +24,8 @@ func FuzzAPI(f *testing.F) {
 		{"POST", "/v1/events", "[" + start(sessionA) + "," + finish(sessionA) + "]"},
 		{"POST", "/v1/webhooks", `{"url":"https://example.com/","send_incomplete":true,"delay":0}`},
 		{"PATCH", "/v1/webhooks/1", `{"name":"x","active":true,"paused":false,"retry_schedule":["1s"],"timeout":"1s"}`},
+		{"POST", "/v1/webhooks/1/rotate-secret", ""},
+		{"POST", "/v1/webhooks/1/rotate-secret", `{"overlap":"1h30m","secret":"` + knownSecret + `"}`},
 		{"POST", "/v1/webhooks/1/test", ""},
 		{"GET", "/v1/webhooks?limit=1&cursor=1&content_id=" + contentA, ""},
 		{"GET", "/v1/deliveries?webhook_id=1&status=pending&since=2024-01-01T00:00:00Z&until=2030-01-01T00:00:00%2B01:00&limit=3", ""},

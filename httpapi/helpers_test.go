@@ -155,8 +155,11 @@ type shownWebhook struct {
 	Timeout         *string   `json:"timeout"`
 	MaxInFlight     *int      `json:"max_in_flight"`
 	RetrySchedule   *[]string `json:"retry_schedule"`
-	CreatedAt       string    `json:"created_at"`
-	UpdatedAt       string    `json:"updated_at"`
+	PreviousSecrets []struct {
+		SignsUntil string `json:"signs_until"`
+	} `json:"previous_secrets"`
+	CreatedAt string `json:"created_at"`
+	UpdatedAt string `json:"updated_at"`
 }
 
 type listOf[T any] struct {

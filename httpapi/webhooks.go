@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/julienschmidt/httprouter"
@@ -12,7 +13,7 @@ import (
 	"hookbolt/engine"
 )
 
-// webhook is a webhook in an answer: everything but its secret.
+// webhook is a webhook in an answer: everything but its secrets.
 type webhook struct {
 	ID              uint32             `json:"id"`
 	URL             string             `json:"url"`
@@ -29,24 +30,38 @@ type webhook struct {
 	Timeout         *engine.Duration   `json:"timeout"`
 	MaxInFlight     *int               `json:"max_in_flight"`
 	RetrySchedule   *[]engine.Duration `json:"retry_schedule"`
+	PreviousSecrets []previousSecret   `json:"previous_secrets"`
 	CreatedAt       instant            `json:"created_at"`
 	UpdatedAt       instant            `json:"updated_at"`
 }
 
+// previousSecret is a secret that signs beside the present one: never itself, only until when.
+type previousSecret struct {
+	SignsUntil instant `json:"signs_until"`
+}
+
 func showWebhook(w *engine.Webhook) webhook {
+	previous := []previousSecret{}
+	for _, p := range w.Overlapping(time.Now()) {
+		previous = append(previous, previousSecret{instant(p.SignsUntil)})
+	}
 	return webhook{
 		ID: w.ID, URL: w.URL, ContentID: w.ContentID, Name: w.Name, Active: w.Active, Paused: w.Paused, PauseReason: orNull(w.PauseReason),
 		Delay: w.Delay, SendAnswers: w.SendAnswers, SendLeads: w.SendLeads, SendIncomplete: w.SendIncomplete, IncompleteDelay: w.IncompleteDelay,
-		Timeout: w.Timeout, MaxInFlight: w.MaxInFlight, RetrySchedule: w.RetrySchedule,
+		Timeout: w.Timeout, MaxInFlight: w.MaxInFlight, RetrySchedule: w.RetrySchedule, PreviousSecrets: previous,
 		CreatedAt: instant(w.CreatedAt), UpdatedAt: instant(w.UpdatedAt),
 	}
 }
 
-// createdWebhook is a webhook in the answer to its creation: the only one that shows the secret without being asked for it.
-type createdWebhook struct {
+// webhookWithSecret is a webhook in the answer to its creation or its secret's rotation: the only ones that show the secret without
+// being asked for it.
+type webhookWithSecret struct {
 	webhook
 	Secret string `json:"secret"`
 }
+
+// createdWebhook says where the new webhook is.
+type createdWebhook struct{ webhookWithSecret }
 
 func (w createdWebhook) location() string {
 	return "/v1/webhooks/" + strconv.FormatUint(uint64(w.ID), 10)
@@ -61,7 +76,7 @@ func (a *api) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return createdWebhook{showWebhook(&w), string(w.Secret)}, nil
+	return createdWebhook{webhookWithSecret{showWebhook(&w), string(w.Secret)}}, nil
 }
 
 func (a *api) readPatch(r *http.Request) (engine.WebhookPatch, error) {
@@ -191,6 +206,26 @@ func (a *api) getSecret(_ *http.Request, ps httprouter.Params) (any, error) {
 	return struct {
 		Secret string `json:"secret"`
 	}{string(w.Secret)}, nil
+}
+
+func (a *api) rotateSecret(r *http.Request, ps httprouter.Params) (any, error) {
+	id, err := webhookID(ps)
+	if err != nil {
+		return nil, err
+	}
+	body, err := a.readBody(r)
+	if err != nil {
+		return nil, err
+	}
+	rotation, err := engine.ParseRotation(body)
+	if err != nil {
+		return nil, err
+	}
+	w, err := a.engine.RotateSecret(r.Context(), id, rotation)
+	if err != nil {
+		return nil, err
+	}
+	return webhookWithSecret{showWebhook(&w), string(w.Secret)}, nil
 }
 
 func (a *api) testWebhook(r *http.Request, ps httprouter.Params) (any, error) {

@@ -3,8 +3,12 @@ package httpapi
 import (
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
+
+	"hookbolt/engine"
 )
 
 const knownSecret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -32,7 +36,7 @@ func TestWebhookLife(t *testing.T) {
 	// The shape, to the letter.
 	want := fmt.Sprintf(`{"id":2,"url":"https://example.com/hook?a=1&b=<2>","content_id":null,"name":"","active":true,"paused":false,"pause_reason":null,`+
 		`"delay":10,"send_answers":true,"send_leads":true,"send_incomplete":false,"incomplete_delay":60,"timeout":null,"max_in_flight":null,`+
-		`"retry_schedule":null,"created_at":%q,"updated_at":%q`, created.CreatedAt, created.UpdatedAt)
+		`"retry_schedule":null,"previous_secrets":[],"created_at":%q,"updated_at":%q`, created.CreatedAt, created.UpdatedAt)
 	counts := `,"deliveries":{"scheduled":0,"pending":0,"delivered":0,"failed":0,"cancelled":0,"due":0,"oldest_due_at":null}`
 	if got := f.want(200, "GET", "/v1/webhooks/2", ""); got != want+counts+"}\n" {
 		t.Errorf("got  %swant %s", got, want+counts+"}")
@@ -69,7 +73,7 @@ func TestWebhookLife(t *testing.T) {
 	}
 	for _, c := range []struct{ method, target, body string }{
 		{"GET", "/v1/webhooks/2", ""}, {"GET", "/v1/webhooks/2/secret", ""}, {"PATCH", "/v1/webhooks/2", "{}"},
-		{"DELETE", "/v1/webhooks/2", ""}, {"POST", "/v1/webhooks/2/test", ""},
+		{"DELETE", "/v1/webhooks/2", ""}, {"POST", "/v1/webhooks/2/test", ""}, {"POST", "/v1/webhooks/2/rotate-secret", ""},
 	} {
 		wantProblem(t, f.do(c.method, c.target, c.body), http.StatusNotFound)
 	}
@@ -83,7 +87,8 @@ func TestWebhookIDs(t *testing.T) {
 	f := newFixture(t, Config{})
 	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
 	for _, id := range []string{"0", "-1", "+1", "01", "1.0", "0x1", "1e0", "x", "2", "4294967296", "4294967297", "18446744073709551617", "%31%20", "%EF%BC%91", "new", strings.Repeat("9", 5000)} {
-		for _, c := range []struct{ method, path, body string }{{"GET", "", ""}, {"GET", "/secret", ""}, {"PATCH", "", "{}"}, {"DELETE", "", ""}, {"POST", "/test", ""}} {
+		for _, c := range []struct{ method, path, body string }{{"GET", "", ""}, {"GET", "/secret", ""}, {"PATCH", "", "{}"}, {"DELETE", "", ""}, {"POST", "/test", ""},
+			{"POST", "/rotate-secret", ""}} {
 			rec := f.do(c.method, "/v1/webhooks/"+id+c.path, c.body)
 			wantProblem(t, rec, http.StatusNotFound)
 			if rec.Body.Len() > 300 {
@@ -111,6 +116,7 @@ func TestBadWebhooks(t *testing.T) {
 		{"invalid UTF-8", with("\"name\":\"\xff\""), "", "not valid UTF-8"},
 		{"unknown field", with(`"sendleads":true`), "sendleads", "unknown field"},
 		{"read-only field", with(`"id":7`), "id", "unknown field"},
+		{"read-only previous_secrets", with(`"previous_secrets":[]`), "previous_secrets", "unknown field"},
 		{"read-only pause_reason", with(`"pause_reason":"x"`), "pause_reason", "unknown field"},
 		{"key twice", with(`"url":"https://example.org/"`), "url", "twice"},
 		{"url null", `{"url":null}`, "url", "no default"},
@@ -222,22 +228,116 @@ func TestListWebhooks(t *testing.T) {
 	}
 }
 
-// TestSecretsStayInside looks for a webhook's secret in everything that may not show it.
+// rotatedWebhook is the answer to a rotation as a client reads it.
+type rotatedWebhook struct {
+	shownWebhook
+	Secret string `json:"secret"`
+}
+
+func TestRotateSecret(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","secret":"`+knownSecret+`"}`)
+	until := func(shown string) time.Duration {
+		at, err := time.Parse(time.RFC3339Nano, shown)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return time.Until(at).Round(time.Minute)
+	}
+
+	rec := f.do("POST", "/v1/webhooks/1/rotate-secret", "")
+	if rec.Code != 200 || rec.Header().Get("Location") != "" {
+		t.Fatalf("%d %v %s", rec.Code, rec.Header(), rec.Body)
+	}
+	var first, second, third rotatedWebhook
+	f.wantJSON(&second, 200, "POST", "/v1/webhooks/1/rotate-secret", `{"overlap":"720h"}`)
+	if !strings.HasPrefix(second.Secret, "whsec_") || second.Secret == knownSecret || len(second.PreviousSecrets) != 2 ||
+		until(second.PreviousSecrets[0].SignsUntil) != 720*time.Hour || until(second.PreviousSecrets[1].SignsUntil) != 24*time.Hour {
+		t.Errorf("after two: %+v", second)
+	}
+	// The same shape as that of creation, and the same webhook as everywhere else.
+	f.wantJSON(&first, 201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
+	if first.PreviousSecrets == nil || len(first.PreviousSecrets) != 0 {
+		t.Errorf("a new one: %+v", first)
+	}
+	var list listOf[shownWebhook]
+	if f.wantJSON(&list, 200, "GET", "/v1/webhooks?limit=1", ""); !reflect.DeepEqual(list.Items[0], second.shownWebhook) {
+		t.Errorf("listed as %+v, rotated as %+v", list.Items[0], second)
+	}
+	var shown struct{ Secret string }
+	if f.wantJSON(&shown, 200, "GET", "/v1/webhooks/1/secret", ""); shown.Secret != second.Secret {
+		t.Errorf("the present secret is %s, the rotation gave %s", shown.Secret, second.Secret)
+	}
+	given := "whsec_" + strings.Repeat("A", 32)
+	f.wantJSON(&third, 200, "POST", "/v1/webhooks/1/rotate-secret", `{"overlap":"0s","secret":"`+given+`"}`)
+	if third.Secret != given || len(third.PreviousSecrets) != 2 || until(third.PreviousSecrets[0].SignsUntil) != 720*time.Hour {
+		t.Errorf("one that stops at once, beside those that were to sign on: %+v", third)
+	}
+
+	before := f.want(200, "GET", "/v1/webhooks", "")
+	for _, c := range []struct{ body, field, detail string }{
+		{`{"secret":"` + given + `"}`, "secret", "signs already"},
+		{`{"secret":"whsec_aHVudGVyMg=="}`, "secret", "24 to 64 bytes"},
+		{`{"overlap":"721h"}`, "overlap", "must be 0s to 720h (got 721h)"},
+		{`{"overlap":86400}`, "overlap", "must be a string"},
+		{`{"overlaps":"1h"}`, "overlaps", "unknown field"},
+		{`overlap=1h`, "", "malformed JSON"},
+	} {
+		rec := f.do("POST", "/v1/webhooks/1/rotate-secret", c.body)
+		wantInputProblem(t, rec, 0, c.field, c.detail)
+		if strings.Contains(rec.Body.String(), "AAAA") || strings.Contains(rec.Body.String(), "aHVudGVyMg") {
+			t.Errorf("the answer repeats a secret: %s", rec.Body)
+		}
+	}
+	if got := f.want(200, "GET", "/v1/webhooks", ""); got != before {
+		t.Errorf("a refused rotation changed something: %s", got)
+	}
+
+	var patched shownWebhook
+	f.wantJSON(&patched, 200, "PATCH", "/v1/webhooks/1", `{"name":"x"}`)
+	if len(patched.PreviousSecrets) != 2 {
+		t.Errorf("another setting ended the overlap: %+v", patched)
+	}
+	patched = shownWebhook{}
+	f.wantJSON(&patched, 200, "PATCH", "/v1/webhooks/1", `{"secret":null}`)
+	if len(patched.PreviousSecrets) != 0 {
+		t.Errorf("a secret that is set leaves an overlap: %+v", patched)
+	}
+}
+
+// TestOverlapShown: a previous secret is shown for as long as it signs.
+func TestOverlapShown(t *testing.T) {
+	now := time.Now()
+	w := engine.Webhook{PreviousSecrets: []engine.PreviousSecret{{Secret: knownSecret, SignsUntil: now.Add(time.Hour)}, {Secret: knownSecret, SignsUntil: now}}}
+	if got := showWebhook(&w).PreviousSecrets; len(got) != 1 || got[0].SignsUntil != instant(now.Add(time.Hour)) {
+		t.Errorf("shown: %v", got)
+	}
+}
+
+// TestSecretsStayInside looks for a webhook's secrets, the present one and one of an overlap, in everything that may not show it.
 func TestSecretsStayInside(t *testing.T) {
 	f := newFixture(t, Config{})
 	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","secret":"`+knownSecret+`"}`)
 	f.want(202, "POST", "/v1/events", start(sessionA)+finish(sessionA))
+	present := "whsec_" + strings.Repeat("QUJD", 8)
+	if got := f.want(200, "POST", "/v1/webhooks/1/rotate-secret", `{"secret":"`+present+`"}`); strings.Count(got, "whsec_") != 1 || strings.Contains(got, "MDEyMzQ1") {
+		t.Errorf("the rotation shows the secret before: %s", got)
+	}
+	if got := f.want(200, "GET", "/v1/webhooks/1/secret", ""); got != `{"secret":"`+present+"\"}\n" {
+		t.Errorf("not the present secret alone: %s", got)
+	}
 	var d shownDelivery
 	f.wantJSON(&d, 202, "POST", "/v1/webhooks/1/test", "")
 	for _, c := range []struct{ method, target, body string }{
-		{"GET", "/v1/webhooks", ""}, {"GET", "/v1/webhooks/1", ""}, {"PATCH", "/v1/webhooks/1", `{"secret":"` + knownSecret + `"}`},
+		{"GET", "/v1/webhooks", ""}, {"GET", "/v1/webhooks/1", ""}, {"PATCH", "/v1/webhooks/1", `{"name":"x"}`},
 		{"GET", "/v1/deliveries", ""}, {"GET", "/v1/deliveries/" + d.ID, ""}, {"GET", "/v1/sessions/" + sessionA, ""}, {"GET", "/metrics", ""},
+		{"PATCH", "/v1/webhooks/1", `{"secret":"` + knownSecret + `"}`},
 	} {
-		if got := f.want(200, c.method, c.target, c.body); strings.Contains(got, "whsec_") || strings.Contains(got, "MDEyMzQ1") {
+		if got := f.want(200, c.method, c.target, c.body); strings.Contains(got, "whsec_") || strings.Contains(got, "MDEyMzQ1") || strings.Contains(got, "QUJD") {
 			t.Errorf("%s %s shows the secret: %s", c.method, c.target, got)
 		}
 	}
-	if strings.Contains(f.log.String(), "MDEyMzQ1") {
+	if strings.Contains(f.log.String(), "MDEyMzQ1") || strings.Contains(f.log.String(), "QUJD") {
 		t.Error("the log shows the secret")
 	}
 }
