@@ -365,17 +365,11 @@ func (n Network) String() string { return netip.Prefix(n).String() }
 
 // UnmarshalText reads a range or an address.
 func (n *Network) UnmarshalText(text []byte) error {
-	p, err := netip.ParsePrefix(string(text))
-	if addr, addrErr := netip.ParseAddr(string(text)); addrErr == nil && addr.Zone() == "" {
-		p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
+	p, err := engine.ParseNetwork(string(text))
 	if err != nil {
-		return fmt.Errorf("must be a network or an address, such as 10.0.0.0/8, 192.168.1.7 or fd00::/8 (got %.60q)", text)
+		return err
 	}
-	if p.Addr().Is4In6() && p.Bits() >= 96 { // the address check knows these as plain IPv4
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-	}
-	*n = Network(p.Masked())
+	*n = Network(p)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -34,6 +35,8 @@ type Config struct {
 	Version string
 	// Transport carries the attempts. Nil means newTransport; only tests give another one.
 	Transport http.RoundTripper
+	// Resolver looks names up. Nil means the system's; only tests give another one.
+	Resolver *net.Resolver
 }
 
 // DefaultConfig is the configuration of spec.md, "Configuration".

@@ -17,6 +17,7 @@ import (
 
 // Limits of an attempt beside its overall timeout; see durability.md, 10, for what happens without them.
 const (
+	connectTimeout         = 10 * time.Second
 	tlsHandshakeTimeout    = 10 * time.Second
 	maxResponseHeaderBytes = 32 << 10
 	idleConnTimeout        = 90 * time.Second
@@ -27,7 +28,7 @@ const (
 // newTransport makes the transport that attempts go through: guarded at the dial, bounded, no proxy, no compression.
 func newTransport(cfg Config) *http.Transport {
 	return &http.Transport{
-		DialContext:            guard{cfg.AllowNetworks}.dialer(),
+		DialContext:            guard{cfg.AllowNetworks}.dialer(cfg.Resolver),
 		ForceAttemptHTTP2:      true,
 		TLSHandshakeTimeout:    tlsHandshakeTimeout,
 		MaxResponseHeaderBytes: maxResponseHeaderBytes,
