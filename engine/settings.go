@@ -1,11 +1,6 @@
 package engine
 
 import (
-	"fmt"
-	"net/netip"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -218,52 +213,4 @@ func ParseRotation(body []byte) (Rotation, error) {
 		return Rotation{}, err
 	}
 	return rotation, nil
-}
-
-// checkURL says what is wrong with an endpoint's URL, as far as it shows without a look-up.
-func checkURL(raw string) error {
-	if len(raw) > maxURLBytes {
-		return fmt.Errorf("must have at most %d bytes (got %d)", maxURLBytes, len(raw))
-	}
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil || raw == "":
-		return fmt.Errorf("must be an http or https URL, such as https://example.com/hook")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("must be an http or https URL, such as https://example.com/hook (got scheme %q)", excerpt([]byte(u.Scheme)))
-	case u.Hostname() == "":
-		return fmt.Errorf("must name a host, as in https://example.com/hook")
-	case !portFits(u.Port()):
-		return fmt.Errorf("port must be 1 to 65535 (got %s)", excerpt([]byte(u.Port())))
-	case u.User != nil:
-		return fmt.Errorf("must not hold a user name or password")
-	case u.Fragment != "":
-		return fmt.Errorf("must not have a fragment: it would never be sent")
-	}
-	return nil
-}
-
-// portFits tells whether a URL's port can be connected to; "" means the scheme's own.
-func portFits(port string) bool {
-	n, err := strconv.ParseUint(port, 10, 16)
-	return port == "" || err == nil && n > 0
-}
-
-// urlHost returns the host of an endpoint's URL that checkURL has passed.
-func urlHost(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
-}
-
-// plainAddress returns the address that a URL's host is in plain sight: an IP literal, or localhost.
-func plainAddress(raw string) (netip.Addr, bool) {
-	host := urlHost(raw)
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761, section 6.3
-		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
-	}
-	addr, err := netip.ParseAddr(host)
-	return addr, err == nil
 }

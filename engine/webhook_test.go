@@ -295,65 +295,6 @@ func TestRotate(t *testing.T) {
 	}
 }
 
-func TestCheckURL(t *testing.T) {
-	good := []string{
-		"https://example.com", "http://example.com/", "HTTPS://Example.COM/Hook", "https://example.com:8443/a/b?c=d&e=f", "http://192.0.2.1:80/", "http://[2001:db8::1]:65535/x",
-		"https://müller.example/ü", "https://example.com/?token=a%20b", "http://localhost:9000/", "http://hook", "https://example.com./x",
-		"https://example.com/" + strings.Repeat("a", 2048-20),
-	}
-	for _, raw := range good {
-		if err := checkURL(raw); err != nil {
-			t.Errorf("%.80s: %v", raw, err)
-		}
-	}
-	bad := []struct{ raw, detail string }{
-		{"", "http or https URL"},
-		{"example.com/hook", "http or https URL"},
-		{"/hook", "http or https URL"},
-		{"//example.com/hook", "http or https URL"},
-		{"ftp://example.com", `(got scheme "ftp")`},
-		{"javascript:alert(1)", `(got scheme "javascript")`},
-		{"file:///etc/passwd", `(got scheme "file")`},
-		{"unix:/run/x.sock", `(got scheme "unix")`},
-		{"https:example.com", "must name a host"},
-		{"https://", "must name a host"},
-		{"https:///hook", "must name a host"},
-		{"http://:8080/", "must name a host"},
-		{"https://user@example.com/", "user name or password"},
-		{"https://user:pass@example.com/", "user name or password"},
-		{"https://example.com/#frag", "fragment"},
-		{"https://exa mple.com/", "http or https URL"},
-		{" https://example.com/", "http or https URL"},
-		{"https://example.com/\n", "http or https URL"},
-		{"https://example.com/\x00", "http or https URL"},
-		{"https://example.com/%zz", "http or https URL"},
-		{"https://[::1/", "http or https URL"},
-		{"https://example.com:http/", "http or https URL"},
-		{"https://example.com:0/", "port must be 1 to 65535"},
-		{"https://example.com:65536/", "port must be 1 to 65535"},
-		{"https://example.com/" + strings.Repeat("a", 2048-19), "at most 2048 bytes (got 2049)"},
-	}
-	for _, tt := range bad {
-		if err := checkURL(tt.raw); err == nil || !strings.Contains(err.Error(), tt.detail) {
-			t.Errorf("%.80q: got %v, want …%s…", tt.raw, err, tt.detail)
-		} else if strings.Contains(err.Error(), "pass") && strings.Contains(err.Error(), "user:") {
-			t.Errorf("the error repeats a password: %v", err)
-		}
-	}
-}
-
-func TestPlainAddress(t *testing.T) {
-	for raw, want := range map[string]string{
-		"http://127.0.0.1:80/": "127.0.0.1", "http://[::1]/": "::1", "http://[::ffff:10.0.0.1]/": "::ffff:10.0.0.1", "http://LOCALHOST./": "127.0.0.1",
-		"http://a.localhost/": "127.0.0.1", "https://example.com/": "", "https://localhost.example.com/": "", "http://10.1/": "",
-	} {
-		addr, ok := plainAddress(raw)
-		if got := fmt.Sprint(addr); ok != (want != "") || ok && got != want {
-			t.Errorf("%s: %s, %t; want %q", raw, got, ok, want)
-		}
-	}
-}
-
 func TestDurationText(t *testing.T) {
 	for _, text := range []string{"0s", "1s", "15s", "1m", "5m", "1m30s", "10m", "1h", "10h", "1h30m", "1h0m5s", "720h", "1.5s", "500ms", "-5m"} {
 		var d Duration

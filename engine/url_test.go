@@ -1,0 +1,411 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestCheckURL(t *testing.T) {
+	good := []string{
+		"https://example.com", "http://example.com/", "HTTPS://Example.COM/Hook", "https://example.com:8443/a/b?c=d&e=f", "http://192.0.2.1:80/", "http://[2001:db8::1]:65535/x",
+		"https://müller.example/ü", "https://example.com/?token=a%20b", "http://localhost:9000/", "http://hook", "https://example.com./x",
+		"https://example.com/" + strings.Repeat("a", 2048-20),
+	}
+	for _, raw := range good {
+		if err := checkURL(raw); err != nil {
+			t.Errorf("%.80s: %v", raw, err)
+		}
+	}
+	bad := []struct{ raw, detail string }{
+		{"", "http or https URL"},
+		{"example.com/hook", "http or https URL"},
+		{"/hook", "http or https URL"},
+		{"//example.com/hook", "http or https URL"},
+		{"ftp://example.com", `(got scheme "ftp")`},
+		{"javascript:alert(1)", `(got scheme "javascript")`},
+		{"file:///etc/passwd", `(got scheme "file")`},
+		{"unix:/run/x.sock", `(got scheme "unix")`},
+		{"https:example.com", "must name a host"},
+		{"https://", "must name a host"},
+		{"https:///hook", "must name a host"},
+		{"http://:8080/", "must name a host"},
+		{"https://user@example.com/", "user name or password"},
+		{"https://user:pass@example.com/", "user name or password"},
+		{"https://example.com/#frag", "fragment"},
+		{"https://exa mple.com/", "http or https URL"},
+		{" https://example.com/", "http or https URL"},
+		{"https://example.com/\n", "http or https URL"},
+		{"https://example.com/\x00", "http or https URL"},
+		{"https://example.com/%zz", "http or https URL"},
+		{"https://[::1/", "http or https URL"},
+		{"https://example.com:http/", "http or https URL"},
+		{"https://example.com:0/", "port must be 1 to 65535"},
+		{"https://example.com:65536/", "port must be 1 to 65535"},
+		{"https://example.com/" + strings.Repeat("a", 2048-19), "at most 2048 bytes (got 2049)"},
+	}
+	for _, tt := range bad {
+		if err := checkURL(tt.raw); err == nil || !strings.Contains(err.Error(), tt.detail) {
+			t.Errorf("%.80q: got %v, want …%s…", tt.raw, err, tt.detail)
+		} else if strings.Contains(err.Error(), "pass") && strings.Contains(err.Error(), "user:") {
+			t.Errorf("the error repeats a password: %v", err)
+		}
+	}
+}
+
+func TestPlainAddress(t *testing.T) {
+	for endpoint, want := range map[string]string{
+		"http://localhost": "127.0.0.1", "http://localhost:8080/x": "127.0.0.1", "https://LocalHost/": "127.0.0.1", "http://localhost./": "127.0.0.1",
+		"http://x.localhost/": "127.0.0.1", "http://a.b.LOCALHOST.:1/": "127.0.0.1", "http://127.0.0.1./": "127.0.0.1", "http://127.0.0.1:99/": "127.0.0.1",
+		"http://10.0.0.1/?a=b": "10.0.0.1", "http://[::1]/": "::1", "http://[::1]:80/": "::1", "http://[FE80::1]/": "fe80::1",
+		"http://[fe80::1%25eth0]/": "fe80::1%eth0", "http://[::ffff:127.0.0.1]:1/": "::ffff:127.0.0.1", "https://8.8.8.8/": "8.8.8.8",
+		"http://xlocalhost/": "", "http://localhost.example.com/": "", "http://127.0.0.1.example.com/": "", "http://example.com/localhost": "",
+		"http://127.1/": "", "http://2130706433/": "", "http://0x7f.0.0.1/": "", "http://0177.0.0.1/": "", "http://example.com:127/": "",
+		"http://１２７.０.０.１/": "127.0.0.1", "http://127。0｡0．1/": "127.0.0.1", "http://ＬＯＣＡＬＨＯＳＴ/": "127.0.0.1", "http://８.８.８.８/": "8.8.8.8",
+		"http://ü_x.example/": "", "http://%zz/": "",
+	} {
+		addr, ok := plainAddress(endpoint)
+		if ok != (want != "") || ok && addr.String() != want {
+			t.Errorf("%s: got %s, %t; want %q", endpoint, addr, ok, want)
+		}
+		refused := (guard{}).checkEndpoint(endpoint) != nil
+		if refused != (want != "" && want != "8.8.8.8") {
+			t.Errorf("%s: refused: %t", endpoint, refused)
+		}
+	}
+}
+
+// What the endpoints table says.
+const (
+	notPublic   = "is not a public address"                // refused by the guard at creation
+	asDecimals  = "four decimal numbers"                   // a number that some resolvers take for an address
+	noURL       = "must be an http or https URL"           //
+	noHost      = "must name a host, as in"                //
+	noName      = "must name a host that can be looked up" // refused by IDNA
+	credentials = "must not hold a user name or password"  //
+
+	allowed = "allowed" // by the dialer's hook
+	refused = "refused" // by the dialer's hook
+	nothing = "nothing" // there is nothing to dial
+)
+
+// endpoints are URLs with a part of what is said at their creation ("" is success), and what happens at the dial, which does not
+// rely on creation: with whatever net/http makes of the URL, and the Go resolver of the name. Other resolvers make 127.0.0.1 of
+// 2130706433 and the like, and the hook sees that as any other.
+var endpoints = []struct{ url, creation, dial string }{
+	// Public: addresses and names.
+	{"http://8.8.8.8/", "", allowed},
+	{"https://8.8.8.8:8443/hook?a=b", "", allowed},
+	{"http://1.1.1.1./", "", nothing},
+	{"http://[2606:4700::1111]/", "", allowed},
+	{"http://[2606:4700::1111]:99/", "", allowed},
+	{"http://[2606:4700::1111%25eth0]/", "", allowed},
+	{"http://[::ffff:8.8.8.8]/", "", allowed},
+	{"http://[64:ff9b::8.8.8.8]/", "", allowed},
+	{"http://[64:ff9b::808:808]/", "", allowed},
+	{"https://public.example/hook", "", allowed},
+	{"https://PUBLIC.Example./hook", "", allowed},
+	{"https://public6.example/", "", allowed},
+	{"https://nat64-public.example/", "", allowed},
+	{"https://my_service.example/", "", allowed},
+	{"https://1.1.1.1.example/", "", allowed},
+	{"https://unknown.example/", "", nothing},
+
+	// Public, in other letters.
+	{"https://müller.example/", "", allowed},
+	{"https://MÜLLER.example/", "", allowed},
+	{"https://mu\u0308ller.example/", "", allowed},
+	{"https://m%C3%BCller.example/", "", allowed},
+	{"https://xn--mller-kva.example/", "", allowed},
+	{"https://müller。example/", "", allowed},
+	{"https://ｐｕｂｌｉｃ.example/", "", allowed},
+	{"https://pub\u00adlic.example/", "", allowed},
+	{"https://例え.テスト/", "", allowed},
+	{"http://８.８.８.８/", "", allowed},
+	{"http://8。8。8。8/", "", allowed},
+
+	// Names of what is not public are found out at the dial.
+	{"https://loopback.example/", "", refused},
+	{"https://127.0.0.1.example/", "", refused},
+	{"https://loopback6.example/", "", refused},
+	{"https://any.example/", "", refused},
+	{"https://any6.example/", "", refused},
+	{"https://private.example/", "", refused},
+	{"https://shared.example/", "", refused},
+	{"https://metadata.example/", "", refused},
+	{"https://multicast.example/", "", refused},
+	{"https://broadcast.example/", "", refused},
+	{"https://ula.example/", "", refused},
+	{"https://link-local.example/", "", refused},
+	{"https://mapped.example/", "", refused},
+	{"https://compatible.example/", "", refused},
+	{"https://nat64.example/", "", refused},
+	{"https://6to4.example/", "", refused},
+	{"https://teredo.example/", "", refused},
+	{"https://unassigned.example/", "", refused},
+	{"http://hook/", "", refused},
+	{"http://h\u00fcbsch.example/", "", refused},
+
+	// Not public in plain sight.
+	{"http://127.0.0.1/", notPublic, refused},
+	{"http://127.0.0.1:8080/x", notPublic, refused},
+	{"http://127.0.0.1./", notPublic, nothing},
+	{"http://127.0.0.1:/", notPublic, refused},
+	{"http://127.255.255.254/", notPublic, refused},
+	{"http://0.0.0.0/", notPublic, refused},
+	{"http://10.0.0.1/", notPublic, refused},
+	{"http://100.100.100.200/", notPublic, refused},
+	{"http://169.254.169.254/latest/meta-data/", notPublic, refused},
+	{"http://172.17.0.1/", notPublic, refused},
+	{"http://192.0.0.192/", notPublic, refused},
+	{"http://192.88.99.1/", notPublic, refused},
+	{"http://192.168.1.1/", notPublic, refused},
+	{"http://198.18.0.1/", notPublic, refused},
+	{"http://203.0.113.1/", notPublic, refused},
+	{"http://224.0.0.1/", notPublic, refused},
+	{"http://255.255.255.255/", notPublic, refused},
+	{"http://[::1]/", notPublic, refused},
+	{"http://[::1]:8080/", notPublic, refused},
+	{"http://[0:0:0:0:0:0:0:1]/", notPublic, refused},
+	{"http://[0000::0001]/", notPublic, refused},
+	{"http://[::]/", notPublic, refused},
+	{"http://[::1%25lo]/", notPublic, refused},
+	{"http://[fe80::1%25eth0]/", notPublic, refused},
+	{"http://[FE80::1]/", notPublic, refused},
+	{"http://[fd00:ec2::254]/", notPublic, refused},
+	{"http://[ff02::1]/", notPublic, refused},
+	{"http://[2001:db8::1]/", notPublic, refused},
+	{"http://[100::1]/", notPublic, refused},
+	{"http://[5f00::1]/", notPublic, refused},
+	{"http://[4000::1]/", notPublic, refused},
+	{"http://[::ffff:127.0.0.1]/", notPublic, refused},
+	{"http://[::ffff:7f00:1]/", notPublic, refused},
+	{"http://[::FFFF:169.254.169.254]:80/", notPublic, refused},
+	{"http://[0:0:0:0:0:ffff:10.0.0.1]/", notPublic, refused},
+	{"http://[::127.0.0.1]/", notPublic, refused},
+	{"http://[::8.8.8.8]/", notPublic, refused},
+	{"http://[64:ff9b::127.0.0.1]/", notPublic, refused},
+	{"http://[64:ff9b::a9fe:a9fe]/", notPublic, refused},
+	{"http://[64:ff9b:1::808:808]/", notPublic, refused},
+	{"http://[2002:7f00:1::]/", notPublic, refused},
+	{"http://[2002:808:808::1]/", notPublic, refused},
+	{"http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/", notPublic, refused},
+	{"http://localhost/", notPublic, refused},
+	{"http://LOCALHOST.:99/", notPublic, refused},
+	{"http://x.localhost/", notPublic, refused},
+
+	// The same in other letters.
+	{"http://１２７.０.０.１/", notPublic, refused},
+	{"http://127。0。0。1/", notPublic, refused},
+	{"http://127．0｡0.1/", notPublic, refused},
+	{"http://１２７。0．0｡１:8080/", notPublic, refused},
+	{"http://%EF%BC%91%EF%BC%92%EF%BC%97.0.0.1/", notPublic, refused},
+	{"http://①②⑦.0.0.1/", notPublic, refused},
+	{"http://𝟏𝟐𝟕.0.0.1/", notPublic, refused},
+	{"http://¹27.0.0.1/", notPublic, refused},
+	{"http://127.0.0.1\u00ad/", notPublic, refused},
+	{"http://127.0.0\u200b.1/", notPublic, refused},
+	{"http://１６９.２５４.１６９.２５４/", notPublic, refused},
+	{"http://ＬＯＣＡＬＨＯＳＴ/", notPublic, refused},
+	{"http://ⅼocalhoſt/", notPublic, refused},
+	{"http://loopback。example/", "", refused},
+
+	// Numbers that some resolvers take for an address.
+	{"http://2130706433/", asDecimals, nothing},
+	{"http://0x7f000001/", asDecimals, refused},
+	{"http://0X7F000001/", asDecimals, refused},
+	{"http://017700000001/", asDecimals, nothing},
+	{"http://0177.0.0.1/", asDecimals, nothing},
+	{"http://127.0.0.01/", asDecimals, nothing},
+	{"http://0x7f.0x0.0x0.0x1/", asDecimals, refused},
+	{"http://0x7f.1/", asDecimals, refused},
+	{"http://127.1/", asDecimals, nothing},
+	{"http://127.0.1./", asDecimals, nothing},
+	{"http://0/", asDecimals, nothing},
+	{"http://0x/", asDecimals, nothing},
+	{"http://127.0x/", asDecimals, nothing},
+	{"http://127.0.0.256/", asDecimals, nothing},
+	{"http://127.0.0.1.1/", asDecimals, nothing},
+	{"http://1.2.3.4.08/", asDecimals, nothing},
+	{"http://4294967296/", asDecimals, nothing},
+	{"http://99999999999999999999/", asDecimals, nothing},
+	{"http://loopback.127/", asDecimals, refused},
+	{"http://１２７.１/", asDecimals, nothing},
+	{"http://０ｘ７ｆ.1/", asDecimals, refused},
+	{"http://२.127.0.1/", asDecimals, nothing},
+	{"http://0x7g.example/", "", nothing},
+
+	// Names that are none, and no names.
+	{"http://a／b.example/", noName, nothing},
+	{"http://ü_x.example/", noName, nothing},
+	{"http://127.0.0.1\u3000/", noName, nothing},
+	{"http://\u202e127.0.0.1/", noName, nothing},
+	{"http://١٢٧.0.0.1/", noName, nothing},
+	{"http://-ü.example/", noName, nothing},
+	{"http://[2606:4700::1111%25e]]/", noName, nothing},
+	{"http://[2606:4700::1111%25ü]/", noName, allowed},
+	{"http://]/", noName, nothing},
+	{"http://127.0.0.1,8.8.8.8/", noName, nothing},
+	{"http://<public.example>/", noName, nothing},
+	{"http://public.example;127.0.0.1/", noName, nothing},
+	{"http://%C0%AE/", "", nothing},     // IDNA takes bytes that are no text for U+FFFD
+	{"http://\u00ad/", noHost, refused}, // without a host it is this machine that is dialled
+	{"http://\u00ad./", noHost, nothing},
+	{"http://./", noHost, nothing},
+	{"http:///127.0.0.1/", noHost, nothing},
+	{"http:127.0.0.1/", noHost, nothing},
+
+	// URLs that are none to Go, whatever other readers make of them.
+	{"http://%31%32%37.0.0.1/", noURL, nothing},
+	{"http://127%2e0.0.1/", noURL, nothing},
+	{"http://127.0.0.1%00/", noURL, nothing},
+	{"http://127.0.0.1%20/", noURL, nothing},
+	{"http://127.0.0.1\t/", noURL, nothing},
+	{"http://[127.0.0.1]/", noURL, nothing},
+	{"http://[::127.1]/", noURL, nothing},
+	{"http://[：：1]/", noURL, nothing},
+	{"http://[::1%25]/", noURL, nothing},
+	{"http://[::1%lo]/", noURL, nothing},
+	{"http://[::1].example/", noURL, nothing},
+	{"http://[::1/", noURL, nothing},
+	{"http://::1/", noURL, nothing},
+	{"http://fe80::1/", noURL, nothing},
+	{"http://127.0.0.1:８０/", noURL, nothing},
+	{"http://8.8.8.8\\@127.0.0.1/", noURL, nothing},
+	{"http://8.8.8.8 &@127.0.0.1/", noURL, nothing},
+	{"//127.0.0.1/", noURL, nothing},
+
+	// What is not the host is not taken for it.
+	{"http://8.8.8.8@127.0.0.1/", credentials, refused},
+	{"http://127.0.0.1@8.8.8.8/", credentials, allowed},
+	{"http://user:pass@public.example/", credentials, allowed},
+	{"http://8.8.8.8#@127.0.0.1/", "fragment", allowed},
+	{"http://8.8.8.8/@127.0.0.1/", "", allowed},
+	{"http://8.8.8.8?@127.0.0.1/", "", allowed},
+	{"http://8.8.8.8:127/127.0.0.1", "", allowed},
+	{"http://8.8.8.8:0/", "port must be 1 to 65535", allowed},
+	{"http://8.8.8.8:65536/", "port must be 1 to 65535", refused},
+	{"gopher://127.0.0.1:70/", `got scheme "gopher"`, nothing},
+	{"file://127.0.0.1/etc/passwd", `got scheme "file"`, nothing},
+	{"unix:///run/x.sock", `got scheme "unix"`, nothing},
+	{"http+unix://127.0.0.1/", `got scheme "http+unix"`, nothing},
+	{"ws://127.0.0.1/", `got scheme "ws"`, nothing},
+}
+
+// fakeZone is what the fake resolver knows: one address for a name, see fakeResolver.
+var fakeZone = map[string]string{
+	"public.example": "8.8.8.8", "public6.example": "2606:4700::1111", "nat64-public.example": "64:ff9b::808:808", "my_service.example": "8.8.8.8",
+	"1.1.1.1.example": "8.8.8.8", "xn--mller-kva.example": "8.8.8.8", "xn--r8jz45g.xn--zckzah": "8.8.8.8",
+	"loopback.example": "127.0.0.1", "127.0.0.1.example": "127.0.0.1", "loopback6.example": "::1", "any.example": "0.0.0.0", "any6.example": "::",
+	"private.example": "192.168.1.1", "shared.example": "100.64.0.1", "metadata.example": "169.254.169.254", "multicast.example": "239.1.2.3",
+	"broadcast.example": "255.255.255.255", "ula.example": "fd00::1", "link-local.example": "fe80::1", "mapped.example": "::ffff:10.0.0.1",
+	"compatible.example": "::7f00:1", "nat64.example": "64:ff9b::7f00:1", "6to4.example": "2002:7f00:1::", "teredo.example": "2001:0:7f00:1::1",
+	"unassigned.example": "4000::1", "hook": "172.17.0.2", "xn--hbsch-kva.example": "10.1.2.3", "localhost": "127.0.0.1", "x.localhost": "127.0.0.1",
+	"s.localhost": "127.0.0.1", "0x7f000001": "127.0.0.1", "0x7f.0x0.0x0.0x1": "127.0.0.1", "0x7f.1": "127.0.0.1", "loopback.127": "127.0.0.1",
+}
+
+// TestEndpoints goes with each URL to the creation of a webhook, and past it to the dialer's hook. Nothing is dialled.
+func TestEndpoints(t *testing.T) {
+	resolver := fakeResolver(t, func(name string, _ int) []string {
+		if address, ok := fakeZone[strings.ToLower(name)]; ok {
+			return []string{address}
+		}
+		return nil
+	})
+	for _, tc := range endpoints {
+		err := checkURL(tc.url)
+		if err == nil {
+			err = guard{}.checkEndpoint(tc.url)
+		}
+		if (err == nil) != (tc.creation == "") || err != nil && !strings.Contains(err.Error(), tc.creation) {
+			t.Errorf("%s at creation: %v; want …%s…", tc.url, err, tc.creation)
+		}
+		if err != nil && strings.Contains(err.Error(), "user:pass") {
+			t.Errorf("the error repeats a password: %v", err)
+		}
+
+		got := nothing
+		address, _ := dialledFor(t, tc.url)
+		if host, port, err := net.SplitHostPort(address); err == nil {
+			addrs := []netip.Addr{netip.IPv6Loopback()} // this machine is what an empty host means to net
+			if host != "" {
+				addrs, _ = resolver.LookupNetIP(t.Context(), "ip", host)
+			}
+			for _, addr := range addrs {
+				err := guard{}.control(t.Context(), "tcp", net.JoinHostPort(addr.Unmap().String(), port), nil)
+				if err != nil && !errors.Is(err, errAddressRefused) {
+					t.Errorf("%s at the dial: %v", tc.url, err)
+				}
+				if err != nil {
+					got = refused
+					break
+				}
+				got = allowed
+			}
+		}
+		if got != tc.dial {
+			t.Errorf("%s at the dial: %s, want %s", tc.url, got, tc.dial)
+		}
+	}
+}
+
+// dialledFor returns the host and port that net/http would dial for a URL, which it does not do.
+func dialledFor(t *testing.T, raw string) (address string, ok bool) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, raw, nil)
+	if err != nil {
+		return "", false
+	}
+	notDialled := errors.New("not dialled")
+	dialled := make(chan string, 1)
+	transport := &http.Transport{DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
+		dialled <- address
+		return nil, notDialled
+	}}
+	resp, err := transport.RoundTrip(req)
+	if err == nil {
+		resp.Body.Close()
+		t.Fatalf("%q was answered", raw)
+	}
+	select {
+	case address = <-dialled:
+		return address, true
+	default:
+		return "", false
+	}
+}
+
+// FuzzCheckURL: what is accepted at creation leads to no address that the guard refuses, nor to a number that a resolver may
+// take for one, as net/http reads the URL.
+func FuzzCheckURL(f *testing.F) {
+	for _, tc := range endpoints {
+		f.Add(tc.url)
+	}
+	number := regexp.MustCompile(`(^|\.)([0-9]+|0[xX][0-9a-fA-F]*)$`)
+	f.Fuzz(func(t *testing.T, raw string) {
+		if checkURL(raw) != nil || (guard{}).checkEndpoint(raw) != nil {
+			return
+		}
+		address, ok := dialledFor(t, raw)
+		if !ok {
+			t.Fatalf("%q is accepted, and net/http makes no request of it", raw)
+		}
+		host, _, err := net.SplitHostPort(address)
+		if err != nil || host == "" {
+			t.Fatalf("%q is accepted, and net/http dials %q: %v", raw, address, err)
+		}
+		host = strings.TrimSuffix(host, ".")
+		if addr, err := netip.ParseAddr(host); err == nil {
+			if err := (guard{}).check(addr); err != nil {
+				t.Fatalf("%q is accepted, and net/http dials %q: %v", raw, address, err)
+			}
+		} else if number.MatchString(host) {
+			t.Fatalf("%q is accepted, and net/http dials %q", raw, address)
+		}
+	})
+}
