@@ -57,7 +57,9 @@ type DeliveryConfig struct {
 	RetrySchedule      []engine.Duration `toml:"retry_schedule"`
 	RetryJitter        float64           `toml:"retry_jitter"`
 	RetryAfterMax      engine.Duration   `toml:"retry_after_max"`
+	PauseAfter         engine.Duration   `toml:"pause_after"`
 	AllowNetworks      []Network         `toml:"allow_networks"`
+	ProxyFromEnv       bool              `toml:"proxy_from_environment"`
 }
 
 // LogConfig is what is logged, and how.
@@ -88,6 +90,7 @@ func DefaultConfig() Config {
 			RetrySchedule: slices.Clone(e.Retry.Schedule),
 			RetryJitter:   e.Retry.Jitter,
 			RetryAfterMax: engine.Duration(e.Retry.RetryAfterMax),
+			PauseAfter:    engine.Duration(e.PauseAfter),
 		},
 		Log: LogConfig{Level: "info", Format: "text"},
 	}
@@ -185,6 +188,8 @@ const (
 	minRetention       = engine.Duration(time.Minute)
 	maxRetention       = engine.Duration(10 * 365 * 24 * time.Hour)
 	maxRetryAfterMax   = engine.Duration(30 * 24 * time.Hour)
+	minPauseAfter      = engine.Duration(time.Minute)
+	maxPauseAfter      = engine.Duration(10 * 365 * 24 * time.Hour) // as good as never
 	maxMaxInFlight     = 100_000
 	minTokenBytes      = 16
 )
@@ -205,6 +210,7 @@ func (c *Config) Validate() error {
 		c.Delivery.checkRetrySchedule(),
 		between("delivery.retry_jitter", c.Delivery.RetryJitter, 0, 1),
 		between("delivery.retry_after_max", c.Delivery.RetryAfterMax, 0, maxRetryAfterMax),
+		between("delivery.pause_after", c.Delivery.PauseAfter, minPauseAfter, maxPauseAfter),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
 	)
@@ -302,8 +308,10 @@ func (c *Config) engine(version string) engine.Config {
 			Sessions:   time.Duration(c.Storage.SessionRetention),
 			Deliveries: time.Duration(c.Storage.DeliveryRetention),
 		},
-		ShutdownTimeout: time.Duration(c.HTTP.ShutdownTimeout),
-		Version:         version,
+		PauseAfter:           time.Duration(c.Delivery.PauseAfter),
+		ProxyFromEnvironment: c.Delivery.ProxyFromEnv,
+		ShutdownTimeout:      time.Duration(c.HTTP.ShutdownTimeout),
+		Version:              version,
 	}
 	for _, n := range c.Delivery.AllowNetworks {
 		e.AllowNetworks = append(e.AllowNetworks, netip.Prefix(n))

@@ -27,6 +27,8 @@ func TestEngineConfigHasEverySetting(t *testing.T) {
 		retry_schedule = ["47s", "48m"]
 		retry_jitter = 0.49
 		retry_after_max = "50m"
+		pause_after = "53h"
+		proxy_from_environment = true
 		allow_networks = ["10.51.0.0/16", "fd52::/32", "127.0.0.1"]`)
 	if err != nil {
 		t.Fatal(err)
@@ -40,10 +42,12 @@ func TestEngineConfigHasEverySetting(t *testing.T) {
 			Jitter:        0.49,
 			RetryAfterMax: 50 * time.Minute,
 		},
-		AllowNetworks:   []netip.Prefix{netip.MustParsePrefix("10.51.0.0/16"), netip.MustParsePrefix("fd52::/32"), netip.MustParsePrefix("127.0.0.1/32")},
-		Retention:       engine.Retention{Sessions: 42 * time.Hour, Deliveries: 43 * time.Hour},
-		ShutdownTimeout: 41 * time.Second,
-		Version:         "9.8.7",
+		PauseAfter:           53 * time.Hour,
+		ProxyFromEnvironment: true,
+		AllowNetworks:        []netip.Prefix{netip.MustParsePrefix("10.51.0.0/16"), netip.MustParsePrefix("fd52::/32"), netip.MustParsePrefix("127.0.0.1/32")},
+		Retention:            engine.Retention{Sessions: 42 * time.Hour, Deliveries: 43 * time.Hour},
+		ShutdownTimeout:      41 * time.Second,
+		Version:              "9.8.7",
 	}
 	compareFields(t, "", reflect.ValueOf(cfg.engine("9.8.7")), reflect.ValueOf(want), reflect.ValueOf(engine.DefaultConfig()))
 

@@ -108,13 +108,28 @@ const (
 	ErrorRefused        ErrorClass = "refused"         // nobody listens there
 	ErrorReset          ErrorClass = "reset"           // the connection broke
 	ErrorTLS            ErrorClass = "tls"             // handshake or certificate
-	ErrorProtocol       ErrorClass = "protocol"        // not HTTP, or beyond its limits
+	ErrorProtocol       ErrorClass = "protocol"        // not HTTP
+	ErrorTooLarge       ErrorClass = "too_large"       // a header, or interim answers, without end
+	ErrorOAuth          ErrorClass = "oauth2"          // the token endpoint gave no token
 	ErrorInternal       ErrorClass = "internal"        // the request could not be made
 )
 
 // ErrorClasses are all classes.
 var ErrorClasses = []ErrorClass{ErrorStatus, ErrorTimeout, ErrorDNS, ErrorAddressRefused, ErrorRefused, ErrorReset, ErrorTLS,
-	ErrorProtocol, ErrorInternal}
+	ErrorProtocol, ErrorTooLarge, ErrorOAuth, ErrorInternal}
+
+// NextReason says why a delivery's next try after an attempt is when it is, or why there is none; "" after a success.
+type NextReason string
+
+// The reasons.
+const (
+	NextBySchedule   NextReason = "retry_schedule"  // the next step of the retry schedule
+	NextByRetryAfter NextReason = "retry_after"     // the endpoint asked for it
+	NextByToken      NextReason = "token_refreshed" // at once, with a new OAuth token
+	NextExhausted    NextReason = "schedule_ended"  // none: the delivery has failed
+	NextCancelled    NextReason = "cancelled"       // none: it was cancelled while the attempt was under way
+	NextQueuedAgain  NextReason = "queued_again"    // it was queued again by hand while the attempt was under way
+)
 
 // Attempt is one POST of a delivery, with its outcome.
 type Attempt struct {
@@ -122,19 +137,55 @@ type Attempt struct {
 	StartedAt time.Time
 	// Duration is the span until the answer was read, as far as it is kept, or until the attempt failed.
 	Duration time.Duration
+	Phases   Phases
+	// Address is the address and port that was connected to, or tried last; "" if it did not come to that.
+	Address string
+	// Reused tells that the connection was there already.
+	Reused bool
+	// Protocol is that of the answer, such as "HTTP/1.1" or "HTTP/2.0".
+	Protocol string
 	// Status is the answer's; 0 if there was none.
 	Status int
 	// Error is "" for a 2xx; ErrorDetail tells more, for people.
 	Error       ErrorClass
 	ErrorDetail string
+	// ResponseHeader is the answer's header, at most maxResponseHeaderKept of it, sorted by name.
+	ResponseHeader []HeaderField
 	// Response is the beginning of the answer's body, at most maxResponseBytes of it.
 	Response []byte
+	// NextAt is when the delivery's next try was set to, zero if there is none; NextReason says why.
+	NextAt     time.Time
+	NextReason NextReason
+
 	// RetryAfter is what the answer asked for on 429 and 503; 0 if nothing. It is not stored: the next try's time is.
 	RetryAfter time.Duration
+	// TokenRejected tells that the answer was 401 to an OAuth token from before this try was due, which may have been revoked since:
+	// the delivery is tried again at once, with a new one. It is not stored.
+	TokenRejected bool
+	// Probe tells that the endpoint was failing when the attempt had its turn. It is not stored.
+	Probe bool
 }
 
-// maxResponseBytes is how much of an endpoint's answer is kept.
-const maxResponseBytes = 1024
+// Phases are the parts of an attempt that it took time for; 0 where there was none, as on a connection that was there already.
+type Phases struct {
+	// Token is the span for getting an OAuth token.
+	Token time.Duration
+	// DNS, Connect and TLS are the spans of the look-up, of the connection (to the address that answered, or was tried last), and of
+	// the handshake.
+	DNS, Connect, TLS time.Duration
+	// FirstByte is the span from the start of the attempt to the first byte of the answer.
+	FirstByte time.Duration
+}
+
+// HeaderField is a line of a header.
+type HeaderField struct{ Name, Value string }
+
+const (
+	// maxResponseBytes is how much of an endpoint's answer is kept.
+	maxResponseBytes = 1024
+	// maxResponseHeaderKept is how many bytes of its header are, names and values.
+	maxResponseHeaderKept = 4096
+)
 
 // Delivered tells whether the attempt was a success.
 func (a *Attempt) Delivered() bool { return a.Error == "" }

@@ -26,6 +26,20 @@
 // bytes; or back to scheduled, if it was cancelled before it had any. An incomplete trigger whose session has finished by its
 // instant goes without a trace. A payload that cannot be built from what is stored counts as a failed attempt.
 //
+// # The life of a lane
+//
+//	          5 failed attempts in a row            every attempt has failed for days, or 410
+//	┌──────┐ ────────────────────────────▶ ┌─────────┐ ─────────────────────────────────────▶ ┌────────┐
+//	│ open │                               │ failing │                                        │ paused │
+//	└──────┘ ◀──────────────────────────── └─────────┘                                        └────────┘
+//	   ▲      the first success, a new URL                                                         │
+//	   └───────────────────────────────────────────────────────────────────────────────────────────┘
+//	                                                                          by hand
+//
+// An open lane makes as many attempts at once, and in a second, as its webhook allows. A failing one makes one at a time, with growing
+// intervals ([Health]). A paused one makes none. In all three states what comes in is queued, and nothing that waits is dropped or uses
+// up a try. 410 pauses an open lane as well.
+//
 // # The guarantee
 //
 // An acknowledged event is on disk; every delivery that is due is attempted at least once; after a crash only what was in

@@ -28,7 +28,12 @@ type Config struct {
 	Retry              RetryPolicy
 	// AllowNetworks are the special-purpose addresses that may be connected to all the same.
 	AllowNetworks []netip.Prefix
-	Retention     Retention
+	// ProxyFromEnvironment sends attempts through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name. It is the proxy then that
+	// resolves names, and has to guard the network behind it.
+	ProxyFromEnvironment bool
+	// PauseAfter is for how long every attempt of a webhook must have failed until it is paused.
+	PauseAfter time.Duration
+	Retention  Retention
 	// ShutdownTimeout is how long Run waits for the attempts in flight after its context has ended.
 	ShutdownTimeout time.Duration
 	// Version is told to endpoints in the User-Agent.
@@ -46,6 +51,7 @@ func DefaultConfig() Config {
 		MaxInFlight:        256,
 		WebhookMaxInFlight: 32,
 		Retry:              RetryPolicy{Schedule: DefaultRetrySchedule, Jitter: 0.1, RetryAfterMax: 24 * time.Hour},
+		PauseAfter:         120 * time.Hour,
 		Retention:          Retention{Sessions: 720 * time.Hour, Deliveries: 168 * time.Hour},
 		ShutdownTimeout:    20 * time.Second,
 		Version:            "dev",
@@ -61,15 +67,13 @@ var errShutdown = errors.New("hookbolt is shutting down")
 
 // Engine takes events in and gets webhooks delivered. Its methods may be called at once, also before and after Run.
 type Engine struct {
-	store     Store
-	cfg       Config
-	guard     guard
-	sender    *sender
-	metrics   *metrics
-	log       *slog.Logger
-	lanes     *lanes
-	transport http.RoundTripper
-	running   atomic.Bool
+	store   Store
+	cfg     Config
+	sender  *sender
+	metrics *metrics
+	log     *slog.Logger
+	lanes   *lanes
+	running atomic.Bool
 	// tidy wakes the maintenance: capacity 1, sent to by changes that leave work for it, received by maintain.
 	tidy chan struct{}
 }
@@ -77,32 +81,32 @@ type Engine struct {
 // New makes an engine on a store. Metrics are registered with reg.
 func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *Engine {
 	e := &Engine{
-		store: store, cfg: cfg, guard: guard{cfg.AllowNetworks}, log: log, metrics: newMetrics(reg),
-		transport: cfg.Transport, tidy: make(chan struct{}, 1),
+		store: store, cfg: cfg, sender: newSender(cfg), log: log, metrics: newMetrics(reg), tidy: make(chan struct{}, 1),
 	}
-	if e.transport == nil {
-		e.transport = newTransport(cfg)
-	}
-	e.sender = newSender(e.transport, cfg.Version)
-	e.lanes = newLanes(e.laneLimit, cfg.MaxInFlight)
+	e.lanes = newLanes(e.laneLimits, cfg.MaxInFlight)
 	reg.MustRegister(statsCollector{e})
 	return e
 }
 
-// laneLimit is how many attempts a lane may have under way; 0 holds it.
-func (e *Engine) laneLimit(id Lane) int {
+// laneLimits is what a webhook allows its lane.
+func (e *Engine) laneLimits(id Lane) laneLimits {
 	w := e.store.Webhooks().Get(id.WebhookID)
 	switch {
 	case w == nil:
-		return 0
+		return laneLimits{}
 	case id.Test:
-		return 1
+		return laneLimits{inFlight: 1}
 	case w.Paused || !w.Active:
-		return 0
-	case w.MaxInFlight != nil:
-		return *w.MaxInFlight
+		return laneLimits{}
 	}
-	return e.cfg.WebhookMaxInFlight
+	limits := laneLimits{inFlight: e.cfg.WebhookMaxInFlight}
+	if w.MaxInFlight != nil {
+		limits.inFlight = *w.MaxInFlight
+	}
+	if w.RateLimit != nil {
+		limits.rate = *w.RateLimit
+	}
+	return limits
 }
 
 // Run delivers what is due until ctx ends. Then it takes nothing up any more, gives the attempts in flight
@@ -115,24 +119,28 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer stop()
 	sendCtx, cutOff := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cutOff(nil)
+	now := utcNow()
+	stats, err := e.store.Stats(context.WithoutCancel(ctx), now, false)
+	if err != nil {
+		return fmt.Errorf("read the webhooks' health: %w", err)
+	}
+	for id, h := range stats.Health {
+		e.lanes.setHealth(id, h)
+	}
 	var work sync.WaitGroup
 	work.Go(func() { e.maintain(ctx) })
-
-	now := utcNow()
 	for _, w := range e.store.Webhooks().All() {
 		e.lanes.note(Queued{Lane{w.ID, false}, now}, Queued{Lane{w.ID, true}, now})
 	}
 	e.running.Store(true)
-	err := e.loop(ctx, sendCtx, &work)
+	err = e.loop(ctx, sendCtx, &work)
 	e.running.Store(false)
 
 	stop() // the loop may have ended by an error of its own
 	grace := time.AfterFunc(e.cfg.ShutdownTimeout, func() { cutOff(errShutdown) })
 	work.Wait()
 	grace.Stop()
-	if t, ok := e.transport.(*http.Transport); ok {
-		t.CloseIdleConnections()
-	}
+	e.sender.transports.closeIdleConnections()
 	return err
 }
 
@@ -189,6 +197,7 @@ func (e *Engine) deliver(ctx, sendCtx context.Context, c *claim) {
 			}
 			return
 		}
+		c.taken.Session = nil // which may be large, and the claim may wait for long
 	}
 	a, w, made := e.attempt(ctx, sendCtx, c, payload)
 	if !made {
@@ -206,10 +215,16 @@ func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte)
 	}
 	defer e.lanes.release(c)
 	if w = e.webhookFor(c); w == nil {
+		e.lanes.unspend(c)
 		return a, nil, false
 	}
 	a, err := e.sender.send(sendCtx, w, &c.taken.Delivery, payload, e.timeout(w))
-	return a, w, err == nil
+	if err != nil {
+		return a, nil, false
+	}
+	a.Probe = c.probe
+	c.health = e.noteAttempt(sendCtx, w, &a)
+	return a, w, true
 }
 
 // webhookFor returns the webhook to send a claimed delivery to as it is now; nil if it is not to be sent, at least not now.
@@ -281,7 +296,8 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	now := utcNow()
 	next := policy.After(&a, d.Tries+1, now, rand.Float64())
 	e.metrics.attempt(d, &a)
-	after, err := e.store.RecordAttempt(context.WithoutCancel(ctx), AttemptRecord{Delivery: *d, Attempt: a, Next: next, At: now})
+	after, err := e.store.RecordAttempt(context.WithoutCancel(ctx),
+		AttemptRecord{Delivery: *d, Attempt: a, Next: next, At: now, Health: c.health})
 	if errors.Is(err, ErrUnavailable) {
 		return time.Time{} // whoever sees the store fail says so, once
 	}
@@ -312,20 +328,29 @@ func (e *Engine) giveUp(ctx context.Context, c *claim, cause error) time.Time {
 func (e *Engine) maintain(ctx context.Context) {
 	for ctx.Err() == nil {
 		now := utcNow()
-		next, cancelled, err := e.store.Maintain(ctx, now, e.cfg.Retention)
-		e.metrics.finished.WithLabelValues(StatusCancelled.String()).Add(float64(cancelled))
+		done, err := e.store.Maintain(ctx, now, e.cfg.Retention)
+		e.metrics.finished.WithLabelValues(StatusCancelled.String()).Add(float64(done.Cancelled))
+		e.lanes.note(done.Queued...)
 		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
 				e.log.Error("background work failed", "error", err)
 			}
-			next = now.Add(time.Minute)
+			done.Next = now.Add(time.Minute)
 		}
 		// A breath between two steps leaves the writer to those who wait for it.
 		select {
 		case <-ctx.Done():
 		case <-e.tidy:
-		case <-time.After(max(5*time.Millisecond, next.Sub(now))):
+		case <-time.After(max(5*time.Millisecond, done.Next.Sub(now))):
 		}
+	}
+}
+
+// wakeMaintenance tells maintain that a change has left work for it.
+func (e *Engine) wakeMaintenance() {
+	select {
+	case e.tidy <- struct{}{}:
+	default:
 	}
 }
 
@@ -361,6 +386,35 @@ func (e *Engine) Session(ctx context.Context, id uuid.UUID) (Session, SessionRec
 	return Fold(events, time.Time{}), record, deliveries, nil
 }
 
+// Preview builds the payload that a webhook would get for a session if it were sent now; with what had happened by asOf, if that is not
+// zero. It is that of a complete session if the session had finished by then. Nothing is sent. ErrConflict means that the webhook is for
+// another content.
+func (e *Engine) Preview(ctx context.Context, webhookID uint32, sessionID uuid.UUID, asOf time.Time) ([]byte, error) {
+	w, err := e.Webhook(webhookID)
+	if err != nil {
+		return nil, err
+	}
+	record, _, err := e.store.Session(ctx, sessionID)
+	if err != nil {
+		return nil, err
+	}
+	if content := record.Head.Identity.ContentID; !w.wants(KindComplete, content) {
+		return nil, fmt.Errorf("%w: webhook %d is for content %s, and the session is of %s: it is not sent there", ErrConflict, w.ID, w.ContentID, content)
+	}
+	events, err := record.Events()
+	if err != nil {
+		return nil, err
+	}
+	s := Fold(events, asOf)
+	if s.StartedAt.IsZero() {
+		return nil, InputErrors{{Field: "as_of", Detail: "nothing of the session had happened by then"}}
+	}
+	return BuildPayload(s, &w, !s.FinishedAt.IsZero(), utcNow())
+}
+
+// Health is what the last attempts tell of a webhook's endpoint.
+func (e *Engine) Health(webhookID uint32) Health { return e.lanes.health(webhookID) }
+
 // Delivery returns a delivery, its payload (nil while it is scheduled), and its attempts, oldest first.
 func (e *Engine) Delivery(ctx context.Context, id uuid.UUID) (Delivery, []byte, []Attempt, error) {
 	return e.store.Delivery(ctx, id)
@@ -373,92 +427,22 @@ func (e *Engine) Deliveries(ctx context.Context, q DeliveryQuery) (DeliveryPage,
 
 // Retry makes a delivery due now. ErrConflict means that its webhook is gone or switched off.
 func (e *Engine) Retry(ctx context.Context, id uuid.UUID) (Delivery, error) {
-	d, err := e.store.Requeue(ctx, id, utcNow())
+	d, err := e.store.Reschedule(ctx, id, RescheduleNow, utcNow())
 	if err == nil {
 		e.lanes.note(Queued{d.Lane(), d.NextAttemptAt})
+		e.lanes.probeNow(d.WebhookID)
 	}
 	return d, err
 }
 
 // Cancel ends a delivery that waits; ErrConflict means that it does not. An attempt that is under way is still recorded.
 func (e *Engine) Cancel(ctx context.Context, id uuid.UUID) (Delivery, error) {
-	d, err := e.store.Cancel(ctx, id, utcNow())
+	d, err := e.store.Reschedule(ctx, id, RescheduleNever, utcNow())
 	if err == nil {
 		e.lanes.cancel(id, d.Lane())
 		e.metrics.finished.WithLabelValues(StatusCancelled.String()).Inc()
 	}
 	return d, err
-}
-
-// Overview is the state of the whole at one moment.
-type Overview struct {
-	// Scheduled wait for their time, Due for a free place, Held for their webhook to be resumed; InFlight are taken up.
-	Scheduled, Due, InFlight, Held int64
-	// OldestDueAge is that of the oldest due delivery of a webhook that is not held; 0 if none is due.
-	OldestDueAge time.Duration
-	// Stored counts the deliveries that are kept.
-	Stored map[Status]int64
-	// Webhooks counts the webhooks.
-	Webhooks struct{ Active, Paused, Inactive int }
-	// PerWebhook has the counts of each webhook.
-	PerWebhook map[uint32]WebhookStats
-	// SizeBytes is the database file's size, FreeBytes the part of it that is free for new data.
-	SizeBytes, FreeBytes int64
-}
-
-// Overview returns the state of the whole. It costs a look at each webhook's lane, never one at the queue.
-func (e *Engine) Overview(ctx context.Context) (Overview, error) {
-	now := utcNow()
-	s, err := e.store.Stats(ctx, now, false)
-	if err != nil {
-		return Overview{}, err
-	}
-	o := Overview{
-		Stored: make(map[Status]int64), PerWebhook: s.Webhooks, SizeBytes: s.SizeBytes, FreeBytes: s.FreeBytes,
-	}
-	claimed := e.lanes.inFlight()
-	hooks := e.store.Webhooks()
-	for _, w := range hooks.All() {
-		switch {
-		case !w.Active:
-			o.Webhooks.Inactive++
-		case w.Paused:
-			o.Webhooks.Paused++
-		default:
-			o.Webhooks.Active++
-		}
-	}
-	for id, c := range s.Webhooks {
-		o.Stored[StatusScheduled] += c.Scheduled
-		o.Stored[StatusPending] += c.Pending
-		o.Stored[StatusDelivered] += c.Delivered
-		o.Stored[StatusFailed] += c.Failed
-		o.Stored[StatusCancelled] += c.Cancelled
-		// What is taken up was due. The store counts a moment before the lanes do: no part may come out below 0.
-		taken, tests := claimed[Lane{id, false}], claimed[Lane{id, true}]
-		waiting := max(0, c.Scheduled+c.Pending-taken-tests)
-		o.InFlight += taken + tests
-		if w := hooks.Get(id); w == nil || w.Paused || !w.Active {
-			o.Held += waiting
-			continue
-		}
-		due := min(max(0, c.Due-taken), waiting)
-		o.Due += due
-		o.Scheduled += waiting - due
-		if !c.OldestDueAt.IsZero() {
-			o.OldestDueAge = max(o.OldestDueAge, now.Sub(c.OldestDueAt))
-		}
-	}
-	return o, nil
-}
-
-// Ready tells whether events can be taken in and delivered: the store writes, and Run is running.
-func (e *Engine) Ready(ctx context.Context) error {
-	if !e.running.Load() {
-		return errors.New("the engine is not running")
-	}
-	_, err := e.store.Stats(ctx, utcNow(), true)
-	return err
 }
 
 // utcNow is the time as it is stored: UTC, without the reading of the monotonic clock.

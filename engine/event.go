@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -430,25 +429,6 @@ func ParseUUID(s string) (uuid.UUID, error) {
 		}
 	}
 	return uuid.Nil, fmt.Errorf("must be a UUID of 36 characters, such as 22ffdf18-1035-4e56-baa2-8327e3af5242 (got %q)", excerpt([]byte(s)))
-}
-
-func (p *eventParser) time() time.Time {
-	s := p.str()
-	var t time.Time
-	if err := t.UnmarshalText([]byte(s)); err != nil || !strictRFC3339(s) {
-		p.fail("must be an RFC 3339 time, such as 2024-01-23T11:59:33Z (got %q)", excerpt([]byte(s)))
-	}
-	return t.UTC()
-}
-
-// strictRFC3339 refuses what the library takes beyond RFC 3339 (go.dev/issue/54580): an hour of one digit, a comma before the
-// fraction, a zone of 24 hours or 60 minutes.
-func strictRFC3339(s string) bool {
-	if s[len("2006-01-02T15")] != ':' || s[len("2006-01-02T15:04:05")] == ',' {
-		return false
-	}
-	zone := s[len(s)-len("07:00"):]
-	return strings.HasSuffix(zone, "Z") || zone[:2] < "24" && zone[3:] < "60"
 }
 
 func (p *eventParser) answer() Answer {

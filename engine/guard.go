@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // specialNetworks are the special-purpose ranges of the IANA IPv4 and IPv6 registries (RFC 6890 and later), and multicast: no
@@ -93,7 +92,7 @@ func (g guard) control(_ context.Context, network, address string, _ syscall.Raw
 // dialer returns a DialContext that checks each resolved address at the moment its socket is dialled, so that a name that
 // resolves to something else on the second look-up finds nothing (DNS rebinding). A nil resolver means the system's.
 func (g guard) dialer(resolver *net.Resolver) func(ctx context.Context, network, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: connectTimeout, KeepAlive: 30 * time.Second, Resolver: resolver, ControlContext: g.control}
+	d := net.Dialer{Timeout: connectTimeout, KeepAlive: connectKeepAlive, Resolver: resolver, ControlContext: g.control}
 	return d.DialContext
 }
 

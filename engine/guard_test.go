@@ -363,9 +363,8 @@ func TestRebinding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := newTransport(Config{AllowNetworks: []netip.Prefix{network}, Resolver: resolver})
-	defer transport.CloseIdleConnections()
-	s := newSender(transport, "1.2.3")
+	s := newSender(Config{AllowNetworks: []netip.Prefix{network}, Resolver: resolver})
+	defer s.transports.closeIdleConnections()
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close") // so that each attempt dials
 		io.WriteString(w, r.Host)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
+	"time"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -268,6 +270,43 @@ func (r *jsonReader) integer() int64 {
 		}
 	}
 	return n
+}
+
+// decimal reads a number.
+func (r *jsonReader) decimal() float64 {
+	if c := r.peek(); c != '-' && (c < '0' || c > '9') {
+		r.wrongType("a number")
+		return 0
+	}
+	token := r.number()
+	if r.syntax != nil {
+		return 0
+	}
+	n, err := strconv.ParseFloat(string(token), 64)
+	if err != nil {
+		r.fail("is too large a number (got %s)", excerpt(token))
+	}
+	return n
+}
+
+// time reads an RFC 3339 time.
+func (r *jsonReader) time() time.Time {
+	s := r.str()
+	var t time.Time
+	if err := t.UnmarshalText([]byte(s)); err != nil || !strictRFC3339(s) {
+		r.fail("must be an RFC 3339 time, such as 2024-01-23T11:59:33Z (got %q)", excerpt([]byte(s)))
+	}
+	return t.UTC()
+}
+
+// strictRFC3339 refuses what the library takes beyond RFC 3339 (go.dev/issue/54580): an hour of one digit, a comma before the
+// fraction, a zone of 24 hours or 60 minutes.
+func strictRFC3339(s string) bool {
+	if s[len("2006-01-02T15")] != ':' || s[len("2006-01-02T15:04:05")] == ',' {
+		return false
+	}
+	zone := s[len(s)-len("07:00"):]
+	return strings.HasSuffix(zone, "Z") || zone[:2] < "24" && zone[3:] < "60"
 }
 
 // wrongType notes that the next value is not what was wanted and skips it.

@@ -23,14 +23,14 @@ const maxRoomsPerTurn = 64
 // A lane is in one place at a time:
 //
 //	idle     nothing waits in it
-//	timed    its next delivery is due at next (a lower bound); in the heap
+//	timed    its next delivery is due, or may be sent, at next (a lower bound); in the heap
 //	ready    something is due: to be asked in the next turn
 //	asked    the store is being asked
 //	blocked  something is due, but as much as may be is claimed, or the webhook is held
 type lanes struct {
-	limit    func(Lane) int // attempts at once that the webhook allows; 0 holds the lane
-	maxExtra int            // attempts at once, beyond the first of each lane
-	wake     chan struct{}  // capacity 1; sent to by whoever makes a turn of the loop worthwhile, received by Engine.Run
+	limits   func(Lane) laneLimits // what the webhook allows
+	maxExtra int                   // attempts at once, beyond the first of each lane
+	wake     chan struct{}         // capacity 1; sent to by whoever makes a turn of the loop worthwhile, received by Engine.Run
 
 	mu           sync.Mutex
 	byID         map[Lane]*lane       // guarded by mu, as all below
@@ -40,6 +40,7 @@ type lanes struct {
 	extraClaims  int                  // claims beyond the first prefetch of each lane
 	extraSending int                  // attempts under way beyond the first of each lane
 	wantSend     []*lane              // lanes that could send but for the global limit, in turn
+	order        uint64               // the last Health.Order
 }
 
 type lanePlace uint8
@@ -62,6 +63,10 @@ type lane struct {
 	line      []*claim    // what is claimed and not sent yet, in the order of the claims
 	inWant    bool        // in wantSend
 	cancelled []uuid.UUID // for placeAsked: what was cancelled meanwhile
+
+	health Health      // of the webhook's endpoint; not for tests, which somebody waits for
+	beat   time.Time   // with a rate limit: the earliest time of the next attempt
+	timer  *time.Timer // goes off at beat, if something waits for it
 }
 
 // claim is a delivery that was taken from the store and not yet given back.
@@ -74,10 +79,15 @@ type claim struct {
 
 	ready     bool // it is frozen and waits in line for its turn; guarded by lanes.mu
 	cancelled bool // it was cancelled since it was claimed; guarded by lanes.mu
+	// beat is the lane's beat since its turn, if the lane has a rate limit; guarded by lanes.mu.
+	beat  time.Time
+	probe bool // it is sent to a failing endpoint; guarded by lanes.mu until its turn
+
+	health Health // of the webhook's endpoint since the attempt; owned by the claim's goroutine
 }
 
-func newLanes(limit func(Lane) int, maxExtra int) *lanes {
-	return &lanes{limit: limit, maxExtra: maxExtra, wake: make(chan struct{}, 1), byID: make(map[Lane]*lane), claims: make(map[uuid.UUID]*claim)}
+func newLanes(limits func(Lane) laneLimits, maxExtra int) *lanes {
+	return &lanes{limits: limits, maxExtra: maxExtra, wake: make(chan struct{}, 1), byID: make(map[Lane]*lane), claims: make(map[uuid.UUID]*claim)}
 }
 
 func (l *lanes) signal() {
@@ -92,16 +102,24 @@ func (l *lanes) note(queued ...Queued) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, q := range queued {
-		ln := l.byID[q.Lane]
-		if ln == nil {
-			ln = &lane{id: q.Lane}
-			l.byID[q.Lane] = ln
-		}
-		l.noteLocked(ln, q.At)
+		l.noteLocked(l.laneLocked(q.Lane), q.At)
 	}
 }
 
+// laneLocked returns a lane, a new one if there is none yet.
+func (l *lanes) laneLocked(id Lane) *lane {
+	ln := l.byID[id]
+	if ln == nil {
+		ln = &lane{id: id}
+		l.byID[id] = ln
+	}
+	return ln
+}
+
 func (l *lanes) noteLocked(ln *lane, at time.Time) {
+	if ln.health.Failing() {
+		at = later(at, ln.health.NextProbeAt)
+	}
 	switch ln.place {
 	case placeIdle:
 		l.putTimedLocked(ln, at)
@@ -149,8 +167,12 @@ func (l *lanes) rooms(now time.Time) (rooms []LaneRoom, next time.Time) {
 			rest = append(rest, l.ready[i:]...)
 			break
 		}
-		room := prefetch*l.limit(ln.id) - ln.claimed
-		if room <= 0 {
+		room, again := l.roomLocked(ln, now)
+		switch {
+		case !again.IsZero():
+			l.putTimedLocked(ln, again)
+			continue
+		case room <= 0:
 			ln.place = placeBlocked
 			continue
 		}
@@ -223,9 +245,12 @@ func (l *lanes) end(c *claim, again time.Time) {
 	if ln.claimed--; ln.claimed >= prefetch {
 		l.extraClaims--
 	}
-	if ln.place == placeBlocked {
+	switch {
+	case ln.place == placeBlocked:
 		ln.place = placeReady
 		l.ready = append(l.ready, ln)
+	case ln.place == placeTimed && l.limits(ln.id).rate > 0:
+		l.lookLocked(ln) // it may not have been sent: its beat is another one's then
 	}
 	if !again.IsZero() {
 		l.noteLocked(ln, again)
@@ -239,7 +264,7 @@ func (l *lanes) end(c *claim, again time.Time) {
 // given back: ctx has ended, or the lane is held.
 func (l *lanes) acquire(ctx context.Context, c *claim) bool {
 	l.mu.Lock()
-	if l.limit(c.lane.id) == 0 {
+	if l.limitLocked(c.lane, time.Now()) == 0 {
 		l.mu.Unlock()
 		return false
 	}
@@ -300,21 +325,32 @@ func (l *lanes) advanceLocked(ln *lane) {
 
 // wantLocked puts a lane in the queue for what the global limit leaves, if it could send one more.
 func (l *lanes) wantLocked(ln *lane) {
-	if !ln.inWant && len(ln.line) > 0 && ln.line[0].ready && ln.sending < l.limit(ln.id) {
+	if !ln.inWant && l.maySendLocked(ln) {
 		ln.inWant = true
 		l.wantSend = append(l.wantSend, ln)
 	}
 }
 
 func (l *lanes) sendFirstLocked(ln *lane) {
-	if len(ln.line) == 0 || !ln.line[0].ready || ln.sending >= l.limit(ln.id) {
+	if !l.maySendLocked(ln) {
 		return
+	}
+	if rate := l.limits(ln.id).rate; rate > 0 {
+		now := time.Now()
+		if now.Sub(ln.beat) > rateSlack {
+			ln.beat = now
+		}
+		ln.beat = ln.beat.Add(rateInterval(rate))
+		ln.line[0].beat = ln.beat
 	}
 	c := ln.line[0]
 	ln.line = slices.Delete(ln.line, 0, 1)
 	if ln.sending++; ln.sending > 1 {
 		l.extraSending++
 	}
+	// A test goes out at once, and tells as much of the endpoint as a probe.
+	of := l.laneLocked(Lane{WebhookID: ln.id.WebhookID})
+	c.probe = of.health.Failing()
 	c.turn <- true
 }
 
@@ -336,28 +372,56 @@ func (l *lanes) isCancelled(c *claim) bool {
 	return c.cancelled
 }
 
-// refresh looks at the limits anew, after a webhook was changed.
-func (l *lanes) refresh(hooks *WebhookSet) {
+// refresh looks at the limits of a webhook's lanes anew, after it was changed, or removed: then gone is true.
+func (l *lanes) refresh(webhookID uint32, gone bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for id, ln := range l.byID {
-		if l.limit(id) == 0 {
-			ln.line = slices.DeleteFunc(ln.line, func(c *claim) bool {
-				if c.ready {
-					c.turn <- false
-				}
-				return c.ready
-			})
+	now := time.Now()
+	for _, id := range []Lane{{webhookID, false}, {webhookID, true}} {
+		ln := l.byID[id]
+		if ln == nil {
+			continue
 		}
-		switch {
-		case hooks.Get(id.WebhookID) == nil && ln.claimed == 0 && (ln.place == placeIdle || ln.place == placeBlocked):
+		if l.limitLocked(ln, now) == 0 {
+			l.giveBackLocked(ln)
+		}
+		if rate := l.limits(id).rate; rate > 0 { // the beat is that of the rate before
+			if next := now.Add(rateInterval(rate)); ln.beat.After(next) {
+				ln.beat = next
+			}
+		}
+		if ln.timer != nil {
+			ln.timer.Stop()
+			ln.timer = nil
+		}
+		l.lookLocked(ln)
+		if gone && ln.claimed == 0 && ln.place == placeIdle {
 			delete(l.byID, id)
-		case ln.place == placeBlocked:
-			ln.place = placeReady
-			l.ready = append(l.ready, ln)
 		}
-		l.advanceLocked(ln)
 	}
+}
+
+// giveBackLocked gives back what waits in a lane's line: the lane is held, for now or for longer.
+func (l *lanes) giveBackLocked(ln *lane) {
+	ln.line = slices.DeleteFunc(ln.line, func(c *claim) bool {
+		if c.ready {
+			c.turn <- false
+		}
+		return c.ready
+	})
+}
+
+// lookLocked makes the loop look at a lane, whatever it waits for.
+func (l *lanes) lookLocked(ln *lane) {
+	switch ln.place {
+	case placeBlocked:
+		ln.place = placeReady
+		l.ready = append(l.ready, ln)
+	case placeTimed:
+		ln.next = time.Time{}
+		heap.Fix(&l.timed, ln.heapIndex)
+	}
+	l.advanceLocked(ln)
 	l.signal()
 }
 

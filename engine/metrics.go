@@ -17,6 +17,8 @@ type metrics struct {
 	attemptDuration prometheus.Histogram
 	lag             prometheus.Histogram
 	finished        *prometheus.CounterVec // status
+	probes          *prometheus.CounterVec // outcome
+	pauses          *prometheus.CounterVec // cause
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -35,6 +37,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200}}),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_deliveries_finished_total",
 			Help: "Times that a delivery reached a final state: one that is retried by hand may do so again."}, []string{"status"}),
+		probes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_probes_total",
+			Help: "Attempts at failing endpoints, one at a time each, by outcome: success, which ends the failing, or failure."}, []string{"outcome"}),
+		pauses: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_webhook_pauses_total",
+			Help: "Times that a webhook was paused: by hand, because its endpoint answered 410 (gone), or because every attempt had failed for long (failing)."},
+			[]string{"cause"}),
 	}
 	for _, outcome := range []string{"2xx", "3xx", "4xx", "5xx"} {
 		m.attempts.WithLabelValues(outcome)
@@ -49,12 +56,25 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			m.finished.WithLabelValues(s.String())
 		}
 	}
-	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.attempts, m.attemptDuration, m.lag, m.finished)
+	for _, outcome := range []string{"success", "failure"} {
+		m.probes.WithLabelValues(outcome)
+	}
+	for _, cause := range pauseCauses {
+		m.pauses.WithLabelValues(string(cause))
+	}
+	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.attempts, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses)
 	return m
 }
 
 // attempt counts an attempt that has ended.
 func (m *metrics) attempt(d *Delivery, a *Attempt) {
+	if a.Probe && d.Kind != KindTest {
+		outcome := "failure"
+		if a.Delivered() {
+			outcome = "success"
+		}
+		m.probes.WithLabelValues(outcome).Inc()
+	}
 	outcome := string(a.Error)
 	if a.Status != 0 {
 		outcome = strconv.Itoa(min(max(a.Status/100, 1), 5)) + "xx" // a status may be any three digits
@@ -117,6 +137,7 @@ func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(storedDesc, float64(o.Stored[s]), s.String())
 	}
 	gauge(webhooksDesc, float64(o.Webhooks.Active), "active")
+	gauge(webhooksDesc, float64(o.Webhooks.Failing), "failing")
 	gauge(webhooksDesc, float64(o.Webhooks.Paused), "paused")
 	gauge(webhooksDesc, float64(o.Webhooks.Inactive), "inactive")
 	gauge(sizeDesc, float64(o.SizeBytes))

@@ -46,7 +46,12 @@ type Next struct {
 	Status Status
 	// At is when the next try is due, for StatusPending.
 	At time.Time
+	// Reason says why; "" for StatusDelivered.
+	Reason NextReason
 }
+
+// Counts tells whether the attempt was a step of the retry schedule.
+func (n *Next) Counts() bool { return n.Reason != NextByToken }
 
 // After decides what becomes of a delivery after an attempt that ended at now; tries is how many attempts of the present run
 // through the schedule have ended, with this one. draw, from 0 to 1, is where within the jitter the wait falls.
@@ -54,13 +59,20 @@ func (p RetryPolicy) After(a *Attempt, tries int, now time.Time, draw float64) N
 	if a.Delivered() {
 		return Next{Status: StatusDelivered}
 	}
+	if a.TokenRejected {
+		// Due since before the new token is got: a 401 to that is a failure like any other; see Attempt.TokenRejected.
+		return Next{StatusPending, a.StartedAt, NextByToken}
+	}
 	if tries > len(p.Schedule) {
-		return Next{Status: StatusFailed}
+		return Next{Status: StatusFailed, Reason: NextExhausted}
 	}
 	wait := time.Duration(p.Schedule[tries-1])
 	wait += time.Duration((draw*2 - 1) * p.Jitter * float64(wait))
 	// An endpoint may put a retry off, never bring it forward.
-	return Next{Status: StatusPending, At: now.Add(max(wait, min(a.RetryAfter, p.RetryAfterMax)))}
+	if asked := min(a.RetryAfter, p.RetryAfterMax); asked > wait {
+		return Next{StatusPending, now.Add(asked), NextByRetryAfter}
+	}
+	return Next{StatusPending, now.Add(wait), NextBySchedule}
 }
 
 // parseRetryAfter reads the header of RFC 9110, section 10.2.3: seconds, or a date. Anything else is 0.

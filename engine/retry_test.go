@@ -27,6 +27,7 @@ func TestRetryPolicyAfter(t *testing.T) {
 		return &Attempt{Status: 503, Error: ErrorStatus, RetryAfter: retryAfter}
 	}
 	schedule := []Duration{Duration(5 * time.Second), Duration(5 * time.Minute)}
+	rejected := &Attempt{StartedAt: now, Status: 401, Error: ErrorStatus, TokenRejected: true}
 	tests := []struct {
 		name     string
 		schedule []Duration
@@ -34,29 +35,32 @@ func TestRetryPolicyAfter(t *testing.T) {
 		tries    int
 		status   Status
 		wait     time.Duration
+		reason   NextReason
 	}{
-		{"delivered", schedule, &Attempt{Status: 204}, 1, StatusDelivered, 0},
-		{"delivered by the last try", schedule, &Attempt{Status: 200}, 3, StatusDelivered, 0},
-		{"first step", schedule, failed(0), 1, StatusPending, 5 * time.Second},
-		{"last step", schedule, failed(0), 2, StatusPending, 5 * time.Minute},
-		{"schedule ended", schedule, failed(0), 3, StatusFailed, 0},
-		{"long after its end", schedule, failed(0), 30, StatusFailed, 0},
-		{"no retries", nil, failed(0), 1, StatusFailed, 0},
-		{"Retry-After prolongs", schedule, failed(time.Minute), 1, StatusPending, time.Minute},
-		{"Retry-After never shortens", schedule, failed(time.Minute), 2, StatusPending, 5 * time.Minute},
-		{"Retry-After is bounded", schedule, failed(1000 * time.Hour), 1, StatusPending, 24 * time.Hour},
-		{"Retry-After makes no more tries", schedule, failed(time.Minute), 3, StatusFailed, 0},
-		{"no answer", schedule, &Attempt{Error: ErrorTimeout}, 1, StatusPending, 5 * time.Second},
+		{"delivered", schedule, &Attempt{Status: 204}, 1, StatusDelivered, 0, ""},
+		{"delivered by the last try", schedule, &Attempt{Status: 200}, 3, StatusDelivered, 0, ""},
+		{"first step", schedule, failed(0), 1, StatusPending, 5 * time.Second, NextBySchedule},
+		{"last step", schedule, failed(0), 2, StatusPending, 5 * time.Minute, NextBySchedule},
+		{"schedule ended", schedule, failed(0), 3, StatusFailed, 0, NextExhausted},
+		{"long after its end", schedule, failed(0), 30, StatusFailed, 0, NextExhausted},
+		{"no retries", nil, failed(0), 1, StatusFailed, 0, NextExhausted},
+		{"Retry-After prolongs", schedule, failed(time.Minute), 1, StatusPending, time.Minute, NextByRetryAfter},
+		{"Retry-After never shortens", schedule, failed(time.Minute), 2, StatusPending, 5 * time.Minute, NextBySchedule},
+		{"Retry-After is bounded", schedule, failed(1000 * time.Hour), 1, StatusPending, 24 * time.Hour, NextByRetryAfter},
+		{"Retry-After makes no more tries", schedule, failed(time.Minute), 3, StatusFailed, 0, NextExhausted},
+		{"no answer", schedule, &Attempt{Error: ErrorTimeout}, 1, StatusPending, 5 * time.Second, NextBySchedule},
+		{"a token that was revoked", schedule, rejected, 1, StatusPending, 0, NextByToken},
+		{"a token that was revoked, at the end", nil, rejected, 1, StatusPending, 0, NextByToken},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			policy := RetryPolicy{Schedule: tt.schedule, RetryAfterMax: 24 * time.Hour} // no jitter
 			got := policy.After(tt.attempt, tt.tries, now, rand.Float64())
-			want := Next{Status: tt.status}
+			want := Next{Status: tt.status, Reason: tt.reason}
 			if tt.status == StatusPending {
 				want.At = now.Add(tt.wait)
 			}
-			if got != want {
+			if got != want || got.Counts() == (tt.reason == NextByToken) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		})

@@ -8,46 +8,31 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// Limits of an attempt beside its overall timeout; see durability.md, 10, for what happens without them.
-const (
-	connectTimeout         = 10 * time.Second
-	tlsHandshakeTimeout    = 10 * time.Second
-	maxResponseHeaderBytes = 32 << 10
-	idleConnTimeout        = 90 * time.Second
-	// idleConnsPerHost keeps a connection for each of a lane's attempts in flight, by default.
-	idleConnsPerHost = 64
-)
-
-// newTransport makes the transport that attempts go through: guarded at the dial, bounded, no proxy, no compression.
-func newTransport(cfg Config) *http.Transport {
-	return &http.Transport{
-		DialContext:            guard{cfg.AllowNetworks}.dialer(cfg.Resolver),
-		ForceAttemptHTTP2:      true,
-		TLSHandshakeTimeout:    tlsHandshakeTimeout,
-		MaxResponseHeaderBytes: maxResponseHeaderBytes,
-		DisableCompression:     true,
-		MaxIdleConnsPerHost:    idleConnsPerHost,
-		IdleConnTimeout:        idleConnTimeout,
-	}
-}
-
 // sender makes single attempts.
 type sender struct {
-	// transport is used without an http.Client, which would look at redirects: a redirect is an answer like any other, and no
+	// transports are used without an http.Client, which would look at redirects: a redirect is an answer like any other, and no
 	// success. Following it would turn the POST into a GET.
-	transport http.RoundTripper
+	transports *transports
+	tokens     *tokens
+	// proxied tells that a proxy may resolve names in our place: the guard has only the URL to look at then.
+	proxied   bool
+	guard     guard
 	userAgent string
 }
 
-func newSender(transport http.RoundTripper, version string) *sender {
-	return &sender{transport: transport, userAgent: "hookbolt/" + version}
+func newSender(cfg Config) *sender {
+	userAgent := "hookbolt/" + cfg.Version
+	return &sender{transports: newTransports(cfg), tokens: newTokens(userAgent), proxied: cfg.ProxyFromEnvironment,
+		guard: guard{cfg.AllowNetworks}, userAgent: userAgent}
 }
 
 // send makes one attempt: one POST, one outcome. It returns an error only if the attempt was cut off because ctx ended: such an
@@ -55,15 +40,21 @@ func newSender(transport http.RoundTripper, version string) *sender {
 func (s *sender) send(ctx context.Context, w *Webhook, d *Delivery, payload []byte, timeout time.Duration) (Attempt, error) {
 	started := time.Now()
 	a := Attempt{StartedAt: started.UTC().Round(0)}
-	err := s.post(ctx, &a, w, d, payload, timeout)
+	trace := trace{started: started}
+	err := s.post(ctx, &a, &trace, w, d, payload, timeout)
 	a.Duration = time.Since(started)
+	trace.end(&a)
 	if err == nil {
 		return a, nil
 	}
 	if ctx.Err() != nil {
 		return Attempt{}, context.Cause(ctx)
 	}
-	a.Error, a.ErrorDetail = classify(err, timeout)
+	if refused, ok := errors.AsType[*tokenError](err); ok {
+		a.Error, a.ErrorDetail = refused.classify(timeout)
+	} else {
+		a.Error, a.ErrorDetail = classify(err, timeout)
+	}
 	return a, nil
 }
 
@@ -71,28 +62,37 @@ func (s *sender) send(ctx context.Context, w *Webhook, d *Delivery, payload []by
 var errNotMade = errors.New("make request")
 
 // post fills in the attempt's outcome, or returns what kept the answer from coming.
-func (s *sender) post(ctx context.Context, a *Attempt, w *Webhook, d *Delivery, payload []byte, timeout time.Duration) error {
+func (s *sender) post(ctx context.Context, a *Attempt, trace *trace, w *Webhook, d *Delivery, payload []byte, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(payload))
+	transport := s.transports.of(w)
+	g, err := s.authorize(ctx, a, w, transport)
+	if err != nil {
+		return err
+	}
+	authorization := ""
+	if g != nil {
+		authorization = g.authorization()
+	}
+	req, err := http.NewRequestWithContext(trace.with(ctx), http.MethodPost, w.URL, bytes.NewReader(payload))
 	if err != nil {
 		return fmt.Errorf("%w: the URL cannot be read", errNotMade) // err repeats parts of the URL
 	}
+	w.authorize(req.Header, authorization)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", s.userAgent)
 	if err := sign(req.Header, w.signingSecrets(a.StartedAt), d.ID.String(), a.StartedAt, payload); err != nil {
 		return fmt.Errorf("%w: %w", errNotMade, err)
 	}
-	resp, err := s.transport.RoundTrip(req)
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	a.Status = resp.StatusCode
-	// What the endpoint says has been decided with its status: a body that breaks or never ends changes nothing. One byte
-	// more than is kept is read, for a body that ends by then leaves a connection that can be used again.
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes+1))
-	a.Response = body[:min(len(body), maxResponseBytes)]
+	secrets := w.secrets(authorization)
+	a.Status, a.Protocol = resp.StatusCode, resp.Proto
+	a.ResponseHeader = keptHeader(resp.Header, secrets)
+	a.Response = keptBody(resp.Body, secrets)
 	if resp.StatusCode/100 != 2 {
 		a.Error = ErrorStatus
 		a.ErrorDetail = fmt.Sprintf("the endpoint answered %d", resp.StatusCode)
@@ -100,10 +100,87 @@ func (s *sender) post(ctx context.Context, a *Attempt, w *Webhook, d *Delivery, 
 			a.ErrorDetail += " " + text
 		}
 	}
-	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
+	switch resp.StatusCode {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		a.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
+	case http.StatusUnauthorized:
+		if g != nil && g.cached {
+			g.reject()
+			// Others may have got the token in between: only one from before this try was due is worth another one at once.
+			a.TokenRejected = g.gotAt.Before(d.NextAttemptAt)
+		}
 	}
 	return nil
+}
+
+// authorize gets the token that a webhook's attempts need, nil if they need none; and refuses an address that only shows here.
+func (s *sender) authorize(ctx context.Context, a *Attempt, w *Webhook, transport http.RoundTripper) (*grant, error) {
+	if s.proxied {
+		if err := s.guard.checkWebhook(w); err != nil {
+			return nil, err
+		}
+	}
+	if w.OAuth2 == nil {
+		return nil, nil
+	}
+	started := time.Now()
+	g, err := s.tokens.get(ctx, w, transport)
+	if g == nil || !g.cached {
+		a.Phases.Token = time.Since(started)
+	}
+	return g, err
+}
+
+// checkWebhook refuses a webhook of which a URL has a refused address in plain sight.
+func (g guard) checkWebhook(w *Webhook) *addressError {
+	g = g.with(w.AllowNetworks)
+	if err := g.checkEndpoint(w.URL); err != nil {
+		return &addressError{"url", err}
+	}
+	if w.OAuth2 != nil {
+		if err := g.checkEndpoint(string(w.OAuth2.TokenURL)); err != nil {
+			return &addressError{"oauth2.token_url", err}
+		}
+	}
+	return nil
+}
+
+// addressError is the refusal of an address, and the setting that names it.
+type addressError struct {
+	field string
+	err   error
+}
+
+func (e *addressError) Error() string { return e.err.Error() }
+func (e *addressError) Unwrap() error { return e.err }
+
+// keptBody reads the beginning of an answer's body. What the endpoint says has been decided with its status: a body that breaks or
+// never ends changes nothing. At least one byte more than is kept is read, for a body that ends by then leaves a connection that can
+// be used again; and as much more as it takes to find a secret that stands across the end.
+func keptBody(body io.Reader, secrets []string) []byte {
+	more := 1
+	if len(secrets) > 0 {
+		more = max(more, len(secrets[0])) // the longest comes first
+	}
+	read, _ := io.ReadAll(io.LimitReader(body, int64(maxResponseBytes+more)))
+	kept := redact(read, secrets)
+	return kept[:min(len(kept), maxResponseBytes)]
+}
+
+// keptHeader returns what is kept of an answer's header. What does not fit is left out.
+func keptHeader(h http.Header, secrets []string) []HeaderField {
+	var kept []HeaderField
+	room := maxResponseHeaderKept
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		for _, value := range h[name] {
+			value = string(redact([]byte(value), secrets))
+			if room -= len(name) + len(value); room < 0 {
+				return kept
+			}
+			kept = append(kept, HeaderField{name, value})
+		}
+	}
+	return kept
 }
 
 // classify turns the error of a request into a class and a line for people. The line must not hold the URL: its query may be a
@@ -141,6 +218,13 @@ func classify(err error, timeout time.Duration) (ErrorClass, string) {
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		detail == "http: server closed idle connection": // net/http does not export it
 		return ErrorReset, detail
+	// net/http exports none of these, nor those of its HTTP/2.
+	case strings.HasPrefix(detail, "stream error:") && strings.HasSuffix(detail, "received from peer"), strings.HasPrefix(detail, "http2: server sent GOAWAY"),
+		strings.HasPrefix(detail, "http2: client connection lost"):
+		return ErrorReset, detail
+	case strings.Contains(detail, "response headers exceeded"), strings.Contains(detail, "response header list larger than"),
+		strings.HasSuffix(detail, "header list too large"), strings.Contains(detail, "1xx"):
+		return ErrorTooLarge, fmt.Sprintf("the answer's header, with interim answers before it, has more than %d bytes", maxResponseHeaderBytes)
 	}
 	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return ErrorRefused, detail // no route, network unreachable: nobody was reached

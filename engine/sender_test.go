@@ -34,9 +34,9 @@ var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 // testSender makes a sender as the engine does, with a transport of its own.
 func testSender(t *testing.T, allow ...netip.Prefix) (*sender, *http.Transport) {
 	t.Helper()
-	transport := newTransport(Config{AllowNetworks: allow})
-	t.Cleanup(transport.CloseIdleConnections)
-	return newSender(transport, "1.2.3"), transport
+	s := newSender(Config{AllowNetworks: allow, Version: "1.2.3"})
+	t.Cleanup(s.transports.closeIdleConnections)
+	return s, s.transports.of(&Webhook{}).(*http.Transport)
 }
 
 // attempt makes one attempt at an endpoint and checks what holds for every one: the outcome is of one piece, and its detail holds
@@ -359,9 +359,9 @@ func TestErrorClasses(t *testing.T) {
 		{"rubbish", "http", once("SSH-2.0-OpenSSH_9.9\r\n\r\n"), sendPatience, ErrorProtocol, "malformed HTTP"},
 		{"echo", "http", func(conn *net.TCPConn) { io.Copy(conn, conn) }, sendPatience, ErrorProtocol, "malformed HTTP"},
 		{"bad length", "http", once("HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n"), sendPatience, ErrorProtocol, ""},
-		{"large header", "http", once("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 33<<10) + "\r\nContent-Length: 0\r\n\r\n"), sendPatience, ErrorProtocol, "32768"},
-		{"endless header", "http", repeating("HTTP/1.1 200 OK\r\n", strings.Repeat("X: 123456789\r\n", 100)), sendPatience, ErrorProtocol, "32768"},
-		{"1xx flood", "http", repeating("", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"), sendPatience, ErrorProtocol, "32768"},
+		{"large header", "http", once("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 33<<10) + "\r\nContent-Length: 0\r\n\r\n"), sendPatience, ErrorTooLarge, "32768"},
+		{"endless header", "http", repeating("HTTP/1.1 200 OK\r\n", strings.Repeat("X: 123456789\r\n", 100)), sendPatience, ErrorTooLarge, "32768"},
+		{"1xx flood", "http", repeating("", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"), sendPatience, ErrorTooLarge, "32768"},
 		{"silence", "http", silent, 50 * time.Millisecond, ErrorTimeout, "no complete answer within 50ms"},
 		{"slow header", "http", func(conn *net.TCPConn) {
 			if takeRequest(bufio.NewReader(conn)) == nil {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"net/netip"
 	"time"
 	"unicode/utf8"
 )
@@ -11,9 +12,12 @@ const (
 	MinTimeout        = time.Second
 	MaxTimeout        = 2 * time.Minute
 	MaxMaxInFlight    = 1000
+	MinRateLimit      = 0.001
+	MaxRateLimit      = 10_000.0
 	maxRetrySteps     = 50
 	maxRetryStep      = 30 * 24 * time.Hour
 	maxURLBytes       = 2048
+	maxAllowNetworks  = 64
 	maxNameCharacters = 200
 	MaxOverlap        = 30 * 24 * time.Hour
 )
@@ -131,6 +135,44 @@ var webhookSettings = map[string]webhookSetting{
 		}
 		return func(w *Webhook) { w.RetrySchedule = &steps }
 	},
+	"rate_limit": func(r *jsonReader, isNull bool) func(*Webhook) {
+		if isNull {
+			return func(w *Webhook) { w.RateLimit = nil }
+		}
+		n := r.decimal()
+		if n < MinRateLimit || n > MaxRateLimit {
+			r.fail("must be %v to %v deliveries a second (got %v)", MinRateLimit, MaxRateLimit, n)
+		}
+		return func(w *Webhook) { w.RateLimit = &n }
+	},
+	"allow_networks": func(r *jsonReader, isNull bool) func(*Webhook) {
+		var list []netip.Prefix
+		if !isNull {
+			list = r.networkList()
+		}
+		return func(w *Webhook) { w.AllowNetworks = list }
+	},
+	"headers": func(r *jsonReader, isNull bool) func(*Webhook) {
+		var headers map[string]Credential
+		if !isNull {
+			headers = r.headerObject(false)
+		}
+		return func(w *Webhook) { w.Headers = headers }
+	},
+	"basic_auth": func(r *jsonReader, isNull bool) func(*Webhook) {
+		var b *BasicAuth
+		if !isNull {
+			b = r.basicAuth()
+		}
+		return func(w *Webhook) { w.BasicAuth = b }
+	},
+	"oauth2": func(r *jsonReader, isNull bool) func(*Webhook) {
+		var o *OAuth2
+		if !isNull {
+			o = r.oauth2()
+		}
+		return func(w *Webhook) { w.OAuth2 = o }
+	},
 	"secret": func(r *jsonReader, isNull bool) func(*Webhook) {
 		// Without an overlap, and earlier ones end as well: this is how secrets that have leaked are got rid of.
 		if isNull {
@@ -147,6 +189,22 @@ func (r *jsonReader) secret() Secret {
 		r.fail("%v", err)
 	}
 	return s
+}
+
+// networkList reads a list of networks.
+func (r *jsonReader) networkList() []netip.Prefix {
+	list := []netip.Prefix{}
+	r.array(func(int) {
+		n, err := ParseNetwork(r.str())
+		if err != nil {
+			r.fail("%v", err)
+		}
+		list = append(list, n)
+	})
+	if len(list) > maxAllowNetworks {
+		r.fail("must have at most %d networks (got %d)", maxAllowNetworks, len(list))
+	}
+	return list
 }
 
 func (r *jsonReader) duration() Duration {

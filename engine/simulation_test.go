@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"hash/fnv"
-	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -39,13 +38,33 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// slowStore takes its time, before and after, so that what is simultaneous otherwise overlaps in every way.
+// slowStore takes its time, before and after, so that what is simultaneous otherwise overlaps in every way. Its background work
+// stands still until stalled says so, so that there is time for something to happen to a job before it is carried out.
 type slowStore struct {
 	engine.Store
-	max time.Duration
+	max     time.Duration
+	stalled func() time.Time
+}
+
+func (s slowStore) Maintain(ctx context.Context, now time.Time, r engine.Retention) (engine.Maintained, error) {
+	asked := now
+	for wait := time.Until(s.stalled()); wait > 0; wait = time.Until(s.stalled()) {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return engine.Maintained{}, ctx.Err()
+		}
+	}
+	now = time.Now().UTC().Round(0)
+	m, err := s.Store.Maintain(ctx, now, r)
+	m.Next = m.Next.Add(asked.Sub(now)) // the engine counts from when it asked
+	return m, err
 }
 
 func (s slowStore) wait() {
+	if s.max == 0 {
+		return
+	}
 	if n := rand.Int64N(int64(s.max) * 2); n < int64(s.max) {
 		time.Sleep(time.Duration(n))
 	}
@@ -81,98 +100,16 @@ func (s slowStore) Release(d []engine.Delivery) {
 	s.Store.Release(d)
 }
 
-func (s slowStore) Requeue(ctx context.Context, id uuid.UUID, now time.Time) (engine.Delivery, error) {
+func (s slowStore) Reschedule(ctx context.Context, id uuid.UUID, how engine.Reschedule, now time.Time) (engine.Delivery, error) {
 	s.wait()
 	defer s.wait()
-	return s.Store.Requeue(ctx, id, now)
+	return s.Store.Reschedule(ctx, id, how, now)
 }
 
-func (s slowStore) Cancel(ctx context.Context, id uuid.UUID, now time.Time) (engine.Delivery, error) {
+func (s slowStore) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.Webhook, error) {
 	s.wait()
 	defer s.wait()
-	return s.Store.Cancel(ctx, id, now)
-}
-
-func (s slowStore) PutWebhook(ctx context.Context, w engine.Webhook, deleted bool, cancels []engine.Cancellation) (engine.Webhook, error) {
-	s.wait()
-	defer s.wait()
-	return s.Store.PutWebhook(ctx, w, deleted, cancels)
-}
-
-// simHook is a webhook as the model knows it.
-type simHook struct {
-	id                               uint32
-	content                          *uuid.UUID
-	active, paused, incomplete, gone bool
-	delay, incompleteDelay           int
-	limit                            int
-	schedule                         []time.Duration
-	timeout                          time.Duration
-}
-
-func (h *simHook) matches(content uuid.UUID) bool {
-	return h.active && !h.gone && (h.content == nil || *h.content == content)
-}
-
-type simSession struct {
-	id, content uuid.UUID
-	stored      bool
-	seen        map[string]bool
-	finished    time.Time // earliest finish
-	startAt     time.Time
-}
-
-type simKey struct {
-	hook    uint32
-	session uuid.UUID
-	kind    engine.Kind
-}
-
-// simDelivery is a trigger and its delivery.
-type simDelivery struct {
-	simKey
-	id       string // for tests from the beginning, else from the first request
-	content  uuid.UUID
-	dueAt    time.Time // of the trigger
-	created  time.Time
-	state    engine.Status // pending stands for scheduled as well
-	stateAt  time.Time
-	due      time.Time // of the next attempt
-	readyAt  time.Time // the later of due and when that was set
-	tries    int
-	requeued bool // by hand, since the last attempt ended: a claim from before may be under way
-	fuzzy    bool // the model does not know whether the last attempt counted
-	mustDrop bool // its session finished by its instant, known before the instant
-	sending  bool
-	touched  time.Time // when it was last sent, or asked for or cancelled by hand
-	asking   bool      // Retry has been called and has not returned
-	askedAt  time.Time // when it last returned
-	settled  time.Time // touched, when it was last looked up
-	attempts int       // recorded ones
-	cut      int
-	body     string
-}
-
-// ID is the delivery's.
-func (d *simDelivery) ID() uuid.UUID { return uuid.MustParse(d.id) }
-
-type simLane struct {
-	hook uint32
-	test bool
-}
-
-// simMark is a change of what bounds sending.
-type simMark struct {
-	at   time.Time
-	lane simLane
-	kind byte // '+' '-' sending; 'h' 'r' held, resumed; 'd' 'u' down, up; 'l' limit
-	n    int
-}
-
-type simLate struct {
-	lane         simLane
-	ready, start time.Time
-	what         string
+	return s.Store.PutWebhook(ctx, c)
 }
 
 type sim struct {
@@ -189,26 +126,32 @@ type sim struct {
 	deliveries map[simKey]*simDelivery
 	byID       map[string]*simDelivery
 	marks      []simMark
+	sending    map[simLane]int
+	freed      map[simLane]time.Time // when an attempt ended last
+	upAt       time.Time             // when the engine was started last
+	stalled    time.Time             // until when the background work stands still
+	replays    []*simReplay
 	late       []simLate
 	requests   int
+	tests      int
 	soft       map[string]int
 	violations int
 }
 
 func newSim(t *testing.T, seed uint64) *sim {
-	s := &sim{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), deliveries: map[simKey]*simDelivery{}, byID: map[string]*simDelivery{}, soft: map[string]int{}}
+	s := &sim{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), deliveries: map[simKey]*simDelivery{}, byID: map[string]*simDelivery{}, soft: map[string]int{},
+		sending: map[simLane]int{}, freed: map[simLane]time.Time{}}
 	s.world = newWorld(t, func(c *engine.Config) {
 		c.MaxInFlight = s.rng.IntN(5)
-		c.WebhookMaxInFlight = 1 + s.rng.IntN(4)
+		c.WebhookMaxInFlight = 1 + s.rng.IntN(6)
 		c.ShutdownTimeout = 0
+		c.PauseAfter = 30*time.Minute + time.Duration(s.rng.Int64N(int64(4*time.Hour)))
 		c.Retention.Deliveries = 20 * 24 * time.Hour
 	})
 	s.net.answer = s.answer
-	if *simSlow > 0 {
-		s.wrap = func(store engine.Store) engine.Store { return slowStore{store, *simSlow} }
-		s.stop()
-		s.start()
-	}
+	s.wrap = func(store engine.Store) engine.Store { return slowStore{store, *simSlow, s.stalledUntil} }
+	s.stop()
+	s.start()
 	s.ctx = t.Context()
 	for range 3 {
 		s.contents = append(s.contents, s.uuid())
@@ -232,7 +175,13 @@ func (s *sim) violate(format string, args ...any) {
 }
 
 func (s *sim) mark(lane simLane, kind byte, n int) {
-	s.marks = append(s.marks, simMark{time.Now(), lane, kind, n})
+	s.marks = append(s.marks, simMark{at: time.Now(), lane: lane, kind: kind, n: n})
+}
+
+func (s *sim) stalledUntil() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stalled
 }
 
 func (s *sim) hook(id uint32) *simHook {
@@ -252,34 +201,48 @@ func (s *sim) chance(parts ...any) uint64 {
 	return rand.New(rand.NewPCG(h.Sum64(), 7)).Uint64()
 }
 
+// mode is how an endpoint fares at a time; below 4 it is well.
+func (s *sim) mode(host string, at time.Time) uint64 { return s.chance(host, at.Unix()/simSpell) % 10 }
+
+const simSpell = 7200 // seconds
+
 func (s *sim) answer(r received, req *http.Request) (*http.Response, error) {
-	d, n := s.started(r)
-	mode := s.chance(r.host, time.Now().Unix()/7200) % 10
-	one := s.chance(r.id, n)
-	wait, status, retryAfter := time.Duration(0), 200, 0
+	url := 0
+	fmt.Sscanf(req.URL.Path, "/%d", &url)
+	d, n := s.started(r, url)
+	mode := s.mode(r.host, time.Now())
+	one := s.chance(d.simKey, d.test, n) // not of the id, for a seed is to tell the same story again
+	// Ends have an order that can be told, wherever it matters: with failures.
+	wait, status, retryAfter := time.Duration(1+one%1e6), 200, 0
 	switch {
 	case mode < 4:
+		if s.mode(r.host, time.Now().Add(-simSpell*time.Second)) < 4 {
+			wait = 0
+		}
 	case mode == 4:
 		status = 500
 	case mode == 5:
 		status, retryAfter = 503, int(one%900)
 	case mode == 6:
-		wait = time.Duration(one%25000) * time.Millisecond
+		wait += time.Duration(one%25000) * time.Millisecond
 	case mode == 7:
 		wait = time.Hour
 	case mode == 8: // flapping
 		if one%2 == 0 {
 			status = 502
 		}
-		wait = time.Duration(one%3000) * time.Millisecond
+		wait += time.Duration(one%3000) * time.Millisecond
 	default:
-		wait, status = time.Duration(one%4000)*time.Millisecond, 404
+		wait, status = wait+time.Duration(one%4000)*time.Millisecond, 404
+	}
+	if status != 200 && one/7%40 == 0 {
+		status, retryAfter = 410, 0
 	}
 	if s.drained() {
-		wait, status, retryAfter = 0, 200, 0
+		wait, status, retryAfter = time.Duration(1+one%1e6), 200, 0
 	}
-	if wait == 0 && *simSlow > 0 {
-		wait = time.Millisecond // so that explainLate sees it
+	if wait < time.Millisecond && *simSlow > 0 {
+		wait += time.Millisecond // so that explainLate sees it
 	}
 	if wait > 0 {
 		select {
@@ -305,136 +268,6 @@ var (
 	simEnd   = simBegin.Add(3 * 24 * time.Hour)
 )
 
-func (s *sim) started(r received) (*simDelivery, int) {
-	now := time.Now().UTC()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests++
-	d := s.byID[r.id]
-	if d == nil {
-		var p struct {
-			SessionID uuid.UUID `json:"session_id"`
-			Complete  bool      `json:"complete_session"`
-		}
-		if err := json.Unmarshal(r.body, &p); err != nil {
-			s.violate("payload: %v", err)
-		}
-		var hook uint32
-		fmt.Sscanf(r.host, "h%d.", &hook)
-		k := simKey{hook, p.SessionID, engine.KindIncomplete}
-		if p.Complete {
-			k.kind = engine.KindComplete
-		}
-		if d = s.deliveries[k]; d == nil {
-			d = &simDelivery{simKey: k, state: engine.StatusPending}
-			s.deliveries[k] = d
-			s.violate("a request that nothing asked for: %+v", k)
-		} else if d.id != "" {
-			s.violate("a second delivery for %+v", k)
-		}
-		d.id, d.body = r.id, string(r.body)
-		s.byID[r.id] = d
-	}
-	if d.body == "" {
-		d.body = string(r.body)
-	}
-	what := fmt.Sprintf("%s %s for webhook %d", d.kind, r.id, d.hook)
-	h := s.hook(d.hook)
-	lane := simLane{d.hook, d.kind == engine.KindTest}
-	if d.fuzzy {
-		s.resync(d)
-	}
-	if d.state == engine.StatusDelivered && *simSlow > 0 && (d.asking || !d.askedAt.Before(d.stateAt)) {
-		d.state, d.due = engine.StatusPending, now // a retry by hand overtook the record of the attempt that was under way, or it that
-	}
-	if d.state != engine.StatusPending {
-		if now.After(d.stateAt) {
-			s.violate("%s: sent %v after it was %s", what, now.Sub(d.stateAt), d.state)
-		} else {
-			s.soft["sent in the very instant of its "+d.state.String()]++
-		}
-	}
-	if (h.paused || h.gone) && !lane.test && !s.changedNow(h.id) {
-		s.violate("%s: sent while held", what)
-	}
-	if now.Before(d.due) {
-		s.violate("%s: sent %v early", what, d.due.Sub(now))
-	}
-	if d.sending {
-		s.violate("%s: two attempts at once", what)
-	}
-	if d.mustDrop {
-		s.violate("%s: its session had finished", what)
-	}
-	if string(r.body) != d.body {
-		s.violate("%s: other bytes", what)
-	}
-	if now.After(d.readyAt) {
-		s.late = append(s.late, simLate{lane, d.readyAt, now, what})
-	}
-	d.sending = true
-	s.mark(lane, '+', 1)
-	return d, d.attempts + d.cut
-}
-
-// changedNow tells whether the hold of a webhook was changed in this very instant.
-func (s *sim) changedNow(id uint32) bool {
-	for i := len(s.marks) - 1; i >= 0 && s.marks[i].at.Equal(time.Now()); i-- {
-		if s.marks[i].lane.hook == id && s.marks[i].kind == 'h' {
-			return true
-		}
-	}
-	return false
-}
-
-// resync reads what the model cannot know: whether an attempt counted that was claimed before a retry by hand.
-func (s *sim) resync(d *simDelivery) {
-	stored, _, _, err := s.world.Delivery(context.Background(), uuid.MustParse(d.id))
-	if err != nil {
-		s.violate("resync: %v", err)
-		return
-	}
-	d.tries, d.fuzzy = stored.Tries, false
-	if stored.Status.Waiting() {
-		d.due = stored.NextAttemptAt
-	} else if stored.Status == engine.StatusFailed {
-		d.state, d.stateAt = engine.StatusFailed, stored.FinishedAt
-	}
-}
-
-func (s *sim) ended(d *simDelivery, status, retryAfter int, cut bool) {
-	now := time.Now().UTC()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	d.sending, d.touched = false, now
-	s.mark(simLane{d.hook, d.kind == engine.KindTest}, '-', 1)
-	if cut {
-		d.cut++
-		return // as due as before
-	}
-	d.attempts++
-	if status/100 == 2 {
-		d.state, d.stateAt, d.requeued = engine.StatusDelivered, now, false
-		return
-	}
-	if d.state != engine.StatusPending {
-		return
-	}
-	if d.requeued {
-		d.requeued, d.fuzzy = false, true
-		d.readyAt = now.Add(1000 * time.Hour) // no telling
-		return
-	}
-	h := s.hook(d.hook)
-	d.tries++
-	if d.tries > len(h.schedule) {
-		d.state, d.stateAt = engine.StatusFailed, now
-		return
-	}
-	d.due = now.Add(max(h.schedule[d.tries-1], time.Duration(retryAfter)*time.Second))
-	d.readyAt = d.due
-}
-
 // --- what is done to it
 
 func (s *sim) run() {
@@ -444,11 +277,14 @@ func (s *sim) run() {
 	}
 	for time.Now().Before(simEnd) {
 		// Bursts with pauses between them.
-		if s.rng.IntN(4) == 0 {
-			time.Sleep(time.Duration(s.rng.Int64N(int64(3 * time.Hour))))
-		} else {
-			time.Sleep(time.Duration(s.rng.Int64N(int64(40 * time.Second))))
+		pause := time.Duration(s.rng.Int64N(int64(40 * time.Second)))
+		if s.rng.IntN(9) == 0 {
+			pause = time.Duration(s.rng.Int64N(int64(3 * time.Hour)))
 		}
+		if len(s.replays) > 0 { // so that what they do is seen soon
+			pause %= time.Minute
+		}
+		time.Sleep(pause)
 		if s.rng.IntN(5) > 0 {
 			synctest.Wait()
 		}
@@ -463,15 +299,27 @@ func (s *sim) run() {
 }
 
 func (s *sim) act() {
+	s.mu.Lock()
+	if len(s.replays) > 0 {
+		s.mu.Unlock()
+		synctest.Wait()
+		s.mu.Lock()
+		s.settleReplays()
+	}
+	s.mu.Unlock()
 	switch n := s.rng.IntN(100); {
-	case n < 55:
+	case n < 50:
 		s.events()
-	case n < 59:
+	case n < 54:
 		s.retry()
-	case n < 63:
+	case n < 58:
 		s.cancel()
-	case n < 66:
+	case n < 61:
 		s.test()
+	case n < 66:
+		s.replay()
+	case n < 68:
+		s.rotate()
 	case n < 90:
 		s.patchHook()
 	case n < 92:
@@ -496,7 +344,7 @@ func (s *sim) addHook() {
 	}
 	extra := ""
 	if s.rng.IntN(2) == 0 {
-		h.limit = 1 + s.rng.IntN(3)
+		h.limit = 1 + s.rng.IntN(5)
 		extra += fmt.Sprintf(`,"max_in_flight":%d`, h.limit)
 	}
 	if s.rng.IntN(2) == 0 {
@@ -507,15 +355,23 @@ func (s *sim) addHook() {
 		h.timeout = time.Duration(1+s.rng.IntN(30)) * time.Second
 		extra += fmt.Sprintf(`,"timeout":%q`, h.timeout)
 	}
+	if s.rng.IntN(3) == 0 {
+		h.rate = s.randomRate()
+		extra += fmt.Sprintf(`,"rate_limit":%v`, h.rate)
+	}
 	w := s.webhook(fmt.Sprintf(`{"url":"https://h.example/","delay":%d,"incomplete_delay":%d,"send_incomplete":%t,"retry_schedule":%s%s}`,
 		h.delay, h.incompleteDelay, h.incomplete, scheduleJSON(h.schedule), extra))
 	h.id = w.ID
-	s.patch(h.id, fmt.Sprintf(`{"url":"https://h%d.example/"}`, h.id))
+	s.patch(h.id, fmt.Sprintf(`{"url":"https://h%d.example/0"}`, h.id))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hooks = append(s.hooks, h)
 	s.mark(simLane{h.id, false}, 'l', h.limit)
 	s.mark(simLane{h.id, true}, 'l', 1)
+}
+
+func (s *sim) randomRate() float64 {
+	return []float64{0.02, 0.1, 0.5, 3, 40, 1000}[s.rng.IntN(6)] * (0.5 + s.rng.Float64())
 }
 
 func (s *sim) randomSchedule() []time.Duration {
@@ -548,34 +404,28 @@ func (s *sim) anyHook() *simHook {
 	return alive[s.rng.IntN(len(alive))]
 }
 
-// cancelWaiting is what a change does to what waits. s.mu is held.
-func (s *sim) cancelWaiting(h *simHook, covered func(*simDelivery) bool) {
-	for _, d := range s.deliveries {
-		if d.hook == h.id && d.state == engine.StatusPending && covered(d) {
-			d.state, d.stateAt, d.touched = engine.StatusCancelled, time.Now().UTC(), time.Now()
-		}
-	}
-	for _, d := range s.byID {
-		if d.kind == engine.KindTest && d.hook == h.id && d.state == engine.StatusPending && covered(d) {
-			d.state, d.stateAt, d.touched = engine.StatusCancelled, time.Now().UTC(), time.Now()
-		}
-	}
-}
-
 func (s *sim) patchHook() {
 	h := s.anyHook()
 	if h == nil {
 		return
 	}
 	everything := func(*simDelivery) bool { return true }
-	switch s.rng.IntN(8) {
+	s.mu.Lock()
+	paused := h.paused
+	s.mu.Unlock()
+	if paused && s.rng.IntN(4) == 0 { // more often than others, since they pause by themselves
+		s.hold(h, false)
+		return
+	}
+	switch s.rng.IntN(10) {
 	case 0, 1:
-		s.hold(h, !h.paused)
+		s.hold(h, !paused)
 	case 2:
-		s.patch(h.id, fmt.Sprintf(`{"active":%t}`, !h.active))
+		s.change(h, fmt.Sprintf(`{"active":%t}`, !h.active), false)
 		s.mu.Lock()
 		if h.active {
 			s.cancelWaiting(h, everything)
+			s.endReplays(h)
 		}
 		h.active = !h.active
 		s.mu.Unlock()
@@ -583,18 +433,20 @@ func (s *sim) patchHook() {
 		if !h.active {
 			return
 		}
-		s.patch(h.id, `{"active":false}`)
+		s.change(h, `{"active":false}`, false)
 		s.mu.Lock()
 		s.cancelWaiting(h, everything)
+		s.endReplays(h)
 		s.mu.Unlock()
-		s.patch(h.id, `{"active":true}`)
+		s.change(h, `{"active":true}`, false)
 	case 4:
 		content := &s.contents[s.rng.IntN(len(s.contents))]
 		text := fmt.Sprintf("%q", content)
 		if s.rng.IntN(2) == 0 {
 			content, text = nil, "null"
 		}
-		s.patch(h.id, `{"content_id":`+text+`}`)
+		s.loosen(h)
+		s.change(h, `{"content_id":`+text+`}`, false)
 		s.mu.Lock()
 		// The content that it has already is no move: what was sent again by hand after the last one stays.
 		if content != nil && (h.content == nil || *h.content != *content) {
@@ -603,7 +455,8 @@ func (s *sim) patchHook() {
 		h.content = content
 		s.mu.Unlock()
 	case 5:
-		s.patch(h.id, fmt.Sprintf(`{"send_incomplete":%t}`, !h.incomplete))
+		s.loosen(h)
+		s.change(h, fmt.Sprintf(`{"send_incomplete":%t}`, !h.incomplete), false)
 		s.mu.Lock()
 		if h.incomplete {
 			s.cancelWaiting(h, func(d *simDelivery) bool { return d.kind == engine.KindIncomplete })
@@ -611,28 +464,93 @@ func (s *sim) patchHook() {
 		h.incomplete = !h.incomplete
 		s.mu.Unlock()
 	case 6:
-		limit := 1 + s.rng.IntN(4)
-		s.patch(h.id, fmt.Sprintf(`{"max_in_flight":%d}`, limit))
+		limit := 1 + s.rng.IntN(5)
+		s.change(h, fmt.Sprintf(`{"max_in_flight":%d}`, limit), false)
 		s.mu.Lock()
 		h.limit = limit
 		s.mark(simLane{h.id, false}, 'l', limit)
 		s.mu.Unlock()
 	case 7:
-		s.patch(h.id, fmt.Sprintf(`{"send_answers":%t,"send_leads":%t}`, s.rng.IntN(2) == 0, s.rng.IntN(2) == 0))
+		s.change(h, fmt.Sprintf(`{"send_answers":%t,"send_leads":%t}`, s.rng.IntN(2) == 0, s.rng.IntN(2) == 0), false)
+	case 8:
+		s.changeRate(h)
+	case 9:
+		s.mu.Lock()
+		h.url++
+		s.mu.Unlock()
+		s.change(h, fmt.Sprintf(`{"url":"https://h%d.example/%d"}`, h.id, h.url), true)
+	}
+}
+
+// change changes settings. forget tells that it makes the webhook healthy: before the call, for it may be sent within it.
+func (s *sim) change(h *simHook, settings string, forget bool) {
+	s.mu.Lock()
+	if h.forgetting = forget; forget {
+		h.health = simHealth{}
+	}
+	s.probeNow(h, false)
+	s.mu.Unlock()
+	s.patch(h.id, settings)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.forgetting = false; forget && !h.health.failing() {
+		s.markNext(h, 'p', time.Time{})
+	}
+	s.probeNow(h, true)
+}
+
+func (s *sim) changeRate(h *simHook) {
+	rate, text := 0.0, "null"
+	if s.rng.IntN(3) > 0 {
+		rate = s.randomRate()
+		text = fmt.Sprint(rate)
+	}
+	s.mu.Lock()
+	h.changingRate = true
+	s.mu.Unlock()
+	s.change(h, `{"rate_limit":`+text+`}`, false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.rate, h.changingRate = rate, false; rate == 0 {
+		s.markNext(h, 'b', time.Time{})
+		return
+	}
+	// What began within the call may have gone by the one or by the other.
+	h.beatLate = time.Now().Add(h.interval())
+	if h.beatEarly.After(h.beatLate) {
+		h.beatEarly = h.beatLate
+	}
+	s.markNext(h, 'b', h.beatLate)
+}
+
+// rotate changes nothing of what is sent when.
+func (s *sim) rotate() {
+	h := s.anyHook()
+	if h == nil {
+		return
+	}
+	if _, err := s.RotateSecret(s.ctx, h.id, engine.Rotation{Overlap: time.Duration(s.rng.IntN(48)) * time.Hour}); err != nil {
+		s.violate("rotation: %v", err)
 	}
 }
 
 func (s *sim) hold(h *simHook, paused bool) {
+	s.mu.Lock()
+	was := h.paused
+	s.mu.Unlock()
 	if !paused { // before the call: it may be sent within it
 		s.mu.Lock()
 		h.paused = false
 		s.mark(simLane{h.id, false}, 'r', 0)
 		s.mu.Unlock()
 	}
-	s.patch(h.id, fmt.Sprintf(`{"paused":%t}`, paused))
+	s.change(h, fmt.Sprintf(`{"paused":%t}`, paused), !paused && was)
 	if paused {
 		s.mu.Lock()
-		h.paused = true
+		if h.pausedBy = "hand"; h.paused { // by itself, meanwhile or before
+			h.pausedBy = ""
+		}
+		h.paused, h.heldAt, h.byLane = true, time.Now(), false
 		s.mark(simLane{h.id, false}, 'h', 0)
 		s.mu.Unlock()
 	}
@@ -649,7 +567,8 @@ func (s *sim) deleteHook() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cancelWaiting(h, func(*simDelivery) bool { return true })
-	h.gone = true
+	h.gone, h.heldAt, h.pausedBy = true, time.Now(), "hand"
+	s.endReplays(h)
 	s.mark(simLane{h.id, false}, 'h', 0)
 }
 
@@ -667,8 +586,16 @@ func (s *sim) down(long bool) {
 	}
 	s.mu.Lock()
 	s.mark(simLane{}, 'u', 0)
+	s.upAt = time.Now()
+	for _, h := range s.hooks {
+		// A lane does not remember its beat, nor that a probe was brought forward.
+		h.beatEarly, h.beatLate, h.health.late = time.Time{}, time.Time{}, h.health.stored
+		s.markNext(h, 'b', time.Time{})
+		s.markNext(h, 'p', h.health.late)
+	}
 	s.mu.Unlock()
-	s.start() // with the grace of the next stop
+	s.start()       // with the grace of the next stop
+	synctest.Wait() // until it knows its health
 }
 
 func (s *sim) events() {
@@ -775,19 +702,6 @@ func (s *sim) oneRequest() {
 	}
 }
 
-func (s *sim) expect(h *simHook, ss *simSession, kind engine.Kind, due time.Time) {
-	k := simKey{h.id, ss.id, kind}
-	if s.deliveries[k] != nil {
-		return
-	}
-	now := time.Now().UTC()
-	d := &simDelivery{simKey: k, content: ss.content, dueAt: due, due: due, created: now, state: engine.StatusPending, readyAt: due}
-	if now.After(due) {
-		d.readyAt = now
-	}
-	s.deliveries[k] = d
-}
-
 // stored lists all deliveries in a settled order.
 func (s *sim) stored() []engine.Delivery { return s.list(engine.DeliveryQuery{}) }
 
@@ -832,15 +746,138 @@ func (s *sim) retry() {
 			m.requeued = true
 		}
 		m.touched, m.asking = now, true
+		m.queued++
+		s.probeNow(h, false)
 		m.state, m.tries, m.due, m.readyAt, m.fuzzy = engine.StatusPending, 0, now, now, false
 	}
 	s.mu.Unlock()
 	_, err := s.Retry(s.ctx, d.ID)
 	s.mu.Lock()
-	m.asking, m.askedAt = false, time.Now()
+	if m.asking, m.askedAt = false, time.Now(); err == nil {
+		s.probeNow(h, true)
+	}
 	s.mu.Unlock()
 	if allowed != (err == nil) {
 		s.violate("retry of %s: %v, the model says %t", d.Status, err, allowed)
+	}
+}
+
+// replay asks for a replay, dry first.
+func (s *sim) replay() {
+	synctest.Wait()
+	if len(s.hooks) == 0 {
+		return
+	}
+	h := s.hooks[s.rng.IntN(len(s.hooks))]
+	s.mu.Lock()
+	if *simSlow > 0 { // the store's own time
+		for _, d := range s.list(engine.DeliveryQuery{WebhookID: h.id}) {
+			if m := s.model(&d); m != nil {
+				m.created = d.CreatedAt
+			}
+		}
+	}
+	now := time.Now()
+	r := &simReplay{at: now, Replay: engine.Replay{WebhookID: h.id,
+		Scope: []engine.ReplayScope{engine.ReplayFailed, engine.ReplayAny, engine.ReplayMissing}[s.rng.IntN(3)]}}
+	if s.rng.IntN(4) > 0 {
+		r.Since = s.bound(h, r.Scope)
+	}
+	if s.rng.IntN(2) > 0 {
+		r.Until = s.bound(h, r.Scope)
+		if r.Until.Before(r.Since) {
+			r.Since, r.Until = r.Until, r.Since
+		}
+	}
+	ask := r.Replay
+	if r.Until.IsZero() {
+		r.Until = now
+	}
+	// Where something of it is under way the model cannot count.
+	r.loose = s.behind() || now.Before(h.cancelled.Add(time.Second)) ||
+		s.replayed(func(o *simReplay) bool { return o.WebhookID == h.id })
+	for _, d := range s.byID {
+		if d.hook == h.id && *simSlow > 0 && (d.sending || d.fuzzy || now.Before(d.touched.Add(8**simSlow))) {
+			r.loose = true
+		}
+	}
+	s.expectReplay(r)
+	want := int64(len(r.must) + len(r.make))
+	var wantErr error
+	switch {
+	case h.gone:
+		wantErr = engine.ErrNotFound
+	case !h.active:
+		wantErr = engine.ErrConflict
+	default:
+		s.replays = append(s.replays, r)
+	}
+	if s.rng.IntN(3) == 0 {
+		s.stalled = later(s.stalled, now.Add(time.Duration(s.rng.Int64N(int64(3*time.Minute)))))
+	}
+	s.mu.Unlock()
+	for _, ask.DryRun = range []bool{true, false} {
+		got, err := s.Replay(s.ctx, ask)
+		switch {
+		case !errors.Is(err, wantErr):
+			s.violate("replay %+v: %v, the model says %v", ask, err, wantErr)
+		case err == nil && got.Count != want && !r.loose:
+			s.violate("replay %+v: %d, the model says %d", ask, got.Count, want)
+		}
+		if ask.DryRun && !r.loose {
+			if o, err := s.Overview(s.ctx); err != nil || slices.ContainsFunc(o.Replays, func(o engine.Replay) bool { return o.WebhookID == h.id }) {
+				s.violate("a dry replay is carried out: %+v %v", o.Replays, err)
+			}
+		}
+	}
+	if wantErr == nil {
+		s.soft[fmt.Sprint("replays of ", r.Scope)]++
+		s.soft[fmt.Sprint("replayed of ", r.Scope)] += int(want)
+	}
+	if s.rng.IntN(6) == 0 {
+		s.down(s.rng.IntN(2) == 0)
+	}
+}
+
+// bound is a time to replay from or to: one at which something is to be replayed, as often as not. s.mu is held.
+func (s *sim) bound(h *simHook, scope engine.ReplayScope) time.Time {
+	var times []time.Time
+	for _, d := range s.list(engine.DeliveryQuery{WebhookID: h.id}) {
+		times = append(times, d.CreatedAt)
+	}
+	if scope == engine.ReplayMissing {
+		times = nil
+		for _, ss := range s.sessions {
+			if !ss.finished.IsZero() {
+				times = append(times, ss.finished)
+			}
+		}
+	}
+	if len(times) == 0 || s.rng.IntN(2) == 0 {
+		return time.Now().UTC().Add(-time.Duration(s.rng.Int64N(int64(12 * time.Hour))))
+	}
+	return times[s.rng.IntN(len(times))]
+}
+
+// loosen notes that settings are about to change which bound what a replay is about. s.mu is not held.
+func (s *sim) loosen(h *simHook) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.replays {
+		r.loose = r.loose || r.WebhookID == h.id
+	}
+}
+
+// endReplays holds that nothing is queued any more by the replays of a webhook that was switched off or deleted. s.mu is held.
+func (s *sim) endReplays(h *simHook) {
+	for _, r := range s.replays {
+		if r.WebhookID == h.id {
+			r.loose, r.ended = true, true
+		}
+	}
+	o, err := s.Overview(context.Background())
+	if err != nil || slices.ContainsFunc(o.Replays, func(r engine.Replay) bool { return r.WebhookID == h.id }) {
+		s.violate("webhook %d is off and has replays still: %+v %v", h.id, o.Replays, err)
 	}
 }
 
@@ -876,40 +913,9 @@ func (s *sim) test() {
 		return
 	}
 	now := time.Now().UTC()
-	s.byID[d.ID.String()] = &simDelivery{simKey: simKey{h.id, uuid.Nil, engine.KindTest}, id: d.ID.String(), dueAt: now, created: now, due: now,
+	s.tests++
+	s.byID[d.ID.String()] = &simDelivery{simKey: simKey{h.id, uuid.Nil, engine.KindTest}, test: s.tests, id: d.ID.String(), dueAt: now, created: now, due: now,
 		readyAt: now, state: engine.StatusPending}
-}
-
-// settle makes up, after an instant with several changes, for orders that the model cannot know.
-func (s *sim) settle() {
-	time.Sleep(8 * *simSlow)
-	now := time.Now().UTC()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, d := range s.byID {
-		if d.sending || now.Before(d.touched.Add(4**simSlow)) {
-			continue // its attempt may not be recorded yet
-		}
-		if *simSlow > 0 && d.settled != d.touched {
-			d.settled = d.touched
-			if stored, _, _, err := s.world.Delivery(context.Background(), d.ID()); err == nil {
-				switch {
-				case !stored.Status.Waiting() && d.state != stored.Status:
-					s.soft["resynchronized"]++
-					d.state, d.stateAt = stored.Status, stored.FinishedAt
-				case stored.Status.Waiting() && d.state == engine.StatusPending && !d.due.Equal(stored.NextAttemptAt):
-					d.fuzzy = true
-				}
-			}
-		}
-		if d.fuzzy && !d.sending {
-			s.resync(d)
-			d.readyAt = d.due
-			if now.After(d.due) {
-				d.readyAt = now
-			}
-		}
-	}
 }
 
 // overview holds the counts against the lists.
@@ -920,10 +926,30 @@ func (s *sim) overview() {
 		s.violate("overview: %v", err)
 		return
 	}
-	for _, status := range engine.Statuses {
-		if *simSlow > 0 {
-			return
+	if *simSlow > 0 {
+		return
+	}
+	counted, modelled := o.Webhooks, o.Webhooks
+	modelled.Active, modelled.Failing, modelled.Paused, modelled.Inactive = 0, 0, 0, 0
+	s.mu.Lock()
+	for _, h := range s.hooks {
+		switch {
+		case h.gone:
+		case !h.active:
+			modelled.Inactive++
+		case h.paused:
+			modelled.Paused++
+		case h.health.failing():
+			modelled.Failing++
+		default:
+			modelled.Active++
 		}
+	}
+	s.mu.Unlock()
+	if counted != modelled {
+		s.violate("webhooks %+v, the model says %+v", counted, modelled)
+	}
+	for _, status := range engine.Statuses {
 		if n := int64(len(s.list(engine.DeliveryQuery{Status: status}))); n != o.Stored[status] {
 			s.violate("%d are %s, %d counted", n, status, o.Stored[status])
 		}
@@ -937,7 +963,9 @@ func (s *sim) overview() {
 }
 
 func (s *sim) finish() {
-	time.Sleep(time.Second)
+	time.Sleep(10 * time.Minute) // beyond what is under way, and what the background has to do
+	synctest.Wait()
+	s.settle()
 	for _, h := range s.hooks {
 		if h.paused && !h.gone {
 			s.hold(h, false)
@@ -945,6 +973,7 @@ func (s *sim) finish() {
 	}
 	time.Sleep(4 * 24 * time.Hour) // beyond the longest delay and schedule: 5 × 20000 s
 	synctest.Wait()
+	s.settle()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	found := map[simKey]int{}
@@ -988,6 +1017,9 @@ func (s *sim) finish() {
 	if err != nil || o.Stored[1]+o.Stored[2] != 0 || o.Scheduled+o.Due+o.InFlight+o.Held != 0 {
 		s.violate("at the end something waits: %+v %v", o, err)
 	}
+	if n := len(s.replays); n > 0 {
+		s.violate("%d replays are left", n)
+	}
 	s.explainLate()
 	s.t.Logf("seed %d: %d webhooks, %d sessions, %d deliveries (%d dropped), %d requests, %d late; %v", s.seed, len(s.hooks), len(s.sessions),
 		len(s.deliveries), dropped, s.requests, len(s.late), s.soft)
@@ -1001,90 +1033,6 @@ func (s *sim) finish() {
 	for _, ss := range s.sessions {
 		if _, _, _, err := s.Session(context.Background(), ss.id); ss.stored && !errors.Is(err, engine.ErrNotFound) {
 			s.violate("session %s is kept beyond its retention: %v", ss.id, err)
-		}
-	}
-}
-
-// explainLate looks, for each attempt that began after it was ready, for an instant in between in which nothing was in its way.
-func (s *sim) explainLate() {
-	type span struct {
-		from, to time.Time
-		sending  map[simLane]int
-		limit    map[simLane]int
-		held     map[simLane]bool
-		down     bool
-		extra    int
-	}
-	sending, limit, held, down := map[simLane]int{}, map[simLane]int{}, map[simLane]bool{}, false
-	clone := func(m map[simLane]int) map[simLane]int {
-		c := make(map[simLane]int, len(m))
-		maps.Copy(c, m)
-		return c
-	}
-	var spans []span
-	for i, m := range s.marks {
-		switch m.kind {
-		case '+':
-			sending[m.lane]++
-		case '-':
-			sending[m.lane]--
-		case 'h':
-			held[m.lane] = true
-		case 'r':
-			held[m.lane] = false
-		case 'd':
-			down = true
-		case 'u':
-			down = false
-		case 'l':
-			limit[m.lane] = m.n
-		}
-		to := time.Now()
-		if i+1 < len(s.marks) {
-			to = s.marks[i+1].at
-		}
-		if !to.After(m.at) {
-			continue
-		}
-		sp := span{m.at, to, clone(sending), clone(limit), map[simLane]bool{}, down, 0}
-		maps.Copy(sp.held, held)
-		for _, n := range sending {
-			sp.extra += max(0, n-1)
-		}
-		spans = append(spans, sp)
-	}
-	for _, l := range s.late {
-		at, _ := slices.BinarySearchFunc(spans, l.ready, func(sp span, t time.Time) int { return sp.to.Compare(t) })
-		var free time.Time // since when nothing has been in its way
-		for ; at < len(spans) && spans[at].from.Before(l.start); at++ {
-			sp := spans[at]
-			if !sp.to.After(l.ready) {
-				continue
-			}
-			n := sp.sending[l.lane]
-			switch {
-			case sp.down, sp.held[l.lane], n >= sp.limit[l.lane], n > 0 && sp.extra >= s.cfg.MaxInFlight:
-				free = time.Time{}
-				continue
-			case free.IsZero():
-				free = sp.from
-				if l.ready.After(free) {
-					free = l.ready
-				}
-			}
-			end := sp.to
-			if end.After(l.start) {
-				end = l.start
-			}
-			switch {
-			case end.Sub(free) <= 40**simSlow:
-				continue
-			case n > 0:
-				s.soft["late beside another attempt, although a place was free"]++
-			default:
-				s.violate("%s: ready at %v, sent %v later, though nothing was in its way at %v", l.what, l.ready, l.start.Sub(l.ready), sp.from)
-			}
-			break
 		}
 	}
 }

@@ -36,12 +36,8 @@ type Store interface {
 	// Release ends the claims of deliveries that were taken but not attempted: they are due as before.
 	Release(taken []Delivery)
 
-	// Requeue makes a delivery due at once: a scheduled or pending one is moved to now, one in a final state becomes pending
-	// again with the same bytes, or scheduled if it has none yet, with a fresh schedule.
-	Requeue(ctx context.Context, id uuid.UUID, now time.Time) (Delivery, error)
-
-	// Cancel ends a delivery that waits. ErrConflict means that it does not.
-	Cancel(ctx context.Context, id uuid.UUID, now time.Time) (Delivery, error)
+	// Reschedule changes when a delivery is due, by hand; see Reschedule.
+	Reschedule(ctx context.Context, id uuid.UUID, how Reschedule, now time.Time) (Delivery, error)
 
 	// EnqueueTest queues a payload for a webhook, due at now. ErrNotFound means that there is no such webhook.
 	EnqueueTest(ctx context.Context, webhookID uint32, payload []byte, now time.Time) (Delivery, error)
@@ -58,16 +54,53 @@ type Store interface {
 	// Webhooks returns the present webhooks. It is cheap and never fails.
 	Webhooks() *WebhookSet
 
-	// PutWebhook stores a webhook, with the cancellations that the change leads to. ID 0 makes a new one. Revision must be
-	// the one that it was read with, else ErrRevision; the Store raises it. deleted removes it: its deliveries stay.
-	PutWebhook(ctx context.Context, w Webhook, deleted bool, cancels []Cancellation) (Webhook, error)
+	// PutWebhook carries out a change of a webhook, and returns it as it is then.
+	PutWebhook(ctx context.Context, c WebhookChange) (Webhook, error)
 
-	// Maintain carries out one bounded step of the work that waits in the background: cancellations and retention. It returns
-	// when the next step makes sense: at once if more waits, never later than an hour; and how many deliveries it has cancelled.
-	Maintain(ctx context.Context, now time.Time, r Retention) (next time.Time, cancelled int, err error)
+	// Replay counts what a replay is about, bounding what it looks at under one lock, and, unless it is a dry run, leaves the replay
+	// to Maintain. It returns the count. ErrNotFound means that there is no such webhook, ErrConflict that it is switched off.
+	Replay(ctx context.Context, r Replay) (int64, error)
+
+	// Maintain carries out one bounded step of the work that waits in the background: cancellations, replays, retention.
+	Maintain(ctx context.Context, now time.Time, r Retention) (Maintained, error)
 
 	// Stats returns counts that are kept, not made: it never walks the queue. probe makes it prove that the store can write.
 	Stats(ctx context.Context, now time.Time, probe bool) (Stats, error)
+}
+
+// Reschedule is a change by hand of when a delivery is due.
+type Reschedule uint8
+
+const (
+	// RescheduleNow makes a delivery due at once: a scheduled or pending one is moved to now, one in a final state becomes pending
+	// again with the same bytes, or scheduled if it has none yet, with a fresh schedule. ErrConflict means that its webhook is gone
+	// or switched off, or that there is nothing left to build it from.
+	RescheduleNow Reschedule = iota + 1
+	// RescheduleNever cancels a delivery that waits. ErrConflict means that it does not.
+	RescheduleNever
+)
+
+// WebhookChange is a change of a webhook.
+type WebhookChange struct {
+	// Webhook is the webhook as it is to be. ID 0 makes a new one. Revision must be the one that it was read with, else
+	// PutWebhook returns ErrRevision; the Store raises it.
+	Webhook Webhook
+	// Deleted removes it: its deliveries stay.
+	Deleted bool
+	// Cancels are the cancellations that the change leads to. CancelAll ends the webhook's replays as well.
+	Cancels []Cancellation
+	// Health is the health of its endpoint, kept as AttemptRecord.Health is.
+	Health Health
+}
+
+// Maintained is what a step of the background work has come to.
+type Maintained struct {
+	// Next is when the next step makes sense: at once if more waits, never later than an hour.
+	Next time.Time
+	// Cancelled is how many deliveries were cancelled.
+	Cancelled int
+	// Queued says what a replay has put into lanes.
+	Queued []Queued
 }
 
 // Decide turns the fresh events of one session into a decision; see Admit.
@@ -146,6 +179,8 @@ type AttemptRecord struct {
 	Attempt  Attempt
 	Next     Next
 	At       time.Time
+	// Health is that of the webhook's endpoint since the attempt. It is kept unless what is kept has a higher Order.
+	Health Health
 }
 
 // DeliveryQuery chooses deliveries. Zero fields choose all.
@@ -182,6 +217,10 @@ type Retention struct {
 type Stats struct {
 	// Webhooks has an entry for each webhook that has deliveries, deleted ones with what is left of theirs.
 	Webhooks map[uint32]WebhookStats
+	// Health has an entry for each webhook whose last attempt has failed.
+	Health map[uint32]Health
+	// Replays are those on their way, oldest first.
+	Replays []Replay
 	// SizeBytes is the database file's size, FreeBytes the part of it that is free for new data.
 	SizeBytes, FreeBytes int64
 }

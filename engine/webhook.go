@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -38,6 +39,14 @@ type Webhook struct {
 	Timeout       *Duration   `json:"timeout"`
 	MaxInFlight   *int        `json:"max_in_flight"`
 	RetrySchedule *[]Duration `json:"retry_schedule"`
+	// RateLimit is how many attempts begin in a second, at the most, one after the other at even spans; nil means no limit.
+	RateLimit *float64 `json:"rate_limit,omitempty"`
+	// AllowNetworks are special-purpose addresses that this webhook may connect to, beside those of the configuration.
+	AllowNetworks []netip.Prefix `json:"allow_networks,omitempty"`
+	// Headers, BasicAuth and OAuth2 are what the endpoint wants to see; only one of them fills Authorization.
+	Headers   map[string]Credential `json:"headers,omitempty"`
+	BasicAuth *BasicAuth            `json:"basic_auth,omitempty"`
+	OAuth2    *OAuth2               `json:"oauth2,omitempty"`
 	// Secret signs; it is never logged.
 	Secret Secret `json:"secret"`
 	// PreviousSecrets are the ones before it whose overlap lasted when Secret took their place, newest first; no more than sign.
@@ -57,6 +66,11 @@ const maxSecrets = 3
 // defaultWebhook is a webhook before anything is set: the defaults of spec.md, "Webhooks".
 func defaultWebhook() Webhook {
 	return Webhook{Active: true, Delay: 10, IncompleteDelay: 60, SendAnswers: true, SendLeads: true}
+}
+
+// wants tells whether a delivery of that kind, of a session of that content, fits the settings.
+func (w *Webhook) wants(kind Kind, contentID uuid.UUID) bool {
+	return (w.ContentID == nil || *w.ContentID == contentID) && (kind != KindIncomplete || w.SendIncomplete)
 }
 
 // Overlapping returns the previous secrets that sign an attempt that starts at that time, newest first.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // CreateWebhook makes a webhook. The error is an InputErrors if a setting is missing or refused.
@@ -18,30 +19,40 @@ func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, er
 	if w.Secret == "" {
 		w.Secret = newSecret()
 	}
-	if err := e.checkAddress(&w); err != nil {
+	if err := e.checkSettings(&w, &Webhook{}); err != nil {
 		return Webhook{}, err
 	}
-	return e.store.PutWebhook(ctx, w, false, nil)
+	return e.store.PutWebhook(ctx, WebhookChange{Webhook: w})
 }
 
 // UpdateWebhook changes settings of a webhook. What waits and no longer fits is cancelled: none of it is sent after the call
 // has returned.
 func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (Webhook, error) {
-	return e.changeWebhook(ctx, id, func(w *Webhook) (bool, []Cancellation, error) {
-		before := *w
+	var before Webhook
+	after, err := e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
+		before = *w
 		p.applyTo(w)
 		w.UpdatedAt = utcNow()
-		if w.URL != before.URL {
-			if err := e.checkAddress(w); err != nil {
-				return false, nil, err
-			}
+		if err := e.checkSettings(w, &before); err != nil {
+			return WebhookChange{}, err
 		}
-		cancels := cancellations(&before, w)
-		if len(cancels) > 0 {
+		c := WebhookChange{Cancels: cancellations(&before, w)}
+		if len(c.Cancels) > 0 {
 			w.CancelledUpTo = before.Revision
 		}
-		return false, cancels, nil
+		// Another endpoint has no past, and who lets one go on says that it works: its five days begin anew.
+		if w.URL != before.URL || before.Paused && !w.Paused {
+			c.Health = e.lanes.healthy(w.ID)
+		}
+		return c, nil
 	})
+	if err == nil {
+		if after.Paused && !before.Paused {
+			e.metrics.pauses.WithLabelValues(string(pauseByHand)).Inc()
+		}
+		e.lanes.probeNow(id) // it may have been mended by the change
+	}
+	return after, err
 }
 
 // RotateSecret gives a webhook its next secret. The present one signs beside it during the overlap, as earlier ones do until theirs
@@ -51,49 +62,55 @@ func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webho
 	if r.Secret == "" {
 		r.Secret = newSecret()
 	}
-	return e.changeWebhook(ctx, id, func(w *Webhook) (bool, []Cancellation, error) {
+	return e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
 		if r.Secret == w.Secret {
-			return false, nil, InputErrors{{Field: "secret", Detail: "signs already: give another one, or none to have one made"}}
+			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "signs already: give another one, or none to have one made"}}
 		}
 		w.UpdatedAt = utcNow()
 		w.rotate(r.Secret, r.Overlap, w.UpdatedAt)
-		return false, nil, nil
+		return WebhookChange{}, nil
 	})
 }
 
 // DeleteWebhook removes a webhook. What waits for it is cancelled: none of it is sent after the call has returned.
 func (e *Engine) DeleteWebhook(ctx context.Context, id uint32) error {
-	_, err := e.changeWebhook(ctx, id, func(w *Webhook) (bool, []Cancellation, error) {
-		return true, []Cancellation{{WebhookID: w.ID, Revision: w.Revision, Scope: CancelAll}}, nil
+	_, err := e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
+		return WebhookChange{Deleted: true, Cancels: []Cancellation{{WebhookID: w.ID, Revision: w.Revision, Scope: CancelAll}}}, nil
 	})
 	return err
 }
 
-// changeWebhook reads a webhook, changes it and stores it, again if somebody else was faster.
-func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webhook) (deleted bool, cancels []Cancellation, err error)) (Webhook, error) {
+// errNoChange ends a change that turns out to be none.
+var errNoChange = errors.New("no change")
+
+// changeWebhook reads a webhook, changes it and stores it, again if somebody else was faster. change changes the webhook in place and
+// returns what else there is to do.
+func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webhook) (WebhookChange, error)) (Webhook, error) {
 	for {
 		present := e.store.Webhooks().Get(id)
 		if present == nil {
 			return Webhook{}, fmt.Errorf("webhook %d: %w", id, ErrNotFound)
 		}
 		w := *present
-		deleted, cancels, err := change(&w)
+		c, err := change(&w)
 		if err != nil {
 			return Webhook{}, err
 		}
-		stored, err := e.store.PutWebhook(ctx, w, deleted, cancels)
+		c.Webhook = w
+		stored, err := e.store.PutWebhook(ctx, c)
 		if errors.Is(err, ErrRevision) {
 			continue
 		}
 		if err != nil {
 			return Webhook{}, err
 		}
-		e.lanes.refresh(e.store.Webhooks())
-		if len(cancels) > 0 {
-			select {
-			case e.tidy <- struct{}{}:
-			default:
-			}
+		e.lanes.refresh(id, c.Deleted)
+		if c.Deleted {
+			e.sender.tokens.forget(id)
+		}
+		e.sender.transports.tidy(e.store.Webhooks().All())
+		if len(c.Cancels) > 0 {
+			e.wakeMaintenance()
 		}
 		return stored, nil
 	}
@@ -105,10 +122,17 @@ func (p WebhookPatch) applyTo(w *Webhook) {
 	}
 }
 
-// checkAddress refuses a URL that names a refused address in plain sight.
-func (e *Engine) checkAddress(w *Webhook) error {
-	if err := e.guard.checkEndpoint(w.URL); err != nil {
-		return InputErrors{{Field: "url", Detail: err.Error()}}
+// checkSettings refuses settings that do not go together. An address that the configuration has come to refuse since it was set does
+// not keep other settings from being changed.
+func (e *Engine) checkSettings(w, before *Webhook) error {
+	if err := w.checkCredentials(); err != nil {
+		return err
+	}
+	if w.URL == before.URL && slices.Equal(w.AllowNetworks, before.AllowNetworks) && w.OAuth2 == before.OAuth2 {
+		return nil
+	}
+	if err := e.sender.guard.checkWebhook(w); err != nil {
+		return InputErrors{{Field: err.field, Detail: err.Error()}}
 	}
 	return nil
 }

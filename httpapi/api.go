@@ -48,7 +48,7 @@ type handler func(*http.Request, httprouter.Params) (any, error)
 // route is one line of the package's table of routes.
 type route struct {
 	method, path string
-	status       int    // of the answer, if the handler returns no error
+	status       int    // of the answer, if the handler returns no error and the answer has no status of its own
 	opens        access // the tokens that open it, beside admin tokens
 	handle       handler
 	params       []string // the query parameters that it takes
@@ -66,6 +66,8 @@ func (a *api) routes() []route {
 		{"GET", "/v1/webhooks/:id/secret", http.StatusOK, adminToken, a.getSecret, nil},
 		{"POST", "/v1/webhooks/:id/rotate-secret", http.StatusOK, adminToken, a.rotateSecret, nil},
 		{"POST", "/v1/webhooks/:id/test", http.StatusAccepted, adminToken, a.testWebhook, nil},
+		{"POST", "/v1/webhooks/:id/replay", http.StatusAccepted, adminToken, a.replayWebhook, nil},
+		{"GET", "/v1/webhooks/:id/preview", http.StatusOK, adminToken, a.previewWebhook, []string{"session_id", "as_of"}},
 		{"GET", "/v1/sessions/:id", http.StatusOK, adminToken, a.getSession, nil},
 		{"GET", "/v1/deliveries", http.StatusOK, adminToken, a.listDeliveries,
 			append(paged, "webhook_id", "session_id", "status", "since", "until")},
@@ -158,9 +160,13 @@ func (a *api) serve(rt route) httprouter.Handle {
 		if l, ok := value.(interface{ location() string }); ok {
 			header.Set("Location", l.location())
 		}
-		w.WriteHeader(rt.status)
+		status := rt.status
+		if s, ok := value.(interface{ status() int }); ok {
+			status = s.status()
+		}
+		w.WriteHeader(status)
 		w.Write(body) // an error means that the client has gone: nobody is left to tell
-		a.count(r, &rt, rt.status)
+		a.count(r, &rt, status)
 	}
 }
 

@@ -17,6 +17,8 @@ var everyRoute = []struct{ method, target, body string }{
 	{"GET", "/v1/webhooks/7/secret", ""},
 	{"POST", "/v1/webhooks/7/rotate-secret", "nonsense"},
 	{"POST", "/v1/webhooks/7/test", ""},
+	{"POST", "/v1/webhooks/7/replay", "nonsense"},
+	{"GET", "/v1/webhooks/7/preview", ""},
 	{"GET", "/v1/sessions/" + nobodys, ""},
 	{"GET", "/v1/deliveries", ""},
 	{"GET", "/v1/deliveries/" + nobodys, ""},

@@ -72,22 +72,56 @@ type deliveryDetail struct {
 	Attempts []attempt       `json:"attempts"`
 }
 
+// attempt is an attempt in an answer. Durations are in milliseconds, to the microsecond.
 type attempt struct {
-	StartedAt instant `json:"started_at"`
-	// DurationMS is in milliseconds, to the microsecond.
-	DurationMS  float64            `json:"duration_ms"`
+	StartedAt  instant `json:"started_at"`
+	DurationMS float64 `json:"duration_ms"`
+	Phases     phases  `json:"phases"`
+	// Address is the address and port that was connected to, or tried last.
+	Address     *string            `json:"address"`
+	Reused      bool               `json:"connection_reused"`
+	Protocol    *string            `json:"protocol"`
 	Status      *int               `json:"status"`
 	Error       *engine.ErrorClass `json:"error"`
 	ErrorDetail *string            `json:"error_detail"`
+	// ResponseHeaders has a list of values for each name.
+	ResponseHeaders http.Header `json:"response_headers"`
 	// Response is the beginning of the answer's body; encoding/json replaces what is not UTF-8 in it, also at its cut end.
 	Response string `json:"response"`
+	// NextAttemptAt is when the delivery was to be tried again after this attempt, NextReason why then, or why not.
+	NextAttemptAt instant            `json:"next_attempt_at"`
+	NextReason    *engine.NextReason `json:"next_reason"`
 }
 
+// phases are the parts of an attempt; null for those that there were not.
+type phases struct {
+	TokenMS   *float64 `json:"token_ms"`
+	DNSMS     *float64 `json:"dns_ms"`
+	ConnectMS *float64 `json:"connect_ms"`
+	TLSMS     *float64 `json:"tls_ms"`
+	// FirstByteMS is counted from the start of the attempt.
+	FirstByteMS *float64 `json:"first_byte_ms"`
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d/time.Microsecond) / 1000 }
+
 func showAttempt(a *engine.Attempt) attempt {
-	return attempt{
-		StartedAt: instant(a.StartedAt), DurationMS: float64(a.Duration/time.Microsecond) / 1000, Status: orNull(a.Status), Error: orNull(a.Error),
-		ErrorDetail: orNull(a.ErrorDetail), Response: string(a.Response),
+	phase := func(d time.Duration) *float64 {
+		if d == 0 {
+			return nil
+		}
+		return new(milliseconds(d))
 	}
+	shown := attempt{
+		StartedAt: instant(a.StartedAt), DurationMS: milliseconds(a.Duration), Address: orNull(a.Address), Reused: a.Reused, Protocol: orNull(a.Protocol),
+		Phases: phases{phase(a.Phases.Token), phase(a.Phases.DNS), phase(a.Phases.Connect), phase(a.Phases.TLS), phase(a.Phases.FirstByte)},
+		Status: orNull(a.Status), Error: orNull(a.Error), ErrorDetail: orNull(a.ErrorDetail), ResponseHeaders: http.Header{}, Response: string(a.Response),
+		NextAttemptAt: instant(a.NextAt), NextReason: orNull(a.NextReason),
+	}
+	for _, f := range a.ResponseHeader {
+		shown.ResponseHeaders.Add(f.Name, f.Value)
+	}
+	return shown
 }
 
 func (a *api) getDelivery(r *http.Request, ps httprouter.Params) (any, error) {

@@ -18,12 +18,25 @@ type shownDetail struct {
 	shownDelivery
 	Payload  any `json:"payload"`
 	Attempts []struct {
-		StartedAt   string  `json:"started_at"`
-		DurationMS  float64 `json:"duration_ms"`
-		Status      *int    `json:"status"`
-		Error       *string `json:"error"`
-		ErrorDetail *string `json:"error_detail"`
-		Response    string  `json:"response"`
+		StartedAt  string  `json:"started_at"`
+		DurationMS float64 `json:"duration_ms"`
+		Phases     struct {
+			TokenMS     *float64 `json:"token_ms"`
+			DNSMS       *float64 `json:"dns_ms"`
+			ConnectMS   *float64 `json:"connect_ms"`
+			TLSMS       *float64 `json:"tls_ms"`
+			FirstByteMS *float64 `json:"first_byte_ms"`
+		} `json:"phases"`
+		Address         *string             `json:"address"`
+		Reused          bool                `json:"connection_reused"`
+		Protocol        *string             `json:"protocol"`
+		Status          *int                `json:"status"`
+		Error           *string             `json:"error"`
+		ErrorDetail     *string             `json:"error_detail"`
+		ResponseHeaders map[string][]string `json:"response_headers"`
+		Response        string              `json:"response"`
+		NextAttemptAt   *string             `json:"next_attempt_at"`
+		NextReason      *string             `json:"next_reason"`
 	} `json:"attempts"`
 }
 
@@ -101,7 +114,8 @@ func TestAttempts(t *testing.T) {
 			case 1:
 				return nil, errors.New("the wire is cut")
 			case 2:
-				return &http.Response{StatusCode: 500, Body: io.NopCloser(strings.NewReader("a\xffb <&> \x00"))}, nil
+				return &http.Response{StatusCode: 503, Proto: "HTTP/1.1", Header: http.Header{"Retry-After": {"9"}, "X-A": {"<1>", "2"}},
+					Body: io.NopCloser(strings.NewReader("a\xffb <&> \x00"))}, nil
 			}
 			return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
 		})
@@ -140,10 +154,17 @@ func TestAttempts(t *testing.T) {
 		if a[0].Status != nil || a[0].Error == nil || a[0].ErrorDetail == nil || a[0].Response != "" || a[0].DurationMS != 12.345 {
 			t.Errorf("first attempt %+v", a[0])
 		}
-		if *a[1].Status != 500 || *a[1].Error != "status" || a[1].Response != "a\ufffdb <&> \x00" {
+		if *a[0].NextAttemptAt != "2000-01-01T00:00:05.012345Z" || *a[0].NextReason != "retry_schedule" || a[0].Address != nil || a[0].Protocol != nil {
+			t.Errorf("first attempt %+v", a[0])
+		}
+		if *a[1].Status != 503 || *a[1].Error != "status" || a[1].Response != "a\ufffdb <&> \x00" || *a[1].Protocol != "HTTP/1.1" ||
+			fmt.Sprint(a[1].ResponseHeaders) != "map[Retry-After:[9] X-A:[<1> 2]]" {
 			t.Errorf("second attempt %+v", a[1])
 		}
-		if *a[2].Status != 204 || a[2].Error != nil || a[2].ErrorDetail != nil || a[2].Response != "" {
+		if *a[1].NextAttemptAt != "2000-01-01T00:00:14.024691Z" || *a[1].NextReason != "retry_after" {
+			t.Errorf("second attempt: next %s, %s", *a[1].NextAttemptAt, *a[1].NextReason)
+		}
+		if *a[2].Status != 204 || a[2].Error != nil || a[2].ErrorDetail != nil || a[2].Response != "" || a[2].NextAttemptAt != nil || a[2].NextReason != nil {
 			t.Errorf("third attempt %+v", a[2])
 		}
 
@@ -266,6 +287,10 @@ func TestBadQueries(t *testing.T) {
 		{"GET", "/v1/webhooks?limit=1000", "limit", "must be 1 to 200"},
 		{"GET", "/v1/webhooks?status=failed", "status", "this call takes limit, cursor, content_id"},
 		{"GET", "/v1/webhooks/1?verbose=1", "verbose", "this call takes none"},
+		{"GET", "/v1/webhooks/1/preview", "session_id", "is required"},
+		{"GET", "/v1/webhooks/1/preview?session_id=x", "session_id", "must be a UUID"},
+		{"GET", "/v1/webhooks/1/preview?session_id=" + sessionA + "&as_of=now", "as_of", "RFC 3339"},
+		{"GET", "/v1/webhooks/1/preview?session=" + sessionA, "session", "this call takes session_id, as_of"},
 		{"GET", "/v1/sessions/" + sessionA + "?as_of=x", "as_of", "unknown"},
 		{"POST", "/v1/events?session_id=" + sessionA, "session_id", "this call takes none"},
 		{"POST", "/v1/webhooks?url=https://example.com", "url", "this call takes none"},

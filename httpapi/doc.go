@@ -12,6 +12,8 @@
 //	GET    /v1/webhooks/:id/secret         the present secret
 //	POST   /v1/webhooks/:id/rotate-secret  gives it the next secret, with an overlap; 200 with the secret
 //	POST   /v1/webhooks/:id/test           queues a sample payload; 202 with the delivery
+//	POST   /v1/webhooks/:id/replay    sends deliveries again, or those that are missing; 202 with the count, 200 if it is a dry run
+//	GET    /v1/webhooks/:id/preview   a session's payload as it would be sent now (?session_id=&as_of=)
 //	GET    /v1/sessions/:id                a folded session, its events, its deliveries
 //	GET    /v1/deliveries                  newest first, what waits by its next attempt (?webhook_id=&session_id=&status=&since=&until=&limit=&cursor=)
 //	GET    /v1/deliveries/:id              one delivery, with its payload and attempts

@@ -155,6 +155,19 @@ type shownWebhook struct {
 	Timeout         *string   `json:"timeout"`
 	MaxInFlight     *int      `json:"max_in_flight"`
 	RetrySchedule   *[]string `json:"retry_schedule"`
+	RateLimit       *float64  `json:"rate_limit"`
+	AllowNetworks   []string  `json:"allow_networks"`
+
+	Headers   map[string]bool `json:"headers"`
+	BasicAuth *bool           `json:"basic_auth"`
+	OAuth2    *bool           `json:"oauth2"`
+	Health    struct {
+		State         string  `json:"state"`
+		Failures      int     `json:"failures"`
+		FirstFailedAt *string `json:"first_failed_at"`
+		FailingSince  *string `json:"failing_since"`
+		NextProbeAt   *string `json:"next_probe_at"`
+	} `json:"health"`
 	PreviousSecrets []struct {
 		SignsUntil string `json:"signs_until"`
 	} `json:"previous_secrets"`

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -30,9 +31,17 @@ type webhook struct {
 	Timeout         *engine.Duration   `json:"timeout"`
 	MaxInFlight     *int               `json:"max_in_flight"`
 	RetrySchedule   *[]engine.Duration `json:"retry_schedule"`
-	PreviousSecrets []previousSecret   `json:"previous_secrets"`
-	CreatedAt       instant            `json:"created_at"`
-	UpdatedAt       instant            `json:"updated_at"`
+	RateLimit       *float64           `json:"rate_limit"`
+	AllowNetworks   []netip.Prefix     `json:"allow_networks"`
+	// Headers has true for each name, BasicAuth and OAuth2 are true if they are set: what they hold is shown to nobody.
+	Headers   map[string]bool `json:"headers"`
+	BasicAuth *bool           `json:"basic_auth"`
+	OAuth2    *bool           `json:"oauth2"`
+	// Health is that of the endpoint.
+	Health          health           `json:"health"`
+	PreviousSecrets []previousSecret `json:"previous_secrets"`
+	CreatedAt       instant          `json:"created_at"`
+	UpdatedAt       instant          `json:"updated_at"`
 }
 
 // previousSecret is a secret that signs beside the present one: never itself, only until when.
@@ -40,15 +49,39 @@ type previousSecret struct {
 	SignsUntil instant `json:"signs_until"`
 }
 
-func showWebhook(w *engine.Webhook) webhook {
+// health is what the last attempts tell of an endpoint. A failing one gets a probe at a time.
+type health struct {
+	State         string  `json:"state"` // ok or failing
+	Failures      int     `json:"failures"`
+	FirstFailedAt instant `json:"first_failed_at"`
+	FailingSince  instant `json:"failing_since"`
+	NextProbeAt   instant `json:"next_probe_at"`
+}
+
+func showHealth(h engine.Health) health {
+	shown := health{"ok", h.Failures, instant(h.FirstFailedAt), instant(h.FailingSince), instant(h.NextProbeAt)}
+	if h.Failing() {
+		shown.State = "failing"
+	}
+	return shown
+}
+
+// showWebhook shows a webhook without its secrets and credentials.
+func showWebhook(w *engine.Webhook, h engine.Health) webhook {
 	previous := []previousSecret{}
 	for _, p := range w.Overlapping(time.Now()) {
 		previous = append(previous, previousSecret{instant(p.SignsUntil)})
 	}
+	headers := make(map[string]bool)
+	for name := range w.Headers {
+		headers[name] = true
+	}
 	return webhook{
 		ID: w.ID, URL: w.URL, ContentID: w.ContentID, Name: w.Name, Active: w.Active, Paused: w.Paused, PauseReason: orNull(w.PauseReason),
 		Delay: w.Delay, SendAnswers: w.SendAnswers, SendLeads: w.SendLeads, SendIncomplete: w.SendIncomplete, IncompleteDelay: w.IncompleteDelay,
-		Timeout: w.Timeout, MaxInFlight: w.MaxInFlight, RetrySchedule: w.RetrySchedule, PreviousSecrets: previous,
+		Timeout: w.Timeout, MaxInFlight: w.MaxInFlight, RetrySchedule: w.RetrySchedule, RateLimit: w.RateLimit,
+		AllowNetworks: append([]netip.Prefix{}, w.AllowNetworks...), Headers: headers, BasicAuth: orNull(w.BasicAuth != nil), OAuth2: orNull(w.OAuth2 != nil),
+		Health: showHealth(h), PreviousSecrets: previous,
 		CreatedAt: instant(w.CreatedAt), UpdatedAt: instant(w.UpdatedAt),
 	}
 }
@@ -76,7 +109,7 @@ func (a *api) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return createdWebhook{webhookWithSecret{showWebhook(&w), string(w.Secret)}}, nil
+	return createdWebhook{webhookWithSecret{showWebhook(&w, a.engine.Health(w.ID)), string(w.Secret)}}, nil
 }
 
 func (a *api) readPatch(r *http.Request) (engine.WebhookPatch, error) {
@@ -119,7 +152,7 @@ func (a *api) listWebhooks(r *http.Request, _ httprouter.Params) (any, error) {
 			answer.NextCursor = new(strconv.FormatUint(uint64(answer.Items[limit-1].ID), 10))
 			break
 		}
-		answer.Items = append(answer.Items, showWebhook(w))
+		answer.Items = append(answer.Items, showWebhook(w, a.engine.Health(w.ID)))
 	}
 	return answer, nil
 }
@@ -133,10 +166,11 @@ func webhookID(ps httprouter.Params) (uint32, error) {
 	return id, nil
 }
 
-// webhookDetail is a webhook with what is kept for it.
+// webhookDetail is a webhook with what is kept for it, and its replays on their way.
 type webhookDetail struct {
 	webhook
 	Deliveries deliveryCounts `json:"deliveries"`
+	Replays    []replay       `json:"replays"`
 }
 
 // deliveryCounts counts a webhook's deliveries by status; Due are those of the scheduled and pending ones whose time has come.
@@ -163,11 +197,17 @@ func (a *api) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	replays := []replay{}
+	for i := range overview.Replays {
+		if r := &overview.Replays[i]; r.WebhookID == id {
+			replays = append(replays, showReplay(r))
+		}
+	}
 	s := overview.PerWebhook[id]
-	return webhookDetail{showWebhook(&w), deliveryCounts{
+	return webhookDetail{showWebhook(&w, a.engine.Health(w.ID)), deliveryCounts{
 		Scheduled: s.Scheduled, Pending: s.Pending, Delivered: s.Delivered, Failed: s.Failed, Cancelled: s.Cancelled,
 		Due: s.Due, OldestDueAt: instant(s.OldestDueAt),
-	}}, nil
+	}, replays}, nil
 }
 
 func (a *api) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
@@ -183,7 +223,7 @@ func (a *api) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return showWebhook(&w), nil
+	return showWebhook(&w, a.engine.Health(w.ID)), nil
 }
 
 func (a *api) deleteWebhook(r *http.Request, ps httprouter.Params) (any, error) {
@@ -225,7 +265,7 @@ func (a *api) rotateSecret(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return webhookWithSecret{showWebhook(&w), string(w.Secret)}, nil
+	return webhookWithSecret{showWebhook(&w, a.engine.Health(w.ID)), string(w.Secret)}, nil
 }
 
 func (a *api) testWebhook(r *http.Request, ps httprouter.Params) (any, error) {

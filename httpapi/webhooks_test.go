@@ -1,11 +1,15 @@
 package httpapi
 
 import (
+	"context"
+	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hookbolt/engine"
@@ -36,8 +40,10 @@ func TestWebhookLife(t *testing.T) {
 	// The shape, to the letter.
 	want := fmt.Sprintf(`{"id":2,"url":"https://example.com/hook?a=1&b=<2>","content_id":null,"name":"","active":true,"paused":false,"pause_reason":null,`+
 		`"delay":10,"send_answers":true,"send_leads":true,"send_incomplete":false,"incomplete_delay":60,"timeout":null,"max_in_flight":null,`+
-		`"retry_schedule":null,"previous_secrets":[],"created_at":%q,"updated_at":%q`, created.CreatedAt, created.UpdatedAt)
-	counts := `,"deliveries":{"scheduled":0,"pending":0,"delivered":0,"failed":0,"cancelled":0,"due":0,"oldest_due_at":null}`
+		`"retry_schedule":null,"rate_limit":null,"allow_networks":[],"headers":{},"basic_auth":null,"oauth2":null,`+
+		`"health":{"state":"ok","failures":0,"first_failed_at":null,"failing_since":null,"next_probe_at":null},`+
+		`"previous_secrets":[],"created_at":%q,"updated_at":%q`, created.CreatedAt, created.UpdatedAt)
+	counts := `,"deliveries":{"scheduled":0,"pending":0,"delivered":0,"failed":0,"cancelled":0,"due":0,"oldest_due_at":null},"replays":[]`
 	if got := f.want(200, "GET", "/v1/webhooks/2", ""); got != want+counts+"}\n" {
 		t.Errorf("got  %swant %s", got, want+counts+"}")
 	}
@@ -46,12 +52,14 @@ func TestWebhookLife(t *testing.T) {
 	}
 
 	all := `{"url":"http://example.com/2","content_id":"` + contentA + `","name":"né & <b>","active":false,"paused":true,"delay":0,"send_answers":false,` +
-		`"send_leads":false,"send_incomplete":true,"incomplete_delay":31536000,"timeout":"1500ms","max_in_flight":3,"retry_schedule":["5s","90m"],"secret":"` + knownSecret + `"}`
+		`"send_leads":false,"send_incomplete":true,"incomplete_delay":31536000,"timeout":"1500ms","max_in_flight":3,"retry_schedule":["5s","90m"],"rate_limit":2.5,` +
+		`"allow_networks":["10.0.0.0/8","fd00::1"],"headers":{"x-api-key":"k","X-Tenant":"t"},"basic_auth":{"username":"u","password":"p"},"secret":"` + knownSecret + `"}`
 	var w shownWebhook
 	f.wantJSON(&w, 200, "PATCH", "/v1/webhooks/2", all)
 	if w.URL != "http://example.com/2" || *w.ContentID != contentA || w.Name != "né & <b>" || w.Active || !w.Paused || *w.PauseReason != "paused by hand" ||
 		w.Delay != 0 || w.SendAnswers || w.SendLeads || !w.SendIncomplete || w.IncompleteDelay != 31536000 || *w.Timeout != "1.5s" || *w.MaxInFlight != 3 ||
-		fmt.Sprint(*w.RetrySchedule) != "[5s 1h30m]" || w.CreatedAt != created.CreatedAt {
+		fmt.Sprint(*w.RetrySchedule) != "[5s 1h30m]" || *w.RateLimit != 2.5 || fmt.Sprint(w.AllowNetworks) != "[10.0.0.0/8 fd00::1/128]" ||
+		fmt.Sprint(w.Headers) != "map[X-Api-Key:true X-Tenant:true]" || !*w.BasicAuth || w.OAuth2 != nil || w.CreatedAt != created.CreatedAt {
 		t.Errorf("%+v", w)
 	}
 	f.wantJSON(&shown, 200, "GET", "/v1/webhooks/2/secret", "")
@@ -61,9 +69,10 @@ func TestWebhookLife(t *testing.T) {
 
 	w = shownWebhook{}
 	f.wantJSON(&w, 200, "PATCH", "/v1/webhooks/2", `{"content_id":null,"name":null,"active":null,"paused":null,"delay":null,"send_answers":null,"send_leads":null,`+
-		`"send_incomplete":null,"incomplete_delay":null,"timeout":null,"max_in_flight":null,"retry_schedule":null}`)
+		`"send_incomplete":null,"incomplete_delay":null,"timeout":null,"max_in_flight":null,"retry_schedule":null,"rate_limit":null,"allow_networks":null,"headers":null,"basic_auth":null,"oauth2":null}`)
 	if w.ContentID != nil || w.Name != "" || !w.Active || w.Paused || w.PauseReason != nil || w.Delay != 10 || !w.SendAnswers || !w.SendLeads ||
-		w.SendIncomplete || w.IncompleteDelay != 60 || w.Timeout != nil || w.MaxInFlight != nil || w.RetrySchedule != nil || w.URL != "http://example.com/2" {
+		w.SendIncomplete || w.IncompleteDelay != 60 || w.Timeout != nil || w.MaxInFlight != nil || w.RetrySchedule != nil || w.RateLimit != nil ||
+		len(w.AllowNetworks) != 0 || len(w.Headers) != 0 || w.BasicAuth != nil || w.OAuth2 != nil || w.URL != "http://example.com/2" {
 		t.Errorf("null did not set the defaults: %+v", w)
 	}
 
@@ -74,6 +83,7 @@ func TestWebhookLife(t *testing.T) {
 	for _, c := range []struct{ method, target, body string }{
 		{"GET", "/v1/webhooks/2", ""}, {"GET", "/v1/webhooks/2/secret", ""}, {"PATCH", "/v1/webhooks/2", "{}"},
 		{"DELETE", "/v1/webhooks/2", ""}, {"POST", "/v1/webhooks/2/test", ""}, {"POST", "/v1/webhooks/2/rotate-secret", ""},
+		{"POST", "/v1/webhooks/2/replay", `{"status":"failed"}`}, {"GET", "/v1/webhooks/2/preview?session_id=" + sessionA, ""},
 	} {
 		wantProblem(t, f.do(c.method, c.target, c.body), http.StatusNotFound)
 	}
@@ -161,6 +171,15 @@ func TestBadWebhooks(t *testing.T) {
 		{"step", with(`"retry_schedule":["5s",7]`), "retry_schedule[1]", "must be a string"},
 		{"short step", with(`"retry_schedule":["0s"]`), "retry_schedule", "1s to 720h"},
 		{"long schedule", with(`"retry_schedule":["1s"` + strings.Repeat(`,"1s"`, 50) + `]`), "retry_schedule", "at most 50 steps"},
+		{"header of ours", with(`"headers":{"Webhook-Id":"hunter2"}`), "headers.Webhook-Id", "hookbolt's own"},
+		{"header with a line break", with(`"headers":{"X-A":"hunter2\r\nX-B: 1"}`), "headers.X-A", "line breaks"},
+		{"basic auth without password", with(`"basic_auth":{"username":"hunter2"}`), "basic_auth.password", "is required"},
+		{"two credentials", with(`"basic_auth":{"username":"a","password":"hunter2"},"headers":{"Authorization":"hunter2"}`), "basic_auth", "only one of"},
+		{"oauth2 without client", with(`"oauth2":{"token_url":"https://example.com/hunter2"}`), "oauth2.client_id", "is required"},
+		{"token url of loopback", with(`"oauth2":{"token_url":"http://127.0.0.1/hunter2","body":"hunter2"}`), "oauth2.token_url", "127.0.0.1 is not a public address"},
+		{"token url with a password", with(`"oauth2":{"token_url":"https://a:hunter2@example.com/","body":"x"}`), "oauth2.token_url", "user name or password"},
+		{"rate", with(`"rate_limit":0`), "rate_limit", "0.001 to 10000"},
+		{"networks", with(`"allow_networks":["10.0.0.0/99"]`), "allow_networks[0]", "must be a network or an address"},
 		{"secret", with(`"secret":"hunter2"`), "secret", "must be whsec_"},
 		{"short secret", with(`"secret":"whsec_aHVudGVyMg=="`), "secret", "24 to 64 bytes"},
 	} {
@@ -309,7 +328,7 @@ func TestRotateSecret(t *testing.T) {
 func TestOverlapShown(t *testing.T) {
 	now := time.Now()
 	w := engine.Webhook{PreviousSecrets: []engine.PreviousSecret{{Secret: knownSecret, SignsUntil: now.Add(time.Hour)}, {Secret: knownSecret, SignsUntil: now}}}
-	if got := showWebhook(&w).PreviousSecrets; len(got) != 1 || got[0].SignsUntil != instant(now.Add(time.Hour)) {
+	if got := showWebhook(&w, engine.Health{}).PreviousSecrets; len(got) != 1 || got[0].SignsUntil != instant(now.Add(time.Hour)) {
 		t.Errorf("shown: %v", got)
 	}
 }
@@ -340,4 +359,69 @@ func TestSecretsStayInside(t *testing.T) {
 	if strings.Contains(f.log.String(), "MDEyMzQ1") || strings.Contains(f.log.String(), "QUJD") {
 		t.Error("the log shows the secret")
 	}
+}
+
+// TestCredentialsStayInside looks for a webhook's credentials in everything that is answered, logged or measured, also when the
+// endpoint and the token endpoint answer with what they were sent.
+func TestCredentialsStayInside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixtureOn(t, Config{}, func(r *http.Request) (*http.Response, error) {
+			body, _ := io.ReadAll(r.Body)
+			if r.URL.Host == "auth.example" {
+				answer := `{"access_token":"sekret-token","token_type":"Bearer","expires_in":3600}`
+				if strings.HasSuffix(r.URL.Path, "broken") {
+					return &http.Response{StatusCode: 400, Header: http.Header{"Content-Type": {"application/json"}}, Request: r,
+						Body: io.NopCloser(strings.NewReader(`{"error":"` + string(body) + r.URL.String() + r.Header.Get("Authorization") + `"}`))}, nil
+				}
+				return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Request: r, Body: io.NopCloser(strings.NewReader(answer))}, nil
+			}
+			echo := r.Header.Get("Authorization") + r.Header.Get("X-Api-Key")
+			return &http.Response{StatusCode: 500, Header: http.Header{"X-Echo": {echo}}, Body: io.NopCloser(strings.NewReader(echo))}, nil
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- f.engine.Run(ctx) }()
+		defer func() {
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}()
+		var all strings.Builder
+		for i, settings := range []string{
+			`"headers":{"X-Api-Key":"sekret-key","Authorization":"Bearer sekret-bearer"}`,
+			`"basic_auth":{"username":"sekret-user","password":"sekret-pass"}`,
+			`"oauth2":{"token_url":"https://auth.example/sekret-path?sekret=query","client_id":"sekret-id","client_secret":"sekret-cs","scopes":["sekret-scope"]}`,
+			`"oauth2":{"token_url":"https://auth.example/broken","body":"sekret-body","headers":{"X-A":"sekret-header"}}`,
+		} {
+			all.WriteString(f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","delay":0,`+settings+`}`))
+			all.WriteString(f.want(200, "PATCH", fmt.Sprintf("/v1/webhooks/%d", i+1), `{"name":"x"}`))
+		}
+		all.WriteString(f.want(202, "POST", "/v1/events", start(sessionA)+finish(sessionA)))
+		time.Sleep(time.Minute)
+		var list listOf[shownDelivery]
+		f.wantJSON(&list, 200, "GET", "/v1/deliveries", "")
+		if len(list.Items) != 4 {
+			t.Fatalf("%d deliveries", len(list.Items))
+		}
+		for _, d := range list.Items {
+			if d.AttemptsMade < 2 {
+				t.Errorf("%d attempts", d.AttemptsMade)
+			}
+			all.WriteString(f.want(200, "GET", "/v1/deliveries/"+d.ID, ""))
+		}
+		for _, target := range []string{"/v1/webhooks", "/v1/webhooks/1", "/v1/webhooks/3", "/v1/sessions/" + sessionA, "/v1/deliveries", "/metrics"} {
+			all.WriteString(f.want(200, "GET", target, ""))
+		}
+		all.WriteString(f.log.String())
+		basic := base64.StdEncoding.EncodeToString([]byte("sekret-user:sekret-pass"))
+		for _, piece := range []string{"sekret", basic} {
+			if i := strings.Index(all.String(), piece); i >= 0 {
+				t.Errorf("%s: …%s…", piece, all.String()[max(0, i-100):min(len(all.String()), i+40)])
+			}
+		}
+		if !strings.Contains(all.String(), "[redacted]") || !strings.Contains(all.String(), "the token endpoint answered 400") {
+			t.Error("the endpoints' answers are not there")
+		}
+	})
 }

@@ -51,7 +51,7 @@ func (c *checker) run(tx *bolt.Tx) error {
 	for err := range tx.Check() {
 		c.expect(false, "page: %v", err)
 	}
-	for _, step := range []func() error{c.indexes, c.deliveries, c.sessions, c.leftovers, c.tallies} {
+	for _, step := range []func() error{c.indexes, c.deliveries, c.sessions, c.leftovers, c.tallies, c.healths} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -251,4 +251,18 @@ func (c *checker) tallies() error {
 		c.expect(counted.empty(), "counts of webhook %d: none kept, counted %v", id, counted.byStatus)
 	}
 	return err
+}
+
+// healths holds the endpoints' health against the webhooks: only those that there are have one, and only while something fails.
+func (c *checker) healths() error {
+	return c.each(bucketHealth, func(k, v []byte) error {
+		h, err := decodeHealth(k, v)
+		if err != nil {
+			c.expect(false, "%v", err)
+			return nil
+		}
+		c.expect(c.tx.Bucket(bucketWebhooks).Get(k) != nil, "health %x: there is no such webhook", k)
+		c.expect(h.Failures > 0 && !h.FirstFailedAt.IsZero(), "health %x: %d failures since %v", k, h.Failures, h.FirstFailedAt)
+		return nil
+	})
 }

@@ -346,14 +346,39 @@ func decodeDelivery(nonce uint32, number uint64, value []byte) (deliveryRecord, 
 }
 
 func encodeAttempt(key []byte, a *engine.Attempt) []byte {
-	e := newRecord(32 + len(a.ErrorDetail) + len(a.Response))
+	size := 96 + len(a.ErrorDetail) + len(a.Response)
+	for _, f := range a.ResponseHeader {
+		size += len(f.Name) + len(f.Value) + 4
+	}
+	e := newRecord(size)
 	e.time(a.StartedAt)
 	e.duration(a.Duration)
 	e.uint(uint64(a.Status))
 	e.string(string(a.Error))
 	e.string(a.ErrorDetail)
 	e.string(string(a.Response))
+	// Since version 2.
+	for _, d := range []time.Duration{a.Phases.Token, a.Phases.DNS, a.Phases.Connect, a.Phases.TLS, a.Phases.FirstByte} {
+		e.duration(d)
+	}
+	e.string(a.Address)
+	e.byte(flag(a.Reused))
+	e.string(a.Protocol)
+	e.uint(uint64(len(a.ResponseHeader)))
+	for _, f := range a.ResponseHeader {
+		e.string(f.Name)
+		e.string(f.Value)
+	}
+	e.time(a.NextAt)
+	e.string(string(a.NextReason))
 	return e.seal(key)
+}
+
+func flag(v bool) byte {
+	if v {
+		return 1
+	}
+	return 0
 }
 
 func decodeAttempt(key, value []byte) (engine.Attempt, error) {
@@ -370,7 +395,38 @@ func decodeAttempt(key, value []byte) (engine.Attempt, error) {
 		ErrorDetail: d.string(),
 		Response:    []byte(d.string()),
 	}
+	if len(d.b) == 0 { // of version 1
+		return a, d.done(bucketAttempts, key)
+	}
+	for _, span := range []*time.Duration{&a.Phases.Token, &a.Phases.DNS, &a.Phases.Connect, &a.Phases.TLS, &a.Phases.FirstByte} {
+		*span = time.Duration(d.int())
+	}
+	a.Address, a.Reused, a.Protocol = d.string(), d.byte() != 0, d.string()
+	for n := d.uint(); n > 0 && !d.bad; n-- {
+		a.ResponseHeader = append(a.ResponseHeader, engine.HeaderField{Name: d.string(), Value: d.string()})
+	}
+	a.NextAt, a.NextReason = d.time(), engine.NextReason(d.string())
 	return a, d.done(bucketAttempts, key)
+}
+
+func encodeHealth(key []byte, h *engine.Health) []byte {
+	e := newRecord(40)
+	e.uint(uint64(h.Failures))
+	e.time(h.FirstFailedAt)
+	e.time(h.FailingSince)
+	e.uint(uint64(h.Probes))
+	e.time(h.NextProbeAt)
+	return e.seal(key)
+}
+
+func decodeHealth(key, value []byte) (engine.Health, error) {
+	body, err := unseal(bucketHealth, key, value)
+	if err != nil {
+		return engine.Health{}, err
+	}
+	d := decoder{b: body}
+	h := engine.Health{Failures: int(d.count()), FirstFailedAt: d.time(), FailingSince: d.time(), Probes: int(d.count()), NextProbeAt: d.time()}
+	return h, d.done(bucketHealth, key)
 }
 
 // counts are the numbers of a webhook's deliveries by status, and of those that are due.

@@ -324,19 +324,21 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) error {
 func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Delivery, error) {
 	number := deliveryNumber(r.Delivery.ID)
 	var after engine.Delivery
-	err := s.write(ctx, 256+len(r.Attempt.Response), func(b *batch) error {
+	err := s.write(ctx, 512+len(r.Attempt.Response), func(b *batch) error {
 		old, err := s.findDelivery(b.deliveries, r.Delivery.ID)
 		if err != nil {
 			return err
 		}
-		d := old
-		key := itemKey(number, uint32(d.Attempts)+1)
-		if err := b.put(b.attempts, key, encodeAttempt(key, &r.Attempt)); err != nil {
+		d, a := old, r.Attempt
+		d.Attempts++
+		d.LastStatus, d.LastError = a.Status, a.Error
+		a.NextReason = b.advance(&d, r)
+		a.NextAt = d.NextAttemptAt
+		key := itemKey(number, uint32(d.Attempts))
+		if err := b.put(b.attempts, key, encodeAttempt(key, &a)); err != nil {
 			return err
 		}
-		d.Attempts++
-		d.LastStatus, d.LastError = r.Attempt.Status, r.Attempt.Error
-		b.advance(&d, r)
+		b.setHealth(d.WebhookID, r.Health)
 		after = d.Delivery
 		b.after = append(b.after, func() { s.unclaim(number) })
 		return b.saveDelivery(&old, &d)
@@ -344,23 +346,28 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 	return after, err
 }
 
-// advance moves a delivery on after an attempt.
-func (b *batch) advance(d *deliveryRecord, r engine.AttemptRecord) {
-	next := r.Next.Status
-	if next != engine.StatusDelivered {
-		if !d.Status.Waiting() || !d.NextAttemptAt.Equal(r.Delivery.NextAttemptAt) {
-			return // cancelled or queued again meanwhile, which stands
-		}
-		if b.hooks.Covered(&d.Delivery) {
-			next = engine.StatusCancelled
+// advance moves a delivery on after an attempt, and says why to where.
+func (b *batch) advance(d *deliveryRecord, r engine.AttemptRecord) engine.NextReason {
+	next := r.Next
+	if next.Status != engine.StatusDelivered {
+		switch {
+		case !d.Status.Waiting(): // what was done meanwhile stands
+			return engine.NextCancelled
+		case !d.NextAttemptAt.Equal(r.Delivery.NextAttemptAt):
+			return engine.NextQueuedAgain
+		case b.hooks.Covered(&d.Delivery):
+			next = engine.Next{Status: engine.StatusCancelled, Reason: engine.NextCancelled}
 		}
 	}
-	if next == engine.StatusPending {
+	if next.Status != engine.StatusPending {
+		d.finish(next.Status, r.At)
+		return next.Reason
+	}
+	if next.Counts() {
 		d.Tries++
-		d.NextAttemptAt = r.Next.At
-		return // pending, or scheduled if its payload could not be built
 	}
-	d.finish(next, r.At)
+	d.NextAttemptAt = next.At // still scheduled, if its payload could not be built
+	return next.Reason
 }
 
 // finish puts a delivery into a final state.
@@ -368,52 +375,53 @@ func (r *deliveryRecord) finish(s engine.Status, at time.Time) {
 	r.Status, r.FinishedAt, r.NextAttemptAt = s, at, time.Time{}
 }
 
-// Requeue implements engine.Store.
-func (s *Store) Requeue(ctx context.Context, id uuid.UUID, now time.Time) (engine.Delivery, error) {
+// Reschedule implements engine.Store.
+func (s *Store) Reschedule(ctx context.Context, id uuid.UUID, how engine.Reschedule, now time.Time) (engine.Delivery, error) {
 	var after engine.Delivery
 	err := s.write(ctx, 256, func(b *batch) error {
 		old, err := s.findDelivery(b.deliveries, id)
 		if err != nil {
 			return err
 		}
-		w := b.hooks.Get(old.WebhookID)
-		switch {
-		case w == nil:
-			return fmt.Errorf("%w: webhook %d was deleted", engine.ErrConflict, old.WebhookID)
-		case !w.Active && old.Kind != engine.KindTest:
-			return fmt.Errorf("%w: webhook %d is inactive", engine.ErrConflict, old.WebhookID)
-		case old.payload == 0 && b.sessions.Get(u64key(old.session)) == nil:
-			return fmt.Errorf("%w: it has no payload, and its session is no longer stored", engine.ErrConflict)
-		}
 		d := old
-		d.Status = engine.StatusPending
-		if d.payload == 0 {
-			d.Status = engine.StatusScheduled
+		if how == engine.RescheduleNever {
+			if !old.Status.Waiting() {
+				return fmt.Errorf("%w: it is %s; only a scheduled or pending delivery can be cancelled", engine.ErrConflict, old.Status)
+			}
+			d.finish(engine.StatusCancelled, now)
+		} else {
+			if err := b.mayRequeue(&old); err != nil {
+				return err
+			}
+			d.requeue(b.hooks.Get(d.WebhookID), now)
 		}
-		d.WebhookRevision, d.Tries, d.FinishedAt, d.NextAttemptAt = w.Revision, 0, time.Time{}, now
 		after = d.Delivery
 		return b.saveDelivery(&old, &d)
 	})
 	return after, err
 }
 
-// Cancel implements engine.Store.
-func (s *Store) Cancel(ctx context.Context, id uuid.UUID, now time.Time) (engine.Delivery, error) {
-	var after engine.Delivery
-	err := s.write(ctx, 256, func(b *batch) error {
-		old, err := s.findDelivery(b.deliveries, id)
-		if err != nil {
-			return err
-		}
-		if !old.Status.Waiting() {
-			return fmt.Errorf("%w: it is %s; only a scheduled or pending delivery can be cancelled", engine.ErrConflict, old.Status)
-		}
-		d := old
-		d.finish(engine.StatusCancelled, now)
-		after = d.Delivery
-		return b.saveDelivery(&old, &d)
-	})
-	return after, err
+// mayRequeue says why a delivery cannot be sent again.
+func (b *batch) mayRequeue(r *deliveryRecord) error {
+	w := b.hooks.Get(r.WebhookID)
+	switch {
+	case w == nil:
+		return fmt.Errorf("%w: webhook %d was deleted", engine.ErrConflict, r.WebhookID)
+	case !w.Active && r.Kind != engine.KindTest:
+		return fmt.Errorf("%w: webhook %d is inactive", engine.ErrConflict, r.WebhookID)
+	case r.payload == 0 && b.sessions.Get(u64key(r.session)) == nil:
+		return fmt.Errorf("%w: it has no payload, and its session is no longer stored", engine.ErrConflict)
+	}
+	return nil
+}
+
+// requeue makes a delivery due now, with a fresh schedule. w is its webhook.
+func (r *deliveryRecord) requeue(w *engine.Webhook, now time.Time) {
+	r.Status = engine.StatusPending
+	if r.payload == 0 {
+		r.Status = engine.StatusScheduled
+	}
+	r.WebhookRevision, r.Tries, r.FinishedAt, r.NextAttemptAt = w.Revision, 0, time.Time{}, now
 }
 
 // EnqueueTest implements engine.Store.

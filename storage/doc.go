@@ -19,8 +19,9 @@
 //	by_webhook       webhook(4) D(8)                                  nothing
 //	exceptions       webhook(4) status(1) D(8)                        nothing. Failed and cancelled deliveries.
 //	expiry           kind(1) time(8) number(8)                        nothing. What may be old enough to go.
-//	jobs             number(8)                                        cancellations on their way, as JSON
+//	jobs             number(8)                                        cancellations and replays on their way, as JSON
 //	counts           webhook(4)                                       deliveries by status, and how many are due
+//	health           webhook(4)                                       engine.Health, while the last attempt has failed
 //
 // due and time are Unix nanoseconds. class is 0 for ordinary deliveries and 1 for tests. Each value but those of
 // session_numbers and the empty ones is sealed: a byte with its format's number, the body, and a CRC-32C over key and body
@@ -31,6 +32,14 @@
 //
 // A session's state is never stored, only its events and a head; a session is erased after its retention. Its marks are the
 // proof that no second delivery is made, and the index of deliveries by session.
+//
+// # Versions
+//
+// meta holds the layout's version. A database of an older one is brought up to date at its opening, in one transaction; one of a
+// newer version is refused.
+//
+//	1  the first
+//	2  has the bucket health; attempts have fields more at their end, which those of version 1 lack
 //
 // # Writing
 //

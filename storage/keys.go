@@ -25,10 +25,11 @@ var (
 	bucketExpiry         = []byte("expiry")
 	bucketJobs           = []byte("jobs")
 	bucketCounts         = []byte("counts")
+	bucketHealth         = []byte("health")
 )
 
 var allBuckets = [][]byte{bucketMeta, bucketWebhooks, bucketSessionNumbers, bucketSessions, bucketEvents, bucketDeliveries,
-	bucketAttempts, bucketPayloads, bucketQueue, bucketByWebhook, bucketExceptions, bucketExpiry, bucketJobs, bucketCounts}
+	bucketAttempts, bucketPayloads, bucketQueue, bucketByWebhook, bucketExceptions, bucketExpiry, bucketJobs, bucketCounts, bucketHealth}
 
 var (
 	keySchema = []byte("schema")

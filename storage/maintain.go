@@ -27,17 +27,12 @@ const (
 )
 
 // Maintain implements engine.Store.
-func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention) (next time.Time, cancelled int, err error) {
-	err = s.write(ctx, 64<<10, func(b *batch) error {
-		next = now.Add(min(maintainAtLeast, r.Sessions, r.Deliveries))
-		var more bool
-		var err error
-		more, cancelled, err = b.stepJob(now)
-		if err != nil {
+func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention) (engine.Maintained, error) {
+	var m engine.Maintained
+	err := s.write(ctx, 64<<10, func(b *batch) error {
+		m = engine.Maintained{Next: now.Add(min(maintainAtLeast, r.Sessions, r.Deliveries))}
+		if err := b.stepJob(now, &m); err != nil {
 			return err
-		}
-		if more {
-			next = now
 		}
 		for _, kind := range []struct {
 			kind   byte
@@ -51,31 +46,61 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention)
 			if err != nil {
 				return err
 			}
-			if at.Before(next) {
-				next = at
+			if at.Before(m.Next) {
+				m.Next = at
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		cancelled = 0
+		return engine.Maintained{}, err
 	}
-	return next, cancelled, err
+	return m, nil
 }
 
-// stepJob carries the oldest cancellation on, by one step. It tells whether there is more to do, and how many deliveries were
-// cancelled.
-func (b *batch) stepJob(now time.Time) (more bool, cancelled int, err error) {
-	jobKey, value := b.jobs.Cursor().First()
-	if jobKey == nil {
-		return false, 0, nil
+// stepJob carries the oldest job on, by one step: cancellations first, since what they cover lies in the way of what a lane may
+// send, and a replay may take its time.
+func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
+	var key []byte
+	var j job
+	c := b.jobs.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		candidate, err := decodeJob(k, v)
+		if err != nil {
+			return err
+		}
+		if key == nil || candidate.Cancellation != nil {
+			key, j = bytes.Clone(k), candidate
+		}
+		if j.Cancellation != nil {
+			break
+		}
 	}
-	j, err := decodeJob(jobKey, value)
+	if key == nil {
+		return nil
+	}
+	var more bool
+	var err error
+	if j.Replay != nil {
+		more, err = b.stepReplay(j.Replay, now, m)
+	} else {
+		more, err = b.stepCancellation(&j, now, m)
+	}
 	if err != nil {
-		return false, 0, err
+		return err
 	}
-	jobKey = bytes.Clone(jobKey)
+	m.Next = now // this one goes on, or there may be another one
+	if more {
+		return b.putJob(binary.BigEndian.Uint64(key), j)
+	}
+	if err := b.delete(b.jobs, key); err != nil || j.Replay != nil {
+		return err
+	}
+	return b.setWebhooks(b.hooks.All()) // without the cancellation
+}
 
+// stepCancellation carries a cancellation on. It tells whether there is more to do.
+func (b *batch) stepCancellation(j *job, now time.Time, m *engine.Maintained) (more bool, err error) {
 	// The lanes of a webhook stand one after the other.
 	prefix := u32key(j.WebhookID)
 	c := b.queue.Cursor()
@@ -91,21 +116,15 @@ func (b *batch) stepJob(now time.Time) (more bool, cancelled int, err error) {
 		j.Cursor = bytes.Clone(k)
 	}
 	for _, number := range numbers {
-		covered, err := b.cancelIfCovered(number, &j.Cancellation, now)
+		covered, err := b.cancelIfCovered(number, j.Cancellation, now)
 		if err != nil {
-			return false, 0, err
+			return false, err
 		}
 		if covered {
-			cancelled++
+			m.Cancelled++
 		}
 	}
-	if len(numbers) == cancelStep {
-		return true, cancelled, b.putJob(binary.BigEndian.Uint64(jobKey), j)
-	}
-	if err := b.delete(b.jobs, jobKey); err != nil {
-		return false, 0, err
-	}
-	return true, cancelled, b.setWebhooks(b.hooks.All()) // there may be another one
+	return len(numbers) == cancelStep, nil
 }
 
 func (b *batch) cancelIfCovered(number uint64, c *engine.Cancellation, now time.Time) (covered bool, err error) {

@@ -174,17 +174,26 @@ func (b *batch) appendToSession(p sessionPlan) ([]engine.Queued, error) {
 		r.Marks = slices.Clone(r.Marks) // the decision may be asked for again
 	}
 	for _, t := range p.decision.Triggers {
-		d := deliveryRecord{session: r.number, Delivery: engine.Delivery{
-			WebhookID: t.WebhookID, SessionID: r.ID, ContentID: r.Identity.ContentID, Kind: t.Kind, Status: engine.StatusScheduled,
-			DueAt: t.DueAt, NextAttemptAt: t.DueAt,
-		}}
-		if err := b.createDelivery(&d); err != nil {
+		q, err := b.trigger(&r, t)
+		if err != nil {
 			return nil, err
 		}
-		r.Marks = append(r.Marks, engine.Mark{WebhookID: t.WebhookID, Kind: t.Kind, DeliveryID: d.ID})
-		queued = append(queued, engine.Queued{Lane: d.Lane(), At: d.NextAttemptAt})
+		queued = append(queued, q)
 	}
 	return queued, b.put(b.sessions, u64key(r.number), r.encode())
+}
+
+// trigger queues a delivery of a session, and marks it in the session's head, which the caller puts.
+func (b *batch) trigger(r *sessionRecord, t engine.Trigger) (engine.Queued, error) {
+	d := deliveryRecord{session: r.number, Delivery: engine.Delivery{
+		WebhookID: t.WebhookID, SessionID: r.ID, ContentID: r.Identity.ContentID, Kind: t.Kind, Status: engine.StatusScheduled,
+		DueAt: t.DueAt, NextAttemptAt: t.DueAt,
+	}}
+	if err := b.createDelivery(&d); err != nil {
+		return engine.Queued{}, err
+	}
+	r.Marks = append(r.Marks, engine.Mark{WebhookID: t.WebhookID, Kind: t.Kind, DeliveryID: d.ID})
+	return engine.Queued{Lane: d.Lane(), At: d.NextAttemptAt}, nil
 }
 
 // Session implements engine.Store.

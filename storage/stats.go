@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"context"
+	"maps"
 	"time"
 
 	"hookbolt/engine"
@@ -17,7 +18,13 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 	var stats engine.Stats
 	err := s.write(ctx, 1024, func(b *batch) error {
 		stats = engine.Stats{Webhooks: make(map[uint32]engine.WebhookStats, len(s.counts)), SizeBytes: b.tx.Size(),
-			FreeBytes: int64(s.db.Stats().FreePageN+s.db.Stats().PendingPageN) * pageSize}
+			FreeBytes: int64(s.db.Stats().FreePageN+s.db.Stats().PendingPageN) * pageSize, Health: maps.Clone(s.health)}
+		maps.Copy(stats.Health, b.health)
+		maps.DeleteFunc(stats.Health, func(_ uint32, h engine.Health) bool { return h.Failures == 0 })
+		var err error
+		if stats.Replays, err = b.replays(); err != nil {
+			return err
+		}
 		if probe {
 			if err := b.put(b.meta, keyProbe, sealBytes(keyProbe, u64key(instant(now)))); err != nil {
 				return err

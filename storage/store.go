@@ -25,7 +25,7 @@ import (
 )
 
 // schemaVersion is that of the layout which the package documentation describes.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // pageSize is bbolt's, the same on every machine so that a file can be moved.
 const pageSize = 4096
@@ -61,7 +61,8 @@ type Store struct {
 	failed  chan struct{} // closed by the writer when a commit fails; failure is set before
 	failure error
 
-	counts map[uint32]counts // owned by the writer
+	counts map[uint32]counts        // owned by the writer
+	health map[uint32]engine.Health // owned by the writer; also of healthy endpoints, for their Order
 
 	claimMu sync.Mutex
 	claims  map[uint64]struct{} // D of what is taken and not given back; guarded by claimMu
@@ -80,7 +81,7 @@ func Open(path string, opts Options) (*Store, error) {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	s := &Store{lock: lock, opts: opts, ops: make(chan *op), quit: make(chan struct{}), stopped: make(chan struct{}),
-		failed: make(chan struct{}), counts: make(map[uint32]counts), claims: make(map[uint64]struct{})}
+		failed: make(chan struct{}), counts: make(map[uint32]counts), health: make(map[uint32]engine.Health), claims: make(map[uint64]struct{})}
 	if err := s.open(path); err != nil {
 		if s.db != nil {
 			s.db.Close()
@@ -119,7 +120,35 @@ func (s *Store) open(path string) error {
 		}
 		return err
 	}
+	if err := s.migrate(); err != nil {
+		return err
+	}
 	return s.load()
+}
+
+// migrate brings a database of an older version up to date.
+func (s *Store) migrate() error {
+	var schema uint32
+	err := s.db.View(func(tx *bolt.Tx) (err error) {
+		meta := tx.Bucket(bucketMeta)
+		if meta == nil {
+			return fmt.Errorf("%w: it has no meta bucket", ErrNotDatabase)
+		}
+		schema, err = metaU32(meta, keySchema)
+		return err
+	})
+	switch {
+	case err != nil || schema == schemaVersion:
+		return err
+	case schema > schemaVersion:
+		return fmt.Errorf("%w: it has schema %d, this version knows %d", ErrSchema, schema, schemaVersion)
+	}
+	return s.db.Update(func(tx *bolt.Tx) error {
+		if _, err := tx.CreateBucketIfNotExists(bucketHealth); err != nil {
+			return err
+		}
+		return tx.Bucket(bucketMeta).Put(keySchema, sealBytes(keySchema, u32key(schemaVersion)))
+	})
 }
 
 func boltOptions() *bolt.Options {
@@ -276,23 +305,13 @@ func readThrough(path string) error {
 // load reads what is held in memory: it does not grow with the queue.
 func (s *Store) load() error {
 	return s.db.View(func(tx *bolt.Tx) error {
-		meta := tx.Bucket(bucketMeta)
-		if meta == nil {
-			return fmt.Errorf("%w: it has no meta bucket", ErrNotDatabase)
-		}
-		schema, err := metaU32(meta, keySchema)
-		if err != nil {
-			return err
-		}
-		if schema > schemaVersion {
-			return fmt.Errorf("%w: it has schema %d, this version knows %d", ErrSchema, schema, schemaVersion)
-		}
 		for _, name := range allBuckets {
 			if tx.Bucket(name) == nil {
 				return fmt.Errorf("%w: bucket %s is missing", ErrCorrupt, name)
 			}
 		}
-		if s.nonce, err = metaU32(meta, keyNonce); err != nil {
+		var err error
+		if s.nonce, err = metaU32(tx.Bucket(bucketMeta), keyNonce); err != nil {
 			return err
 		}
 		hooks, err := readWebhooks(tx.Bucket(bucketWebhooks), tx.Bucket(bucketJobs))
@@ -300,6 +319,14 @@ func (s *Store) load() error {
 			return err
 		}
 		s.hooks.Store(hooks)
+		err = tx.Bucket(bucketHealth).ForEach(func(k, v []byte) error {
+			h, err := decodeHealth(k, v)
+			s.health[binary.BigEndian.Uint32(k)] = h
+			return err
+		})
+		if err != nil {
+			return err
+		}
 		return tx.Bucket(bucketCounts).ForEach(func(k, v []byte) error {
 			c, err := decodeCounts(k, v)
 			s.counts[binary.BigEndian.Uint32(k)] = c

@@ -81,7 +81,7 @@ func putWebhook(t testing.TB, s *Store, w engine.Webhook) engine.Webhook {
 		w.URL = "https://a.example/"
 	}
 	w.Active, w.Secret = true, "whsec_MfKQ9r8GKYqTwjUPD8ILPZIo2LaLaSw4VXTqUm6qyHA="
-	w, err := s.PutWebhook(t.Context(), w, false, nil)
+	w, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestNumbersAreNeverUsedTwice(t *testing.T) {
 	path := newPath(t)
 	s := openTest(t, path)
 	first := putWebhook(t, s, engine.Webhook{})
-	if _, err := s.PutWebhook(t.Context(), first, true, nil); err != nil {
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: first, Deleted: true}); err != nil {
 		t.Fatal(err)
 	}
 	checkAndClose(t, s)
@@ -175,18 +175,18 @@ func TestPutWebhookComparesRevisions(t *testing.T) {
 	w := putWebhook(t, s, engine.Webhook{})
 	changed := w
 	changed.Name = "first"
-	if _, err := s.PutWebhook(t.Context(), changed, false, nil); err != nil {
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: changed}); err != nil {
 		t.Fatal(err)
 	}
 	changed.Name = "second, from the same reading"
-	if _, err := s.PutWebhook(t.Context(), changed, false, nil); !errors.Is(err, engine.ErrRevision) {
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: changed}); !errors.Is(err, engine.ErrRevision) {
 		t.Errorf("a stale change: %v, want ErrRevision", err)
 	}
 	if got := s.Webhooks().Get(w.ID).Name; got != "first" {
 		t.Errorf("name %q, want first", got)
 	}
 	changed.ID = 99
-	if _, err := s.PutWebhook(t.Context(), changed, false, nil); !errors.Is(err, engine.ErrNotFound) {
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: changed}); !errors.Is(err, engine.ErrNotFound) {
 		t.Errorf("an unknown webhook: %v, want ErrNotFound", err)
 	}
 }
@@ -361,7 +361,7 @@ func TestFreezeOfWhatIsGone(t *testing.T) {
 
 	addSession(t, s, time.Now())
 	d := take(t, s, lane, 1).Taken[0].Delivery
-	if _, err := s.Cancel(t.Context(), d.ID, now()); err != nil {
+	if _, err := s.Reschedule(t.Context(), d.ID, engine.RescheduleNever, now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := freeze(d); !errors.Is(err, engine.ErrGone) {
@@ -370,20 +370,20 @@ func TestFreezeOfWhatIsGone(t *testing.T) {
 
 	addSession(t, s, time.Now())
 	d = take(t, s, lane, 1).Taken[0].Delivery
-	if _, err := s.Requeue(t.Context(), d.ID, now().Add(time.Millisecond)); err != nil {
+	if _, err := s.Reschedule(t.Context(), d.ID, engine.RescheduleNow, now().Add(time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
 	if err := freeze(d); !errors.Is(err, engine.ErrGone) {
 		t.Errorf("queued again: %v, want ErrGone", err)
 	}
-	if _, err := s.Cancel(t.Context(), d.ID, now()); err != nil {
+	if _, err := s.Reschedule(t.Context(), d.ID, engine.RescheduleNever, now()); err != nil {
 		t.Fatal(err)
 	}
 
 	addSession(t, s, time.Now())
 	d = take(t, s, lane, 1).Taken[0].Delivery
 	cancels := []engine.Cancellation{{WebhookID: w.ID, Revision: w.Revision, Scope: engine.CancelAll}}
-	if _, err := s.PutWebhook(t.Context(), w, false, cancels); err != nil {
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w, Cancels: cancels}); err != nil {
 		t.Fatal(err)
 	}
 	if err := freeze(d); !errors.Is(err, engine.ErrGone) {
@@ -443,12 +443,12 @@ func TestAttemptThatComesTooLate(t *testing.T) {
 }
 
 func cancel(s *Store, id uuid.UUID) error {
-	_, err := s.Cancel(context.Background(), id, now())
+	_, err := s.Reschedule(context.Background(), id, engine.RescheduleNever, now())
 	return err
 }
 
 func requeue(s *Store, id uuid.UUID) error {
-	_, err := s.Requeue(context.Background(), id, now().Add(time.Millisecond))
+	_, err := s.Reschedule(context.Background(), id, engine.RescheduleNow, now().Add(time.Millisecond))
 	return err
 }
 
@@ -857,7 +857,7 @@ func TestFailedCommitIsFailStop(t *testing.T) {
 }
 
 func TestDamageShows(t *testing.T) {
-	for _, bucket := range [][]byte{bucketWebhooks, bucketSessions, bucketEvents, bucketDeliveries, bucketAttempts, bucketPayloads, bucketCounts} {
+	for _, bucket := range [][]byte{bucketWebhooks, bucketSessions, bucketEvents, bucketDeliveries, bucketAttempts, bucketPayloads, bucketCounts, bucketHealth} {
 		t.Run(string(bucket), func(t *testing.T) {
 			path := newPath(t)
 			s := openTest(t, path)
@@ -865,6 +865,7 @@ func TestDamageShows(t *testing.T) {
 			addSession(t, s, time.Now())
 			d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
 			deliver(t, s, d, delivered, ok)
+			setHealth(t, s, w.ID, engine.Health{Failures: 1, FirstFailedAt: now(), Order: 1})
 			checkAndClose(t, s)
 
 			db, err := bolt.Open(path, 0o600, nil)
@@ -905,7 +906,7 @@ func child(path string) {
 	}
 	fmt.Println("open")
 	ctx := context.Background()
-	w, err := s.PutWebhook(ctx, engine.Webhook{URL: "https://a.example/", Active: true}, false, nil)
+	w, err := s.PutWebhook(ctx, engine.WebhookChange{Webhook: engine.Webhook{URL: "https://a.example/", Active: true}})
 	if err != nil {
 		panic(err)
 	}
@@ -1022,6 +1023,7 @@ func FuzzStoredRecords(f *testing.F) {
 	w := putWebhook(f, s, engine.Webhook{})
 	addSession(f, s, time.Now())
 	deliver(f, s, take(f, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery, delivered, ok)
+	setHealth(f, s, w.ID, engine.Health{Failures: 1, FirstFailedAt: now(), Order: 1})
 	s.db.View(func(tx *bolt.Tx) error {
 		return tx.ForEach(func(_ []byte, b *bolt.Bucket) error {
 			return b.ForEach(func(_, v []byte) error { f.Add(v); return nil })
@@ -1036,6 +1038,7 @@ func FuzzStoredRecords(f *testing.F) {
 			decodeAttempt(u64key(1), v)
 			decodeCounts(u64key(1), v)
 			decodeJob(u64key(1), v)
+			decodeHealth(u64key(1), v)
 		}
 		if r, err := decodeDelivery(0, 1, sealBytes(u64key(1), value)); err == nil {
 			if again, err := decodeDelivery(0, 1, r.encode()); err != nil || again != r {
@@ -1067,4 +1070,129 @@ func TestDroppedTriggerLeavesNothing(t *testing.T) {
 	if _, _, _, err := s.Delivery(t.Context(), again.ID); !errors.Is(err, engine.ErrNotFound) {
 		t.Errorf("the dropped delivery: %v, want ErrNotFound", err)
 	}
+}
+
+// setHealth records the health of a webhook's endpoint, by the attempt of a sample.
+func setHealth(t testing.TB, s *Store, webhookID uint32, h engine.Health) {
+	t.Helper()
+	if _, err := s.EnqueueTest(t.Context(), webhookID, []byte("{}"), now()); err != nil {
+		t.Fatal(err)
+	}
+	d := take(t, s, engine.Lane{WebhookID: webhookID, Test: true}, 1).Taken[0].Delivery
+	_, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{StartedAt: now(), Status: 500, Error: engine.ErrorStatus},
+		Next: engine.Next{Status: engine.StatusFailed, Reason: engine.NextExhausted}, At: now(), Health: h})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The newest health stands, in whatever order attempts are recorded; it outlives the process, but not its webhook.
+func TestHealthIsKept(t *testing.T) {
+	path := newPath(t)
+	s := openTest(t, path)
+	w := putWebhook(t, s, engine.Webhook{URL: "https://a.example/"})
+	at := now()
+	failing := engine.Health{Failures: 7, FirstFailedAt: at, FailingSince: at.Add(time.Second), Probes: 2, NextProbeAt: at.Add(time.Minute), Order: 20}
+	health := func() (engine.Health, bool) {
+		t.Helper()
+		stats, err := s.Stats(t.Context(), now(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, ok := stats.Health[w.ID]
+		return h, ok
+	}
+	for _, step := range []struct {
+		name string
+		set  engine.Health
+		want engine.Health
+	}{
+		{"the first", engine.Health{Failures: 1, FirstFailedAt: at, Order: 10}, engine.Health{Failures: 1, FirstFailedAt: at, Order: 10}},
+		{"a newer one", failing, failing},
+		{"an older one that comes late", engine.Health{Order: 19}, failing},
+		{"none at all", engine.Health{}, failing},
+		{"the end of it", engine.Health{Order: 21}, engine.Health{}},
+		{"a failure from before the end", failing, engine.Health{}},
+	} {
+		setHealth(t, s, w.ID, step.set)
+		if h, ok := health(); h != step.want || ok != (step.want.Failures > 0) {
+			t.Errorf("%s: got %+v, want %+v", step.name, h, step.want)
+		}
+	}
+	failing.Order = 30
+	setHealth(t, s, w.ID, failing)
+	checkAndClose(t, s)
+	s = openTest(t, path)
+	if h, _ := health(); !sameHealth(h, failing) {
+		t.Errorf("after a restart: %+v, want %+v", h, failing)
+	}
+	// A change of the webhook may forget it.
+	w, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w, Health: engine.Health{Order: 1}})
+	if h, ok := health(); err != nil || ok {
+		t.Errorf("after it was forgotten: %+v, %v", h, err)
+	}
+	failing.Order = 2
+	setHealth(t, s, w.ID, failing)
+	// And what is under way when it is deleted brings nothing back. (The check at the end would find it.)
+	d, err := s.EnqueueTest(t.Context(), w.ID, []byte("{}"), now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := take(t, s, engine.Lane{WebhookID: w.ID, Test: true}, 1).Taken[0].Delivery
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w, Deleted: true}); err != nil {
+		t.Fatal(err)
+	}
+	failing.Order = 3
+	if _, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: taken, Attempt: engine.Attempt{Error: engine.ErrorTimeout},
+		Next: engine.Next{Status: engine.StatusFailed}, At: now(), Health: failing}); err != nil {
+		t.Fatal(err)
+	}
+	if h, ok := health(); ok || d.ID != taken.ID {
+		t.Errorf("after the deletion: %+v", h)
+	}
+}
+
+// A database of version 1 is brought up to date, with what it holds.
+func TestVersion1IsBroughtUpToDate(t *testing.T) {
+	path := newPath(t)
+	s := openTest(t, path)
+	w := putWebhook(t, s, engine.Webhook{})
+	addSession(t, s, time.Now())
+	d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
+	deliver(t, s, d, delivered, engine.Attempt{StartedAt: now(), Duration: time.Second, Status: 200, Response: []byte("fine")})
+	checkAndClose(t, s)
+
+	db, err := bolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		key, v := tx.Bucket(bucketAttempts).Cursor().First()
+		a, err := decodeAttempt(key, v)
+		if err != nil {
+			return err
+		}
+		key = slices.Clone(key)
+		old := newRecord(64) // as version 1 wrote it
+		old.time(a.StartedAt)
+		old.duration(a.Duration)
+		old.uint(uint64(a.Status))
+		old.string(string(a.Error))
+		old.string(a.ErrorDetail)
+		old.string(string(a.Response))
+		return errors.Join(tx.Bucket(bucketAttempts).Put(key, old.seal(key)), tx.DeleteBucket(bucketHealth),
+			tx.Bucket(bucketMeta).Put(keySchema, sealBytes(keySchema, u32key(1))))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	s = openTest(t, path)
+	_, payload, attempts, err := s.Delivery(t.Context(), d.ID)
+	if err != nil || len(attempts) != 1 || string(attempts[0].Response) != "fine" || attempts[0].Address != "" || len(payload) == 0 {
+		t.Errorf("%+v, %v", attempts, err)
+	}
+	setHealth(t, s, w.ID, engine.Health{Failures: 1, FirstFailedAt: now(), Order: 1})
+	checkAndClose(t, s)
+	openTest(t, path) // as version 2
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 
 	bolt "go.etcd.io/bbolt"
@@ -11,18 +12,19 @@ import (
 	"hookbolt/engine"
 )
 
-// job is a cancellation that is being carried out.
+// job is a cancellation or a replay that is being carried out.
 type job struct {
-	engine.Cancellation
-	// Cursor is the key of the queue up to which it has been carried out.
+	*engine.Cancellation            // nil for a replay
+	Replay               *replayJob `json:"replay,omitempty"`
+	// Cursor is the key of the queue up to which a cancellation has been carried out.
 	Cursor []byte `json:"cursor,omitempty"`
 }
 
 // PutWebhook implements engine.Store.
-func (s *Store) PutWebhook(ctx context.Context, w engine.Webhook, deleted bool, cancels []engine.Cancellation) (engine.Webhook, error) {
+func (s *Store) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.Webhook, error) {
 	var stored engine.Webhook
 	err := s.write(ctx, 1024, func(b *batch) error {
-		w := w
+		w := c.Webhook
 		if w.ID != 0 {
 			present := b.hooks.Get(w.ID)
 			if present == nil {
@@ -40,7 +42,7 @@ func (s *Store) PutWebhook(ctx context.Context, w engine.Webhook, deleted bool, 
 		}
 		w.Revision++
 		key := u32key(w.ID)
-		if deleted {
+		if c.Deleted {
 			if err := b.delete(b.webhooks, key); err != nil {
 				return err
 			}
@@ -53,18 +55,27 @@ func (s *Store) PutWebhook(ctx context.Context, w engine.Webhook, deleted bool, 
 				return err
 			}
 		}
-		for _, c := range cancels {
+		for _, cancel := range c.Cancels {
+			if cancel.Scope == engine.CancelAll {
+				if err := b.endReplays(w.ID); err != nil {
+					return err
+				}
+			}
 			number, err := b.next(b.jobs)
 			if err != nil {
 				return err
 			}
-			if err := b.putJob(number, job{Cancellation: c}); err != nil {
+			if err := b.putJob(number, job{Cancellation: &cancel}); err != nil {
 				return err
 			}
 		}
+		if c.Deleted {
+			c.Health.Order = math.MaxUint64 // an attempt that is under way brings nothing back
+		}
+		b.setHealth(w.ID, c.Health)
 		stored = w
 		hooks := slices.DeleteFunc(slices.Clone(b.hooks.All()), func(h *engine.Webhook) bool { return h.ID == w.ID })
-		if !deleted {
+		if !c.Deleted {
 			hooks = append(hooks, &w)
 		}
 		return b.setWebhooks(hooks)
@@ -99,6 +110,9 @@ func decodeJob(key, value []byte) (job, error) {
 	if err := json.Unmarshal(body, &j); err != nil {
 		return j, fmt.Errorf("%w: jobs %x: %v", ErrCorrupt, key, err)
 	}
+	if (j.Cancellation == nil) == (j.Replay == nil) {
+		return j, fmt.Errorf("%w: jobs %x: not one of a cancellation and a replay", ErrCorrupt, key)
+	}
 	return j, nil
 }
 
@@ -106,7 +120,9 @@ func readCancellations(jobs *bolt.Bucket) ([]engine.Cancellation, error) {
 	var cancels []engine.Cancellation
 	err := jobs.ForEach(func(k, v []byte) error {
 		j, err := decodeJob(k, v)
-		cancels = append(cancels, j.Cancellation)
+		if j.Cancellation != nil {
+			cancels = append(cancels, *j.Cancellation)
+		}
 		return err
 	})
 	return cancels, err

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -151,11 +152,12 @@ type batch struct {
 	changes int // how many puts and deletes there were
 
 	meta, webhooks, sessionNumbers, sessions, events, deliveries, attempts *bolt.Bucket
-	payloads, queue, byWebhook, exceptions, expiry, jobs, counters         *bolt.Bucket
+	payloads, queue, byWebhook, exceptions, expiry, jobs, counters, ailing *bolt.Bucket
 
-	hooks  *engine.WebhookSet // as of this batch
-	counts map[uint32]*counts // those that this batch has touched
-	after  []func()           // run once the batch is durable
+	hooks  *engine.WebhookSet       // as of this batch
+	counts map[uint32]*counts       // those that this batch has touched
+	health map[uint32]engine.Health // those that this batch has changed
+	after  []func()                 // run once the batch is durable
 }
 
 func (s *Store) begin() (*batch, error) {
@@ -164,11 +166,13 @@ func (s *Store) begin() (*batch, error) {
 		return nil, err
 	}
 	b := &batch{s: s, tx: tx, began: time.Now().UTC().Round(0), hooks: s.hooks.Load(), counts: make(map[uint32]*counts),
-		meta: tx.Bucket(bucketMeta), webhooks: tx.Bucket(bucketWebhooks), sessionNumbers: tx.Bucket(bucketSessionNumbers),
+		health: make(map[uint32]engine.Health),
+		meta:   tx.Bucket(bucketMeta), webhooks: tx.Bucket(bucketWebhooks), sessionNumbers: tx.Bucket(bucketSessionNumbers),
 		sessions: tx.Bucket(bucketSessions), events: tx.Bucket(bucketEvents), deliveries: tx.Bucket(bucketDeliveries),
 		attempts: tx.Bucket(bucketAttempts), payloads: tx.Bucket(bucketPayloads), queue: tx.Bucket(bucketQueue),
 		byWebhook: tx.Bucket(bucketByWebhook), exceptions: tx.Bucket(bucketExceptions), expiry: tx.Bucket(bucketExpiry),
 		jobs: tx.Bucket(bucketJobs), counters: tx.Bucket(bucketCounts),
+		ailing: tx.Bucket(bucketHealth),
 	}
 	// bbolt forgets the fill percent with each bucket handle.
 	for _, bucket := range []*bolt.Bucket{b.sessions, b.events, b.deliveries, b.attempts, b.payloads, b.queue, b.byWebhook, b.expiry} {
@@ -204,8 +208,44 @@ func (b *batch) count(webhookID uint32) *counts {
 	return c
 }
 
+// setHealth keeps the health of a webhook's endpoint, unless what is kept is newer. What is as healthy as before, the most frequent
+// case by far, costs no write.
+func (b *batch) setHealth(webhookID uint32, h engine.Health) {
+	before, ok := b.health[webhookID]
+	if !ok {
+		before = b.s.health[webhookID]
+	}
+	if h.Order <= before.Order {
+		return
+	}
+	b.health[webhookID] = h
+	if !sameHealth(h, before) {
+		b.changes++
+	}
+}
+
+// sameHealth compares what is written of two healths.
+func sameHealth(a, b engine.Health) bool {
+	a.Order = b.Order
+	return a == b
+}
+
 // finish writes what is gathered over the batch.
 func (b *batch) finish() error {
+	for id, h := range b.health {
+		key := u32key(id)
+		var err error
+		switch {
+		case sameHealth(h, b.s.health[id]):
+		case h.Failures == 0:
+			err = b.ailing.Delete(key)
+		default:
+			err = b.ailing.Put(key, encodeHealth(key, &h))
+		}
+		if err != nil {
+			return err
+		}
+	}
 	for id, c := range b.counts {
 		key := u32key(id)
 		var err error
@@ -230,6 +270,7 @@ func (b *batch) publish() {
 			b.s.counts[id] = *c
 		}
 	}
+	maps.Copy(b.s.health, b.health)
 	b.s.hooks.Store(b.hooks)
 	for _, f := range b.after {
 		f()

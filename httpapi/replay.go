@@ -1,0 +1,74 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/google/uuid"
+	"github.com/julienschmidt/httprouter"
+
+	"hookbolt/engine"
+)
+
+// replay is a replay in an answer.
+type replay struct {
+	Status engine.ReplayScope `json:"status"`
+	Since  instant            `json:"since"`
+	Until  instant            `json:"until"`
+	DryRun bool               `json:"dry_run"`
+	// Count is how many deliveries it is about, Queued how many of them have been put into their lane so far.
+	Count  int64 `json:"count"`
+	Queued int64 `json:"queued"`
+}
+
+func showReplay(r *engine.Replay) replay {
+	return replay{r.Scope, instant(r.Since), instant(r.Until), r.DryRun, r.Count, r.Done}
+}
+
+// status is 200 for a dry run, which leaves nothing behind that goes on.
+func (r replay) status() int {
+	if r.DryRun {
+		return http.StatusOK
+	}
+	return http.StatusAccepted
+}
+
+func (a *api) replayWebhook(r *http.Request, ps httprouter.Params) (any, error) {
+	id, err := webhookID(ps)
+	if err != nil {
+		return nil, err
+	}
+	body, err := a.readBody(r)
+	if err != nil {
+		return nil, err
+	}
+	ask, err := engine.ParseReplay(body)
+	if err != nil {
+		return nil, err
+	}
+	ask.WebhookID = id
+	done, err := a.engine.Replay(r.Context(), ask)
+	if err != nil {
+		return nil, err
+	}
+	return showReplay(&done), nil
+}
+
+func (a *api) previewWebhook(r *http.Request, ps httprouter.Params) (any, error) {
+	id, err := webhookID(ps)
+	if err != nil {
+		return nil, err
+	}
+	q := queryOf(r)
+	session, asOf := q.uuid("session_id"), q.time("as_of")
+	if session == uuid.Nil && q.bad == nil {
+		q.refuse("session_id", "is required: the session to build the payload of")
+	}
+	if err := q.err(); err != nil {
+		return nil, err
+	}
+	payload, err := a.engine.Preview(r.Context(), id, session, asOf)
+	if err != nil {
+		return nil, err
+	}
+	return rawJSON(payload), nil
+}
