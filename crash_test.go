@@ -83,11 +83,11 @@ func (e *endpoint) await(t *testing.T, keys []string) {
 	}
 }
 
-// spawn starts hookbolt as a process of its own and waits until it is ready.
-func spawn(t *testing.T, config string) (*exec.Cmd, string) {
+// spawn starts hookbolt as a process of its own, with env beside this one's environment, and waits until it is ready.
+func spawn(t *testing.T, config string, env ...string) (*exec.Cmd, string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "serve", "-config", config)
-	cmd.Env = append(os.Environ(), "HOOKBOLT_TEST_MAIN=1")
+	cmd.Env = append(append(os.Environ(), "HOOKBOLT_TEST_MAIN=1"), env...)
 	out := newOutput()
 	cmd.Stderr = out
 	if err := cmd.Start(); err != nil {

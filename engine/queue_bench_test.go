@@ -29,12 +29,12 @@ import (
 // live is an engine as it runs in earnest.
 type live struct {
 	*engine.Engine
-	b     *testing.B
+	b     testing.TB
 	store *storage.Store
 	stop  func()
 }
 
-func newLive(b *testing.B, path string) *live {
+func newLive(b testing.TB, path string) *live {
 	b.Helper()
 	store, err := storage.Open(path, storage.Options{})
 	if err != nil {
@@ -94,7 +94,7 @@ const (
 )
 
 // endpoint is a receiver that notes when requests arrive.
-func endpoint(b *testing.B) (url string, arrivals <-chan time.Time) {
+func endpoint(b testing.TB) (url string, arrivals <-chan time.Time) {
 	ch := make(chan time.Time, 1<<16)
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { ch <- time.Now() }))
 	b.Cleanup(server.Close)
