@@ -30,7 +30,11 @@ var (
 // TestSimulation runs days of random traffic, endpoints and administration, and holds what endpoints see and what is stored
 // against a small model that knows nothing of lanes, claims and commits.
 func TestSimulation(t *testing.T) {
-	for i := range *simSeeds {
+	seeds := *simSeeds
+	if raced {
+		seeds = (seeds + 3) / 4
+	}
+	for i := range seeds {
 		seed := *simFirst + uint64(i)
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { newSim(t, seed).run() })
