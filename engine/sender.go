@@ -174,9 +174,10 @@ func keptHeader(h http.Header, secrets []string) []HeaderField {
 	for _, name := range slices.Sorted(maps.Keys(h)) {
 		for _, value := range h[name] {
 			value = string(redact([]byte(value), secrets))
-			if room -= len(name) + len(value); room < 0 {
-				return kept
+			if len(name)+len(value) > room {
+				continue
 			}
+			room -= len(name) + len(value)
 			kept = append(kept, HeaderField{name, value})
 		}
 	}
