@@ -101,6 +101,9 @@ func (t *tokens) get(ctx context.Context, w *Webhook, transport http.RoundTrippe
 	if err != nil {
 		return nil, &tokenError{err}
 	}
+	if strings.ContainsFunc(token.Type()+token.AccessToken, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return nil, &tokenError{errors.New("the token cannot stand in a header")} // kept, it would fail every attempt
+	}
 	s.token, s.gotAt = token, utcNow()
 	return &grant{s, token, s.gotAt, false}, nil
 }
