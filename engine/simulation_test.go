@@ -239,8 +239,12 @@ func (s *sim) answer(r received, req *http.Request) (*http.Response, error) {
 	default:
 		wait, status = wait+time.Duration(one%4000)*time.Millisecond, 404
 	}
-	if status != 200 && one/7%40 == 0 {
+	switch {
+	case status == 200:
+	case one/7%40 == 0:
 		status, retryAfter = 410, 0
+	case d.kind == engine.KindTest && one%3 == 0: // the first success may be of another lane
+		status, retryAfter = 200, 0
 	}
 	if s.drained() {
 		wait, status, retryAfter = time.Duration(1+one%1e6), 200, 0
@@ -895,6 +899,8 @@ func (s *sim) cancel() {
 	defer s.mu.Unlock()
 	m := s.model(d)
 	switch {
+	case m == nil:
+		s.violate("delivery %s %s is unknown to the model", d.Kind, d.ID)
 	case err == nil && m.state == engine.StatusDelivered: // not recorded yet, and more than the cancellation
 	case err == nil:
 		m.touched = time.Now()
@@ -911,6 +917,12 @@ func (s *sim) test() {
 	}
 	s.mu.Lock() // until the model knows it
 	defer s.mu.Unlock()
+	for _, o := range s.hooks { // failing ones are tested most
+		if !o.gone && o.health.failing() && s.rng.IntN(2) == 0 {
+			h = o
+			break
+		}
+	}
 	d, err := s.TestWebhook(s.ctx, h.id)
 	if err != nil {
 		s.violate("test: %v", err)
@@ -918,8 +930,8 @@ func (s *sim) test() {
 	}
 	now := time.Now().UTC()
 	s.tests++
-	s.byID[d.ID.String()] = &simDelivery{simKey: simKey{h.id, uuid.Nil, engine.KindTest}, test: s.tests, id: d.ID.String(), dueAt: now, created: now, due: now,
-		readyAt: now, state: engine.StatusPending}
+	s.byID[d.ID.String()] = &simDelivery{simKey: simKey{h.id, uuid.Nil, engine.KindTest}, test: s.tests, id: d.ID.String(), dueAt: now,
+		created: now, due: now, readyAt: now, state: engine.StatusPending}
 }
 
 // overview holds the counts against the lists.
