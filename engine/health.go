@@ -87,8 +87,8 @@ var pauseCauses = []pauseCause{pauseByHand, pauseGone, pauseFailing}
 // noteAttempt takes note of an attempt that was made for w and has just ended, before anything else is sent to its endpoint: the lane
 // goes by its health, changes are logged, and a webhook whose endpoint is gone, or has not worked for Config.PauseAfter, is paused.
 func (e *Engine) noteAttempt(ctx context.Context, w *Webhook, a *Attempt) Health {
-	if present := e.store.Webhooks().Get(w.ID); present == nil || present.URL != w.URL {
-		return Health{} // of an endpoint that is no longer this webhook's
+	if present := e.store.Webhooks().Get(w.ID); present == nil || isPast(present, w, a) {
+		return Health{}
 	}
 	now := utcNow()
 	before, h := e.lanes.attempted(w.ID, a, now)
@@ -100,24 +100,26 @@ func (e *Engine) noteAttempt(ctx context.Context, w *Webhook, a *Attempt) Health
 	}
 	switch {
 	case a.Status == http.StatusGone:
-		e.pause(ctx, w, pauseGone, fmt.Sprintf("the endpoint answered 410 Gone at %s", now.Format(time.RFC3339)))
+		e.pause(ctx, w, a, pauseGone, fmt.Sprintf("the endpoint answered 410 Gone at %s", now.Format(time.RFC3339)))
 	case h.Failing() && now.Sub(h.FirstFailedAt) >= e.cfg.PauseAfter:
-		e.pause(ctx, w, pauseFailing, fmt.Sprintf("every attempt has failed since %s", h.FirstFailedAt.Format(time.RFC3339)))
+		e.pause(ctx, w, a, pauseFailing, fmt.Sprintf("every attempt has failed since %s", h.FirstFailedAt.Format(time.RFC3339)))
 	}
 	return h
 }
 
-// pause holds a webhook because of what came of an attempt that was made for w, unless it has got another URL since.
-func (e *Engine) pause(ctx context.Context, w *Webhook, cause pauseCause, reason string) {
-	if w == nil {
-		return
-	}
-	paused := false
+// isPast tells whether an attempt that was made for w says nothing of what the webhook is now: it has got another URL since, or
+// somebody has let it go on, who knows better than an answer to a request from before.
+func isPast(present, w *Webhook, a *Attempt) bool {
+	return present.URL != w.URL || a.StartedAt.Before(present.ResumedAt)
+}
+
+// pause holds a webhook because of what came of an attempt that was made for w.
+func (e *Engine) pause(ctx context.Context, w *Webhook, a *Attempt, cause pauseCause, reason string) {
 	_, err := e.changeWebhook(context.WithoutCancel(ctx), w.ID, func(present *Webhook) (WebhookChange, error) {
-		if paused = !present.Paused && present.URL == w.URL; !paused {
+		if present.Paused || isPast(present, w, a) {
 			return WebhookChange{}, errNoChange
 		}
-		present.Paused, present.PauseReason = true, reason
+		present.Paused, present.PauseReason, present.UpdatedAt = true, reason, utcNow()
 		return WebhookChange{}, nil
 	})
 	switch {

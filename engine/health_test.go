@@ -426,3 +426,34 @@ func TestFailingLaneTakesInEvents(t *testing.T) {
 		}
 	})
 }
+
+// A 410 to a request from before somebody has let the webhook go on does not undo that.
+func TestGoneFromBeforeTheResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var requests atomic.Int32
+		w.net.answer = func(received, *http.Request) (*http.Response, error) {
+			n := requests.Add(1)
+			if n > 2 {
+				return answer(200), nil
+			}
+			time.Sleep(time.Duration(n*n*n) * time.Second) // 1 s and 8 s
+			return answer(410), nil
+		}
+		hook := w.webhook(`{"url":"https://a.example/","delay":0}`)
+		w.sessions(2)
+		time.Sleep(3 * time.Second)
+		if got, _ := w.Webhook(hook.ID); !got.Paused {
+			t.Fatal("not paused by the first")
+		}
+		w.patch(hook.ID, `{"paused":false}`)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got, _ := w.Webhook(hook.ID); got.Paused {
+			t.Errorf("paused again: %s", got.PauseReason)
+		}
+		if n := len(w.list(engine.DeliveryQuery{Status: engine.StatusDelivered})); n != 2 {
+			t.Errorf("%d delivered", n)
+		}
+	})
+}

@@ -92,11 +92,13 @@ func (l *lanes) maySendLocked(ln *lane) bool {
 	return false
 }
 
-// setHealth sets what was known of a webhook's endpoint when the process started.
+// setHealth sets what was known of a webhook's endpoint when the process started, unless a call has come first.
 func (l *lanes) setHealth(webhookID uint32, h Health) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.laneLocked(Lane{WebhookID: webhookID}).health = h
+	if ln := l.laneLocked(Lane{WebhookID: webhookID}); ln.health.Order == 0 {
+		ln.health = h
+	}
 }
 
 // attempted moves the health of a webhook's endpoint on after an attempt that has ended at now, and lets its lane go by it. It returns

@@ -27,6 +27,7 @@ type simHook struct {
 
 	url       int       // counts its URLs: the path of the present one
 	heldAt    time.Time // since when it is paused or gone
+	resumedAt time.Time // when the hold was last cleared
 	pausedBy  string    // what pause_reason has to say; "" if the model cannot know
 	byLane    bool      // it was an attempt of the ordinary lane that paused it
 	cancelled time.Time // when a change last cancelled what waits: the background may not be done with it at once
@@ -363,7 +364,7 @@ func (s *sim) judge(d *simDelivery, status int) {
 		h.fuzzy = true
 		s.mark(simLane{h.id, false}, '?', 0)
 	}
-	if h.gone || d.url != h.url {
+	if h.gone || d.url != h.url || d.begun.Before(h.resumedAt) {
 		return
 	}
 	if status/100 == 2 {

@@ -548,6 +548,9 @@ func (s *sim) hold(h *simHook, paused bool) {
 	s.mu.Unlock()
 	if !paused { // before the call: it may be sent within it
 		s.mu.Lock()
+		if h.paused {
+			h.resumedAt = time.Now()
+		}
 		h.paused = false
 		s.mark(simLane{h.id, false}, 'r', 0)
 		s.mu.Unlock()

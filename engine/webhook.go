@@ -29,6 +29,8 @@ type Webhook struct {
 	// Paused is the hold: the lane keeps everything until it is cleared. PauseReason says why; "" while it is not paused.
 	Paused      bool   `json:"paused"`
 	PauseReason string `json:"pause_reason"`
+	// ResumedAt is when the hold was last cleared; zero if it never was.
+	ResumedAt time.Time `json:"resumed_at,omitzero"`
 	// Delay is the span from a session's finish to the firing, IncompleteDelay that from its start; whole seconds.
 	Delay           int64 `json:"delay"`
 	IncompleteDelay int64 `json:"incomplete_delay"`

@@ -41,7 +41,11 @@ func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (
 			w.CancelledUpTo = before.Revision
 		}
 		// Another endpoint has no past, and who lets one go on says that it works: its five days begin anew.
-		if w.URL != before.URL || before.Paused && !w.Paused {
+		resumed := before.Paused && !w.Paused
+		if resumed {
+			w.ResumedAt = w.UpdatedAt
+		}
+		if w.URL != before.URL || resumed {
 			c.Health = e.lanes.healthy(w.ID)
 		}
 		return c, nil
