@@ -296,7 +296,10 @@ func (r *jsonReader) time() time.Time {
 	if err := t.UnmarshalText([]byte(s)); err != nil || !strictRFC3339(s) {
 		r.fail("must be an RFC 3339 time, such as 2024-01-23T11:59:33Z (got %q)", excerpt([]byte(s)))
 	}
-	return t.UTC()
+	if t = t.UTC(); t.Year() < 0 || t.Year() > 9999 { // by its zone; it could not be written down again
+		r.fail("must lie in the years 0 to 9999 (got %q)", excerpt([]byte(s)))
+	}
+	return t
 }
 
 // strictRFC3339 refuses what the library takes beyond RFC 3339 (go.dev/issue/54580): an hour of one digit, a comma before the

@@ -40,6 +40,7 @@ func TestParseReplay(t *testing.T) {
 		{`{"status":null}`, "status", "must be a string (got null)"},
 		{`{"status":"any","since":"yesterday"}`, "since", "RFC 3339"},
 		{`{"status":"any","until":1}`, "until", "must be a string"},
+		{`{"status":"any","until":"9999-12-31T23:59:59-23:59"}`, "until", "years 0 to 9999"},
 		{`{"status":"any","dry_run":"yes"}`, "dry_run", "must be true or false"},
 		{`{"status":"any","webhook_id":1}`, "webhook_id", "unknown field"},
 	} {

@@ -324,7 +324,11 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) error {
 func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Delivery, error) {
 	number := deliveryNumber(r.Delivery.ID)
 	var after engine.Delivery
-	err := s.write(ctx, 512+len(r.Attempt.Response), func(b *batch) error {
+	size := 512 + len(r.Attempt.Response)
+	for _, f := range r.Attempt.ResponseHeader {
+		size += len(f.Name) + len(f.Value)
+	}
+	err := s.write(ctx, size, func(b *batch) error {
 		old, err := s.findDelivery(b.deliveries, r.Delivery.ID)
 		if err != nil {
 			return err
