@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/base64"
+	"encoding/json"
+	"html"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/textproto"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -86,7 +89,7 @@ func (r *jsonReader) headerObject(mayContentType bool) map[string]Credential {
 		switch isOurs := !(mayContentType && name == "Content-Type") && (slices.Contains(ownHeaders, name) ||
 			slices.ContainsFunc(ownHeaderPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })); {
 		case !isToken(name):
-			r.fail("a header's name must be letters, digits and -, without spaces")
+			r.fail("a header's name must be letters, digits, - and the like, without spaces")
 		case isOurs:
 			r.fail("this header is hookbolt's own and cannot be set")
 		case twice:
@@ -259,7 +262,10 @@ func (w *Webhook) secrets(authorization string) []string {
 		}
 	}
 	if w.BasicAuth != nil {
-		list = append(list, string(w.BasicAuth.Password))
+		list = append(list, string(w.BasicAuth.Password), string(w.BasicAuth.Username))
+	}
+	for _, value := range list {
+		list = append(list, spellings(value)...)
 	}
 	// What is too short is no secret, and would riddle the answers.
 	list = slices.DeleteFunc(list, func(s string) bool { return len(s) < minRedacted })
@@ -267,11 +273,37 @@ func (w *Webhook) secrets(authorization string) []string {
 	return slices.Compact(list)
 }
 
+// spellings are other forms in which an endpoint may write what it was sent: in JSON, with slashes escaped or not, in a URL, in HTML.
+func spellings(value string) []string {
+	var inJSON bytes.Buffer
+	enc := json.NewEncoder(&inJSON)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(value) // a string can always be written
+	plain := strings.Trim(strings.TrimSuffix(inJSON.String(), "\n"), `"`)
+	ascii := strings.Trim(strconv.QuoteToASCII(value), `"`)
+	escaped, _ := json.Marshal(value)
+	list := []string{plain, ascii, strings.Trim(string(escaped), `"`), url.QueryEscape(value), url.PathEscape(value), html.EscapeString(value)}
+	for _, s := range list[:3] {
+		list = append(list, strings.ReplaceAll(s, "/", `\/`))
+	}
+	return list
+}
+
 const (
 	// minRedacted is the length from which on a credential is looked for in answers.
 	minRedacted = 4
 	redacted    = "[redacted]"
 )
+
+// redactName replaces a header's name that holds a secret, in whatever case: net/http has written the name its own way.
+func redactName(name string, secrets []string) string {
+	for _, s := range secrets {
+		if strings.Contains(strings.ToLower(name), strings.ToLower(s)) {
+			return redacted
+		}
+	}
+	return name
+}
 
 // redact replaces secrets in a text, and the beginning of one at its end, where it may have been cut off.
 func redact(text []byte, secrets []string) []byte {
@@ -287,6 +319,3 @@ func redact(text []byte, secrets []string) []byte {
 	}
 	return text
 }
-
-// HeaderNames returns the names of a webhook's own headers, sorted.
-func (w *Webhook) HeaderNames() []string { return slices.Sorted(maps.Keys(w.Headers)) }

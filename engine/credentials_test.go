@@ -4,10 +4,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"html"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -52,9 +55,9 @@ func TestCredentialSettingsRefuse(t *testing.T) {
 	const token = `"token_url":"https://auth.example/token"`
 	for _, tt := range []struct{ body, field, detail string }{
 		{`{"headers":["X"]}`, "headers", "must be an object (got a list)"},
-		{`{"headers":{"X Y":"v"}}`, "headers.X Y", "letters, digits and -"},
-		{`{"headers":{"":"v"}}`, "headers.", "letters, digits and -"},
-		{`{"headers":{"X\r\nY":"v"}}`, "headers.X\r\nY", "letters, digits and -"},
+		{`{"headers":{"X Y":"v"}}`, "headers.X Y", "letters, digits, -"},
+		{`{"headers":{"":"v"}}`, "headers.", "letters, digits, -"},
+		{`{"headers":{"X\r\nY":"v"}}`, "headers.X\r\nY", "letters, digits, -"},
 		{`{"headers":{"X-Y":""}}`, "headers.X-Y", "1 to 4096 bytes (got 0)"},
 		{`{"headers":{"X-Y":7}}`, "headers.X-Y", "must be a string (got a number)"},
 		{`{"headers":{"X-Y":"a\r\nInjected: 1"}}`, "headers.X-Y", "line breaks"},
@@ -196,6 +199,28 @@ func TestEchoIsRedacted(t *testing.T) {
 			}
 		}
 		server.Close()
+	}
+}
+
+// The forms in which endpoints usually write what they were sent.
+func TestSpellingsAreRedacted(t *testing.T) {
+	const key = `p?ss "wörd"/>~~\x&`
+	w := Webhook{BasicAuth: &BasicAuth{Username: "theuser", Password: key}, Headers: map[string]Credential{"X-Key": "0123456789abcdef"}}
+	secrets := w.secrets("")
+	marshalled, _ := json.Marshal(key)
+	php := strings.ReplaceAll(strings.Trim(strconv.QuoteToASCII(key), `"`), "/", `\/`)
+	for _, text := range []string{key, string(marshalled), php, url.QueryEscape(key), url.PathEscape(key), html.EscapeString(key), "theuser",
+		"0123456789abcdef", strings.ReplaceAll(w.BasicAuth.authorization(), "/", `\/`)} {
+		got := string(redact([]byte("before "+text+" after"), secrets))
+		if rest := strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(got, redacted, ""), `"`, ""), "Basic ", ""); rest != "before  after" {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+	h := http.Header{"X-0123456789abcdef": {"1"}, "X-0123456789ABCDEF": {"1"}, "X-Fine": {"2"}}
+	for _, f := range keptHeader(h, secrets) {
+		if f.Name != redacted && f.Name != "X-Fine" {
+			t.Errorf("kept: %v", f)
+		}
 	}
 }
 

@@ -93,6 +93,10 @@ func TestHostileEndpoints(t *testing.T) {
 			io.WriteString(conn, "220 mail.example ESMTP\r\n")
 			return 0
 		}, 0, false},
+		"a status of no class": {0, ErrorProtocol, "malformed HTTP status code 000", func(conn net.Conn) int64 {
+			io.WriteString(conn, "HTTP/1.1 000 Nothing\r\n\r\n")
+			return 0
+		}, 0, false},
 		"switching protocols": {101, ErrorStatus, "answered 101", func(conn net.Conn) int64 {
 			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
 			return flood(conn, chunk, gigabyte)

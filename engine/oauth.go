@@ -172,7 +172,7 @@ func (e *tokenError) classify(timeout time.Duration) (ErrorClass, string) {
 		err, isTransport = u.Err, true
 	}
 	if !isTransport {
-		return ErrorOAuth, "the token endpoint's answer holds no token"
+		return ErrorOAuth, "the token endpoint's answer holds no token that can be sent"
 	}
 	class, detail := classify(err, timeout)
 	if class != ErrorAddressRefused {

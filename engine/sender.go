@@ -41,7 +41,7 @@ func (s *sender) send(ctx context.Context, w *Webhook, d *Delivery, payload []by
 	started := time.Now()
 	a := Attempt{StartedAt: started.UTC().Round(0)}
 	trace := trace{started: started}
-	err := s.post(ctx, &a, &trace, w, d, payload, timeout)
+	authorization, err := s.post(ctx, &a, &trace, w, d, payload, timeout)
 	a.Duration = time.Since(started)
 	trace.end(&a)
 	if err == nil {
@@ -55,40 +55,45 @@ func (s *sender) send(ctx context.Context, w *Webhook, d *Delivery, payload []by
 	} else {
 		a.Error, a.ErrorDetail = classify(err, timeout)
 	}
+	// net/http's errors may quote what the endpoint has sent.
+	a.ErrorDetail = string(redact([]byte(a.ErrorDetail), w.secrets(authorization)))
 	return a, nil
 }
 
 // errNotMade is the error of a request that could not even be made. What wraps it must not hold the URL.
 var errNotMade = errors.New("make request")
 
-// post fills in the attempt's outcome, or returns what kept the answer from coming.
-func (s *sender) post(ctx context.Context, a *Attempt, trace *trace, w *Webhook, d *Delivery, payload []byte, timeout time.Duration) error {
+// post fills in the attempt's outcome, or returns what kept the answer from coming; authorization is what the OAuth token has made of
+// that header.
+func (s *sender) post(ctx context.Context, a *Attempt, trace *trace, w *Webhook, d *Delivery, payload []byte, timeout time.Duration) (authorization string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	transport := s.transports.of(w)
 	g, err := s.authorize(ctx, a, w, transport)
 	if err != nil {
-		return err
+		return "", err
 	}
-	authorization := ""
 	if g != nil {
 		authorization = g.authorization()
 	}
 	req, err := http.NewRequestWithContext(trace.with(ctx), http.MethodPost, w.URL, bytes.NewReader(payload))
 	if err != nil {
-		return fmt.Errorf("%w: the URL cannot be read", errNotMade) // err repeats parts of the URL
+		return authorization, fmt.Errorf("%w: the URL cannot be read", errNotMade) // err repeats parts of the URL
 	}
 	w.authorize(req.Header, authorization)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", s.userAgent)
 	if err := sign(req.Header, w.signingSecrets(a.StartedAt), d.ID.String(), a.StartedAt, payload); err != nil {
-		return fmt.Errorf("%w: %w", errNotMade, err)
+		return authorization, fmt.Errorf("%w: %w", errNotMade, err)
 	}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return err
+		return authorization, err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode < 100 { // net/http takes any three digits
+		return authorization, fmt.Errorf("malformed HTTP status code %03d", resp.StatusCode)
+	}
 	secrets := w.secrets(authorization)
 	a.Status, a.Protocol = resp.StatusCode, resp.Proto
 	a.ResponseHeader = keptHeader(resp.Header, secrets)
@@ -110,7 +115,7 @@ func (s *sender) post(ctx context.Context, a *Attempt, trace *trace, w *Webhook,
 			a.TokenRejected = g.gotAt.Before(d.NextAttemptAt)
 		}
 	}
-	return nil
+	return authorization, nil
 }
 
 // authorize gets the token that a webhook's attempts need, nil if they need none; and refuses an address that only shows here.
@@ -173,12 +178,12 @@ func keptHeader(h http.Header, secrets []string) []HeaderField {
 	room := maxResponseHeaderKept
 	for _, name := range slices.Sorted(maps.Keys(h)) {
 		for _, value := range h[name] {
-			value = string(redact([]byte(value), secrets))
-			if len(name)+len(value) > room {
+			f := HeaderField{redactName(name, secrets), string(redact([]byte(value), secrets))}
+			if len(f.Name)+len(f.Value) > room {
 				continue
 			}
-			room -= len(name) + len(value)
-			kept = append(kept, HeaderField{name, value})
+			room -= len(f.Name) + len(f.Value)
+			kept = append(kept, f)
 		}
 	}
 	return kept
