@@ -47,6 +47,8 @@ type StorageConfig struct {
 	Path              string          `toml:"path"`
 	SessionRetention  engine.Duration `toml:"session_retention"`
 	DeliveryRetention engine.Duration `toml:"delivery_retention"`
+	MaxBytes          Size            `toml:"max_bytes"`
+	MinFree           Size            `toml:"min_free"`
 }
 
 // DeliveryConfig is how endpoints are called, as far as a webhook does not say otherwise.
@@ -81,6 +83,7 @@ func DefaultConfig() Config {
 			Path:              "hookbolt.db",
 			SessionRetention:  engine.Duration(e.Retention.Sessions),
 			DeliveryRetention: engine.Duration(e.Retention.Deliveries),
+			MinFree:           256 << 20,
 		},
 		Delivery: DeliveryConfig{
 			Timeout:            engine.Duration(e.Timeout),
@@ -187,6 +190,8 @@ const (
 	maxShutdownTimeout = engine.Duration(time.Hour)
 	minRetention       = engine.Duration(time.Minute)
 	maxRetention       = engine.Duration(10 * 365 * 24 * time.Hour)
+	minMaxBytes        = Size(16 << 20)
+	maxBytes           = Size(1 << 50)
 	maxRetryAfterMax   = engine.Duration(30 * 24 * time.Hour)
 	minPauseAfter      = engine.Duration(time.Minute)
 	maxPauseAfter      = engine.Duration(10 * 365 * 24 * time.Hour) // as good as never
@@ -204,6 +209,8 @@ func (c *Config) Validate() error {
 		c.Storage.checkPath(),
 		between("storage.session_retention", c.Storage.SessionRetention, minRetention, maxRetention),
 		between("storage.delivery_retention", c.Storage.DeliveryRetention, minRetention, maxRetention),
+		c.Storage.checkMaxBytes(),
+		between("storage.min_free", c.Storage.MinFree, 0, maxBytes),
 		between("delivery.timeout", c.Delivery.Timeout, engine.Duration(engine.MinTimeout), engine.Duration(engine.MaxTimeout)),
 		between("delivery.max_in_flight", c.Delivery.MaxInFlight, 0, maxMaxInFlight),
 		between("delivery.webhook_max_in_flight", c.Delivery.WebhookMaxInFlight, 1, engine.MaxMaxInFlight),
@@ -286,6 +293,13 @@ func (c *StorageConfig) checkPath() error {
 	return nil
 }
 
+func (c *StorageConfig) checkMaxBytes() error {
+	if c.MaxBytes == 0 { // no limit
+		return nil
+	}
+	return between("storage.max_bytes", c.MaxBytes, minMaxBytes, maxBytes)
+}
+
 func (c *DeliveryConfig) checkRetrySchedule() error {
 	if err := engine.CheckRetrySchedule(c.RetrySchedule); err != nil {
 		return fmt.Errorf("delivery.retry_schedule: %w", err)
@@ -338,7 +352,7 @@ type Size int64
 var sizeUnits = []struct {
 	name  string
 	bytes int64
-}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"", 1}}
+}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"", 1}}
 
 func (s Size) String() string {
 	for _, u := range sizeUnits {

@@ -60,6 +60,8 @@ func TestConfigIsRead(t *testing.T) {
 		path = "/var/lib/hookbolt/data.db"
 		session_retention = "48h"
 		delivery_retention = "1h30m"
+		max_bytes = "2TiB"
+		min_free = "0"
 		[delivery]
 		timeout = "2m"
 		max_in_flight = 0
@@ -82,7 +84,7 @@ func TestConfigIsRead(t *testing.T) {
 	want.HTTP.IngestTokens = []string{"an-ingest-token-of-mine", "another-ingest-token"}
 	want.HTTP.MaxBody = 2 << 10
 	want.HTTP.ShutdownTimeout = 0
-	want.Storage = StorageConfig{"/var/lib/hookbolt/data.db", engine.Duration(48 * time.Hour), engine.Duration(90 * time.Minute)}
+	want.Storage = StorageConfig{"/var/lib/hookbolt/data.db", engine.Duration(48 * time.Hour), engine.Duration(90 * time.Minute), 2 << 40, 0}
 	want.Delivery = DeliveryConfig{
 		Timeout: engine.Duration(2 * time.Minute), WebhookMaxInFlight: 7, RetryJitter: 1, PauseAfter: engine.Duration(48 * time.Hour), ProxyFromEnv: true,
 		RetrySchedule: []engine.Duration{engine.Duration(time.Second), engine.Duration(90 * time.Second)},
@@ -113,7 +115,7 @@ func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 		{"outside of a section", `listen = ":1"`, `listen: unknown setting`},
 		{"another case", "[delivery]\nTimeout = \"5s\"", `delivery.Timeout: unknown setting`},
 		{"too deep", "[http.listen]\nport = 1", `http.listen.port: unknown setting`},
-		{"of a later version", "[storage]\nmax_bytes = \"1GiB\"", `storage.max_bytes: unknown setting`},
+		{"of a later version", "[storage]\nencryption = true", `storage.encryption: unknown setting`},
 		// Types.
 		{"section", "http = 8080", `line 1: http: must be a section, [http] (got an integer)`},
 		{"string", "[http]\nlisten = 8080", `line 2: http.listen: must be a string (got an integer)`},
@@ -127,6 +129,8 @@ func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 		{"duration in a list", "[delivery]\nretry_schedule = [\"5s\", \"later\"]", `line 2: delivery.retry_schedule: must be a duration, such as "15s", "5m" or "2h" (got "later")`},
 		{"size", "[http]\nmax_body = \"1MB\"", `line 2: http.max_body: must be a size, such as "512KiB", "1MiB" or "1GiB" (got "1MB")`},
 		{"negative size", "[http]\nmax_body = -1", `line 2: http.max_body: must be a size, such as "512KiB", "1MiB" or "1GiB" (got "-1")`},
+		{"size of nothing", "[storage]\nmax_bytes = \"1MiB\"", `storage.max_bytes: must be 16MiB to 1024TiB (got 1MiB)`},
+		{"size of no disk", "[storage]\nmin_free = \"1025TiB\"", `storage.min_free: must be 0 to 1024TiB (got 1025TiB)`},
 		{"huge size", "[http]\nmax_body = \"9999999999GiB\"", `line 2: http.max_body: must be a size, such as "512KiB", "1MiB" or "1GiB" (got "9999999999GiB")`},
 		{"network", "[delivery]\nallow_networks = [\"10.0.0.0/33\"]", `line 2: delivery.allow_networks: must be a network or an address, such as 10.0.0.0/8, 192.168.1.7 or fd00::/8 (got "10.0.0.0/33")`},
 		{"host name", "[delivery]\nallow_networks = [\"localhost\"]", `line 2: delivery.allow_networks: must be a network or an address, such as 10.0.0.0/8, 192.168.1.7 or fd00::/8 (got "localhost")`},

@@ -72,7 +72,8 @@ func newApp(cfg Config, log *slog.Logger) (*app, error) {
 	v := readVersion()
 	registerBuildInfo(reg, v)
 
-	store, err := storage.Open(cfg.Storage.Path, storage.Options{ObserveCommit: observeCommits(reg)})
+	store, err := storage.Open(cfg.Storage.Path, storage.Options{
+		MinFree: int64(cfg.Storage.MinFree), MaxBytes: int64(cfg.Storage.MaxBytes), ObserveCommit: observeCommits(reg)})
 	if err != nil {
 		return nil, err
 	}

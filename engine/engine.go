@@ -62,6 +62,9 @@ func DefaultConfig() Config {
 // of the wall clock is noticed only by looking.
 const maxSleep = 4 * time.Second
 
+// fullRetry is when to try again what the store had no room for.
+const fullRetry = time.Second
+
 // errShutdown is the cause with which attempts are cut off when the grace at shutdown has ended.
 var errShutdown = errors.New("hookbolt is shutting down")
 
@@ -74,6 +77,7 @@ type Engine struct {
 	log     *slog.Logger
 	lanes   *lanes
 	running atomic.Bool
+	full    atomic.Bool // whether the last events were refused for want of room
 	// tidy wakes the maintenance: capacity 1, sent to by changes that leave work for it, received by maintain.
 	tidy chan struct{}
 }
@@ -158,6 +162,9 @@ func (e *Engine) loop(ctx, sendCtx context.Context, work *sync.WaitGroup) error 
 				}
 				return fmt.Errorf("take what is due: %w", err)
 			}
+			for i := range takes {
+				e.reportDamaged(takes[i].Damaged)
+			}
 			for _, c := range e.lanes.took(rooms, takes, hooks) {
 				work.Go(func() { e.deliver(ctx, sendCtx, c) })
 			}
@@ -192,8 +199,11 @@ func (e *Engine) deliver(ctx, sendCtx context.Context, c *claim) {
 			case err == nil:
 				again = time.Time{} // not to be sent: the claim has ended
 			case errors.Is(err, ErrGone): // the same, but it may have been queued again meanwhile: look
+			case errors.Is(err, ErrFull):
+				e.store.Release([]Delivery{*d})
+				again = utcNow().Add(fullRetry)
 			default:
-				again = e.giveUp(sendCtx, c, err)
+				again = e.giveUp(ctx, c, err)
 			}
 			return
 		}
@@ -204,7 +214,7 @@ func (e *Engine) deliver(ctx, sendCtx context.Context, c *claim) {
 		e.store.Release([]Delivery{*d})
 		return
 	}
-	again = e.record(sendCtx, c, a, w)
+	again = e.record(ctx, c, a, w)
 }
 
 // attempt waits for a claim's turn and makes the attempt; w is the webhook that it was made for. made is false if there was none,
@@ -286,7 +296,8 @@ func buildTriggered(d *Delivery, events []Event, w *Webhook, now time.Time) ([]b
 	return BuildPayload(s, w, false, now)
 }
 
-// record stores an attempt and returns when the delivery is due again; zero if it is not.
+// record stores an attempt and returns when the delivery is due again; zero if it is not. Where the store has no room it is tried
+// until there is, or ctx ends: what was sent must not be sent again for want of a record.
 func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) time.Time {
 	d := &c.taken.Delivery
 	policy := e.cfg.Retry
@@ -296,8 +307,11 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	now := utcNow()
 	next := policy.After(&a, d.Tries+1, now, rand.Float64())
 	e.metrics.attempt(d, &a)
-	after, err := e.store.RecordAttempt(context.WithoutCancel(ctx),
-		AttemptRecord{Delivery: *d, Attempt: a, Next: next, At: now, Health: c.health})
+	r := AttemptRecord{Delivery: *d, Attempt: a, Next: next, At: now, Health: c.health}
+	after, err := e.store.RecordAttempt(context.WithoutCancel(ctx), r)
+	for errors.Is(err, ErrFull) && sleep(ctx, fullRetry) {
+		after, err = e.store.RecordAttempt(context.WithoutCancel(ctx), r)
+	}
 	if errors.Is(err, ErrUnavailable) {
 		return time.Time{} // whoever sees the store fail says so, once
 	}
@@ -312,6 +326,16 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 		e.log.Warn("delivery failed for good", "delivery", d.ID, "webhook", d.WebhookID, "attempts", after.Attempts, "error_class", a.Error)
 	}
 	return after.NextAttemptAt
+}
+
+// sleep waits, and tells whether ctx has not ended meanwhile.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
 }
 
 // giveUp records as a failed attempt that a payload could not be built, so that it shows and is tried again, but not at once.
@@ -330,12 +354,18 @@ func (e *Engine) maintain(ctx context.Context) {
 		now := utcNow()
 		done, err := e.store.Maintain(ctx, now, e.cfg.Retention)
 		e.metrics.finished.WithLabelValues(StatusCancelled.String()).Add(float64(done.Cancelled))
+		e.metrics.removed("age", done.Expired)
+		e.metrics.removed("size", done.Evicted)
 		e.lanes.note(done.Queued...)
+		e.reportDamaged(done.Damaged)
 		if err != nil {
-			if ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
+			done.Next = now.Add(time.Minute)
+			switch {
+			case errors.Is(err, ErrFull):
+				done.Next = now.Add(fullRetry)
+			case ctx.Err() == nil && !errors.Is(err, ErrUnavailable):
 				e.log.Error("background work failed", "error", err)
 			}
-			done.Next = now.Add(time.Minute)
 		}
 		// A breath between two steps leaves the writer to those who wait for it.
 		select {
@@ -343,6 +373,14 @@ func (e *Engine) maintain(ctx context.Context) {
 		case <-e.tidy:
 		case <-time.After(max(5*time.Millisecond, done.Next.Sub(now))):
 		}
+	}
+}
+
+// reportDamaged tells of records that could not be read.
+func (e *Engine) reportDamaged(damaged []error) {
+	for _, err := range damaged {
+		e.metrics.damaged.Inc()
+		e.log.Error("a damaged record was set aside; \"hookbolt check\" tells more", "error", err)
 	}
 }
 
@@ -362,6 +400,7 @@ func (e *Engine) Ingest(ctx context.Context, body []byte) (int, error) {
 		var queued []Queued
 		queued, err = e.store.AppendEvents(ctx, events, Admit)
 		e.lanes.note(queued...)
+		e.noteRoom(err)
 	}
 	if err != nil {
 		if _, ok := errors.AsType[InputErrors](err); ok {
@@ -371,6 +410,17 @@ func (e *Engine) Ingest(ctx context.Context, body []byte) (int, error) {
 	}
 	e.metrics.eventsAccepted.Add(float64(len(events)))
 	return len(events), nil
+}
+
+// noteRoom takes note of whether there was room for events, and logs it where that has changed.
+func (e *Engine) noteRoom(err error) {
+	switch full := errors.Is(err, ErrFull); {
+	case full && !e.full.Swap(true):
+		e.log.Warn("events are refused with 503 until there is room for them", "reason", err)
+		e.wakeMaintenance()
+	case err == nil && e.full.Load() && e.full.Swap(false):
+		e.log.Info("there is room for events again")
+	}
 }
 
 // Session is what is known of a session.

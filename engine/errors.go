@@ -19,6 +19,9 @@ var (
 	ErrGone = errors.New("delivery is no longer to be sent")
 	// ErrUnavailable is returned when the store takes no work: it is closed, or it has stopped after a failed commit.
 	ErrUnavailable = errors.New("storage unavailable")
+	// ErrFull is returned when the store has no room for a change; nothing of it was stored, and later it may succeed. Wrap it with
+	// figures that anybody may see.
+	ErrFull = errors.New("no space")
 )
 
 // InputError says what is wrong with one piece of the caller's input.

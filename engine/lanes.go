@@ -221,7 +221,7 @@ func (l *lanes) took(rooms []LaneRoom, takes []LaneTake, hooks *WebhookSet) []*c
 			next = noted
 		}
 		switch {
-		case len(take.Taken) == room.Room: // there may be more
+		case len(take.Taken)+len(take.Damaged) == room.Room: // there may be more
 			ln.place = placeReady
 			l.ready = append(l.ready, ln)
 		case next.IsZero():

@@ -83,7 +83,7 @@ func newLorises(t *testing.T) *lorises {
 // TestSlowLorises: a thousand endpoints that take for ever, each with a backlog, cost a good one next to nothing, for each lane has its
 // first attempt beyond the global limit; and they cost hookbolt a bounded number of goroutines and bounded memory.
 func TestSlowLorises(t *testing.T) {
-	hooks, floor := 1000, 50*time.Millisecond
+	hooks, floor := 1000, 100*time.Millisecond
 	if raced {
 		hooks, floor = 200, 500*time.Millisecond
 	}

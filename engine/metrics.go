@@ -19,6 +19,8 @@ type metrics struct {
 	finished        *prometheus.CounterVec // status
 	probes          *prometheus.CounterVec // outcome
 	pauses          *prometheus.CounterVec // cause
+	removals        *prometheus.CounterVec // what, by
+	damaged         prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -42,6 +44,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		pauses: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_webhook_pauses_total",
 			Help: "Times that a webhook was paused: by hand, because its endpoint answered 410 (gone), or because every attempt had failed for long (failing)."},
 			[]string{"cause"}),
+		removals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_removed_total",
+			Help: "Sessions and deliveries that retention has removed: by age, or by size, before their time, because storage.max_bytes was nearly reached."},
+			[]string{"what", "by"}),
+		damaged: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_damaged_records_total",
+			Help: "Records of the database that could not be read and were set aside."}),
 	}
 	for _, outcome := range []string{"2xx", "3xx", "4xx", "5xx"} {
 		m.attempts.WithLabelValues(outcome)
@@ -62,8 +69,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, cause := range pauseCauses {
 		m.pauses.WithLabelValues(string(cause))
 	}
-	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.attempts, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses)
+	m.removed("age", Removed{})
+	m.removed("size", Removed{})
+	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.attempts, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses, m.removals, m.damaged)
 	return m
+}
+
+// removed counts what retention has removed.
+func (m *metrics) removed(by string, r Removed) {
+	m.removals.WithLabelValues("session", by).Add(float64(r.Sessions))
+	m.removals.WithLabelValues("delivery", by).Add(float64(r.Deliveries))
 }
 
 // attempt counts an attempt that has ended.
@@ -109,10 +124,12 @@ var (
 		"Webhooks by state.", []string{"state"}, nil)
 	sizeDesc = prometheus.NewDesc("hookbolt_storage_size_bytes", "Size of the database file.", nil, nil)
 	freeDesc = prometheus.NewDesc("hookbolt_storage_free_bytes", "Part of the database file that is free for new data.", nil, nil)
+	diskDesc = prometheus.NewDesc("hookbolt_storage_disk_free_bytes", "What is left on the disk; absent where the file system does not say.", nil, nil)
+	fullDesc = prometheus.NewDesc("hookbolt_storage_full", "1 while events are refused for want of room, else 0.", nil, nil)
 )
 
 func (c statsCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, storedDesc, webhooksDesc, sizeDesc, freeDesc} {
+	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, storedDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
 		ch <- d
 	}
 }
@@ -142,4 +159,12 @@ func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(webhooksDesc, float64(o.Webhooks.Inactive), "inactive")
 	gauge(sizeDesc, float64(o.SizeBytes))
 	gauge(freeDesc, float64(o.FreeBytes))
+	if o.DiskFreeBytes >= 0 {
+		gauge(diskDesc, float64(o.DiskFreeBytes))
+	}
+	full := 0.0
+	if o.Full != nil {
+		full = 1
+	}
+	gauge(fullDesc, full)
 }

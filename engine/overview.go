@@ -22,6 +22,10 @@ type Overview struct {
 	Replays []Replay
 	// SizeBytes is the database file's size, FreeBytes the part of it that is free for new data.
 	SizeBytes, FreeBytes int64
+	// DiskFreeBytes is what is left on the disk, -1 where that is not known.
+	DiskFreeBytes int64
+	// Full says why no events are taken in, with ErrFull; nil while they are.
+	Full error
 }
 
 // Overview returns the state of the whole. It costs a look at each webhook's lane, never one at the queue.
@@ -33,6 +37,7 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 	}
 	o := Overview{
 		Stored: make(map[Status]int64), PerWebhook: s.Webhooks, Replays: s.Replays, SizeBytes: s.SizeBytes, FreeBytes: s.FreeBytes,
+		DiskFreeBytes: s.DiskFreeBytes, Full: s.Full,
 	}
 	claimed := e.lanes.inFlight()
 	hooks := e.store.Webhooks()
@@ -72,11 +77,14 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 	return o, nil
 }
 
-// Ready tells whether events can be taken in and delivered: the store writes, and Run is running.
+// Ready tells whether events can be taken in and delivered: the store writes, it has room, and Run is running.
 func (e *Engine) Ready(ctx context.Context) error {
 	if !e.running.Load() {
 		return errors.New("the engine is not running")
 	}
-	_, err := e.store.Stats(ctx, utcNow(), true)
-	return err
+	stats, err := e.store.Stats(ctx, utcNow(), true)
+	if err != nil {
+		return err
+	}
+	return stats.Full
 }

@@ -11,7 +11,8 @@ import (
 // implementation, on a database that several processes share, would not touch the engine.
 //
 // Every method that changes something must not return nil until the change is durable, and either all of it or none is ever
-// seen. All methods may be called at once. Where a Store can take no work, they return an error that is ErrUnavailable.
+// seen. All methods may be called at once. Where a Store can take no work, they return an error that is ErrUnavailable, and where it has
+// no room for this change ErrFull: the same call may succeed later.
 type Store interface {
 	// AppendEvents adds events, in the order of their arrival, to their sessions, and queues a delivery for each trigger that
 	// decide asks for. Events whose id their session has already are left out before decide sees them. decide is called once
@@ -101,7 +102,14 @@ type Maintained struct {
 	Cancelled int
 	// Queued says what a replay has put into lanes.
 	Queued []Queued
+	// Expired is what was removed after its retention, Evicted what was removed before, because the store was nearly full.
+	Expired, Evicted Removed
+	// Damaged names what could not be read, and was passed over.
+	Damaged []error
 }
+
+// Removed counts what was removed.
+type Removed struct{ Sessions, Deliveries int }
 
 // Decide turns the fresh events of one session into a decision; see Admit.
 type Decide func(head SessionHead, fresh []Event, hooks *WebhookSet) (Decision, error)
@@ -124,6 +132,8 @@ type LaneTake struct {
 	// Next is when to look again, if fewer were taken than there was room for: when the lane's next delivery is due. Zero
 	// means that nothing waits. A Store may name an earlier time.
 	Next time.Time
+	// Damaged names what is due and could not be read. It stays claimed, so that others are not kept waiting.
+	Damaged []error
 }
 
 // Taken is a claimed delivery with what it takes to send it.
@@ -223,6 +233,10 @@ type Stats struct {
 	Replays []Replay
 	// SizeBytes is the database file's size, FreeBytes the part of it that is free for new data.
 	SizeBytes, FreeBytes int64
+	// DiskFreeBytes is what is left on the disk, -1 where that is not known.
+	DiskFreeBytes int64
+	// Full says why no events are taken in, with ErrFull; nil while they are.
+	Full error
 }
 
 // WebhookStats counts the deliveries that are kept for a webhook.

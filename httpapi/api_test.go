@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hookbolt/engine"
+	"hookbolt/storage"
 	"hookbolt/storage/storagetest"
 )
 
@@ -117,6 +119,49 @@ func TestRootAndProbes(t *testing.T) {
 		t.Error(err)
 	}
 	wantProblem(t, f.do("GET", "/readyz", ""), http.StatusServiceUnavailable)
+}
+
+// TestNoRoom shows that a full disk leads to 503 with the reason, for events and readiness alone.
+func TestNoRoom(t *testing.T) {
+	f := newFixture(t, Config{})
+	full, err := storage.Open(filepath.Join(t.TempDir(), "full.db"), storage.Options{MaxBytes: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	reg := prometheus.NewRegistry()
+	log := slog.New(slog.NewTextHandler(f.log, nil))
+	f.engine = engine.New(full, engine.DefaultConfig(), reg, log)
+	f.h = New(f.engine, Config{}, reg, log)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- f.engine.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	for strings.Contains(f.do("GET", "/readyz", "").Body.String(), "not running") { // Run says so as soon as it begins
+	}
+	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
+	for range 2 {
+		for _, call := range [][3]string{{"POST", "/v1/events", start(sessionA)}, {"GET", "/readyz", ""}} {
+			rec := f.do(call[0], call[1], call[2])
+			p := wantProblem(t, rec, http.StatusServiceUnavailable)
+			if !strings.Contains(p.Detail, "storage.max_bytes") || rec.Header().Get("Retry-After") == "" {
+				t.Errorf("%s: %q, Retry-After %q; want the reason", call[1], p.Detail, rec.Header().Get("Retry-After"))
+			}
+		}
+	}
+	f.want(202, "POST", "/v1/webhooks/1/test", "")
+	f.want(200, "PATCH", "/v1/webhooks/1", `{"name":"b"}`)
+	if body := f.want(200, "GET", "/metrics", ""); !strings.Contains(body, "\nhookbolt_storage_full 1\n") {
+		t.Error("the metrics do not say that it is full")
+	}
+	if n := strings.Count(f.log.String(), "events are refused with 503"); n != 1 {
+		t.Errorf("the log says %d times that events are refused, want once\n%s", n, f.log)
+	}
 }
 
 // TestStoreGone shows that a database that is closed or has failed leads to 503, not to 500, and not to a line in the log for each request.

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -9,6 +10,8 @@ import (
 	"github.com/julienschmidt/httprouter"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"hookbolt/engine"
 )
 
 // readyTimeout is how long /readyz waits for the database: a disk that hangs is not ready.
@@ -23,8 +26,11 @@ func (a *api) readyz(r *http.Request, _ httprouter.Params) (any, error) {
 	defer cancel()
 	if err := a.engine.Ready(ctx); err != nil {
 		// Not the error itself: anybody may ask.
-		return nil, &problem{Status: http.StatusServiceUnavailable, Detail: "not ready: the database takes no writes, or the engine is not running",
-			header: map[string]string{"Retry-After": "5"}}
+		detail := "the database takes no writes, or the engine is not running"
+		if errors.Is(err, engine.ErrFull) {
+			detail = err.Error()
+		}
+		return nil, &problem{Status: http.StatusServiceUnavailable, Detail: "not ready: " + detail, header: map[string]string{"Retry-After": "5"}}
 	}
 	return rawJSON("{\"status\":\"ready\"}\n"), nil
 }

@@ -151,19 +151,26 @@ func (s *Store) TakeDue(ctx context.Context, now time.Time, rooms []engine.LaneR
 	s.claimMu.Lock()
 	locked := true
 	err := s.view(ctx, func(tx *bolt.Tx) error {
-		found := make([][]uint64, len(rooms))
+		found := make([][][]byte, len(rooms))
 		for i, room := range rooms {
 			var err error
-			if found[i], takes[i].Next, err = s.claimDue(tx, now, room); err != nil {
+			found[i], takes[i].Next, err = s.claimDue(tx, now, room)
+			for _, key := range found[i] {
+				claimed = append(claimed, queueKeyNumber(key))
+			}
+			if err != nil {
 				return err
 			}
-			claimed = append(claimed, found[i]...)
 		}
 		s.claimMu.Unlock()
 		locked = false
 		for i := range found {
-			for _, number := range found[i] {
-				t, err := s.readTaken(tx, number)
+			for _, key := range found[i] {
+				t, err := s.readTaken(tx, key)
+				if errors.Is(err, ErrCorrupt) {
+					takes[i].Damaged = append(takes[i].Damaged, err)
+					continue
+				}
 				if err != nil {
 					return err
 				}
@@ -189,8 +196,8 @@ const (
 	passedRetry = 50 * time.Millisecond
 )
 
-// claimDue claims what is due in a lane. s.claimMu is held.
-func (s *Store) claimDue(tx *bolt.Tx, now time.Time, room engine.LaneRoom) (found []uint64, next time.Time, err error) {
+// claimDue claims what is due in a lane and returns its keys in the queue. s.claimMu is held.
+func (s *Store) claimDue(tx *bolt.Tx, now time.Time, room engine.LaneRoom) (found [][]byte, next time.Time, err error) {
 	hooks := s.hooks.Load()
 	mayBeCovered := len(hooks.Cancellations(room.Lane.WebhookID)) > 0
 	prefix, nowKey := lanePrefix(room.Lane), instant(now)
@@ -212,7 +219,7 @@ func (s *Store) claimDue(tx *bolt.Tx, now time.Time, room engine.LaneRoom) (foun
 		}
 		if mayBeCovered {
 			covered, err := s.isCovered(tx, hooks, number)
-			if err != nil {
+			if err != nil && !errors.Is(err, ErrCorrupt) { // what is damaged shows when it is read
 				return found, time.Time{}, err
 			}
 			if covered {
@@ -221,7 +228,7 @@ func (s *Store) claimDue(tx *bolt.Tx, now time.Time, room engine.LaneRoom) (foun
 			}
 		}
 		s.claims[number] = struct{}{}
-		found = append(found, number)
+		found = append(found, bytes.Clone(k))
 	}
 	return found, time.Time{}, nil
 }
@@ -231,14 +238,16 @@ func (s *Store) isCovered(tx *bolt.Tx, hooks *engine.WebhookSet, number uint64) 
 	return err == nil && hooks.Covered(&r.Delivery), err
 }
 
-// readTaken reads what it takes to send a delivery.
-func (s *Store) readTaken(tx *bolt.Tx, number uint64) (engine.Taken, error) {
+// readTaken reads what it takes to send the delivery that a key in the queue stands for.
+func (s *Store) readTaken(tx *bolt.Tx, key []byte) (engine.Taken, error) {
+	number := queueKeyNumber(key)
 	r, err := s.readDelivery(tx.Bucket(bucketDeliveries), number)
 	if err != nil {
 		return engine.Taken{}, err
 	}
-	if r.number == 0 {
-		return engine.Taken{}, fmt.Errorf("%w: the queue holds delivery %d, which is not stored", ErrCorrupt, number)
+	// Keys have no checksum: the record has to say the same.
+	if queue, _ := indexKeys(&r); r.number == 0 || !bytes.Equal(queue, key) {
+		return engine.Taken{}, fmt.Errorf("%w: the queue holds delivery %d at a place that is not its own", ErrCorrupt, number)
 	}
 	t := engine.Taken{Delivery: r.Delivery}
 	if r.payload != 0 {

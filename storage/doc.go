@@ -54,8 +54,16 @@
 //
 // When a commit fails, bbolt does not know what is on the disk, and going on could destroy the file. So a failed commit is
 // fail-stop: its callers get engine.ErrUnavailable, nothing is written any more, and Failed is closed; the process is expected
-// to end. Before the next open the two meta pages are written again as they are read and synced, so that what the process
+// to end. Only one that was refused for want of space before anything of it could be seen, in growing the file or in writing pages
+// that nothing refers to yet, fails its callers alone, with engine.ErrFull. Before the next open the two meta pages are written again as they are read and synced, so that what the process
 // sees is what the disk has.
+//
+// So that attempts can be recorded and old data removed when the disk is nearly full, events are refused at a watermark before it is;
+// what is free within the file counts as room.
+//
+// A record that cannot be read is set aside: its delivery stays claimed until the next start, and others go on. Keys have no checksum,
+// so what a key leads to has to say the same. A page that bbolt cannot read is an error of whoever wanted it, or, in a commit,
+// fail-stop.
 //
 // bbolt's list of free pages is written at a clean stop only: the next start reads it at once. After a crash the start scans
 // the file for it instead, about a second for each GB that is in memory, after reading it through at the disk's speed; commits

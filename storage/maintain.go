@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -24,6 +25,10 @@ const (
 	maintainAtLeast = time.Hour
 	// waitingRecheck is when a session that is old enough to go, but for which something still waits, is looked at again.
 	waitingRecheck = time.Hour
+	// fullRecheck is when work that was put off for want of space is tried again.
+	fullRecheck = time.Second
+	// damagedRecheck is when what could not be read is tried again.
+	damagedRecheck = 24 * time.Hour
 )
 
 // Maintain implements engine.Store.
@@ -37,12 +42,13 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention)
 		for _, kind := range []struct {
 			kind   byte
 			keep   time.Duration
-			expire func(number uint64, at, oldest, now time.Time) error
+			expire expiration
+			count  *int
 		}{
-			{expirySession, r.Sessions, b.expireSession},
-			{expiryDelivery, r.Deliveries, b.expireDelivery},
+			{expirySession, r.Sessions, b.expireSession, &m.Expired.Sessions},
+			{expiryDelivery, r.Deliveries, b.expireDelivery, &m.Expired.Deliveries},
 		} {
-			at, err := b.stepExpiry(kind.kind, now, kind.keep, kind.expire)
+			at, err := b.stepExpiry(kind.kind, now, kind.keep, kind.expire, kind.count, &m)
 			if err != nil {
 				return err
 			}
@@ -50,7 +56,7 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention)
 				m.Next = at
 			}
 		}
-		return nil
+		return b.stepEviction(now, &m)
 	})
 	if err != nil {
 		return engine.Maintained{}, err
@@ -77,6 +83,10 @@ func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
 		}
 	}
 	if key == nil {
+		return nil
+	}
+	if j.Replay != nil && j.Replay.Scope == engine.ReplayMissing && b.s.space.room() != nil {
+		m.Next = earlier(m.Next, now.Add(fullRecheck)) // it makes new deliveries
 		return nil
 	}
 	var more bool
@@ -117,6 +127,10 @@ func (b *batch) stepCancellation(j *job, now time.Time, m *engine.Maintained) (m
 	}
 	for _, number := range numbers {
 		covered, err := b.cancelIfCovered(number, j.Cancellation, now)
+		if errors.Is(err, ErrCorrupt) {
+			m.Damaged = append(m.Damaged, err)
+			continue
+		}
 		if err != nil {
 			return false, err
 		}
@@ -140,8 +154,12 @@ func (b *batch) cancelIfCovered(number uint64, c *engine.Cancellation, now time.
 	return true, b.saveDelivery(&old, &d)
 }
 
-// stepExpiry looks at what of a kind may be old enough to go. It returns when to do so again: now if there is more.
-func (b *batch) stepExpiry(kind byte, now time.Time, keep time.Duration, expire func(number uint64, at, oldest, now time.Time) error) (time.Time, error) {
+// expiration removes what a number stands for if it is from before oldest, and tells whether it did. at is the time in its expiry key,
+// which has been deleted: what stays is put again.
+type expiration func(number uint64, at, oldest, now time.Time) (removed bool, err error)
+
+// stepExpiry looks at what of a kind may be old enough to go, and counts what goes. It returns when to do so again: now if there is more.
+func (b *batch) stepExpiry(kind byte, now time.Time, keep time.Duration, expire expiration, count *int, m *engine.Maintained) (time.Time, error) {
 	oldest := now.Add(-keep) // what is from before may go
 	var keys [][]byte
 	next := now.Add(maintainAtLeast)
@@ -167,8 +185,17 @@ func (b *batch) stepExpiry(kind byte, now time.Time, keep time.Duration, expire 
 		if err := b.delete(b.expiry, k); err != nil {
 			return next, err
 		}
-		if err := expire(binary.BigEndian.Uint64(k[9:]), expiryAt(k), oldest, now); err != nil {
+		number := binary.BigEndian.Uint64(k[9:])
+		removed, err := expire(number, expiryAt(k), oldest, now)
+		if errors.Is(err, ErrCorrupt) { // it is left to whoever looks at the file; others are not to wait for it
+			m.Damaged = append(m.Damaged, err)
+			err = b.put(b.expiry, expiryKey(kind, oldest.Add(damagedRecheck), number), nil)
+		}
+		if err != nil {
 			return next, err
+		}
+		if removed {
+			*count++
 		}
 	}
 	return next, nil
@@ -177,28 +204,43 @@ func (b *batch) stepExpiry(kind byte, now time.Time, keep time.Duration, expire 
 func expiryAt(k []byte) time.Time { return fromInstant(binary.BigEndian.Uint64(k[1:])) }
 
 // expireSession erases a session whose last event came before oldest, or notes when to look again.
-func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) error {
+func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) (removed bool, err error) {
 	key := u64key(number)
 	v := b.sessions.Get(key)
 	if v == nil {
-		return nil // erased already
+		return false, nil // erased already
 	}
 	r, err := decodeSession(number, v)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if r.LastReceivedAt.After(oldest) {
-		return b.put(b.expiry, expiryKey(expirySession, r.LastReceivedAt, number), nil)
+		return false, b.put(b.expiry, expiryKey(expirySession, r.LastReceivedAt, number), nil)
 	}
+	waits, err := b.waits(&r)
+	if err != nil {
+		return false, err
+	}
+	if waits {
+		return false, b.put(b.expiry, expiryKey(expirySession, oldest.Add(waitingRecheck), number), nil)
+	}
+	return true, b.removeSession(&r)
+}
+
+// waits tells whether a delivery of a session is scheduled or pending.
+func (b *batch) waits(r *sessionRecord) (bool, error) {
 	for _, m := range r.Marks {
 		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(m.DeliveryID))
-		if err != nil {
-			return err
-		}
-		if d.number != 0 && d.Status.Waiting() {
-			return b.put(b.expiry, expiryKey(expirySession, oldest.Add(waitingRecheck), number), nil)
+		if err != nil || d.number != 0 && d.Status.Waiting() {
+			return true, err
 		}
 	}
+	return false, nil
+}
+
+// removeSession removes a session with its events. Its deliveries stay, and so does what stands of it in expiry.
+func (b *batch) removeSession(r *sessionRecord) error {
+	key := u64key(r.number)
 	if err := b.deletePrefix(b.events, key); err != nil {
 		return err
 	}
@@ -209,12 +251,12 @@ func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) error {
 }
 
 // expireDelivery removes a delivery that reached its final state at the given time, unless it was sent again since.
-func (b *batch) expireDelivery(number uint64, at, _, _ time.Time) error {
+func (b *batch) expireDelivery(number uint64, at, _, _ time.Time) (removed bool, err error) {
 	r, err := b.s.readDelivery(b.deliveries, number)
 	if err != nil || r.number == 0 || !r.FinishedAt.Equal(at) {
-		return err
+		return false, err
 	}
-	return b.removeDelivery(&r)
+	return true, b.removeDelivery(&r)
 }
 
 // deletePrefix deletes all keys that begin with prefix: collected first, for a bbolt cursor that deletes may skip keys.

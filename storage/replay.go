@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -55,7 +56,7 @@ func (s *Store) Replay(ctx context.Context, r engine.Replay) (int64, error) {
 				return err
 			}
 			var found []replayTarget
-			found, more, err = counted.look(s, tx, w, math.MaxInt, s.hooks.Load())
+			found, _, more, err = counted.look(s, tx, w, math.MaxInt, s.hooks.Load())
 			j.Count += int64(len(found))
 			return err
 		})
@@ -98,8 +99,8 @@ type replayTarget struct {
 
 // look goes on through the numbers, as far as one step goes, and returns what it finds to replay, at most that many. It tells
 // whether there are more numbers to look at. marked, where it is given, has the cancellations that are still to be carried out:
-// what they cover counts as cancelled, which it will be by the time that the replay gets to it.
-func (j *replayJob) look(s *Store, tx *bolt.Tx, w *engine.Webhook, most int, marked *engine.WebhookSet) (found []replayTarget, more bool, err error) {
+// what they cover counts as cancelled, which it will be by the time that the replay gets to it. damaged is what could not be read.
+func (j *replayJob) look(s *Store, tx *bolt.Tx, w *engine.Webhook, most int, marked *engine.WebhookSet) (found []replayTarget, damaged []error, more bool, err error) {
 	bucket, prefix := tx.Bucket(bucketByWebhook), u32key(w.ID)
 	switch j.Scope {
 	case engine.ReplayMissing:
@@ -115,18 +116,22 @@ func (j *replayJob) look(s *Store, tx *bolt.Tx, w *engine.Webhook, most int, mar
 			break
 		}
 		if looked++; looked > replayLooks || len(found) == most {
-			return found, true, nil
+			return found, damaged, true, nil
 		}
 		j.From = number + 1
 		target, ok, err := j.target(s, tx, w, number, v, marked)
+		if errors.Is(err, ErrCorrupt) {
+			damaged = append(damaged, err)
+			continue
+		}
 		if err != nil {
-			return nil, false, err
+			return nil, nil, false, err
 		}
 		if ok {
 			found = append(found, target)
 		}
 	}
-	return found, false, nil
+	return found, damaged, false, nil
 }
 
 // target returns what a number stands for, if it is to be replayed. head is the session's, for what is missing.
@@ -166,10 +171,11 @@ func (b *batch) stepReplay(j *replayJob, now time.Time, m *engine.Maintained) (m
 	if err != nil {
 		return false, nil // switched off or deleted: nothing of it is to be sent
 	}
-	found, more, err := j.look(b.s, b.tx, w, replayStep, nil)
+	found, damaged, more, err := j.look(b.s, b.tx, w, replayStep, nil)
 	if err != nil {
 		return false, err
 	}
+	m.Damaged = append(m.Damaged, damaged...)
 	for i := range found {
 		q, err := b.replay(&found[i], w, now)
 		if err != nil {

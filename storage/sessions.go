@@ -16,6 +16,9 @@ import (
 
 // AppendEvents implements engine.Store.
 func (s *Store) AppendEvents(ctx context.Context, events []engine.Event, decide engine.Decide) ([]engine.Queued, error) {
+	if err := s.space.room(); err != nil {
+		return nil, err
+	}
 	groups := bySession(events)
 	size := 0
 	for i := range events {

@@ -17,8 +17,8 @@ const maxDueStep = 50_000
 func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.Stats, error) {
 	var stats engine.Stats
 	err := s.write(ctx, 1024, func(b *batch) error {
-		stats = engine.Stats{Webhooks: make(map[uint32]engine.WebhookStats, len(s.counts)), SizeBytes: b.tx.Size(),
-			FreeBytes: int64(s.db.Stats().FreePageN+s.db.Stats().PendingPageN) * pageSize, Health: maps.Clone(s.health)}
+		stats = engine.Stats{Webhooks: make(map[uint32]engine.WebhookStats, len(s.counts)), Health: maps.Clone(s.health),
+			SizeBytes: b.tx.Size(), FreeBytes: s.freeInFile(), DiskFreeBytes: s.space.left(), Full: s.space.room()}
 		maps.Copy(stats.Health, b.health)
 		maps.DeleteFunc(stats.Health, func(_ uint32, h engine.Health) bool { return h.Failures == 0 })
 		var err error
@@ -31,6 +31,9 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 			}
 		}
 		budget := maxDueStep
+		if b.full {
+			budget = 0 // it could not be kept
+		}
 		ids := make(map[uint32]bool, len(s.counts))
 		for id := range s.counts {
 			ids[id] = true
@@ -57,6 +60,12 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 		return nil
 	})
 	return stats, err
+}
+
+// freeInFile is how much of the file is free for new data.
+func (s *Store) freeInFile() int64 {
+	stats := s.db.Stats()
+	return int64(stats.FreePageN+stats.PendingPageN) * pageSize
 }
 
 // countNewlyDue moves the mark of what is counted as due up to now, as far as the budget goes.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -38,10 +39,18 @@ var (
 	ErrNotDatabase = errors.New("not a hookbolt database")
 	// ErrSchema is returned when the database was made by a newer hookbolt.
 	ErrSchema = errors.New("the database was made by a newer version of hookbolt")
+	// ErrNetwork is returned for a file on another machine's disk: locks, memory maps and syncs do not hold there what they promise.
+	ErrNetwork = errors.New("the database must be on a local disk, and this directory is on a network file system")
 )
 
-// Options are what a Store reports to. The zero value reports to nobody.
+// Options are what a Store may use, and what it reports to. The zero value sets no limits and reports to nobody.
 type Options struct {
+	// MinFree is the watermark, in bytes: with less left on the disk and in the file, no events are taken in. Where the file system
+	// does not say what is left, there is none.
+	MinFree int64
+	// MaxBytes is how much of the file may be in use before no events are taken in; from 90 % of it on, what is finished is removed
+	// before its time, oldest first. 0 means no limit.
+	MaxBytes int64
 	// ObserveCommit is called after each commit with the number of operations in it and the time that it took.
 	ObserveCommit func(operations int, took time.Duration)
 }
@@ -64,6 +73,9 @@ type Store struct {
 	counts map[uint32]counts        // owned by the writer
 	health map[uint32]engine.Health // owned by the writer; also of healthy endpoints, for their Order
 
+	space    space
+	eviction eviction // owned by the writer
+
 	claimMu sync.Mutex
 	claims  map[uint64]struct{} // D of what is taken and not given back; guarded by claimMu
 
@@ -76,11 +88,14 @@ func Open(path string, opts Options) (*Store, error) {
 	if opts.ObserveCommit == nil {
 		opts.ObserveCommit = func(int, time.Duration) {}
 	}
+	if d, err := lookForNetwork(filepath.Dir(path)); err == nil && d.network != "" {
+		return nil, fmt.Errorf("open database %s: %w (%s)", path, ErrNetwork, d.network)
+	}
 	lock, err := acquireLock(path + ".lock")
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	s := &Store{lock: lock, opts: opts, ops: make(chan *op), quit: make(chan struct{}), stopped: make(chan struct{}),
+	s := &Store{lock: lock, opts: opts, space: newSpace(path, opts), ops: make(chan *op), quit: make(chan struct{}), stopped: make(chan struct{}),
 		failed: make(chan struct{}), counts: make(map[uint32]counts), health: make(map[uint32]engine.Health), claims: make(map[uint64]struct{})}
 	if err := s.open(path); err != nil {
 		if s.db != nil {
@@ -92,6 +107,9 @@ func Open(path string, opts Options) (*Store, error) {
 	go s.writer()
 	return s, nil
 }
+
+// lookForNetwork is lookAtDisk; a variable for a test, which has no such file system.
+var lookForNetwork = lookAtDisk
 
 func (s *Store) open(path string) error {
 	switch _, err := os.Stat(path); {
@@ -123,7 +141,17 @@ func (s *Store) open(path string) error {
 	if err := s.migrate(); err != nil {
 		return err
 	}
-	return s.load()
+	if err := s.load(); err != nil {
+		return err
+	}
+	tx, err := s.db.Begin(true) // at the end of which bbolt counts its free pages
+	if err != nil {
+		return err
+	}
+	size := tx.Size()
+	err = tx.Rollback()
+	s.space.note(size, s.freeInFile())
+	return err
 }
 
 // migrate brings a database of an older version up to date.
@@ -220,9 +248,9 @@ func heal(path string) error {
 		return err
 	}
 	defer f.Close()
-	metas := make([]byte, 2*pageSize)
-	if n, err := f.ReadAt(metas, 0); err != nil {
-		return fmt.Errorf("%w: the file has only %d bytes", ErrNotDatabase, n)
+	metas, err := readMetas(f)
+	if err != nil {
+		return err
 	}
 	if err := checkSize(f, metas); err != nil {
 		return err
@@ -231,6 +259,16 @@ func heal(path string) error {
 		return err
 	}
 	return f.Sync()
+}
+
+func readMetas(f *os.File) ([]byte, error) {
+	metas := make([]byte, 2*pageSize)
+	if n, err := f.ReadAt(metas, 0); err == io.EOF {
+		return nil, fmt.Errorf("%w: the file has only %d bytes", ErrNotDatabase, n)
+	} else if err != nil {
+		return nil, err
+	}
+	return metas, nil
 }
 
 // What is read of bbolt's meta pages (version 2 of its format): a header of 16 bytes, then at these offsets.
@@ -245,17 +283,7 @@ const (
 // checkSize refuses a file that ends before its pages do, such as an incomplete copy: bbolt would read beyond the end of its map
 // and the process would end by SIGBUS.
 func checkSize(f *os.File, metas []byte) error {
-	var newest, highWater uint64
-	for _, m := range [][]byte{metas[:pageSize], metas[pageSize:]} {
-		sum := fnv.New64a()
-		sum.Write(m[metaMagic:metaChecksum])
-		if binary.NativeEndian.Uint32(m[metaMagic:]) != boltMetaMagic || sum.Sum64() != binary.NativeEndian.Uint64(m[metaChecksum:]) {
-			continue // bbolt takes the other one
-		}
-		if txid := binary.NativeEndian.Uint64(m[metaTxid:]); txid >= newest {
-			newest, highWater = txid, binary.NativeEndian.Uint64(m[metaHighWater:])
-		}
-	}
+	_, highWater := newestMeta(metas)
 	if highWater == 0 {
 		return fmt.Errorf("%w: neither of its two meta pages is one", ErrNotDatabase)
 	}
@@ -267,6 +295,21 @@ func checkSize(f *os.File, metas []byte) error {
 		return fmt.Errorf("%w: the file is truncated: it has %d bytes of %d", ErrCorrupt, info.Size(), need)
 	}
 	return nil
+}
+
+// newestMeta returns the newest transaction of two meta pages, and the first page beyond those that it uses; 0 if neither is valid.
+func newestMeta(metas []byte) (txid, highWater uint64) {
+	for _, m := range [][]byte{metas[:pageSize], metas[pageSize:]} {
+		sum := fnv.New64a()
+		sum.Write(m[metaMagic:metaChecksum])
+		if binary.NativeEndian.Uint32(m[metaMagic:]) != boltMetaMagic || sum.Sum64() != binary.NativeEndian.Uint64(m[metaChecksum:]) {
+			continue // bbolt takes the other one
+		}
+		if id := binary.NativeEndian.Uint64(m[metaTxid:]); id >= txid {
+			txid, highWater = id, binary.NativeEndian.Uint64(m[metaHighWater:])
+		}
+	}
+	return txid, highWater
 }
 
 // openMark stands in the lock file while the database is open. A start that finds it follows a crash.
@@ -378,12 +421,7 @@ func (s *Store) Close() error {
 		close(s.quit)
 		<-s.stopped
 		if s.failure == nil {
-			// This commit writes the free list, so that the next open need not scan the file for it.
-			s.db.NoFreelistSync = false
-			err = s.db.Update(func(tx *bolt.Tx) error { return nil })
-			if err == nil {
-				err = s.lock.Truncate(0) // not open any more
-			}
+			err = s.leaveFreeList()
 		}
 		err = errors.Join(err, s.db.Close(), s.lock.Close())
 	})
@@ -391,6 +429,24 @@ func (s *Store) Close() error {
 		return fmt.Errorf("close database: %w", err)
 	}
 	return nil
+}
+
+// leaveFreeList makes a commit that writes the free list, so that the next open need not scan the file for it. It is as after a crash
+// if there is no room for it.
+func (s *Store) leaveFreeList() error {
+	s.db.NoFreelistSync = false
+	tx, err := s.db.Begin(true)
+	if err != nil {
+		return err
+	}
+	txid := uint64(tx.ID())
+	if err := tx.Commit(); err != nil {
+		if newest, lookErr := s.newestOnDisk(); lookErr == nil && isRefusal(err, newest, txid) {
+			return nil
+		}
+		return err
+	}
+	return s.lock.Truncate(0) // not open any more
 }
 
 // Failed is closed when a commit has failed: nothing is stored any more, and the process should end.
@@ -434,9 +490,20 @@ func (s *Store) view(ctx context.Context, f func(*bolt.Tx) error) error {
 		return s.unavailable()
 	default:
 	}
-	err := s.db.View(f)
+	err := s.look(f)
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return s.unavailable()
 	}
 	return err
+}
+
+// look runs f in a read transaction, and makes an error of what bbolt or the system do about a damaged file.
+func (s *Store) look(f func(*bolt.Tx) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if damage := recoverDamage(recover()); damage != nil {
+			err = damage
+		}
+	}()
+	return s.db.View(f)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
+	"runtime/debug"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -45,6 +47,7 @@ func (s *Store) write(ctx context.Context, size int, run func(*batch) error) err
 // writer is the goroutine that makes all changes. It ends when quit is closed, or after a failed commit.
 func (s *Store) writer() {
 	defer close(s.stopped)
+	debug.SetPanicOnFault(true) // see recoverDamage
 	for {
 		var ops []*op
 		select {
@@ -72,10 +75,20 @@ func (s *Store) writer() {
 }
 
 // commit applies operations in one transaction and answers them. It returns an error if the transaction could not be made
-// durable: then nothing may be written any more.
-func (s *Store) commit(ops []*op) error {
+// durable: then nothing may be written any more. A transaction that was refused for want of space fails its callers alone.
+func (s *Store) commit(ops []*op) (err error) {
+	if full := s.space.writable(); full != nil {
+		return s.answerFull(ops, full)
+	}
+	var b *batch
+	defer func() {
+		if damage := recoverDamage(recover()); damage != nil {
+			b.tx.Rollback()
+			err = s.refuse(ops, damage)
+		}
+	}()
 	for len(ops) > 0 {
-		b, err := s.begin()
+		b, err = s.begin()
 		if err != nil {
 			return s.refuse(ops, fmt.Errorf("begin: %w", err))
 		}
@@ -107,11 +120,12 @@ func (s *Store) commit(ops []*op) error {
 				b.tx.Rollback()
 				return s.refuse(ops, fmt.Errorf("finish: %w", err))
 			}
-			started := time.Now()
+			started, txid := time.Now(), uint64(b.tx.ID())
 			if err := b.tx.Commit(); err != nil {
-				return s.refuse(ops, fmt.Errorf("commit: %w", err))
+				return s.commitFailed(ops, err, txid, time.Since(started))
 			}
 			s.observe(len(ops), time.Since(started))
+			s.space.accepted()
 		} else {
 			b.tx.Rollback()
 		}
@@ -122,6 +136,59 @@ func (s *Store) commit(ops []*op) error {
 		return nil
 	}
 	return nil
+}
+
+// commitFailed answers operations whose commit has failed. Where nothing of it can have been seen the writer goes on.
+func (s *Store) commitFailed(ops []*op, err error, txid uint64, took time.Duration) error {
+	newest, lookErr := s.newestOnDisk()
+	if lookErr != nil || !isRefusal(err, newest, txid) {
+		return s.refuse(ops, fmt.Errorf("commit: %w", err))
+	}
+	full := fmt.Errorf("%w: the disk takes no more", engine.ErrFull)
+	s.space.refuse(full, took)
+	for _, o := range ops {
+		o.done <- full
+	}
+	return nil
+}
+
+// newestOnDisk returns the newest transaction that the file shows.
+func (s *Store) newestOnDisk() (uint64, error) {
+	f, err := os.Open(s.db.Path())
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	metas, err := readMetas(f)
+	txid, _ := newestMeta(metas)
+	return txid, err
+}
+
+// answerFull answers operations while nothing can be written: those that only look get what they want, the others full.
+func (s *Store) answerFull(ops []*op, full error) error {
+	for _, o := range ops {
+		b, err := s.begin()
+		if err != nil {
+			return s.refuse(ops, fmt.Errorf("begin: %w", err))
+		}
+		b.full = true
+		err = o.run(b)
+		b.tx.Rollback()
+		if err == nil && b.changes > 0 {
+			err = full
+		}
+		o.done <- err
+	}
+	return nil
+}
+
+// recoverDamage makes an error of what was recovered from a panic; nil of nil. bbolt panics where a page is not what it should be, and
+// debug.SetPanicOnFault makes a panic of reading beyond the end of a file that was truncated under the process.
+func recoverDamage(v any) error {
+	if v == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: reading the file led to: %v", ErrCorrupt, v)
 }
 
 // without returns the operations that are still to be answered after one has spoiled the batch: those that were applied
@@ -149,7 +216,8 @@ type batch struct {
 	s       *Store
 	tx      *bolt.Tx
 	began   time.Time
-	changes int // how many puts and deletes there were
+	changes int  // how many puts and deletes there were
+	full    bool // nothing can be written: it is rolled back
 
 	meta, webhooks, sessionNumbers, sessions, events, deliveries, attempts *bolt.Bucket
 	payloads, queue, byWebhook, exceptions, expiry, jobs, counters, ailing *bolt.Bucket
@@ -160,12 +228,19 @@ type batch struct {
 	after  []func()                 // run once the batch is durable
 }
 
-func (s *Store) begin() (*batch, error) {
+func (s *Store) begin() (b *batch, err error) {
 	tx, err := s.db.Begin(true)
 	if err != nil {
 		return nil, err
 	}
-	b := &batch{s: s, tx: tx, began: time.Now().UTC().Round(0), hooks: s.hooks.Load(), counts: make(map[uint32]*counts),
+	defer func() {
+		if damage := recoverDamage(recover()); damage != nil {
+			tx.Rollback()
+			b, err = nil, damage
+		}
+	}()
+	s.space.note(tx.Size(), s.freeInFile())
+	b = &batch{s: s, tx: tx, began: time.Now().UTC().Round(0), hooks: s.hooks.Load(), counts: make(map[uint32]*counts),
 		health: make(map[uint32]engine.Health),
 		meta:   tx.Bucket(bucketMeta), webhooks: tx.Bucket(bucketWebhooks), sessionNumbers: tx.Bucket(bucketSessionNumbers),
 		sessions: tx.Bucket(bucketSessions), events: tx.Bucket(bucketEvents), deliveries: tx.Bucket(bucketDeliveries),
