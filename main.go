@@ -51,7 +51,8 @@ type usageError struct{ error }
 // done or ctx has ended.
 type command func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 
-var commands = map[string]command{"serve": serve, "demo": demo, "listen": listen, "version": printVersion}
+var commands = map[string]command{"serve": serve, "demo": demo, "listen": listen, "version": printVersion,
+	"inspect": inspect}
 
 const usage = `hookbolt turns the sessions of polls, quizzes, tests, surveys and calculators into signed webhooks.
 

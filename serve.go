@@ -72,7 +72,7 @@ func newApp(cfg Config, log *slog.Logger) (*app, error) {
 	v := readVersion()
 	registerBuildInfo(reg, v)
 
-	store, err := storage.Open(cfg.Storage.Path, storage.Options{
+	store, err := storage.Open(cfg.Storage.Path, storage.Options{Inspect: inspectApart(log),
 		MinFree: int64(cfg.Storage.MinFree), MaxBytes: int64(cfg.Storage.MaxBytes), ObserveCommit: observeCommits(reg)})
 	if err != nil {
 		return nil, err

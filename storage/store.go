@@ -51,6 +51,9 @@ type Options struct {
 	// MaxBytes is how much of the file may be in use before no events are taken in; from 90 % of it on, what is finished is removed
 	// before its time, oldest first. 0 means no limit.
 	MaxBytes int64
+	// Inspect is called with the path of a file that is there, before anything is written to it; an error keeps it closed. It is for
+	// Inspect of this package, called in a process of its own: damage may end the process that reads it.
+	Inspect func(path string) error
 	// ObserveCommit is called after each commit with the number of operations in it and the time that it took.
 	ObserveCommit func(operations int, took time.Duration)
 }
@@ -119,6 +122,10 @@ func (s *Store) open(path string) error {
 		}
 	case err != nil:
 		return err
+	case s.opts.Inspect != nil:
+		if err := s.opts.Inspect(path); err != nil {
+			return err
+		}
 	}
 	if err := heal(path); err != nil {
 		return fmt.Errorf("make the newest state durable: %w", err)
@@ -156,20 +163,9 @@ func (s *Store) open(path string) error {
 
 // migrate brings a database of an older version up to date.
 func (s *Store) migrate() error {
-	var schema uint32
-	err := s.db.View(func(tx *bolt.Tx) (err error) {
-		meta := tx.Bucket(bucketMeta)
-		if meta == nil {
-			return fmt.Errorf("%w: it has no meta bucket", ErrNotDatabase)
-		}
-		schema, err = metaU32(meta, keySchema)
+	schema, err := s.schema()
+	if err != nil || schema == schemaVersion {
 		return err
-	})
-	switch {
-	case err != nil || schema == schemaVersion:
-		return err
-	case schema > schemaVersion:
-		return fmt.Errorf("%w: it has schema %d, this version knows %d", ErrSchema, schema, schemaVersion)
 	}
 	return s.db.Update(func(tx *bolt.Tx) error {
 		if _, err := tx.CreateBucketIfNotExists(bucketHealth); err != nil {
@@ -177,6 +173,22 @@ func (s *Store) migrate() error {
 		}
 		return tx.Bucket(bucketMeta).Put(keySchema, sealBytes(keySchema, u32key(schemaVersion)))
 	})
+}
+
+// schema reads the version of the layout; a newer one than this program knows is ErrSchema.
+func (s *Store) schema() (schema uint32, err error) {
+	err = s.db.View(func(tx *bolt.Tx) (err error) {
+		meta := tx.Bucket(bucketMeta)
+		if meta == nil {
+			return fmt.Errorf("%w: it has no meta bucket", ErrNotDatabase)
+		}
+		schema, err = metaU32(meta, keySchema)
+		return err
+	})
+	if err == nil && schema > schemaVersion {
+		err = fmt.Errorf("%w: it has schema %d, this version knows %d", ErrSchema, schema, schemaVersion)
+	}
+	return schema, err
 }
 
 func boltOptions() *bolt.Options {

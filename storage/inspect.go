@@ -1,0 +1,53 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"hookbolt/engine"
+)
+
+// Inspect reads of a database file what a start reads, and writes nothing. What is wrong comes as an error, as far as it can: bbolt
+// follows a damaged page wherever it leads, and a file that is too short, or leads in circles, ends the process. So whoever is to go
+// on calls it in another one; see Options.Inspect.
+func Inspect(path string) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if damage := recoverDamage(recover()); damage != nil {
+			err = damage
+		}
+	}()
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	metas, err := readMetas(f)
+	if err != nil {
+		return err
+	}
+	if err := checkSize(f, metas); err != nil {
+		return err
+	}
+	o := boltOptions()
+	o.ReadOnly, o.PreLoadFreelist, o.InitialMmapSize = true, true, 0
+	s := &Store{}
+	if s.db, err = bolt.Open(path, 0, o); err != nil {
+		if errors.Is(err, bolterrors.ErrTimeout) {
+			return ErrInUse
+		}
+		return fmt.Errorf("%w: %v", ErrCorrupt, err)
+	}
+	defer s.db.Close()
+	schema, err := s.schema()
+	if err != nil || schema < schemaVersion {
+		return err // what an older one lacks comes with its migration
+	}
+	s.counts, s.health = make(map[uint32]counts), make(map[uint32]engine.Health)
+	return s.load()
+}
