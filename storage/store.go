@@ -234,10 +234,7 @@ func create(path string) error {
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return os.Rename(tmp, path) // durable once its directory is synced, see heal
 }
 
 func syncDir(dir string) error {
@@ -253,7 +250,8 @@ func syncDir(dir string) error {
 
 // heal makes durable what the file shows. If the sync of the last commit before a crash of the process failed, the system
 // may show a meta page that the disk does not have; building on it could destroy the file at the next power cut. Writing the
-// two meta pages again, as they are read, and syncing settles it.
+// two meta pages again, as they are read, and syncing settles it. The same holds for the file's name, if it is the sync of the directory
+// that a new database's making did not come to, or that failed.
 func heal(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -270,7 +268,10 @@ func heal(path string) error {
 	if _, err := f.WriteAt(metas, 0); err != nil {
 		return err
 	}
-	return f.Sync()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 func readMetas(f *os.File) ([]byte, error) {
