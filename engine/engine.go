@@ -312,10 +312,10 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	for errors.Is(err, ErrFull) && sleep(ctx, fullRetry) {
 		after, err = e.store.RecordAttempt(context.WithoutCancel(ctx), r)
 	}
-	if errors.Is(err, ErrUnavailable) {
-		return time.Time{} // whoever sees the store fail says so, once
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrGone), errors.Is(err, ErrUnavailable): // whoever sees the store fail says so, once
+		return time.Time{}
+	case err != nil:
 		e.log.Error("an attempt could not be recorded; it is repeated after the next start", "delivery", d.ID, "error", err)
 		return time.Time{}
 	}

@@ -94,6 +94,7 @@ type world struct {
 	wrap  func(engine.Store) engine.Store // what the engine is given in place of the store; nil: the store
 	*engine.Engine
 	metrics *prometheus.Registry
+	log     *slog.Logger // nil: the test's output
 	stop    func()
 }
 
@@ -121,7 +122,11 @@ func (w *world) start() {
 		given = w.wrap(w.store)
 	}
 	w.metrics = prometheus.NewRegistry()
-	w.Engine = engine.New(given, w.cfg, w.metrics, slog.New(slog.NewTextHandler(w.t.Output(), nil)))
+	log := w.log
+	if log == nil {
+		log = slog.New(slog.NewTextHandler(w.t.Output(), nil))
+	}
+	w.Engine = engine.New(given, w.cfg, w.metrics, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.Engine.Run(ctx) }()

@@ -15,7 +15,8 @@ var (
 	ErrConflict = errors.New("conflict")
 	// ErrRevision is returned by Store.PutWebhook when the webhook was changed by somebody else meanwhile.
 	ErrRevision = errors.New("webhook was changed meanwhile")
-	// ErrGone is returned by Store.Freeze when the delivery is no longer to be sent: cancelled, or covered by a cancellation.
+	// ErrGone is returned by Store.Freeze when the delivery is no longer to be sent: cancelled, covered by a cancellation, or
+	// erased; and by Store.RecordAttempt when it was erased.
 	ErrGone = errors.New("delivery is no longer to be sent")
 	// ErrUnavailable is returned when the store takes no work: it is closed, or it has stopped after a failed commit.
 	ErrUnavailable = errors.New("storage unavailable")

@@ -19,6 +19,7 @@ type hooked struct {
 	beforeFreeze func(engine.Freeze)
 	afterTake    func([]engine.LaneTake)
 	afterRelease func()
+	afterErase   func()
 }
 
 func (h *hooked) Freeze(ctx context.Context, f engine.Freeze) error {
@@ -41,6 +42,14 @@ func (h *hooked) Release(d []engine.Delivery) {
 	if h.afterRelease != nil {
 		h.afterRelease()
 	}
+}
+
+func (h *hooked) Erase(ctx context.Context, what engine.Erasure, place string) (engine.ErasedStep, error) {
+	step, err := h.Store.Erase(ctx, what, place)
+	if h.afterErase != nil {
+		h.afterErase()
+	}
+	return step, err
 }
 
 // restartHooked starts the world anew, its engine on a hooked store.

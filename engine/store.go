@@ -31,7 +31,8 @@ type Store interface {
 
 	// RecordAttempt adds an attempt of a claimed delivery, ends the claim, and moves the delivery on. If it was cancelled or
 	// queued again while the attempt was under way, the attempt is added and only a 2xx moves it. It returns the delivery as
-	// it is then. After an error the claim stays: what cannot be recorded must not be sent again and again.
+	// it is then. ErrGone means that it was erased meanwhile: its claim has ended, and of the attempt only Health is kept. After any
+	// other error the claim stays: what cannot be recorded must not be sent again and again.
 	RecordAttempt(ctx context.Context, r AttemptRecord) (Delivery, error)
 
 	// Release ends the claims of deliveries that were taken but not attempted: they are due as before.
@@ -61,6 +62,11 @@ type Store interface {
 	// Replay counts what a replay is about, bounding what it looks at under one lock, and, unless it is a dry run, leaves the replay
 	// to Maintain. It returns the count. ErrNotFound means that there is no such webhook, ErrConflict that it is switched off.
 	Replay(ctx context.Context, r Replay) (int64, error)
+
+	// Erase carries out one bounded step of an erasure, from where the step before has left it; "" begins. It covers all that is
+	// stored when it begins, and what is added meanwhile up to where it has not been yet. The claim of a delivery that it erases goes
+	// on until whoever holds it ends it.
+	Erase(ctx context.Context, what Erasure, place string) (ErasedStep, error)
 
 	// Maintain carries out one bounded step of the work that waits in the background: cancellations, replays, retention.
 	Maintain(ctx context.Context, now time.Time, r Retention) (Maintained, error)

@@ -41,9 +41,13 @@ type api struct {
 	scrape   http.Handler
 }
 
-// handler answers a request with a value, which becomes JSON unless it is a text, a rawJSON or an http.Handler, or with an error, for
-// which problemOf finds the status.
+// handler answers a request with a value, which becomes JSON unless it is a text, a rawJSON, a lengthy or an http.Handler, or with an
+// error, for which problemOf finds the status.
 type handler func(*http.Request, httprouter.Params) (any, error)
+
+// lengthy is an answer that it takes its time to find. The server's limit for writing an answer does not count until it is there; work
+// that is of use to nobody once the client has gone ends with the request's context.
+type lengthy func() (any, error)
 
 // route is one line of the package's table of routes.
 type route struct {
@@ -69,6 +73,8 @@ func (a *api) routes() []route {
 		{"POST", "/v1/webhooks/:id/replay", http.StatusAccepted, adminToken, a.replayWebhook, nil},
 		{"GET", "/v1/webhooks/:id/preview", http.StatusOK, adminToken, a.previewWebhook, []string{"session_id", "as_of"}},
 		{"GET", "/v1/sessions/:id", http.StatusOK, adminToken, a.getSession, nil},
+		{"DELETE", "/v1/sessions/:id", http.StatusOK, adminToken, a.deleteSession, nil},
+		{"DELETE", "/v1/visitors/:poltio_user_id", http.StatusOK, adminToken, a.deleteVisitor, nil},
 		{"GET", "/v1/deliveries", http.StatusOK, adminToken, a.listDeliveries,
 			append(paged, "webhook_id", "session_id", "status", "since", "until")},
 		{"GET", "/v1/deliveries/:id", http.StatusOK, adminToken, a.getDelivery, nil},
@@ -141,6 +147,11 @@ func (a *api) serve(rt route) httprouter.Handle {
 		header := w.Header()
 		header["X-Content-Type-Options"], header["Cache-Control"] = noSniff, noStore
 		value, err := a.call(r, ps, &rt)
+		if find, ok := value.(lengthy); ok && err == nil {
+			value, err = find()
+			// The time has run since the request. An error means that there is no limit.
+			http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+		}
 		if err != nil {
 			a.refuse(w, r, &rt, err)
 			return
@@ -328,13 +339,16 @@ func orNull[T comparable](v T) *T {
 	return &v
 }
 
+// writeTimeout bounds how long a client may take to read an answer.
+const writeTimeout = 60 * time.Second
+
 // NewServer makes the server that h is served by. Its timeouts bound what a slow or idle client can hold.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      60 * time.Second,
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),

@@ -20,6 +20,8 @@ var everyRoute = []struct{ method, target, body string }{
 	{"POST", "/v1/webhooks/7/replay", "nonsense"},
 	{"GET", "/v1/webhooks/7/preview", ""},
 	{"GET", "/v1/sessions/" + nobodys, ""},
+	{"DELETE", "/v1/sessions/" + nobodys, ""},
+	{"DELETE", "/v1/visitors/-7", ""},
 	{"GET", "/v1/deliveries", ""},
 	{"GET", "/v1/deliveries/" + nobodys, ""},
 	{"POST", "/v1/deliveries/" + nobodys + "/retry", ""},

@@ -15,6 +15,8 @@
 //	POST   /v1/webhooks/:id/replay    sends deliveries again, or those that are missing; 202 with the count, 200 if it is a dry run
 //	GET    /v1/webhooks/:id/preview   a session's payload as it would be sent now (?session_id=&as_of=)
 //	GET    /v1/sessions/:id                a folded session, its events, its deliveries
+//	DELETE /v1/sessions/:id                erases it: its events, its deliveries, what waits; 200 with how much
+//	DELETE /v1/visitors/:poltio_user_id    erases all sessions of a visitor; 200 with how much
 //	GET    /v1/deliveries                  newest first, what waits by its next attempt (?webhook_id=&session_id=&status=&since=&until=&limit=&cursor=)
 //	GET    /v1/deliveries/:id              one delivery, with its payload and attempts
 //	POST   /v1/deliveries/:id/retry        makes it due now; 202 with the delivery

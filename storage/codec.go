@@ -245,6 +245,23 @@ func decodeSession(number uint64, value []byte) (sessionRecord, error) {
 	return r, d.done(bucketSessions, key)
 }
 
+// sessionVisitor reads no more of a session's head than whose it is.
+func sessionVisitor(key, value []byte) (*int64, error) {
+	body, err := unseal(bucketSessions, key, value)
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{b: body}
+	d.uuid()
+	d.uuid()
+	d.string()
+	visitor := d.optionalInt()
+	if d.bad {
+		return nil, fmt.Errorf("%w: %s %x: fields do not fit", ErrCorrupt, bucketSessions, key)
+	}
+	return visitor, nil
+}
+
 // encodeEvents writes the events of one request: the time of receipt, their ids, and a JSON list of them as they came.
 func encodeEvents(key []byte, events []engine.Event) []byte {
 	size := 32

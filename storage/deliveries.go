@@ -333,12 +333,18 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) error {
 func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Delivery, error) {
 	number := deliveryNumber(r.Delivery.ID)
 	var after engine.Delivery
+	var gone bool
 	size := 512 + len(r.Attempt.Response)
 	for _, f := range r.Attempt.ResponseHeader {
 		size += len(f.Name) + len(f.Value)
 	}
 	err := s.write(ctx, size, func(b *batch) error {
 		old, err := s.findDelivery(b.deliveries, r.Delivery.ID)
+		if gone = errors.Is(err, engine.ErrNotFound); gone {
+			b.setHealth(r.Delivery.WebhookID, r.Health)
+			b.after = append(b.after, func() { s.unclaim(number) })
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -356,6 +362,9 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 		b.after = append(b.after, func() { s.unclaim(number) })
 		return b.saveDelivery(&old, &d)
 	})
+	if err == nil && gone {
+		err = engine.ErrGone
+	}
 	return after, err
 }
 

@@ -1,0 +1,184 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+
+	"hookbolt/engine"
+)
+
+// erase erases a visitor, 7 being that of event.
+func (w *world) erase(visitor int64) engine.Erased {
+	w.t.Helper()
+	erased, err := w.Erase(context.Background(), engine.Erasure{Visitor: &visitor})
+	if err != nil {
+		w.t.Error(err)
+	}
+	return erased
+}
+
+// nothingTaken holds that no claim has been left behind.
+func (w *world) nothingTaken() {
+	w.t.Helper()
+	o, err := w.Overview(w.t.Context())
+	if err != nil || o.InFlight != 0 || o.Scheduled+o.Due+o.Held != 0 {
+		w.t.Errorf("%+v, want nothing in flight and nothing waiting: %v", o, err)
+	}
+}
+
+// Wherever a delivery is on its way to the endpoint, it is not sent once its erasure has been answered; and the lane goes on.
+func TestEraseOnTheWay(t *testing.T) {
+	for _, at := range []string{"waiting for its time", "taken", "freezing"} {
+		t.Run(at, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.webhook(`{"url":"https://a.example/","delay":60}`)
+				var once sync.Once
+				erase := func() {
+					once.Do(func() {
+						if got := w.erase(7); got != (engine.Erased{Sessions: 1, Events: 2, Deliveries: 1}) {
+							t.Errorf("erased %+v", got)
+						}
+					})
+				}
+				h := &hooked{}
+				switch at {
+				case "taken":
+					h.afterTake = func(takes []engine.LaneTake) {
+						if len(takes[0].Taken) > 0 {
+							erase()
+						}
+					}
+				case "freezing":
+					h.beforeFreeze = func(engine.Freeze) { erase() }
+				}
+				w.restartHooked(h)
+				w.session()
+				if at == "waiting for its time" {
+					time.Sleep(time.Second)
+					erase()
+				}
+				time.Sleep(time.Hour)
+				erase() // has happened
+				if n := len(w.net.all()); n != 0 {
+					t.Errorf("%d requests, want none", n)
+				}
+				w.nothingTaken()
+				w.session()
+				time.Sleep(time.Hour)
+				if n := len(w.net.all()); n != 1 {
+					t.Errorf("%d requests of the next session, want 1", n)
+				}
+			})
+		})
+	}
+}
+
+// What waits for a place at a slow endpoint is frozen already. The attempt that is under way ends as it ends, and nobody hears of it.
+func TestEraseUnderWay(t *testing.T) {
+	for _, status := range []int{200, 500} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.webhook(`{"url":"https://slow.example/","delay":0,"max_in_flight":1}`)
+			w.net.answer = func(received, *http.Request) (*http.Response, error) {
+				time.Sleep(10 * time.Second)
+				return answer(status), nil
+			}
+			var log bytes.Buffer // written by the engine's goroutines, read when they are at rest
+			w.log = slog.New(slog.NewTextHandler(&log, nil))
+			w.restart()
+			w.sessions(3)
+			time.Sleep(time.Second)
+			if got := w.erase(7); got != (engine.Erased{Sessions: 3, Events: 6, Deliveries: 3}) {
+				t.Errorf("erased %+v", got)
+			}
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if n := len(w.net.all()); n != 1 {
+				t.Errorf("%d requests, want the one that was under way", n)
+			}
+			if log.Len() > 0 {
+				t.Errorf("logged: %s", log.String())
+			}
+			w.nothingTaken()
+			w.session()
+			time.Sleep(time.Minute)
+			if n := len(w.net.all()); n < 2 {
+				t.Error("the lane does not go on")
+			}
+		})
+	}
+}
+
+// An erasure in many steps ends with its caller's interest, and another one erases the rest.
+func TestEraseAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		hook := w.webhook(`{"url":"https://a.example/","delay":0,"paused":true}`)
+		const n = 350
+		w.sessions(n)
+		ctx, stop := context.WithCancel(t.Context())
+		h := &hooked{afterErase: stop}
+		w.restartHooked(h)
+		visitor := int64(7)
+		first, err := w.Erase(ctx, engine.Erasure{Visitor: &visitor})
+		if !errors.Is(err, context.Canceled) || first.Sessions == 0 || first.Sessions == n {
+			t.Errorf("%+v, %v; want a part", first, err)
+		}
+		h.afterErase = nil
+		if rest := w.erase(7); first.Sessions+rest.Sessions != n {
+			t.Errorf("%d and %d of %d sessions", first.Sessions, rest.Sessions, n)
+		}
+		w.patch(hook.ID, `{"paused":false}`)
+		time.Sleep(time.Hour)
+		if got := len(w.net.all()); got != 0 {
+			t.Errorf("%d requests", got)
+		}
+	})
+}
+
+func TestEraseOfWhatIsNotThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.session()
+		id := uuid.New()
+		if _, err := w.Erase(t.Context(), engine.Erasure{SessionID: id}); !errors.Is(err, engine.ErrNotFound) {
+			t.Errorf("an unknown session: %v, want ErrNotFound", err)
+		}
+		if got := w.erase(0); got != (engine.Erased{}) {
+			t.Errorf("an unknown visitor: %+v", got)
+		}
+		if got := w.erase(7); got.Sessions != 1 {
+			t.Errorf("the visitor: %+v", got)
+		}
+	})
+}
+
+func TestPayloadVisitor(t *testing.T) {
+	for payload, want := range map[string]string{
+		`{"poltio_user_id":7}`: "7", `{"poltio_user_id":-9223372036854775808,"x":`: "-9223372036854775808", `{"poltio_user_id":null}`: "none",
+		`{"a":{"poltio_user_id":1},"b":[{}],"poltio_user_id":2}`: "2", `{}`: "none", `{"leads":[{"poltio_user_id":3}]}`: "none",
+		``: "error", `{"poltio_user_id":"7"}`: "error", `{"a":`: "error", `{"a"`: "error", `{7`: "error",
+	} {
+		id, err := engine.PayloadVisitor([]byte(payload))
+		got := "none"
+		if err != nil {
+			got = "error"
+		} else if id != nil {
+			got = strconv.FormatInt(*id, 10)
+		}
+		if got != want {
+			t.Errorf("%s: got %s (%v), want %s", payload, got, err, want)
+		}
+	}
+}

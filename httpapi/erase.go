@@ -1,0 +1,43 @@
+package httpapi
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/julienschmidt/httprouter"
+
+	"hookbolt/engine"
+)
+
+// erased is what an erasure has come to.
+type erased struct {
+	Sessions   int64 `json:"sessions"`
+	Events     int64 `json:"events"`
+	Deliveries int64 `json:"deliveries"`
+	Attempts   int64 `json:"attempts"`
+}
+
+func (a *api) deleteSession(r *http.Request, ps httprouter.Params) (any, error) {
+	id, err := pathUUID(ps)
+	if err != nil {
+		return nil, err
+	}
+	return a.erase(r, engine.Erasure{SessionID: id}), nil
+}
+
+func (a *api) deleteVisitor(r *http.Request, ps httprouter.Params) (any, error) {
+	s := ps.ByName("poltio_user_id")
+	id, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || strconv.FormatInt(id, 10) != s { // in the one form that it is written in
+		return nil, engine.InputErrors{{Field: "poltio_user_id", Detail: "must be an integer of 64 bits, such as 4711 (got " + strconv.Quote(engine.Excerpt(s)) + ")"}}
+	}
+	return a.erase(r, engine.Erasure{Visitor: &id}), nil
+}
+
+// erase looks through all that is stored, which in a large database takes longer than an answer may.
+func (a *api) erase(r *http.Request, what engine.Erasure) lengthy {
+	return func() (any, error) {
+		done, err := a.engine.Erase(r.Context(), what)
+		return erased(done), err
+	}
+}
