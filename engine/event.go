@@ -31,6 +31,8 @@ var contentTypes = []ContentType{"set", "quiz", "test", "survey", "content"}
 const (
 	// MaxSessionEvents is how many events a session may have.
 	MaxSessionEvents = 10_000
+	// MaxSessionBytes is how much JSON a session's events may have together: a session is read and sent as a whole.
+	MaxSessionBytes = 16 << 20
 	// maxEventID is the length of an event's idempotency key, in bytes.
 	maxEventID = 128
 	// maxAhead is how far an event's time may lie ahead of the server's clock.

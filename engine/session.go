@@ -39,6 +39,8 @@ type SessionHead struct {
 	Identity Identity
 	// Events is how many events are stored; 0 for a session that is not stored yet.
 	Events int
+	// Bytes is how much JSON they have together; it may be less for a session from before it was counted.
+	Bytes int64
 	// FirstReceivedAt and LastReceivedAt are when the first and the last event came in.
 	FirstReceivedAt, LastReceivedAt time.Time
 	// FinishedAt is the time of the earliest finish or result_view; zero while there is none.
@@ -91,6 +93,12 @@ func Admit(head SessionHead, fresh []Event, hooks *WebhookSet) (Decision, error)
 		return Decision{}, bad
 	}
 	head.Events += len(fresh)
+	for i := range fresh {
+		if head.Bytes += int64(len(fresh[i].JSON)); head.Bytes > MaxSessionBytes {
+			return Decision{}, InputErrors{{Index: fresh[i].Index, Field: "session_id",
+				Detail: fmt.Sprintf("with this event the session has more than %d MiB of events, which is the most that one may have", MaxSessionBytes>>20)}}
+		}
+	}
 	started, earliest := time.Time{}, first.Time
 	for _, ev := range fresh {
 		head.Identity.fill(ev.Identity)

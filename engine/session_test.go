@@ -419,6 +419,13 @@ func TestAdmitRefuses(t *testing.T) {
 		}
 		return events
 	}
+	sized := func(sizes ...int) []Event {
+		events := many(len(sizes))
+		for i, n := range sizes {
+			events[i].JSON = make([]byte, n)
+		}
+		return events
+	}
 	tests := []struct {
 		name   string
 		head   SessionHead
@@ -433,6 +440,8 @@ func TestAdmitRefuses(t *testing.T) {
 		{"too many at once", SessionHead{}, many(10_001), 10_000, "session_id", "10000 events"},
 		{"too many together", SessionHead{ID: foldSID, Events: 9_998}, many(3), 2, "session_id", "10000 events"},
 		{"one too many", SessionHead{ID: foldSID, Events: 10_000}, many(1), 0, "session_id", "10000 events"},
+		{"too large together", SessionHead{ID: foldSID, Events: 1, Bytes: 16<<20 - 20}, sized(10, 10, 1), 2, "session_id", "16 MiB"},
+		{"too large at once", SessionHead{}, sized(16<<20 + 1), 0, "session_id", "16 MiB"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -455,6 +464,7 @@ func TestAdmitRefuses(t *testing.T) {
 	}{
 		"the most at once":          {SessionHead{}, many(10_000)},
 		"the last that fits":        {SessionHead{ID: foldSID, Events: 9_999}, many(1)},
+		"the largest":               {SessionHead{ID: foldSID, Events: 1, Bytes: 16<<20 - 20}, sized(10, 10)},
 		"a later event needs none":  {SessionHead{ID: foldSID, Events: 1}, []Event{at(1, EventFinish)}},
 		"an absent optional string": {SessionHead{}, many(1)},
 	} {

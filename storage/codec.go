@@ -217,6 +217,7 @@ func (r *sessionRecord) encode() []byte {
 		e.byte(byte(m.Kind))
 		e.uuid(m.DeliveryID)
 	}
+	e.uint(uint64(r.Bytes)) // since version 3
 	return e.seal(key)
 }
 
@@ -241,6 +242,10 @@ func decodeSession(number uint64, value []byte) (sessionRecord, error) {
 	r.FirstReceivedAt, r.LastReceivedAt, r.FinishedAt = d.time(), d.time(), d.time()
 	for n := d.uint(); n > 0 && !d.bad; n-- {
 		r.Marks = append(r.Marks, engine.Mark{WebhookID: d.count(), Kind: engine.Kind(d.byte()), DeliveryID: d.uuid()})
+	}
+	if len(d.b) > 0 { // not of version 1 or 2
+		r.Bytes = int64(d.uint())
+		d.bad = d.bad || r.Bytes < 0
 	}
 	return r, d.done(bucketSessions, key)
 }

@@ -1157,9 +1157,20 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 	path := newPath(t)
 	s := openTest(t, path)
 	w := putWebhook(t, s, engine.Webhook{})
-	addSession(t, s, time.Now())
+	sessionID := addSession(t, s, time.Now())[0].SessionID
 	d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
 	deliver(t, s, d, delivered, engine.Attempt{StartedAt: now(), Duration: time.Second, Status: 200, Response: []byte("fine")})
+	size := func() int64 {
+		t.Helper()
+		r, _, err := s.Session(t.Context(), sessionID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Head.Bytes
+	}
+	if n := size(); n < 300 || n > 1000 {
+		t.Fatalf("a session of %d bytes", n)
+	}
 	checkAndClose(t, s)
 
 	db, err := bolt.Open(path, 0o600, nil)
@@ -1180,7 +1191,10 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 		old.string(string(a.Error))
 		old.string(a.ErrorDetail)
 		old.string(string(a.Response))
-		return errors.Join(tx.Bucket(bucketAttempts).Put(key, old.seal(key)), tx.DeleteBucket(bucketHealth),
+		number, v := tx.Bucket(bucketSessions).Cursor().First()
+		head := sealBytes(number, v[1:len(v)-4-2]) // without the size, which has two bytes here
+		return errors.Join(tx.Bucket(bucketSessions).Put(slices.Clone(number), head),
+			tx.Bucket(bucketAttempts).Put(key, old.seal(key)), tx.DeleteBucket(bucketHealth),
 			tx.Bucket(bucketMeta).Put(keySchema, sealBytes(keySchema, u32key(1))))
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
@@ -1188,11 +1202,17 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 	}
 
 	s = openTest(t, path)
+	if n := size(); n != 0 {
+		t.Errorf("a session of version 1 has %d bytes", n)
+	}
+	if _, err := s.AppendEvents(t.Context(), session(t, sessionID, time.Now())[2:], engine.Admit); err != nil || size() == 0 {
+		t.Errorf("one more event: %v, %d bytes", err, size())
+	}
 	_, payload, attempts, err := s.Delivery(t.Context(), d.ID)
 	if err != nil || len(attempts) != 1 || string(attempts[0].Response) != "fine" || attempts[0].Address != "" || len(payload) == 0 {
 		t.Errorf("%+v, %v", attempts, err)
 	}
 	setHealth(t, s, w.ID, engine.Health{Failures: 1, FirstFailedAt: now(), Order: 1})
 	checkAndClose(t, s)
-	openTest(t, path) // as version 2
+	openTest(t, path) // as of this version
 }
