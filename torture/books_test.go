@@ -1,0 +1,105 @@
+package torture
+
+import (
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"hookbolt/engine"
+)
+
+// books account for repeats, exactly. At each cut, when no process of hookbolt runs, the requests that came under each id are held
+// against the attempts that the database has recorded for it. What is not recorded was in flight, or answered and not yet recorded:
+// it is what may be repeated, and nothing else is.
+type books struct {
+	// bound is how many attempts may be unrecorded at a cut: what may be claimed at once.
+	bound int
+
+	deliveries map[uuid.UUID]*account
+	Cuts       int
+	Unrecorded int // over all cuts: B
+	Most       int // of one cut
+	Resent     int // requests for what was recorded as delivered at a cut before: "re"
+	trouble    []string
+}
+
+// account is one delivery's.
+type account struct {
+	requests   int // at the last cut
+	attempts   int // recorded at the last cut
+	unrecorded int // over all cuts so far
+	delivered  bool
+	status     engine.Status
+}
+
+func newBooks(bound int) *books {
+	return &books{bound: bound, deliveries: make(map[uuid.UUID]*account)}
+}
+
+func (b *books) complain(format string, args ...any) {
+	b.trouble = append(b.trouble, fmt.Sprintf(format, args...))
+}
+
+// cut closes the books at a cut. requests are all that have come so far. allowed is how many attempts may be unrecorded now: 0 after a
+// clean stop.
+func (b *books) cut(found inspection, requests map[uuid.UUID]int, allowed int) {
+	b.Cuts++
+	for _, v := range found.Violations {
+		b.complain("cut %d: the database is damaged: %s", b.Cuts, v)
+	}
+	stored := make(map[uuid.UUID]*delivery, len(found.Deliveries))
+	unrecorded := 0
+	for i := range found.Deliveries {
+		d := &found.Deliveries[i]
+		stored[d.ID] = d
+		a := b.deliveries[d.ID]
+		if a == nil {
+			a = &account{}
+			b.deliveries[d.ID] = a
+		}
+		if d.Attempts < a.attempts {
+			b.complain("cut %d: %s: %d attempts recorded, %d were at the cut before", b.Cuts, d.ID, d.Attempts, a.attempts)
+		}
+		if a.delivered {
+			if again := requests[d.ID] - a.requests; again > 0 {
+				b.Resent += again
+				b.complain("cut %d: %s: %d requests after it was recorded as delivered", b.Cuts, d.ID, again)
+			}
+			if d.Status != engine.StatusDelivered {
+				b.complain("cut %d: %s: %s, was delivered at the cut before", b.Cuts, d.ID, d.Status)
+			}
+		}
+		switch fresh := requests[d.ID] - d.Attempts - a.unrecorded; {
+		case fresh < 0:
+			b.complain("cut %d: %s: %d attempts in the log, %d requests, %d of which earlier cuts had left unrecorded",
+				b.Cuts, d.ID, d.Attempts, requests[d.ID], a.unrecorded)
+		case fresh > 1:
+			b.complain("cut %d: %s: %d requests are unrecorded, of a delivery that may have one in flight", b.Cuts, d.ID, fresh)
+			fallthrough
+		default:
+			unrecorded += fresh
+			a.unrecorded += fresh
+		}
+		a.requests, a.attempts, a.status = requests[d.ID], d.Attempts, d.Status
+		a.delivered = d.Status == engine.StatusDelivered
+	}
+	for id := range requests {
+		if stored[id] == nil {
+			b.complain("cut %d: %s: it was sent and is not stored", b.Cuts, id)
+		}
+	}
+	if unrecorded > allowed {
+		b.complain("cut %d: %d requests are unrecorded, at most %d may be", b.Cuts, unrecorded, allowed)
+	}
+	b.Unrecorded += unrecorded
+	b.Most = max(b.Most, unrecorded)
+}
+
+// attempts is how many attempts the log has, as of the last cut.
+func (b *books) attempts() int {
+	n := 0
+	for _, a := range b.deliveries {
+		n += a.attempts
+	}
+	return n
+}

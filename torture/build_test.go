@@ -1,0 +1,135 @@
+package torture
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// edit changes the source for one build: a mutant. old must stand in the file exactly once; where it is "", the file is a new one.
+type edit struct {
+	file     string // relative to the module's directory; "GOROOT/..." for the standard library
+	old, new string
+}
+
+// The mutants that several experiments use as failing controls.
+var (
+	// noSync never syncs: what was acknowledged may be lost with the power.
+	noSync = []edit{{"storage/store.go", "\t\tNoFreelistSync: true,\n", "\t\tNoFreelistSync: true,\n\t\tNoSync: true,\n"}}
+	// earlyAcknowledgement answers the callers some time before the commit.
+	earlyAcknowledgement = []edit{{"storage/writer.go", "\t\t\tstarted := time.Now()\n",
+		"\t\t\tfor _, o := range ops {\n\t\t\t\to.done <- nil\n\t\t\t}\n\t\t\ttime.Sleep(20 * time.Millisecond)\n\t\t\tstarted := time.Now()\n"}}
+	// forgetfulEngine records no attempt: every delivery is made again after each start.
+	forgetfulEngine = []edit{{"engine/engine.go", "\tagain = e.record(sendCtx, c, a, w)\n", "\t_, _, again = a, w, time.Time{}\n"}}
+)
+
+var builds struct {
+	sync.Mutex
+	byKey map[string]string // the binary's path by what it was made of
+}
+
+// build compiles hookbolt, with edits, once for each run, and returns the binary's path.
+func build(t *testing.T, edits ...edit) string {
+	t.Helper()
+	key := sha256.Sum256(fmt.Append(nil, edits))
+	name := filepath.Join(workDir, "hookbolt-"+hex.EncodeToString(key[:4]))
+	builds.Lock()
+	defer builds.Unlock()
+	if path, ok := builds.byKey[name]; ok {
+		return path
+	}
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", name)
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if len(edits) > 0 {
+		cmd.Args = append(cmd.Args, "-overlay", overlay(t, root, name, edits))
+	}
+	cmd.Args = append(cmd.Args, ".")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	if builds.byKey == nil {
+		builds.byKey = make(map[string]string)
+	}
+	builds.byKey[name] = name
+	return name
+}
+
+// overlay writes down the edited files and returns the path of the list that go build -overlay takes.
+func overlay(t *testing.T, root, name string, edits []edit) string {
+	t.Helper()
+	edited := make(map[string]string) // text by real path
+	for _, e := range edits {
+		path := filepath.Join(root, filepath.FromSlash(e.file))
+		if rest, ok := strings.CutPrefix(e.file, "GOROOT/"); ok {
+			path = filepath.Join(goroot(t), filepath.FromSlash(rest))
+		}
+		if e.old == "" {
+			edited[path] = e.new
+			continue
+		}
+		text, ok := edited[path]
+		if !ok {
+			raw, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(raw)
+		}
+		if n := strings.Count(text, e.old); n != 1 {
+			t.Fatalf("mutant: %s has this text %d times, want once; the source has changed, so must the mutant:\n%s", e.file, n, e.old)
+		}
+		edited[path] = strings.Replace(text, e.old, e.new, 1)
+	}
+	replace := make(map[string]string)
+	for path, text := range edited {
+		replace[path] = fmt.Sprintf("%s-%d-%s", name, len(replace), filepath.Base(path))
+		if err := os.WriteFile(replace[path], []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name+".json", list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name + ".json"
+}
+
+func goroot(t *testing.T) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// Every mutant must still apply to the source, which is cheap to see, also where no experiment runs.
+func TestMutantsApply(t *testing.T) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("needs the go command of", runtime.Version())
+	}
+	for i, edits := range mutants {
+		overlay(t, root, filepath.Join(t.TempDir(), fmt.Sprint(i)), edits)
+	}
+}
+
+var mutants = [][]edit{noSync, earlyAcknowledgement, forgetfulEngine}

@@ -1,0 +1,146 @@
+package torture
+
+import (
+	"bytes"
+	"context"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+
+	"hookbolt/engine"
+	"hookbolt/storage"
+)
+
+// childEnv names what the test binary does as a child of itself, on what childArg names: looking at a database that may be damaged
+// would end the harness otherwise.
+const (
+	childEnv = "HOOKBOLT_TORTURE_CHILD"
+	childArg = "HOOKBOLT_TORTURE_ARG"
+)
+
+var children = map[string]func(arg string, out io.Writer) error{"inspect": inspectChild}
+
+func runChild(name string) int {
+	if err := children[name](os.Getenv(childArg), os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// inspection is what a database file holds.
+type inspection struct {
+	Violations []string // of Store.Check
+	Deliveries []delivery
+}
+
+// delivery is a delivery as it is stored.
+type delivery struct {
+	ID        uuid.UUID
+	WebhookID uint32
+	Session   uuid.UUID
+	Kind      engine.Kind
+	Status    engine.Status
+	Attempts  int
+}
+
+// inspect copies a database that no process has open, opens the copy, checks it and reads its deliveries. The file itself stays
+// untouched. An error means that the copy cannot be used.
+func inspect(ctx context.Context, database, scratch string) (inspection, error) {
+	var found inspection
+	duplicate := filepath.Join(scratch, "inspected.db")
+	defer os.Remove(duplicate)
+	defer os.Remove(duplicate + ".lock")
+	if err := copyFile(duplicate, database); err != nil {
+		return found, err
+	}
+	out, err := child(ctx, "inspect", duplicate)
+	if err != nil {
+		return found, fmt.Errorf("look at the database: %w", err)
+	}
+	return found, gob.NewDecoder(bytes.NewReader(out)).Decode(&found)
+}
+
+// child runs the test binary as a child of itself and returns what it prints.
+func child(ctx context.Context, name, arg string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+name, childArg+"="+arg)
+	var out, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &stderr
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, firstLines(stderr.String(), 20))
+	}
+	return out.Bytes(), nil
+}
+
+func inspectChild(path string, out io.Writer) error {
+	s, err := storage.Open(path, storage.Options{})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	var found inspection
+	for _, v := range s.Check() {
+		found.Violations = append(found.Violations, v.Error())
+	}
+	err = eachDelivery(s, func(d *engine.Delivery) {
+		found.Deliveries = append(found.Deliveries, delivery{d.ID, d.WebhookID, d.SessionID, d.Kind, d.Status, d.Attempts})
+	})
+	if err != nil {
+		return err
+	}
+	return gob.NewEncoder(out).Encode(found)
+}
+
+// eachDelivery walks all deliveries of a database.
+func eachDelivery(s *storage.Store, f func(*engine.Delivery)) error {
+	q := engine.DeliveryQuery{Limit: 5000}
+	for {
+		page, err := s.Deliveries(context.Background(), q)
+		if err != nil {
+			return err
+		}
+		for i := range page.Items {
+			f(&page.Items[i])
+		}
+		if q.Cursor = page.NextCursor; q.Cursor == "" {
+			return nil
+		}
+	}
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+// firstLines cuts a text.
+func firstLines(text string, n int) string {
+	end := 0
+	for range n {
+		next := bytes.IndexByte([]byte(text[end:]), '\n')
+		if next < 0 {
+			return text
+		}
+		end += next + 1
+	}
+	return text[:end] + "…"
+}

@@ -1,0 +1,185 @@
+package torture
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/google/uuid"
+)
+
+// hook is a webhook of an experiment: its settings, and the path by which the receiver tells it from others.
+type hook struct {
+	path            string
+	delay           int // seconds
+	incomplete      bool
+	incompleteDelay int // seconds
+	answers, leads  bool
+}
+
+// key names a delivery by what it is about: there may be one for each webhook, session and kind.
+type key struct {
+	path     string
+	session  uuid.UUID
+	complete bool
+}
+
+// expectation is what the ledger knows of a delivery.
+type expectation struct {
+	// must tells that what leads to it was acknowledged. Until then it may come or not.
+	must bool
+	// facts are what its payload has to say, see factsOf; "" where several things would be right.
+	facts   string
+	arrived bool // it was answered with 2xx
+	lost    bool
+}
+
+// ledger is the strict account of what was sent and what was acknowledged. A request that is acknowledged makes deliveries due; one
+// that was sent and not answered may or may not be stored.
+type ledger struct {
+	mu           sync.Mutex
+	expected     map[key]*expectation
+	owed         int // how many must arrive and have not
+	lost         int // how many never will
+	acknowledged int // requests
+	events       int // in them
+	unanswered   int // requests that were sent and never answered
+	trouble      []string
+}
+
+func newLedger() *ledger {
+	return &ledger{expected: make(map[key]*expectation)}
+}
+
+// request is one POST of events.
+type request struct {
+	body   string
+	events int
+	// repeatable tells that each event has an id: the request may be sent until it is answered.
+	repeatable bool
+	// expects are the deliveries that it leads to.
+	expects map[key]expectation
+}
+
+// sending notes that a request is about to leave: what it leads to may come from now on.
+func (l *ledger) sending(r *request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, e := range r.expects {
+		if l.expected[k] == nil {
+			l.expected[k] = &expectation{facts: e.facts}
+		}
+	}
+}
+
+// acknowledge notes that a request was answered with 202 and the answer read whole.
+func (l *ledger) acknowledge(r *request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.acknowledged++
+	l.events += r.events
+	for k, e := range r.expects {
+		if have := l.expected[k]; e.must && !have.must {
+			have.must = true
+			if !have.arrived {
+				l.owed++
+			}
+		}
+	}
+}
+
+// abandon notes that a request was sent, not answered, and will not be sent again.
+func (l *ledger) abandon(*request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unanswered++
+}
+
+// arrive notes that a delivery was answered with 2xx.
+func (l *ledger) arrive(k key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.expected[k]; e != nil && !e.arrived {
+		e.arrived = true
+		if e.must {
+			l.owed--
+		}
+	}
+}
+
+// complain notes what must not be.
+func (l *ledger) complain(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.trouble = append(l.trouble, fmt.Sprintf(format, args...))
+}
+
+// check holds a payload against what is expected of it. It returns "" if it is right.
+func (l *ledger) check(k key, facts string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch e := l.expected[k]; {
+	case e == nil:
+		return fmt.Sprintf("%v: nobody has sent what could lead to it", k)
+	case e.facts != "" && e.facts != facts:
+		return fmt.Sprintf("%v: its payload has %s, want %s", k, facts, e.facts)
+	}
+	return ""
+}
+
+// owing is how many deliveries must arrive and have not.
+func (l *ledger) owing() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.owed
+}
+
+// audit looks for everything that was acknowledged in what a database holds after a cut: it need not have arrived yet, but it must be
+// there.
+func (l *ledger) audit(stored map[key]bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, e := range l.expected {
+		if e.must && !stored[k] {
+			l.loseLocked(k, e, "is not stored after a cut")
+		}
+	}
+}
+
+// close ends the account: what must arrive and has not is lost.
+func (l *ledger) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, e := range l.expected {
+		if e.must && !e.arrived {
+			l.loseLocked(k, e, "has not arrived")
+		}
+	}
+}
+
+func (l *ledger) loseLocked(k key, e *expectation, how string) {
+	if !e.lost {
+		e.lost = true
+		l.lost++
+		l.trouble = append(l.trouble, fmt.Sprintf("%v: was acknowledged, and %s", k, how))
+	}
+}
+
+// losses is how many deliveries are lost, as far as it is known.
+func (l *ledger) losses() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lost
+}
+
+// due is how many deliveries must arrive, whether they have or not.
+func (l *ledger) due() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, e := range l.expected {
+		if e.must {
+			n++
+		}
+	}
+	return n
+}

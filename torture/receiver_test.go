@@ -1,0 +1,258 @@
+package torture
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// receiver is the endpoint of an experiment: it remembers every request and treats a share of them badly.
+type receiver struct {
+	url    string
+	seed   uint64
+	ledger *ledger
+	manner manner
+
+	mu       sync.Mutex
+	byID     map[uuid.UUID]*received
+	keys     map[key]uuid.UUID // the id that a delivery has come under
+	requests int
+	sending  int // requests under way
+	most     int // the most of them at once
+	conns    map[net.Conn]bool
+	closed   chan struct{} // capacity 1; told whenever a connection has ended
+}
+
+// received is what came under one id.
+type received struct {
+	requests int
+	whole    bool // its body was read to its end at least once; hash and key are set
+	hash     [32]byte
+	key      key
+	order    []int // the places of its requests among all, from 1
+	answers  []int // the statuses given, in turn; 0 for an answer that was not given
+}
+
+// manner says how a receiver behaves. The zero value is kind: it answers 200 at once.
+type manner struct {
+	// failing is the share of deliveries whose first request fails: by a 500, a 503, or a connection that breaks.
+	failing float64
+	// slow is the share of requests that are answered after some time, up to slowness.
+	slow     float64
+	slowness time.Duration
+}
+
+// newReceiver starts an endpoint on loopback. It is stopped at the end of the test.
+func newReceiver(t *testing.T, l *ledger, m manner) *receiver {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &receiver{url: "http://" + listener.Addr().String(), seed: seed, ledger: l, manner: m, byID: make(map[uuid.UUID]*received),
+		keys: make(map[key]uuid.UUID), conns: make(map[net.Conn]bool), closed: make(chan struct{}, 1)}
+	server := &http.Server{Handler: v, ConnState: v.connState}
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	return v
+}
+
+func (v *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet {
+		return // of quiesce
+	}
+	id, err := uuid.Parse(r.Header.Get("webhook-id"))
+	if err != nil {
+		v.ledger.complain("a request without a webhook-id: %v", r.Header)
+		return
+	}
+	n, place := v.begin(id)
+	defer v.end()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the sender has died in the middle of it
+	}
+	k := v.read(id, r.URL.Path, body)
+	_ = place
+	dice := v.dice(id, n)
+	if dice.Float64() < v.manner.slow {
+		pass(between(dice, time.Millisecond, v.manner.slowness), r.Context().Done())
+	}
+	status := http.StatusOK
+	if n == 1 && dice.Float64() < v.manner.failing {
+		status = [...]int{http.StatusInternalServerError, http.StatusServiceUnavailable, 0}[dice.IntN(3)]
+	}
+	v.mu.Lock()
+	v.byID[id].answers = append(v.byID[id].answers, status)
+	v.mu.Unlock()
+	if status == 0 {
+		panic(http.ErrAbortHandler)
+	}
+	w.WriteHeader(status)
+	if status == http.StatusOK {
+		v.ledger.arrive(k)
+	}
+}
+
+// dice are what the receiver decides by for the n-th request under an id.
+func (v *receiver) dice(id uuid.UUID, n int) *rand.Rand {
+	h := fnv.New64a()
+	h.Write(id[:])
+	return rand.New(rand.NewPCG(v.seed, h.Sum64()+uint64(n)))
+}
+
+// begin counts a request.
+func (v *receiver) begin(id uuid.UUID) (n, place int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.requests++
+	v.sending++
+	v.most = max(v.most, v.sending)
+	c := v.byID[id]
+	if c == nil {
+		c = &received{}
+		v.byID[id] = c
+	}
+	c.requests++
+	c.order = append(c.order, v.requests)
+	return c.requests, v.requests
+}
+
+func (v *receiver) end() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.sending--
+}
+
+// read looks at what came under an id: always the same bytes, each delivery under one id only, and the payload that is expected.
+func (v *receiver) read(id uuid.UUID, path string, body []byte) key {
+	hash := sha256.Sum256(body)
+	k, facts, err := parsePayload(path, body)
+	if err != nil {
+		v.ledger.complain("%s: its payload: %v", id, err)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	c := v.byID[id]
+	if c.whole {
+		if c.hash != hash || c.key != k {
+			v.ledger.complain("%s: came again with other bytes", id)
+		}
+		return k
+	}
+	c.whole, c.hash, c.key = true, hash, k
+	if other, ok := v.keys[k]; ok && other != id {
+		v.ledger.complain("%v: came under two ids, %s and %s", k, other, id)
+	}
+	v.keys[k] = id
+	if wrong := v.ledger.check(k, facts); wrong != "" {
+		v.ledger.complain("%s: %s", id, wrong)
+	}
+	return k
+}
+
+// parsePayload reads a payload, and its facts as factsOf writes them.
+func parsePayload(path string, body []byte) (k key, facts string, err error) {
+	var p struct {
+		SessionID uuid.UUID `json:"session_id"`
+		Complete  bool      `json:"complete_session"`
+		Answers   *[]struct {
+			ID      int64 `json:"question_id"`
+			Answers []struct {
+				ID int64 `json:"answer_id"`
+			} `json:"answers"`
+		} `json:"answers"`
+		Leads *[]struct {
+			Email string `json:"email"`
+		} `json:"leads"`
+	}
+	if err := json.Unmarshal(body, &p); err != nil {
+		return k, "", err
+	}
+	var answers, emails []string
+	if p.Answers != nil {
+		answers = []string{}
+		for _, q := range *p.Answers {
+			for _, a := range q.Answers {
+				answers = append(answers, fmt.Sprintf("%d:%d", q.ID, a.ID))
+			}
+		}
+	}
+	if p.Leads != nil {
+		emails = []string{}
+		for _, l := range *p.Leads {
+			emails = append(emails, l.Email)
+		}
+	}
+	return key{path, p.SessionID, p.Complete}, factsOf(answers, emails), nil
+}
+
+func (v *receiver) connState(c net.Conn, state http.ConnState) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		v.conns[c] = true
+	case http.StateClosed, http.StateHijacked:
+		delete(v.conns, c)
+		select {
+		case v.closed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// quiesce waits until everything that a sender which has ended had sent is read and counted. Connections are accepted in the order
+// in which they came, so once one of our own was served, all that the sender had made are known; then they have to end.
+func (v *receiver) quiesce(patience time.Duration) error {
+	client := newClient()
+	resp, err := client.Get(v.url)
+	if err != nil {
+		return fmt.Errorf("ask the receiver: %w", err)
+	}
+	resp.Body.Close()
+	client.CloseIdleConnections()
+	deadline := time.After(patience)
+	for {
+		v.mu.Lock()
+		open := len(v.conns)
+		v.mu.Unlock()
+		if open == 0 {
+			return nil
+		}
+		select {
+		case <-v.closed:
+		case <-deadline:
+			return fmt.Errorf("%d connections to the receiver are still open %v after the sender's end", open, patience)
+		}
+	}
+}
+
+// counts are how many requests came under each id.
+func (v *receiver) counts() map[uuid.UUID]int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n := make(map[uuid.UUID]int, len(v.byID))
+	for id, c := range v.byID {
+		n[id] = c.requests
+	}
+	return n
+}
+
+// keysByID are what the ids stand for.
+func (v *receiver) keysByID() map[key]uuid.UUID {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return maps.Clone(v.keys)
+}
