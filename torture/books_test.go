@@ -20,6 +20,7 @@ type books struct {
 	Unrecorded int // over all cuts: B
 	Most       int // of one cut
 	Resent     int // requests for what was recorded as delivered at a cut before: "re"
+	Unsent     int // attempts in the log that were no requests, see delivery.Unsent
 	trouble    []string
 }
 
@@ -28,6 +29,7 @@ type account struct {
 	requests   int // at the last cut
 	attempts   int // recorded at the last cut
 	unrecorded int // over all cuts so far
+	unsent     int
 	delivered  bool
 	status     engine.Status
 }
@@ -69,7 +71,12 @@ func (b *books) cut(found inspection, requests map[uuid.UUID]int, allowed int) {
 				b.complain("cut %d: %s: %s, was delivered at the cut before", b.Cuts, d.ID, d.Status)
 			}
 		}
-		switch fresh := requests[d.ID] - d.Attempts - a.unrecorded; {
+		fresh := requests[d.ID] - d.Attempts - a.unrecorded
+		if fresh < 0 && fresh+d.Unsent >= 0 {
+			b.Unsent -= fresh + a.unsent
+			a.unsent, fresh = -fresh, 0
+		}
+		switch {
 		case fresh < 0:
 			b.complain("cut %d: %s: %d attempts in the log, %d requests, %d of which earlier cuts had left unrecorded",
 				b.Cuts, d.ID, d.Attempts, requests[d.ID], a.unrecorded)

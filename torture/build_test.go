@@ -132,4 +132,4 @@ func TestMutantsApply(t *testing.T) {
 	}
 }
 
-var mutants = [][]edit{noSync, earlyAcknowledgement, forgetfulEngine}
+var mutants = [][]edit{noSync, earlyAcknowledgement, forgetfulEngine, impatientEngine, idempotencyKey}

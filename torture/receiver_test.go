@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -40,8 +39,6 @@ type received struct {
 	whole    bool // its body was read to its end at least once; hash and key are set
 	hash     [32]byte
 	key      key
-	order    []int // the places of its requests among all, from 1
-	answers  []int // the statuses given, in turn; 0 for an answer that was not given
 }
 
 // manner says how a receiver behaves. The zero value is kind: it answers 200 at once.
@@ -51,6 +48,10 @@ type manner struct {
 	// slow is the share of requests that are answered after some time, up to slowness.
 	slow     float64
 	slowness time.Duration
+	// hostile makes it treat connections badly, too; see hostile_test.go. The other fields are of no meaning then.
+	hostile bool
+	// idle makes a hostile one close connections while they are kept, too.
+	idle bool
 }
 
 // newReceiver starts an endpoint on loopback. It is stopped at the end of the test.
@@ -62,6 +63,11 @@ func newReceiver(t *testing.T, l *ledger, m manner) *receiver {
 	}
 	v := &receiver{url: "http://" + listener.Addr().String(), seed: seed, ledger: l, manner: m, byID: make(map[uuid.UUID]*received),
 		keys: make(map[key]uuid.UUID), conns: make(map[net.Conn]bool), closed: make(chan struct{}, 1)}
+	if m.hostile {
+		t.Cleanup(func() { listener.Close() })
+		go v.serveHostile(listener)
+		return v
+	}
 	server := &http.Server{Handler: v, ConnState: v.connState}
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
@@ -77,14 +83,13 @@ func (v *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		v.ledger.complain("a request without a webhook-id: %v", r.Header)
 		return
 	}
-	n, place := v.begin(id)
+	n := v.begin(id)
 	defer v.end()
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return // the sender has died in the middle of it
 	}
 	k := v.read(id, r.URL.Path, body)
-	_ = place
 	dice := v.dice(id, n)
 	if dice.Float64() < v.manner.slow {
 		pass(between(dice, time.Millisecond, v.manner.slowness), r.Context().Done())
@@ -93,9 +98,6 @@ func (v *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if n == 1 && dice.Float64() < v.manner.failing {
 		status = [...]int{http.StatusInternalServerError, http.StatusServiceUnavailable, 0}[dice.IntN(3)]
 	}
-	v.mu.Lock()
-	v.byID[id].answers = append(v.byID[id].answers, status)
-	v.mu.Unlock()
 	if status == 0 {
 		panic(http.ErrAbortHandler)
 	}
@@ -113,7 +115,7 @@ func (v *receiver) dice(id uuid.UUID, n int) *rand.Rand {
 }
 
 // begin counts a request.
-func (v *receiver) begin(id uuid.UUID) (n, place int) {
+func (v *receiver) begin(id uuid.UUID) int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.requests++
@@ -125,8 +127,7 @@ func (v *receiver) begin(id uuid.UUID) (n, place int) {
 		v.byID[id] = c
 	}
 	c.requests++
-	c.order = append(c.order, v.requests)
-	return c.requests, v.requests
+	return c.requests
 }
 
 func (v *receiver) end() {
@@ -248,11 +249,4 @@ func (v *receiver) counts() map[uuid.UUID]int {
 		n[id] = c.requests
 	}
 	return n
-}
-
-// keysByID are what the ids stand for.
-func (v *receiver) keysByID() map[key]uuid.UUID {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return maps.Clone(v.keys)
 }

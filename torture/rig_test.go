@@ -278,6 +278,7 @@ type verdict struct {
 	Resent     int // requests for what was recorded as delivered before a cut
 	Requests   int
 	Attempts   int // in the log
+	Unsent     int // of them, those that were no requests
 	Repeated   int // requests that the log does not have
 	Unrecorded int // what was unrecorded at the cuts: B
 	Cuts       int
@@ -288,11 +289,11 @@ type verdict struct {
 
 func (g *rig) verdict() *verdict {
 	v := &verdict{Due: g.ledger.due(), Lost: g.ledger.losses(), Resent: g.books.Resent, Attempts: g.books.attempts(),
-		Unrecorded: g.books.Unrecorded, Cuts: g.books.Cuts, Slowest: g.slowest}
+		Unsent: g.books.Unsent, Unrecorded: g.books.Unrecorded, Cuts: g.books.Cuts, Slowest: g.slowest}
 	for _, n := range g.receiver.counts() {
 		v.Requests += n
 	}
-	v.Repeated = v.Requests - v.Attempts
+	v.Repeated = v.Requests - v.Attempts + v.Unsent
 	if v.Lost > 0 {
 		v.trouble = append(v.trouble, fmt.Sprintf("%d deliveries are lost: their events were acknowledged", v.Lost))
 	}
@@ -310,7 +311,7 @@ func (g *rig) verdict() *verdict {
 func (v *verdict) add(w *verdict) {
 	v.Due, v.Lost, v.Resent = v.Due+w.Due, v.Lost+w.Lost, v.Resent+w.Resent
 	v.Requests, v.Attempts, v.Repeated = v.Requests+w.Requests, v.Attempts+w.Attempts, v.Repeated+w.Repeated
-	v.Unrecorded, v.Cuts, v.Slowest = v.Unrecorded+w.Unrecorded, v.Cuts+w.Cuts, max(v.Slowest, w.Slowest)
+	v.Unsent, v.Unrecorded, v.Cuts, v.Slowest = v.Unsent+w.Unsent, v.Unrecorded+w.Unrecorded, v.Cuts+w.Cuts, max(v.Slowest, w.Slowest)
 	v.trouble = append(v.trouble, w.trouble...)
 }
 
