@@ -1,0 +1,92 @@
+// What experiments build into the binary as a further command: they need the storage, and mutants of it, without the server around
+// it.
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"hookbolt/engine"
+	"hookbolt/storage"
+)
+
+func init() {
+	commands["torture-append"] = tortureAppend
+}
+
+// tortureAppend opens the database that the first argument names and stores sessions one after the other, numbered from the
+// second argument on, as many as the third says. Every second one is delivered. It tells each step on stdout once it is durable:
+// "open", "ack SESSION", "done DELIVERY", "closed"; and "error", after which it goes on unless the store has failed.
+func tortureAppend(ctx context.Context, args []string, stdout, _ io.Writer) error {
+	from, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	count, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	s, err := storage.Open(args[0], storage.Options{})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(stdout, "open")
+	for n := from; n < from+count; n++ {
+		if err := tortureStep(ctx, s, n, stdout); err != nil {
+			fmt.Fprintln(stdout, "error", err)
+			if s.Err() != nil {
+				return err
+			}
+		}
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	fmt.Fprintln(stdout, "closed")
+	return nil
+}
+
+func tortureStep(ctx context.Context, s *storage.Store, n int, stdout io.Writer) error {
+	if s.Webhooks().Get(1) == nil {
+		w := engine.Webhook{URL: "https://a.example/", Active: true, Secret: "whsec_MfKQ9r8GKYqTwjUPD8ILPZIo2LaLaSw4VXTqUm6qyHA="}
+		if _, err := s.PutWebhook(ctx, engine.WebhookChange{Webhook: w}); err != nil {
+			return err
+		}
+	}
+	id := fmt.Sprintf("00000000-0000-4000-8000-%012x", n)
+	now := time.Now().UTC().Round(0)
+	events, err := engine.ParseEvents(fmt.Appendf(nil, `{"type":"start","session_id":%q,"content_id":"6caaa000-2bd8-4b28-8b9b-bfe1fca94f39",
+		"content_type":"quiz","poltio_user_id":1}{"type":"vote","session_id":%[1]q,"question_id":1,"answer_id":2}{"type":"finish","session_id":%[1]q}`, id), now)
+	if err != nil {
+		return err
+	}
+	if _, err := s.AppendEvents(ctx, events, engine.Admit); err != nil {
+		return err
+	}
+	fmt.Fprintln(stdout, "ack", id)
+	if n%2 == 0 {
+		return nil
+	}
+	takes, err := s.TakeDue(ctx, now.Add(time.Minute), []engine.LaneRoom{{Lane: engine.Lane{WebhookID: 1}, Room: 1}})
+	if err != nil {
+		return err
+	}
+	for _, taken := range takes[0].Taken {
+		d := taken.Delivery
+		if d.Status == engine.StatusScheduled {
+			if err := s.Freeze(ctx, engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now}); err != nil {
+				return err
+			}
+		}
+		if _, err := s.RecordAttempt(ctx, engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{Status: 200}, At: now,
+			Next: engine.Next{Status: engine.StatusDelivered}}); err != nil {
+			return err
+		}
+		fmt.Fprintln(stdout, "done", d.ID)
+	}
+	return nil
+}
