@@ -25,10 +25,10 @@ var (
 	// noSync never syncs: what was acknowledged may be lost with the power.
 	noSync = []edit{{"storage/store.go", "\t\tNoFreelistSync: true,\n", "\t\tNoFreelistSync: true,\n\t\tNoSync: true,\n"}}
 	// earlyAcknowledgement answers the callers some time before the commit.
-	earlyAcknowledgement = []edit{{"storage/writer.go", "\t\t\tstarted := time.Now()\n",
-		"\t\t\tfor _, o := range ops {\n\t\t\t\to.done <- nil\n\t\t\t}\n\t\t\ttime.Sleep(20 * time.Millisecond)\n\t\t\tstarted := time.Now()\n"}}
+	earlyAcknowledgement = []edit{{"storage/writer.go", "\t\t\tstarted, txid := time.Now()",
+		"\t\t\tfor _, o := range ops {\n\t\t\t\to.done <- nil\n\t\t\t}\n\t\t\ttime.Sleep(20 * time.Millisecond)\n\t\t\tstarted, txid := time.Now()"}}
 	// forgetfulEngine records no attempt: every delivery is made again after each start.
-	forgetfulEngine = []edit{{"engine/engine.go", "\tagain = e.record(sendCtx, c, a, w)\n", "\t_, _, again = a, w, time.Time{}\n"}}
+	forgetfulEngine = []edit{{"engine/engine.go", "\tagain = e.record(ctx, c, a, w)\n", "\t_, _, again = a, w, time.Time{}\n"}}
 )
 
 var builds struct {
