@@ -101,6 +101,7 @@ func runDemo(ctx context.Context, pace demoPace, keep bool, stdout, stderr io.Wr
 func newDemoApp(database string, keep bool, stderr io.Writer) (*app, error) {
 	cfg := DefaultConfig()
 	cfg.Storage.Path = database
+	cfg.Storage.MinFree = 0 // a few sessions on whatever disk there is
 	cfg.Delivery.AllowNetworks = []Network{Network(netip.MustParsePrefix("127.0.0.0/8"))}
 	cfg.Log.Level = "warn"
 	log := cfg.Log.logger(stderr)
