@@ -4,15 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
+	"hookbolt/engine"
 	"slices"
 	"strings"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
-
-	"hookbolt/engine"
 )
 
 // simHook is a webhook as the model knows it.
@@ -141,25 +138,6 @@ type simMark struct {
 	kind byte // '+' '-' sending; 'h' 'r' held, resumed; 'd' 'u' down, up; 'l' limit; 'p' next probe; 'b' beat; '?' '!' health unknown, known
 	n    int
 	next time.Time // for 'p' and 'b'; zero for none
-}
-
-// simReplay is a replay that may not be carried out yet. What it is about stays in its final state for the model until a request or
-// the store shows that it was queued again.
-type simReplay struct {
-	engine.Replay
-	at    time.Time
-	must  map[*simDelivery]int // what has to be queued again, with its count of that until then
-	make  []simKey             // what has to be made
-	loose bool                 // the webhook's settings were changed meanwhile, or more could not be known
-	ended bool                 // the webhook was switched off, or is gone
-}
-
-func (r *simReplay) within(t time.Time) bool { return !t.Before(r.Since) && !t.After(r.Until) }
-
-type simLate struct {
-	lane         simLane
-	ready, start time.Time
-	what         string
 }
 
 func (s *sim) started(r received, url int) (*simDelivery, int) {
@@ -297,13 +275,6 @@ func (s *sim) drops(d *simDelivery) bool {
 	}
 	finished := s.session(d.session).finished
 	return !finished.IsZero() && !finished.After(d.dueAt)
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // resync reads what the model cannot know: whether an attempt counted that was claimed before a retry by hand.
@@ -471,147 +442,6 @@ func (s *sim) checkHealth() {
 	}
 }
 
-// --- replays
-
-func (s *sim) session(id uuid.UUID) *simSession {
-	for _, ss := range s.sessions {
-		if ss.id == id {
-			return ss
-		}
-	}
-	return nil
-}
-
-// covers tells whether a replay is about a delivery as it is now.
-func (s *sim) covers(r *simReplay, d *simDelivery) bool {
-	h := s.hook(r.WebhookID)
-	if d.hook != h.id || r.ended || d.kind == engine.KindTest || d.state == engine.StatusPending ||
-		!r.loose && (!h.fits(d.content) || d.kind == engine.KindIncomplete && !h.incomplete) {
-		return false
-	}
-	switch r.Scope {
-	case engine.ReplayFailed:
-		return d.state == engine.StatusFailed && r.within(d.created)
-	case engine.ReplayAny:
-		return r.within(d.created)
-	}
-	return d.state == engine.StatusCancelled && d.kind == engine.KindComplete && r.within(s.session(d.session).finished)
-}
-
-// misses tells whether a replay is about a delivery that the model does not have.
-func (s *sim) misses(r *simReplay, k simKey) bool {
-	ss := s.session(k.session)
-	return r.Scope == engine.ReplayMissing && !r.ended && k.hook == r.WebhookID && k.kind == engine.KindComplete && s.deliveries[k] == nil &&
-		ss != nil && ss.stored && !ss.finished.IsZero() && r.within(ss.finished) && (r.loose || s.hook(k.hook).fits(ss.content))
-}
-
-// replayed tells whether a replay is under way of which f is true.
-func (s *sim) replayed(f func(*simReplay) bool) bool { return slices.ContainsFunc(s.replays, f) }
-
-// queueAgain takes a delivery back from a final state.
-func (s *sim) queueAgain(d *simDelivery, tries int, due time.Time) {
-	d.state, d.tries, d.due, d.readyAt, d.fuzzy, d.touched = engine.StatusPending, tries, due, due, false, time.Now()
-	d.requeued = d.sending
-	d.queued++
-}
-
-// expectReplay says what a replay has to do.
-func (s *sim) expectReplay(r *simReplay) {
-	r.must, r.make = map[*simDelivery]int{}, nil
-	stored := map[simKey]bool{}
-	for _, d := range s.list(engine.DeliveryQuery{WebhookID: r.WebhookID}) {
-		stored[simKey{d.WebhookID, d.SessionID, d.Kind}] = true
-	}
-	for k, d := range s.deliveries {
-		// Whether a trigger that goes without a trace went, or was cancelled before, only the store knows.
-		if s.covers(r, d) && (stored[k] || !s.drops(d)) {
-			r.must[d] = d.queued
-		}
-	}
-	for _, ss := range s.sessions {
-		if k := (simKey{r.WebhookID, ss.id, engine.KindComplete}); s.misses(r, k) {
-			r.make = append(r.make, k)
-		}
-	}
-}
-
-// behind tells whether the background may have more to do than takes an instant.
-func (s *sim) behind() bool { return time.Now().Before(later(s.stalled, s.upAt).Add(time.Second)) }
-
-// settleReplays looks what has come of replays. s.mu is held.
-func (s *sim) settleReplays() {
-	now := time.Now()
-	if len(s.replays) == 0 || s.behind() {
-		return
-	}
-	o, err := s.Overview(context.Background())
-	if err != nil {
-		s.violate("overview: %v", err)
-		return
-	}
-	for _, h := range s.hooks {
-		var of []*simReplay
-		for _, r := range s.replays {
-			if r.WebhookID == h.id {
-				of = append(of, r)
-			}
-		}
-		switch on := slices.ContainsFunc(o.Replays, func(r engine.Replay) bool { return r.WebhookID == h.id }); {
-		case len(of) == 0 || now.Before(h.cancelled.Add(time.Second)): // what the store says may not hold yet
-		case !on:
-			s.settleReplaysOf(h, of)
-			s.replays = slices.DeleteFunc(s.replays, func(r *simReplay) bool { return r.WebhookID == h.id })
-		case now.After(later(later(of[len(of)-1].at, s.stalled), s.upAt).Add(10 * time.Second)):
-			s.violate("a replay of %s of webhook %d does not come to its end: %v", of[0].Scope, h.id, now.Sub(of[0].at))
-		}
-	}
-}
-
-// settleReplaysOf holds what the store says against the replays of a webhook, which are all over.
-func (s *sim) settleReplaysOf(h *simHook, of []*simReplay) {
-	now := time.Now()
-	var what strings.Builder
-	what.WriteString(fmt.Sprintf("webhook %d, replays", h.id))
-	for _, r := range of {
-		what.WriteString(fmt.Sprintf(" of %s from %v to %v", r.Scope, r.Since, r.Until))
-	}
-	some := func(f func(*simReplay) bool) bool { return slices.ContainsFunc(of, f) }
-	loose := some(func(r *simReplay) bool { return r.loose })
-	for _, d := range s.list(engine.DeliveryQuery{WebhookID: h.id}) {
-		m := s.model(&d)
-		if m == nil {
-			k := simKey{d.WebhookID, d.SessionID, d.Kind}
-			if !some(func(r *simReplay) bool { return s.misses(r, k) }) {
-				s.violate("%s: made %+v", what.String(), k)
-			}
-			s.deliveries[k] = &simDelivery{simKey: k, content: d.ContentID, dueAt: d.DueAt, due: d.NextAttemptAt, readyAt: d.NextAttemptAt,
-				created: d.CreatedAt, state: engine.StatusPending}
-			continue
-		}
-		switch again := d.Status.Waiting(); {
-		case m.state == engine.StatusPending || now.Before(m.touched.Add(4**simSlow)):
-		case again && some(func(r *simReplay) bool { return s.covers(r, m) }):
-			s.queueAgain(m, d.Tries, d.NextAttemptAt)
-		case again:
-			s.violate("%s: queued %s %s again, which was %s", what.String(), d.Kind, d.ID, m.state)
-		case m.state != d.Status && loose:
-			m.state, m.stateAt = d.Status, d.FinishedAt
-		case some(func(r *simReplay) bool {
-			queued, must := r.must[m]
-			return must && !r.loose && m.queued == queued && !m.touched.After(r.at)
-		}):
-			s.violate("%s: left %s %s as it was, %s", what.String(), d.Kind, d.ID, d.Status)
-		}
-	}
-	for _, r := range of {
-		for _, k := range r.make {
-			if s.deliveries[k] == nil && !r.loose {
-				s.violate("%s: %+v was not made", what.String(), k)
-			}
-		}
-	}
-}
-
 // cancelWaiting is what a change does to what waits. s.mu is held.
 func (s *sim) cancelWaiting(h *simHook, covered func(*simDelivery) bool) {
 	h.cancelled = time.Now()
@@ -638,131 +468,4 @@ func (s *sim) expect(h *simHook, ss *simSession, kind engine.Kind, due time.Time
 		d.readyAt = now
 	}
 	s.deliveries[k] = d
-}
-
-// settle makes up, after an instant with several changes, for orders that the model cannot know.
-func (s *sim) settle() {
-	time.Sleep(8 * *simSlow)
-	synctest.Wait()
-	now := time.Now().UTC()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, d := range s.byID {
-		if d.sending || now.Before(d.touched.Add(4**simSlow)) {
-			continue // its attempt may not be recorded yet
-		}
-		if *simSlow > 0 && d.settled != d.touched {
-			d.settled = d.touched
-			if stored, _, _, err := s.world.Delivery(context.Background(), d.ID()); err == nil {
-				switch {
-				case !stored.Status.Waiting() && d.state != stored.Status:
-					s.soft["resynchronized"]++
-					d.state, d.stateAt = stored.Status, stored.FinishedAt
-				case stored.Status.Waiting() && d.state == engine.StatusPending && !d.due.Equal(stored.NextAttemptAt):
-					d.fuzzy = true
-				}
-			}
-		}
-		if d.fuzzy && !d.sending {
-			s.resync(d)
-			d.readyAt = d.due
-			if now.After(d.due) {
-				d.readyAt = now
-			}
-		}
-	}
-	s.settleReplays()
-	s.checkHealth()
-}
-
-// explainLate looks, for each attempt that began after it was ready, for an instant in between in which nothing was in its way.
-func (s *sim) explainLate() {
-	type state struct {
-		sending, limit        int
-		held, failing, unsure bool
-		probe, beat           time.Time
-	}
-	type span struct {
-		from, to time.Time
-		lanes    map[simLane]state
-		down     bool
-		extra    int
-	}
-	lanes, down := map[simLane]state{}, false
-	var spans []span
-	for i, m := range s.marks {
-		l := lanes[m.lane]
-		switch m.kind {
-		case '+':
-			l.sending++
-		case '-':
-			l.sending--
-		case 'h':
-			l.held = true
-		case 'r':
-			l.held = false
-		case 'd':
-			down = true
-		case 'u':
-			down = false
-		case 'l':
-			l.limit = m.n
-		case 'p':
-			l.probe, l.failing = m.next, !m.next.IsZero()
-		case 'b':
-			l.beat = m.next
-		case '?', '!':
-			l.unsure = m.kind == '?'
-		}
-		lanes[m.lane] = l
-		to := time.Now()
-		if i+1 < len(s.marks) {
-			to = s.marks[i+1].at
-		}
-		if !to.After(m.at) {
-			continue
-		}
-		sp := span{m.at, to, maps.Clone(lanes), down, 0}
-		for _, l := range lanes {
-			sp.extra += max(0, l.sending-1)
-		}
-		spans = append(spans, sp)
-	}
-	for _, l := range s.late {
-		at, _ := slices.BinarySearchFunc(spans, l.ready, func(sp span, t time.Time) int { return sp.to.Compare(t) })
-		var free time.Time // since when nothing has been in its way
-		for ; at < len(spans) && spans[at].from.Before(l.start); at++ {
-			sp := spans[at]
-			if !sp.to.After(l.ready) {
-				continue
-			}
-			in := sp.lanes[l.lane]
-			n := in.sending
-			from := later(sp.from, l.ready)
-			if wait := later(in.probe, in.beat); wait.After(from) { // each is zero where there is none
-				from, free = wait, time.Time{}
-			}
-			switch {
-			case sp.down, in.held, in.unsure, n >= in.limit, n > 0 && (in.failing || sp.extra >= s.cfg.MaxInFlight), !from.Before(sp.to):
-				free = time.Time{}
-				continue
-			case free.IsZero():
-				free = from
-			}
-			end := sp.to
-			if end.After(l.start) {
-				end = l.start
-			}
-			switch {
-			case end.Sub(free) <= 40**simSlow:
-				continue
-			case n > 0:
-				s.soft["late beside another attempt, although a place was free"]++
-			default:
-				s.violate("%s: ready at %v, sent %v later, though nothing was in its way at %v (failing: %t, beat %v)", l.what, l.ready,
-					l.start.Sub(l.ready), free, in.failing, in.beat)
-			}
-			break
-		}
-	}
 }
