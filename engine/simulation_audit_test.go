@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hookbolt/engine"
-	"maps"
 	"slices"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
+
+	"hookbolt/engine"
 )
 
 // stored lists all deliveries in a settled order.
@@ -31,6 +31,9 @@ func (s *sim) overview() {
 		s.violate("overview: %v", err)
 		return
 	}
+	s.mu.Lock()
+	s.audit()
+	s.mu.Unlock()
 	if *simSlow > 0 {
 		return
 	}
@@ -67,6 +70,151 @@ func (s *sim) overview() {
 	}
 }
 
+const (
+	// simTidy is how long after the end of its retention something may still be there: the background looks at least each hour, and
+	// stands still for minutes now and then.
+	simTidy = 70 * time.Minute
+	// simRecheck is for how long a session may that was looked at while something of it waited.
+	simRecheck = time.Hour
+)
+
+// audit holds all that is stored against the model: nothing is missing, nothing is there that is not to be, nothing is other than it
+// has to be. s.mu is held, and nothing is under way but attempts.
+func (s *sim) audit() {
+	now := time.Now().UTC()
+	keep := s.cfg.Retention.Deliveries
+	stored, tests := map[simKey]*engine.Delivery{}, map[string]*engine.Delivery{}
+	for _, e := range s.stored() {
+		switch k := (simKey{e.WebhookID, e.SessionID, e.Kind}); {
+		case s.model(&e) == nil && !s.replayed(func(r *simReplay) bool { return s.misses(r, k) }):
+			s.violate("%s %s is unknown to the model", e.Kind, e.ID)
+		case e.Kind == engine.KindTest:
+			tests[e.ID.String()] = &e
+		case stored[k] != nil:
+			s.found(simAgain, "%+v: two deliveries", k)
+		default:
+			stored[k] = &e
+		}
+	}
+	look := func(d *simDelivery, e *engine.Delivery) {
+		ends := d.stateAt.Add(keep) // if it is in a final state
+		switch {
+		case e != nil && d.gone:
+			s.violate("%+v is back after its retention", d.simKey)
+		case e != nil && !d.waits() && !e.Status.Waiting() && now.After(later(ends, s.upAt).Add(simTidy)):
+			s.violate("%+v is kept beyond its retention: %s since %v", d.simKey, d.state, d.stateAt)
+		case e != nil:
+			s.auditDelivery(d, e)
+		case d.gone, s.drops(d):
+		case !d.waits() && now.Add(8**simSlow).Sub(ends) >= 0:
+			d.gone = true
+		default:
+			s.found(simLost, "%+v: no delivery (%s since %v, due %v)", d.simKey, d.state, d.stateAt, d.dueAt)
+		}
+	}
+	for k, d := range s.deliveries {
+		look(d, stored[k])
+	}
+	for id, d := range s.byID {
+		if d.kind == engine.KindTest {
+			look(d, tests[id])
+		}
+	}
+	s.auditSessions()
+}
+
+// auditDelivery holds a stored delivery against the model's.
+func (s *sim) auditDelivery(d *simDelivery, e *engine.Delivery) {
+	now := time.Now()
+	// What the model cannot know at once.
+	if d.sending || d.fuzzy || d.requeued || *simSlow > 0 && now.Before(d.touched.Add(8**simSlow)) || s.behind() ||
+		now.Before(s.hook(d.hook).cancelled.Add(time.Second)) || s.replayed(func(r *simReplay) bool { return s.covers(r, d) }) {
+		return
+	}
+	switch {
+	case d.waits() != e.Status.Waiting() || !d.waits() && d.state != e.Status:
+		s.found(simWrong, "%s %s of webhook %d: %s, the model says %s since %v", e.Kind, e.ID, e.WebhookID, e.Status, d.state, d.stateAt)
+	case d.waits() && !e.NextAttemptAt.Equal(d.due):
+		s.found(simOff, "%s %s of webhook %d: the next attempt is due at %v, the model says %v", e.Kind, e.ID, e.WebhookID, e.NextAttemptAt, d.due)
+	case d.waits() && e.Tries != d.tries:
+		s.found(simOff, "%s %s of webhook %d: %d tries, the model says %d", e.Kind, e.ID, e.WebhookID, e.Tries, d.tries)
+	case e.Attempts != d.attempts:
+		s.found(simWrong, "%s %s: %d attempts counted, %d seen", e.Kind, e.ID, e.Attempts, d.attempts)
+	}
+	if d.waits() || d.audited.Equal(d.stateAt) {
+		return
+	}
+	d.audited = d.stateAt
+	_, payload, attempts, err := s.world.Delivery(context.Background(), e.ID)
+	if err != nil || len(attempts) != d.attempts {
+		s.found(simWrong, "%s %s: %d attempts stored, %d seen; %v", e.Kind, e.ID, len(attempts), d.attempts, err)
+	}
+	switch {
+	case d.body == "" && payload != nil && d.kind != engine.KindTest:
+		s.checkPayload(d, string(payload))
+	case d.body != "" && string(payload) != d.body:
+		s.found(simWrong, "%s %s: other bytes stored than sent", e.Kind, e.ID)
+	}
+}
+
+// auditSessions holds the stored sessions against the model. s.mu is held.
+func (s *sim) auditSessions() {
+	now := time.Now().UTC()
+	waits, ended, unsure := map[uuid.UUID]bool{}, map[uuid.UUID]time.Time{}, map[uuid.UUID]bool{}
+	for _, d := range s.deliveries {
+		switch {
+		case s.drops(d) || d.fuzzy || s.replayed(func(r *simReplay) bool { return s.covers(r, d) }):
+			unsure[d.session] = true
+		case d.waits():
+			// What was sent again by hand after the retention had ended has its payload and no session.
+			waits[d.session] = waits[d.session] || d.since.Before(s.session(d.session).lastAt.Add(s.cfg.Retention.Sessions))
+			unsure[d.session] = unsure[d.session] || !waits[d.session]
+		default:
+			ended[d.session] = later(ended[d.session], d.stateAt)
+		}
+	}
+	for _, ss := range s.sessions {
+		ends := ss.lastAt.Add(s.cfg.Retention.Sessions)
+		if ss.gone || len(ss.batches) == 0 || now.Before(ends) && now.Before(ss.auditedAt.Add(24*time.Hour)) {
+			continue
+		}
+		ss.auditedAt = now
+		record, _, err := s.process.Session(context.Background(), ss.id)
+		switch {
+		case err == nil:
+			events := 0
+			for _, b := range ss.batches {
+				events += len(b.events)
+			}
+			if record.Head.Events != events {
+				s.found(simLost, "session %s: %d events stored, %d acknowledged", ss.id, record.Head.Events, events)
+			}
+			if !waits[ss.id] && !unsure[ss.id] && now.After(later(later(ends, ended[ss.id]), s.upAt).Add(simTidy+simRecheck)) {
+				s.violate("session %s is kept beyond its retention, which ended at %v", ss.id, ends)
+			}
+		case !errors.Is(err, engine.ErrNotFound):
+			s.violate("session %s: %v", ss.id, err)
+		case now.Before(ends.Add(-8 * *simSlow)), waits[ss.id]:
+			s.found(simLost, "session %s is gone: its retention ends at %v, something waits: %t", ss.id, ends, waits[ss.id])
+			ss.gone = true
+		default:
+			ss.gone = true
+		}
+	}
+}
+
+// buildable tells whether there is something to send a delivery from: its payload or its session. s.mu is held.
+func (s *sim) buildable(d *simDelivery, id uuid.UUID) bool {
+	if d.body != "" || d.kind == engine.KindTest {
+		return true
+	}
+	if s.auditSessions(); s.session(d.session).stored() {
+		return true
+	}
+	_, payload, _, err := s.world.Delivery(context.Background(), id)
+	return err == nil && payload != nil
+}
+
 func (s *sim) finish() {
 	time.Sleep(10 * time.Minute) // beyond what is under way, and what the background has to do
 	synctest.Wait()
@@ -76,46 +224,17 @@ func (s *sim) finish() {
 			s.hold(h, false)
 		}
 	}
-	time.Sleep(4 * 24 * time.Hour) // beyond the longest delay and schedule: 5 × 20000 s
+	s.mu.Lock()
+	s.audit()
+	s.mu.Unlock()
+	time.Sleep(4 * 24 * time.Hour) // beyond the longest delay and schedule
 	synctest.Wait()
 	s.settle()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	found := map[simKey]int{}
-	for _, d := range s.stored() {
-		if d.Kind != engine.KindTest {
-			found[simKey{d.WebhookID, d.SessionID, d.Kind}]++
-		}
-		m := s.model(&d)
-		if m == nil {
-			s.violate("%s %s is unknown to the model", d.Kind, d.ID)
-			continue
-		}
-		if m.state != d.Status {
-			s.violate("%s %s of webhook %d: %s, the model says %s since %v", d.Kind, d.ID, d.WebhookID, d.Status, m.state, m.stateAt)
-		}
-		_, payload, attempts, err := s.world.Delivery(context.Background(), d.ID)
-		if err != nil || len(attempts) != m.attempts || d.Attempts != m.attempts {
-			s.violate("%s %s: %d attempts stored, %d counted, %d seen; %v", d.Kind, d.ID, len(attempts), d.Attempts, m.attempts, err)
-		}
-		if m.body != "" && string(payload) != m.body {
-			s.violate("%s %s: other bytes stored than sent", d.Kind, d.ID)
-		}
-	}
-	finished := map[uuid.UUID]time.Time{}
-	for _, ss := range s.sessions {
-		finished[ss.id] = ss.finished
-	}
-	dropped := 0
-	for k, d := range s.deliveries {
-		switch n := found[k]; {
-		case n > 1:
-			s.violate("%+v: %d deliveries", k, n)
-		case n == 1:
-		case k.kind == engine.KindIncomplete && d.id == "" && !finished[k.session].IsZero() && !finished[k.session].After(d.dueAt):
-			dropped++
-		default:
-			s.violate("%+v: no delivery (%s, due %v)", k, d.state, d.dueAt)
+	s.audit()
+	for _, d := range s.deliveries {
+		if d.waits() && !s.drops(d) {
+			s.found(simLost, "%+v: was due at %v and never came to its end", d.simKey, d.dueAt)
 		}
 	}
 	o, err := s.Overview(context.Background())
@@ -126,18 +245,19 @@ func (s *sim) finish() {
 		s.violate("%d replays are left", n)
 	}
 	s.explainLate()
-	s.t.Logf("seed %d: %d webhooks, %d sessions, %d deliveries (%d dropped), %d requests, %d late; %v", s.seed, len(s.hooks), len(s.sessions),
-		len(s.deliveries), dropped, s.requests, len(s.late), s.soft)
+	s.totals.sessions, s.totals.deliveries = len(s.sessions), len(s.deliveries)+s.totals.tests
 	s.mu.Unlock()
-	time.Sleep(40 * 24 * time.Hour) // retention
+	time.Sleep(max(s.cfg.Retention.Sessions, s.cfg.Retention.Deliveries) + 2*simTidy)
 	synctest.Wait()
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.audit()
 	if n := len(s.stored()); n != 0 {
 		s.violate("%d deliveries are kept beyond their retention", n)
 	}
 	for _, ss := range s.sessions {
-		if _, _, _, err := s.Session(context.Background(), ss.id); ss.stored && !errors.Is(err, engine.ErrNotFound) {
-			s.violate("session %s is kept beyond its retention: %v", ss.id, err)
+		if ss.stored() {
+			s.violate("session %s is kept beyond its retention", ss.id)
 		}
 	}
 }
@@ -148,23 +268,20 @@ type simLate struct {
 	what         string
 }
 
-// explainLate looks, for each attempt that began after it was ready, for an instant in between in which nothing was in its way.
+// explainLate looks, for each attempt that began after it was ready, for a time in between in which nothing was in its way.
 func (s *sim) explainLate() {
 	type state struct {
 		sending, limit        int
 		held, failing, unsure bool
 		probe, beat           time.Time
 	}
-	type span struct {
-		from, to time.Time
-		lanes    map[simLane]state
-		down     bool
-		extra    int
-	}
-	lanes, down := map[simLane]state{}, false
-	var spans []span
+	lanes, down, extra := map[simLane]state{}, false, 0
+	slices.SortStableFunc(s.late, func(a, b simLate) int { return a.ready.Compare(b.ready) })
+	waiting := map[int]time.Time{} // those of s.late that are ready, and since when nothing has been in their way
+	next := 0
 	for i, m := range s.marks {
 		l := lanes[m.lane]
+		extra -= max(0, l.sending-1)
 		switch m.kind {
 		case '+':
 			l.sending++
@@ -187,6 +304,7 @@ func (s *sim) explainLate() {
 		case '?', '!':
 			l.unsure = m.kind == '?'
 		}
+		extra += max(0, l.sending-1)
 		lanes[m.lane] = l
 		to := time.Now()
 		if i+1 < len(s.marks) {
@@ -195,47 +313,43 @@ func (s *sim) explainLate() {
 		if !to.After(m.at) {
 			continue
 		}
-		sp := span{m.at, to, maps.Clone(lanes), down, 0}
-		for _, l := range lanes {
-			sp.extra += max(0, l.sending-1)
+		// From this mark to the next nothing changes.
+		for ; next < len(s.late) && s.late[next].ready.Before(to); next++ {
+			waiting[next] = time.Time{}
 		}
-		spans = append(spans, sp)
-	}
-	for _, l := range s.late {
-		at, _ := slices.BinarySearchFunc(spans, l.ready, func(sp span, t time.Time) int { return sp.to.Compare(t) })
-		var free time.Time // since when nothing has been in its way
-		for ; at < len(spans) && spans[at].from.Before(l.start); at++ {
-			sp := spans[at]
-			if !sp.to.After(l.ready) {
+		for n, free := range waiting {
+			late := s.late[n]
+			if !m.at.Before(late.start) {
+				delete(waiting, n)
 				continue
 			}
-			in := sp.lanes[l.lane]
-			n := in.sending
-			from := later(sp.from, l.ready)
+			in := lanes[late.lane]
+			from := later(m.at, late.ready)
 			if wait := later(in.probe, in.beat); wait.After(from) { // each is zero where there is none
 				from, free = wait, time.Time{}
 			}
 			switch {
-			case sp.down, in.held, in.unsure, n >= in.limit, n > 0 && (in.failing || sp.extra >= s.cfg.MaxInFlight), !from.Before(sp.to):
-				free = time.Time{}
+			case down, in.held, in.unsure, in.sending >= in.limit, in.sending > 0 && (in.failing || extra >= s.cfg.MaxInFlight), !from.Before(to):
+				waiting[n] = time.Time{}
 				continue
 			case free.IsZero():
 				free = from
 			}
-			end := sp.to
-			if end.After(l.start) {
-				end = l.start
+			waiting[n] = free
+			end := to
+			if end.After(late.start) {
+				end = late.start
 			}
 			switch {
 			case end.Sub(free) <= 40**simSlow:
 				continue
-			case n > 0:
+			case in.sending > 0:
 				s.soft["late beside another attempt, although a place was free"]++
 			default:
-				s.violate("%s: ready at %v, sent %v later, though nothing was in its way at %v (failing: %t, beat %v)", l.what, l.ready,
-					l.start.Sub(l.ready), free, in.failing, in.beat)
+				s.found(simOff, "%s: ready at %v, sent %v later, though nothing was in its way at %v (failing: %t, beat %v)", late.what, late.ready,
+					late.start.Sub(late.ready), free, in.failing, in.beat)
 			}
-			break
+			delete(waiting, n)
 		}
 	}
 }

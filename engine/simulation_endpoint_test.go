@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"hookbolt/engine"
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"hookbolt/engine"
 )
 
 func (s *sim) chance(parts ...any) uint64 {
@@ -17,15 +18,28 @@ func (s *sim) chance(parts ...any) uint64 {
 	return rand.New(rand.NewPCG(h.Sum64(), 7)).Uint64()
 }
 
-// mode is how an endpoint fares at a time; below 4 it is well.
-func (s *sim) mode(host string, at time.Time) uint64 { return s.chance(host, at.Unix()/simSpell) % 10 }
+// mode is how an endpoint fares at a time; below 4 it is well. Now and then it is down for so long that its webhook is paused in the
+// end.
+func (s *sim) mode(host string, at time.Time) uint64 {
+	if outage := s.chance("outage", host, at.Unix()/simOutage); outage%8 == 0 {
+		return simDown + outage/8%2
+	}
+	return s.chance(host, at.Unix()/simSpell) % simDown
+}
 
-const simSpell = 7200 // seconds
+const (
+	simSpell  = 7200       // seconds
+	simOutage = 6 * 86_400 // seconds
+	simDown   = 10         // the first mode of a long outage
+)
 
-func (s *sim) answer(r received, req *http.Request) (*http.Response, error) {
+func (s *sim) answer(p *process, r received, req *http.Request) (*http.Response, error) {
 	url := 0
 	fmt.Sscanf(req.URL.Path, "/%d", &url)
-	d, n := s.started(r, url)
+	d, n := s.started(p, r, url)
+	if d == nil {
+		return nil, errCrashed
+	}
 	mode := s.mode(r.host, time.Now())
 	one := s.chance(d.simKey, d.test, n) // not of the id, for a seed is to tell the same story again
 	// Ends have an order that can be told, wherever it matters: with failures.
@@ -35,13 +49,13 @@ func (s *sim) answer(r received, req *http.Request) (*http.Response, error) {
 		if s.mode(r.host, time.Now().Add(-simSpell*time.Second)) < 4 {
 			wait = 0
 		}
-	case mode == 4:
+	case mode == 4, mode == simDown:
 		status = 500
 	case mode == 5:
 		status, retryAfter = 503, int(one%900)
 	case mode == 6:
 		wait += time.Duration(one%25000) * time.Millisecond
-	case mode == 7:
+	case mode == 7, mode > simDown:
 		wait = time.Hour
 	case mode == 8: // flapping
 		if one%2 == 0 {
@@ -53,7 +67,7 @@ func (s *sim) answer(r received, req *http.Request) (*http.Response, error) {
 	}
 	switch {
 	case status == 200:
-	case one/7%40 == 0:
+	case one/7%40 == 0 && mode < simDown:
 		status, retryAfter = 410, 0
 	case d.kind == engine.KindTest && one%3 == 0: // the first success may be of another lane
 		status, retryAfter = 200, 0
@@ -68,13 +82,14 @@ func (s *sim) answer(r received, req *http.Request) (*http.Response, error) {
 		select {
 		case <-time.After(wait):
 		case <-req.Context().Done():
+		case <-p.gone:
 		}
 	}
 	if err := req.Context().Err(); err != nil {
-		s.ended(d, 0, 0, errors.Is(err, context.Canceled))
+		s.ended(p, d, 0, 0, errors.Is(err, context.Canceled))
 		return nil, err
 	}
-	s.ended(d, status, retryAfter, false)
+	s.ended(p, d, status, retryAfter, false)
 	if retryAfter > 0 {
 		return answer(status, "Retry-After", fmt.Sprint(retryAfter)), nil
 	}

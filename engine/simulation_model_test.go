@@ -3,13 +3,15 @@ package engine_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"hookbolt/engine"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
+
+	"hookbolt/engine"
 )
 
 // simHook is a webhook as the model knows it.
@@ -18,9 +20,9 @@ type simHook struct {
 	content                          *uuid.UUID
 	active, paused, incomplete, gone bool
 	delay, incompleteDelay           int
+	shapes                           []simShape // the last is in force
 	limit                            int
 	schedule                         []time.Duration
-	timeout                          time.Duration
 
 	url       int       // counts its URLs: the path of the present one
 	heldAt    time.Time // since when it is paused or gone
@@ -82,11 +84,16 @@ func (h *simHealth) count(begun, now time.Time) {
 
 type simSession struct {
 	id, content uuid.UUID
-	stored      bool
+	startAt     time.Time
+	batches     []*simBatch // what is stored
 	seen        map[string]bool
 	finished    time.Time // earliest finish
-	startAt     time.Time
+	lastAt      time.Time // when the last event was received
+	auditedAt   time.Time
+	gone        bool // its retention has ended
 }
+
+func (ss *simSession) stored() bool { return len(ss.batches) > 0 && !ss.gone }
 
 type simKey struct {
 	hook    uint32
@@ -101,6 +108,7 @@ type simDelivery struct {
 	id       string // for tests from the beginning, else from the first request
 	content  uuid.UUID
 	dueAt    time.Time // of the trigger
+	firstDue time.Time // from when on it may be built
 	created  time.Time
 	state    engine.Status // pending stands for scheduled as well
 	stateAt  time.Time
@@ -111,17 +119,26 @@ type simDelivery struct {
 	fuzzy    bool // the model does not know whether the last attempt counted
 	mustDrop bool // its session finished by its instant, known before the instant
 	sending  bool
-	begun    time.Time // when the last attempt began
-	url      int       // that it went to, as simHook counts them
-	queued   int       // how often it was queued again, by hand or by a replay
-	touched  time.Time // when it was last sent, or asked for or cancelled by hand
-	asking   bool      // Retry has been called and has not returned
-	askedAt  time.Time // when it last returned
-	settled  time.Time // touched, when it was last looked up
-	attempts int       // recorded ones
+	begun    time.Time       // when the last attempt began
+	url      int             // that it went to, as simHook counts them
+	since    time.Time       // since when it waits, if it does
+	schedule []time.Duration // of its webhook when the last attempt began
+	queued   int             // how often it was queued again, by hand or by a replay
+	touched  time.Time       // when it was last sent, or asked for or cancelled by hand
+	asking   bool            // Retry has been called and has not returned
+	askedAt  time.Time       // when it last returned
+	settled  time.Time       // touched, when it was last looked up
+	attempts int             // those that have ended, not cut off
 	cut      int
 	body     string
+
+	unrecorded bool // the record of the last attempt is not stored, for all that is known
+	unsure     bool // since a crash: the record of the last attempt may be stored or not
+	gone       bool // its retention has ended
+	audited    time.Time
 }
+
+func (d *simDelivery) waits() bool { return d.state == engine.StatusPending }
 
 // ID is the delivery's.
 func (d *simDelivery) ID() uuid.UUID { return uuid.MustParse(d.id) }
@@ -140,11 +157,16 @@ type simMark struct {
 	next time.Time // for 'p' and 'b'; zero for none
 }
 
-func (s *sim) started(r received, url int) (*simDelivery, int) {
+// started takes note of a request to an endpoint, and returns what it is about and which attempt of it it is; nothing if the process
+// had crashed before it.
+func (s *sim) started(p *process, r received, url int) (*simDelivery, int) {
 	now := time.Now().UTC()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.requests++
+	if p.crashed() {
+		return nil, 0
+	}
+	s.totals.attempts++
 	d := s.byID[r.id]
 	if d == nil {
 		var p struct {
@@ -161,7 +183,7 @@ func (s *sim) started(r received, url int) (*simDelivery, int) {
 			k.kind = engine.KindComplete
 		}
 		if d = s.deliveries[k]; d == nil {
-			d = &simDelivery{simKey: k, state: engine.StatusPending, created: now, dueAt: now, due: now, readyAt: now}
+			d = &simDelivery{simKey: k, state: engine.StatusPending, created: now, dueAt: now, due: now, readyAt: now, fuzzy: true}
 			if ss := s.session(k.session); ss != nil {
 				d.content = ss.content
 			}
@@ -170,13 +192,10 @@ func (s *sim) started(r received, url int) (*simDelivery, int) {
 			}
 			s.deliveries[k] = d
 		} else if d.id != "" {
-			s.violate("a second delivery for %+v", k)
+			s.found(simAgain, "a second delivery for %+v", k)
 		}
-		d.id, d.body = r.id, string(r.body)
+		d.id = r.id
 		s.byID[r.id] = d
-	}
-	if d.body == "" {
-		d.body = string(r.body)
 	}
 	what := fmt.Sprintf("%s %s for webhook %d", d.kind, r.id, d.hook)
 	h := s.hook(d.hook)
@@ -192,20 +211,28 @@ func (s *sim) started(r received, url int) (*simDelivery, int) {
 		at := slices.IndexFunc(s.replays, func(r *simReplay) bool { return s.covers(r, d) })
 		if unseen = at >= 0; unseen {
 			s.queueAgain(d, 0, s.replays[at].at)
+			s.resync(d) // which knows when it was
 		}
 	}
-	if d.state != engine.StatusPending {
-		if now.After(d.stateAt) {
-			s.violate("%s: sent %v after it was %s", what, now.Sub(d.stateAt), d.state)
-		} else {
-			s.soft["sent in the very instant of its "+d.state.String()]++
+	if d.body == "" {
+		if d.body = string(r.body); d.kind != engine.KindTest {
+			s.checkPayload(d, d.body)
 		}
+	}
+	switch again := d.state == engine.StatusDelivered && !d.unrecorded; {
+	case again:
+		s.found(simAgain, "%s: sent %v after it was delivered", what, now.Sub(d.stateAt))
+	case d.waits():
+	case now.After(d.stateAt):
+		s.violate("%s: sent %v after it was %s", what, now.Sub(d.stateAt), d.state)
+	default:
+		s.soft["sent in the very instant of its "+d.state.String()]++
 	}
 	if !lane.test {
 		s.checkLane(h, d, what)
 	}
 	if now.Before(d.due) {
-		s.violate("%s: sent %v early", what, d.due.Sub(now))
+		s.found(simOff, "%s: sent %v early", what, d.due.Sub(now))
 	}
 	if d.sending {
 		s.violate("%s: two attempts at once", what)
@@ -213,13 +240,16 @@ func (s *sim) started(r received, url int) (*simDelivery, int) {
 	if d.mustDrop {
 		s.violate("%s: its session had finished", what)
 	}
+	if d.gone {
+		s.violate("%s: sent after its retention", what)
+	}
 	if string(r.body) != d.body {
-		s.violate("%s: other bytes", what)
+		s.found(simWrong, "%s: other bytes", what)
 	}
 	if now.After(d.readyAt) && !unseen {
 		s.late = append(s.late, simLate{lane, d.readyAt, now, what})
 	}
-	d.sending, d.begun, d.url = true, now, url
+	d.sending, d.begun, d.url, d.schedule = true, now, url, h.schedule
 	s.sending[lane]++
 	s.mark(lane, '+', 1)
 	if !lane.test && h.rate > 0 {
@@ -244,7 +274,7 @@ func (s *sim) checkLane(h *simHook, d *simDelivery, what string) {
 		s.violate("%s: sent before the pause, though the attempt that led to it was the only one", what)
 	}
 	if early := h.beatEarly.Add(-20*time.Millisecond - 4**simSlow).Sub(now); h.rate > 0 && !h.changingRate && early > 0 {
-		s.violate("%s: sent %v before its turn at %v a second", what, early, h.rate)
+		s.found(simOff, "%s: sent %v before its turn at %v a second", what, early, h.rate)
 	}
 	health := &h.health
 	// What begins in the instant in which the lane becomes failing may have begun before.
@@ -255,7 +285,7 @@ func (s *sim) checkLane(h *simHook, d *simDelivery, what string) {
 		s.violate("%s: sent beside %d others, though the endpoint is failing", what, n)
 	}
 	if now.Before(health.early) {
-		s.violate("%s: sent %v before the next probe may begin (%d failures, %d probes)", what, health.early.Sub(now), health.failures, health.probes)
+		s.found(simOff, "%s: sent %v before the next probe may begin (%d failures, %d probes)", what, health.early.Sub(now), health.failures, health.probes)
 	}
 	// Since then it has been taken up, at the earliest: what was ready before stood before it, if it was due earlier.
 	taken := later(later(health.early, s.freed[lane]), later(s.upAt, d.readyAt)).Add(-10 * *simSlow)
@@ -279,7 +309,11 @@ func (s *sim) drops(d *simDelivery) bool {
 
 // resync reads what the model cannot know: whether an attempt counted that was claimed before a retry by hand.
 func (s *sim) resync(d *simDelivery) {
-	stored, _, _, err := s.world.Delivery(context.Background(), uuid.MustParse(d.id))
+	stored, _, _, err := s.world.Delivery(context.Background(), d.ID())
+	if errors.Is(err, engine.ErrNotFound) && !d.sending && time.Now().After(d.touched.Add(s.cfg.Retention.Deliveries)) {
+		d.state, d.gone, d.fuzzy = engine.StatusFailed, true, false // so it has ended at once, after a last attempt
+		return
+	}
 	if err != nil {
 		s.violate("resync: %v", err)
 		return
@@ -292,19 +326,22 @@ func (s *sim) resync(d *simDelivery) {
 	}
 }
 
-func (s *sim) ended(d *simDelivery, status, retryAfter int, cut bool) {
+func (s *sim) ended(p *process, d *simDelivery, status, retryAfter int, cut bool) {
 	now := time.Now().UTC()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	cut = cut || p.crashed()
 	lane := simLane{d.hook, d.kind == engine.KindTest}
 	d.sending, d.touched, s.freed[lane] = false, now, now
 	s.sending[lane]--
 	s.mark(lane, '-', 1)
 	if cut {
 		d.cut++
+		d.readyAt = later(d.readyAt, now)
 		return // as due as before
 	}
 	d.attempts++
+	d.unrecorded = true
 	s.judge(d, status)
 	if status/100 == 2 {
 		d.state, d.stateAt, d.requeued = engine.StatusDelivered, now, false
@@ -318,13 +355,12 @@ func (s *sim) ended(d *simDelivery, status, retryAfter int, cut bool) {
 		d.readyAt = now.Add(1000 * time.Hour) // no telling
 		return
 	}
-	h := s.hook(d.hook)
 	d.tries++
-	if d.tries > len(h.schedule) {
+	if d.tries > len(d.schedule) {
 		d.state, d.stateAt = engine.StatusFailed, now
 		return
 	}
-	d.due = now.Add(max(h.schedule[d.tries-1], time.Duration(retryAfter)*time.Second))
+	d.due = now.Add(max(d.schedule[d.tries-1], time.Duration(retryAfter)*time.Second))
 	d.readyAt = d.due
 }
 
@@ -463,9 +499,61 @@ func (s *sim) expect(h *simHook, ss *simSession, kind engine.Kind, due time.Time
 		return
 	}
 	now := time.Now().UTC()
-	d := &simDelivery{simKey: k, content: ss.content, dueAt: due, due: due, created: now, state: engine.StatusPending, readyAt: due}
-	if now.After(due) {
-		d.readyAt = now
-	}
+	d := &simDelivery{simKey: k, content: ss.content, dueAt: due, due: due, created: now, since: now, state: engine.StatusPending, readyAt: later(due, now)}
+	d.firstDue = d.readyAt
 	s.deliveries[k] = d
+}
+
+// recorded takes note that the record of a delivery's attempt is stored: from here on nothing may undo it.
+func (s *sim) recorded(id uuid.UUID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.byID[id.String()]; d != nil {
+		d.unrecorded = false
+	}
+}
+
+// crashedNow takes note of a crash: of attempts that had ended only those count for sure whose record is stored. s.mu is held.
+func (s *sim) crashedNow() {
+	s.mark(simLane{}, 'd', 0)
+	for _, d := range s.byID {
+		d.unsure = d.unrecorded
+	}
+}
+
+// recovered learns from the store, before anything is sent, which of the attempts count that were not recorded for sure. s.mu is held.
+func (s *sim) recovered() {
+	stats, err := s.process.Stats(context.Background(), time.Now(), false)
+	s.check(err)
+	for _, d := range s.byID {
+		if !d.unsure {
+			continue
+		}
+		d.unsure, d.unrecorded = false, false
+		stored, _, _, err := s.world.Delivery(context.Background(), d.ID())
+		switch {
+		case err != nil:
+			s.found(simLost, "after a crash: %s of %s: %v", d.kind, d.session, err)
+		case stored.Attempts == d.attempts-1:
+			s.soft["attempts that a crash forgot"]++
+			d.attempts, d.cut = d.attempts-1, d.cut+1
+			d.state, d.stateAt, d.tries, d.due, d.fuzzy = engine.StatusPending, time.Time{}, stored.Tries, stored.NextAttemptAt, false
+			d.readyAt = later(d.due, time.Now())
+			if !stored.Status.Waiting() {
+				d.state, d.stateAt = stored.Status, stored.FinishedAt
+			}
+		case stored.Attempts != d.attempts:
+			s.found(simWrong, "after a crash: %s %s has %d attempts, the model says %d, or one less", d.kind, d.id, stored.Attempts, d.attempts)
+		}
+		h := s.hook(d.hook)
+		if h.gone {
+			continue
+		}
+		was := stats.Health[h.id]
+		h.health = simHealth{was.Failures, was.Probes, was.FirstFailedAt, was.FailingSince, was.NextProbeAt, was.NextProbeAt, was.NextProbeAt}
+		if paused := s.process.Webhooks().Get(h.id).Paused; paused != h.paused {
+			h.paused, h.heldAt, h.pausedBy, h.byLane = paused, time.Now(), "", false
+			s.mark(simLane{h.id, false}, map[bool]byte{true: 'h', false: 'r'}[h.paused], 0)
+		}
+	}
 }

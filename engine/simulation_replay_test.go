@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hookbolt/engine"
 	"slices"
 	"strings"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/uuid"
+
+	"hookbolt/engine"
 )
 
 // simReplay is a replay that may not be carried out yet. What it is about stays in its final state for the model until a request or
@@ -96,8 +99,11 @@ func (s *sim) replay() {
 		s.soft[fmt.Sprint("replays of ", r.Scope)]++
 		s.soft[fmt.Sprint("replayed of ", r.Scope)] += int(want)
 	}
-	if s.rng.IntN(6) == 0 {
+	switch s.rng.IntN(12) {
+	case 0:
 		s.down(s.rng.IntN(2) == 0)
+	case 1:
+		s.crash()
 	}
 }
 
@@ -146,7 +152,7 @@ func (s *sim) endReplays(h *simHook) {
 // covers tells whether a replay is about a delivery as it is now.
 func (s *sim) covers(r *simReplay, d *simDelivery) bool {
 	h := s.hook(r.WebhookID)
-	if d.hook != h.id || r.ended || d.kind == engine.KindTest || d.state == engine.StatusPending ||
+	if d.hook != h.id || r.ended || d.gone || d.kind == engine.KindTest || d.state == engine.StatusPending ||
 		!r.loose && (!h.fits(d.content) || d.kind == engine.KindIncomplete && !h.incomplete) {
 		return false
 	}
@@ -156,14 +162,15 @@ func (s *sim) covers(r *simReplay, d *simDelivery) bool {
 	case engine.ReplayAny:
 		return r.within(d.created)
 	}
-	return d.state == engine.StatusCancelled && d.kind == engine.KindComplete && r.within(s.session(d.session).finished)
+	ss := s.session(d.session)
+	return d.state == engine.StatusCancelled && d.kind == engine.KindComplete && ss.stored() && r.within(ss.finished)
 }
 
 // misses tells whether a replay is about a delivery that the model does not have.
 func (s *sim) misses(r *simReplay, k simKey) bool {
 	ss := s.session(k.session)
 	return r.Scope == engine.ReplayMissing && !r.ended && k.hook == r.WebhookID && k.kind == engine.KindComplete && s.deliveries[k] == nil &&
-		ss != nil && ss.stored && !ss.finished.IsZero() && r.within(ss.finished) && (r.loose || s.hook(k.hook).fits(ss.content))
+		ss != nil && ss.stored() && !ss.finished.IsZero() && r.within(ss.finished) && (r.loose || s.hook(k.hook).fits(ss.content))
 }
 
 // replayed tells whether a replay is under way of which f is true.
@@ -171,21 +178,26 @@ func (s *sim) replayed(f func(*simReplay) bool) bool { return slices.ContainsFun
 
 // queueAgain takes a delivery back from a final state.
 func (s *sim) queueAgain(d *simDelivery, tries int, due time.Time) {
-	d.state, d.tries, d.due, d.readyAt, d.fuzzy, d.touched = engine.StatusPending, tries, due, due, false, time.Now()
+	d.state, d.tries, d.due, d.readyAt, d.fuzzy, d.touched, d.since = engine.StatusPending, tries, due, due, false, time.Now(), time.Now()
 	d.requeued = d.sending
 	d.queued++
+	if due.Before(d.firstDue) {
+		d.firstDue = due
+	}
 }
 
 // expectReplay says what a replay has to do.
 func (s *sim) expectReplay(r *simReplay) {
 	r.must, r.make = map[*simDelivery]int{}, nil
-	stored := map[simKey]bool{}
+	stored := map[simKey]uuid.UUID{}
 	for _, d := range s.list(engine.DeliveryQuery{WebhookID: r.WebhookID}) {
-		stored[simKey{d.WebhookID, d.SessionID, d.Kind}] = true
+		stored[simKey{d.WebhookID, d.SessionID, d.Kind}] = d.ID
 	}
+	s.auditSessions()
 	for k, d := range s.deliveries {
-		// Whether a trigger that goes without a trace went, or was cancelled before, only the store knows.
-		if s.covers(r, d) && (stored[k] || !s.drops(d)) {
+		// Whether a trigger that goes without a trace went, or was cancelled before, only the store knows; so it does whether the retention
+		// of another one has been acted upon.
+		if s.covers(r, d) && stored[k] != uuid.Nil && s.buildable(d, stored[k]) {
 			r.must[d] = d.queued
 		}
 	}
@@ -236,6 +248,7 @@ func (s *sim) settleReplaysOf(h *simHook, of []*simReplay) {
 	for _, r := range of {
 		what.WriteString(fmt.Sprintf(" of %s from %v to %v", r.Scope, r.Since, r.Until))
 	}
+	s.auditSessions()
 	some := func(f func(*simReplay) bool) bool { return slices.ContainsFunc(of, f) }
 	loose := some(func(r *simReplay) bool { return r.loose })
 	for _, d := range s.list(engine.DeliveryQuery{WebhookID: h.id}) {
@@ -245,8 +258,8 @@ func (s *sim) settleReplaysOf(h *simHook, of []*simReplay) {
 			if !some(func(r *simReplay) bool { return s.misses(r, k) }) {
 				s.violate("%s: made %+v", what.String(), k)
 			}
-			s.deliveries[k] = &simDelivery{simKey: k, content: d.ContentID, dueAt: d.DueAt, due: d.NextAttemptAt, readyAt: d.NextAttemptAt,
-				created: d.CreatedAt, state: engine.StatusPending}
+			s.deliveries[k] = &simDelivery{simKey: k, content: d.ContentID, dueAt: d.DueAt, firstDue: d.DueAt, due: d.NextAttemptAt,
+				readyAt: d.NextAttemptAt, created: d.CreatedAt, state: engine.StatusPending}
 			continue
 		}
 		switch again := d.Status.Waiting(); {
@@ -260,13 +273,13 @@ func (s *sim) settleReplaysOf(h *simHook, of []*simReplay) {
 		case some(func(r *simReplay) bool {
 			queued, must := r.must[m]
 			return must && !r.loose && m.queued == queued && !m.touched.After(r.at)
-		}):
+		}) && s.buildable(m, d.ID):
 			s.violate("%s: left %s %s as it was, %s", what.String(), d.Kind, d.ID, d.Status)
 		}
 	}
 	for _, r := range of {
 		for _, k := range r.make {
-			if s.deliveries[k] == nil && !r.loose {
+			if s.deliveries[k] == nil && !r.loose && !s.session(k.session).gone {
 				s.violate("%s: %+v was not made", what.String(), k)
 			}
 		}

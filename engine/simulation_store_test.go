@@ -1,84 +1,285 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
-	"hookbolt/engine"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
 	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hookbolt/engine"
+	"hookbolt/storage"
 )
 
-// slowStore takes its time, before and after, so that what is simultaneous otherwise overlaps in every way. Its background work
-// stands still until stalled says so, so that there is time for something to happen to a job before it is carried out.
-type slowStore struct {
+// process is one run of the engine on the database, from a start to a stop or a crash. It stands between the engine and the store:
+// calls may take their time, before and after, so that what is simultaneous otherwise overlaps in every way; and it may crash before
+// or after any change that is made through it.
+//
+// A crash leaves the file as it is between two commits, by a copy of it: the store's lock lives as long as this process. The engine
+// that goes on using the original finds nothing but errors, and nothing that it sends arrives. What a crash within a commit leaves
+// behind, and what a power cut takes away, is not simulated here.
+type process struct {
 	engine.Store
-	max     time.Duration
-	stalled func() time.Time
+	s    *sim
+	real *storage.Store
+	path string
+	gone chan struct{} // closed by a crash
+
+	mu sync.RWMutex // held for reading by each change
 }
 
-func (s slowStore) Maintain(ctx context.Context, now time.Time, r engine.Retention) (engine.Maintained, error) {
-	asked := now
-	for wait := time.Until(s.stalled()); wait > 0; wait = time.Until(s.stalled()) {
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return engine.Maintained{}, ctx.Err()
-		}
+// crashPlan is when a process is to crash.
+type crashPlan struct {
+	changes int    // with the one that is so many changes on; 0 for no plan
+	of      string // only changes of this name count; "" for all
+	after   bool   // it is made yet
+}
+
+// planned tells whether a crash is due with a change.
+func (s *sim) planned(name string) (crashes, after bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := &s.plan
+	if p.changes == 0 || p.of != "" && p.of != name {
+		return false, false
 	}
-	now = time.Now().UTC().Round(0)
-	m, err := s.Store.Maintain(ctx, now, r)
-	m.Next = m.Next.Add(asked.Sub(now)) // the engine counts from when it asked
-	return m, err
+	p.changes--
+	return p.changes == 0, p.after
 }
 
-func (s slowStore) wait() {
-	if s.max == 0 {
+func (p *process) wait() {
+	if *simSlow == 0 {
 		return
 	}
-	if n := rand.Int64N(int64(s.max) * 2); n < int64(s.max) {
+	if n := rand.Int64N(int64(*simSlow) * 2); n < int64(*simSlow) {
 		time.Sleep(time.Duration(n))
 	}
 }
 
-func (s slowStore) AppendEvents(ctx context.Context, events []engine.Event, decide engine.Decide) ([]engine.Queued, error) {
-	s.wait()
-	defer s.wait()
-	return s.Store.AppendEvents(ctx, events, decide)
+// change makes a change, unless the process crashes before it.
+func (p *process) change(name string, f func() error) error {
+	p.wait()
+	defer p.wait()
+	crashes, after := p.s.planned(name)
+	if crashes && !after {
+		p.crash()
+	}
+	lock := p.mu.RLocker()
+	if p.s.staleCrashes {
+		lock = &p.mu // for the copy
+	}
+	lock.Lock()
+	err := errCrashed
+	if !p.crashed() {
+		if p.s.staleCrashes && name == "RecordAttempt" {
+			p.s.check(copyFile(p.path, p.path+".stale"))
+		}
+		err = f()
+	}
+	lock.Unlock()
+	if crashes && after {
+		p.crash()
+		return errCrashed
+	}
+	return err
 }
 
-func (s slowStore) TakeDue(ctx context.Context, now time.Time, rooms []engine.LaneRoom) ([]engine.LaneTake, error) {
-	s.wait()
-	defer s.wait()
-	return s.Store.TakeDue(ctx, now, rooms)
+var errCrashed = fmt.Errorf("%w: the process has crashed", engine.ErrUnavailable)
+
+func (p *process) crashed() bool {
+	select {
+	case <-p.gone:
+		return true
+	default:
+		return false
+	}
 }
 
-func (s slowStore) Freeze(ctx context.Context, f engine.Freeze) error {
-	s.wait()
-	defer s.wait()
-	return s.Store.Freeze(ctx, f)
+// crash ends the process as it is.
+func (p *process) crash() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.crashed() {
+		return
+	}
+	s := p.s
+	left := filepath.Join(s.dir, fmt.Sprintf("%d.db", s.totals.crashes))
+	if s.staleCrashes {
+		s.check(os.Rename(p.path+".stale", left))
+	} else {
+		s.check(copyFile(p.path, left))
+	}
+	s.check(copyFile(p.path+".lock", left+".lock")) // it says that there was no stop
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.path = left
+	s.totals.crashes++
+	s.crashedNow()
+	close(p.gone)
 }
 
-func (s slowStore) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Delivery, error) {
-	s.wait()
-	defer s.wait()
-	return s.Store.RecordAttempt(ctx, r)
+// copyFile copies a file, and leaves out what was never written of it: a database file grows in large steps.
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	buf, empty := make([]byte, 64<<10), make([]byte, 64<<10)
+	size := int64(0)
+	for err == nil {
+		var n int
+		if n, err = in.Read(buf); n > 0 && !bytes.Equal(buf[:n], empty[:n]) {
+			if _, err := out.WriteAt(buf[:n], size); err != nil {
+				return errors.Join(err, out.Close())
+			}
+		}
+		size += int64(n)
+	}
+	if err == io.EOF {
+		err = out.Truncate(size)
+	}
+	return errors.Join(err, out.Close())
 }
 
-func (s slowStore) Release(d []engine.Delivery) {
-	s.wait()
-	defer s.wait()
-	s.Store.Release(d)
+func (p *process) AppendEvents(ctx context.Context, events []engine.Event, decide engine.Decide) (queued []engine.Queued, err error) {
+	err = p.change("AppendEvents", func() error {
+		queued, err = p.Store.AppendEvents(ctx, events, decide)
+		return err
+	})
+	return queued, err
 }
 
-func (s slowStore) Reschedule(ctx context.Context, id uuid.UUID, how engine.Reschedule, now time.Time) (engine.Delivery, error) {
-	s.wait()
-	defer s.wait()
-	return s.Store.Reschedule(ctx, id, how, now)
+func (p *process) TakeDue(ctx context.Context, now time.Time, rooms []engine.LaneRoom) (takes []engine.LaneTake, err error) {
+	err = p.change("TakeDue", func() error {
+		takes, err = p.Store.TakeDue(ctx, now, rooms)
+		return err
+	})
+	return takes, err
 }
 
-func (s slowStore) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.Webhook, error) {
-	s.wait()
-	defer s.wait()
-	return s.Store.PutWebhook(ctx, c)
+func (p *process) Freeze(ctx context.Context, f engine.Freeze) error {
+	return p.change("Freeze", func() error { return p.Store.Freeze(ctx, f) })
+}
+
+func (p *process) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (d engine.Delivery, err error) {
+	err = p.change("RecordAttempt", func() error {
+		if d, err = p.Store.RecordAttempt(ctx, r); err == nil {
+			p.s.recorded(r.Delivery.ID)
+		}
+		return err
+	})
+	return d, err
+}
+
+func (p *process) Release(d []engine.Delivery) {
+	p.wait()
+	defer p.wait()
+	p.Store.Release(d)
+}
+
+func (p *process) Reschedule(ctx context.Context, id uuid.UUID, how engine.Reschedule, now time.Time) (d engine.Delivery, err error) {
+	err = p.change("Reschedule", func() error {
+		d, err = p.Store.Reschedule(ctx, id, how, now)
+		return err
+	})
+	return d, err
+}
+
+func (p *process) PutWebhook(ctx context.Context, c engine.WebhookChange) (w engine.Webhook, err error) {
+	err = p.change("PutWebhook", func() error {
+		w, err = p.Store.PutWebhook(ctx, c)
+		return err
+	})
+	return w, err
+}
+
+// Maintain stands still until stalledUntil, so that there is time for something to happen to a job before it is carried out.
+func (p *process) Maintain(ctx context.Context, now time.Time, r engine.Retention) (m engine.Maintained, err error) {
+	asked := now
+	for wait := time.Until(p.s.stalledUntil()); wait > 0; wait = time.Until(p.s.stalledUntil()) {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return m, ctx.Err()
+		}
+	}
+	now = time.Now().UTC().Round(0)
+	err = p.change("Maintain", func() error {
+		m, err = p.Store.Maintain(ctx, now, r)
+		return err
+	})
+	m.Next = m.Next.Add(asked.Sub(now)) // the engine counts from when it asked
+	return m, err
+}
+
+// RoundTrip carries a request to the simulated endpoints.
+func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	return p.s.answer(p, received{time.Now(), req.URL.Host, req.Header.Get("webhook-id"), req.Header, body}, req)
+}
+
+// open opens the database for the next process, and start runs the engine on it.
+func (s *sim) open() {
+	store, err := storage.Open(s.path, storage.Options{})
+	s.check(err)
+	if s.checkNext {
+		s.checkNext = false
+		for _, err := range store.Check() {
+			s.found(simWrong, "database check: %v", err)
+		}
+	}
+	given := engine.Store(store)
+	if s.fault != nil {
+		given = s.fault(store)
+	}
+	if s.staleCrashes {
+		s.check(copyFile(s.path, s.path+".stale"))
+	}
+	s.store = store
+	s.process = &process{Store: given, s: s, real: store, path: s.path, gone: make(chan struct{})}
+	s.cfg.Transport = s.process
+	s.metrics = prometheus.NewRegistry()
+	s.Engine = engine.New(s.process, s.cfg, s.metrics, slog.New(slog.DiscardHandler))
+}
+
+func (s *sim) start() {
+	p, e := s.process, s.Engine
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	s.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil && !p.crashed() {
+			s.found(simWrong, "Run: %v", err)
+		}
+		s.check(p.real.Close())
+		if p.crashed() {
+			s.check(errors.Join(os.Remove(p.path), os.Remove(p.path+".lock")))
+		}
+	})
+}
+
+// check ends the test at an error that is none of the engine's.
+func (s *sim) check(err error) {
+	if err != nil {
+		s.t.Fatalf("seed %d: %v", s.seed, err)
+	}
 }

@@ -4,45 +4,102 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"hookbolt/engine"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
+
+	"hookbolt/engine"
 )
 
 var (
 	simSeeds = flag.Int("sim.seeds", 4, "how many seeds TestSimulation runs")
 	simFirst = flag.Uint64("sim.first", 1, "the first of them")
+	simDays  = flag.Int("sim.days", 3, "how many days each of them lasts")
 	simSlow  = flag.Duration("sim.slow", 0, "how long each of the store's calls may take, twice; 0 for no time")
 )
 
-// TestSimulation runs days of random traffic, endpoints and administration, and holds what endpoints see and what is stored
-// against a small model that knows nothing of lanes, claims and commits.
+// TestSimulation runs days of random traffic, endpoints, administration and restarts, and holds what endpoints see and what is stored
+// against a small model that knows nothing of lanes, claims and commits. The long form is
+//
+//	go test ./engine -run TestSimulation -sim.seeds 400 -sim.days 30 -timeout 60m -v
+//
+// and a seed that has failed runs again with -sim.first and -sim.seeds 1.
 func TestSimulation(t *testing.T) {
 	seeds := *simSeeds
 	if raced {
 		seeds = (seeds + 3) / 4
 	}
+	var all simTotals
 	for i := range seeds {
 		seed := *simFirst + uint64(i)
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { newSim(t, seed).run() })
+			synctest.Test(t, func(t *testing.T) {
+				s := newSim(t, seed, *simDays)
+				s.run()
+				for _, v := range s.violations {
+					t.Error(v)
+				}
+				t.Logf("seed %d: %v; %v", seed, &s.totals, s.soft)
+				all.add(&s.totals)
+			})
 		})
+	}
+	t.Logf("simulation of %d seeds: %v", seeds, &all)
+}
+
+// simTotals is what a simulation has come to.
+type simTotals struct {
+	days, sessions, events, deliveries, tests, attempts, payloads, restarts, crashes int
+	found                                                                            [simOther + 1]int
+}
+
+func (t *simTotals) add(o *simTotals) {
+	t.days, t.sessions, t.events, t.deliveries = t.days+o.days, t.sessions+o.sessions, t.events+o.events, t.deliveries+o.deliveries
+	t.tests, t.attempts, t.payloads, t.restarts, t.crashes = t.tests+o.tests, t.attempts+o.attempts, t.payloads+o.payloads, t.restarts+o.restarts, t.crashes+o.crashes
+	for i, n := range o.found {
+		t.found[i] += n
 	}
 }
 
+func (t *simTotals) String() string {
+	return fmt.Sprintf("%d virtual days, %d sessions of %d events, %d deliveries, %d payloads as the model says, %d attempts, %d stops, %d crashes; "+
+		"lost %d, sent again after a recorded 2xx %d, off schedule %d, wrong contents %d, other violations %d", t.days, t.sessions, t.events,
+		t.deliveries, t.payloads, t.attempts, t.restarts, t.crashes, t.found[simLost], t.found[simAgain], t.found[simOff], t.found[simWrong], t.found[simOther])
+}
+
+// simFinding is what kind of violation something is.
+type simFinding int
+
+const (
+	simLost  simFinding = iota // an event, a session or a delivery is not there that has to be
+	simAgain                   // an attempt after a 2xx that was recorded, or a second delivery
+	simOff                     // an attempt at another time than the schedule asks for
+	simWrong                   // other bytes than were frozen or sent, or than the model says
+	simOther
+)
+
 type sim struct {
 	*world
-	seed uint64
-	rng  *rand.Rand
-	ctx  context.Context
+	seed    uint64
+	end     time.Time
+	rng     *rand.Rand
+	ctx     context.Context
+	dir     string   // of the database
+	process *process // the present one
+	// fault makes the store misbehave, and staleCrashes a crash: it takes the last attempt that was recorded and all since then. For
+	// TestSimulationSees.
+	fault        func(engine.Store) engine.Store
+	staleCrashes bool
+	checkNext    bool // the database is to be checked when it is opened next
 
-	contents []uuid.UUID
-	sessions []*simSession
+	contents  []uuid.UUID
+	sessions  []*simSession
+	bySession map[uuid.UUID]*simSession
 
 	mu         sync.Mutex
 	hooks      []*simHook
@@ -53,33 +110,49 @@ type sim struct {
 	freed      map[simLane]time.Time // when an attempt ended last
 	upAt       time.Time             // when the engine was started last
 	stalled    time.Time             // until when the background work stands still
+	plan       crashPlan
 	replays    []*simReplay
 	late       []simLate
-	requests   int
-	tests      int
+	totals     simTotals
 	soft       map[string]int
-	violations int
+
+	foundMu    sync.Mutex
+	violations []string
 }
 
-func newSim(t *testing.T, seed uint64) *sim {
-	s := &sim{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), deliveries: map[simKey]*simDelivery{}, byID: map[string]*simDelivery{}, soft: map[string]int{},
-		sending: map[simLane]int{}, freed: map[simLane]time.Time{}}
-	s.world = newWorld(t, func(c *engine.Config) {
-		c.MaxInFlight = s.rng.IntN(5)
-		c.WebhookMaxInFlight = 1 + s.rng.IntN(6)
-		c.ShutdownTimeout = 0
-		c.PauseAfter = 30*time.Minute + time.Duration(s.rng.Int64N(int64(4*time.Hour)))
-		c.Retention.Deliveries = 20 * 24 * time.Hour
-	})
-	s.net.answer = s.answer
-	s.wrap = func(store engine.Store) engine.Store { return slowStore{store, *simSlow, s.stalledUntil} }
-	s.stop()
-	s.start()
-	s.ctx = t.Context()
+func newSim(t *testing.T, seed uint64, days int) *sim {
+	s := &sim{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), ctx: t.Context(), end: simBegin.Add(time.Duration(days) * 24 * time.Hour),
+		world: &world{t: t, cfg: engine.DefaultConfig()}, deliveries: map[simKey]*simDelivery{}, byID: map[string]*simDelivery{},
+		bySession: map[uuid.UUID]*simSession{}, soft: map[string]int{}, sending: map[simLane]int{}, freed: map[simLane]time.Time{}}
+	s.totals.days = days
+	s.dir = simDir(t)
+	s.path = s.dir + "/hookbolt.db"
+	s.cfg.Retry.Jitter = 0
+	s.cfg.MaxInFlight = s.rng.IntN(5)
+	s.cfg.WebhookMaxInFlight = 1 + s.rng.IntN(6)
+	s.cfg.ShutdownTimeout = 0
+	if s.rng.IntN(2) == 0 { // the default is rare to come true
+		s.cfg.PauseAfter = 30*time.Minute + time.Duration(s.rng.Int64N(int64(4*time.Hour)))
+	}
+	s.cfg.Retention = engine.Retention{
+		Sessions:   []time.Duration{2 * time.Hour, 24 * time.Hour, 5 * 24 * time.Hour, 30 * 24 * time.Hour}[s.rng.IntN(4)],
+		Deliveries: []time.Duration{2 * time.Hour, 24 * time.Hour, 7 * 24 * time.Hour, 20 * 24 * time.Hour}[s.rng.IntN(4)],
+	}
 	for range 3 {
 		s.contents = append(s.contents, s.uuid())
 	}
 	return s
+}
+
+// simDir is a directory in memory, where there is one. The store syncs as ever; that there a sync costs nothing is what makes hundreds
+// of seeds possible, and since a crash here is one of the process, it makes no difference for what is left.
+func simDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "hookbolt-simulation-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 func (s *sim) uuid() uuid.UUID {
@@ -91,11 +164,16 @@ func (s *sim) uuid() uuid.UUID {
 	return id
 }
 
-func (s *sim) violate(format string, args ...any) {
-	if s.violations++; s.violations <= 15 {
-		s.t.Errorf("seed %d, %s: %s", s.seed, time.Now().UTC().Format("02 15:04:05.000000000"), fmt.Sprintf(format, args...))
+// found takes note of a violation.
+func (s *sim) found(what simFinding, format string, args ...any) {
+	s.foundMu.Lock()
+	defer s.foundMu.Unlock()
+	if s.totals.found[what]++; len(s.violations) < 15 {
+		s.violations = append(s.violations, fmt.Sprintf("seed %d, day %s: %s", s.seed, time.Now().UTC().Format("02 15:04:05.000000000"), fmt.Sprintf(format, args...)))
 	}
 }
+
+func (s *sim) violate(format string, args ...any) { s.found(simOther, format, args...) }
 
 func (s *sim) mark(lane simLane, kind byte, n int) {
 	s.marks = append(s.marks, simMark{at: time.Now(), lane: lane, kind: kind, n: n})
@@ -116,32 +194,25 @@ func (s *sim) hook(id uint32) *simHook {
 	return nil
 }
 
-func (s *sim) session(id uuid.UUID) *simSession {
-	for _, ss := range s.sessions {
-		if ss.id == id {
-			return ss
-		}
-	}
-	return nil
-}
+func (s *sim) session(id uuid.UUID) *simSession { return s.bySession[id] }
 
-var (
-	simBegin = time.Date(2000, 1, 2, 0, 0, 0, 0, time.UTC)
-	simEnd   = simBegin.Add(3 * 24 * time.Hour)
-)
+var simBegin = time.Date(2000, 1, 2, 0, 0, 0, 0, time.UTC)
 
-func (s *sim) drained() bool { return time.Now().After(simEnd) }
+func (s *sim) drained() bool { return time.Now().After(s.end) }
 
 func (s *sim) run() {
 	time.Sleep(time.Until(simBegin))
+	s.open()
+	s.start()
+	defer func() { s.stop() }()
 	for range 2 + s.rng.IntN(4) {
 		s.addHook()
 	}
-	for time.Now().Before(simEnd) {
+	for !s.drained() {
 		// Bursts with pauses between them.
 		pause := time.Duration(s.rng.Int64N(int64(40 * time.Second)))
 		if s.rng.IntN(9) == 0 {
-			pause = time.Duration(s.rng.Int64N(int64(3 * time.Hour)))
+			pause = time.Duration(s.rng.Int64N(int64(min(24, 2*s.totals.days)) * int64(time.Hour)))
 		}
 		if len(s.replays) > 0 { // so that what they do is seen soon
 			pause %= time.Minute
@@ -156,9 +227,15 @@ func (s *sim) run() {
 		}
 		synctest.Wait()
 		s.settle()
+		if s.sawFault() {
+			return
+		}
 	}
 	s.finish()
 }
+
+// sawFault tells whether a simulation of a fault has shown it.
+func (s *sim) sawFault() bool { return (s.fault != nil || s.staleCrashes) && len(s.violations) > 0 }
 
 func (s *sim) act() {
 	s.mu.Lock()
@@ -182,14 +259,16 @@ func (s *sim) act() {
 		s.replay()
 	case n < 68:
 		s.rotate()
-	case n < 90:
+	case n < 89:
 		s.patchHook()
-	case n < 92:
+	case n < 91:
 		s.addHook()
-	case n < 93:
+	case n < 92:
 		s.deleteHook()
-	case n < 97:
+	case n < 94:
 		s.down(s.rng.IntN(2) == 0)
+	case n < 96:
+		s.crash()
 	default:
 		s.overview()
 	}
@@ -203,7 +282,7 @@ func (s *sim) settle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range s.byID {
-		if d.sending || now.Before(d.touched.Add(4**simSlow)) {
+		if d.sending || d.gone || now.Before(d.touched.Add(4**simSlow)) {
 			continue // its attempt may not be recorded yet
 		}
 		if *simSlow > 0 && d.settled != d.touched {
@@ -220,10 +299,7 @@ func (s *sim) settle() {
 		}
 		if d.fuzzy && !d.sending {
 			s.resync(d)
-			d.readyAt = d.due
-			if now.After(d.due) {
-				d.readyAt = now
-			}
+			d.readyAt = later(d.due, now)
 		}
 	}
 	s.settleReplays()
