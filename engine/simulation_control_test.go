@@ -1,0 +1,154 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hookbolt/engine"
+)
+
+// faultyStore is a store that does one thing wrong, each as often as its function says.
+type faultyStore struct {
+	engine.Store
+	append func([]engine.Event) []engine.Event
+	take   func(time.Time) time.Time
+	freeze func(*engine.Freeze) error
+	record func(*engine.AttemptRecord) (forget bool)
+	keep   func(engine.Retention) engine.Retention
+}
+
+func (f *faultyStore) AppendEvents(ctx context.Context, events []engine.Event, decide engine.Decide) ([]engine.Queued, error) {
+	if f.append != nil {
+		events = f.append(events)
+	}
+	return f.Store.AppendEvents(ctx, events, decide)
+}
+
+func (f *faultyStore) TakeDue(ctx context.Context, now time.Time, rooms []engine.LaneRoom) ([]engine.LaneTake, error) {
+	if f.take != nil {
+		now = f.take(now)
+	}
+	return f.Store.TakeDue(ctx, now, rooms)
+}
+
+func (f *faultyStore) Freeze(ctx context.Context, fr engine.Freeze) error {
+	var err error
+	if f.freeze != nil {
+		err = f.freeze(&fr)
+	}
+	if stored := f.Store.Freeze(ctx, fr); stored != nil {
+		return stored
+	}
+	return err
+}
+
+func (f *faultyStore) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Delivery, error) {
+	if f.record != nil && f.record(&r) {
+		f.Store.Release([]engine.Delivery{r.Delivery})
+		return r.Delivery, nil
+	}
+	return f.Store.RecordAttempt(ctx, r)
+}
+
+func (f *faultyStore) Maintain(ctx context.Context, now time.Time, r engine.Retention) (engine.Maintained, error) {
+	if f.keep != nil {
+		r = f.keep(r)
+	}
+	return f.Store.Maintain(ctx, now, r)
+}
+
+// TestSimulationSees lets the store do one thing wrong, once, and asks the simulation to notice.
+func TestSimulationSees(t *testing.T) {
+	tests := []struct {
+		name  string
+		fault func(once func() bool) faultyStore // once is true once, after some calls
+		want  []simFinding
+	}{
+		{"an acknowledged event that is not stored", func(once func() bool) faultyStore {
+			return faultyStore{append: func(events []engine.Event) []engine.Event {
+				if len(events) > 1 && once() {
+					return events[:len(events)-1]
+				}
+				return events
+			}}
+		}, []simFinding{simLost, simWrong}},
+		{"a due trigger that goes without a trace", func(once func() bool) faultyStore {
+			return faultyStore{freeze: func(f *engine.Freeze) error {
+				if f.Payload == nil || !once() {
+					return nil
+				}
+				f.Payload = nil
+				return engine.ErrGone
+			}}
+		}, []simFinding{simLost}},
+		{"a 2xx that is not recorded", func(once func() bool) faultyStore {
+			return faultyStore{record: func(r *engine.AttemptRecord) bool { return r.Attempt.Delivered() && once() }}
+		}, []simFinding{simAgain}},
+		{"a failed attempt that is not recorded", func(once func() bool) faultyStore {
+			return faultyStore{record: func(r *engine.AttemptRecord) bool { return !r.Attempt.Delivered() && once() }}
+		}, []simFinding{simOff}},
+		{"a retry that is a minute late", func(once func() bool) faultyStore {
+			return faultyStore{record: func(r *engine.AttemptRecord) bool {
+				if !r.Next.At.IsZero() && once() {
+					r.Next.At = r.Next.At.Add(time.Minute)
+				}
+				return false
+			}}
+		}, []simFinding{simOff}},
+		{"a delivery that is taken a minute early", func(once func() bool) faultyStore {
+			return faultyStore{take: func(now time.Time) time.Time {
+				if once() {
+					return now.Add(time.Minute)
+				}
+				return now
+			}}
+		}, []simFinding{simOff}},
+		{"a byte of a frozen payload", func(once func() bool) faultyStore {
+			return faultyStore{freeze: func(f *engine.Freeze) error {
+				if f.Payload != nil && once() {
+					f.Payload = bytes.Replace(f.Payload, []byte("complete"), []byte("completE"), 1)
+				}
+				return nil
+			}}
+		}, []simFinding{simWrong}},
+		{"retention that comes too early", func(once func() bool) faultyStore {
+			return faultyStore{keep: func(r engine.Retention) engine.Retention {
+				if once() {
+					return engine.Retention{Sessions: time.Minute, Deliveries: time.Minute}
+				}
+				return r
+			}}
+		}, []simFinding{simLost}},
+		{"a crash that takes what was acknowledged", nil, []simFinding{simLost, simAgain, simWrong, simOther}},
+	}
+	const tries = 3
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for seed := range uint64(tries) {
+				var seen []string
+				synctest.Test(t, func(t *testing.T) {
+					s := newSim(t, 1000+seed, 1)
+					if s.staleCrashes = tt.fault == nil; tt.fault != nil {
+						calls := 0
+						f := tt.fault(func() bool { calls++; return calls == 20 })
+						s.fault = func(store engine.Store) engine.Store { f.Store = store; return &f }
+					}
+					s.run()
+					if slices.ContainsFunc(tt.want, func(w simFinding) bool { return s.totals.found[w] > 0 }) {
+						seen = s.violations
+					}
+					t.Log(fmt.Sprint(&s.totals), s.violations)
+				})
+				if seen != nil {
+					return
+				}
+			}
+			t.Errorf("not noticed by %d seeds", tries)
+		})
+	}
+}
