@@ -129,11 +129,13 @@ func (s *sim) oneRequest() {
 func (s *sim) someSession(now time.Time) *simSession {
 	if len(s.sessions) > 0 && s.rng.IntN(3) > 0 {
 		ss := s.sessions[max(0, len(s.sessions)-1-s.rng.IntN(12))]
-		if ss.lastAt.IsZero() || now.Before(ss.lastAt.Add(s.cfg.Retention.Sessions-10*time.Minute)) { // else it may be another one by then
+		if ss.gone {
+			// With an event of its it would be another one.
+		} else if ss.lastAt.IsZero() || now.Before(ss.lastAt.Add(s.cfg.Retention.Sessions-10*time.Minute)) { // else it may be another one by then
 			return ss
 		}
 	}
-	ss := &simSession{id: s.uuid(), content: s.contents[s.rng.IntN(len(s.contents))], seen: map[string]bool{}}
+	ss := &simSession{id: s.uuid(), content: s.contents[s.rng.IntN(len(s.contents))], visitor: s.rng.Int64N(50), seen: map[string]bool{}}
 	ss.startAt = now.Add(-time.Duration(s.rng.IntN(3)) * time.Duration(s.rng.Int64N(int64(5*time.Minute))))
 	s.sessions = append(s.sessions, ss)
 	s.bySession[ss.id] = ss
@@ -210,14 +212,16 @@ func (s *sim) acceptSession(ss *simSession, events []*simEvent) *simBatch {
 
 // someEvent invents an event of a session.
 func (s *sim) someEvent(ss *simSession, now time.Time) *simEvent {
-	e := &simEvent{kind: "start", at: now, own: simFields{"content_id": quoted(ss.content.String()), "content_type": `"quiz"`, "poltio_user_id": "7"}}
+	e := &simEvent{kind: "start", at: now, own: simFields{"content_id": quoted(ss.content.String()), "content_type": `"quiz"`, "poltio_user_id": fmt.Sprint(ss.visitor)}}
 	maybe := func(f simFields, name string, values ...string) {
 		if s.rng.IntN(2) == 0 {
 			f[name] = values[s.rng.IntN(len(values))]
 		}
 	}
 	if s.rng.IntN(3) == 0 {
-		e.own["poltio_user_id"] = fmt.Sprint(s.rng.IntN(100))
+		if len(ss.batches) > 0 {
+			e.own["poltio_user_id"] = fmt.Sprint(s.rng.IntN(50))
+		}
 		e.own["content_type"] = quoted([]string{"set", "quiz", "test", "survey", "content"}[s.rng.IntN(5)])
 		maybe(e.own, "publisher_uuid", `"p-1"`, `""`, `"p&2"`)
 		maybe(e.own, "custom_id", `"c <1>"`, `"ç"`)

@@ -182,12 +182,8 @@ func (s *sim) auditSessions() {
 		record, _, err := s.process.Session(context.Background(), ss.id)
 		switch {
 		case err == nil:
-			events := 0
-			for _, b := range ss.batches {
-				events += len(b.events)
-			}
-			if record.Head.Events != events {
-				s.found(simLost, "session %s: %d events stored, %d acknowledged", ss.id, record.Head.Events, events)
+			if n := ss.events(); record.Head.Events != n {
+				s.found(simLost, "session %s: %d events stored, %d acknowledged", ss.id, record.Head.Events, n)
 			}
 			if !waits[ss.id] && !unsure[ss.id] && now.After(later(later(ends, ended[ss.id]), s.upAt).Add(simTidy+simRecheck)) {
 				s.violate("session %s is kept beyond its retention, which ended at %v", ss.id, ends)

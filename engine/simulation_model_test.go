@@ -84,6 +84,7 @@ func (h *simHealth) count(begun, now time.Time) {
 
 type simSession struct {
 	id, content uuid.UUID
+	visitor     int64
 	startAt     time.Time
 	batches     []*simBatch // what is stored
 	seen        map[string]bool
@@ -91,6 +92,14 @@ type simSession struct {
 	lastAt      time.Time // when the last event was received
 	auditedAt   time.Time
 	gone        bool // its retention has ended
+}
+
+// events counts those that are stored.
+func (ss *simSession) events() (n int) {
+	for _, b := range ss.batches {
+		n += len(b.events)
+	}
+	return n
 }
 
 func (ss *simSession) stored() bool { return len(ss.batches) > 0 && !ss.gone }
@@ -134,7 +143,7 @@ type simDelivery struct {
 
 	unrecorded bool // the record of the last attempt is not stored, for all that is known
 	unsure     bool // since a crash: the record of the last attempt may be stored or not
-	gone       bool // its retention has ended
+	gone       bool // its retention has ended, or it was erased
 	audited    time.Time
 }
 
@@ -241,7 +250,7 @@ func (s *sim) started(p *process, r received, url int) (*simDelivery, int) {
 		s.violate("%s: its session had finished", what)
 	}
 	if d.gone {
-		s.violate("%s: sent after its retention", what)
+		s.violate("%s: sent after its retention or erasure", what)
 	}
 	if string(r.body) != d.body {
 		s.found(simWrong, "%s: other bytes", what)
@@ -290,7 +299,7 @@ func (s *sim) checkLane(h *simHook, d *simDelivery, what string) {
 	// Since then it has been taken up, at the earliest: what was ready before stood before it, if it was due earlier.
 	taken := later(later(health.early, s.freed[lane]), later(s.upAt, d.readyAt)).Add(-10 * *simSlow)
 	for _, o := range s.deliveries {
-		if o.hook == h.id && o.state == engine.StatusPending && o.due.Before(d.due) && o.readyAt.Before(taken) && !o.sending && !o.fuzzy &&
+		if o.hook == h.id && o.waits() && o.due.Before(d.due) && o.readyAt.Before(taken) && !o.sending && !o.fuzzy &&
 			!o.asking && !s.drops(o) {
 			s.violate("%s: probed, due at %v, though %s of %s was due at %v", what, d.due, o.kind, o.session, o.due)
 			return
@@ -343,6 +352,9 @@ func (s *sim) ended(p *process, d *simDelivery, status, retryAfter int, cut bool
 	d.attempts++
 	d.unrecorded = true
 	s.judge(d, status)
+	if d.gone {
+		return
+	}
 	if status/100 == 2 {
 		d.state, d.stateAt, d.requeued = engine.StatusDelivered, now, false
 		return
@@ -532,6 +544,7 @@ func (s *sim) recovered() {
 		d.unsure, d.unrecorded = false, false
 		stored, _, _, err := s.world.Delivery(context.Background(), d.ID())
 		switch {
+		case d.gone:
 		case err != nil:
 			s.found(simLost, "after a crash: %s of %s: %v", d.kind, d.session, err)
 		case stored.Attempts == d.attempts-1:

@@ -259,8 +259,10 @@ func (s *sim) act() {
 		s.replay()
 	case n < 68:
 		s.rotate()
-	case n < 89:
+	case n < 87:
 		s.patchHook()
+	case n < 89:
+		s.erase()
 	case n < 91:
 		s.addHook()
 	case n < 92:
