@@ -2,6 +2,7 @@ package torture
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,8 +39,8 @@ func TestPowerCutControls(t *testing.T) {
 		{"acknowledgement 20 ms before the commit", earlyAcknowledgement},
 	} {
 		v := powerCutRound(t, f, build(t, c.edits...), random(t, c.name, 0), 5, true)
-		if line := v.caught(t, c.name); line != "" {
-			summarize(t, "power cut, control %q: caught after %d cuts: %s", c.name, v.Cuts, firstLines(line, 1))
+		if line, _, _ := strings.Cut(v.caught(t, c.name), "\n"); line != "" {
+			summarize(t, "power cut, control %q: caught after %d cuts: %s", c.name, v.Cuts, line)
 		}
 	}
 }
