@@ -3,6 +3,8 @@ package torture
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -251,11 +253,33 @@ func (g *rig) settle(s *server, patience time.Duration) error {
 	return nil
 }
 
+// state tells what a server knows of its lanes: why something does not arrive.
+func (g *rig) state(s *server) string {
+	var text strings.Builder
+	for _, path := range []string{"/v1/webhooks", "/v1/deliveries?limit=3&status=scheduled", "/v1/deliveries?limit=3&status=pending", "/metrics"} {
+		resp, err := http.Get(s.url() + path)
+		if err != nil {
+			return err.Error()
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			return err.Error()
+		}
+		for line := range strings.Lines(string(body)) {
+			if path != "/metrics" || strings.HasPrefix(line, "hookbolt_queue_") || strings.HasPrefix(line, "hookbolt_probes") {
+				text.WriteString(line)
+			}
+		}
+	}
+	return text.String()
+}
+
 // finish lets everything arrive, stops the server as it should be stopped, closes the books and returns the verdict. The producers
 // have halted.
 func (g *rig) finish(s *server) *verdict {
 	if err := g.settle(s, time.Minute); err != nil {
-		g.books.complain("at the end: %v", err)
+		g.books.complain("at the end: %v; %s", err, g.state(s))
 	}
 	g.ledger.close()
 	s.terminate()
