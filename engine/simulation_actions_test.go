@@ -3,6 +3,7 @@ package engine_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing/synctest"
 	"time"
@@ -121,7 +122,9 @@ func (s *sim) oneRequest() {
 		case !errors.Is(err, engine.ErrUnavailable):
 			s.violate("ingest in a crash: %v", err)
 		}
-		s.revive()
+		if s.revive(); slices.ContainsFunc(of, func(ss *simSession) bool { return !s.goesOn(ss, time.Now()) }) {
+			return // it took too long
+		}
 	}
 }
 
@@ -129,9 +132,7 @@ func (s *sim) oneRequest() {
 func (s *sim) someSession(now time.Time) *simSession {
 	if len(s.sessions) > 0 && s.rng.IntN(3) > 0 {
 		ss := s.sessions[max(0, len(s.sessions)-1-s.rng.IntN(12))]
-		if ss.gone {
-			// With an event of its it would be another one.
-		} else if ss.lastAt.IsZero() || now.Before(ss.lastAt.Add(s.cfg.Retention.Sessions-10*time.Minute)) { // else it may be another one by then
+		if s.goesOn(ss, now) {
 			return ss
 		}
 	}
@@ -140,6 +141,11 @@ func (s *sim) someSession(now time.Time) *simSession {
 	s.sessions = append(s.sessions, ss)
 	s.bySession[ss.id] = ss
 	return ss
+}
+
+// goesOn tells whether a session takes events: with one that comes after its retention it would be another session.
+func (s *sim) goesOn(ss *simSession, now time.Time) bool {
+	return len(ss.batches) == 0 || !ss.gone && now.Before(ss.lastAt.Add(s.cfg.Retention.Sessions-10*time.Minute))
 }
 
 // accept decides what a request means, whose events are of those sessions each. s.mu is held.
@@ -298,6 +304,7 @@ func (s *sim) retry() {
 		return
 	}
 	now := time.Now().UTC()
+	s.auditSessions()
 	allowed := !h.gone && (h.active || d.Kind == engine.KindTest) && s.buildable(m, d.ID)
 	if allowed { // before the call: it is sent within it
 		if m.sending || m.state == engine.StatusPending || !now.After(m.stateAt.Add(4**simSlow)) {

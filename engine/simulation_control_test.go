@@ -3,8 +3,7 @@ package engine_test
 import (
 	"bytes"
 	"context"
-	"fmt"
-	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,11 +61,14 @@ func (f *faultyStore) Maintain(ctx context.Context, now time.Time, r engine.Rete
 	return f.Store.Maintain(ctx, now, r)
 }
 
-// TestSimulationSees lets the store do one thing wrong, once, and asks the simulation to notice.
+// TestSimulationSees lets the store do one thing wrong, and asks the simulation to notice.
 func TestSimulationSees(t *testing.T) {
+	if raced {
+		t.Skip("sees the same without the race detector, in a tenth of the time")
+	}
 	tests := []struct {
 		name  string
-		fault func(once func() bool) faultyStore // once is true once, after some calls
+		fault func(once func() bool) faultyStore // once is true once, at its 20th call
 		want  []simFinding
 	}{
 		{"an acknowledged event that is not stored", func(once func() bool) faultyStore {
@@ -101,8 +103,10 @@ func TestSimulationSees(t *testing.T) {
 			}}
 		}, []simFinding{simOff}},
 		{"a delivery that is taken a minute early", func(once func() bool) faultyStore {
+			early := false // from then on, for not every call finds something
 			return faultyStore{take: func(now time.Time) time.Time {
-				if once() {
+				early = early || once()
+				if early {
 					return now.Add(time.Minute)
 				}
 				return now
@@ -124,27 +128,26 @@ func TestSimulationSees(t *testing.T) {
 				return r
 			}}
 		}, []simFinding{simLost}},
-		{"a crash that takes what was acknowledged", nil, []simFinding{simLost, simAgain, simWrong, simOther}},
+		{"a crash that takes what was acknowledged", nil, []simFinding{simLost, simAgain, simWrong}},
 	}
 	const tries = 3
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			for seed := range uint64(tries) {
-				var seen []string
+				seen := false
 				synctest.Test(t, func(t *testing.T) {
 					s := newSim(t, 1000+seed, 1)
+					s.wanted = tt.want
 					if s.staleCrashes = tt.fault == nil; tt.fault != nil {
-						calls := 0
-						f := tt.fault(func() bool { calls++; return calls == 20 })
+						var calls atomic.Int64
+						f := tt.fault(func() bool { return calls.Add(1) == 20 })
 						s.fault = func(store engine.Store) engine.Store { f.Store = store; return &f }
 					}
 					s.run()
-					if slices.ContainsFunc(tt.want, func(w simFinding) bool { return s.totals.found[w] > 0 }) {
-						seen = s.violations
-					}
-					t.Log(fmt.Sprint(&s.totals), s.violations)
+					seen = s.sawFault()
+					t.Logf("seen: %t; %v; %q", seen, &s.totals, s.violations)
 				})
-				if seen != nil {
+				if seen {
 					return
 				}
 			}

@@ -91,7 +91,7 @@ type simSession struct {
 	finished    time.Time // earliest finish
 	lastAt      time.Time // when the last event was received
 	auditedAt   time.Time
-	gone        bool // its retention has ended
+	gone        bool // its retention has ended, or it was erased
 }
 
 // events counts those that are stored.

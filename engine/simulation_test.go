@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -91,11 +92,12 @@ type sim struct {
 	ctx     context.Context
 	dir     string   // of the database
 	process *process // the present one
-	// fault makes the store misbehave, and staleCrashes a crash: it takes the last attempt that was recorded and all since then. For
-	// TestSimulationSees.
+	// For TestSimulationSees: fault makes the store misbehave, and staleCrashes a crash: it takes the last attempt that was recorded and
+	// all since then.
 	fault        func(engine.Store) engine.Store
 	staleCrashes bool
-	checkNext    bool // the database is to be checked when it is opened next
+	wanted       []simFinding // what shows the fault: the run ends at the first
+	checkNext    bool         // the database is to be checked when it is opened next
 
 	contents  []uuid.UUID
 	sessions  []*simSession
@@ -235,7 +237,11 @@ func (s *sim) run() {
 }
 
 // sawFault tells whether a simulation of a fault has shown it.
-func (s *sim) sawFault() bool { return (s.fault != nil || s.staleCrashes) && len(s.violations) > 0 }
+func (s *sim) sawFault() bool {
+	s.foundMu.Lock()
+	defer s.foundMu.Unlock()
+	return slices.ContainsFunc(s.wanted, func(w simFinding) bool { return s.totals.found[w] > 0 })
+}
 
 func (s *sim) act() {
 	s.mu.Lock()
