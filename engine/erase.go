@@ -35,6 +35,8 @@ type ErasedStep struct {
 	Gone []Delivery
 	// Next is where the next step goes on; "" if this was the last.
 	Next string
+	// Damaged names what could not be read, and may or may not have been to be erased.
+	Damaged []error
 }
 
 // Erase erases a session, or all that is kept of a visitor's sessions: events, payloads, attempts, and what waits to be sent. An
@@ -52,6 +54,7 @@ func (e *Engine) Erase(ctx context.Context, what Erasure) (Erased, error) {
 		for i := range step.Gone {
 			e.lanes.cancel(step.Gone[i].ID, step.Gone[i].Lane())
 		}
+		e.reportDamaged(step.Damaged)
 		total.Add(step.Erased)
 		place = step.Next
 	}

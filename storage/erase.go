@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -56,10 +57,11 @@ func (s *Store) Erase(ctx context.Context, what engine.Erasure, place string) (e
 		return engine.ErasedStep{}, fmt.Errorf("place of an erasure: %w", err)
 	}
 	var found []uint64
+	var damaged []error
 	var more bool
 	next := at
 	err = s.view(ctx, func(tx *bolt.Tx) (err error) {
-		found, more, err = next.look(tx, s, what)
+		found, damaged, more, err = next.look(tx, s, what)
 		return err
 	})
 	if err != nil {
@@ -87,22 +89,24 @@ func (s *Store) Erase(ctx context.Context, what engine.Erasure, place string) (e
 		case eraseDeliveries:
 			next = erasePlace{phase: eraseNewcomers, from: at.session}
 		case eraseNewcomers:
+			step.Damaged = damaged
 			return step, nil
 		}
 	}
 	step.Next = next.String()
+	step.Damaged = damaged
 	return step, nil
 }
 
 // look goes on through the numbers, as far as one step goes, and returns those that are to be erased. It tells whether there are more
-// to look at.
-func (p *erasePlace) look(tx *bolt.Tx, s *Store, what engine.Erasure) (found []uint64, more bool, err error) {
+// to look at, and what could not be read.
+func (p *erasePlace) look(tx *bolt.Tx, s *Store, what engine.Erasure) (found []uint64, damaged []error, more bool, err error) {
 	if what.Visitor == nil && p.phase != eraseDeliveries {
 		r, err := readSession(tx.Bucket(bucketSessionNumbers), tx.Bucket(bucketSessions), what.SessionID)
 		if r.number != 0 {
 			found = append(found, r.number)
 		}
-		return found, false, err
+		return found, nil, false, err
 	}
 	bucket, matches := bucketSessions, func(k, v []byte) (bool, error) { return isVisitors(k, v, *what.Visitor) }
 	if p.phase == eraseDeliveries {
@@ -112,18 +116,20 @@ func (p *erasePlace) look(tx *bolt.Tx, s *Store, what engine.Erasure) (found []u
 	looked := 0
 	for k, v := c.Seek(u64key(p.from)); k != nil; k, v = c.Next() {
 		if looked++; looked > eraseLooks || len(found) == eraseFinds {
-			return found, true, nil
+			return found, damaged, true, nil
 		}
 		number := binary.BigEndian.Uint64(k)
 		switch ok, err := matches(k, v); {
+		case errors.Is(err, ErrCorrupt): // whoever asks is not to keep the rest for it
+			damaged = append(damaged, err)
 		case err != nil:
-			return nil, false, err
+			return nil, nil, false, err
 		case ok:
 			found = append(found, number)
 		}
 		p.from = number + 1
 	}
-	return found, false, nil
+	return found, damaged, false, nil
 }
 
 // isVisitors tells whether a session is a visitor's.

@@ -380,3 +380,36 @@ func TestEraseStops(t *testing.T) {
 		t.Errorf("%d sessions", n)
 	}
 }
+
+// A damaged record of somebody else, who is not known any more, keeps nobody from being erased, and is named.
+func TestErasePassesDamage(t *testing.T) {
+	path := newPath(t)
+	s := openTest(t, path)
+	putWebhook(t, s, engine.Webhook{})
+	addVisit(t, s, 1)
+	other := addVisit(t, s, 2)
+	checkAndClose(t, s)
+	damage(t, path, bucketSessions, (*bolt.Cursor).First)
+	s, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var total engine.Erased
+	damaged := 0
+	for place, more := "", true; more; more = place != "" {
+		step, err := s.Erase(t.Context(), visitor(2), place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total.Add(step.Erased)
+		damaged += len(step.Damaged)
+		place = step.Next
+	}
+	if total.Sessions != 1 || damaged != 1 {
+		t.Errorf("%+v erased, %d damaged, want one of each", total, damaged)
+	}
+	if _, _, err := s.Session(t.Context(), other); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("the session: %v", err)
+	}
+}
