@@ -33,8 +33,8 @@ func TestCrashImages(t *testing.T) {
 	experiment(t)
 	f := lossyfs.Start(t)
 	scratch := inMemory(t)
-	run := recordRun(t, f, scratch, scale(3*time.Second, 25*time.Second))
-	images := scale(400, 12000)
+	run := recordRun(t, f, scratch, scale(2500*time.Millisecond, 20*time.Second))
+	images := scale(250, 12000)
 	bad := run.judge(t, scratch, "images", images, 0)
 	for i, line := range bad {
 		if i == 10 {
@@ -48,11 +48,11 @@ func TestCrashImages(t *testing.T) {
 	}
 
 	// Without what the syncs have done in its second half, the same run must be found guilty.
-	control := run.judge(t, scratch, "control", 100, len(run.ops)/2)
+	control := run.judge(t, scratch, "control", 50, len(run.ops)/2)
 	if len(control) == 0 {
-		t.Error("control: without syncs nothing was lost in 100 images: this test sees nothing")
+		t.Error("control: without syncs nothing was lost in 50 images: this test sees nothing")
 	}
-	summarize(t, "crash images: %d of %d operations, %d syncs; %d events in %d requests acknowledged, %d deliveries seen as delivered, %d of the sessions expired: %d images lost something or were damaged; control (syncs that do nothing): %d of 100",
+	summarize(t, "crash images: %d of %d operations, %d syncs; %d events in %d requests acknowledged, %d deliveries seen as delivered, %d of the sessions expired: %d images lost something or were damaged; control (syncs that do nothing): %d of 50",
 		images, len(run.ops), run.syncs, run.events, run.requests, run.delivered, run.expired, len(bad), len(control))
 }
 

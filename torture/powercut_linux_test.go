@@ -16,7 +16,7 @@ func TestPowerCut(t *testing.T) {
 	f := lossyfs.Start(t)
 	binary := build(t)
 	var total verdict
-	rounds, cycles := scale(1, 10), scale(12, 20)
+	rounds, cycles := scale(1, 10), scale(8, 20)
 	for round := range rounds {
 		total.add(powerCutRound(t, f, binary, random(t, "adversary", round), cycles, false))
 	}

@@ -31,7 +31,7 @@ func TestSyncFailure(t *testing.T) {
 	rng := random(t, "cases", 0)
 	const steps = 5
 	n, rounds := 0, 0
-	for c.cases < scale(110, 1900) {
+	for c.cases < scale(60, 2000) {
 		n++
 		if !c.run(rng, n, steps) {
 			if n < 20 {
@@ -175,7 +175,7 @@ func TestSyncFailureUnderLoad(t *testing.T) {
 	binary := build(t)
 	var total verdict
 	var slowest time.Duration
-	rounds, cycles := scale(1, 5), scale(6, 20)
+	rounds, cycles := scale(1, 5), scale(4, 20)
 	for round := range rounds {
 		v, slow := syncFailureRound(t, f, binary, random(t, "adversary", round), cycles)
 		total.add(v)
