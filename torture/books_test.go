@@ -14,6 +14,8 @@ import (
 type books struct {
 	// bound is how many attempts may be unrecorded at a cut: what may be claimed at once.
 	bound int
+	// forgets tells that what is delivered may be gone, with its attempts.
+	forgets bool
 
 	deliveries map[uuid.UUID]*account
 	Cuts       int
@@ -90,8 +92,16 @@ func (b *books) cut(found inspection, requests map[uuid.UUID]int, allowed int) {
 		a.requests, a.attempts, a.status = requests[d.ID], d.Attempts, d.Status
 		a.delivered = d.Status == engine.StatusDelivered
 	}
-	for id := range requests {
-		if stored[id] == nil {
+	for id, n := range requests {
+		switch a := b.deliveries[id]; {
+		case stored[id] != nil:
+		case b.forgets && a != nil && a.delivered:
+			if again := n - a.requests; again > 0 {
+				b.complain("cut %d: %s: %d requests after it was recorded as delivered", b.Cuts, id, again)
+			}
+		case b.forgets: // it was delivered and forgotten since the last cut: nobody knows how
+			b.deliveries[id] = &account{requests: n, attempts: n, delivered: true, status: engine.StatusDelivered}
+		default:
 			b.complain("cut %d: %s: it was sent and is not stored", b.Cuts, id)
 		}
 	}

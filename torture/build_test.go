@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,7 +40,18 @@ var builds struct {
 // build compiles hookbolt, with edits, once for each run, and returns the binary's path.
 func build(t *testing.T, edits ...edit) string {
 	t.Helper()
-	key := sha256.Sum256(fmt.Append(nil, edits))
+	return compile(t, edits, "build", ".")
+}
+
+// buildTests compiles these tests, with edits of what they use.
+func buildTests(t *testing.T, edits ...edit) string {
+	t.Helper()
+	return compile(t, edits, "test", "-c", "./torture")
+}
+
+func compile(t *testing.T, edits []edit, args ...string) string {
+	t.Helper()
+	key := sha256.Sum256(fmt.Append(nil, args, edits))
 	name := filepath.Join(workDir, "hookbolt-"+hex.EncodeToString(key[:4]))
 	builds.Lock()
 	defer builds.Unlock()
@@ -50,14 +62,14 @@ func build(t *testing.T, edits ...edit) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", name)
-	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	flags := []string{"-o", name}
 	if len(edits) > 0 {
-		cmd.Args = append(cmd.Args, "-overlay", overlay(t, root, name, edits))
+		flags = append(flags, "-overlay", overlay(t, root, name, edits))
 	}
-	cmd.Args = append(cmd.Args, ".")
+	cmd := exec.CommandContext(t.Context(), "go", slices.Concat(args[:len(args)-1], flags, args[len(args)-1:])...)
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+		t.Fatalf("go %s: %v\n%s", args[0], err, out)
 	}
 	if builds.byKey == nil {
 		builds.byKey = make(map[string]string)
@@ -132,4 +144,5 @@ func TestMutantsApply(t *testing.T) {
 	}
 }
 
-var mutants = [][]edit{noSync, earlyAcknowledgement, forgetfulEngine, impatientEngine, idempotencyKey}
+var mutants = [][]edit{noSync, earlyAcknowledgement, forgetfulEngine, impatientEngine, idempotencyKey, sleepyEngine, gullibleStorage,
+	unboundedBodies, boundlessEngine}

@@ -127,8 +127,8 @@ func (v *receiver) answer(c net.Conn, in *bufio.Reader, s *streaks) bool {
 		v.ledger.complain("a request without a webhook-id: %v", r.Header)
 		return false
 	}
-	n := v.begin(id)
-	defer v.end()
+	n := v.begin(id, r.URL.Path)
+	defer v.end(r.URL.Path)
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return false

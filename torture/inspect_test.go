@@ -25,7 +25,7 @@ const (
 	childArg = "HOOKBOLT_TORTURE_ARG"
 )
 
-var children = map[string]func(arg string, out io.Writer) error{"inspect": inspectChild}
+var children = map[string]func(arg string, out io.Writer) error{"inspect": inspectChild, "read": readChild}
 
 func runChild(name string) int {
 	if err := children[name](os.Getenv(childArg), os.Stdout); err != nil {
@@ -73,9 +73,14 @@ func inspect(ctx context.Context, database, scratch string) (inspection, error) 
 
 // child runs the test binary as a child of itself and returns what it prints.
 func child(ctx context.Context, name, arg string) ([]byte, error) {
+	return childOf(ctx, os.Args[0], name, arg)
+}
+
+// childOf is child with another binary of these tests, such as a mutant.
+func childOf(ctx context.Context, binary, name, arg string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd := exec.CommandContext(ctx, binary)
 	cmd.Env = append(os.Environ(), childEnv+"="+name, childArg+"="+arg)
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr

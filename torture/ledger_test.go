@@ -3,6 +3,7 @@ package torture
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -31,6 +32,8 @@ type expectation struct {
 	facts   string
 	arrived bool // it was answered with 2xx
 	lost    bool
+	// ackedAt is when it became certain that it must come, seenAt when its first request was read; zero before.
+	ackedAt, seenAt time.Time
 }
 
 // ledger is the strict account of what was sent and what was acknowledged. A request that is acknowledged makes deliveries due; one
@@ -79,7 +82,7 @@ func (l *ledger) acknowledge(r *request) {
 	l.events += r.events
 	for k, e := range r.expects {
 		if have := l.expected[k]; e.must && !have.must {
-			have.must = true
+			have.must, have.ackedAt = true, time.Now()
 			if !have.arrived {
 				l.owed++
 			}
@@ -113,14 +116,15 @@ func (l *ledger) complain(format string, args ...any) {
 	l.trouble = append(l.trouble, fmt.Sprintf(format, args...))
 }
 
-// check holds a payload against what is expected of it. It returns "" if it is right.
+// check holds the payload of a first request against what is expected of it. It returns "" if it is right.
 func (l *ledger) check(k key, facts string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch e := l.expected[k]; {
-	case e == nil:
+	e := l.expected[k]
+	if e == nil {
 		return fmt.Sprintf("%v: nobody has sent what could lead to it", k)
-	case e.facts != "" && e.facts != facts:
+	}
+	if e.seenAt = time.Now(); e.facts != "" && e.facts != facts {
 		return fmt.Sprintf("%v: its payload has %s, want %s", k, facts, e.facts)
 	}
 	return ""
@@ -134,12 +138,12 @@ func (l *ledger) owing() int {
 }
 
 // audit looks for everything that was acknowledged in what a database holds after a cut: it need not have arrived yet, but it must be
-// there.
-func (l *ledger) audit(stored map[key]bool) {
+// there; unless it has arrived, and what has may be forgotten.
+func (l *ledger) audit(stored map[key]bool, forgets bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for k, e := range l.expected {
-		if e.must && !stored[k] {
+		if e.must && !stored[k] && !(forgets && e.arrived) {
 			l.loseLocked(k, e, "is not stored after a cut")
 		}
 	}

@@ -56,7 +56,7 @@ func (p *producers) run(r *rand.Rand) {
 			pass(10*time.Millisecond, p.stop)
 			continue
 		}
-		for _, req := range p.rig.draft(r) {
+		for _, req := range p.rig.opts.draft(p.rig, r) {
 			if !p.deliver(client, req) {
 				break
 			}

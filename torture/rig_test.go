@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -53,6 +54,10 @@ type rigOptions struct {
 	manner                  manner
 	// backlog is how many deliveries may be owed before the producers wait; 0 for 4,000.
 	backlog int
+	// forgets tells that retention may end what has arrived.
+	forgets bool
+	// draft invents what a producer sends next; nil for (*rig).draft.
+	draft func(*rig, *rand.Rand) []*request
 }
 
 // standardHooks fire at once, after some time, and for sessions that do not finish.
@@ -76,6 +81,9 @@ func newRig(t *testing.T, opts rigOptions) *rig {
 	if opts.backlog == 0 {
 		opts.backlog = 4000
 	}
+	if opts.draft == nil {
+		opts.draft = (*rig).draft
+	}
 	if opts.hooks == nil {
 		opts.hooks = standardHooks
 	}
@@ -87,6 +95,7 @@ func newRig(t *testing.T, opts rigOptions) *rig {
 	g.config = filepath.Join(g.dir, "config.toml")
 	g.receiver = newReceiver(t, g.ledger, opts.manner)
 	g.books = newBooks(claimable(len(opts.hooks)))
+	g.books.forgets = opts.forgets
 	config := fmt.Sprintf("[http]\nlisten = \"127.0.0.1:0\"\nshutdown_timeout = \"10s\"\n%s\n[storage]\npath = %q\n%s\n[delivery]\n"+
 		"allow_networks = [\"127.0.0.0/8\"]\nmax_in_flight = %d\nwebhook_max_in_flight = %d\n%s\n", opts.http, g.database, opts.storage,
 		maxInFlight, webhookMaxInFlight, opts.delivery)
@@ -226,7 +235,7 @@ func (g *rig) afterCut(clean bool) {
 	for _, d := range found.Deliveries {
 		stored[key{g.paths[d.WebhookID], d.Session, d.Kind == engine.KindComplete}] = true
 	}
-	g.ledger.audit(stored)
+	g.ledger.audit(stored, g.opts.forgets)
 }
 
 // settle waits until nothing waits in the lanes of a server any more: what has not arrived by then is lost.
@@ -292,7 +301,12 @@ func (g *rig) finish(s *server) *verdict {
 		g.books.complain("SIGTERM: exit code %d, want 0:\n%s", code, s.log)
 	}
 	g.afterCut(err == nil)
-	return g.verdict()
+	v := g.verdict()
+	if v.Repeated > v.Unrecorded {
+		v.trouble = append(v.trouble, fmt.Sprintf("%d requests, %d attempts in the log: %d repeated, at most %d may be", v.Requests,
+			v.Attempts, v.Repeated, v.Unrecorded))
+	}
+	return v
 }
 
 // verdict is what came of an experiment.
@@ -307,6 +321,7 @@ type verdict struct {
 	Unrecorded int // what was unrecorded at the cuts: B
 	Cuts       int
 	Slowest    time.Duration // start
+	Latest     time.Duration // attempt after it was due; only where it is measured
 
 	trouble []string // everything that must not be
 }
@@ -321,10 +336,6 @@ func (g *rig) verdict() *verdict {
 	if v.Lost > 0 {
 		v.trouble = append(v.trouble, fmt.Sprintf("%d deliveries are lost: their events were acknowledged", v.Lost))
 	}
-	if v.Repeated > v.Unrecorded {
-		v.trouble = append(v.trouble, fmt.Sprintf("%d requests, %d attempts in the log: %d repeated, at most %d may be", v.Requests,
-			v.Attempts, v.Repeated, v.Unrecorded))
-	}
 	g.ledger.mu.Lock()
 	defer g.ledger.mu.Unlock()
 	v.trouble = slices.Concat(v.trouble, g.books.trouble, g.ledger.trouble)
@@ -336,6 +347,7 @@ func (v *verdict) add(w *verdict) {
 	v.Due, v.Lost, v.Resent = v.Due+w.Due, v.Lost+w.Lost, v.Resent+w.Resent
 	v.Requests, v.Attempts, v.Repeated = v.Requests+w.Requests, v.Attempts+w.Attempts, v.Repeated+w.Repeated
 	v.Unsent, v.Unrecorded, v.Cuts, v.Slowest = v.Unsent+w.Unsent, v.Unrecorded+w.Unrecorded, v.Cuts+w.Cuts, max(v.Slowest, w.Slowest)
+	v.Latest = max(v.Latest, w.Latest)
 	v.trouble = append(v.trouble, w.trouble...)
 }
 
