@@ -51,8 +51,8 @@ type usageError struct{ error }
 // done or ctx has ended.
 type command func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 
-var commands = map[string]command{"serve": serve, "demo": demo, "listen": listen, "version": printVersion,
-	"inspect": inspect}
+var commands = map[string]command{"serve": serve, "demo": demo, "listen": listen, "check": checkFile, "compact": compactFile,
+	"version": printVersion, "inspect": inspect}
 
 const usage = `hookbolt turns the sessions of polls, quizzes, tests, surveys and calculators into signed webhooks.
 
@@ -61,6 +61,8 @@ Usage: hookbolt [command] [flags]
   serve    run the server; the default       [-config FILE] [-allow NETWORK]...
   demo     see it work, with nothing to set  [-keep]
   listen   an endpoint that shows webhooks  [-addr ADDRESS] [-secret SECRET] [-status N] [-delay SPAN] [-fail N]
+  check    look through a database file      FILE
+  compact  copy one without what is free    FILE OUT
   version  say which build this is
   help     this text; "hookbolt help serve" tells more of serve
 `
@@ -107,22 +109,40 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 
 // parseFlags reads a command's flags. Where they ask for help it prints about and the flags, and returns flag.ErrHelp.
 func parseFlags(fs *flag.FlagSet, args []string, stdout io.Writer, about string) error {
+	_, err := parseOperands(fs, args, stdout, about, "")
+	return err
+}
+
+// parseOperands is parseFlags for a command that takes something beside flags, such as "FILE OUT", which it returns.
+func parseOperands(fs *flag.FlagSet, args []string, stdout io.Writer, about, operands string) ([]string, error) {
 	fs.SetOutput(io.Discard) // the error is told once, by run
 	fs.Usage = func() {}
 	err := fs.Parse(args)
-	if err == nil && fs.NArg() > 0 {
-		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	want := len(strings.Fields(operands))
+	switch {
+	case err != nil:
+	case fs.NArg() > want:
+		err = fmt.Errorf("unexpected argument %q", fs.Arg(want))
+	case fs.NArg() < want:
+		err = fmt.Errorf("wants %s", operands)
 	}
 	switch {
 	case err == nil:
-		return nil
+		return fs.Args(), nil
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintf(stdout, "Usage: hookbolt %s [flags]\n\n%s\n\n", fs.Name(), about)
+		flags := "[flags]"
+		if operands != "" {
+			flags = operands
+		}
+		fmt.Fprintf(stdout, "Usage: hookbolt %s %s\n\n%s\n\n", fs.Name(), flags, about)
 		fs.SetOutput(stdout)
 		fs.PrintDefaults()
-		return flag.ErrHelp
+		return nil, flag.ErrHelp
 	}
-	return usageError{fmt.Errorf("%s: %w; \"hookbolt help %[1]s\" lists the flags", fs.Name(), err)}
+	if operands != "" {
+		return nil, usageError{fmt.Errorf("%s: %w; usage: hookbolt %[1]s %[3]s", fs.Name(), err, operands)}
+	}
+	return nil, usageError{fmt.Errorf("%s: %w; \"hookbolt help %[1]s\" lists the flags", fs.Name(), err)}
 }
 
 // version is which build this is.

@@ -317,6 +317,14 @@ func TestBadCommandLines(t *testing.T) {
 		{"listen -delay soon", 2, `listen: invalid value "soon" for flag -delay`},
 		{"listen -addr nowhere", 1, `listen: `},
 		{"version 2", 2, `version: unexpected argument "2"`},
+		{"check", 2, `check: wants FILE; usage: hookbolt check FILE`},
+		{"check a b", 2, `check: unexpected argument "b"; usage: hookbolt check FILE`},
+		{"check -deep a", 2, `check: flag provided but not defined: -deep`},
+		{"check " + filepath.Join(dir, "none.db"), 1, `check database `},
+		{"check " + open, 1, `check database ` + open + `: not a hookbolt database`},
+		{"compact a", 2, `compact: wants FILE OUT; usage: hookbolt compact FILE OUT`},
+		{"compact a b c", 2, `compact: unexpected argument "c"; usage: hookbolt compact FILE OUT`},
+		{"compact " + filepath.Join(dir, "none.db") + " " + filepath.Join(dir, "out.db"), 1, `compact database `},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
 			p := start(t, strings.Fields(tc.args)...)
@@ -339,6 +347,8 @@ func TestHelp(t *testing.T) {
 		{"serve -h", "-config FILE"},
 		{"demo -h", "-keep"},
 		{"listen --help", "-secret SECRET"},
+		{"help check", "Usage: hookbolt check FILE\n"},
+		{"compact -h", "Usage: hookbolt compact FILE OUT\n"},
 		{"version", "hookbolt "},
 		{"-version", runtime.Version()},
 	} {

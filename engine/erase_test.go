@@ -4,8 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"sync"
 	"testing"
@@ -15,6 +20,7 @@ import (
 	"github.com/google/uuid"
 
 	"hookbolt/engine"
+	"hookbolt/storage"
 )
 
 // erase erases a visitor, 7 being that of event.
@@ -181,4 +187,83 @@ func TestPayloadVisitor(t *testing.T) {
 			t.Errorf("%s: got %s (%v), want %s", payload, got, err, want)
 		}
 	}
+}
+
+// After an erasure and a compaction the file holds none of what was erased, in whatever state it was. Before, it does.
+func TestErasedIsNotInTheCompactedFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *engine.Config) { c.Retry.Schedule = nil })
+		w.net.answer = func(r received, _ *http.Request) (*http.Response, error) { // which endpoints do: it is kept with the attempt
+			status := map[string]int{"failing.example": 500}[r.host]
+			resp := answer(max(status, 200), "X-Echo", "header-"+string(regexp.MustCompile(`custom-\w+`).Find(r.body)))
+			resp.Body = io.NopCloser(bytes.NewReader(r.body))
+			return resp, nil
+		}
+		w.webhook(`{"url":"https://good.example/","delay":0}`)
+		w.webhook(`{"url":"https://failing.example/","delay":0}`)
+		w.webhook(`{"url":"https://held.example/","delay":0,"paused":true}`)
+		w.webhook(`{"url":"https://later.example/","delay":3600}`)
+		visit := func(visitor int, mark string) uuid.UUID {
+			id := uuid.New()
+			own := fmt.Sprintf(`"poltio_user_id":%d,"custom_id":"custom-%s","publisher_uuid":"publisher-%[2]s"`, visitor, mark)
+			for _, ev := range []string{
+				`"type":"start",` + own + `,"id":"key-` + mark + `"`,
+				`"type":"vote","question_id":1,"question":"question-` + mark + `","answer_id":2,"answer":"answer-` + mark + `"`,
+				`"type":"lead","lead":{"email":"email-` + mark + `@example.com"}`,
+				`"type":"result_view","result":{"result_id":1,"result_title":"title-` + mark + `"}`,
+			} {
+				w.ingest(fmt.Sprintf(`{%s,"session_id":%q,"content_id":%q,"content_type":"quiz"}`, ev, id, contentID))
+			}
+			return id
+		}
+		marks := map[string]uuid.UUID{"alpha": visit(41, "alpha"), "beta": visit(41, "beta"), "gamma": visit(42, "gamma")}
+		other := visit(43, "omega")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		before := readFile(t, w.path)
+		if got := w.erase(41); got != (engine.Erased{Sessions: 2, Events: 8, Deliveries: 8, Attempts: 4}) {
+			t.Errorf("erased %+v", got)
+		}
+		if _, err := w.Erase(t.Context(), engine.Erasure{SessionID: marks["gamma"]}); err != nil {
+			t.Error(err)
+		}
+		w.stop()
+
+		out := filepath.Join(t.TempDir(), "out.db")
+		if _, _, err := storage.Compact(w.path, out); err != nil {
+			t.Fatal(err)
+		}
+		after := readFile(t, out)
+		traces := func(mark string, id uuid.UUID) []string {
+			list := []string{id.String(), string(id[:]), "header-custom-" + mark}
+			for _, kind := range []string{"custom", "publisher", "key", "question", "answer", "email", "title"} {
+				list = append(list, kind+"-"+mark)
+			}
+			return list
+		}
+		for mark, id := range marks {
+			for _, trace := range traces(mark, id) {
+				if !bytes.Contains(before, []byte(trace)) {
+					t.Errorf("%q was not in the file before: the test sees nothing", trace)
+				}
+				if bytes.Contains(after, []byte(trace)) {
+					t.Errorf("%q is in the compacted file", trace)
+				}
+			}
+		}
+		for _, trace := range traces("omega", other) {
+			if !bytes.Contains(after, []byte(trace)) {
+				t.Errorf("%q of somebody else is gone", trace)
+			}
+		}
+	})
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

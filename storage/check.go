@@ -16,8 +16,7 @@ import (
 // checksum, and the invariants between records and indexes. It returns what is violated, at most a hundred lines. It is for
 // tests and tools: it holds a read transaction for as long as it takes.
 func (s *Store) Check() []error {
-	c := &checker{s: s, queued: make(map[uint64]bool), indexed: make(map[uint64]bool), excepted: make(map[uint64]bool),
-		expiring: make(map[string]bool), expiringSessions: make(map[uint64]bool), payloads: make(map[uint64]bool), counts: make(map[uint32]*counts)}
+	c := newChecker(s.nonce)
 	if err := s.db.View(c.run); err != nil {
 		c.errs = append(c.errs, err)
 	}
@@ -26,17 +25,63 @@ func (s *Store) Check() []error {
 
 const maxViolations = 100
 
-var errTooMany = errors.New("too many violations, the rest is not listed")
+var (
+	errTooMany      = errors.New("too many violations, the rest is not listed")
+	errPagesDamaged = errors.New("pages are damaged: what is in them was not looked at")
+)
 
+// checker holds a database's buckets against each other. What points to a record is looked up from both sides, so that it needs
+// little memory of its own, however much is stored.
 type checker struct {
-	s  *Store
-	tx *bolt.Tx
+	nonce uint32
+	tx    *bolt.Tx
 
-	queued, indexed, excepted, payloads map[uint64]bool // D; for payloads P
-	expiring                            map[string]bool // whole keys
-	expiringSessions                    map[uint64]bool // S
-	counts                              map[uint32]*counts
-	errs                                []error
+	sessionCount, deliveryCount, webhookCount int
+
+	expiring numberSet // S of sessions that stand in expiry
+	paid     numberSet // P of payloads that belong to a delivery
+	counts   map[uint32]*counts
+	errs     []error
+}
+
+func newChecker(nonce uint32) *checker {
+	return &checker{nonce: nonce, counts: make(map[uint32]*counts)}
+}
+
+// numberSet is a set of the numbers that are keys of a bucket. They lie close to each other, so that a bit for each will do.
+type numberSet struct {
+	first, last uint64
+	bits        []uint64
+}
+
+func newNumberSet(bucket *bolt.Bucket) numberSet {
+	k, _ := bucket.Cursor().First()
+	last, _ := bucket.Cursor().Last()
+	if len(k) != 8 || len(last) != 8 {
+		return numberSet{first: 1}
+	}
+	n := numberSet{first: binary.BigEndian.Uint64(k), last: binary.BigEndian.Uint64(last)}
+	n.last = min(n.last, n.first+maxNumberSpan)
+	n.bits = make([]uint64, (n.last-n.first)/64+1)
+	return n
+}
+
+// maxNumberSpan bounds the memory that a damaged key can ask for: 1 GiB. A span that is greater takes years.
+const maxNumberSpan = 1 << 33
+
+// add adds a number, and tells whether it was there already. One that is none of the bucket's keys is left out.
+func (n *numberSet) add(number uint64) (before bool) {
+	if number < n.first || number > n.last {
+		return false
+	}
+	word, bit := &n.bits[(number-n.first)/64], uint64(1)<<((number-n.first)%64)
+	before = *word&bit != 0
+	*word |= bit
+	return before
+}
+
+func (n *numberSet) has(number uint64) bool {
+	return number >= n.first && number <= n.last && n.bits[(number-n.first)/64]&(1<<((number-n.first)%64)) != 0
 }
 
 // expect notes a violation.
@@ -51,7 +96,11 @@ func (c *checker) run(tx *bolt.Tx) error {
 	for err := range tx.Check() {
 		c.expect(false, "page: %v", err)
 	}
-	for _, step := range []func() error{c.indexes, c.deliveries, c.sessions, c.leftovers, c.tallies, c.healths} {
+	if len(c.errs) > 0 {
+		return errPagesDamaged // reading on could go round in circles
+	}
+	c.expiring, c.paid = newNumberSet(tx.Bucket(bucketSessions)), newNumberSet(tx.Bucket(bucketPayloads))
+	for _, step := range []func() error{c.sequences, c.indexes, c.deliveries, c.sessions, c.leftovers, c.hooks, c.tallies, c.healths} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -66,26 +115,44 @@ func (c *checker) each(bucket []byte, f func(k, v []byte) error) error {
 	return c.tx.Bucket(bucket).ForEach(f)
 }
 
-// indexes reads what points to deliveries.
-func (c *checker) indexes() error {
-	err := c.each(bucketQueue, func(k, _ []byte) error {
-		c.expect(len(k) == queueKeyLen, "queue %x: bad key", k)
-		number := queueKeyNumber(k)
-		c.expect(!c.queued[number], "queue: delivery %d stands twice", number)
-		c.queued[number] = true
-		return nil
-	})
-	if err != nil {
-		return err
+func (c *checker) stored(bucket, key []byte) bool { return c.tx.Bucket(bucket).Get(key) != nil }
+
+// sequences holds that no number is given a second time.
+func (c *checker) sequences() error {
+	for _, name := range [][]byte{bucketWebhooks, bucketSessions, bucketDeliveries, bucketPayloads, bucketJobs} {
+		b := c.tx.Bucket(name)
+		last, _ := b.Cursor().Last()
+		next := u64key(b.Sequence())
+		c.expect(bytes.Compare(last, next[8-min(8, len(last)):]) <= 0, "%s: %x is stored, and the last number given is %d", name, last, b.Sequence())
 	}
+	return nil
+}
+
+// indexes holds what points to deliveries and sessions against what it points to.
+func (c *checker) indexes() error {
 	for _, index := range []struct {
 		bucket []byte
-		seen   map[uint64]bool
-	}{{bucketByWebhook, c.indexed}, {bucketExceptions, c.excepted}} {
+		size   int
+		key    func(*deliveryRecord) []byte // where the delivery stands in it, nil for nowhere
+	}{
+		{bucketQueue, queueKeyLen, func(r *deliveryRecord) []byte { k, _ := indexKeys(r); return k }},
+		{bucketByWebhook, 12, byWebhookKey},
+		{bucketExceptions, 13, func(r *deliveryRecord) []byte { _, k := indexKeys(r); return k }},
+	} {
 		err := c.each(index.bucket, func(k, _ []byte) error {
+			if len(k) != index.size {
+				c.expect(false, "%s %x: bad key", index.bucket, k)
+				return nil
+			}
 			number := binary.BigEndian.Uint64(k[len(k)-8:])
-			c.expect(!index.seen[number], "%s: delivery %d stands twice", index.bucket, number)
-			index.seen[number] = true
+			r, err := readDelivery(c.nonce, c.tx.Bucket(bucketDeliveries), number)
+			switch {
+			case err != nil: // told with the delivery itself
+			case r.number == 0:
+				c.expect(false, "%s %x: delivery %d is not stored", index.bucket, k, number)
+			default:
+				c.expect(bytes.Equal(k, index.key(&r)), "%s %x: not the place of delivery %d", index.bucket, k, number)
+			}
 			return nil
 		})
 		if err != nil {
@@ -93,9 +160,9 @@ func (c *checker) indexes() error {
 		}
 	}
 	return c.each(bucketExpiry, func(k, _ []byte) error {
-		c.expiring[string(k)] = true
-		if k[0] == expirySession {
-			c.expiringSessions[binary.BigEndian.Uint64(k[9:])] = true
+		c.expect(len(k) == 17 && (k[0] == expirySession || k[0] == expiryDelivery), "expiry %x: bad key", k)
+		if len(k) == 17 && k[0] == expirySession {
+			c.expiring.add(binary.BigEndian.Uint64(k[9:]))
 		}
 		return nil
 	})
@@ -108,37 +175,38 @@ func (c *checker) count(webhookID uint32) *counts {
 	return c.counts[webhookID]
 }
 
-// deliveries holds each delivery against its indexes, and takes out of them what it finds.
+// deliveries holds each delivery against its indexes, its payload and its attempts.
 func (c *checker) deliveries() error {
-	stored := func(bucket, key []byte) bool { return c.tx.Bucket(bucket).Get(key) != nil }
 	return c.each(bucketDeliveries, func(k, v []byte) error {
+		c.deliveryCount++
+		if len(k) != 8 {
+			c.expect(false, "deliveries %x: bad key", k)
+			return nil
+		}
 		number := binary.BigEndian.Uint64(k)
-		r, err := decodeDelivery(c.s.nonce, number, v)
+		r, err := decodeDelivery(c.nonce, number, v)
 		if err != nil {
 			c.expect(false, "%v", err)
 			return nil
 		}
 		c.count(r.WebhookID).byStatus[r.Status]++
 		queue, exception := indexKeys(&r)
-		c.expect(c.indexed[number] && stored(bucketByWebhook, byWebhookKey(&r)), "delivery %d: not in by_webhook", number)
-		c.expect(c.queued[number] == (queue != nil), "delivery %d: %s, in the queue: %t", number, r.Status, c.queued[number])
-		c.expect(queue == nil || stored(bucketQueue, queue), "delivery %d: not at its place in the queue", number)
-		c.expect(c.excepted[number] == (exception != nil), "delivery %d: %s, in exceptions: %t", number, r.Status, c.excepted[number])
-		c.expect(exception == nil || stored(bucketExceptions, exception), "delivery %d: not at its place in exceptions", number)
+		c.expect(c.stored(bucketByWebhook, byWebhookKey(&r)), "delivery %d: not in by_webhook", number)
+		c.expect(queue == nil || c.stored(bucketQueue, queue), "delivery %d: %s, not at its place in the queue", number, r.Status)
+		c.expect(exception == nil || c.stored(bucketExceptions, exception), "delivery %d: %s, not at its place in exceptions", number, r.Status)
 		c.expect(r.Status.Waiting() == r.FinishedAt.IsZero(), "delivery %d: %s, finished at %v", number, r.Status, r.FinishedAt)
-		c.expect(r.Status.Waiting() || c.expiring[string(expiryKey(expiryDelivery, r.FinishedAt, number))], "delivery %d: does not expire", number)
+		c.expect(r.Status.Waiting() || c.stored(bucketExpiry, expiryKey(expiryDelivery, r.FinishedAt, number)), "delivery %d: does not expire", number)
 		c.expect(r.Status != engine.StatusPending && r.Status != engine.StatusDelivered || r.payload != 0, "delivery %d: %s without a payload", number, r.Status)
 		c.expect(r.Status != engine.StatusScheduled || r.payload == 0, "delivery %d: scheduled with a payload", number)
-		c.expect(r.Status != engine.StatusScheduled || stored(bucketSessions, u64key(r.session)), "delivery %d: waits, its session %d is gone", number, r.session)
+		c.expect(r.Status != engine.StatusScheduled || c.stored(bucketSessions, u64key(r.session)), "delivery %d: waits, its session %d is gone", number, r.session)
 		if r.payload != 0 {
-			c.expect(!c.payloads[r.payload], "payload %d: belongs to two deliveries", r.payload)
-			c.payloads[r.payload] = true
+			c.expect(!c.paid.add(r.payload), "payload %d: belongs to two deliveries", r.payload)
 			key := u64key(r.payload)
 			body, err := unseal(bucketPayloads, key, c.tx.Bucket(bucketPayloads).Get(key))
 			c.expect(err == nil && json.Valid(body), "delivery %d: payload %d: %v", number, r.payload, err)
 		}
 		if queue != nil && !queueKeyIsTest(queue) {
-			kept := c.s.countsIn(c.tx, r.WebhookID)
+			kept := countsIn(c.tx, r.WebhookID)
 			if bytes.Compare(queue[lanePrefixLen:], kept.dueUpTo[:]) <= 0 {
 				c.count(r.WebhookID).due++
 			}
@@ -151,15 +219,12 @@ func (c *checker) deliveries() error {
 			c.expect(err == nil && bytes.Equal(ak, itemKey(number, uint32(attempts))), "delivery %d: attempt %x: %v", number, ak, err)
 		}
 		c.expect(attempts == r.Attempts, "delivery %d: %d attempts stored, %d counted", number, attempts, r.Attempts)
-		delete(c.queued, number)
-		delete(c.indexed, number)
-		delete(c.excepted, number)
 		return nil
 	})
 }
 
 // countsIn reads the counts of a webhook as they are stored.
-func (s *Store) countsIn(tx *bolt.Tx, webhookID uint32) counts {
+func countsIn(tx *bolt.Tx, webhookID uint32) counts {
 	key := u32key(webhookID)
 	c, err := decodeCounts(key, tx.Bucket(bucketCounts).Get(key))
 	if err != nil {
@@ -170,9 +235,12 @@ func (s *Store) countsIn(tx *bolt.Tx, webhookID uint32) counts {
 
 // sessions holds the sessions against their events, numbers and marks.
 func (c *checker) sessions() error {
-	n := 0
 	err := c.each(bucketSessions, func(k, v []byte) error {
-		n++
+		c.sessionCount++
+		if len(k) != 8 {
+			c.expect(false, "sessions %x: bad key", k)
+			return nil
+		}
 		number := binary.BigEndian.Uint64(k)
 		r, err := decodeSession(number, v)
 		if err != nil {
@@ -180,7 +248,7 @@ func (c *checker) sessions() error {
 			return nil
 		}
 		c.expect(bytes.Equal(c.tx.Bucket(bucketSessionNumbers).Get(r.ID[:]), k), "session %d: session_numbers does not lead to it", number)
-		c.expect(c.expiringSessions[number], "session %d: does not expire", number)
+		c.expect(c.expiring.has(number), "session %d: does not expire", number)
 		record, err := readSessionRecord(c.tx.Bucket(bucketEvents), r)
 		c.expect(err == nil, "session %d: %v", number, err)
 		events, err := record.Events()
@@ -202,24 +270,15 @@ func (c *checker) sessions() error {
 	if err == nil {
 		err = c.each(bucketSessionNumbers, func(k, v []byte) error { numbers++; return nil })
 	}
-	c.expect(n == numbers, "%d sessions, %d session numbers", n, numbers)
+	c.expect(c.sessionCount == numbers, "%d sessions, %d session numbers", c.sessionCount, numbers)
 	return err
 }
 
 // leftovers looks for what belongs to nothing.
 func (c *checker) leftovers() error {
-	for number := range c.queued {
-		c.expect(false, "queue: delivery %d is not stored", number)
-	}
-	for number := range c.indexed {
-		c.expect(false, "by_webhook: delivery %d is not stored", number)
-	}
-	for number := range c.excepted {
-		c.expect(false, "exceptions: delivery %d is not stored", number)
-	}
 	for _, part := range []struct{ bucket, of []byte }{{bucketEvents, bucketSessions}, {bucketAttempts, bucketDeliveries}} {
 		err := c.each(part.bucket, func(k, _ []byte) error {
-			c.expect(c.tx.Bucket(part.of).Get(k[:8]) != nil, "%s %x: belongs to nothing", part.bucket, k)
+			c.expect(len(k) == 12 && c.stored(part.of, k[:8]), "%s %x: belongs to nothing", part.bucket, k)
 			return nil
 		})
 		if err != nil {
@@ -227,9 +286,20 @@ func (c *checker) leftovers() error {
 		}
 	}
 	return c.each(bucketPayloads, func(k, _ []byte) error {
-		c.expect(c.payloads[binary.BigEndian.Uint64(k)], "payload %x: belongs to no delivery", k)
+		c.expect(len(k) == 8 && c.paid.has(binary.BigEndian.Uint64(k)), "payload %x: belongs to no delivery", k)
 		return nil
 	})
+}
+
+// hooks reads the webhooks and the jobs.
+func (c *checker) hooks() error {
+	set, err := readWebhooks(c.tx.Bucket(bucketWebhooks), c.tx.Bucket(bucketJobs))
+	if err != nil {
+		c.expect(false, "%v", err)
+		return nil
+	}
+	c.webhookCount = len(set.All())
+	return nil
 }
 
 // tallies holds the counts against what was counted.
@@ -238,6 +308,10 @@ func (c *checker) tallies() error {
 		kept, err := decodeCounts(k, v)
 		if err != nil {
 			c.expect(false, "%v", err)
+			return nil
+		}
+		if len(k) != 4 {
+			c.expect(false, "counts %x: bad key", k)
 			return nil
 		}
 		id := binary.BigEndian.Uint32(k)
@@ -255,13 +329,16 @@ func (c *checker) tallies() error {
 
 // healths holds the endpoints' health against the webhooks: only those that there are have one, and only while something fails.
 func (c *checker) healths() error {
+	if c.tx.Bucket(bucketHealth) == nil { // of version 1
+		return nil
+	}
 	return c.each(bucketHealth, func(k, v []byte) error {
 		h, err := decodeHealth(k, v)
 		if err != nil {
 			c.expect(false, "%v", err)
 			return nil
 		}
-		c.expect(c.tx.Bucket(bucketWebhooks).Get(k) != nil, "health %x: there is no such webhook", k)
+		c.expect(c.stored(bucketWebhooks, k), "health %x: there is no such webhook", k)
 		c.expect(h.Failures > 0 && !h.FirstFailedAt.IsZero(), "health %x: %d failures since %v", k, h.Failures, h.FirstFailedAt)
 		return nil
 	})

@@ -15,11 +15,15 @@ import (
 
 // readDelivery reads a delivery by its number; the result's number is 0 if there is none.
 func (s *Store) readDelivery(deliveries *bolt.Bucket, number uint64) (deliveryRecord, error) {
+	return readDelivery(s.nonce, deliveries, number)
+}
+
+func readDelivery(nonce uint32, deliveries *bolt.Bucket, number uint64) (deliveryRecord, error) {
 	v := deliveries.Get(u64key(number))
 	if v == nil {
 		return deliveryRecord{}, nil
 	}
-	return decodeDelivery(s.nonce, number, v)
+	return decodeDelivery(nonce, number, v)
 }
 
 // findDelivery reads a delivery by its public id.

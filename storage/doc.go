@@ -42,6 +42,12 @@
 //	2  has the bucket health; attempts have fields more at their end, which those of version 1 lack
 //	3  a session's head has the size of its events at its end, which those of earlier versions lack
 //
+// # Erasure
+//
+// A session that is erased takes its deliveries along, which its marks name. Deliveries that have outlived their session are found by
+// the id of the session in their record, or by the visitor in their payload. bbolt frees the pages and does not clear them: what was
+// erased is out of the file when its pages have been used again, or in the copy that Compact makes.
+//
 // # Writing
 //
 // Every change goes through one goroutine, the writer. It takes whatever has gathered while the last commit was on its way to

@@ -312,17 +312,27 @@ func checkSize(f *os.File, metas []byte) error {
 
 // newestMeta returns the newest transaction of two meta pages, and the first page beyond those that it uses; 0 if neither is valid.
 func newestMeta(metas []byte) (txid, highWater uint64) {
+	m := newestMetaPage(metas)
+	if m == nil {
+		return 0, 0
+	}
+	return binary.NativeEndian.Uint64(m[metaTxid:]), binary.NativeEndian.Uint64(m[metaHighWater:])
+}
+
+// newestMetaPage returns the one of two meta pages that bbolt goes by; nil if neither is valid.
+func newestMetaPage(metas []byte) []byte {
+	var newest []byte
 	for _, m := range [][]byte{metas[:pageSize], metas[pageSize:]} {
 		sum := fnv.New64a()
 		sum.Write(m[metaMagic:metaChecksum])
 		if binary.NativeEndian.Uint32(m[metaMagic:]) != boltMetaMagic || sum.Sum64() != binary.NativeEndian.Uint64(m[metaChecksum:]) {
 			continue // bbolt takes the other one
 		}
-		if id := binary.NativeEndian.Uint64(m[metaTxid:]); id >= txid {
-			txid, highWater = id, binary.NativeEndian.Uint64(m[metaHighWater:])
+		if newest == nil || binary.NativeEndian.Uint64(m[metaTxid:]) >= binary.NativeEndian.Uint64(newest[metaTxid:]) {
+			newest = m
 		}
 	}
-	return txid, highWater
+	return newest
 }
 
 // openMark stands in the lock file while the database is open. A start that finds it follows a crash.
