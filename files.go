@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"runtime/debug"
@@ -66,37 +67,77 @@ func compactFile(ctx context.Context, args []string, stdout, stderr io.Writer) e
 
 func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
-// aside does a command's work in a process of its own, where a damaged file can do no harm: reading one may end a process by a signal,
-// or by an error of the runtime that Go cannot catch. This process tells then what has happened.
+// aside does a command's work in a process of its own; see apart.
 func aside(ctx context.Context, command string, files []string, stdout, stderr io.Writer, work func() error) error {
 	if os.Getenv(asideEnv) != "" {
 		debug.SetMaxStack(64 << 20) // pages that refer to each other in a circle
 		return work()
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	child := exec.CommandContext(ctx, self, append([]string{command, "--"}, files...)...)
-	child.Env = append(os.Environ(), asideEnv+"=1", "GOTRACEBACK=none")
-	var said bytes.Buffer
-	child.Stdout, child.Stderr = stdout, &said
-	err = child.Run()
-	ended, hasEnded := errors.AsType[*exec.ExitError](err)
-	switch {
-	case err == nil:
+	said, err := apart(ctx, stdout, append([]string{command, "--"}, files...)...)
+	if err == nil {
 		return nil
-	case ctx.Err() != nil:
-		err = context.Cause(ctx)
-	case hasEnded && ended.ExitCode() == exitFailure: // it has told why
-		stderr.Write(said.Bytes())
-		return errLogged
-	case hasEnded:
-		reason, _, _ := strings.Cut(said.String(), "\n")
-		err = fmt.Errorf("%s is damaged: reading it ended the process (%s: %s)", files[0], ended, reason)
+	}
+	if errors.Is(err, errLogged) { // it has told why
+		io.WriteString(stderr, said)
+		return err
 	}
 	if command == "compact" {
 		os.Remove(files[1] + storage.UnfinishedSuffix)
 	}
-	return fmt.Errorf("%s: %w", command, err)
+	return fmt.Errorf("%s: %s: %w", command, files[0], err)
+}
+
+// inspect is the command that a start runs before it opens its database; see inspectApart. It is not for people: check tells more.
+func inspect(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	files, err := parseOperands(flag.NewFlagSet("inspect", flag.ContinueOnError), args, stdout,
+		"Reads of a database what a start reads. A start does this by itself.", "FILE")
+	if err != nil {
+		return err
+	}
+	return aside(ctx, "inspect", files, stdout, stderr, func() error { return storage.Inspect(files[0]) })
+}
+
+// inspectApart returns a function that has another process inspect a database file. Where none can be started it goes without.
+func inspectApart(log *slog.Logger) func(path string) error {
+	return func(path string) error {
+		said, err := apart(context.Background(), io.Discard, "inspect", "--", path)
+		switch {
+		case errors.Is(err, errNotStarted):
+			log.Warn("the database could not be inspected before its opening", "error", err)
+			return nil
+		case errors.Is(err, errLogged):
+			return errors.New(strings.TrimPrefix(strings.TrimSpace(said), "hookbolt: "))
+		}
+		return err
+	}
+}
+
+var errNotStarted = errors.New("no process of its own was started")
+
+// apart runs a command of this program in another process, where a damaged file can do no harm: reading one may end a process by a
+// signal, or by an error of the runtime that Go cannot catch. An errLogged means that the command has failed as commands do, and said
+// is what it has said; an errNotStarted that it was never run.
+func apart(ctx context.Context, stdout io.Writer, args ...string) (said string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errNotStarted, err)
+	}
+	child := exec.CommandContext(ctx, self, args...)
+	child.Env = append(os.Environ(), asideEnv+"=1", "GOTRACEBACK=none")
+	var stderr bytes.Buffer
+	child.Stdout, child.Stderr = stdout, &stderr
+	err = child.Run()
+	ended, hasEnded := errors.AsType[*exec.ExitError](err)
+	switch {
+	case err == nil:
+		return "", nil
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	case !hasEnded:
+		return "", fmt.Errorf("%w: %w", errNotStarted, err)
+	case ended.ExitCode() == exitFailure:
+		return stderr.String(), errLogged
+	}
+	reason, _, _ := strings.Cut(stderr.String(), "\n")
+	return "", fmt.Errorf("%w: reading it ended the process (%s: %s)", storage.ErrCorrupt, ended, reason)
 }
