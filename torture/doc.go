@@ -16,6 +16,10 @@
 // under each id are held against the attempts recorded for it. So it is known exactly what was in flight or answered and not yet
 // recorded at the cut (B in the figures), that nothing else is repeated, and that nothing that was recorded as delivered is sent again.
 //
+// Power cuts, failing syncs and full disks happen on a file system of the tests' own, package lossyfs, which takes Linux, /dev/fuse and
+// root. Where one of them is missing these experiments are skipped, and say so; with HOOKBOLT_REQUIRE_FUSE=1 they fail instead. After a
+// power cut the disk is the truth about what was recorded: what a process had seen in its cache does not count.
+//
 // Every experiment has a failing control: a mutant, hookbolt built with one line of its source changed, that the same experiment must
 // find guilty. A harness that sees nothing fails.
 package torture

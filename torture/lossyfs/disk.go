@@ -33,9 +33,6 @@ type Op struct {
 	Off      int64
 	Data     []byte
 	Name, To string
-	// Upto is for syncs: it covers the operations before that number, counted from 0. A slow sync does not cover what comes
-	// while it is under way.
-	Upto int
 	// Failed says that a sync has answered with an error.
 	Failed bool
 	At     time.Time
@@ -57,19 +54,13 @@ func (k Keep) String() string { return [...]string{"none", "all", "some"}[k] }
 type Disk struct {
 	files         map[uint64]*file
 	live, durable map[string]uint64
-	unsynced      []queued // operations on names
+	unsynced      []Op // on names
 	applied       int
 }
 
 type file struct {
 	live, durable image
-	unsynced      []queued
-}
-
-// queued is an operation that was not synced, with its number.
-type queued struct {
-	n  int
-	op Op
+	unsynced      []Op
 }
 
 // NewDisk returns an empty Disk.
@@ -83,34 +74,32 @@ func (d *Disk) Apply(op Op) error {
 	if f == nil && (op.Kind == Write || op.Kind == Truncate || op.Kind == Sync) {
 		return fmt.Errorf("file %d: %w", op.Ino, fs.ErrNotExist)
 	}
-	n := queued{d.applied, op}
 	d.applied++
 	switch op.Kind {
 	case Write, Truncate:
 		apply(&f.live, op)
-		f.unsynced = append(f.unsynced, n)
+		f.unsynced = append(f.unsynced, op)
 	case Sync:
-		rest := after(f.unsynced, op.Upto)
+		// The system lets nobody write to a file while it is synced: a sync covers all that there is.
 		if !op.Failed {
-			for _, q := range f.unsynced[:len(f.unsynced)-len(rest)] {
-				apply(&f.durable, q.op)
+			for _, op := range f.unsynced {
+				apply(&f.durable, op)
 			}
 		}
-		f.unsynced = rest
+		f.unsynced = nil
 	case Create, Rename, Unlink:
 		if op.Kind == Create {
 			d.files[op.Ino] = &file{live: newImage(), durable: newImage()}
 		}
 		name(d.live, op)
-		d.unsynced = append(d.unsynced, n)
+		d.unsynced = append(d.unsynced, op)
 	case SyncDir:
 		// A failed one loses nothing: the journal still has it.
 		if !op.Failed {
-			rest := after(d.unsynced, op.Upto)
-			for _, q := range d.unsynced[:len(d.unsynced)-len(rest)] {
-				name(d.durable, q.op)
+			for _, op := range d.unsynced {
+				name(d.durable, op)
 			}
-			d.unsynced = rest
+			d.unsynced = nil
 		}
 	}
 	return nil
@@ -136,17 +125,7 @@ func name(names map[string]uint64, op Op) {
 	}
 }
 
-// after returns the operations from number n on.
-func after(ops []queued, n int) []queued {
-	for i, q := range ops {
-		if q.n >= n {
-			return ops[i:]
-		}
-	}
-	return nil
-}
-
-// Applied is the number of operations that there were, which is that of the next one.
+// Applied is the number of operations that there were.
 func (d *Disk) Applied() int { return d.applied }
 
 // Cut returns the Disk that a power cut would leave now. d stays as it is.
@@ -160,8 +139,8 @@ func (d *Disk) Cut(keep Keep, rng *rand.Rand) *Disk {
 	case KeepSome:
 		n = rng.IntN(n + 1)
 	}
-	for _, q := range d.unsynced[:n] {
-		name(names, q.op)
+	for _, op := range d.unsynced[:n] {
+		name(names, op)
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) { // in an order that a seed repeats
 		ino := names[name]
@@ -181,7 +160,7 @@ func (d *Disk) Cut(keep Keep, rng *rand.Rand) *Disk {
 
 // survivors chooses what a cut leaves of a file's operations: nothing, everything, or one of three ways in which a disk may
 // have begun to write them.
-func survivors(unsynced []queued, keep Keep, rng *rand.Rand) (ops []Op) {
+func survivors(unsynced []Op, keep Keep, rng *rand.Rand) (ops []Op) {
 	if keep == KeepNone {
 		return nil
 	}
@@ -190,14 +169,14 @@ func survivors(unsynced []queued, keep Keep, rng *rand.Rand) (ops []Op) {
 	if keep == KeepSome && len(unsynced) > 0 {
 		way, share, until = rng.IntN(3), rng.Float64(), rng.IntN(len(unsynced))
 	}
-	for i, q := range unsynced {
+	for i, op := range unsynced {
 		switch {
 		case way == whole && rng.Float64() >= share, way == inOrder && i > until:
-		case way == torn && q.op.Kind == Truncate && rng.Float64() >= share:
-		case q.op.Kind == Write && (way == torn || way == inOrder && i == until):
-			ops = append(ops, tear(q.op, share, rng)...)
+		case way == torn && op.Kind == Truncate && rng.Float64() >= share:
+		case op.Kind == Write && (way == torn || way == inOrder && i == until):
+			ops = append(ops, tear(op, share, rng)...)
 		default:
-			ops = append(ops, q.op)
+			ops = append(ops, op)
 		}
 	}
 	return ops
@@ -219,8 +198,8 @@ func tear(op Op, share float64, rng *rand.Rand) (ops []Op) {
 func (d *Disk) Evict() {
 	for _, f := range d.files {
 		f.live = f.durable.clone()
-		for _, q := range f.unsynced {
-			apply(&f.live, q.op)
+		for _, op := range f.unsynced {
+			apply(&f.live, op)
 		}
 	}
 }

@@ -31,7 +31,7 @@ type server struct {
 // vast is how large the disk is without a quota.
 const vast = 1 << 40
 
-// replace puts another Disk in the place of the present one, whose open files become useless.
+// replaceLocked puts another Disk in the place of the present one, whose open files become useless.
 func (s *server) replaceLocked(d *Disk) {
 	s.disk = d
 	s.epoch++
@@ -82,7 +82,6 @@ func (s *server) write(epoch, ino uint64, data []byte, off int64) syscall.Errno 
 func (s *server) sync(epoch uint64, op Op) syscall.Errno {
 	s.mu.Lock()
 	s.stats.Syncs++
-	op.Upto = s.disk.Applied()
 	op.Failed = s.failIn == 1
 	s.failIn = max(0, s.failIn-1)
 	delay := s.delay
