@@ -437,13 +437,13 @@ func readWebhooks(webhooks, jobs *bolt.Bucket) (*engine.WebhookSet, error) {
 }
 
 // Close ends the writer after what it has taken, leaves a list of free pages behind for the next start, and closes the file.
-// Calls that wait for the writer get engine.ErrUnavailable.
+// Calls that wait for the writer get engine.ErrUnavailable. If the store has failed, be it in its last commit, the error says why.
 func (s *Store) Close() error {
 	err := error(nil)
 	s.closing.Do(func() {
 		close(s.quit)
 		<-s.stopped
-		if s.failure == nil {
+		if err = s.failure; err == nil {
 			err = s.leaveFreeList()
 		}
 		err = errors.Join(err, s.db.Close(), s.lock.Close())

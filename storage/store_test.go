@@ -854,6 +854,9 @@ func TestFailedCommitIsFailStop(t *testing.T) {
 	if _, err := s.Stats(t.Context(), time.Now(), true); !errors.Is(err, engine.ErrUnavailable) {
 		t.Errorf("readiness after it: %v, want ErrUnavailable", err)
 	}
+	if err := s.Close(); !errors.Is(err, s.Err()) {
+		t.Errorf("Close: %v, want %v", err, s.Err())
+	}
 }
 
 func TestDamageShows(t *testing.T) {
