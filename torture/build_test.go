@@ -145,4 +145,4 @@ func TestMutantsApply(t *testing.T) {
 }
 
 var mutants = [][]edit{noSync, earlyAcknowledgement, forgetfulEngine, impatientEngine, idempotencyKey, sleepyEngine, gullibleStorage,
-	unboundedBodies, boundlessEngine}
+	unboundedBodies, boundlessEngine, lingeringReader}

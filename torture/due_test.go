@@ -120,7 +120,7 @@ func fillDue(t *testing.T, database string, sessions int) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	const batch = 500
+	const batch = 250
 	var writers sync.WaitGroup
 	var mu sync.Mutex
 	for w := range 2 {

@@ -187,3 +187,22 @@ func (l *ledger) due() int {
 	}
 	return n
 }
+
+// total is how many events were acknowledged.
+func (l *ledger) total() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.events
+}
+
+// any is a session that was acknowledged.
+func (l *ledger) any() (session string, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, e := range l.expected {
+		if e.must {
+			return k.session.String(), true
+		}
+	}
+	return "", false
+}

@@ -18,7 +18,7 @@ var unboundedBodies = []edit{
 }
 
 // latencyFloor is the latency that nobody holds against a machine which does other things as well, as those do that run the short form.
-func latencyFloor() time.Duration { return scale(500*time.Millisecond, 50*time.Millisecond) }
+func latencyFloor() time.Duration { return scale(time.Second, 50*time.Millisecond) }
 
 // maxMemory is how much more memory misuse may take.
 const maxMemory = 64 << 20

@@ -1,0 +1,177 @@
+package torture
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"time"
+)
+
+// lingeringReader holds the read transaction of a list for as long as a client might read.
+var lingeringReader = []edit{{"storage/list.go", "\t\tpage = engine.DeliveryPage{}\n",
+	"\t\tpage = engine.DeliveryPage{}\n\t\tdefer time.Sleep(3 * time.Second)\n"}}
+
+// Long lists, sessions and metrics in a loop, beside load: those who send events hardly notice, and the file does not grow for it.
+func TestReaders(t *testing.T) {
+	experiment(t)
+	r := readersRound(t, build(t))
+	summarize(t, "readers: %v", r)
+	if limit := scale(500*time.Millisecond, 100*time.Millisecond); r.p99 > limit {
+		t.Errorf("p99 of ingest is %v, want at most %v", r.p99, limit)
+	}
+	if r.growth() > 2 {
+		t.Errorf("the file has %.1f times the pages for what it holds", r.growth())
+	}
+	if r.lists == 0 {
+		t.Error("too little was read")
+	}
+}
+
+func TestReadersControl(t *testing.T) {
+	experiment(t)
+	r := readersRound(t, build(t, lingeringReader...))
+	if r.growth() <= 2 {
+		t.Errorf("control %q: not caught: %v", "lingering readers", r)
+		return
+	}
+	summarize(t, "readers, control %q: caught: %v", "lingering readers", r)
+}
+
+type readers struct {
+	p99, quiet        time.Duration // of ingest, with readers and without
+	pages, quietPages float64       // of the file for 1,000 events
+	lists, others     int
+	listed            int64
+}
+
+// growth is how much larger the file has become for what it holds.
+func (r *readers) growth() float64 { return r.pages / r.quietPages }
+
+func (r *readers) String() string {
+	return fmt.Sprintf("%d lists to their ends (%d deliveries), %d sessions and metrics: ingest p99 %v (%v without), the file has %.1f "+
+		"times the pages for what it holds", r.lists, r.listed, r.others, r.p99.Round(100*time.Microsecond),
+		r.quiet.Round(100*time.Microsecond), r.growth())
+}
+
+func readersRound(t *testing.T, binary string) *readers {
+	g := newRig(t, rigOptions{binary: binary})
+	s := g.setUp()
+	load := g.produce(8)
+	span := scale(2500*time.Millisecond, 30*time.Second)
+	pass(span/2, s.exited) // the file finds its shape
+	r := &readers{}
+	phase := func() (time.Duration, float64) {
+		g.latency.reset()
+		pass(span, s.exited)
+		return percentile(g.latency.reset(), 0.99), 1000 * float64(g.highWater()) / float64(g.ledger.total())
+	}
+	r.quiet, r.quietPages = phase()
+
+	stop := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var mu sync.Mutex // guards r's counts
+	var all sync.WaitGroup
+	each := func(read func() error) {
+		all.Go(func() {
+			for !isClosed(stop) {
+				if err := read(); err != nil && !isClosed(stop) {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for _, filter := range []string{"", "&status=scheduled", "&webhook_id=1"} {
+		each(func() error {
+			n, err := list(ctx, s.url()+"/v1/deliveries?limit=100"+filter)
+			mu.Lock()
+			defer mu.Unlock()
+			r.lists++
+			r.listed += n
+			return err
+		})
+	}
+	each(func() error {
+		session, ok := g.ledger.any()
+		if ok {
+			if err := call(ctx, "GET", s.url()+"/v1/sessions/"+session, nil, nil); err != nil {
+				return err
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		r.others++
+		return fetch(ctx, s.url()+"/metrics")
+	})
+	r.p99, r.pages = phase()
+	close(stop)
+	cancel()
+	all.Wait()
+	load.halt()
+	g.finish(s).hold(t)
+	return r
+}
+
+// list reads a list to its end and returns how long it was.
+func list(ctx context.Context, url string) (n int64, err error) {
+	for cursor := ""; ; {
+		var page struct {
+			Items []struct{ ID string } `json:"items"`
+			Next  *string               `json:"next_cursor"`
+		}
+		if err := call(ctx, "GET", url+cursor, nil, &page); err != nil {
+			return n, err
+		}
+		n += int64(len(page.Items))
+		if page.Next == nil {
+			return n, nil
+		}
+		cursor = "&cursor=" + *page.Next
+	}
+}
+
+// fetch reads an answer whole.
+func fetch(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %s", url, resp.Status)
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
+}
+
+// highWater is how many pages of the database have ever been in use: what bbolt's newer meta page says.
+func (g *rig) highWater() uint64 {
+	f, err := os.Open(g.database)
+	if err != nil {
+		g.t.Error(err)
+		return 0
+	}
+	defer f.Close()
+	raw := make([]byte, 2*pageSize)
+	if _, err := f.ReadAt(raw, 0); err != nil {
+		g.t.Error(err)
+		return 0
+	}
+	var newest, highWater uint64
+	for _, meta := range [][]byte{raw[:pageSize], raw[pageSize:]} {
+		if txid := binary.NativeEndian.Uint64(meta[64:]); txid >= newest { // behind the page's header of 16 bytes
+			newest, highWater = txid, binary.NativeEndian.Uint64(meta[56:])
+		}
+	}
+	return highWater
+}
