@@ -287,10 +287,12 @@ func readMetas(f *os.File) ([]byte, error) {
 // What is read of bbolt's meta pages (version 2 of its format): a header of 16 bytes, then at these offsets.
 const (
 	metaMagic     = 16      // u32
+	metaVersion   = 16 + 4  // u32
 	metaHighWater = 16 + 40 // u64: the first page beyond those in use
 	metaTxid      = 16 + 48 // u64
 	metaChecksum  = 16 + 56 // u64: FNV-1a of what stands before it, from the magic on
 	boltMetaMagic = 0xED0CDAED
+	boltVersion   = 2
 )
 
 // checkSize refuses a file that ends before its pages do, such as an incomplete copy: bbolt would read beyond the end of its map
@@ -304,8 +306,8 @@ func checkSize(f *os.File, metas []byte) error {
 	if err != nil {
 		return err
 	}
-	if need := highWater * pageSize; uint64(info.Size()) < need {
-		return fmt.Errorf("%w: the file is truncated: it has %d bytes of %d", ErrCorrupt, info.Size(), need)
+	if has := uint64(info.Size()) / pageSize; has < highWater {
+		return fmt.Errorf("%w: the file is truncated: it has %d pages of %d", ErrCorrupt, has, highWater)
 	}
 	return nil
 }
@@ -325,10 +327,11 @@ func newestMetaPage(metas []byte) []byte {
 	for _, m := range [][]byte{metas[:pageSize], metas[pageSize:]} {
 		sum := fnv.New64a()
 		sum.Write(m[metaMagic:metaChecksum])
-		if binary.NativeEndian.Uint32(m[metaMagic:]) != boltMetaMagic || sum.Sum64() != binary.NativeEndian.Uint64(m[metaChecksum:]) {
+		if binary.NativeEndian.Uint32(m[metaMagic:]) != boltMetaMagic || binary.NativeEndian.Uint32(m[metaVersion:]) != boltVersion ||
+			sum.Sum64() != binary.NativeEndian.Uint64(m[metaChecksum:]) {
 			continue // bbolt takes the other one
 		}
-		if newest == nil || binary.NativeEndian.Uint64(m[metaTxid:]) >= binary.NativeEndian.Uint64(newest[metaTxid:]) {
+		if newest == nil || binary.NativeEndian.Uint64(m[metaTxid:]) > binary.NativeEndian.Uint64(newest[metaTxid:]) {
 			newest = m
 		}
 	}

@@ -1021,36 +1021,6 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-func FuzzStoredRecords(f *testing.F) {
-	s := openTest(f, newPath(f))
-	w := putWebhook(f, s, engine.Webhook{})
-	addSession(f, s, time.Now())
-	deliver(f, s, take(f, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery, delivered, ok)
-	setHealth(f, s, w.ID, engine.Health{Failures: 1, FirstFailedAt: now(), Order: 1})
-	s.db.View(func(tx *bolt.Tx) error {
-		return tx.ForEach(func(_ []byte, b *bolt.Bucket) error {
-			return b.ForEach(func(_, v []byte) error { f.Add(v); return nil })
-		})
-	})
-	f.Fuzz(func(t *testing.T, value []byte) {
-		// A checksum keeps most damage out; behind it, no bytes may lead to a panic or to endless memory.
-		for _, v := range [][]byte{value, sealBytes(u64key(1), value)} {
-			decodeSession(1, v)
-			decodeDelivery(0, 1, v)
-			decodeEvents(u64key(1), v, func(string) {})
-			decodeAttempt(u64key(1), v)
-			decodeCounts(u64key(1), v)
-			decodeJob(u64key(1), v)
-			decodeHealth(u64key(1), v)
-		}
-		if r, err := decodeDelivery(0, 1, sealBytes(u64key(1), value)); err == nil {
-			if again, err := decodeDelivery(0, 1, r.encode()); err != nil || again != r {
-				t.Errorf("%+v became %+v: %v", r, again, err)
-			}
-		}
-	})
-}
-
 // A trigger that goes without a trace takes along the attempts at building its payload. (The check at the end finds what is left.)
 func TestDroppedTriggerLeavesNothing(t *testing.T) {
 	s := openTest(t, newPath(t))
