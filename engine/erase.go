@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -67,8 +68,10 @@ func (e *Engine) Erase(ctx context.Context, what Erasure) (Erased, error) {
 // PayloadVisitor returns the poltio_user_id that a payload holds, nil if there is none. It reads no further than that.
 func PayloadVisitor(body []byte) (*int64, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
-	if _, err := d.Token(); err != nil {
+	if begin, err := d.Token(); err != nil {
 		return nil, err
+	} else if begin != json.Delim('{') {
+		return nil, errors.New("a payload must be a JSON object")
 	}
 	for d.More() {
 		name, err := d.Token()
@@ -77,7 +80,10 @@ func PayloadVisitor(body []byte) (*int64, error) {
 		}
 		if name == "poltio_user_id" {
 			var id *int64
-			return id, d.Decode(&id)
+			if err := d.Decode(&id); err != nil {
+				return nil, err
+			}
+			return id, nil
 		}
 		var skipped json.RawMessage
 		if err := d.Decode(&skipped); err != nil {
