@@ -305,17 +305,47 @@ func redactName(name string, secrets []string) string {
 	return name
 }
 
-// redact replaces secrets in a text, and the beginning of one at its end, where it may have been cut off.
+// redact replaces what belongs to a secret in a text, also where secrets overlap, and the beginning of one at its end, where it may have
+// been cut off.
 func redact(text []byte, secrets []string) []byte {
-	for _, s := range secrets {
-		text = bytes.ReplaceAll(text, []byte(s), []byte(redacted))
+	var ends []int // by where a secret begins, the end of the longest that does; 0 where none does
+	cover := func(from, to int) {
+		if ends == nil {
+			ends = make([]int, len(text))
+		}
+		ends[from] = max(ends[from], to)
 	}
 	for _, s := range secrets {
+		for from := 0; ; from++ {
+			at := bytes.Index(text[from:], []byte(s))
+			if at < 0 {
+				break
+			}
+			from += at
+			cover(from, from+len(s))
+		}
 		for n := min(len(s)-1, len(text)); n >= minRedacted; n-- {
 			if bytes.HasSuffix(text, []byte(s[:n])) {
-				return append(text[:len(text)-n], redacted...)
+				cover(len(text)-n, len(text))
+				break
 			}
 		}
 	}
-	return text
+	if ends == nil {
+		return text
+	}
+	var clean []byte
+	covered := -1 // up to where
+	for i, c := range text {
+		if ends[i] > 0 {
+			if i > covered {
+				clean = append(clean, redacted...)
+			}
+			covered = max(covered, ends[i])
+		}
+		if i >= covered {
+			clean = append(clean, c)
+		}
+	}
+	return clean
 }

@@ -1,0 +1,309 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"golang.org/x/net/http/httpguts"
+)
+
+// FuzzAnswer: whatever bytes an endpoint answers with, the attempt comes to an outcome that is of one piece, keeps within its bounds and
+// holds no credential. KEY stands for the credential that the endpoint was sent.
+func FuzzAnswer(f *testing.F) {
+	const key = "s3kret-Key-of-mine"
+	for _, answer := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: x\r\nServer: y\r\n\r\nok", "HTTP/1.0 204 No Content\r\n\r\n",
+		"HTTP/1.1 429 Slow\r\nRetry-After: 120\r\nX-KEY: KEY\r\n\r\nyou sent KEY", "HTTP/1.1 503 No\r\nRetry-After: Wed, 21 Oct 2099 07:28:00 GMT\r\n\r\n",
+		"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: KEY\r\n\r\nHTTP/1.1 302 Found\r\nLocation: /KEY\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 500 KEY\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Trailer: KEY\r\n\r\n", "HTTP/1.1 500\r\nTransfer-Encoding: chunked\r\n\r\nKEY\r\n",
+		"HTTP/1.1 KEY No\r\n\r\n", "HTTP/KEY 200 OK\r\n\r\n", "KEY\r\n", "POST / HTTP/1.1\r\nX-Key: KEY\r\n\r\n", "HTTP/1.1 200 OK\r\nKEY\r\n\r\n",
+		"HTTP/1.1 200 OK\r\n KEY: x\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: KEY\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: KEY\r\n\r\n",
+		"HTTP/1.1 000 x\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nKEY", "", "\x00", "HTTP/2.0 200 OK\r\n\r\n",
+		"HTTP/1.1 400 Bad\r\n\r\n" + strings.Repeat("KEY ", 100), "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("KEY", 500) + "\r\n\r\n",
+		"HTTP/1.1 401 No\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b",
+	} {
+		f.Add([]byte(answer))
+	}
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		answer = bytes.ReplaceAll(answer, []byte("KEY"), []byte(key))
+		transport := newTransport(Config{}, nil)
+		var serving = make(chan struct{})
+		transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			client, server := net.Pipe()
+			go func() {
+				defer close(serving)
+				defer server.Close()
+				if takeRequest(bufio.NewReader(server)) == nil {
+					server.Write(answer) // ends when the client has closed
+				}
+			}()
+			return client, nil
+		}
+		defer transport.CloseIdleConnections()
+		s := newSender(Config{Transport: transport, Version: "1"})
+		w := &Webhook{URL: "http://endpoint.example/h1dden-path?q=1", Secret: newSecret(), Headers: map[string]Credential{"X-Key": key}}
+		a, err := s.send(t.Context(), w, &Delivery{ID: uuid.New()}, []byte(`{"n":1}`), sendPatience)
+		if err != nil {
+			t.Fatalf("no attempt: %v", err)
+		}
+		transport.CloseIdleConnections()
+		select {
+		case <-serving:
+		case <-time.After(sendPatience):
+			t.Fatal("the connection is left open")
+		}
+
+		switch {
+		case (a.Error == "") != (a.ErrorDetail == ""), (a.Error == "" || a.Error == ErrorStatus) != (a.Status != 0), a.Delivered() != (a.Status/100 == 2),
+			a.Error == ErrorInternal, a.Error == ErrorTimeout, a.Status != 0 && (a.Status < 100 || a.Status > 999):
+			t.Fatalf("the attempt contradicts itself: %+v", a)
+		case a.RetryAfter < 0, a.RetryAfter > 0 && a.Status != 429 && a.Status != 503:
+			t.Fatalf("status %d, retry after %s", a.Status, a.RetryAfter)
+		case len(a.Response) > maxResponseBytes:
+			t.Fatalf("%d bytes of the answer are kept", len(a.Response))
+		case len(a.ErrorDetail) > 300:
+			t.Fatalf("the detail has %d bytes: %q", len(a.ErrorDetail), a.ErrorDetail)
+		}
+		kept := a.ErrorDetail + "\n" + string(a.Response)
+		size := 0
+		for _, field := range a.ResponseHeader {
+			size += len(field.Name) + len(field.Value)
+			kept += "\n" + strings.ToLower(field.Name) + ": " + field.Value
+		}
+		if size > maxResponseHeaderKept {
+			t.Fatalf("%d bytes of the header are kept", size)
+		}
+		for _, secret := range []string{key, strings.ToLower(key), "h1dden", string(w.Secret)} {
+			if strings.Contains(kept, secret) && (secret == key || !bytes.Contains(answer, []byte(secret))) {
+				t.Fatalf("%q is kept: %q", secret, kept)
+			}
+		}
+		if status := finalStatus(answer); status != a.Status && status >= 200 && a.Error != ErrorTooLarge {
+			t.Fatalf("status %d of an answer with %d: %s", a.Status, status, a.ErrorDetail)
+		}
+	})
+}
+
+// finalStatus is the status of the first answer in a stream that is not an interim one; 0 if there is none.
+func finalStatus(stream []byte) int {
+	r := bufio.NewReader(bytes.NewReader(stream))
+	for {
+		resp, err := http.ReadResponse(r, &http.Request{Method: "POST"})
+		if err != nil {
+			return 0
+		}
+		if resp.StatusCode >= 200 || resp.StatusCode < 101 && resp.StatusCode != 100 || resp.StatusCode == 101 {
+			return resp.StatusCode
+		}
+	}
+}
+
+// FuzzRetryAfter: the header is read as RFC 9110 has it, and anything else asks for nothing.
+func FuzzRetryAfter(f *testing.F) {
+	for _, header := range []string{"", "0", "120", " 7 ", "-1", "+1", "1.5", "1e3", "99999999999999999999999", "2147483648", "Wed, 21 Oct 2099 07:28:00 GMT",
+		"Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "Wed, 21 Oct 2015 07:28:00 +0100", "0x10", "1_000", "١٢"} {
+		f.Add(header, int64(1_700_000_000))
+	}
+	f.Fuzz(func(t *testing.T, header string, unix int64) {
+		now := time.Unix(unix%(1<<35), 0)
+		got := parseRetryAfter(header, now)
+		text := strings.TrimSpace(header)
+		isDigits := text != "" && strings.Trim(text, "0123456789") == ""
+		want := time.Duration(0)
+		if n, ok := new(big.Int).SetString(text, 10); ok && isDigits {
+			want = time.Duration(min(n.Uint64(), 1<<31-1)) * time.Second
+			if !n.IsUint64() {
+				want = (1<<31 - 1) * time.Second
+			}
+		} else if at, err := http.ParseTime(text); err == nil && at.After(now) {
+			want = at.Sub(now)
+		}
+		if got != want {
+			t.Fatalf("%q at %s: got %s, want %s", header, now, got, want)
+		}
+	})
+}
+
+// FuzzTokenAnswer: whatever a token endpoint answers, there is either a token that can stand in a header, or an error that repeats
+// nothing of the answer but a known code. SECRET stands for what the token endpoint was sent.
+func FuzzTokenAnswer(f *testing.F) {
+	const secret = "s3kret-of-the-client"
+	for _, seed := range []struct {
+		status      int
+		contentType string
+		body        string
+	}{
+		{200, "application/json", `{"access_token":"t","token_type":"bearer","expires_in":3600}`},
+		{200, "application/json", `{"access_token":"t","token_type":"MAC","expires_in":"9223372036854775807"}`},
+		{200, "application/json", `{"access_token":"t\n","token_type":"x y","expires_in":-1}`},
+		{200, "application/json", `{"error":"invalid_client","error_description":"SECRET"}`}, {400, "application/json", `{"error":"SECRET"}`},
+		{200, "application/x-www-form-urlencoded", "access_token=t&token_type=SECRET&expires_in=10"}, {200, "text/plain", "access_token=%zz"},
+		{401, "text/html; charset=utf-8", "<html>SECRET"}, {302, "", ""}, {200, "", "null"}, {200, "x", `[]`}, {200, "application/json", `{"access_token":5}`},
+		{503, "application/json", "SECRET"}, {200, "application/json", `{"access_token":"é"}`},
+	} {
+		f.Add(seed.status, seed.contentType, []byte(seed.body))
+	}
+	f.Fuzz(func(t *testing.T, status int, contentType string, body []byte) {
+		status = 100 + int(uint(status)%900)
+		body = bytes.ReplaceAll(body, []byte("SECRET"), []byte(secret))
+		endpoint := &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {contentType}}}
+		asked := 0
+		transport := tokenNetwork(func(r *http.Request) (*http.Response, error) {
+			asked++
+			resp := *endpoint
+			resp.Request, resp.Body = r, io.NopCloser(io.MultiReader(bytes.NewReader(body), endless{}))
+			if len(body) < maxTokenAnswer/2 {
+				resp.Body = io.NopCloser(bytes.NewReader(body))
+			}
+			return &resp, nil
+		})
+		w := &Webhook{ID: 1, OAuth2: &OAuth2{TokenURL: "https://auth.example/h1dden", ClientID: "c", ClientSecret: secret}}
+		tokens := newTokens("hookbolt/1")
+		g, err := tokens.get(t.Context(), w, transport)
+		if err != nil {
+			refused, ok := errors.AsType[*tokenError](err)
+			if !ok || g != nil {
+				t.Fatalf("the error is %#v", err)
+			}
+			class, detail := refused.classify(time.Second)
+			if class != ErrorOAuth || detail == "" || len(detail) > 200 || strings.Contains(detail, secret) || strings.Contains(detail, "h1dden") {
+				t.Fatalf("%s: %s", class, detail)
+			}
+			if rest := strings.TrimPrefix(detail, "the token endpoint answered "+big.NewInt(int64(status)).String()); rest != detail {
+				if code := strings.TrimPrefix(rest, ": "); code != "" && !slices.Contains(grantErrors, code) {
+					t.Fatalf("of the answer is repeated: %s", detail)
+				}
+			}
+			return
+		}
+		if g.cached || status/100 != 2 {
+			t.Fatalf("a token that was there before, or of an answer with status %d", status)
+		}
+		value := g.authorization()
+		if !httpguts.ValidHeaderFieldValue(value) || strings.ContainsFunc(value, func(c rune) bool { return c >= utf8.RuneSelf }) ||
+			g.token.AccessToken == "" || !strings.HasSuffix(value, " "+g.token.AccessToken) {
+			t.Fatalf("not a value for a header: %q", value)
+		}
+		var std struct {
+			AccessToken string `json:"access_token"`
+		}
+		if json.Unmarshal(body, &std) == nil && std.AccessToken != g.token.AccessToken && !strings.Contains(contentType, "/") {
+			t.Fatalf("the token is %q, encoding/json finds %q", g.token.AccessToken, std.AccessToken)
+		}
+		before := asked
+		again, err := tokens.get(t.Context(), w, transport)
+		if err != nil || again.cached != (asked == before) || again.cached != g.token.Valid() || again.authorization() != value {
+			t.Fatalf("once more: %v, asked %d times, then %d", err, before, asked)
+		}
+	})
+}
+
+// tokenNetwork takes the place of the network.
+type tokenNetwork func(*http.Request) (*http.Response, error)
+
+func (f tokenNetwork) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		r.Body.Close()
+	}
+	return f(r)
+}
+
+// endless is a body that never ends.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// FuzzRedact: of a text that an endpoint has sent, what belongs to a credential is covered, wherever it stands, in whatever way credentials
+// overlap and however the text was cut off; and nothing else is.
+func FuzzRedact(f *testing.F) {
+	f.Add([]byte("you sent Bearer t0ken-of-mine"), "t0ken-of-mine", "us3r", "p4ss-word", uint8(0))
+	f.Add([]byte(`{"auth":"Basic dXMzcjpwNHNzLXdvcmQ=","user":"us3r"}`), `q"u\o/te<&>`, "us3r", "p4ss-word", uint8(1))
+	f.Add([]byte("ababab abababab abab"), "abab", "babab", "ababa", uint8(3))
+	f.Add([]byte("[redacted]redacted[reda"), "redacted", "[reda", "cted]", uint8(3))
+	f.Add(bytes.Repeat([]byte("k3y!"), 300), strings.Repeat("k3y!", 20), "", "", uint8(2))
+	f.Add([]byte("q%22u%5Co%2Fte q\\u0022"), `q"u\o/te<&>ü`, "a b", "c+d=e", uint8(2))
+	f.Fuzz(func(t *testing.T, text []byte, header, user, password string, kind uint8) {
+		if len(text) > 4<<10 || len(header)+len(user)+len(password) > 1<<10 {
+			return
+		}
+		w := &Webhook{}
+		authorization := ""
+		if kind&1 != 0 {
+			w.BasicAuth = &BasicAuth{Username: Credential(user), Password: Credential(password)}
+		} else {
+			authorization = "Bearer " + password
+		}
+		if kind&2 != 0 {
+			w.Headers = map[string]Credential{"X-Key": Credential(header), "X-Other": "Token " + Credential(user)}
+		}
+		secrets := w.secrets(authorization)
+		for i, s := range secrets {
+			if len(s) < minRedacted || i > 0 && len(s) > len(secrets[i-1]) {
+				t.Fatalf("secrets %q", secrets)
+			}
+		}
+		for _, s := range []string{authorization, password, string(w.Headers["X-Key"])} {
+			if len(s) >= minRedacted && !slices.Contains(secrets, s) {
+				t.Fatalf("%q is not looked for", s)
+			}
+		}
+		want := covered(text, secrets)
+		given := bytes.Clone(text)
+		if got := redact(text, secrets); string(got) != want {
+			t.Fatalf("%q without %q\nbecomes %q\n   want %q", given, secrets, got, want)
+		}
+		more := 1
+		if len(secrets) > 0 {
+			more = len(secrets[0])
+		}
+		seen := append(bytes.Clone(given), strings.Repeat(".", maxResponseBytes+more)...)
+		body := bytes.NewReader(seen)
+		seen = seen[:maxResponseBytes+more]
+		want = covered(seen, secrets)
+		if got := keptBody(body, secrets); string(got) != want[:min(len(want), maxResponseBytes)] {
+			t.Fatalf("of the body %q is kept, want %q", got, want)
+		}
+	})
+}
+
+// covered is what redact is to make of a text: it looks at each byte on its own.
+func covered(text []byte, secrets []string) string {
+	hidden := make([]bool, len(text))
+	for _, s := range secrets {
+		for at := range text {
+			n := len(s)
+			if rest := text[at:]; len(rest) < n {
+				n = len(rest) // the beginning of one, at the end
+			}
+			if n < minRedacted || string(text[at:at+n]) != s[:n] {
+				continue
+			}
+			for i := at; i < at+n; i++ {
+				hidden[i] = true
+			}
+		}
+	}
+	var b strings.Builder
+	for i, c := range text {
+		switch {
+		case !hidden[i]:
+			b.WriteByte(c)
+		case i == 0 || !hidden[i-1]:
+			b.WriteString(redacted)
+		}
+	}
+	return b.String()
+}
