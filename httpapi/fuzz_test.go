@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -91,6 +92,52 @@ func FuzzAPI(f *testing.F) {
 		}
 		if rec.Code >= 400 {
 			wantProblem(t, rec, rec.Code)
+		}
+	})
+}
+
+// FuzzGate: without tokens no Host comes in that stands in a URL of another machine, and no page of another origin; with tokens only
+// the right one does.
+func FuzzGate(f *testing.F) {
+	const token = "an-admin-token-of-mine"
+	for _, seed := range [][4]string{
+		{"localhost:8080", "Bearer TOKEN", "", ""}, {"127.0.0.1", "bearer  TOKEN", "http://127.0.0.1", "same-origin"}, {"[::1]:80", "Basic TOKEN", "null", "none"},
+		{"LOCALHOST", "BearerTOKEN", "http://evil.example", "cross-site"}, {"127.0.0.1.evil.example", "Bearer", "", "same-site"}, {"[::1", "TOKEN", "", ""},
+		{"[::ffff:127.0.0.1]:1", "Bearer TOKENx", "", ""}, {"localhost:80:80", "Bearer\tTOKEN", "", ""}, {"[localhost]", "Bearer TOKEN TOKEN", "", ""},
+		{"127.1", "Bearer TOKEN ", "", ""}, {"[::1%lo]:80", "Bearer x, Bearer TOKEN", "", ""}, {"a@localhost", "", "", ""}, {"localhost/x", "", "", ""},
+	} {
+		f.Add(seed[0], seed[1], seed[2], seed[3])
+	}
+	open, closed := newGate(Config{}), newGate(Config{AdminTokens: []string{token}})
+	f.Fuzz(func(t *testing.T, host, authorization, origin, site string) {
+		authorization = strings.ReplaceAll(authorization, "TOKEN", token)
+		r := httptest.NewRequest("POST", "/v1/events", nil)
+		r.Host = host
+		for name, value := range map[string]string{"Authorization": authorization, "Origin": origin, "Sec-Fetch-Site": site} {
+			if value != "" {
+				r.Header.Set(name, value)
+			}
+		}
+		if open.check(r, ingestToken) == nil {
+			u, err := url.Parse("http://" + host + "/")
+			if err != nil || u.Host != host {
+				return // no browser has such a page
+			}
+			addr, err := netip.ParseAddr(u.Hostname())
+			if !strings.EqualFold(u.Hostname(), "localhost") && (err != nil || !addr.IsLoopback()) {
+				t.Fatalf("Host %q comes in, which is %q", host, u.Hostname())
+			}
+			if site != "" && site != "same-origin" && site != "none" {
+				t.Fatalf("a page comes in whose request is %q", site)
+			}
+			if o, err := url.Parse(origin); site == "" && origin != "" && (err != nil || o.Host != host) {
+				t.Fatalf("a page from %q comes in on %q", origin, host)
+			}
+		}
+		scheme, value, _ := strings.Cut(authorization, " ")
+		right := strings.EqualFold(scheme, "bearer") && strings.TrimLeft(value, " ") == token
+		if in := closed.check(r, ingestToken) == nil; in != right {
+			t.Fatalf("%q comes in: %t", authorization, in)
 		}
 	})
 }
