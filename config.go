@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
@@ -151,7 +152,13 @@ func syntaxError(err error) error {
 	if !ok {
 		return err
 	}
-	return fmt.Errorf("line %d, column %d: %s", pe.Position.Line, pe.Position.Col, strings.ReplaceAll(pe.Message, "\n", " "))
+	message := strings.Map(func(r rune) rune { // it may quote the file
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, pe.Message)
+	return fmt.Errorf("line %d, column %d: %s", pe.Position.Line, pe.Position.Col, message)
 }
 
 var (
@@ -242,7 +249,7 @@ func checkListen(listen string) error {
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
-	if err != nil {
+	if err != nil || strings.ContainsFunc(listen, unicode.IsControl) {
 		return fmt.Errorf("http.listen: must be a host and a port, such as 127.0.0.1:8080 (got %q)", listen)
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,7 +30,7 @@ import (
 
 // TestMain lets the test binary be hookbolt itself, for tests that need a process of their own.
 func TestMain(m *testing.M) {
-	if os.Getenv("HOOKBOLT_TEST_MAIN") != "" {
+	if os.Getenv("HOOKBOLT_TEST_MAIN") != "" && !slices.Contains(os.Args, "-test.fuzzworker") {
 		main()
 	}
 	os.Setenv("HOOKBOLT_TEST_MAIN", "1") // also for the process that a server inspects its database in
