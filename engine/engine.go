@@ -200,8 +200,9 @@ func (e *Engine) deliver(ctx, sendCtx context.Context, c *claim) {
 				again = time.Time{} // not to be sent: the claim has ended
 			case errors.Is(err, ErrGone): // the same, but it may have been queued again meanwhile: look
 			case errors.Is(err, ErrFull):
+				sleep(ctx, fullRetry) // with its claim: a lane that has no room for more would take it up again at once
 				e.store.Release([]Delivery{*d})
-				again = utcNow().Add(fullRetry)
+				again = utcNow()
 			default:
 				again = e.giveUp(ctx, c, err)
 			}

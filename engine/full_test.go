@@ -17,6 +17,7 @@ import (
 type crowdedStore struct {
 	engine.Store
 	append, freeze, record, maintain atomic.Bool
+	refused                          atomic.Int64 // how often freeze has been
 	damaged                          error
 }
 
@@ -31,6 +32,9 @@ func (s *crowdedStore) AppendEvents(ctx context.Context, events []engine.Event, 
 
 func (s *crowdedStore) Freeze(ctx context.Context, f engine.Freeze) error {
 	if s.freeze.Load() {
+		if s.refused.Add(1) == 10_000 {
+			s.freeze.Store(false) // so that a test ends that would not otherwise
+		}
 		return errNoRoom
 	}
 	return s.Store.Freeze(ctx, f)
@@ -93,6 +97,27 @@ func TestNoRoom(t *testing.T) {
 		time.Sleep(time.Second)
 		if n := len(w.net.all()); n != 2 {
 			t.Errorf("%d requests after another session, want 2", n)
+		}
+	})
+}
+
+// What there is no room for is tried again each second, also where a lane has as much of it as it may take up.
+func TestNoRoomForAWholeLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		full := w.crowd()
+		w.webhook(`{"url":"https://a.example/","delay":0,"max_in_flight":1}`)
+		full.freeze.Store(true)
+		w.sessions(10)
+		time.Sleep(10*time.Second - time.Millisecond)
+		if n := full.refused.Load(); n > 20 {
+			t.Errorf("%d payloads were refused in 10 s, want no more than 20: two at once, each second", n)
+		}
+		full.freeze.Store(false)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if n := len(w.net.all()); n != 10 {
+			t.Errorf("%d requests with room again, want 10", n)
 		}
 	})
 }
