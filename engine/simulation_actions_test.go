@@ -25,7 +25,47 @@ func (s *sim) down(long bool) {
 	s.mu.Unlock()
 	s.totals.restarts++
 	s.stop()
+	s.mu.Lock()
+	s.full = false
+	s.over()
+	s.mu.Unlock()
 	s.up(long)
+}
+
+// fill leaves the store without room for a while: events are refused, nothing is built, and what was sent is recorded once there is room
+// again, unless the process ends before.
+func (s *sim) fill() {
+	s.events()
+	synctest.Wait()
+	s.mu.Lock()
+	s.full = true
+	s.soft["spells without room"]++
+	s.mark(simLane{}, 'd', 0) // nothing has to be sent
+	ss := &simSession{id: s.uuid(), content: s.contents[0], startAt: time.Now().UTC()}
+	e := s.someEvent(ss, time.Now().UTC())
+	s.mu.Unlock()
+	if _, err := s.Ingest(s.ctx, []byte(e.body(ss))); !errors.Is(err, engine.ErrFull) {
+		s.violate("events without room for them: %v", err)
+	}
+	s.mustBeGone(ss.id)
+	time.Sleep(time.Duration(s.rng.Int64N(int64(10 * time.Minute))))
+	switch s.rng.IntN(3) {
+	case 0:
+		s.down(false)
+		return
+	case 1:
+		s.process.crash()
+		s.revive()
+		return
+	}
+	s.mu.Lock()
+	s.full = false
+	s.mu.Unlock()
+	time.Sleep(time.Second + 8**simSlow) // until all have tried again
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mark(simLane{}, 'u', 0)
 }
 
 // crash lets the process crash with one of the next changes, or, if there are none for long, in between.
@@ -49,6 +89,7 @@ func (s *sim) crash() {
 // revive starts a new process after a crash.
 func (s *sim) revive() {
 	s.stop()
+	s.full = false
 	s.checkNext = s.rng.IntN(2) == 0
 	s.up(s.rng.IntN(3) == 0)
 }

@@ -70,6 +70,6 @@ func (s *sim) erase() {
 
 func (s *sim) mustBeGone(session uuid.UUID) {
 	if _, _, err := s.process.Session(s.ctx, session); !errors.Is(err, engine.ErrNotFound) {
-		s.violate("session %s is there after its erasure: %v", session, err)
+		s.violate("session %s is there, though it must not be: %v", session, err)
 	}
 }

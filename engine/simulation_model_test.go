@@ -142,7 +142,7 @@ type simDelivery struct {
 	body     string
 
 	unrecorded bool // the record of the last attempt is not stored, for all that is known
-	unsure     bool // since a crash: the record of the last attempt may be stored or not
+	unsure     bool // since a restart: the record of the last attempt may be stored or not
 	gone       bool // its retention has ended, or it was erased
 	audited    time.Time
 }
@@ -299,7 +299,7 @@ func (s *sim) checkLane(h *simHook, d *simDelivery, what string) {
 	// Since then it has been taken up, at the earliest: what was ready before stood before it, if it was due earlier.
 	taken := later(later(health.early, s.freed[lane]), later(s.upAt, d.readyAt)).Add(-10 * *simSlow)
 	for _, o := range s.deliveries {
-		if o.hook == h.id && o.waits() && o.due.Before(d.due) && o.readyAt.Before(taken) && !o.sending && !o.fuzzy &&
+		if o.hook == h.id && o.waits() && o.due.Before(d.due) && o.readyAt.Before(taken) && !o.sending && !o.unrecorded && !o.fuzzy &&
 			!o.asking && !s.drops(o) {
 			s.violate("%s: probed, due at %v, though %s of %s was due at %v", what, d.due, o.kind, o.session, o.due)
 			return
@@ -525,9 +525,8 @@ func (s *sim) recorded(id uuid.UUID) {
 	}
 }
 
-// crashedNow takes note of a crash: of attempts that had ended only those count for sure whose record is stored. s.mu is held.
-func (s *sim) crashedNow() {
-	s.mark(simLane{}, 'd', 0)
+// over takes note of the end of a process: of attempts that had ended only those count for sure whose record is stored. s.mu is held.
+func (s *sim) over() {
 	for _, d := range s.byID {
 		d.unsure = d.unrecorded
 	}
@@ -546,9 +545,9 @@ func (s *sim) recovered() {
 		switch {
 		case d.gone:
 		case err != nil:
-			s.found(simLost, "after a crash: %s of %s: %v", d.kind, d.session, err)
+			s.found(simLost, "after a restart: %s of %s: %v", d.kind, d.session, err)
 		case stored.Attempts == d.attempts-1:
-			s.soft["attempts that a crash forgot"]++
+			s.soft["attempts that a restart forgot"]++
 			d.attempts, d.cut = d.attempts-1, d.cut+1
 			d.state, d.stateAt, d.tries, d.due, d.fuzzy = engine.StatusPending, time.Time{}, stored.Tries, stored.NextAttemptAt, false
 			d.readyAt = later(d.due, time.Now())
@@ -556,7 +555,7 @@ func (s *sim) recovered() {
 				d.state, d.stateAt = stored.Status, stored.FinishedAt
 			}
 		case stored.Attempts != d.attempts:
-			s.found(simWrong, "after a crash: %s %s has %d attempts, the model says %d, or one less", d.kind, d.id, stored.Attempts, d.attempts)
+			s.found(simWrong, "after a restart: %s %s has %d attempts, the model says %d, or one less", d.kind, d.id, stored.Attempts, d.attempts)
 		}
 		h := s.hook(d.hook)
 		if h.gone {

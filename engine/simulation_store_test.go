@@ -22,8 +22,8 @@ import (
 )
 
 // process is one run of the engine on the database, from a start to a stop or a crash. It stands between the engine and the store:
-// calls may take their time, before and after, so that what is simultaneous otherwise overlaps in every way; and it may crash before
-// or after any change that is made through it.
+// calls may take their time, before and after, so that what is simultaneous otherwise overlaps in every way; the store may have no room
+// for a while; and it may crash before or after any change that is made through it.
 //
 // A crash leaves the file as it is between two commits, by a copy of it: the store's lock lives as long as this process. The engine
 // that goes on using the original finds nothing but errors, and nothing that it sends arrives. What a crash within a commit leaves
@@ -57,6 +57,13 @@ func (s *sim) planned(name string) (crashes, after bool) {
 	return p.changes == 0, p.after
 }
 
+// refuses tells whether there is no room for a change: what makes the file grow.
+func (s *sim) refuses(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.full && (name == "AppendEvents" || name == "Freeze" || name == "RecordAttempt")
+}
+
 func (p *process) wait() {
 	if *simSlow == 0 {
 		return
@@ -80,7 +87,11 @@ func (p *process) change(name string, f func() error) error {
 	}
 	lock.Lock()
 	err := errCrashed
-	if !p.crashed() {
+	switch {
+	case p.crashed():
+	case p.s.refuses(name):
+		err = fmt.Errorf("%w: simulated", engine.ErrFull)
+	default:
 		if p.s.staleCrashes && name == "RecordAttempt" {
 			p.s.check(copyFile(p.path, p.path+".stale"))
 		}
@@ -124,7 +135,8 @@ func (p *process) crash() {
 	defer s.mu.Unlock()
 	s.path = left
 	s.totals.crashes++
-	s.crashedNow()
+	s.mark(simLane{}, 'd', 0)
+	s.over()
 	close(p.gone)
 }
 

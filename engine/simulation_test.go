@@ -113,6 +113,7 @@ type sim struct {
 	upAt       time.Time             // when the engine was started last
 	stalled    time.Time             // until when the background work stands still
 	plan       crashPlan
+	full       bool // the store has no room
 	replays    []*simReplay
 	late       []simLate
 	totals     simTotals
@@ -277,6 +278,8 @@ func (s *sim) act() {
 		s.down(s.rng.IntN(2) == 0)
 	case n < 96:
 		s.crash()
+	case n < 97:
+		s.fill()
 	default:
 		s.overview()
 	}
