@@ -4,9 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -21,15 +24,69 @@ type edit struct {
 	old, new string
 }
 
+// flock is mutants that are built together, for a build takes longer than many an experiment. Their edits change something only where
+// mutant("NAME"), or mutated("NAME", THIS, OTHERWISE), says so: each mutant is a name of the same binary.
+type flock struct {
+	edits []edit
+	names map[edit]string // the mutants by their edits
+}
+
+var (
+	// mutantFlock is of the source as it is, clockFlock has a clock that jumps.
+	mutantFlock = &flock{names: make(map[edit]string)}
+	clockFlock  = &flock{names: make(map[edit]string)}
+)
+
+// shared makes a mutant of a flock.
+func (f *flock) shared(name string, edits ...edit) []edit {
+	f.edits = append(f.edits, edits...)
+	f.names[edits[0]] = name
+	return edits
+}
+
+// askMutant is added to each package that a flock's edits are in.
+const askMutant = `package %s
+
+import (
+	"os"
+	"path/filepath"
+)
+
+func mutant(name string) bool { return filepath.Base(os.Args[0]) == "hookbolt-"+name }
+
+func mutated[T any](name string, this, otherwise T) T {
+	if mutant(name) {
+		return this
+	}
+	return otherwise
+}
+`
+
+// all are the edits of a whole flock, and what they ask.
+func (f *flock) all() []edit {
+	edits := slices.Clone(f.edits)
+	asking := make(map[string]bool)
+	for _, e := range f.edits {
+		if dir := path.Dir(e.file); !strings.HasPrefix(dir, "GOROOT") && !asking[dir] {
+			asking[dir] = true
+			edits = append(edits, edit{file: dir + "/ask_mutant.go", new: fmt.Sprintf(askMutant, dir)})
+		}
+	}
+	return edits
+}
+
 // The mutants that several experiments use as failing controls.
 var (
 	// noSync never syncs: what was acknowledged may be lost with the power.
-	noSync = []edit{{"storage/store.go", "\t\tNoFreelistSync: true,\n", "\t\tNoFreelistSync: true,\n\t\tNoSync: true,\n"}}
+	noSync = mutantFlock.shared("no-sync", edit{file: "storage/store.go", old: "\t\tNoFreelistSync: true,\n",
+		new: "\t\tNoFreelistSync: true,\n\t\tNoSync: mutant(\"no-sync\"),\n"})
 	// earlyAcknowledgement answers the callers some time before the commit.
-	earlyAcknowledgement = []edit{{"storage/writer.go", "\t\t\tstarted, txid := time.Now()",
-		"\t\t\tfor _, o := range ops {\n\t\t\t\to.done <- nil\n\t\t\t}\n\t\t\ttime.Sleep(20 * time.Millisecond)\n\t\t\tstarted, txid := time.Now()"}}
+	earlyAcknowledgement = mutantFlock.shared("early", edit{file: "storage/writer.go", old: "\t\t\tstarted, txid := time.Now()",
+		new: "\t\t\tif mutant(\"early\") {\n\t\t\t\tfor _, o := range ops {\n\t\t\t\t\to.done <- nil\n\t\t\t\t}\n\t\t\t\ttime.Sleep(20 * time.Millisecond)\n\t\t\t}\n" +
+			"\t\t\tstarted, txid := time.Now()"})
 	// forgetfulEngine records no attempt: every delivery is made again after each start.
-	forgetfulEngine = []edit{{"engine/engine.go", "\tagain = e.record(ctx, c, a, w)\n", "\t_, _, again = a, w, time.Time{}\n"}}
+	forgetfulEngine = mutantFlock.shared("forgetful", edit{file: "engine/engine.go", old: "\tagain = e.record(ctx, c, a, w)\n",
+		new: "\tif again = (time.Time{}); !mutant(\"forgetful\") {\n\t\tagain = e.record(ctx, c, a, w)\n\t}\n"})
 )
 
 var builds struct {
@@ -40,6 +97,16 @@ var builds struct {
 // build compiles hookbolt, with edits, once for each run, and returns the binary's path.
 func build(t *testing.T, edits ...edit) string {
 	t.Helper()
+	for _, f := range []*flock{mutantFlock, clockFlock} {
+		if len(edits) == 0 || f.names[edits[0]] == "" {
+			continue
+		}
+		named := filepath.Join(workDir, "hookbolt-"+f.names[edits[0]])
+		if err := os.Link(compile(t, f.all(), "build", "."), named); err != nil && !errors.Is(err, fs.ErrExist) {
+			t.Fatal(err)
+		}
+		return named
+	}
 	return compile(t, edits, "build", ".")
 }
 
@@ -55,8 +122,8 @@ func compile(t *testing.T, edits []edit, args ...string) string {
 	name := filepath.Join(workDir, "hookbolt-"+hex.EncodeToString(key[:4]))
 	builds.Lock()
 	defer builds.Unlock()
-	if path, ok := builds.byKey[name]; ok {
-		return path
+	if built, ok := builds.byKey[name]; ok {
+		return built
 	}
 	root, err := filepath.Abs("..")
 	if err != nil {
@@ -139,10 +206,10 @@ func TestMutantsApply(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("needs the go command of", runtime.Version())
 	}
-	for i, edits := range mutants {
+	for i, edits := range append(mutants, mutantFlock.all(), clockFlock.all()) {
 		overlay(t, root, filepath.Join(t.TempDir(), fmt.Sprint(i)), edits)
 	}
 }
 
-var mutants = [][]edit{noSync, earlyAcknowledgement, forgetfulEngine, impatientEngine, idempotencyKey, sleepyEngine, gullibleStorage,
-	unboundedBodies, boundlessEngine, lingeringReader}
+// mutants are those that are built by themselves.
+var mutants [][]edit

@@ -14,9 +14,10 @@ import (
 
 // skewedClock makes time.Now add the seconds that stand in a file, which can be changed while the process runs. Spans and timers go by
 // the monotonic clock as ever.
-var skewedClock = []edit{
-	{"GOROOT/src/time/time.go", "\tsec, nsec, mono := runtimeNow()\n\tif mono == 0 {", "\tsec, nsec, mono := runtimeNow()\n\tsec += skew()\n\tif mono == 0 {"},
-	{"GOROOT/src/time/skew_unix.go", "", `package time
+var skewedClock = clockFlock.shared("skewed",
+	edit{file: "GOROOT/src/time/time.go", old: "\tsec, nsec, mono := runtimeNow()\n\tif mono == 0 {",
+		new: "\tsec, nsec, mono := runtimeNow()\n\tsec += skew()\n\tif mono == 0 {"},
+	edit{file: "GOROOT/src/time/skew_unix.go", new: `package time
 
 import (
 	"sync/atomic"
@@ -45,10 +46,11 @@ func skew() int64 {
 	}
 	return atomic.LoadInt64(skewed)
 }
-`}}
+`})
 
 // sleepyEngine relies on its timers: it does not look at the clock while something waits.
-var sleepyEngine = append([]edit{{"engine/engine.go", "const maxSleep = 4 * time.Second", "const maxSleep = 1000 * time.Hour"}}, skewedClock...)
+var sleepyEngine = clockFlock.shared("sleepy", edit{file: "engine/engine.go", old: "const maxSleep = 4 * time.Second",
+	new: "var maxSleep = mutated(\"sleepy\", 1000*time.Hour, 4*time.Second)"})
 
 // latest is how long after it is due a delivery may be attempted: 5 s, and one more for machines that do other things as well.
 const latest = 6 * time.Second

@@ -28,14 +28,16 @@ import (
 )
 
 // gullibleStorage does not look at checksums.
-var gullibleStorage = []edit{{"storage/codec.go", "\tif checksum(key, content) != binary.BigEndian.Uint32(value[len(value)-4:]) {\n", "\tif false {\n"}}
+var gullibleStorage = []edit{{file: "storage/codec.go", old: "\tif checksum(key, content) != binary.BigEndian.Uint32(value[len(value)-4:]) {\n", new: "\tif false {\n"}}
+
+func init() { mutants = append(mutants, gullibleStorage) }
 
 // A byte of a database flips, or its end is missing: the start is refused in one clear line, or a check names what is wrong, or what can
 // be read is what was written, for the byte meant nothing. Nothing is ever silently wrong, and no process ends in a panic.
 func TestDamage(t *testing.T) {
 	experiment(t)
 	d := newDamageLab(t, build(t), os.Args[0])
-	outcomes := d.run(scale(40, 4000), scale(8, 400))
+	outcomes := d.run(scale(32, 4000), scale(8, 400))
 	summarize(t, "damage: %d flips in %s, %d truncations: %s", d.flips, d.pageKinds(), d.cuts, counted(outcomes))
 	for _, line := range d.trouble {
 		t.Error(line)
@@ -48,8 +50,11 @@ func TestDamage(t *testing.T) {
 // Without the checksums of records some flips must be silently wrong, or the comparison sees nothing.
 func TestDamageControl(t *testing.T) {
 	experiment(t)
+	if !*longForm {
+		t.Skip("in the long form only: its mutant is one of these tests, which takes long to build")
+	}
 	d := newDamageLab(t, build(t), buildTests(t, gullibleStorage...))
-	d.enough = wrong
+	d.enough, d.unchecked = wrong, true
 	outcomes := d.run(300, 0)
 	if outcomes[wrong] == 0 {
 		t.Errorf("control %q: not caught in %d flips: %s", "no checksums", d.flips, counted(outcomes))
@@ -96,13 +101,14 @@ type damageLab struct {
 	found   map[outcome]int
 	trouble []string
 	enough  outcome // with which it may end; "" for none
+	// unchecked leaves hookbolt check out: it is no mutant.
+	unchecked bool
 }
 
 // readout is all that can be read of a database.
 type readout struct {
-	Lines      []string
-	Errors     []string // of reading
-	Violations []string // of Store.Check
+	Lines  []string
+	Errors []string // of reading
 }
 
 func newDamageLab(t *testing.T, binary, reader string) *damageLab {
@@ -117,8 +123,8 @@ func newDamageLab(t *testing.T, binary, reader string) *damageLab {
 	if d.whole, err = d.read(d.rig.database); err != nil {
 		t.Fatal(err)
 	}
-	if len(d.whole.Errors)+len(d.whole.Violations) > 0 || len(d.whole.Lines) < 100 {
-		t.Fatalf("the undamaged database: %d lines, %v, %v", len(d.whole.Lines), d.whole.Errors, d.whole.Violations)
+	if len(d.whole.Errors) > 0 || len(d.whole.Lines) < 100 {
+		t.Fatalf("the undamaged database: %d lines, %v", len(d.whole.Lines), d.whole.Errors)
 	}
 	return d
 }
@@ -344,18 +350,28 @@ func isTrace(said string) bool {
 	return false
 }
 
-// tryReading reads a damaged database, and holds it against the whole one.
+// tryReading has a damaged database checked; if nothing is found, it reads it and holds it against the whole one.
 func (d *damageLab) tryReading(path string, raw []byte) (outcome, string) {
 	os.Remove(path + ".lock")
 	if err := os.WriteFile(path, raw, 0o600); err != nil {
 		return ugly, err.Error()
 	}
+	if !d.unchecked {
+		check := launch(d.t, d.rig.opts.binary, nil, "check", path)
+		code, err := check.wait(time.Minute)
+		switch said := check.log.String(); {
+		case err != nil:
+			return ugly, "hookbolt check: " + err.Error()
+		case isTrace(said) || code != 0 && code != 1 || code == 0 && !strings.HasPrefix(said, "ok: ") || code == 1 && said == "":
+			return ugly, fmt.Sprintf("hookbolt check: exit code %d: %s", code, firstLines(said, 12))
+		case code == 1:
+			return noticed, firstLines(said, 1)
+		}
+	}
 	got, err := d.read(path)
 	switch {
-	case err != nil: // a check that ends by the damage has named it, if not well
-		return noticed, err.Error()
-	case len(got.Violations) > 0:
-		return noticed, got.Violations[0]
+	case err != nil:
+		return ugly, "hookbolt check finds nothing, and reading fails: " + err.Error()
 	case len(got.Errors) > 0:
 		return noticed, got.Errors[0]
 	case slices.Equal(got.Lines, d.whole.Lines):
@@ -425,9 +441,6 @@ func readChild(arg string, w io.Writer) error {
 	for lines := bufio.NewScanner(ids); lines.Scan(); {
 		record, deliveries, err := s.Session(ctx, uuid.MustParse(lines.Text()))
 		note("session "+lines.Text(), []any{record, deliveries}, err)
-	}
-	for _, v := range s.Check() {
-		out.Violations = append(out.Violations, v.Error())
 	}
 	return gob.NewEncoder(w).Encode(out)
 }

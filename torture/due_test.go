@@ -13,7 +13,8 @@ import (
 )
 
 // boundlessEngine knows no limit for all lanes together.
-var boundlessEngine = []edit{{"engine/lanes.go", "len(l.wantSend) > 0 && l.extraSending < l.maxExtra", "len(l.wantSend) > 0"}}
+var boundlessEngine = mutantFlock.shared("boundless", edit{file: "engine/lanes.go", old: "len(l.wantSend) > 0 && l.extraSending < l.maxExtra",
+	new: "len(l.wantSend) > 0 && (l.extraSending < l.maxExtra || mutant(\"boundless\"))"})
 
 // readyLimit is how long a start may take with a million deliveries due. The short form runs on machines that do other things as well.
 func readyLimit() time.Duration { return scale(10*time.Second, 3*time.Second) }

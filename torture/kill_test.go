@@ -13,7 +13,7 @@ func TestKill(t *testing.T) {
 	binary := build(t)
 	var total verdict
 	// The database of a round stays small enough to be checked whole at each cut.
-	rounds, cycles := scale(1, 10), scale(10, 20)
+	rounds, cycles := scale(1, 10), scale(8, 20)
 	for round := range rounds {
 		total.add(killRound(t, binary, random(t, "adversary", round), cycles, false))
 	}

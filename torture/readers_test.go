@@ -13,15 +13,15 @@ import (
 )
 
 // lingeringReader holds the read transaction of a list for as long as a client might read.
-var lingeringReader = []edit{{"storage/list.go", "\t\tpage = engine.DeliveryPage{}\n",
-	"\t\tpage = engine.DeliveryPage{}\n\t\tdefer time.Sleep(3 * time.Second)\n"}}
+var lingeringReader = mutantFlock.shared("lingering", edit{file: "storage/list.go", old: "\t\tpage = engine.DeliveryPage{}\n",
+	new: "\t\tpage = engine.DeliveryPage{}\n\t\tdefer time.Sleep(mutated(\"lingering\", 3*time.Second, 0))\n"})
 
 // Long lists, sessions and metrics in a loop, beside load: those who send events hardly notice, and the file does not grow for it.
 func TestReaders(t *testing.T) {
 	experiment(t)
 	r := readersRound(t, build(t))
 	summarize(t, "readers: %v", r)
-	if limit := scale(500*time.Millisecond, 100*time.Millisecond); r.p99 > limit {
+	if limit := scale(time.Second, 100*time.Millisecond); r.p99 > limit {
 		t.Errorf("p99 of ingest is %v, want at most %v", r.p99, limit)
 	}
 	if r.growth() > 2 {
@@ -62,7 +62,7 @@ func readersRound(t *testing.T, binary string) *readers {
 	g := newRig(t, rigOptions{binary: binary})
 	s := g.setUp()
 	load := g.produce(8)
-	span := scale(2500*time.Millisecond, 30*time.Second)
+	span := scale(1500*time.Millisecond, 30*time.Second)
 	pass(span/2, s.exited) // the file finds its shape
 	r := &readers{}
 	phase := func() (time.Duration, float64) {

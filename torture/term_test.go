@@ -9,8 +9,8 @@ import (
 )
 
 // impatientEngine cuts attempts off at a stop instead of letting them end.
-var impatientEngine = []edit{{"engine/engine.go", "time.AfterFunc(e.cfg.ShutdownTimeout, func() { cutOff(errShutdown) })",
-	"time.AfterFunc(0, func() { cutOff(errShutdown) })"}}
+var impatientEngine = mutantFlock.shared("impatient", edit{file: "engine/engine.go", old: "time.AfterFunc(e.cfg.ShutdownTimeout, func() { cutOff(errShutdown) })",
+	new: "time.AfterFunc(mutated(\"impatient\", 0, e.cfg.ShutdownTimeout), func() { cutOff(errShutdown) })"})
 
 // SIGTERM under load, again and again: all that was under way is finished and recorded, so nothing is lost and nothing at all is repeated.
 // A second process on the same database is sent away at any time.
@@ -19,7 +19,7 @@ func TestTerminate(t *testing.T) {
 	binary := build(t)
 	var total verdict
 	var refused int
-	rounds, cycles := scale(1, 5), scale(8, 20)
+	rounds, cycles := scale(1, 5), scale(6, 20)
 	for round := range rounds {
 		v, n := terminateRound(t, binary, random(t, "adversary", round), cycles, false)
 		total.add(v)
