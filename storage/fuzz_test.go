@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"os"
 	"reflect"
@@ -198,6 +199,93 @@ func setMeta(page []byte, txid, highWater uint64, version uint32) {
 	sum := fnv.New64a()
 	sum.Write(page[metaMagic:metaChecksum])
 	binary.NativeEndian.PutUint64(page[metaChecksum:], sum.Sum64())
+}
+
+// FuzzPages: a file with damaged pages is checked without an end of the process, and one that passes holds what was written and can be
+// opened. Of damage, each three bytes are a place, counted from the third page on, and a fourth is what the byte there becomes.
+func FuzzPages(f *testing.F) {
+	s, _ := variousDeliveries(f)
+	path := s.db.Path()
+	checkAndClose(f, s)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	_, highWater := newestMeta(whole[:2*pageSize])
+	whole = whole[:highWater*pageSize]
+	stored := dump(f, path)
+	f.Add([]byte{})
+	for id := uint64(2); id < highWater; id++ {
+		for _, at := range []uint64{8, 12, 16, 28} { // of the header and of the first element
+			place := (id-2)*pageSize + at
+			f.Add([]byte{byte(place >> 16), byte(place >> 8), byte(place), 3})
+		}
+	}
+	f.Fuzz(func(t *testing.T, damage []byte) {
+		path := newPath(t)
+		damaged := bytes.Clone(whole)
+		pages := damaged[2*pageSize:]
+		for ; len(damage) >= 4; damage = damage[4:] {
+			pages[(int(damage[0])<<16|int(damage[1])<<8|int(damage[2]))%len(pages)] = damage[3]
+		}
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		report, err := CheckFile(path)
+		if err != nil || len(report.Violations) > 0 {
+			if len(report.Violations) > maxViolations || err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNotDatabase) && !errors.Is(err, ErrSchema) {
+				t.Fatalf("%d violations, %v", len(report.Violations), err)
+			}
+			return
+		}
+		if got := dump(t, path); got != stored {
+			t.Fatalf("what is stored differs, and the check says nothing:\n%s", difference(got, stored))
+		}
+		s, err := Open(path, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkAndClose(t, s)
+	})
+}
+
+// dump is all that a database holds, as text, but for the sequences, of which the check knows what they must not be, and for expiry, where
+// the times only say when to look.
+func dump(t testing.TB, path string) string {
+	db, err := bolt.Open(path, 0, &bolt.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var b strings.Builder
+	err = db.View(func(tx *bolt.Tx) error {
+		return tx.ForEach(func(name []byte, bucket *bolt.Bucket) error {
+			if bytes.Equal(name, bucketExpiry) {
+				return nil
+			}
+			return bucket.ForEach(func(k, v []byte) error {
+				if slices.ContainsFunc([][]byte{bucketQueue, bucketByWebhook, bucketExceptions}, func(b []byte) bool { return bytes.Equal(b, name) }) {
+					v = nil // nobody reads it
+				}
+				fmt.Fprintf(&b, "%s %x %x\n", name, k, v)
+				return nil
+			})
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// difference is the first line in which two texts differ, of both.
+func difference(a, b string) string {
+	linesA, linesB := strings.Split(a, "\n"), strings.Split(b, "\n")
+	i := 0
+	for i < min(len(linesA), len(linesB))-1 && linesA[i] == linesB[i] {
+		i++
+	}
+	return linesA[i] + "\n" + linesB[i]
 }
 
 // FuzzDeliveries: whatever is asked for, the pages of a list have each delivery that fits once and no other, and no cursor, wherever
