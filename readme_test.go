@@ -246,6 +246,8 @@ func (sh *shell) curl(words []string) string {
 		}
 		switch w := words[i]; {
 		case w == "-s":
+		case w == "-o": // the answer is looked at, not kept
+			value()
 		case w == "-X":
 			method = value()
 		case w == "-d":

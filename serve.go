@@ -89,6 +89,7 @@ func newApp(cfg Config, log *slog.Logger) (*app, error) {
 		IngestTokens:  cfg.HTTP.IngestTokens,
 		MetricsTokens: cfg.HTTP.MetricsTokens,
 		MaxBodyBytes:  int64(cfg.HTTP.MaxBody),
+		Backup:        func(ctx context.Context) (httpapi.Snapshot, error) { return store.Backup(ctx) },
 	}, reg, log)
 	return &app{cfg: cfg, log: log, store: store, engine: e, server: httpapi.NewServer(handler, log), listener: listener}, nil
 }

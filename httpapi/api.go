@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -29,6 +30,9 @@ type Config struct {
 	AdminTokens, IngestTokens, MetricsTokens []string
 	// MaxBodyBytes is the most that a request's body may have. Defaults to DefaultMaxBodyBytes.
 	MaxBodyBytes int64
+	// Backup makes a snapshot of the database, which New's handler closes. Its errors are like those of the engine. Without it there is
+	// no GET /v1/backup.
+	Backup func(context.Context) (Snapshot, error)
 }
 
 // api is what the handlers share. All of it is set by New and only read afterwards.
@@ -36,6 +40,7 @@ type api struct {
 	engine   *engine.Engine
 	gate     gate
 	maxBody  int64
+	backup   func(context.Context) (Snapshot, error)
 	log      *slog.Logger
 	requests *prometheus.CounterVec // route, method, code
 	scrape   http.Handler
@@ -80,6 +85,7 @@ func (a *api) routes() []route {
 		{"GET", "/v1/deliveries/:id", http.StatusOK, adminToken, a.getDelivery, nil},
 		{"POST", "/v1/deliveries/:id/retry", http.StatusAccepted, adminToken, a.retryDelivery, nil},
 		{"POST", "/v1/deliveries/:id/cancel", http.StatusOK, adminToken, a.cancelDelivery, nil},
+		{"GET", "/v1/backup", http.StatusOK, adminToken, a.getBackup, nil},
 		{"GET", "/healthz", http.StatusOK, anybody, a.healthz, nil},
 		{"GET", "/readyz", http.StatusOK, anybody, a.readyz, nil},
 		{"GET", "/metrics", http.StatusOK, metricsToken, a.metrics, nil},
@@ -91,7 +97,7 @@ func (a *api) routes() []route {
 // registry takes one New.
 func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logger) http.Handler {
 	a := &api{
-		engine: e, gate: newGate(cfg), maxBody: cfg.MaxBodyBytes, log: log, scrape: newScrape(reg, log),
+		engine: e, gate: newGate(cfg), maxBody: cfg.MaxBodyBytes, backup: cfg.Backup, log: log, scrape: newScrape(reg, log),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_http_requests_total",
 			Help: "HTTP requests by the route's pattern, method and status code; 499 means that the client went away."},
 			[]string{"route", "method", "code"}),

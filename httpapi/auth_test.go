@@ -26,6 +26,7 @@ var everyRoute = []struct{ method, target, body string }{
 	{"GET", "/v1/deliveries/" + nobodys, ""},
 	{"POST", "/v1/deliveries/" + nobodys + "/retry", ""},
 	{"POST", "/v1/deliveries/" + nobodys + "/cancel", ""},
+	{"GET", "/v1/backup", ""},
 	{"GET", "/healthz", ""},
 	{"GET", "/readyz", ""},
 	{"GET", "/metrics", ""},

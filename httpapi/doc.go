@@ -21,6 +21,7 @@
 //	GET    /v1/deliveries/:id              one delivery, with its payload and attempts
 //	POST   /v1/deliveries/:id/retry        makes it due now; 202 with the delivery
 //	POST   /v1/deliveries/:id/cancel       ends one that waits; 200 with the delivery, 409 if it does not wait
+//	GET    /v1/backup                      a snapshot of the database, a file; 409 while another one is sent, 507 without room for it
 //	GET    /healthz                        the process answers
 //	GET    /readyz                         the database takes writes and the engine runs
 //	GET    /metrics                        Prometheus text

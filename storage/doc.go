@@ -48,6 +48,12 @@
 // the id of the session in their record, or by the visitor in their payload. bbolt frees the pages and does not clear them: what was
 // erased is out of the file when its pages have been used again, or in the copy that Compact makes.
 //
+// # Backups
+//
+// A backup is the file's pages as a read transaction sees them, copied into a file beside it, which is what is sent: a client who reads
+// slowly holds no transaction. The copy has a name for a moment only, so that nothing is left of it after a crash. As with a file after a
+// crash, the start on it looks for the free pages once.
+//
 // # Writing
 //
 // Every change goes through one goroutine, the writer. It takes whatever has gathered while the last commit was on its way to

@@ -82,6 +82,8 @@ type Store struct {
 	claimMu sync.Mutex
 	claims  map[uint64]struct{} // D of what is taken and not given back; guarded by claimMu
 
+	backing sync.Mutex // held while there is a backup
+
 	closing sync.Once
 }
 
@@ -129,6 +131,9 @@ func (s *Store) open(path string) error {
 	}
 	if err := heal(path); err != nil {
 		return fmt.Errorf("make the newest state durable: %w", err)
+	}
+	if err := removeStale(path + backupSuffix); err != nil {
+		return err
 	}
 	crashed, err := markOpen(s.lock)
 	if err != nil {

@@ -1,0 +1,62 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/julienschmidt/httprouter"
+
+	"hookbolt/engine"
+)
+
+// Snapshot is a database at a moment, to be read once, from its beginning.
+type Snapshot interface {
+	io.ReadCloser
+	Size() int64
+}
+
+func (a *api) getBackup(r *http.Request, _ httprouter.Params) (any, error) {
+	if a.backup == nil {
+		return nil, errNoSuchPath
+	}
+	if r.Method == http.MethodHead { // which is no reason to make one
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { backupHeader(w.Header()) }), nil
+	}
+	return lengthy(func() (any, error) {
+		s, err := a.backup(r.Context())
+		if errors.Is(err, engine.ErrFull) {
+			return nil, &problem{Status: http.StatusInsufficientStorage, Detail: err.Error()}
+		}
+		if err != nil {
+			return nil, err
+		}
+		return a.sendBackup(s), nil
+	}), nil
+}
+
+func backupHeader(h http.Header) {
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Disposition", `attachment; filename="hookbolt-`+time.Now().UTC().Format("20060102T150405Z")+`.db"`)
+}
+
+// backupStep is how much of a backup a client must take within writeTimeout: however large the whole is, who goes on reading gets it.
+const backupStep = 256 << 10
+
+// sendBackup sends a snapshot and closes it.
+func (a *api) sendBackup(s Snapshot) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		defer s.Close()
+		backupHeader(w.Header())
+		w.Header().Set("Content-Length", strconv.FormatInt(s.Size(), 10))
+		limit := http.NewResponseController(w)
+		for {
+			limit.SetWriteDeadline(time.Now().Add(writeTimeout))
+			if _, err := io.CopyN(w, s, backupStep); err != nil {
+				return // at the end, or too early: then the client sees that it is not as much as was announced
+			}
+		}
+	})
+}
