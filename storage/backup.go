@@ -45,7 +45,7 @@ func (s *Store) Backup(ctx context.Context) (*Backup, error) {
 }
 
 func (s *Store) backup(ctx context.Context) (*Backup, error) {
-	path := s.db.Path() + backupSuffix
+	path := s.path + backupSuffix // bbolt forgets its path when it is closed
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}

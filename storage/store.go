@@ -60,6 +60,7 @@ type Options struct {
 
 // Store is a database file, open. Its methods may be called at once.
 type Store struct {
+	path string
 	db   *bolt.DB
 	lock *os.File // held from before the first look at the file until after its close
 	opts Options
@@ -100,7 +101,7 @@ func Open(path string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	s := &Store{lock: lock, opts: opts, space: newSpace(path, opts), ops: make(chan *op), quit: make(chan struct{}), stopped: make(chan struct{}),
+	s := &Store{path: path, lock: lock, opts: opts, space: newSpace(path, opts), ops: make(chan *op), quit: make(chan struct{}), stopped: make(chan struct{}),
 		failed: make(chan struct{}), counts: make(map[uint32]counts), health: make(map[uint32]engine.Health), claims: make(map[uint64]struct{})}
 	if err := s.open(path); err != nil {
 		if s.db != nil {

@@ -154,7 +154,7 @@ func (s *Store) commitFailed(ops []*op, err error, txid uint64, took time.Durati
 
 // newestOnDisk returns the newest transaction that the file shows.
 func (s *Store) newestOnDisk() (uint64, error) {
-	f, err := os.Open(s.db.Path())
+	f, err := os.Open(s.path)
 	if err != nil {
 		return 0, err
 	}
