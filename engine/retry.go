@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -78,8 +77,8 @@ func (p RetryPolicy) After(a *Attempt, tries int, now time.Time, draw float64) N
 // parseRetryAfter reads the header of RFC 9110, section 10.2.3: seconds, or a date. Anything else is 0.
 func parseRetryAfter(header string, now time.Time) time.Duration {
 	header = strings.TrimSpace(header)
-	// More seconds than fit are the most that fit: the caller bounds it.
-	if n, err := strconv.ParseUint(header, 10, 31); err == nil || errors.Is(err, strconv.ErrRange) {
+	if isDigits := strings.Trim(header, "0123456789") == ""; isDigits && header != "" {
+		n, _ := strconv.ParseUint(header, 10, 31) // more than fits is the most that fits: the caller bounds it
 		return seconds(int64(n))
 	}
 	if at, err := http.ParseTime(header); err == nil {
