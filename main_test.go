@@ -24,17 +24,20 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"hookbolt/engine"
 	"hookbolt/storage"
 )
 
-// TestMain lets the test binary be hookbolt itself, for tests that need a process of their own.
+// TestMain lets the test binary be hookbolt itself, for tests that need a process of their own. It fails the package if its tests leave
+// a goroutine behind.
 func TestMain(m *testing.M) {
 	if os.Getenv("HOOKBOLT_TEST_MAIN") != "" && !slices.Contains(os.Args, "-test.fuzzworker") {
 		main()
 	}
 	os.Setenv("HOOKBOLT_TEST_MAIN", "1") // also for the process that a server inspects its database in
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // testPatience is how long a test waits for what should come at once, on a machine that is busy with something else.

@@ -18,17 +18,19 @@ import (
 
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
+	"go.uber.org/goleak"
 
 	"hookbolt/engine"
 )
 
-// TestMain lets the test binary be its own child process; see TestKilled and TestOpenRefuses.
+// TestMain lets the test binary be its own child process; see TestKilled and TestOpenRefuses. It fails the package if its tests leave a
+// goroutine behind.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("HOOKBOLT_TEST_CHILD"); path != "" {
 		child(path)
 		return
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // openTest opens the database at path, and checks and closes it when the test ends.
