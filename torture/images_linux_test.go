@@ -33,8 +33,8 @@ func TestCrashImages(t *testing.T) {
 	experiment(t)
 	f := lossyfs.Start(t)
 	scratch := inMemory(t)
-	run := recordRun(t, f, scratch, scale(2500*time.Millisecond, 20*time.Second))
-	images := scale(250, 12000)
+	run := recordRun(t, f, scratch, scale(2500*time.Millisecond, 5*time.Second))
+	images := scale(250, max(12000, len(run.ops)+1)) // at least one after each operation
 	bad := run.judge(t, scratch, "images", images, 0)
 	for i, line := range bad {
 		if i == 10 {
@@ -52,7 +52,7 @@ func TestCrashImages(t *testing.T) {
 	if len(control) == 0 {
 		t.Error("control: without syncs nothing was lost in 50 images: this test sees nothing")
 	}
-	summarize(t, "crash images: %d of %d operations, %d syncs; %d events in %d requests acknowledged, %d deliveries seen as delivered, %d of the sessions expired: %d images lost something or were damaged; control (syncs that do nothing): %d of 50",
+	summarize(t, "crash images: %d of a run of %d operations, %d syncs; %d events in %d requests acknowledged, %d deliveries seen as delivered, %d of the sessions expired: %d images lost something or were damaged; control (syncs that do nothing): %d of 50",
 		images, len(run.ops), run.syncs, run.events, run.requests, run.delivered, run.expired, len(bad), len(control))
 }
 
