@@ -26,8 +26,6 @@ const (
 	maxReturn = 5 * time.Second
 	// fullFor is how long the disk stays full.
 	fullFor = 2 * time.Second
-	// maxOwed is how many deliveries are owed at most when the disk becomes full. The watermark's room must do for them.
-	maxOwed = 300
 )
 
 // fullDisk is one way in which the disk gets full.
@@ -37,11 +35,14 @@ type fullDisk struct {
 	room int64
 	// reserved tells that the watermark keeps room for what is due, so that deliveries go on while events are refused.
 	reserved bool
+	// owed is how many deliveries may be owed before the producers wait. The watermark's room must do for them; without one the disk must
+	// be full before.
+	owed int
 }
 
 var (
-	watermarkReached = fullDisk{minFree: "4MiB", room: 5 << 20, reserved: true}
-	nothingLeft      = fullDisk{minFree: "0", room: 512 << 10}
+	watermarkReached = fullDisk{minFree: "4MiB", room: 5 << 20, reserved: true, owed: 300}
+	nothingLeft      = fullDisk{minFree: "0", room: 512 << 10, owed: 4000}
 )
 
 // The disk gets full under load, once up to the watermark and once wholly, stays so for a while, in which the process may also be
@@ -94,7 +95,7 @@ func (c *fillings) run(t *testing.T, f *lossyfs.FS, binary string, r *rand.Rand,
 	g := newRig(t, rigOptions{binary: binary, databaseDir: f.Dir, storage: fmt.Sprintf("min_free = %q", how.minFree),
 		manner: manner{failing: 0.08, slow: 0.05, slowness: 200 * time.Millisecond}})
 	s := g.setUp()
-	load := &refusable{rig: g, stop: make(chan struct{}), answered: make(map[int]int)}
+	load := &refusable{rig: g, owed: how.owed, stop: make(chan struct{}), answered: make(map[int]int)}
 	for i := range 16 {
 		r := random(t, "producer", g.nextPart()*1000+i)
 		load.done.Go(func() { load.run(r) })
@@ -173,6 +174,7 @@ func (c *fillings) fill(f *lossyfs.FS, g *rig, s *server, load *refusable, how f
 // refusable are producers to whom a refusal by 503 is an answer: nothing of the request was stored.
 type refusable struct {
 	rig  *rig
+	owed int // how many deliveries may be owed before they wait
 	stop chan struct{}
 	done sync.WaitGroup
 
@@ -195,7 +197,7 @@ func (p *refusable) run(r *rand.Rand) {
 			return
 		default:
 		}
-		if p.rig.ledger.owing() > maxOwed {
+		if p.rig.ledger.owing() > p.owed {
 			pass(10*time.Millisecond, p.stop)
 			continue
 		}

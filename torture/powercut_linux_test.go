@@ -73,6 +73,7 @@ func powerCutRound(t *testing.T, f *lossyfs.FS, binary string, r *rand.Rand, cyc
 		var err error
 		if s, err = g.start(); err != nil {
 			g.books.complain("after cut %d: %v", cycle+1, err)
+			s.kill()
 			return g.abandon(load)
 		}
 	}
