@@ -153,7 +153,7 @@ func TestReaderThatDies(t *testing.T) {
 			t.Fatal(err)
 		}
 		code, stdout, stderr := runToEnd(t, args...)
-		if want := "hookbolt: " + args[0] + ": " + path + " is damaged: reading it ended the process (exit status 2: panic: of the test)\n"; code != 1 ||
+		if want := "hookbolt: " + args[0] + ": " + path + ": stored record is damaged: reading it ended the process (exit status 2: panic: of the test)\n"; code != 1 ||
 			stdout != "" || stderr != want {
 			t.Errorf("%s: %d, %q, %q; want %q", args[0], code, stdout, stderr, want)
 		}
