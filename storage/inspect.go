@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -22,20 +23,22 @@ func Inspect(path string) (err error) {
 			err = damage
 		}
 	}()
-	f, err := os.Open(path)
+	listed, err := hasFreeList(path)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	metas, err := readMetas(f)
-	if err != nil {
-		return err
-	}
-	if err := checkSize(f, metas); err != nil {
-		return err
+	if !listed {
+		// A start follows every page to find the free ones. This does the same in less time, and trusts no page meanwhile.
+		wrong, err := checkPages(path)
+		if err == nil && len(wrong) > 0 {
+			err = fmt.Errorf("%w: %w", ErrCorrupt, wrong[0])
+		}
+		if err != nil {
+			return err
+		}
 	}
 	o := boltOptions()
-	o.ReadOnly, o.PreLoadFreelist, o.InitialMmapSize = true, true, 0
+	o.ReadOnly, o.PreLoadFreelist, o.InitialMmapSize = true, listed, 0
 	s := &Store{}
 	if s.db, err = bolt.Open(path, 0, o); err != nil {
 		if errors.Is(err, bolterrors.ErrTimeout) {
@@ -50,4 +53,21 @@ func Inspect(path string) (err error) {
 	}
 	s.counts, s.health = make(map[uint32]counts), make(map[uint32]engine.Health)
 	return s.load()
+}
+
+// hasFreeList tells whether a list of free pages was written: it is at a clean stop. The errors are those of checkSize.
+func hasFreeList(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	metas, err := readMetas(f)
+	if err != nil {
+		return false, err
+	}
+	if err := checkSize(f, metas); err != nil {
+		return false, err
+	}
+	return binary.NativeEndian.Uint64(newestMetaPage(metas)[metaFreelist:]) != noFreelist, nil
 }

@@ -125,8 +125,8 @@ func (s *Store) open(path string) error {
 		}
 	case err != nil:
 		return err
-	case s.opts.Inspect != nil:
-		if err := s.opts.Inspect(path); err != nil {
+	default:
+		if err := s.inspect(path); err != nil {
 			return err
 		}
 	}
@@ -136,15 +136,10 @@ func (s *Store) open(path string) error {
 	if err := removeStale(path + backupSuffix); err != nil {
 		return err
 	}
-	crashed, err := markOpen(s.lock)
-	if err != nil {
+	if _, err := s.lock.WriteAt([]byte(openMark), 0); err != nil {
 		return fmt.Errorf("mark as open: %w", err)
 	}
-	if crashed {
-		if err := readThrough(path); err != nil {
-			return err
-		}
-	}
+	var err error
 	if s.db, err = bolt.Open(path, 0o600, boltOptions()); err != nil {
 		if errors.Is(err, bolterrors.ErrTimeout) {
 			return ErrInUse
@@ -344,20 +339,27 @@ func newestMetaPage(metas []byte) []byte {
 	return newest
 }
 
-// openMark stands in the lock file while the database is open. A start that finds it follows a crash.
-const openMark = "open\n"
-
-// markOpen tells whether the last process that had the database open ended without closing it, and marks it as open. It decides
-// about speed only, so the mark need not be durable.
-func markOpen(lock *os.File) (crashed bool, err error) {
+// inspect looks at a file that is there, before anything is written to it.
+func (s *Store) inspect(path string) error {
 	mark := make([]byte, len(openMark))
-	n, err := lock.ReadAt(mark, 0)
+	n, err := s.lock.ReadAt(mark, 0)
 	if err != nil && err != io.EOF {
-		return false, err
+		return fmt.Errorf("read the mark of a crash: %w", err)
 	}
-	_, err = lock.WriteAt([]byte(openMark), 0)
-	return string(mark[:n]) == openMark, err
+	if string(mark[:n]) == openMark {
+		if err := readThrough(path); err != nil {
+			return err
+		}
+	}
+	if s.opts.Inspect == nil {
+		return nil
+	}
+	return s.opts.Inspect(path)
 }
+
+// openMark stands in the lock file while the database is open. A start that finds it follows a crash. It decides about speed only, so
+// it need not be durable.
+const openMark = "open\n"
 
 // readThrough reads a file from its beginning to its end, so that the system has it in memory as far as it fits. After a crash
 // bbolt looks for the free pages by following the tree through the whole file, page by page as they come: on a file of 0.75 GB
