@@ -87,7 +87,7 @@ func manyDueRound(t *testing.T, binary string, due int) manyDue {
 	stop(g.setUp())
 	fillDue(t, g.database, due/dueHooks)
 	m := manyDue{due: due}
-	enough := scale(300, 10_000) // requests
+	enough := min(due/10, scale(300, 10_000)) // requests
 	for _, took := range []*time.Duration{&m.clean, &m.crashed} {
 		s := g.launch()
 		var err error
@@ -98,7 +98,7 @@ func manyDueRound(t *testing.T, binary string, due int) manyDue {
 		if !await(time.Minute, func() bool { return g.receiver.total() >= before+enough || !s.running() }) || !s.running() {
 			t.Fatalf("only %d requests in a minute:\n%s", g.receiver.total()-before, s.log)
 		}
-		m.memory = max(m.memory, s.rss())
+		m.memory = max(m.memory, s.memory())
 		s.kill()
 	}
 	if err := g.receiver.quiesce(10 * time.Second); err != nil {

@@ -98,14 +98,15 @@ func (s *server) running() bool {
 	}
 }
 
-// rss is how much memory the process has in use, in bytes; 0 where the system does not say.
-func (s *server) rss() int64 {
+// memory is how much memory the process has in use, in bytes, without the pages of the database that the system has mapped for it; 0
+// where the system does not say.
+func (s *server) memory() int64 {
 	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(s.cmd.Process.Pid), "status"))
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(raw)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "VmRSS:" {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "RssAnon:" {
 			kib, _ := strconv.ParseInt(fields[1], 10, 64)
 			return kib << 10
 		}

@@ -92,7 +92,7 @@ func misuseRound(t *testing.T, binary string) misuse {
 	}
 	m.more = watchMemory(s, span) - before
 	await(30*time.Second, func() bool { // on a slow machine
-		m.more = max(m.more, s.rss()-before)
+		m.more = max(m.more, s.memory()-before)
 		return flooded()
 	})
 	m.busy = percentile(g.latency.reset(), 0.99)
@@ -107,7 +107,7 @@ func misuseRound(t *testing.T, binary string) misuse {
 func watchMemory(s *server, span time.Duration) int64 {
 	var most int64
 	await(span, func() bool {
-		most = max(most, s.rss())
+		most = max(most, s.memory())
 		return !s.running()
 	})
 	return most
