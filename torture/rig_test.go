@@ -120,12 +120,13 @@ func (g *rig) start() (*server, error) {
 	return s, g.open(s)
 }
 
-// startPatience is how long a start may take before it counts as none: machines are noisy. How long the slowest took is in the figures.
-const startPatience = 5 * time.Second
+// startPatience is how long a start may take before it counts as none: machines are noisy, most so those that run the short form. How
+// long the slowest took is in the figures.
+func startPatience() time.Duration { return scale(20*time.Second, 5*time.Second) }
 
 // open waits until a server is ready and tells the producers.
 func (g *rig) open(s *server) error {
-	took, err := s.awaitReady(startPatience)
+	took, err := s.awaitReady(startPatience())
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
@@ -150,7 +151,7 @@ func (g *rig) announce(url string) {
 func (g *rig) setUp() *server {
 	g.t.Helper()
 	s := g.launch()
-	if _, err := s.awaitReady(startPatience); err != nil {
+	if _, err := s.awaitReady(startPatience()); err != nil {
 		g.t.Fatal(err)
 	}
 	for _, h := range g.opts.hooks {
