@@ -245,7 +245,7 @@ func TestBackupAndRestore(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("%d, %s, %s", code, stdout, stderr)
 	}
-	_, api = spawn(t, writeConfig(t, restored, "", `allow_networks = ["127.0.0.0/8"]`))
+	server, api = spawn(t, writeConfig(t, restored, "", `allow_networks = ["127.0.0.0/8"]`))
 	status, answer = call(t, "PATCH", api+"/v1/webhooks/1", `{"paused": false}`)
 	wantStatus(t, 200, status, answer)
 	deadline := time.After(2 * testPatience)
@@ -258,5 +258,7 @@ func TestBackupAndRestore(t *testing.T) {
 			t.Fatalf("%d deliveries of %d that were acknowledged before", len(ids), before)
 		}
 	}
+	server.Process.Kill()
+	server.Wait()
 	t.Logf("%d acknowledged before the backup; %s", before, stdout)
 }
