@@ -45,44 +45,21 @@ type checker struct {
 }
 
 func newChecker(nonce uint32) *checker {
-	return &checker{nonce: nonce, counts: make(map[uint32]*counts)}
+	return &checker{nonce: nonce, expiring: make(numberSet), paid: make(numberSet), counts: make(map[uint32]*counts)}
 }
 
-// numberSet is a set of the numbers that are keys of a bucket. They lie close to each other, so that a bit for each will do.
-type numberSet struct {
-	first, last uint64
-	bits        []uint64
-}
+// numberSet is a set of numbers, as a bit for each in words by number/64: they lie close to each other, but for those of damaged keys,
+// which may be anywhere.
+type numberSet map[uint64]uint64
 
-func newNumberSet(bucket *bolt.Bucket) numberSet {
-	k, _ := bucket.Cursor().First()
-	last, _ := bucket.Cursor().Last()
-	if len(k) != 8 || len(last) != 8 {
-		return numberSet{first: 1}
-	}
-	n := numberSet{first: binary.BigEndian.Uint64(k), last: binary.BigEndian.Uint64(last)}
-	n.last = min(n.last, n.first+maxNumberSpan)
-	n.bits = make([]uint64, (n.last-n.first)/64+1)
-	return n
-}
-
-// maxNumberSpan bounds the memory that a damaged key can ask for: 1 GiB. A span that is greater takes years.
-const maxNumberSpan = 1 << 33
-
-// add adds a number, and tells whether it was there already. One that is none of the bucket's keys is left out.
-func (n *numberSet) add(number uint64) (before bool) {
-	if number < n.first || number > n.last {
-		return false
-	}
-	word, bit := &n.bits[(number-n.first)/64], uint64(1)<<((number-n.first)%64)
-	before = *word&bit != 0
-	*word |= bit
+// add adds a number, and tells whether it was there already.
+func (n numberSet) add(number uint64) (before bool) {
+	before = n.has(number)
+	n[number/64] |= 1 << (number % 64)
 	return before
 }
 
-func (n *numberSet) has(number uint64) bool {
-	return number >= n.first && number <= n.last && n.bits[(number-n.first)/64]&(1<<((number-n.first)%64)) != 0
-}
+func (n numberSet) has(number uint64) bool { return n[number/64]&(1<<(number%64)) != 0 }
 
 // expect notes a violation.
 func (c *checker) expect(ok bool, format string, args ...any) {
@@ -99,7 +76,6 @@ func (c *checker) run(tx *bolt.Tx) error {
 	if len(c.errs) > 0 {
 		return errPagesDamaged // reading on could go round in circles
 	}
-	c.expiring, c.paid = newNumberSet(tx.Bucket(bucketSessions)), newNumberSet(tx.Bucket(bucketPayloads))
 	for _, step := range []func() error{c.sequences, c.indexes, c.deliveries, c.sessions, c.leftovers, c.hooks, c.tallies, c.healths} {
 		if err := step(); err != nil {
 			return err

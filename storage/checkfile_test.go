@@ -6,9 +6,11 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -354,4 +356,30 @@ func FuzzDamagedFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A damaged number may be any. It takes no memory for those before it.
+func TestCheckOfAFarNumber(t *testing.T) {
+	s := openTest(t, newPath(t))
+	putWebhook(t, s, engine.Webhook{})
+	addSession(t, s, time.Now())
+	path := s.db.Path()
+	checkAndClose(t, s)
+	db, err := bolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		return errors.Join(tx.Bucket(bucketSessions).Put(u64key(math.MaxUint64>>1), []byte("x")), tx.Bucket(bucketPayloads).Put(u64key(math.MaxUint64), []byte("x")))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	report, err := CheckFile(path)
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; err != nil || len(report.Violations) == 0 || grown > 16<<20 {
+		t.Errorf("%v, %v, %d MiB were allocated", report.Violations, err, grown>>20)
+	}
 }

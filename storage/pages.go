@@ -62,7 +62,7 @@ func checkPages(path string) ([]error, error) {
 		return nil, fmt.Errorf("%w: its pages have %d bytes", ErrNotDatabase, size)
 	}
 	highWater := binary.NativeEndian.Uint64(meta[metaHighWater:])
-	c := &pageChecker{f: f, highWater: highWater, reached: numberSet{last: highWater - 1, bits: make([]uint64, (highWater-1)/64+1)}}
+	c := &pageChecker{f: f, highWater: highWater, reached: make(numberSet)}
 	c.reached.add(0)
 	c.reached.add(1)
 	if err := c.tree(binary.NativeEndian.Uint64(meta[metaRoot:])); err != nil {
