@@ -115,7 +115,13 @@ func (a *app) run(ctx context.Context) error {
 			broken <- fmt.Errorf("deliver: %w", err)
 		}
 	})
-	a.log.Info("ready", "url", a.url(), "database", a.cfg.Storage.Path, "version", readVersion().Version)
+	parts.Go(func() {
+		select {
+		case <-a.engine.Started():
+			a.log.Info("ready", "url", a.url(), "database", a.cfg.Storage.Path, "version", readVersion().Version)
+		case <-ctx.Done():
+		}
+	})
 
 	var failure error
 	select {

@@ -77,7 +77,8 @@ type Engine struct {
 	log     *slog.Logger
 	lanes   *lanes
 	running atomic.Bool
-	full    atomic.Bool // whether the last events were refused for want of room
+	started chan struct{} // closed by Run
+	full    atomic.Bool   // whether the last events were refused for want of room
 	// tidy wakes the maintenance: capacity 1, sent to by changes that leave work for it, received by maintain.
 	tidy chan struct{}
 }
@@ -86,6 +87,7 @@ type Engine struct {
 func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *Engine {
 	e := &Engine{
 		store: store, cfg: cfg, sender: newSender(cfg), log: log, metrics: newMetrics(reg), tidy: make(chan struct{}, 1),
+		started: make(chan struct{}),
 	}
 	e.lanes = newLanes(e.laneLimits, cfg.MaxInFlight)
 	reg.MustRegister(statsCollector{e})
@@ -115,7 +117,7 @@ func (e *Engine) laneLimits(id Lane) laneLimits {
 
 // Run delivers what is due until ctx ends. Then it takes nothing up any more, gives the attempts in flight
 // Config.ShutdownTimeout to end, and returns nil once they are recorded. Attempts that are cut off are made again after the
-// next start. Any other return is an error of the store.
+// next start. Any other return is an error of the store. An Engine has one Run.
 //
 // Nothing needs to be recovered at the start: what was in flight when the process ended is still in its lane.
 func (e *Engine) Run(ctx context.Context) error {
@@ -137,6 +139,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		e.lanes.note(Queued{Lane{w.ID, false}, now}, Queued{Lane{w.ID, true}, now})
 	}
 	e.running.Store(true)
+	close(e.started)
 	err = e.loop(ctx, sendCtx, &work)
 	e.running.Store(false)
 
@@ -147,6 +150,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.sender.transports.closeIdleConnections()
 	return err
 }
+
+// Started is closed once Run delivers.
+func (e *Engine) Started() <-chan struct{} { return e.started }
 
 // loop takes up what is due, a turn at a time, and sleeps until the next.
 func (e *Engine) loop(ctx, sendCtx context.Context, work *sync.WaitGroup) error {
