@@ -134,7 +134,7 @@ func (s *sim) auditDelivery(d *simDelivery, e *engine.Delivery) {
 	switch {
 	case d.waits() != e.Status.Waiting() || !d.waits() && d.state != e.Status:
 		s.found(simWrong, "%s %s of webhook %d: %s, the model says %s since %v", e.Kind, e.ID, e.WebhookID, e.Status, d.state, d.stateAt)
-	case d.waits() && !e.NextAttemptAt.Equal(d.due):
+	case d.waits() && !s.isDue(d, e.NextAttemptAt):
 		s.found(simOff, "%s %s of webhook %d: the next attempt is due at %v, the model says %v", e.Kind, e.ID, e.WebhookID, e.NextAttemptAt, d.due)
 	case d.waits() && e.Tries != d.tries:
 		s.found(simOff, "%s %s of webhook %d: %d tries, the model says %d", e.Kind, e.ID, e.WebhookID, e.Tries, d.tries)

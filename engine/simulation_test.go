@@ -303,8 +303,10 @@ func (s *sim) settle() {
 				case !stored.Status.Waiting() && d.state != stored.Status:
 					s.soft["resynchronized"]++
 					d.state, d.stateAt = stored.Status, stored.FinishedAt
-				case stored.Status.Waiting() && d.state == engine.StatusPending && !d.due.Equal(stored.NextAttemptAt):
-					d.fuzzy = true
+				case stored.Status.Waiting() && d.waits() && !d.fuzzy && !s.isDue(d, stored.NextAttemptAt):
+					s.found(simOff, "%s %s: the next attempt is due at %v, the model says %v", d.kind, d.id, stored.NextAttemptAt, d.due)
+				case stored.Status.Waiting() && d.waits():
+					d.fuzzy = true // by a little
 				}
 			}
 		}
@@ -315,6 +317,12 @@ func (s *sim) settle() {
 	}
 	s.settleReplays()
 	s.checkHealth()
+}
+
+// isDue tells whether a stored due time is the model's, but for what it takes to get from the attempt's end, or from a call, to the store.
+func (s *sim) isDue(d *simDelivery, stored time.Time) bool {
+	by := stored.Sub(d.due)
+	return 0 <= by && by <= 8**simSlow
 }
 
 func later(a, b time.Time) time.Time {
