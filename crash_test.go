@@ -93,7 +93,10 @@ func spawn(t *testing.T, config string, env ...string) (*exec.Cmd, string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cmd.Process.Kill() })
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait() // an error, if the test has waited
+	})
 	return cmd, out.find(t, `msg=ready url=(\S+)`)
 }
 

@@ -157,7 +157,9 @@ func FuzzTokenAnswer(f *testing.F) {
 		f.Add(seed.status, seed.contentType, []byte(seed.body))
 	}
 	f.Fuzz(func(t *testing.T, status int, contentType string, body []byte) {
-		status = 100 + int(uint(status)%900)
+		if status < 100 || status > 999 { // net/http's least and most
+			return
+		}
 		body = bytes.ReplaceAll(body, []byte("SECRET"), []byte(secret))
 		endpoint := &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {contentType}}}
 		asked := 0

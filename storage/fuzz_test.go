@@ -295,6 +295,7 @@ func FuzzDeliveries(f *testing.F) {
 	first := all[len(all)-1].CreatedAt
 	f.Add(uint32(0), uint8(0), uint8(0), int64(0), int64(0), uint8(1), []byte{})
 	f.Add(uint32(1), uint8(1), uint8(0), int64(0), int64(0), uint8(3), []byte{})
+	f.Add(uint32(0), uint8(0), uint8(1), int64(0), int64(0), uint8(1), []byte{})
 	f.Add(uint32(2), uint8(0), uint8(3), int64(1), int64(1<<40), uint8(2), u64key(7))
 	f.Add(uint32(0), uint8(4), uint8(0), int64(-5), int64(0), uint8(200), bytes.Repeat(u64key(9), 2))
 	for status := range 6 {
