@@ -54,6 +54,8 @@ func (s *server) awaitReady(patience time.Duration) (time.Duration, error) {
 	case <-s.exited:
 		return 0, fmt.Errorf("it ended with code %d before it was ready:\n%s", s.exitCode(), s.log)
 	case <-time.After(patience):
+		s.cmd.Process.Signal(syscall.SIGQUIT) // it prints where its goroutines stand
+		s.wait(time.Second)
 		return 0, fmt.Errorf("it is not ready after %v:\n%s", patience, s.log)
 	}
 }
