@@ -37,7 +37,7 @@ func init() { mutants = append(mutants, gullibleStorage) }
 func TestDamage(t *testing.T) {
 	experiment(t)
 	d := newDamageLab(t, build(t), os.Args[0])
-	outcomes := d.run(scale(32, 4000), scale(8, 400))
+	outcomes := d.run(scale(24, 2000), scale(8, 200))
 	summarize(t, "damage: %d flips in %s, %d truncations: %s", d.flips, d.pageKinds(), d.cuts, counted(outcomes))
 	for _, line := range d.trouble {
 		t.Error(line)
@@ -221,7 +221,7 @@ func (d *damageLab) run(flips, truncations int) map[outcome]int {
 			}
 		})
 	}
-	pages := len(d.raw) / pageSize
+	pages := int(highWater(d.raw)) // behind them the file is empty
 	for i := range flips {
 		if d.saturated() {
 			break
@@ -241,9 +241,9 @@ func (d *damageLab) run(flips, truncations int) map[outcome]int {
 		d.pages[kind]++
 		todo <- damage{fmt.Sprintf("bit %#02x of byte %d (page %d, %s, at %d)", bit, at, page, kind, at%pageSize), raw}
 	}
-	lengths := []int{0, 1, 4095, 4096, 8191, 8192, 8193, 16384, len(d.raw) - 1, len(d.raw) - 4096, len(d.raw) / 2}
+	lengths := []int{0, 1, 4095, 4096, 8191, 8192, 8193, 16384, pages*pageSize - 1, (pages - 1) * pageSize, len(d.raw) - 1}
 	for i := range truncations {
-		length := d.rand.IntN(len(d.raw))
+		length := d.rand.IntN(pages * pageSize)
 		if i < len(lengths) {
 			length = lengths[i]
 		}

@@ -167,11 +167,16 @@ func (g *rig) highWater() uint64 {
 		g.t.Error(err)
 		return 0
 	}
-	var newest, highWater uint64
+	return highWater(raw)
+}
+
+// highWater reads it from a file's first two pages.
+func highWater(raw []byte) (pages uint64) {
+	var newest uint64
 	for _, meta := range [][]byte{raw[:pageSize], raw[pageSize:]} {
 		if txid := binary.NativeEndian.Uint64(meta[64:]); txid >= newest { // behind the page's header of 16 bytes
-			newest, highWater = txid, binary.NativeEndian.Uint64(meta[56:])
+			newest, pages = txid, binary.NativeEndian.Uint64(meta[56:])
 		}
 	}
-	return highWater
+	return pages
 }
