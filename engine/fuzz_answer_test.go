@@ -77,18 +77,19 @@ func FuzzAnswer(f *testing.F) {
 		case len(a.ErrorDetail) > 300:
 			t.Fatalf("the detail has %d bytes: %q", len(a.ErrorDetail), a.ErrorDetail)
 		}
-		kept := a.ErrorDetail + "\n" + string(a.Response)
+		var kept strings.Builder
+		kept.WriteString(a.ErrorDetail + "\n" + string(a.Response))
 		size := 0
 		for _, field := range a.ResponseHeader {
 			size += len(field.Name) + len(field.Value)
-			kept += "\n" + strings.ToLower(field.Name) + ": " + field.Value
+			kept.WriteString("\n" + strings.ToLower(field.Name) + ": " + field.Value)
 		}
 		if size > maxResponseHeaderKept {
 			t.Fatalf("%d bytes of the header are kept", size)
 		}
 		for _, secret := range []string{key, strings.ToLower(key), "h1dden", string(w.Secret)} {
-			if strings.Contains(kept, secret) && (secret == key || !bytes.Contains(answer, []byte(secret))) {
-				t.Fatalf("%q is kept: %q", secret, kept)
+			if strings.Contains(kept.String(), secret) && (secret == key || !bytes.Contains(answer, []byte(secret))) {
+				t.Fatalf("%q is kept: %q", secret, kept.String())
 			}
 		}
 		if status := finalStatus(answer); status != a.Status && status >= 200 && a.Error != ErrorTooLarge {
@@ -184,7 +185,7 @@ func FuzzTokenAnswer(f *testing.F) {
 			if class != ErrorOAuth || detail == "" || len(detail) > 200 || strings.Contains(detail, secret) || strings.Contains(detail, "h1dden") {
 				t.Fatalf("%s: %s", class, detail)
 			}
-			if rest := strings.TrimPrefix(detail, "the token endpoint answered "+big.NewInt(int64(status)).String()); rest != detail {
+			if rest, answered := strings.CutPrefix(detail, "the token endpoint answered "+big.NewInt(int64(status)).String()); answered {
 				if code := strings.TrimPrefix(rest, ": "); code != "" && !slices.Contains(grantErrors, code) {
 					t.Fatalf("of the answer is repeated: %s", detail)
 				}
