@@ -195,6 +195,19 @@ func (l *ledger) total() int {
 	return l.events
 }
 
+// certain are the deliveries that must arrive, or have.
+func (l *ledger) certain() []key {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var keys []key
+	for k, e := range l.expected {
+		if e.must {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
 // any is a session that was acknowledged.
 func (l *ledger) any() (session string, ok bool) {
 	l.mu.Lock()

@@ -3,10 +3,12 @@ package torture
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +18,8 @@ import (
 var lingeringReader = mutantFlock.shared("lingering", edit{file: "storage/list.go", old: "\t\tpage = engine.DeliveryPage{}\n",
 	new: "\t\tpage = engine.DeliveryPage{}\n\t\tdefer time.Sleep(mutated(\"lingering\", 3*time.Second, 0))\n"})
 
-// Long lists, sessions and metrics in a loop, beside load: those who send events hardly notice, and the file does not grow for it.
+// Long lists, sessions, metrics and backups in a loop, some read slowly, beside load: those who send events hardly notice, the file does
+// not grow for it, and each backup is a database that holds what had been acknowledged before it was asked for.
 func TestReaders(t *testing.T) {
 	experiment(t)
 	r := readersRound(t, build(t))
@@ -27,7 +30,7 @@ func TestReaders(t *testing.T) {
 	if r.growth() > 2 {
 		t.Errorf("the file has %.1f times the pages for what it holds", r.growth())
 	}
-	if r.lists == 0 {
+	if r.lists == 0 || r.backups == 0 {
 		t.Error("too little was read")
 	}
 }
@@ -43,18 +46,18 @@ func TestReadersControl(t *testing.T) {
 }
 
 type readers struct {
-	p99, quiet        time.Duration // of ingest, with readers and without
-	pages, quietPages float64       // of the file for 1,000 events
-	lists, others     int
-	listed            int64
+	p99, quiet             time.Duration // of ingest, with readers and without
+	pages, quietPages      float64       // of the file for 1,000 events
+	lists, others, backups int
+	listed, backupBytes    int64
 }
 
 // growth is how much larger the file has become for what it holds.
 func (r *readers) growth() float64 { return r.pages / r.quietPages }
 
 func (r *readers) String() string {
-	return fmt.Sprintf("%d lists to their ends (%d deliveries), %d sessions and metrics: ingest p99 %v (%v without), the file has %.1f "+
-		"times the pages for what it holds", r.lists, r.listed, r.others, r.p99.Round(100*time.Microsecond),
+	return fmt.Sprintf("%d lists to their ends (%d deliveries), %d sessions and metrics, %d backups (%d MiB): ingest p99 %v (%v without), the file has %.1f "+
+		"times the pages for what it holds", r.lists, r.listed, r.others, r.backups, r.backupBytes>>20, r.p99.Round(100*time.Microsecond),
 		r.quiet.Round(100*time.Microsecond), r.growth())
 }
 
@@ -65,6 +68,7 @@ func readersRound(t *testing.T, binary string) *readers {
 	span := scale(1500*time.Millisecond, 30*time.Second)
 	pass(span/2, s.exited) // the file finds its shape
 	r := &readers{}
+	scratch := t.TempDir()
 	phase := func() (time.Duration, float64) {
 		g.latency.reset()
 		pass(span, s.exited)
@@ -107,7 +111,16 @@ func readersRound(t *testing.T, binary string) *readers {
 		mu.Lock()
 		defer mu.Unlock()
 		r.others++
-		return fetch(ctx, s.url()+"/metrics")
+		return fetch(ctx, s.url()+"/metrics", io.Discard, 0)
+	})
+	paces := []time.Duration{0, 5 * time.Millisecond} // fast and slow in turn; there is one at a time
+	each(func() error {
+		size, err := g.backup(ctx, s.url(), scratch, paces[r.backups%2])
+		mu.Lock()
+		defer mu.Unlock()
+		r.backups++
+		r.backupBytes += size
+		return err
 	})
 	r.p99, r.pages = phase()
 	close(stop)
@@ -136,8 +149,8 @@ func list(ctx context.Context, url string) (n int64, err error) {
 	}
 }
 
-// fetch reads an answer whole.
-func fetch(ctx context.Context, url string) error {
+// fetch reads an answer whole, with a pause after each 64 KiB.
+func fetch(ctx context.Context, url string, to io.Writer, pause time.Duration) error {
 	req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 	if err != nil {
 		return err
@@ -150,8 +163,48 @@ func fetch(ctx context.Context, url string) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("GET %s: %s", url, resp.Status)
 	}
-	_, err = io.Copy(io.Discard, resp.Body)
-	return err
+	for {
+		_, err := io.CopyN(to, resp.Body, 64<<10)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case pause > 0:
+			pass(pause, ctx.Done())
+		}
+	}
+}
+
+// backup takes a backup and holds it against what had been acknowledged before.
+func (g *rig) backup(ctx context.Context, url, dir string, pause time.Duration) (size int64, err error) {
+	acknowledged := g.ledger.certain()
+	path := filepath.Join(dir, "backup.db")
+	f, err := os.Create(path)
+	if err != nil {
+		return 0, err
+	}
+	if err := errors.Join(fetch(ctx, url+"/v1/backup", f, pause), f.Close()); err != nil {
+		return 0, err
+	}
+	found, err := inspect(ctx, path, dir)
+	if err != nil {
+		return 0, err
+	}
+	if len(found.Violations) > 0 {
+		return 0, fmt.Errorf("a backup is damaged: %s", found.Violations[0])
+	}
+	stored := g.stored(found)
+	for _, k := range acknowledged {
+		if !stored[k] {
+			return 0, fmt.Errorf("a backup lacks %v, which was acknowledged before", k)
+		}
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
 }
 
 // highWater is how many pages of the database have ever been in use: what bbolt's newer meta page says.

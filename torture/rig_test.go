@@ -241,11 +241,16 @@ func (g *rig) afterCut(clean bool) {
 		allowed = 0
 	}
 	g.books.cut(found, g.receiver.counts(), allowed)
+	g.ledger.audit(g.stored(found), g.opts.forgets)
+}
+
+// stored are the deliveries that a database holds, by what they are about.
+func (g *rig) stored(found inspection) map[key]bool {
 	stored := make(map[key]bool, len(found.Deliveries))
 	for _, d := range found.Deliveries {
 		stored[key{g.paths[d.WebhookID], d.Session, d.Kind == engine.KindComplete}] = true
 	}
-	g.ledger.audit(stored, g.opts.forgets)
+	return stored
 }
 
 // settle waits until nothing waits in the lanes of a server any more: what has not arrived by then is lost.
