@@ -22,4 +22,27 @@
 //
 // Every experiment has a failing control: a mutant, hookbolt built with one line of its source changed, that the same experiment must
 // find guilty. A harness that sees nothing fails.
+//
+// # What each experiment proves
+//
+//	TestKill                 kill -9 at any moment, starts and stops included: nothing acknowledged is lost, nothing recorded as
+//	                         delivered comes again, only what was unrecorded is repeated, under the same id and with the same bytes
+//	TestTerminate            SIGTERM under load: nothing is lost and nothing at all is repeated; a second process on the same
+//	                         database is sent away in one line
+//	TestRequestsAreAttempts  an endpoint that breaks connections in every way gets exactly the requests that the log has as attempts;
+//	                         one that closes idle connections may get fewer (its attempts failed before anything had left), never more
+//	TestClock                the wall clock jumps, also over a restart: what is due by the new time is attempted soon, nothing is lost
+//	TestDamage               bits flip, the file's end is missing: refused in one line, named by hookbolt check, or read as written
+//	TestMisuse               slow and huge requests leave the latency of others, and the memory, as they are
+//	TestManyDue              a start with a million due is quick, after a crash too, and the limits of attempts at once hold
+//	TestReaders              long lists and backups are not felt by those who send events; the file does not grow for them; each
+//	                         backup is clean and holds all that was acknowledged before it
+//	TestPowerCut             the power fails under load: as kill -9, by what the disk has
+//	TestFirstStartCut        the power fails while a database is made: what is left of it can be started on
+//	TestSyncFailure          any fsync fails, then the power: nothing is acknowledged after the error, the process ends, nothing is lost
+//	TestFullDisk             the disk is full, then not: events are refused, deliveries go on, and all recovers by itself
+//	TestCrashImages          every prefix of a recorded run's writes is a database from which nothing acknowledged is missing
+//
+// Latencies and starts are held to the table's figures in the long form, on a machine that does nothing else; the short form allows
+// for others.
 package torture
