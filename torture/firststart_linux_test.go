@@ -41,7 +41,7 @@ func TestFirstStartCut(t *testing.T) {
 		f.Reset()
 		f.Freeze(after)
 		s := launch(t, binary, nil, "serve", "-config", config)
-		_, err := s.awaitReady(startPatience())
+		_, err := s.awaitReady(startPatience)
 		if err == nil { // it was frozen after its start, if at all
 			s.kill()
 			break
@@ -49,7 +49,7 @@ func TestFirstStartCut(t *testing.T) {
 		s.kill()
 		f.Cut(keeps[after%len(keeps)], uint64(after))
 		s = launch(t, binary, nil, "serve", "-config", config)
-		if _, err := s.awaitReady(startPatience()); err != nil {
+		if _, err := s.awaitReady(startPatience); err != nil {
 			t.Errorf("after a cut at operation %d (%s): %v", after, keeps[after%len(keeps)], err)
 		}
 		s.kill()

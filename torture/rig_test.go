@@ -120,26 +120,28 @@ func (g *rig) start() (*server, error) {
 	return s, g.open(s)
 }
 
-// startPatience is how long a start may take before it counts as none: machines are noisy, most so those that run the short form. How
-// long the slowest took is in the figures.
-func startPatience() time.Duration { return scale(20*time.Second, 5*time.Second) }
+// startPatience is how long a start may take before it counts as none.
+const startPatience = 30 * time.Second
 
-// patience is startPatience for this rig. Where its database is not on an ordinary file system, each page that a start reads is two
-// switches between processes, and how long it takes says nothing.
-func (g *rig) patience() time.Duration {
+// startLimit is how long a start may take: machines are noisy, most so those that run the short form. How long the slowest took is in the
+// figures. Where the database is not on an ordinary file system, each page that a start reads is two switches between processes, and how
+// long it takes says nothing.
+func (g *rig) startLimit() time.Duration {
 	if g.opts.databaseDir != g.dir {
-		return 20 * time.Second
+		return startPatience
 	}
-	return startPatience()
+	return scale(20*time.Second, 5*time.Second)
 }
 
 // open waits until a server is ready and tells the producers.
 func (g *rig) open(s *server) error {
-	took, err := s.awaitReady(g.patience())
+	took, err := s.awaitReady(startPatience)
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	g.slowest = max(g.slowest, took)
+	if g.slowest = max(g.slowest, took); took > g.startLimit() {
+		g.books.complain("cut %d: the next start took %v, at most %v are allowed", g.books.Cuts, took.Round(time.Millisecond), g.startLimit())
+	}
 	g.announce(s.url())
 	return nil
 }
@@ -160,7 +162,7 @@ func (g *rig) announce(url string) {
 func (g *rig) setUp() *server {
 	g.t.Helper()
 	s := g.launch()
-	if _, err := s.awaitReady(g.patience()); err != nil {
+	if _, err := s.awaitReady(startPatience); err != nil {
 		g.t.Fatal(err)
 	}
 	for _, h := range g.opts.hooks {
