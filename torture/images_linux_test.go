@@ -109,7 +109,7 @@ func recordRun(t *testing.T, f *lossyfs.FS, scratch string, span time.Duration) 
 	pass(span, s.exited)
 	close(stop)
 	work.Wait()
-	if err := g.settle(s, time.Minute); err != nil {
+	if err := g.settle(s, 30*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	s.terminate()

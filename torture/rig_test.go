@@ -255,28 +255,32 @@ func (g *rig) stored(found inspection) map[key]bool {
 	return stored
 }
 
-// settle waits until nothing waits in the lanes of a server any more: what has not arrived by then is lost.
+// settle waits until nothing waits in the lanes of a server any more: what has not arrived by then is lost. It loses patience when no
+// request has come for so long.
 func (g *rig) settle(s *server, patience time.Duration) error {
-	var last string
-	ok := await(patience, func() bool {
+	came, at := g.receiver.total(), time.Now()
+	for {
 		var page struct {
 			Items []struct{ ID string }
 		}
 		waiting := 0
 		for _, status := range []string{"scheduled", "pending"} {
 			if err := call(g.t.Context(), "GET", s.url()+"/v1/deliveries?limit=10&status="+status, nil, &page); err != nil {
-				last = err.Error()
-				return false
+				return err
 			}
 			waiting += len(page.Items)
 		}
-		last = fmt.Sprintf("%d or more deliveries wait", waiting)
-		return waiting == 0
-	})
-	if !ok {
-		return fmt.Errorf("after %v %s", patience, last)
+		if waiting == 0 {
+			return nil
+		}
+		if now := g.receiver.total(); now > came {
+			came, at = now, time.Now()
+		}
+		if time.Since(at) > patience {
+			return fmt.Errorf("no request has come for %v, and %d or more deliveries wait", patience, waiting)
+		}
+		pass(50*time.Millisecond, s.exited)
 	}
-	return nil
 }
 
 // state tells what a server knows of its lanes: why something does not arrive.
@@ -304,7 +308,7 @@ func (g *rig) state(s *server) string {
 // finish lets everything arrive, stops the server as it should be stopped, closes the books and returns the verdict. The producers
 // have halted.
 func (g *rig) finish(s *server) *verdict {
-	if err := g.settle(s, time.Minute); err != nil {
+	if err := g.settle(s, 30*time.Second); err != nil {
 		g.books.complain("at the end: %v; %s", err, g.state(s))
 	}
 	g.ledger.close()
