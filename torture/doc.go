@@ -1,7 +1,7 @@
 // Package torture tortures hookbolt: it runs the real binary as child processes, under load, and does to it what the world does. It
 // has tests only, and is no part of the binary.
 //
-//	go test ./torture -v -torture.short                 a minute or so, every experiment with few repetitions
+//	go test ./torture -v -torture.short                 two minutes or so, every experiment with few repetitions
 //	go test ./torture -v -torture.long -timeout 3h      every experiment with its full count
 //	go test ./torture -v -torture.long -run '^TestKill$' -torture.seed 17
 //

@@ -70,6 +70,8 @@ func experiment(t *testing.T) {
 	form := "short"
 	if *longForm {
 		form = "long"
+	} else {
+		t.Parallel() // most of a short experiment is waiting; the figures are those of the long form
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
