@@ -229,6 +229,9 @@ func TestDamagedRecordIsSetAside(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
+			if stats, err := s.Stats(t.Context(), time.Now(), true); err != nil || stats.Webhooks[w.ID].Due != 2 {
+				t.Errorf("stats, which every start reads: %+v, %v", stats.Webhooks[w.ID], err)
+			}
 			lane := engine.Lane{WebhookID: w.ID}
 			got := take(t, s, lane, 1)
 			if len(got.Taken) != 0 || len(got.Damaged) != 1 || !errors.Is(got.Damaged[0], ErrCorrupt) {
