@@ -30,7 +30,7 @@ type FileReport struct {
 // goroutine that is bbolt's. A caller who wants to go on then runs it in a process of its own.
 func CheckFile(path string) (FileReport, error) {
 	var report FileReport
-	err := withFile(path, func(db *bolt.DB) error {
+	err := withFile(path, false, func(db *bolt.DB) error {
 		var err error
 		report, err = checkDB(db)
 		return err
@@ -44,8 +44,8 @@ func CheckFile(path string) (FileReport, error) {
 // fileLockTimeout is how long bbolt tries to get its lock. Whoever has it keeps it.
 const fileLockTimeout = 100 * time.Millisecond
 
-// withFile opens a database for reading and calls f with it.
-func withFile(path string, f func(*bolt.DB) error) (err error) {
+// withFile opens a database for reading and calls f with it. With preload, its list of free pages is read, too.
+func withFile(path string, preload bool, f func(*bolt.DB) error) (err error) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
@@ -63,7 +63,7 @@ func withFile(path string, f func(*bolt.DB) error) (err error) {
 		}
 	}()
 	o := boltOptions()
-	o.ReadOnly, o.Timeout, o.InitialMmapSize = true, fileLockTimeout, 0
+	o.ReadOnly, o.PreLoadFreelist, o.Timeout, o.InitialMmapSize = true, preload, fileLockTimeout, 0
 	db, err := bolt.Open(path, 0, o)
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):

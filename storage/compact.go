@@ -39,7 +39,7 @@ func compact(path, copyPath string) (size, copySize int64, err error) {
 		return 0, 0, err
 	}
 	defer os.Remove(tmp) // after the rename there is none
-	err = withFile(path, func(db *bolt.DB) error {
+	err = withFile(path, false, func(db *bolt.DB) error {
 		report, err := checkDB(db)
 		if err == nil {
 			size, err = report.SizeBytes, report.violated()

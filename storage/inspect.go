@@ -2,13 +2,10 @@ package storage
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 
 	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"hookbolt/engine"
 )
@@ -16,13 +13,7 @@ import (
 // Inspect reads of a database file what a start reads, and writes nothing. What is wrong comes as an error, as far as it can: bbolt
 // follows a damaged page wherever it leads, and a file that is too short, or leads in circles, ends the process. So whoever is to go
 // on calls it in another one; see Options.Inspect.
-func Inspect(path string) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if damage := recoverDamage(recover()); damage != nil {
-			err = damage
-		}
-	}()
+func Inspect(path string) error {
 	listed, err := hasFreeList(path)
 	if err != nil {
 		return err
@@ -37,22 +28,14 @@ func Inspect(path string) (err error) {
 			return err
 		}
 	}
-	o := boltOptions()
-	o.ReadOnly, o.PreLoadFreelist, o.InitialMmapSize = true, listed, 0
-	s := &Store{}
-	if s.db, err = bolt.Open(path, 0, o); err != nil {
-		if errors.Is(err, bolterrors.ErrTimeout) {
-			return ErrInUse
+	return withFile(path, listed, func(db *bolt.DB) error {
+		s := &Store{db: db, counts: make(map[uint32]counts), health: make(map[uint32]engine.Health)}
+		schema, err := s.schema()
+		if err != nil || schema < schemaVersion {
+			return err // what an older one lacks comes with its migration
 		}
-		return fmt.Errorf("%w: %v", ErrCorrupt, err)
-	}
-	defer s.db.Close()
-	schema, err := s.schema()
-	if err != nil || schema < schemaVersion {
-		return err // what an older one lacks comes with its migration
-	}
-	s.counts, s.health = make(map[uint32]counts), make(map[uint32]engine.Health)
-	return s.load()
+		return s.load()
+	})
 }
 
 // hasFreeList tells whether a list of free pages was written: it is at a clean stop. The errors are those of checkSize.
