@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hookbolt/engine"
+	"hookbolt/httpapi/ui"
 )
 
 // DefaultMaxBodyBytes is the largest body that is read unless Config says otherwise.
@@ -39,6 +40,7 @@ type Config struct {
 type api struct {
 	engine   *engine.Engine
 	gate     gate
+	pages    *ui.Pages
 	maxBody  int64
 	backup   func(context.Context) (Snapshot, error)
 	log      *slog.Logger
@@ -46,7 +48,7 @@ type api struct {
 	scrape   http.Handler
 }
 
-// handler answers a request with a value, which becomes JSON unless it is a text, a rawJSON, a lengthy or an http.Handler, or with an
+// handler answers a request with a value, which becomes JSON unless it is a rawJSON, a lengthy or an http.Handler, or with an
 // error, for which problemOf finds the status.
 type handler func(*http.Request, httprouter.Params) (any, error)
 
@@ -61,36 +63,36 @@ type route struct {
 	opens        access // the tokens that open it, beside admin tokens
 	handle       handler
 	params       []string // the query parameters that it takes
+	page         bool     // it answers people: errors are pages, too
 }
 
 func (a *api) routes() []route {
 	paged := []string{"limit", "cursor"}
-	return []route{
-		{"POST", "/v1/events", http.StatusAccepted, ingestToken, a.postEvents, nil},
-		{"POST", "/v1/webhooks", http.StatusCreated, adminToken, a.postWebhook, nil},
-		{"GET", "/v1/webhooks", http.StatusOK, adminToken, a.listWebhooks, append(paged, "content_id")},
-		{"GET", "/v1/webhooks/:id", http.StatusOK, adminToken, a.getWebhook, nil},
-		{"PATCH", "/v1/webhooks/:id", http.StatusOK, adminToken, a.patchWebhook, nil},
-		{"DELETE", "/v1/webhooks/:id", http.StatusNoContent, adminToken, a.deleteWebhook, nil},
-		{"GET", "/v1/webhooks/:id/secret", http.StatusOK, adminToken, a.getSecret, nil},
-		{"POST", "/v1/webhooks/:id/rotate-secret", http.StatusOK, adminToken, a.rotateSecret, nil},
-		{"POST", "/v1/webhooks/:id/test", http.StatusAccepted, adminToken, a.testWebhook, nil},
-		{"POST", "/v1/webhooks/:id/replay", http.StatusAccepted, adminToken, a.replayWebhook, nil},
-		{"GET", "/v1/webhooks/:id/preview", http.StatusOK, adminToken, a.previewWebhook, []string{"session_id", "as_of"}},
-		{"GET", "/v1/sessions/:id", http.StatusOK, adminToken, a.getSession, nil},
-		{"DELETE", "/v1/sessions/:id", http.StatusOK, adminToken, a.deleteSession, nil},
-		{"DELETE", "/v1/visitors/:poltio_user_id", http.StatusOK, adminToken, a.deleteVisitor, nil},
+	return append(a.pageRoutes(), []route{
+		{"POST", "/v1/events", http.StatusAccepted, ingestToken, a.postEvents, nil, false},
+		{"POST", "/v1/webhooks", http.StatusCreated, adminToken, a.postWebhook, nil, false},
+		{"GET", "/v1/webhooks", http.StatusOK, adminToken, a.listWebhooks, append(paged, "content_id"), false},
+		{"GET", "/v1/webhooks/:id", http.StatusOK, adminToken, a.getWebhook, nil, false},
+		{"PATCH", "/v1/webhooks/:id", http.StatusOK, adminToken, a.patchWebhook, nil, false},
+		{"DELETE", "/v1/webhooks/:id", http.StatusNoContent, adminToken, a.deleteWebhook, nil, false},
+		{"GET", "/v1/webhooks/:id/secret", http.StatusOK, adminToken, a.getSecret, nil, false},
+		{"POST", "/v1/webhooks/:id/rotate-secret", http.StatusOK, adminToken, a.rotateSecret, nil, false},
+		{"POST", "/v1/webhooks/:id/test", http.StatusAccepted, adminToken, a.testWebhook, nil, false},
+		{"POST", "/v1/webhooks/:id/replay", http.StatusAccepted, adminToken, a.replayWebhook, nil, false},
+		{"GET", "/v1/webhooks/:id/preview", http.StatusOK, adminToken, a.previewWebhook, []string{"session_id", "as_of"}, false},
+		{"GET", "/v1/sessions/:id", http.StatusOK, adminToken, a.getSession, nil, false},
+		{"DELETE", "/v1/sessions/:id", http.StatusOK, adminToken, a.deleteSession, nil, false},
+		{"DELETE", "/v1/visitors/:poltio_user_id", http.StatusOK, adminToken, a.deleteVisitor, nil, false},
 		{"GET", "/v1/deliveries", http.StatusOK, adminToken, a.listDeliveries,
-			append(paged, "webhook_id", "session_id", "status", "since", "until")},
-		{"GET", "/v1/deliveries/:id", http.StatusOK, adminToken, a.getDelivery, nil},
-		{"POST", "/v1/deliveries/:id/retry", http.StatusAccepted, adminToken, a.retryDelivery, nil},
-		{"POST", "/v1/deliveries/:id/cancel", http.StatusOK, adminToken, a.cancelDelivery, nil},
-		{"GET", "/v1/backup", http.StatusOK, adminToken, a.getBackup, nil},
-		{"GET", "/healthz", http.StatusOK, anybody, a.healthz, nil},
-		{"GET", "/readyz", http.StatusOK, anybody, a.readyz, nil},
-		{"GET", "/metrics", http.StatusOK, metricsToken, a.metrics, nil},
-		{"GET", "/", http.StatusOK, adminToken, a.root, nil},
-	}
+			append(paged, "webhook_id", "session_id", "status", "since", "until"), false},
+		{"GET", "/v1/deliveries/:id", http.StatusOK, adminToken, a.getDelivery, nil, false},
+		{"POST", "/v1/deliveries/:id/retry", http.StatusAccepted, adminToken, a.retryDelivery, nil, false},
+		{"POST", "/v1/deliveries/:id/cancel", http.StatusOK, adminToken, a.cancelDelivery, nil, false},
+		{"GET", "/v1/backup", http.StatusOK, adminToken, a.getBackup, nil, false},
+		{"GET", "/healthz", http.StatusOK, anybody, a.healthz, nil, false},
+		{"GET", "/readyz", http.StatusOK, anybody, a.readyz, nil, false},
+		{"GET", "/metrics", http.StatusOK, metricsToken, a.metrics, nil, false},
+	}...)
 }
 
 // New makes the handler of the whole API. reg is what /metrics serves; the metrics of the API itself are registered with it, so that a
@@ -105,6 +107,7 @@ func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logge
 	if a.maxBody <= 0 {
 		a.maxBody = DefaultMaxBodyBytes
 	}
+	a.pages = ui.New(e, a.gate.open, a.maxBody)
 	reg.MustRegister(a.requests)
 	return a.router()
 }
@@ -121,12 +124,22 @@ func (a *api) router() http.Handler {
 			router.Handle(http.MethodHead, rt.path, a.serve(rt))
 		}
 	}
-	unmatched := func(p *problem) httprouter.Handle {
-		return a.serve(route{path: "other", opens: adminToken, handle: func(*http.Request, httprouter.Params) (any, error) { return nil, p }})
+	unmatched := func(p *problem, page bool) httprouter.Handle {
+		rt := route{path: "other", opens: adminToken, page: page, handle: func(*http.Request, httprouter.Params) (any, error) { return nil, p }}
+		if page {
+			rt.opens |= cookie
+		}
+		return a.serve(rt)
 	}
-	notFound := unmatched(errNoSuchPath)
-	notAllowed := unmatched(&problem{Status: http.StatusMethodNotAllowed, Detail: "this path does not take this method; see the Allow header"})
-	router.NotFound = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { notFound(w, r, nil) })
+	noPage, notFound := unmatched(errNoSuchPath, true), unmatched(errNoSuchPath, false)
+	notAllowed := unmatched(&problem{Status: http.StatusMethodNotAllowed, Detail: "this path does not take this method; see the Allow header"}, false)
+	router.NotFound = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if wantsPage(r) {
+			noPage(w, r, nil)
+			return
+		}
+		notFound(w, r, nil)
+	})
 	router.MethodNotAllowed = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The router names OPTIONS, which is switched off above.
 		allow := slices.DeleteFunc(strings.Split(w.Header().Get("Allow"), ", "), func(m string) bool { return m == http.MethodOptions })
@@ -139,7 +152,6 @@ func (a *api) router() http.Handler {
 // Headers that many answers share. net/http only reads them.
 var (
 	typeJSON    = []string{"application/json"}
-	typeText    = []string{"text/plain; charset=utf-8"}
 	typeProblem = []string{"application/problem+json"}
 	noStore     = []string{"no-store"}
 	noSniff     = []string{"nosniff"}
@@ -204,9 +216,6 @@ func (a *api) call(r *http.Request, ps httprouter.Params, rt *route) (any, error
 	return rt.handle(r, ps)
 }
 
-// text is an answer in plain text.
-type text string
-
 // rawJSON is an answer that is JSON already.
 type rawJSON []byte
 
@@ -215,8 +224,6 @@ func encode(value any) (body []byte, contentType []string, err error) {
 	switch v := value.(type) {
 	case nil:
 		return nil, nil, nil
-	case text:
-		return []byte(v), typeText, nil
 	case rawJSON:
 		return v, typeJSON, nil
 	}
@@ -236,6 +243,14 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, rt *route, err erro
 	}
 	for name, value := range p.header {
 		w.Header().Set(name, value)
+	}
+	if rt.page {
+		page, err := a.refusePage(r, p)
+		if err != nil { // cannot be: the templates take any text
+			panic(err)
+		}
+		a.stream(w, r, rt, page)
+		return
 	}
 	body, _, err := encode(p.complete())
 	if err != nil { // cannot be: a problem is strings and numbers

@@ -17,12 +17,14 @@ const (
 	ingestToken
 	metricsToken
 	anybody // no token is asked for
+	cookie  // an admin token may come in the cookie of a browser that has signed in
 )
 
 // gate decides which requests come in. It has two modes.
 //
 // With an admin token, every route but the probes asks for a bearer token. A token is never sent by a browser on its own, so where the
-// request comes from does not matter.
+// request comes from does not matter. The pages take it from a cookie as well, which a browser does send on its own: not from other sites
+// (SameSite=Strict), and what comes from another origin of the same site, such as another port, is refused if it could change something.
 //
 // Without one, hookbolt trusts its machine, as a development database does. But the browser on that machine runs the pages of
 // strangers: a page whose name is made to resolve to 127.0.0.1 (DNS rebinding) still sends its own name as Host, which is why the Host
@@ -69,7 +71,14 @@ func (g *gate) check(r *http.Request, opens access) error {
 	if opens&anybody != 0 {
 		return nil
 	}
-	switch kinds := g.kinds(r.Header.Get("Authorization")); {
+	kinds := g.kinds(r.Header.Get("Authorization"))
+	if opens&cookie != 0 {
+		if err := g.sameOrigin(r); err != nil {
+			return err
+		}
+		kinds |= g.tokenKinds(cookieToken(r)) & adminToken
+	}
+	switch {
 	case kinds == 0:
 		return &problem{Status: http.StatusUnauthorized, Detail: "a known token is needed: Authorization: Bearer TOKEN",
 			header: map[string]string{"WWW-Authenticate": `Bearer realm="hookbolt"`}}
@@ -80,11 +89,28 @@ func (g *gate) check(r *http.Request, opens access) error {
 	return nil
 }
 
+// sameOrigin refuses what a page of another origin has sent and may change something.
+func (g *gate) sameOrigin(r *http.Request) error {
+	if g.crossOrigin.Check(r) != nil {
+		return &problem{Status: http.StatusForbidden, Detail: "this form was sent by a page of another origin. A reverse proxy in front has to pass the " +
+			"Host header on as it came"}
+	}
+	return nil
+}
+
 // kinds returns which kinds of token a request's Authorization is; 0 for an unknown one.
 func (g *gate) kinds(authorization string) access {
 	scheme, value, _ := strings.Cut(authorization, " ")
 	value = strings.TrimLeft(value, " ") // RFC 9110, section 11.4: one or more spaces
-	if !strings.EqualFold(scheme, "Bearer") || value == "" {
+	if !strings.EqualFold(scheme, "Bearer") {
+		return 0
+	}
+	return g.tokenKinds(value)
+}
+
+// tokenKinds returns which kinds of token a value is; 0 for an empty one, whatever is configured.
+func (g *gate) tokenKinds(value string) access {
+	if value == "" {
 		return 0
 	}
 	hash := sha256.Sum256([]byte(value))

@@ -25,13 +25,13 @@
 //	GET    /healthz                        the process answers
 //	GET    /readyz                         the database takes writes and the engine runs
 //	GET    /metrics                        Prometheus text
-//	GET    /                               says what this is
 //
-// HEAD works wherever GET does. The routes themselves are a table in api.go, which a test holds against this one.
+// HEAD works wherever GET does. The routes themselves are a table in api.go, which a test holds against this one. The pages at / are in
+// package ui.
 //
 // # Who may call
 //
-// Admin tokens open everything, ingest tokens POST /v1/events, metrics tokens GET /metrics; /healthz and /readyz need none. Without
+// Admin tokens open everything (the pages from a cookie as well), ingest tokens POST /v1/events, metrics tokens GET /metrics; /healthz and /readyz need none. Without
 // any admin token everything is open, but only to requests whose Host is loopback, and not to web pages of other sites: see gate.
 //
 // # Errors

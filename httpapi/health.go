@@ -45,8 +45,3 @@ func newScrape(reg *prometheus.Registry, log *slog.Logger) http.Handler {
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelError),
 	})
 }
-
-// root tells who answers here.
-func (a *api) root(*http.Request, httprouter.Params) (any, error) {
-	return text("hookbolt: session events in, signed webhooks out.\n\nWebhooks  /v1/webhooks\nMetrics   /metrics\n"), nil
-}

@@ -1,0 +1,18 @@
+// Package ui is hookbolt's pages: what a person sees at / in a browser, and presses there. It knows the engine and nothing below it;
+// httpapi lets requests in, finds the status of errors, and counts.
+//
+// # Pages
+//
+//	GET  /                             the overview: what waits, what was delivered, what needs attention
+//	GET  /webhooks                     all webhooks (?after=)
+//
+// # How they are made
+//
+// Everything is rendered here, by html/template, from files that are embedded. A page is one response: its style sheet and its script
+// stand in it, and its Content-Security-Policy allows these two by their hashes and nothing else, so that neither a visitor's answer nor
+// an endpoint's can become script or style, and nothing is loaded from anywhere.
+//
+// Everything that changes something is a form with method post, answered with a redirect to a page that shows what came of it. The
+// script only adds to that: a page that is Live asks for itself every other second and takes over what has changed in the elements with
+// data-live, and blocks with data-copy get a button that copies them.
+package ui

@@ -1,0 +1,193 @@
+package ui
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/julienschmidt/httprouter"
+
+	"hookbolt/engine"
+)
+
+// Pages makes all pages. Its methods may be called at once.
+type Pages struct {
+	engine  *engine.Engine
+	open    bool // nobody signs in
+	maxForm int64
+}
+
+// New makes the pages of an engine. open tells that no token is asked for, so that there is nobody to sign in or out. maxForm is the most
+// bytes that a form may have.
+func New(e *engine.Engine, open bool, maxForm int64) *Pages {
+	return &Pages{engine: e, open: open, maxForm: maxForm}
+}
+
+// Handler answers a request with a page or a redirect. Its errors are the engine's, or a context's.
+type Handler func(*http.Request, httprouter.Params) (*Answer, error)
+
+// Route is a page's method and path, as the router wants them, and what answers there.
+type Route struct {
+	Method, Path string
+	Handle       Handler
+}
+
+// Routes are all pages but those for signing in and out, which are httpapi's.
+func (p *Pages) Routes() []Route {
+	return slices.Concat(p.overviewRoutes(), p.webhookRoutes())
+}
+
+// Answer is a page that has been made, or a redirect.
+type Answer struct {
+	// Status is the response's.
+	Status int
+	// Location is where a redirect leads; "" for a page.
+	Location string
+	// Cookies are set.
+	Cookies []*http.Cookie
+
+	body []byte
+}
+
+// redirect leads to another page after something was done, so that a reload does not do it again.
+func redirect(format string, args ...any) *Answer {
+	return &Answer{Status: http.StatusSeeOther, Location: fmt.Sprintf(format, args...)}
+}
+
+// done returns what a page that a redirect has led to says of what was done: the text for the parameter done.
+func done(r *http.Request, texts map[string]string) string { return texts[r.URL.Query().Get("done")] }
+
+// view is what a page shows.
+type view struct {
+	// Template is the name of the page's file in templates, without its ending.
+	Template string
+	// Title is the page's heading and, with " · hookbolt", its title.
+	Title string
+	// Nav is the part of the site that it belongs to: the path of that link.
+	Nav string
+	// Live pages show by themselves what changes.
+	Live bool
+	// Done says what was just done, Bad what was wrong; "" for nothing.
+	Done, Bad string
+	// Status is the response's; 0 means 200.
+	Status int
+	// Data is what the template works with, as .Data.
+	Data any
+}
+
+// document is a view with what every page has. Open tells that nobody signs in.
+type document struct {
+	view
+	Open bool
+	CSS  template.CSS
+	JS   template.JS
+}
+
+// show makes a page.
+func (p *Pages) show(v view) (*Answer, error) {
+	t, ok := pages[v.Template]
+	if !ok {
+		return nil, fmt.Errorf("no template %q", v.Template)
+	}
+	var b bytes.Buffer
+	if err := t.ExecuteTemplate(&b, "layout", document{view: v, Open: p.open, CSS: template.CSS(css), JS: template.JS(js)}); err != nil {
+		return nil, fmt.Errorf("page %s: %w", v.Template, err)
+	}
+	if v.Status == 0 {
+		v.Status = http.StatusOK
+	}
+	return &Answer{Status: v.Status, body: b.Bytes()}, nil
+}
+
+// ServeHTTP writes the answer.
+func (a *Answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	for _, c := range a.Cookies {
+		http.SetCookie(w, c)
+	}
+	header.Set("Content-Security-Policy", policy)
+	header.Set("Referrer-Policy", "same-origin")
+	header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	header.Set("X-Frame-Options", "DENY") // for browsers that do not know frame-ancestors
+	if a.Location != "" {
+		header.Set("Location", a.Location)
+	} else {
+		header.Set("Content-Type", "text/html; charset=utf-8")
+		header.Set("Content-Length", strconv.Itoa(len(a.body)))
+	}
+	w.WriteHeader(a.Status)
+	w.Write(a.body) // an error means that the client has gone
+}
+
+//go:embed templates static
+var files embed.FS
+
+var (
+	css = readAll("static/*.css")
+	js  = readAll("static/*.js")
+	// policy lets the page's own style sheet and script run, by their hashes, and its forms come back here.
+	policy = fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; img-src data:; connect-src 'self'; form-action 'self'; "+
+		"base-uri 'none'; frame-ancestors 'none'", sourceHash(css), sourceHash(js))
+	// pages are the templates by the names of their files. What is in parts stands in all of them.
+	pages = parsePages()
+)
+
+// readAll joins files, in the order of their names.
+func readAll(pattern string) string {
+	var b strings.Builder
+	for _, name := range glob(pattern) {
+		part, err := files.ReadFile(name)
+		if err != nil { // the build would have failed
+			panic(err)
+		}
+		b.Write(part)
+	}
+	return b.String()
+}
+
+func glob(pattern string) []string {
+	names, err := fs.Glob(files, pattern)
+	if err != nil { // the pattern is malformed
+		panic(err)
+	}
+	return names
+}
+
+// sourceHash is how a Content-Security-Policy names an inline block.
+func sourceHash(source string) string {
+	sum := sha256.Sum256([]byte(source))
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+func parsePages() map[string]*template.Template {
+	parts := template.Must(template.New("").Funcs(helpers).ParseFS(files, "templates/parts/*.html"))
+	parsed := make(map[string]*template.Template)
+	for _, name := range glob("templates/*.html") {
+		parsed[strings.TrimSuffix(path.Base(name), ".html")] = template.Must(template.Must(parts.Clone()).ParseFS(files, name))
+	}
+	return parsed
+}
+
+// Problem makes the page for a request that was refused. detail is for people.
+func (p *Pages) Problem(status int, detail string) (*Answer, error) {
+	return p.show(view{Template: "problem", Title: http.StatusText(status), Status: status, Data: detail})
+}
+
+// SignIn makes the page that asks for an admin token and then leads to next, a path of this server. wrong tells that one was given that
+// is none. again has the browser ask for the page once more at once: it leaves a SameSite=Strict cookie out where the link that was
+// followed is another site's, and sends it along then.
+func (p *Pages) SignIn(next string, wrong, again bool) (*Answer, error) {
+	return p.show(view{Template: "signin", Title: "Sign in", Status: http.StatusUnauthorized, Data: struct {
+		Next         string
+		Wrong, Again bool
+	}{next, wrong, again}})
+}

@@ -1,0 +1,16 @@
+package ui
+
+import (
+	"net/http"
+
+	"github.com/julienschmidt/httprouter"
+)
+
+func (p *Pages) webhookRoutes() []Route {
+	return []Route{{"GET", "/webhooks", p.webhooks}}
+}
+
+// webhooks lists all webhooks.
+func (p *Pages) webhooks(*http.Request, httprouter.Params) (*Answer, error) {
+	return p.show(view{Template: "webhooks", Title: "Webhooks", Nav: "/webhooks", Live: true, Data: p.engine.Webhooks()})
+}
