@@ -153,6 +153,8 @@ type Attempt struct {
 	ResponseHeader []HeaderField
 	// Response is the beginning of the answer's body, at most maxResponseBytes of it.
 	Response []byte
+	// Sent is what it sent beside the payload; zero if nothing was sent, or by a version that did not keep it.
+	Sent Sent
 	// NextAt is when the delivery's next try was set to, zero if there is none; NextReason says why.
 	NextAt     time.Time
 	NextReason NextReason
@@ -164,6 +166,36 @@ type Attempt struct {
 	TokenRejected bool
 	// Probe tells that the endpoint was failing when the attempt had its turn. It is not stored.
 	Probe bool
+}
+
+// Sent is what differs from attempt to attempt in the header of the request.
+type Sent struct {
+	// Signature is the value of webhook-signature, UserAgent that of User-Agent.
+	Signature, UserAgent string
+	// Credentials are the names of the header fields that the webhook's settings have filled, sorted. What they held is not kept.
+	Credentials []string
+}
+
+// hidden stands for what is not shown.
+const hidden = "…"
+
+// RequestHeader returns the header of the attempt's request as far as it is hookbolt's or the webhook's own, with "…" for credentials;
+// nil if nothing was sent, or by a version that did not keep it. d is the attempt's delivery.
+func (a *Attempt) RequestHeader(d *Delivery) []HeaderField {
+	if a.Sent.Signature == "" {
+		return nil
+	}
+	return a.Sent.header(d, a.StartedAt)
+}
+
+func (s *Sent) header(d *Delivery, at time.Time) []HeaderField {
+	h := []HeaderField{
+		{"Content-Type", payloadType}, {"User-Agent", s.UserAgent}, {HeaderID, d.ID.String()}, {HeaderTimestamp, unixSecond(at)}, {HeaderSignature, s.Signature},
+	}
+	for _, name := range s.Credentials {
+		h = append(h, HeaderField{name, hidden})
+	}
+	return h
 }
 
 // Phases are the parts of an attempt that it took time for; 0 where there was none, as on a connection that was there already.

@@ -327,7 +327,10 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 		return time.Time{}
 	}
 	if after.FinishedAt.Equal(now) { // by this attempt, not by a cancellation while it was under way
-		e.metrics.finished.WithLabelValues(after.Status.String()).Inc()
+		e.metrics.finish(after.Status, 1)
+	}
+	if !a.Delivered() && after.Status.Waiting() {
+		e.metrics.history.retried()
 	}
 	if after.Status == StatusFailed {
 		e.log.Warn("delivery failed for good", "delivery", d.ID, "webhook", d.WebhookID, "attempts", after.Attempts, "error_class", a.Error)
@@ -360,7 +363,7 @@ func (e *Engine) maintain(ctx context.Context) {
 	for ctx.Err() == nil {
 		now := utcNow()
 		done, err := e.store.Maintain(ctx, now, e.cfg.Retention)
-		e.metrics.finished.WithLabelValues(StatusCancelled.String()).Add(float64(done.Cancelled))
+		e.metrics.finish(StatusCancelled, done.Cancelled)
 		e.metrics.removed("age", done.Expired)
 		e.metrics.removed("size", done.Evicted)
 		e.lanes.note(done.Queued...)
@@ -415,7 +418,7 @@ func (e *Engine) Ingest(ctx context.Context, body []byte) (int, error) {
 		}
 		return 0, err
 	}
-	e.metrics.eventsAccepted.Add(float64(len(events)))
+	e.metrics.accepted(len(events))
 	return len(events), nil
 }
 
@@ -477,6 +480,17 @@ func (e *Engine) Delivery(ctx context.Context, id uuid.UUID) (Delivery, []byte, 
 	return e.store.Delivery(ctx, id)
 }
 
+// RequestHeader is what an attempt of a delivery would send at that time beside its payload, with "…" for credentials, as
+// Attempt.RequestHeader tells it of one that was made.
+func (e *Engine) RequestHeader(w *Webhook, d *Delivery, payload []byte, at time.Time) ([]HeaderField, error) {
+	authorization := ""
+	if w.OAuth2 != nil {
+		authorization = hidden // a token would have to be asked for
+	}
+	_, sent, err := e.sender.header(w, d, payload, at, authorization)
+	return sent.header(d, at), err
+}
+
 // Deliveries lists deliveries.
 func (e *Engine) Deliveries(ctx context.Context, q DeliveryQuery) (DeliveryPage, error) {
 	return e.store.Deliveries(ctx, q)
@@ -497,7 +511,7 @@ func (e *Engine) Cancel(ctx context.Context, id uuid.UUID) (Delivery, error) {
 	d, err := e.store.Reschedule(ctx, id, RescheduleNever, utcNow())
 	if err == nil {
 		e.lanes.cancel(id, d.Lane())
-		e.metrics.finished.WithLabelValues(StatusCancelled.String()).Inc()
+		e.metrics.finish(StatusCancelled, 1)
 	}
 	return d, err
 }

@@ -21,6 +21,7 @@ type metrics struct {
 	pauses          *prometheus.CounterVec // cause
 	removals        *prometheus.CounterVec // what, by
 	damaged         prometheus.Counter
+	history         *history
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -36,7 +37,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 120}}),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_delivery_lag_seconds",
 			Help:    "Span from the instant a delivery was due, or was made if that is later, to the start of its first attempt.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200}}),
+			Buckets: lagBounds}),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_deliveries_finished_total",
 			Help: "Times that a delivery reached a final state: one that is retried by hand may do so again."}, []string{"status"}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_probes_total",
@@ -49,6 +50,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			[]string{"what", "by"}),
 		damaged: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_damaged_records_total",
 			Help: "Records of the database that could not be read and were set aside."}),
+		history: newHistory(),
 	}
 	for _, outcome := range []string{"2xx", "3xx", "4xx", "5xx"} {
 		m.attempts.WithLabelValues(outcome)
@@ -75,6 +77,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
+// accepted counts events that were taken in.
+func (m *metrics) accepted(n int) {
+	m.eventsAccepted.Add(float64(n))
+	m.history.accepted(n)
+}
+
+// finish counts deliveries that have reached a final state.
+func (m *metrics) finish(s Status, n int) {
+	m.finished.WithLabelValues(s.String()).Add(float64(n))
+	m.history.finished(s, n)
+}
+
 // removed counts what retention has removed.
 func (m *metrics) removed(by string, r Removed) {
 	m.removals.WithLabelValues("session", by).Add(float64(r.Sessions))
@@ -96,9 +110,12 @@ func (m *metrics) attempt(d *Delivery, a *Attempt) {
 	}
 	m.attempts.WithLabelValues(outcome).Inc()
 	m.attemptDuration.Observe(a.Duration.Seconds())
+	lag := time.Duration(-1)
 	if d.Attempts == 0 {
-		m.lag.Observe(max(0, a.StartedAt.Sub(later(d.NextAttemptAt, d.CreatedAt)).Seconds()))
+		lag = max(0, a.StartedAt.Sub(later(d.NextAttemptAt, d.CreatedAt)))
+		m.lag.Observe(lag.Seconds())
 	}
+	m.history.attempted(d, a, lag)
 }
 
 // later returns the later of two times.

@@ -22,6 +22,8 @@ type Overview struct {
 	Replays []Replay
 	// SizeBytes is the database file's size, FreeBytes the part of it that is free for new data.
 	SizeBytes, FreeBytes int64
+	// MaxBytes is how much of the file may be in use, 0 for no limit; MinFreeBytes what must be left on the disk and in the file.
+	MaxBytes, MinFreeBytes int64
 	// DiskFreeBytes is what is left on the disk, -1 where that is not known.
 	DiskFreeBytes int64
 	// Full says why no events are taken in, with ErrFull; nil while they are.
@@ -37,7 +39,7 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 	}
 	o := Overview{
 		Stored: make(map[Status]int64), PerWebhook: s.Webhooks, Replays: s.Replays, SizeBytes: s.SizeBytes, FreeBytes: s.FreeBytes,
-		DiskFreeBytes: s.DiskFreeBytes, Full: s.Full,
+		MaxBytes: s.MaxBytes, MinFreeBytes: s.MinFreeBytes, DiskFreeBytes: s.DiskFreeBytes, Full: s.Full,
 	}
 	claimed := e.lanes.inFlight()
 	hooks := e.store.Webhooks()

@@ -80,10 +80,7 @@ func (s *sender) post(ctx context.Context, a *Attempt, trace *trace, w *Webhook,
 	if err != nil {
 		return authorization, fmt.Errorf("%w: the URL cannot be read", errNotMade) // err repeats parts of the URL
 	}
-	w.authorize(req.Header, authorization)
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", s.userAgent)
-	if err := sign(req.Header, w.signingSecrets(a.StartedAt), d.ID.String(), a.StartedAt, payload); err != nil {
+	if req.Header, a.Sent, err = s.header(w, d, payload, a.StartedAt, authorization); err != nil {
 		return authorization, fmt.Errorf("%w: %w", errNotMade, err)
 	}
 	resp, err := transport.RoundTrip(req)
@@ -116,6 +113,20 @@ func (s *sender) post(ctx context.Context, a *Attempt, trace *trace, w *Webhook,
 		}
 	}
 	return authorization, nil
+}
+
+// payloadType is the Content-Type of every payload.
+const payloadType = "application/json"
+
+// header makes the header of an attempt that starts at that time, and what is kept of it.
+func (s *sender) header(w *Webhook, d *Delivery, payload []byte, at time.Time, authorization string) (http.Header, Sent, error) {
+	h := make(http.Header)
+	w.authorize(h, authorization)
+	credentials := slices.Sorted(maps.Keys(h))
+	h.Set("Content-Type", payloadType)
+	h.Set("User-Agent", s.userAgent)
+	err := sign(h, w.signingSecrets(at), d.ID.String(), at, payload)
+	return h, Sent{Signature: h.Get(HeaderSignature), UserAgent: s.userAgent, Credentials: credentials}, err
 }
 
 // authorize gets the token that a webhook's attempts need, nil if they need none; and refuses an address that only shows here.

@@ -57,7 +57,7 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // sign sets the headers of Standard Webhooks on a request: the delivery's id, the attempt's second, and for each secret, in their
 // order, the signature over both and the body. A dot separates what is signed, so the id must hold none; a UUID does not.
 func sign(h http.Header, secrets []Secret, id string, at time.Time, body []byte) error {
-	timestamp := strconv.FormatInt(at.Unix(), 10)
+	timestamp := unixSecond(at)
 	signatures := make([]string, len(secrets))
 	for i, s := range secrets {
 		key, err := s.Key()
@@ -71,6 +71,9 @@ func sign(h http.Header, secrets []Secret, id string, at time.Time, body []byte)
 	h.Set(HeaderSignature, strings.Join(signatures, " "))
 	return nil
 }
+
+// unixSecond writes a time as webhook-timestamp does.
+func unixSecond(at time.Time) string { return strconv.FormatInt(at.Unix(), 10) }
 
 func mac(key []byte, id, timestamp string, body []byte) []byte {
 	m := hmac.New(sha256.New, key)

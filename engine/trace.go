@@ -19,6 +19,7 @@ type trace struct {
 	dnsAt, connectAt, tlsAt time.Time
 	address                 string
 	reused                  bool
+	wrote                   bool // the request's header
 }
 
 // with returns a context whose request is watched.
@@ -44,6 +45,7 @@ func (t *trace) with(ctx context.Context) context.Context {
 				}
 			})
 		},
+		WroteHeaders:         func() { t.note(func(time.Time) { t.wrote = true }) },
 		GotFirstResponseByte: func() { t.note(func(now time.Time) { t.phases.FirstByte = now.Sub(t.started) }) },
 	})
 }
@@ -64,4 +66,7 @@ func (t *trace) end(a *Attempt) {
 	token := a.Phases.Token
 	a.Phases = t.phases
 	a.Phases.Token, a.Address, a.Reused = token, t.address, t.reused
+	if !t.wrote {
+		a.Sent = Sent{}
+	}
 }

@@ -111,6 +111,7 @@ func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webh
 		e.lanes.refresh(id, c.Deleted)
 		if c.Deleted {
 			e.sender.tokens.forget(id)
+			e.metrics.history.forget(id)
 		}
 		e.sender.transports.tidy(e.store.Webhooks().All())
 		if len(c.Cancels) > 0 {

@@ -84,6 +84,8 @@ type attempt struct {
 	Status      *int               `json:"status"`
 	Error       *engine.ErrorClass `json:"error"`
 	ErrorDetail *string            `json:"error_detail"`
+	// RequestHeaders is what the request had beside what HTTP itself asks for, with "…" in place of credentials; empty if nothing was sent.
+	RequestHeaders http.Header `json:"request_headers"`
 	// ResponseHeaders has a list of values for each name.
 	ResponseHeaders http.Header `json:"response_headers"`
 	// Response is the beginning of the answer's body; encoding/json replaces what is not UTF-8 in it, also at its cut end.
@@ -105,7 +107,7 @@ type phases struct {
 
 func milliseconds(d time.Duration) float64 { return float64(d/time.Microsecond) / 1000 }
 
-func showAttempt(a *engine.Attempt) attempt {
+func showAttempt(d *engine.Delivery, a *engine.Attempt) attempt {
 	phase := func(d time.Duration) *float64 {
 		if d == 0 {
 			return nil
@@ -115,8 +117,11 @@ func showAttempt(a *engine.Attempt) attempt {
 	shown := attempt{
 		StartedAt: instant(a.StartedAt), DurationMS: milliseconds(a.Duration), Address: orNull(a.Address), Reused: a.Reused, Protocol: orNull(a.Protocol),
 		Phases: phases{phase(a.Phases.Token), phase(a.Phases.DNS), phase(a.Phases.Connect), phase(a.Phases.TLS), phase(a.Phases.FirstByte)},
-		Status: orNull(a.Status), Error: orNull(a.Error), ErrorDetail: orNull(a.ErrorDetail), ResponseHeaders: http.Header{}, Response: string(a.Response),
+		Status: orNull(a.Status), Error: orNull(a.Error), ErrorDetail: orNull(a.ErrorDetail), RequestHeaders: http.Header{}, ResponseHeaders: http.Header{}, Response: string(a.Response),
 		NextAttemptAt: instant(a.NextAt), NextReason: orNull(a.NextReason),
+	}
+	for _, f := range a.RequestHeader(d) {
+		shown.RequestHeaders[f.Name] = []string{f.Value} // webhook-id in small letters, as it is documented everywhere
 	}
 	for _, f := range a.ResponseHeader {
 		shown.ResponseHeaders.Add(f.Name, f.Value)
@@ -135,7 +140,7 @@ func (a *api) getDelivery(r *http.Request, ps httprouter.Params) (any, error) {
 	}
 	answer := deliveryDetail{delivery: showDelivery(&d), Payload: payload, Attempts: make([]attempt, len(attempts))}
 	for i := range attempts {
-		answer.Attempts[i] = showAttempt(&attempts[i])
+		answer.Attempts[i] = showAttempt(&d, &attempts[i])
 	}
 	return answer, nil
 }

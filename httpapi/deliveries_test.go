@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"testing"
@@ -33,6 +34,7 @@ type shownDetail struct {
 		Status          *int                `json:"status"`
 		Error           *string             `json:"error"`
 		ErrorDetail     *string             `json:"error_detail"`
+		RequestHeaders  map[string][]string `json:"request_headers"`
 		ResponseHeaders map[string][]string `json:"response_headers"`
 		Response        string              `json:"response"`
 		NextAttemptAt   *string             `json:"next_attempt_at"`
@@ -109,6 +111,9 @@ func TestAttempts(t *testing.T) {
 		f := newFixtureOn(t, Config{}, func(r *http.Request) (*http.Response, error) {
 			body, _ := io.ReadAll(r.Body)
 			sent = append(sent, string(body))
+			if len(sent) > 1 { // the first one is not even sent
+				httptrace.ContextClientTrace(r.Context()).WroteHeaders()
+			}
 			time.Sleep(12345678 * time.Nanosecond)
 			switch len(sent) {
 			case 1:
@@ -128,7 +133,7 @@ func TestAttempts(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","delay":0,"retry_schedule":["5s","5s"]}`)
+		f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","delay":0,"retry_schedule":["5s","5s"],"headers":{"x-api-key":"sesame"}}`)
 		question := `{"type":"vote","session_id":"` + sessionA + `","question_id":1,"question":"1 < 2 && \"3\"","answer_id":2,"time":"2000-01-01T00:00:00.5Z"}`
 		f.want(202, "POST", "/v1/events", start(sessionA)+question+finish(sessionA))
 		time.Sleep(time.Minute)
@@ -160,6 +165,10 @@ func TestAttempts(t *testing.T) {
 		if *a[1].Status != 503 || *a[1].Error != "status" || a[1].Response != "a\ufffdb <&> \x00" || *a[1].Protocol != "HTTP/1.1" ||
 			fmt.Sprint(a[1].ResponseHeaders) != "map[Retry-After:[9] X-A:[<1> 2]]" {
 			t.Errorf("second attempt %+v", a[1])
+		}
+		if h := a[1].RequestHeaders; len(a[0].RequestHeaders) != 0 || len(h) != 6 || h["webhook-id"][0] != d.ID || h["webhook-timestamp"][0] != "946684805" ||
+			!strings.HasPrefix(h["webhook-signature"][0], "v1,") || h["User-Agent"][0] != "hookbolt/dev" || h["X-Api-Key"][0] != "…" {
+			t.Errorf("request headers %v, %v", a[0].RequestHeaders, h)
 		}
 		if *a[1].NextAttemptAt != "2000-01-01T00:00:14.024691Z" || *a[1].NextReason != "retry_after" {
 			t.Errorf("second attempt: next %s, %s", *a[1].NextAttemptAt, *a[1].NextReason)

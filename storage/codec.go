@@ -368,7 +368,7 @@ func decodeDelivery(nonce uint32, number uint64, value []byte) (deliveryRecord, 
 }
 
 func encodeAttempt(key []byte, a *engine.Attempt) []byte {
-	size := 96 + len(a.ErrorDetail) + len(a.Response)
+	size := 224 + len(a.ErrorDetail) + len(a.Response)
 	for _, f := range a.ResponseHeader {
 		size += len(f.Name) + len(f.Value) + 4
 	}
@@ -393,6 +393,13 @@ func encodeAttempt(key []byte, a *engine.Attempt) []byte {
 	}
 	e.time(a.NextAt)
 	e.string(string(a.NextReason))
+	// Since version 4.
+	e.string(a.Sent.Signature)
+	e.string(a.Sent.UserAgent)
+	e.uint(uint64(len(a.Sent.Credentials)))
+	for _, name := range a.Sent.Credentials {
+		e.string(name)
+	}
 	return e.seal(key)
 }
 
@@ -428,6 +435,13 @@ func decodeAttempt(key, value []byte) (engine.Attempt, error) {
 		a.ResponseHeader = append(a.ResponseHeader, engine.HeaderField{Name: d.string(), Value: d.string()})
 	}
 	a.NextAt, a.NextReason = d.time(), engine.NextReason(d.string())
+	if len(d.b) == 0 { // of version 2 or 3
+		return a, d.done(bucketAttempts, key)
+	}
+	a.Sent.Signature, a.Sent.UserAgent = d.string(), d.string()
+	for n := d.uint(); n > 0 && !d.bad; n-- {
+		a.Sent.Credentials = append(a.Sent.Credentials, d.string())
+	}
 	return a, d.done(bucketAttempts, key)
 }
 

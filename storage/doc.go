@@ -41,6 +41,7 @@
 //	1  the first
 //	2  has the bucket health; attempts have fields more at their end, which those of version 1 lack
 //	3  a session's head has the size of its events at its end, which those of earlier versions lack
+//	4  attempts have what they sent at their end, which those of earlier versions lack
 //
 // # Erasure
 //

@@ -29,6 +29,7 @@ func FuzzStoredRecords(f *testing.F) {
 	w := putWebhook(f, s, engine.Webhook{Headers: map[string]engine.Credential{"X-Key": "k"}, Timeout: new(engine.Duration(time.Second))})
 	addSession(f, s, time.Now())
 	full := engine.Attempt{StartedAt: now(), Duration: time.Second, Phases: engine.Phases{DNS: 1, FirstByte: 2}, Address: "192.0.2.1:443", Reused: true,
+		Sent:     engine.Sent{Signature: "v1,c2lnbmF0dXJl", UserAgent: "hookbolt/dev", Credentials: []string{"Authorization"}},
 		Protocol: "HTTP/2.0", Status: 500, Error: engine.ErrorStatus, ErrorDetail: "the endpoint answered 500", Response: []byte("no"),
 		ResponseHeader: []engine.HeaderField{{Name: "Server", Value: "x"}}}
 	deliver(f, s, take(f, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery, engine.Next{Status: engine.StatusFailed, Reason: engine.NextExhausted}, full)

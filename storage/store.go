@@ -26,7 +26,7 @@ import (
 )
 
 // schemaVersion is that of the layout which the package documentation describes.
-const schemaVersion = 3
+const schemaVersion = 4
 
 // pageSize is bbolt's, the same on every machine so that a file can be moved.
 const pageSize = 4096

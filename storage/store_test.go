@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -1135,6 +1136,10 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 	sessionID := addSession(t, s, time.Now())[0].SessionID
 	d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
 	deliver(t, s, d, delivered, engine.Attempt{StartedAt: now(), Duration: time.Second, Status: 200, Response: []byte("fine")})
+	sent := engine.Sent{Signature: "v1,c2lnbmF0dXJl", UserAgent: "hookbolt/1.2.3", Credentials: []string{"Authorization", "X-Api-Key"}}
+	addSession(t, s, time.Now())
+	d2 := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
+	deliver(t, s, d2, delivered, engine.Attempt{StartedAt: now(), Status: 204, Address: "192.0.2.1:443", Sent: sent})
 	size := func() int64 {
 		t.Helper()
 		r, _, err := s.Session(t.Context(), sessionID)
@@ -1153,9 +1158,17 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
+		secondKey, v := tx.Bucket(bucketAttempts).Cursor().Last()
+		a, err := decodeAttempt(secondKey, v)
+		if err != nil || !reflect.DeepEqual(a.Sent, sent) {
+			return fmt.Errorf("what was sent became %+v: %w", a.Sent, err)
+		}
+		a.Sent = engine.Sent{}
+		secondKey = slices.Clone(secondKey)
+		v = encodeAttempt(secondKey, &a)
+		version3 := sealBytes(secondKey, v[1:len(v)-4-3]) // without what was sent, of which three zeros are left
 		key, v := tx.Bucket(bucketAttempts).Cursor().First()
-		a, err := decodeAttempt(key, v)
-		if err != nil {
+		if a, err = decodeAttempt(key, v); err != nil {
 			return err
 		}
 		key = slices.Clone(key)
@@ -1169,7 +1182,7 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 		number, v := tx.Bucket(bucketSessions).Cursor().First()
 		head := sealBytes(number, v[1:len(v)-4-2]) // without the size, which has two bytes here
 		return errors.Join(tx.Bucket(bucketSessions).Put(slices.Clone(number), head),
-			tx.Bucket(bucketAttempts).Put(key, old.seal(key)), tx.DeleteBucket(bucketHealth),
+			tx.Bucket(bucketAttempts).Put(key, old.seal(key)), tx.Bucket(bucketAttempts).Put(secondKey, version3), tx.DeleteBucket(bucketHealth),
 			tx.Bucket(bucketMeta).Put(keySchema, sealBytes(keySchema, u32key(1))))
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
@@ -1186,6 +1199,10 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 	_, payload, attempts, err := s.Delivery(t.Context(), d.ID)
 	if err != nil || len(attempts) != 1 || string(attempts[0].Response) != "fine" || attempts[0].Address != "" || len(payload) == 0 {
 		t.Errorf("%+v, %v", attempts, err)
+	}
+	if _, _, attempts, err = s.Delivery(t.Context(), d2.ID); err != nil || len(attempts) != 1 || attempts[0].Address != "192.0.2.1:443" ||
+		attempts[0].Sent.Signature != "" {
+		t.Errorf("of version 3: %+v, %v", attempts, err)
 	}
 	setHealth(t, s, w.ID, engine.Health{Failures: 1, FirstFailedAt: now(), Order: 1})
 	checkAndClose(t, s)

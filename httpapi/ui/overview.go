@@ -1,7 +1,13 @@
 package ui
 
 import (
+	"cmp"
+	"context"
+	"fmt"
 	"net/http"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/julienschmidt/httprouter"
 
@@ -12,14 +18,135 @@ func (p *Pages) overviewRoutes() []Route {
 	return []Route{{"GET", "/", p.overview}}
 }
 
+// What the overview shows of lists that may be long, and when something is late.
+const (
+	maxAttention   = 8
+	maxFailedShown = 5
+	lateAfter      = time.Minute
+)
+
+// spans are the times that the overview can look back on.
+var spans = []span{{"hour", "the last hour", time.Minute, 60}, {"day", "the last day", 10 * time.Minute, 144}}
+
+// span is a time to look back on, in n steps.
+type span struct {
+	Name, Text string
+	step       time.Duration
+	n          int
+}
+
+// overviewData is what the overview shows.
+type overviewData struct {
+	engine.Overview
+	Webhooked bool // there is a webhook
+	Waiting   int64
+	UsedBytes int64
+	Late      bool
+	Spans     []span
+	Span      span
+	// Totals are those of the span. Since is when counting began, if that is within the span.
+	Totals    engine.Interval
+	Since     time.Time
+	Outcomes  chart
+	Lag       chart
+	Attention []attention
+	// MoreAttention is how many there are beyond these.
+	MoreAttention int
+	Failed        []deliveryRow
+}
+
 // overview shows the state of the whole.
 func (p *Pages) overview(r *http.Request, _ httprouter.Params) (*Answer, error) {
 	o, err := p.engine.Overview(r.Context())
 	if err != nil {
 		return nil, err
 	}
-	return p.show(view{Template: "overview", Title: "Overview", Nav: "/", Live: true, Data: struct {
-		engine.Overview
-		Waiting int64
-	}{o, o.Scheduled + o.Due + o.InFlight + o.Held}})
+	hooks := p.engine.Webhooks()
+	d := overviewData{
+		Overview: o, Webhooked: len(hooks) > 0, Waiting: o.Scheduled + o.Due + o.InFlight + o.Held, UsedBytes: o.SizeBytes - o.FreeBytes,
+		Late: o.OldestDueAge >= lateAfter, Spans: spans, Span: spans[0],
+	}
+	if r.URL.Query().Get("span") == spans[1].Name {
+		d.Span = spans[1]
+	}
+	intervals, since := p.engine.History(d.Span.step, d.Span.n)
+	for i := range intervals {
+		d.Totals.Accepted += intervals[i].Accepted
+		d.Totals.Delivered += intervals[i].Delivered
+		d.Totals.Failed += intervals[i].Failed
+		d.Totals.Retried += intervals[i].Retried
+	}
+	if since.After(intervals[0].Start) {
+		d.Since = since
+	}
+	d.Outcomes, d.Lag = outcomeChart(intervals, d.Span.step), lagChart(intervals, d.Span.step)
+	for _, w := range hooks {
+		if a, ok := p.attention(w, o.PerWebhook[w.ID]); ok {
+			d.Attention = append(d.Attention, a)
+		}
+	}
+	slices.SortStableFunc(d.Attention, func(a, b attention) int { return cmp.Compare(a.urgency, b.urgency) })
+	d.MoreAttention = max(0, len(d.Attention)-maxAttention)
+	d.Attention = d.Attention[:len(d.Attention)-d.MoreAttention]
+	if d.Failed, err = p.latestFailed(r.Context(), o.Stored[engine.StatusFailed]); err != nil {
+		return nil, err
+	}
+	return p.show(view{Template: "overview", Title: "Overview", Nav: "/", Live: true, Data: d})
 }
+
+func (p *Pages) latestFailed(ctx context.Context, stored int64) ([]deliveryRow, error) {
+	if stored == 0 {
+		return nil, nil
+	}
+	page, err := p.engine.Deliveries(ctx, engine.DeliveryQuery{Status: engine.StatusFailed, Limit: maxFailedShown})
+	return p.rows(page.Items), err
+}
+
+// attention is a webhook that somebody should look at, and why.
+type attention struct {
+	ID          uint32
+	Name, State string
+	Reasons     []string
+	urgency     int // the smaller, the more
+}
+
+// attention tells whether a webhook needs somebody's attention.
+func (p *Pages) attention(w *engine.Webhook, s engine.WebhookStats) (attention, bool) {
+	now, h := time.Now(), p.engine.Health(w.ID)
+	a := attention{ID: w.ID, Name: nameOf(w), State: stateOf(w, h), urgency: 9}
+	note := func(urgency int, format string, args ...any) {
+		a.Reasons, a.urgency = append(a.Reasons, fmt.Sprintf(format, args...)), min(a.urgency, urgency)
+	}
+	held := ""
+	if waiting := s.Scheduled + s.Pending; waiting > 0 {
+		held = "; " + thousands(waiting) + " held"
+	}
+	switch a.State {
+	case "paused":
+		note(1, "%s%s", w.PauseReason, held)
+	case "failing":
+		words := "its last " + thousands(int64(h.Failures)) + " attempts have failed, for " + roughly(now.Sub(h.FirstFailedAt))
+		if h.NextProbeAt.After(now) {
+			words += "; the next one comes in " + roughly(h.NextProbeAt.Sub(now))
+		}
+		note(0, "%s", words)
+	}
+	if late := now.Sub(s.OldestDueAt); a.State != "paused" && a.State != "inactive" && !s.OldestDueAt.IsZero() && late >= lateAfter {
+		note(2, "%s due, the oldest for %s", thousands(s.Due), roughly(late))
+	}
+	if s.Failed > 0 {
+		note(3, "%s failed", counted(s.Failed, "delivery has", "deliveries have"))
+	}
+	return a, a.Reasons != nil
+}
+
+// counted writes a number with its noun.
+func counted(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return thousands(n) + " " + many
+}
+
+// Why joins the reasons.
+func (a attention) Why() string { return strings.Join(a.Reasons, "; ") }
