@@ -14,6 +14,7 @@ var helpers = template.FuncMap{
 	"at":       at,
 	"bytes":    byteSize,
 	"count":    thousands,
+	"counted":  counted,
 	"duration": roughly,
 	"link":     func(d document, path, text string) navLink { return navLink{path, text, d.Nav == path} },
 }
@@ -93,6 +94,14 @@ func byteSize(n int64) string {
 		return fmt.Sprintf("%.1f %s", size, unit)
 	}
 	return fmt.Sprintf("%.0f %s", size, unit)
+}
+
+// counted writes a number with its noun.
+func counted(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return thousands(n) + " " + many
 }
 
 // thousands writes a number in groups of three digits.

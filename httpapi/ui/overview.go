@@ -140,13 +140,5 @@ func (p *Pages) attention(w *engine.Webhook, s engine.WebhookStats) (attention, 
 	return a, a.Reasons != nil
 }
 
-// counted writes a number with its noun.
-func counted(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return thousands(n) + " " + many
-}
-
 // Why joins the reasons.
 func (a attention) Why() string { return strings.Join(a.Reasons, "; ") }
