@@ -26,7 +26,8 @@ const (
 // ContentType is the kind of content that a session runs through: set, quiz, test, survey or content.
 type ContentType string
 
-var contentTypes = []ContentType{"set", "quiz", "test", "survey", "content"}
+// ContentTypes are all of them.
+var ContentTypes = []ContentType{"set", "quiz", "test", "survey", "content"}
 
 const (
 	// MaxSessionEvents is how many events a session may have.
@@ -406,7 +407,7 @@ func (p *eventParser) eventType() EventType {
 
 func (p *eventParser) contentType() ContentType {
 	t := ContentType(p.str())
-	if slices.Contains(contentTypes, t) {
+	if slices.Contains(ContentTypes, t) {
 		return t
 	}
 	p.fail("must be set, quiz, test, survey or content (got %q)", excerpt([]byte(t)))

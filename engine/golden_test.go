@@ -276,7 +276,7 @@ func TestSessionFiles(t *testing.T) {
 		sessions[first.SessionID], contents[first.Identity.ContentID] = name, name
 		types[first.Identity.ContentType] = true
 	}
-	for _, want := range contentTypes {
+	for _, want := range ContentTypes {
 		if !types[want] {
 			t.Errorf("no session of content type %s", want)
 		}

@@ -19,7 +19,12 @@ func (a *api) pageRoutes() []route {
 	}
 	for _, p := range a.pages.Routes() {
 		routes = append(routes, route{method: p.Method, path: p.Path, opens: adminToken | cookie, page: true,
-			handle: func(r *http.Request, ps httprouter.Params) (any, error) { return p.Handle(r, ps) }})
+			handle: func(r *http.Request, ps httprouter.Params) (any, error) {
+				if p.Lengthy {
+					return lengthy(func() (any, error) { return p.Handle(r, ps) }), nil
+				}
+				return p.Handle(r, ps)
+			}})
 	}
 	return routes
 }

@@ -5,6 +5,12 @@
 //
 //	GET  /                             the overview: what waits, what was delivered, what needs attention
 //	GET  /webhooks                     all webhooks (?after=)
+//	GET  /sessions                     looks a session up by its id (?id=)
+//	GET  /sessions/:id                 its events, what they come to, its deliveries; a payload as it would be sent (?webhook_id=&as_of=&events=all)
+//	GET  /sessions/:id/erase           asks whether it is to be erased
+//	POST /sessions/:id/erase           erases it
+//	GET  /play                         a small quiz (?content_id=)
+//	POST /play                         takes its session in, or events that were written down
 //
 // # How they are made
 //

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"hookbolt/engine"
 )
 
 // helpers are the functions that templates call.
@@ -16,6 +18,7 @@ var helpers = template.FuncMap{
 	"count":    thousands,
 	"counted":  counted,
 	"duration": roughly,
+	"lead":     func(l engine.Lead) string { return sayLead(&l) },
 	"link":     func(d document, path, text string) navLink { return navLink{path, text, d.Nav == path} },
 }
 
@@ -59,7 +62,7 @@ func roughly(d time.Duration) string {
 		return fmt.Sprintf("%d %s %d %s", large, largeUnit, small, smallUnit)
 	}
 	switch {
-	case d < 0:
+	case d < time.Microsecond:
 		return "0 s"
 	case d < time.Millisecond:
 		return fmt.Sprintf("%d µs", d.Microseconds())

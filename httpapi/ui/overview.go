@@ -15,7 +15,7 @@ import (
 )
 
 func (p *Pages) overviewRoutes() []Route {
-	return []Route{{"GET", "/", p.overview}}
+	return []Route{{Method: "GET", Path: "/", Handle: p.overview}}
 }
 
 // What the overview shows of lists that may be long, and when something is late.

@@ -41,6 +41,7 @@ func (f *fixture) api(method, target, body string) string {
 
 const (
 	sessionA = "22ffdf18-1035-4e56-baa2-8327e3af5242"
+	sessionB = "22ffdf18-1035-4e56-baa2-8327e3af5243"
 	contentA = "6caaa000-2bd8-4b28-8b9b-bfe1fca94f39"
 )
 

@@ -39,11 +39,13 @@ type Handler func(*http.Request, httprouter.Params) (*Answer, error)
 type Route struct {
 	Method, Path string
 	Handle       Handler
+	// Lengthy tells that the answer may take longer than the server otherwise gives one.
+	Lengthy bool
 }
 
 // Routes are all pages but those for signing in and out, which are httpapi's.
 func (p *Pages) Routes() []Route {
-	return slices.Concat(p.overviewRoutes(), p.webhookRoutes())
+	return slices.Concat(p.overviewRoutes(), p.webhookRoutes(), p.sessionRoutes(), p.playRoutes())
 }
 
 // Answer is a page that has been made, or a redirect.

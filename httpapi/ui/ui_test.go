@@ -58,7 +58,7 @@ func TestTemplates(t *testing.T) {
 func TestWords(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	for d, want := range map[time.Duration]string{
-		-time.Second: "0 s", 0: "0 µs", 950 * time.Microsecond: "950 µs", 12 * time.Millisecond: "12 ms", time.Second: "1 s", 3400 * time.Millisecond: "3.4 s",
+		-time.Second: "0 s", 0: "0 s", 950 * time.Microsecond: "950 µs", 12 * time.Millisecond: "12 ms", time.Second: "1 s", 3400 * time.Millisecond: "3.4 s",
 		59 * time.Second: "59 s", time.Minute: "1 min", 65 * time.Second: "1 min 5 s", 30 * time.Minute: "30 min", 2*time.Hour + 10*time.Minute: "2 h 10 min",
 		24 * time.Hour: "1 d", 76 * time.Hour: "3 d 4 h",
 	} {

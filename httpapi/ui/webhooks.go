@@ -7,7 +7,7 @@ import (
 )
 
 func (p *Pages) webhookRoutes() []Route {
-	return []Route{{"GET", "/webhooks", p.webhooks}}
+	return []Route{{Method: "GET", Path: "/webhooks", Handle: p.webhooks}}
 }
 
 // webhooks lists all webhooks.

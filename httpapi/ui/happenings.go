@@ -1,0 +1,91 @@
+package ui
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"hookbolt/engine"
+)
+
+// happening is an event of a session in words.
+type happening struct {
+	At time.Time
+	// ReceivedAt is when hookbolt got it, if that is another second.
+	ReceivedAt time.Time
+	// Since is the span from the session's start.
+	Since time.Duration
+	Type  string
+	// Text says what the visitor did. It holds what the visitor has written.
+	Text string
+	// JSON is the event as it came.
+	JSON string
+}
+
+// happenings puts a session's events in the order in which they are folded: of their times, then of arrival.
+func happenings(events []engine.Event, startedAt time.Time) []happening {
+	list := make([]happening, len(events))
+	for i := range events {
+		ev := &events[i]
+		list[i] = happening{At: ev.Time, Since: ev.Time.Sub(startedAt), Type: string(ev.Type), Text: sayEvent(ev), JSON: string(ev.JSON)}
+		if ev.ReceivedAt.Sub(ev.Time).Abs() >= time.Second {
+			list[i].ReceivedAt = ev.ReceivedAt
+		}
+	}
+	slices.SortStableFunc(list, func(a, b happening) int { return a.At.Compare(b.At) })
+	return list
+}
+
+// Offset writes the span from the session's start.
+func (h happening) Offset() string {
+	if h.Since < 0 {
+		return "−" + roughly(-h.Since)
+	}
+	return "+" + roughly(h.Since)
+}
+
+// sayEvent says what an event tells, but for its type.
+func sayEvent(ev *engine.Event) string {
+	switch ev.Type {
+	case engine.EventVote:
+		answers := make([]string, len(ev.Answers))
+		for i, a := range ev.Answers {
+			answers[i] = titled(a.Answer, a.ID)
+		}
+		return titled(ev.Question, ev.QuestionID) + " → " + strings.Join(answers, ", ")
+	case engine.EventUndo:
+		if ev.AnswerID == nil {
+			return fmt.Sprintf("all answers to question %d", ev.QuestionID)
+		}
+		return fmt.Sprintf("answer %d to question %d", *ev.AnswerID, ev.QuestionID)
+	case engine.EventLead:
+		return sayLead(ev.Lead)
+	case engine.EventResultView:
+		return titled(ev.Result.Title, ev.Result.ID)
+	}
+	return ""
+}
+
+// titled is a title with its id, or the id alone.
+func titled(title *string, id int64) string {
+	if title == nil || *title == "" {
+		return "#" + strconv.FormatInt(id, 10)
+	}
+	return *title + " (#" + strconv.FormatInt(id, 10) + ")"
+}
+
+// sayLead joins what was filled in.
+func sayLead(l *engine.Lead) string {
+	var parts []string
+	for _, s := range []*string{l.Name, l.Email, l.Phone, l.Comment} {
+		if s != nil && *s != "" {
+			parts = append(parts, *s)
+		}
+	}
+	if l.TCChecked != nil && *l.TCChecked {
+		parts = append(parts, "terms accepted")
+	}
+	return strings.Join(parts, ", ")
+}
