@@ -5,6 +5,10 @@
 //
 //	GET  /                             the overview: what waits, what was delivered, what needs attention
 //	GET  /webhooks                     all webhooks (?after=)
+//	GET  /deliveries                   lists them (?webhook_id=&session_id=&status=&since=&until=&cursor=)
+//	GET  /deliveries/:id               one, with its life, its payload and its attempts
+//	POST /deliveries/:id/retry         makes it due now
+//	POST /deliveries/:id/cancel        ends it, if it waits
 //	GET  /sessions                     looks a session up by its id (?id=)
 //	GET  /sessions/:id                 its events, what they come to, its deliveries; a payload as it would be sent (?webhook_id=&as_of=&events=all)
 //	GET  /sessions/:id/erase           asks whether it is to be erased

@@ -89,3 +89,16 @@ func sayLead(l *engine.Lead) string {
 	}
 	return strings.Join(parts, ", ")
 }
+
+// isVote tells whether it is one of what there may be many of.
+func (h happening) isVote() bool {
+	return h.Type == string(engine.EventVote) || h.Type == string(engine.EventUndo)
+}
+
+// receivedAt is when hookbolt got it, to the second.
+func (h happening) receivedAt() time.Time {
+	if h.ReceivedAt.IsZero() {
+		return h.At
+	}
+	return h.ReceivedAt
+}

@@ -21,6 +21,8 @@ type deliveryRow struct {
 	// When is the time that matters in its state: when it is tried next, or when it ended. Outcome says in words what came of it so far.
 	When    time.Time
 	Outcome string
+	// Late tells that it waits although it is due.
+	Late bool
 }
 
 // rows prepares deliveries for a table.
@@ -29,7 +31,7 @@ func (p *Pages) rows(list []engine.Delivery) []deliveryRow {
 	for i, d := range list {
 		rows[i] = deliveryRow{Delivery: d, Webhook: p.webhookName(d.WebhookID), Session: d.SessionID, When: d.FinishedAt, Outcome: outcome(d.LastStatus, d.LastError)}
 		if d.Status.Waiting() {
-			rows[i].When = d.NextAttemptAt
+			rows[i].When, rows[i].Late = d.NextAttemptAt, !d.NextAttemptAt.After(time.Now())
 		}
 	}
 	return rows

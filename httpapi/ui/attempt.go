@@ -1,0 +1,138 @@
+package ui
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"hookbolt/engine"
+)
+
+// attemptView is an attempt as the page of its delivery shows it.
+type attemptView struct {
+	engine.Attempt
+	// N counts from 1. Class is ok or bad. Outcome is a word or a status, Why says more of a failed one.
+	N                   int
+	Class, Outcome, Why string
+	Phases              []phaseBar
+	Header              []engine.HeaderField // as sent
+	Body                string               // the beginning of the answer's
+	Next                string
+}
+
+// phaseBar is a part of an attempt. From and Width are percents of its whole.
+type phaseBar struct {
+	Name, Class string
+	Took        time.Duration
+	From, Width float64
+}
+
+func viewAttempt(d *engine.Delivery, a *engine.Attempt, n int) attemptView {
+	v := attemptView{Attempt: *a, N: n, Class: "ok", Outcome: outcome(a.Status, a.Error), Phases: waterfall(a), Header: a.RequestHeader(d),
+		Body: printable(a.Response), Next: nextWords[a.NextReason]}
+	if !a.Delivered() {
+		v.Class, v.Why = "bad", sentence(because(a))
+	}
+	return v
+}
+
+// sentence begins words with a capital and ends them with a full stop.
+func sentence(words string) string {
+	if words == "" {
+		return ""
+	}
+	return strings.ToUpper(words[:1]) + strings.TrimSuffix(words[1:], ".") + "."
+}
+
+// errorWords say what each class of error is: the README's table.
+var errorWords = map[engine.ErrorClass]string{
+	engine.ErrorTimeout:        "there was no complete answer in time",
+	engine.ErrorDNS:            "the name of the host was not found",
+	engine.ErrorAddressRefused: "the address is not public and not allowed",
+	engine.ErrorRefused:        "nobody listens there",
+	engine.ErrorReset:          "the connection broke",
+	engine.ErrorTLS:            "the TLS handshake failed, or the certificate is not right",
+	engine.ErrorProtocol:       "the answer is not HTTP",
+	engine.ErrorTooLarge:       "the header of the answer is too large",
+	engine.ErrorOAuth:          "the token endpoint gave no token",
+	engine.ErrorInternal:       "the request could not be made",
+}
+
+// because says why an attempt has failed.
+func because(a *engine.Attempt) string {
+	if a.Error == engine.ErrorStatus {
+		return a.ErrorDetail // "the endpoint answered 503 Service Unavailable"
+	}
+	words := errorWords[a.Error]
+	if a.ErrorDetail == "" {
+		return words
+	}
+	return words + ": " + a.ErrorDetail
+}
+
+// nextWords say why the next try is when it is.
+var nextWords = map[engine.NextReason]string{
+	engine.NextBySchedule:   "by the retry schedule",
+	engine.NextByRetryAfter: "as the endpoint has asked (Retry-After)",
+	engine.NextByToken:      "at once, with a new OAuth token",
+	engine.NextExhausted:    "The retry schedule has ended.",
+	engine.NextCancelled:    "It was cancelled while the attempt was under way.",
+	engine.NextQueuedAgain:  "It was queued again by hand while the attempt was under way.",
+}
+
+// waterfall puts the phases of an attempt one after the other.
+func waterfall(a *engine.Attempt) []phaseBar {
+	if a.Duration <= 0 {
+		return nil
+	}
+	var bars []phaseBar
+	at := time.Duration(0)
+	add := func(name, class string, took time.Duration) {
+		took = min(took, a.Duration-at)
+		if took <= 0 {
+			return
+		}
+		bars = append(bars, phaseBar{name, class, took, 100 * float64(at) / float64(a.Duration), 100 * float64(took) / float64(a.Duration)})
+		at += took
+	}
+	add("OAuth token", "off", a.Phases.Token)
+	add("look-up", "info", a.Phases.DNS)
+	add("connection", "warn", a.Phases.Connect)
+	add("TLS", "off", a.Phases.TLS)
+	if a.Phases.FirstByte == 0 {
+		add("no answer", "bad", a.Duration-at)
+		return bars
+	}
+	add("waiting", "ok", a.Phases.FirstByte-at)
+	add("answer", "info", a.Duration-at)
+	return bars
+}
+
+// printable makes what an endpoint has answered fit to be looked at: what is no text, or controls the screen, becomes a mark.
+func printable(b []byte) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) && c != '\n' && c != '\t' || unicode.Is(unicode.Bidi_Control, c) {
+			return '·'
+		}
+		return c
+	}, strings.ToValidUTF8(strings.ReplaceAll(string(b), "\r\n", "\n"), "\uFFFD"))
+}
+
+// curlCommand is a command that makes an attempt's request. For credentials it has placeholders, of which it tells.
+func curlCommand(url string, fields []engine.HeaderField, payload []byte) (command string, placeholders bool) {
+	var b strings.Builder
+	b.WriteString("curl -i -g " + shellQuote(url))
+	for _, f := range fields {
+		value := f.Value
+		if value == "…" {
+			value, placeholders = "FILL-IN", true
+		}
+		fmt.Fprintf(&b, " \\\n  -H %s", shellQuote(f.Name+": "+value))
+	}
+	fmt.Fprintf(&b, " \\\n  --data-raw %s", shellQuote(string(payload)))
+	return b.String(), placeholders
+}
+
+// shellQuote quotes text for a POSIX shell.
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -1,0 +1,284 @@
+package ui_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"html"
+
+	"hookbolt/engine"
+)
+
+// deliveryIDs returns the ids of the deliveries that a page lists.
+func deliveryIDs(page string) []string {
+	var ids []string
+	for _, m := range regexp.MustCompile(`<tr id="d-([0-9a-f-]{36})"`).FindAllStringSubmatch(page, -1) {
+		ids = append(ids, m[1])
+	}
+	return ids
+}
+
+// TestDeliveryList filters and pages through deliveries.
+func TestDeliveryList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, transport(func(r *http.Request) (*http.Response, error) {
+			if strings.HasPrefix(r.URL.Host, "broken") {
+				return nil, errors.New("broken")
+			}
+			return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
+		}))
+		defer f.run()()
+		f.wantPage("/deliveries", "Nothing has been sent yet")
+		f.api("POST", "/v1/webhooks", `{"url":"https://good.example/","delay":0}`)
+		f.api("POST", "/v1/webhooks", `{"url":"https://broken.example/","name":"<i>broken</i>","delay":0,"retry_schedule":[]}`)
+		for i := range 60 {
+			f.api("POST", "/v1/events", played(fmt.Sprintf("22ffdf18-1035-4e56-baa2-%012x", i)))
+		}
+		time.Sleep(10 * time.Hour) // the broken one gets one attempt in five minutes
+		f.api("POST", "/v1/events", played(sessionA))
+		time.Sleep(time.Hour)
+
+		seen := make(map[string]bool)
+		pages := 0
+		for link := "/deliveries"; link != ""; pages++ {
+			page := f.wantPage(link, "&lt;i&gt;broken&lt;/i&gt;")
+			for _, id := range deliveryIDs(page) {
+				if seen[id] {
+					t.Errorf("%s is listed twice", id)
+				}
+				seen[id] = true
+			}
+			if polls := strings.Contains(page, "data-poll"); polls != (link == "/deliveries") {
+				t.Errorf("%s: live %v", link, polls)
+			}
+			if link == "/deliveries" == strings.Contains(page, ">Newest</a>") {
+				t.Errorf("%s: the way back to the newest", link)
+			}
+			link = ""
+			if m := regexp.MustCompile(`href="([^"]*)" rel="next">Older`).FindStringSubmatch(page); m != nil {
+				link = html.UnescapeString(m[1])
+			}
+		}
+		if len(seen) != 122 || pages != 3 {
+			t.Errorf("%d deliveries on %d pages", len(seen), pages)
+		}
+		for query, want := range map[string]int{
+			"status=failed&webhook_id=2": 50, "status=failed&webhook_id=1": 0, "status=delivered&session_id=" + sessionA: 1, "session_id=" + sessionA: 2,
+			"session_id=" + sessionB: 0, "since=2000-01-01T00:30": 2, "since=2000-01-01+09:30:00&until=2000-01-01T10:00:30Z": 2, "until=1999-12-31": 0, "webhook_id=99": 0,
+		} {
+			page := f.wantPage("/deliveries?" + query)
+			if got := len(deliveryIDs(page)); got != want {
+				t.Errorf("%s: %d deliveries, want %d", query, got, want)
+			}
+			if want == 0 && !strings.Contains(page, "Nothing fits.") {
+				t.Errorf("%s: the page is empty", query)
+			}
+		}
+		f.wantPage("/deliveries?webhook_id=2", `<option value="2" selected>`, `failed <span class="count">61</span>`, "/deliveries?status=failed&amp;webhook_id=2")
+		f.wantPage("/deliveries?webhook_id=99", `<option value="99" selected>webhook 99 (deleted)`)
+		for query, message := range map[string]string{
+			"webhook_id=x": "must be a webhook&#39;s id", "session_id=x": "session_id-error", "since=x": "since-error", "until=x": "must be a time in UTC",
+			"since=2001-01-01&until=2000-01-01": "must not be before since", "status=x": "status must be scheduled, pending", "cursor=x": "",
+		} {
+			page := f.wantIn(f.get("/deliveries?"+query), 400, message)
+			if len(deliveryIDs(page)) > 0 || strings.Contains(page, "data-poll") {
+				t.Errorf("%s lists something", query)
+			}
+		}
+	})
+}
+
+// TestSparseList shows that a filter that lets few through does not look like the end.
+func TestSparseList(t *testing.T) {
+	f := newFixture(t, nil)
+	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/"}`)
+	f.api("POST", "/v1/events", played(sessionA))
+	page := f.wantPage("/deliveries?status=delivered&webhook_id=1", "Nothing fits.")
+	if strings.Contains(page, "Look further") {
+		t.Error("there is nothing further")
+	}
+}
+
+// onlyDelivery is the id of the one delivery that a list has.
+func (f *fixture) onlyDelivery(query string) string {
+	f.t.Helper()
+	ids := deliveryIDs(f.wantPage("/deliveries?" + query))
+	if len(ids) != 1 {
+		f.t.Fatalf("%s: %d deliveries", query, len(ids))
+	}
+	return ids[0]
+}
+
+// TestDeliveryLife follows one delivery from page to page: scheduled, failed attempts, held, failed, sent again, delivered.
+func TestDeliveryLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := func() (*http.Response, error) { return nil, errors.New("the wire is cut") }
+		f := newFixture(t, transport(func(r *http.Request) (*http.Response, error) {
+			httptrace.ContextClientTrace(r.Context()).WroteHeaders()
+			time.Sleep(20 * time.Millisecond)
+			return answer()
+		}))
+		defer f.run()()
+		f.api("POST", "/v1/webhooks", `{"url":"https://a.example/","delay":3600,"retry_schedule":["1m","1h"],"headers":{"X-Key":"sekret"}}`)
+		f.api("POST", "/v1/events", played(sessionA))
+		id := f.onlyDelivery("status=scheduled")
+		link := "/deliveries/" + id
+		page := f.wantPage(link, "Its session&#39;s payload is built when it is due. It is sent", "in 1 h", "Send now", "Cancel", "session started", "<strong>due</strong>",
+			"See what it would be now", "None yet.")
+		if strings.Contains(page, "noscript") {
+			t.Error("a page on which nothing happens for an hour loads itself again")
+		}
+		time.Sleep(time.Hour + time.Second)
+		f.wantPage(link, "1 attempt has failed, the last one because", "It is tried again", "Retry now", "by the retry schedule", "<strong>next try</strong>",
+			"<noscript><meta http-equiv=\"refresh\"", "&#34;complete_session&#34;: true", "no answer", "X-Key: …", "webhook-signature: v1,", "X-Key: FILL-IN")
+		f.api("PATCH", "/v1/webhooks/1", `{"paused":true}`)
+		f.wantPage(link, "The webhook is paused, so it waits until that is resumed.")
+		f.api("PATCH", "/v1/webhooks/1", `{"paused":false}`)
+		answer = func() (*http.Response, error) {
+			return &http.Response{StatusCode: 503, Proto: "HTTP/1.1", Header: http.Header{"Retry-After": {"7200"}, "X-Hostile": {hostile}},
+				Body: io.NopCloser(strings.NewReader(hostile + "\x1b[31m\xff"))}, nil
+		}
+		time.Sleep(2 * time.Minute)
+		page = f.wantPage(link, "2 attempts have failed", "The endpoint has asked to wait (Retry-After).", "as the endpoint has asked", "The endpoint answered 503 Service Unavailable.")
+		wantEscaped(t, page)
+		if strings.Contains(page, "\x1b") || strings.Contains(page, "\xff") || strings.Contains(page, "sekret") {
+			t.Error("the page has control characters, or a credential")
+		}
+		time.Sleep(3 * time.Hour)
+		f.wantPage(link, "3 attempts have failed. Nothing more is tried", "Send again", "<strong>failed</strong> the retry schedule has ended")
+		f.wantIn(f.post(link+"/cancel", nil), 409, "only a scheduled or pending delivery can be cancelled.", "3 attempts have failed")
+
+		answer = func() (*http.Response, error) { return &http.Response{StatusCode: 204, Body: http.NoBody}, nil }
+		rec := f.post(link+"/retry", nil)
+		if rec.Code != 303 || rec.Header().Get("Location") != link+"?done=retried" {
+			t.Fatalf("%d %v", rec.Code, rec.Header())
+		}
+		time.Sleep(time.Second)
+		page = f.wantPage(link+"?done=retried", "It is due now.", "The endpoint has taken it (204), after 4 attempts.", "<strong>delivered</strong>")
+		if last, first := strings.Index(page, `id="attempt-4"`), strings.Index(page, `id="attempt-1"`); last < 0 || first < last {
+			t.Error("the newest attempt does not come first")
+		}
+		// Deliveries outlive their webhook.
+		f.do("DELETE", "/v1/webhooks/1", nil)
+		page = f.wantPage(link, "webhook 1 (deleted)")
+		if strings.Contains(page, "Send again") || strings.Contains(page, "As a curl command") {
+			t.Error("a button that can only fail is shown")
+		}
+		f.wantIn(f.post(link+"/retry", nil), 409, "Webhook 1 was deleted.")
+		f.wantIn(f.get("/deliveries/"+sessionA), 404)
+		f.wantIn(f.get("/deliveries/nonsense"), 404)
+	})
+}
+
+// TestCancelOnPage cancels one that waits.
+func TestCancelOnPage(t *testing.T) {
+	f := newFixture(t, nil)
+	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/"}`)
+	f.api("POST", "/v1/events", hostileSession())
+	link := "/deliveries/" + f.onlyDelivery("")
+	wantEscaped(t, f.wantPage(link))
+	if rec := f.post(link+"/cancel", nil); rec.Code != 303 {
+		t.Fatal(rec.Code)
+	}
+	f.wantPage(link+"?done=cancelled", "It was cancelled: nothing more is sent.", "<strong>cancelled</strong>")
+}
+
+// TestLateEvents shows that the time line tells what is not in the payload.
+func TestLateEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, transport(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
+		}))
+		defer f.run()()
+		f.api("POST", "/v1/webhooks", `{"url":"https://a.example/","delay":10}`)
+		f.api("POST", "/v1/events", played(sessionA))
+		lead := func(name string) string {
+			return `{"type":"lead","session_id":"` + sessionA + `","lead":{"name":"` + name + `"}}`
+		}
+		time.Sleep(5 * time.Second)
+		f.api("POST", "/v1/events", lead("in time"))
+		time.Sleep(time.Minute)
+		f.api("POST", "/v1/events", lead("late"))
+		var votes strings.Builder
+		for range 30 {
+			votes.WriteString(`{"type":"vote","session_id":"` + sessionA + `","question_id":1,"answer_id":2}`)
+		}
+		f.api("POST", "/v1/events", votes.String())
+		page := f.wantPage("/deliveries/"+f.onlyDelivery(""), "<strong>lead</strong> late (not in the payload: it came later)", "<strong>lead</strong> in time <", "20 more")
+		if n := strings.Count(page, "<strong>vote</strong>"); n != 10 {
+			t.Errorf("%d votes on the line", n)
+		}
+	})
+}
+
+// TestCurlCommand runs the command of a page in a shell, against an endpoint that verifies what comes.
+func TestCurlCommand(t *testing.T) {
+	for _, tool := range []string{"sh", "curl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not installed", tool)
+		}
+	}
+	var got []byte
+	var verified error
+	secret := engine.Secret("whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE=")
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got, _ = io.ReadAll(r.Body)
+		verified = engine.Verify(r.Header, secret, got, time.Now())
+	}))
+	defer server.Close()
+	f := newFixture(t, server.Client().Transport)
+	stop := f.run()
+	f.api("POST", "/v1/webhooks", `{"url":"`+server.URL+`/a'b$(c)[1-3]{x,y}?q=%22","delay":0,"allow_networks":["127.0.0.1"],"secret":"`+string(secret)+`"}`)
+	name := "it's $(exit 7) `id` \\\"!! %0A \\n \\u2028 <b>"
+	f.api("POST", "/v1/events", played(sessionA)+`{"type":"lead","session_id":"`+sessionA+`","time":"2020-01-01T00:00:00Z","lead":{"name":"`+name+`"}}`)
+	id := f.onlyDelivery("")
+	waitFor(t, f.engine, id)
+	stop()
+	sent := got
+	if verified != nil || len(sent) == 0 {
+		t.Fatalf("%q: %v", sent, verified)
+	}
+	got = nil
+	m := regexp.MustCompile(`(?s)<pre data-copy="the curl command">(.*?)</pre>`).FindStringSubmatch(f.wantPage("/deliveries/" + id))
+	if m == nil {
+		t.Fatal("no command")
+	}
+	out, err := exec.Command("sh", "-c", html.UnescapeString(m[1])).CombinedOutput()
+	if err != nil || verified != nil || string(got) != string(sent) {
+		t.Errorf("%v: %s\nsent %q\ngot %q: %v", err, out, sent, got, verified)
+	}
+	// What is shown for reading and as bytes is what was sent.
+	m = regexp.MustCompile(`(?s)<pre data-copy="the bytes as sent">(.*?)</pre>`).FindStringSubmatch(f.wantPage("/deliveries/" + id))
+	if m == nil || html.UnescapeString(m[1]) != string(sent) {
+		t.Errorf("the bytes as sent: %q", m)
+	}
+}
+
+// waitFor waits until a delivery has ended.
+func waitFor(t *testing.T, e *engine.Engine, id string) {
+	t.Helper()
+	parsed, err := engine.ParseUUID(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ctx := t.Context(); ctx.Err() == nil; {
+		d, _, _, err := e.Delivery(context.WithoutCancel(ctx), parsed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !d.Status.Waiting() {
+			return
+		}
+	}
+}
