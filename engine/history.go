@@ -12,7 +12,7 @@ import (
 const historyMinutes = 24*60 + 1
 
 // lagBounds are the upper ends of the buckets that lag is counted in, in seconds.
-var lagBounds = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200}
+var lagBounds = [...]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200}
 
 // Interval is what happened in a span of time.
 type Interval struct {
@@ -38,17 +38,17 @@ type Recent struct {
 	Error       ErrorClass
 	// DeliveredAt is when the last successful one ended; zero if there was none.
 	DeliveredAt time.Time
-	// Lag is that of the first attempt that ended last, at LagAt; zero if there was none.
+	// Lag is that of the first attempt that ended last, at LagAt, test deliveries' left out; zero if there was none.
 	Lag   time.Duration
 	LagAt time.Time
 }
 
 // history counts by the minute, in memory, what the metrics count for ever.
 type history struct {
-	since time.Time
-
 	mu      sync.Mutex
-	minutes [historyMinutes]minute // by Unix minute modulo the length; guarded by mu, as all below
+	since   time.Time              // guarded by mu, as all below
+	last    int64                  // the running minute, when last somebody looked
+	minutes [historyMinutes]minute // by Unix minute modulo the length
 	recent  map[uint32]*Recent     // by webhook
 }
 
@@ -61,7 +61,7 @@ type minute struct {
 
 // lagCounts is a histogram over lagBounds and what lies beyond.
 type lagCounts struct {
-	counts [19]uint32
+	counts [len(lagBounds) + 1]uint32
 	most   time.Duration
 }
 
@@ -74,9 +74,27 @@ func (h *history) placeLocked(unix int64) *minute {
 	return &h.minutes[(unix%historyMinutes+historyMinutes)%historyMinutes]
 }
 
+// lookLocked notes the time, which must have been read under the lock, and returns its Unix minute. What was counted under a clock that
+// was ahead and has been set back since is dropped: it would come up as new when its time has come.
+func (h *history) lookLocked(now time.Time) (unix int64) {
+	unix = now.Unix() / 60
+	if unix < h.last {
+		for i := range h.minutes {
+			if h.minutes[i].unix > unix {
+				h.minutes[i] = minute{}
+			}
+		}
+	}
+	h.last = unix
+	if h.since.After(now) {
+		h.since = now
+	}
+	return unix
+}
+
 // nowLocked returns the running minute.
 func (h *history) nowLocked() *minute {
-	unix := time.Now().Unix() / 60
+	unix := h.lookLocked(utcNow())
 	m := h.placeLocked(unix)
 	if m.unix != unix {
 		*m = minute{unix: unix}
@@ -125,9 +143,11 @@ func (h *history) attempted(d *Delivery, a *Attempt, lag time.Duration) {
 		r.DeliveredAt = now
 	}
 	if lag >= 0 {
-		r.Lag, r.LagAt = lag, now
+		if d.Kind != KindTest {
+			r.Lag, r.LagAt = lag, now
+		}
 		l := &h.nowLocked().lags
-		l.counts[sort.SearchFloat64s(lagBounds, lag.Seconds())]++
+		l.counts[sort.SearchFloat64s(lagBounds[:], lag.Seconds())]++
 		l.most = max(l.most, lag)
 	}
 }
@@ -139,10 +159,9 @@ func (h *history) forget(webhookID uint32) {
 	delete(h.recent, webhookID)
 }
 
-// intervals returns the last n spans of step, the running one last.
-func (h *history) intervals(now time.Time, step time.Duration, n int) []Interval {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+// intervalsLocked returns the last n spans of step, the running one last, and since when there is anything to tell.
+func (h *history) intervalsLocked(now time.Time, step time.Duration, n int) ([]Interval, time.Time) {
+	h.lookLocked(now)
 	list := make([]Interval, n)
 	last := now.UTC().Truncate(step)
 	for i := range list {
@@ -165,7 +184,7 @@ func (h *history) intervals(now time.Time, step time.Duration, n int) []Interval
 		in.Attempted = lags.total()
 		in.LagP50, in.LagP99, in.LagMax = lags.quantile(.5), lags.quantile(.99), lags.most
 	}
-	return list
+	return list, h.since
 }
 
 func (l *lagCounts) add(other *lagCounts) {
@@ -198,7 +217,7 @@ func (l *lagCounts) quantile(q float64) time.Duration {
 		if i < len(lagBounds) {
 			high = min(high, lagBounds[i])
 		}
-		return time.Duration((low + (high-low)*(rank-below)/float64(n)) * float64(time.Second))
+		return min(time.Duration((low+(high-low)*(rank-below)/float64(n))*float64(time.Second)), l.most) // a long one is rounded
 	}
 	return 0
 }
@@ -207,7 +226,9 @@ func (l *lagCounts) quantile(q float64) time.Duration {
 // a whole number of, and n of them are a day at the most. What is counted is kept in memory only, since the time that is returned with it.
 func (e *Engine) History(step time.Duration, n int) (intervals []Interval, since time.Time) {
 	h := e.metrics.history
-	return h.intervals(utcNow(), step, n), h.since
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.intervalsLocked(utcNow(), step, n)
 }
 
 // Recent tells what a webhook's last attempts came to.

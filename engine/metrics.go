@@ -37,7 +37,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 120}}),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_delivery_lag_seconds",
 			Help:    "Span from the instant a delivery was due, or was made if that is later, to the start of its first attempt.",
-			Buckets: lagBounds}),
+			Buckets: lagBounds[:]}),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_deliveries_finished_total",
 			Help: "Times that a delivery reached a final state: one that is retried by hand may do so again."}, []string{"status"}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_probes_total",
