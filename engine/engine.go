@@ -314,6 +314,9 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	now := utcNow()
 	next := policy.After(&a, d.Tries+1, now, rand.Float64())
 	e.metrics.attempt(d, &a)
+	if e.store.Webhooks().Get(d.WebhookID) == nil { // gone meanwhile, perhaps before this was noted
+		e.metrics.history.forget(d.WebhookID)
+	}
 	r := AttemptRecord{Delivery: *d, Attempt: a, Next: next, At: now, Health: c.health}
 	after, err := e.store.RecordAttempt(context.WithoutCancel(ctx), r)
 	for errors.Is(err, ErrFull) && sleep(ctx, fullRetry) {
