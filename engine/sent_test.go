@@ -61,6 +61,42 @@ func TestRequestHeader(t *testing.T) {
 	}
 }
 
+// TestRequestHeaderWithToken has Authorization filled by OAuth: named in what is told of an attempt and of one to come, and not shown.
+func TestRequestHeaderWithToken(t *testing.T) {
+	asked := 0
+	auth := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"access_token":"opensesame"}`)
+	}))
+	defer auth.Close()
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	s, _ := testSender(t, loopback...)
+	w := &Webhook{ID: 1, URL: server.URL, Secret: newSecret(), OAuth2: &OAuth2{TokenURL: Credential(auth.URL), Body: "x"}}
+	d, payload := &Delivery{ID: uuid.New()}, []byte(`{"n":1}`)
+	e := &Engine{sender: s}
+	at := time.Now()
+	told, err := e.RequestHeader(w, d, payload, at)
+	if err != nil || asked != 0 || told[len(told)-1] != (HeaderField{"Authorization", "…"}) {
+		t.Errorf("told %v: %v; %d tokens asked for, want none", told, err, asked)
+	}
+	a, err := s.send(t.Context(), w, d, payload, sendPatience)
+	if err != nil || !a.Delivered() || !slices.Equal(a.Sent.Credentials, []string{"Authorization"}) || strings.Contains(fmt.Sprintf("%+v", a), "opensesame") {
+		t.Errorf("%+v: %v", a, err)
+	}
+	// Without a token nothing goes to the endpoint.
+	auth.Close()
+	s.tokens.forget(w.ID)
+	if a, err = s.send(t.Context(), w, d, payload, sendPatience); err != nil || a.Error != ErrorOAuth || a.RequestHeader(d) != nil {
+		t.Errorf("without a token: %+v, %v", a, err)
+	}
+	w.Secret = "none"
+	if told, err = e.RequestHeader(w, d, payload, at); err == nil || told != nil {
+		t.Errorf("a secret that cannot sign: told %v, %v", told, err)
+	}
+}
+
 // TestNothingSent shows that no header is told of an attempt that has not sent one.
 func TestNothingSent(t *testing.T) {
 	s, _ := testSender(t)
