@@ -2,11 +2,16 @@ package engine_test
 
 import (
 	"net/http"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"hookbolt/engine"
+	"hookbolt/storage"
+	"hookbolt/storage/storagetest"
 )
 
 // TestHistoryIsFed holds the history against what was made to happen and against the metrics.
@@ -122,4 +127,16 @@ func TestRecentOfAWebhookThatIsGone(t *testing.T) {
 			t.Errorf("%+v is left of it", got)
 		}
 	})
+}
+
+func TestOverviewTellsTheLimits(t *testing.T) {
+	store, err := storage.Open(filepath.Join(t.TempDir(), "hookbolt.db"), storage.Options{MaxBytes: 1 << 30, MinFree: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer storagetest.Close(t, store)
+	o, err := engine.New(store, engine.DefaultConfig(), prometheus.NewRegistry(), nil).Overview(t.Context())
+	if err != nil || o.MaxBytes != 1<<30 || o.MinFreeBytes != 1<<20 || o.SizeBytes <= o.FreeBytes || o.Full != nil {
+		t.Errorf("%+v, %v", o, err)
+	}
 }
