@@ -18,7 +18,7 @@ import (
 )
 
 func TestCredentialSettings(t *testing.T) {
-	w := applyPatch(t, defaultWebhook(), `{"headers":{"X-Api-Key":"k1","authorization":"Bearer t1"},"rate_limit":0.5,
+	w := applyPatch(t, DefaultWebhook(), `{"headers":{"X-Api-Key":"k1","authorization":"Bearer t1"},"rate_limit":0.5,
 		"allow_networks":["10.1.2.3","fd00::/8","::ffff:192.168.0.0/112"]}`)
 	if fmt.Sprint(w.AllowNetworks) != "[10.1.2.3/32 fd00::/8 192.168.0.0/16]" || *w.RateLimit != 0.5 {
 		t.Errorf("got %v, %v", w.AllowNetworks, *w.RateLimit)
@@ -109,7 +109,7 @@ func TestCredentialSettingsRefuse(t *testing.T) {
 		{`{"oauth2":{` + token + `,"body":"b"},"headers":{"Authorization":"x"}}`, "oauth2"},
 		{`{"oauth2":{` + token + `,"body":"b"},"basic_auth":{"username":"a","password":"b"}}`, "basic_auth"},
 	} {
-		w := applyPatch(t, defaultWebhook(), tt.body)
+		w := applyPatch(t, DefaultWebhook(), tt.body)
 		if bad, ok := w.checkCredentials().(InputErrors); !ok || bad[0].Field != tt.field || !strings.Contains(bad[0].Detail, "only one of") {
 			t.Errorf("%s: got %v", tt.body, w.checkCredentials())
 		}
@@ -118,7 +118,7 @@ func TestCredentialSettingsRefuse(t *testing.T) {
 
 // Whatever prints a webhook prints none of its credentials.
 func TestCredentialsAreNotPrinted(t *testing.T) {
-	w := applyPatch(t, defaultWebhook(), `{"headers":{"X-Api-Key":"sekret-1"},"oauth2":{"token_url":"https://auth.example/sekret-2","client_id":"sekret-3",
+	w := applyPatch(t, DefaultWebhook(), `{"headers":{"X-Api-Key":"sekret-1"},"oauth2":{"token_url":"https://auth.example/sekret-2","client_id":"sekret-3",
 		"client_secret":"sekret-4"},"secret":"whsec_`+base64.StdEncoding.EncodeToString([]byte("sekret-5sekret-5sekret-5"))+`"}`)
 	w.BasicAuth = &BasicAuth{"sekret-6", "sekret-7"}
 	var out strings.Builder

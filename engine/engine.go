@@ -94,6 +94,9 @@ func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *
 	return e
 }
 
+// Config is the configuration that the engine was made with: what holds for webhooks that do not say otherwise.
+func (e *Engine) Config() Config { return e.cfg }
+
 // laneLimits is what a webhook allows its lane.
 func (e *Engine) laneLimits(id Lane) laneLimits {
 	w := e.store.Webhooks().Get(id.WebhookID)

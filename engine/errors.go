@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -33,6 +34,9 @@ type InputError struct {
 	Field string `json:"field"`
 	// Detail says what was wrong and what would be right. It never repeats more than a few characters of the input.
 	Detail string `json:"detail"`
+	// Allow is the network that the webhook's allow_networks would have to name for the input to be taken. It is zero unless the input
+	// was refused for its address.
+	Allow netip.Prefix `json:"-"`
 }
 
 // InputErrors is the error of a call whose input was refused: nothing of it was stored. It is never empty.

@@ -158,7 +158,7 @@ func checkPatch(t *testing.T, body []byte, patch WebhookPatch) {
 	if err := json.Unmarshal(body, &std); err != nil {
 		t.Fatalf("encoding/json reads %s: %v", body, err)
 	}
-	w := defaultWebhook()
+	w := DefaultWebhook()
 	for range 2 { // the second time changes nothing
 		before := w
 		for _, apply := range patch.apply {

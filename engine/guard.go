@@ -53,7 +53,7 @@ func (g guard) check(addr netip.Addr) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %s is not a public address; to allow it, name it in the webhook's allow_networks, "+
-		"set delivery.allow_networks = [%q] or start with -allow %[3]s", errAddressRefused, addr, netip.PrefixFrom(addr, addr.BitLen()))
+		"set delivery.allow_networks = [%q] or start with -allow %[3]s", errAddressRefused, addr, singleAddress(addr))
 }
 
 // isPublic tells whether an address, which has no zone and is not IPv4 mapped into IPv6, may belong to anybody.
@@ -75,6 +75,12 @@ func (g guard) checkEndpoint(rawURL string) error {
 		return g.check(addr)
 	}
 	return nil
+}
+
+// singleAddress is the network that has one address.
+func singleAddress(addr netip.Addr) netip.Prefix {
+	addr = addr.Unmap().WithZone("")
+	return netip.PrefixFrom(addr, addr.BitLen())
 }
 
 // control is a dialer's ControlContext: it sees each resolved address when its socket is made, before anything is sent.

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
@@ -151,20 +152,26 @@ func (s *sender) authorize(ctx context.Context, a *Attempt, w *Webhook, transpor
 func (g guard) checkWebhook(w *Webhook) *addressError {
 	g = g.with(w.AllowNetworks)
 	if err := g.checkEndpoint(w.URL); err != nil {
-		return &addressError{"url", err}
+		return &addressError{"url", w.URL, err}
 	}
 	if w.OAuth2 != nil {
 		if err := g.checkEndpoint(string(w.OAuth2.TokenURL)); err != nil {
-			return &addressError{"oauth2.token_url", err}
+			return &addressError{"oauth2.token_url", string(w.OAuth2.TokenURL), err}
 		}
 	}
 	return nil
 }
 
-// addressError is the refusal of an address, and the setting that names it.
+// addressError is the refusal of an address that a setting names in plain sight.
 type addressError struct {
-	field string
-	err   error
+	field, url string
+	err        error
+}
+
+// allow is the network that allow_networks would have to name.
+func (e *addressError) allow() netip.Prefix {
+	addr, _ := plainAddress(e.url)
+	return singleAddress(addr)
 }
 
 func (e *addressError) Error() string { return e.err.Error() }

@@ -26,7 +26,17 @@ const (
 const defaultOverlap = 24 * time.Hour
 
 // WebhookPatch is a change of settings, or the settings of a new webhook.
-type WebhookPatch struct{ apply []func(*Webhook) }
+type WebhookPatch struct {
+	apply []func(*Webhook)
+	// revision is the one that the change was made for; nil means any.
+	revision *uint64
+}
+
+// IfRevision returns the change for a webhook of that revision only: who has seen another one does not know what he overwrites.
+func (p WebhookPatch) IfRevision(revision uint64) WebhookPatch {
+	p.revision = &revision
+	return p
+}
 
 // webhookSetting reads a setting's value, checks it, and returns how to set it. isNull means "the default again".
 type webhookSetting func(r *jsonReader, isNull bool) func(*Webhook)
@@ -34,7 +44,7 @@ type webhookSetting func(r *jsonReader, isNull bool) func(*Webhook)
 // boolSetting is a setting that is true or false.
 func boolSetting(field func(*Webhook) *bool) webhookSetting {
 	return func(r *jsonReader, isNull bool) func(*Webhook) {
-		d := defaultWebhook()
+		d := DefaultWebhook()
 		value := *field(&d)
 		if !isNull {
 			value = r.boolean()
@@ -46,7 +56,7 @@ func boolSetting(field func(*Webhook) *bool) webhookSetting {
 // delaySetting is a setting in whole seconds.
 func delaySetting(field func(*Webhook) *int64) webhookSetting {
 	return func(r *jsonReader, isNull bool) func(*Webhook) {
-		d := defaultWebhook()
+		d := DefaultWebhook()
 		value := *field(&d)
 		if !isNull {
 			if value = r.integer(); value < 0 || value > MaxDelay {

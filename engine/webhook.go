@@ -65,8 +65,8 @@ type PreviousSecret struct {
 // maxSecrets is how many secrets may sign a webhook's attempts, the present one included: spec.md, "Delivery".
 const maxSecrets = 3
 
-// defaultWebhook is a webhook before anything is set: the defaults of spec.md, "Webhooks".
-func defaultWebhook() Webhook {
+// DefaultWebhook is a webhook before anything is set.
+func DefaultWebhook() Webhook {
 	return Webhook{Active: true, Delay: 10, IncompleteDelay: 60, SendAnswers: true, SendLeads: true}
 }
 

@@ -38,7 +38,7 @@ func changedWebhook() Webhook {
 
 func TestDefaultWebhook(t *testing.T) {
 	want := Webhook{Active: true, Delay: 10, SendAnswers: true, SendLeads: true, SendIncomplete: false, IncompleteDelay: 60}
-	if got := defaultWebhook(); !reflect.DeepEqual(got, want) {
+	if got := DefaultWebhook(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -89,7 +89,7 @@ func TestWebhookPatch(t *testing.T) {
 
 // TestWebhookPatchPauseByHand: the first hold by hand says so, lifting it clears the reason.
 func TestWebhookPatchPauseByHand(t *testing.T) {
-	w := applyPatch(t, defaultWebhook(), `{"paused":true}`)
+	w := applyPatch(t, DefaultWebhook(), `{"paused":true}`)
 	if !w.Paused || w.PauseReason != "paused by hand" {
 		t.Errorf("paused %t, %q", w.Paused, w.PauseReason)
 	}
@@ -314,7 +314,7 @@ func TestDurationText(t *testing.T) {
 
 // TestWebhookStoredForm: what is stored reads back the same, with all settings at their defaults and with none.
 func TestWebhookStoredForm(t *testing.T) {
-	for _, w := range []Webhook{defaultWebhook(), changedWebhook()} {
+	for _, w := range []Webhook{DefaultWebhook(), changedWebhook()} {
 		b, err := json.Marshal(w)
 		if err != nil {
 			t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 
 // CreateWebhook makes a webhook. The error is an InputErrors if a setting is missing or refused.
 func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, error) {
-	w := defaultWebhook()
+	w := DefaultWebhook()
 	w.CreatedAt = utcNow()
 	w.UpdatedAt = w.CreatedAt
 	p.applyTo(&w)
@@ -26,10 +26,14 @@ func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, er
 }
 
 // UpdateWebhook changes settings of a webhook. What waits and no longer fits is cancelled: none of it is sent after the call
-// has returned.
+// has returned. The error is an InputErrors if a setting is refused, and ErrConflict if the webhook is not of the revision that the
+// patch is for.
 func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (Webhook, error) {
 	var before Webhook
 	after, err := e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
+		if p.revision != nil && *p.revision != w.Revision {
+			return WebhookChange{}, fmt.Errorf("%w: webhook %d was changed meanwhile", ErrConflict, id)
+		}
 		before = *w
 		p.applyTo(w)
 		w.UpdatedAt = utcNow()
@@ -137,7 +141,7 @@ func (e *Engine) checkSettings(w, before *Webhook) error {
 		return nil
 	}
 	if err := e.sender.guard.checkWebhook(w); err != nil {
-		return InputErrors{{Field: err.field, Detail: err.Error()}}
+		return InputErrors{{Field: err.field, Detail: err.Error(), Allow: err.allow()}}
 	}
 	return nil
 }
