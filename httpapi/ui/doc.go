@@ -5,6 +5,12 @@
 //
 //	GET  /                             the overview: what waits, what was delivered, what needs attention
 //	GET  /webhooks                     all webhooks (?after=)
+//	GET  /new-webhook                  the form that creates a webhook
+//	POST /webhooks                     creates it, and leads to its secret
+//	GET  /webhooks/:id/edit            the form that edits one
+//	POST /webhooks/:id                 saves it
+//	GET  /webhooks/:id/secret          its secret, once, after it was made; and how to verify a signature
+//	POST /webhooks/:id/secret          its secret again
 //	GET  /deliveries                   lists them (?webhook_id=&session_id=&status=&since=&until=&cursor=)
 //	GET  /deliveries/:id               one, with its life, its payload and its attempts
 //	POST /deliveries/:id/retry         makes it due now

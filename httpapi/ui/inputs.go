@@ -4,13 +4,19 @@ package ui
 type input struct {
 	// Name is its name in the form, and its id.
 	Name, Label, Help string
-	Kind              inputKind
-	Placeholder       string
+	// Unit stands beside the label.
+	Unit        string
+	Kind        inputKind
+	Placeholder string
 	// Value is what stands in it, Checked whether a box is. Credentials stand in none.
 	Value   string
 	Checked bool
+	// Hidden tells that it takes a credential, which is not shown again, Set that there is one already, which stays if nothing is typed.
+	Hidden, Set bool
 	// Error says what is wrong with it.
 	Error string
+	// Allow is the network that would have to be allowed for the address that was refused; "" if none was.
+	Allow string
 }
 
 type inputKind string

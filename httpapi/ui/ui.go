@@ -45,7 +45,7 @@ type Route struct {
 
 // Routes are all pages but those for signing in and out, which are httpapi's.
 func (p *Pages) Routes() []Route {
-	return slices.Concat(p.overviewRoutes(), p.webhookRoutes(), p.deliveryRoutes(), p.sessionRoutes(), p.playRoutes())
+	return slices.Concat(p.overviewRoutes(), p.webhookRoutes(), p.webhookFormRoutes(), p.deliveryRoutes(), p.sessionRoutes(), p.playRoutes())
 }
 
 // Answer is a page that has been made, or a redirect.
@@ -130,7 +130,7 @@ func (a *Answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(a.body) // an error means that the client has gone
 }
 
-//go:embed templates static
+//go:embed templates static verify
 var files embed.FS
 
 var (

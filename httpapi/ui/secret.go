@@ -1,0 +1,85 @@
+package ui
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/julienschmidt/httprouter"
+
+	"hookbolt/engine"
+)
+
+// flashCookie is the name of the cookie that has a webhook's secret shown once, without being asked for it: by its id, for
+// flashSeconds, on the path of that page alone.
+const (
+	flashCookie  = "hookbolt_secret"
+	flashSeconds = 60
+)
+
+// secretDone is what the page of a secret says of what was done before.
+var secretDone = map[string]string{
+	"created": "The webhook is created. This is its secret.",
+	"rotated": "The secret is rotated. This is the new one.",
+}
+
+func secretPath(id uint32) string { return fmt.Sprintf("/webhooks/%d/secret", id) }
+
+// toSecret leads to the page that shows a webhook's secret once. what was done is a key of secretDone.
+func toSecret(id uint32, what string) *Answer {
+	a := redirect("%s?done=%s", secretPath(id), what)
+	a.Cookies = []*http.Cookie{newFlash(id, flashSeconds)}
+	return a
+}
+
+func newFlash(id uint32, seconds int) *http.Cookie {
+	return &http.Cookie{Name: flashCookie, Value: strconv.FormatUint(uint64(id), 10), Path: secretPath(id), MaxAge: seconds,
+		HttpOnly: true, SameSite: http.SameSiteStrictMode}
+}
+
+// secretData is what the page of a secret shows.
+type secretData struct {
+	*engine.Webhook
+	// Key is the secret; "" if it is not to be shown.
+	Key string
+	// Announced tells that the browser comes from where the secret was made.
+	Announced bool
+	Snippets  []snippet
+}
+
+// secretPage shows a webhook's secret to a browser that was sent here when it was made, once.
+func (p *Pages) secretPage(r *http.Request, ps httprouter.Params) (*Answer, error) {
+	w, err := p.webhook(ps)
+	if err != nil {
+		return nil, err
+	}
+	said := done(r, secretDone)
+	flash, err := r.Cookie(flashCookie)
+	if err != nil || flash.Value != strconv.FormatUint(uint64(w.ID), 10) {
+		return p.showSecretPage(&w, false, said != "", "")
+	}
+	a, err := p.showSecretPage(&w, true, true, said)
+	if err != nil {
+		return nil, err
+	}
+	a.Cookies = []*http.Cookie{newFlash(w.ID, -1)}
+	return a, nil
+}
+
+// showSecret shows it to who asks for it.
+func (p *Pages) showSecret(_ *http.Request, ps httprouter.Params) (*Answer, error) {
+	w, err := p.webhook(ps)
+	if err != nil {
+		return nil, err
+	}
+	return p.showSecretPage(&w, true, false, "")
+}
+
+func (p *Pages) showSecretPage(w *engine.Webhook, show, announced bool, said string) (*Answer, error) {
+	d := secretData{Webhook: w, Announced: announced}
+	if show {
+		d.Key = string(w.Secret)
+	}
+	d.Snippets = snippets(d.Key, w.URL)
+	return p.show(view{Template: "secret", Title: "Secret of " + nameOf(w), Nav: "/webhooks", Done: said, Data: d})
+}

@@ -1,0 +1,83 @@
+package ui
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// snippet is code that verifies signatures, or makes them, for a webhook.
+type snippet struct {
+	// Name is the language, About what the code does, File what to call its file, Run how to start it.
+	Name, About, File, Run string
+	Code                   string
+}
+
+// languages are the snippets as they are embedded. quote writes a text as a literal of the language.
+var languages = []struct {
+	snippet
+	source string
+	quote  func(string) string
+}{
+	{snippet{Name: "curl", File: "try.sh", Run: "bash try.sh", About: "signs a sample and posts it to the endpoint, then one that is forged: tries the verification of your own."},
+		"verify/curl.sh", quoteShell},
+	{snippet{Name: "Node", File: "endpoint.mjs", Run: "node endpoint.mjs", About: "an endpoint that verifies, without dependencies."},
+		"verify/node.mjs", quoteJavaScript},
+	{snippet{Name: "Python", File: "endpoint.py", Run: "python3 endpoint.py", About: "an endpoint that verifies, with the standard library."},
+		"verify/python.py", strconv.QuoteToASCII},
+	{snippet{Name: "Go", File: "endpoint.go", Run: "go run endpoint.go", About: "an endpoint that verifies, with the standard library."},
+		"verify/go.txt", strconv.QuoteToASCII},
+}
+
+// noSecret stands in the code where the secret is not shown.
+const noSecret = "whsec_…"
+
+// snippets fills in a secret, "" if it is not to be shown, and an endpoint's URL.
+func snippets(secret, endpoint string) []snippet {
+	if secret == "" {
+		secret = noSecret
+	}
+	if u, err := url.Parse(endpoint); err == nil { // it was parsed when it was set
+		u.RawQuery = strings.ReplaceAll(u.RawQuery, " ", "%20") // curl refuses a space, and the path has none left
+		endpoint = u.String()
+	}
+	list := make([]snippet, len(languages))
+	for i, l := range languages {
+		source, err := files.ReadFile(l.source)
+		if err != nil { // the build would have failed
+			panic(err)
+		}
+		list[i] = l.snippet
+		// One pass: what was filled in is not looked at again.
+		list[i].Code = strings.NewReplacer("{{secret}}", l.quote(secret), "{{url}}", l.quote(endpoint)).Replace(string(source))
+	}
+	return list
+}
+
+// quoteShell writes a text so that a POSIX shell takes it as it is.
+func quoteShell(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// quoteJavaScript writes a text as a JSON string of ASCII alone.
+func quoteJavaScript(s string) string {
+	quoted, err := json.Marshal(s)
+	if err != nil { // cannot be: it is a string
+		panic(err)
+	}
+	var b strings.Builder
+	for _, r := range string(quoted) {
+		switch {
+		case r < utf8.RuneSelf:
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}

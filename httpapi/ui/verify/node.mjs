@@ -1,0 +1,51 @@
+// An endpoint that takes nothing but what hookbolt has signed.
+import { createHmac, timingSafeEqual } from "node:crypto";
+import { createServer } from "node:http";
+
+const secret = {{secret}};
+const endpoint = new URL({{url}}); // where hookbolt posts to
+
+const key = Buffer.from(secret.slice("whsec_".length), "base64");
+const tolerance = 5 * 60; // seconds
+const maxBody = 10 << 20; // bytes
+
+// verify tells whether a request is genuine and recent. The body must be as it came: parsed and written again it is another one.
+function verify(headers, body) {
+  const id = headers["webhook-id"];
+  const timestamp = headers["webhook-timestamp"];
+  const signatures = headers["webhook-signature"];
+  if (!id || !signatures || !/^\d+$/.test(timestamp ?? "")) return false;
+  if (Math.abs(Date.now() / 1000 - Number(timestamp)) > tolerance) return false;
+  const want = createHmac("sha256", key).update(`${id}.${timestamp}.`).update(body).digest();
+  // After a rotation there are several signatures: one has to fit.
+  return signatures.split(" ").some((signature) => {
+    const [version, value] = signature.split(",");
+    const got = Buffer.from(value ?? "", "base64");
+    return version === "v1" && got.length === want.length && timingSafeEqual(got, want);
+  });
+}
+
+const server = createServer(async (request, response) => {
+  const answer = (status) => response.writeHead(status).end();
+  try {
+    const parts = [];
+    let size = 0;
+    for await (const part of request) {
+      size += part.length;
+      if (size > maxBody) return answer(413);
+      parts.push(part);
+    }
+    const body = Buffer.concat(parts);
+    if (request.method !== "POST" || !verify(request.headers, body)) return answer(401);
+    const webhook = JSON.parse(body);
+    // Here is the place for your work. A webhook may come twice: its webhook-id is the same then.
+    console.log(request.headers["webhook-id"], webhook.session_id);
+    answer(204);
+  } catch {
+    answer(400);
+  }
+});
+
+// Behind a reverse proxy it is the proxy's port that stands in the URL: listen on another one, and let the proxy lead there.
+const port = Number(endpoint.port) || 9000;
+server.listen(port, "127.0.0.1", () => console.log(`listening on 127.0.0.1:${port} for ${endpoint}`));

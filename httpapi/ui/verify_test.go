@@ -1,0 +1,316 @@
+package ui_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"go/format"
+	"html"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"hookbolt/engine"
+)
+
+// hostilePath is what an endpoint's URL may end in, to break out of a text in any of the languages: of hookbolt's own placeholders, too.
+const hostilePath = "/a'b\"c`touch pwned`$(touch pwned)${x}%23{x}\\u0022;{{secret}}{{url}}\u2028𐍈%0a*/'''\"\"\"?q='$(touch pwned)'\"`\\"
+
+// tool returns the path of a program that a test needs.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		missing := t.Skipf
+		if os.Getenv("HOOKBOLT_REQUIRE_NODE") == "1" {
+			missing = t.Fatalf
+		}
+		missing("THE CODE THAT PEOPLE PASTE HAS NOT BEEN RUN: %v", err)
+	}
+	return path
+}
+
+// snippet returns the code that the page of a webhook's secret has for a language.
+func (f *fixture) snippet(id int, language string) string {
+	f.t.Helper()
+	page := f.wantIn(f.post(fmt.Sprintf("/webhooks/%d/secret", id), nil), 200)
+	m := regexp.MustCompile(`(?s)data-copy="the ` + language + ` code"[^>]*>(.*?)</pre>`).FindStringSubmatch(page)
+	if m == nil {
+		f.t.Fatalf("no code for %s", language)
+	}
+	return html.UnescapeString(m[1])
+}
+
+// signedPost is a webhook as the engine has sent it, or as somebody has changed it.
+type signedPost struct {
+	header http.Header
+	body   []byte
+}
+
+// with returns the request with another value of a header.
+func (p signedPost) with(name, value string) signedPost {
+	p.header = maps.Clone(p.header)
+	p.header.Set(name, value)
+	return p
+}
+
+// signedAt signs a body as the engine does, at any time.
+func signedAt(t *testing.T, secret engine.Secret, at time.Time, body []byte) signedPost {
+	t.Helper()
+	key, err := secret.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := strconv.FormatInt(at.Unix(), 10)
+	m := hmac.New(sha256.New, key)
+	m.Write([]byte("an-id." + second + "."))
+	m.Write(body)
+	return signedPost{http.Header{"Webhook-Id": {"an-id"}, "Webhook-Timestamp": {second},
+		"Webhook-Signature": {"v1," + base64.StdEncoding.EncodeToString(m.Sum(nil))}}, body}
+}
+
+// freePort returns a port that nobody listens on.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// TestVerificationCode runs what people paste as endpoints, and lets the engine's signer and forgers try them.
+func TestVerificationCode(t *testing.T) {
+	for _, language := range []struct {
+		name, file string
+		command    func(t *testing.T, dir, file string) []string
+	}{
+		{"Node", "endpoint.mjs", func(t *testing.T, _, file string) []string { return []string{tool(t, "node"), file} }},
+		{"Python", "endpoint.py", func(t *testing.T, _, file string) []string { return []string{tool(t, "python3"), file} }},
+		{"Go", "endpoint.go", func(t *testing.T, dir, file string) []string {
+			// What "go run" does, but for a process between, which would outlive the test.
+			program := filepath.Join(dir, "endpoint.exe")
+			build := exec.CommandContext(t.Context(), tool(t, "go"), "build", "-o", program, file)
+			build.Dir = dir
+			if out, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			return []string{program}
+		}},
+	} {
+		t.Run(language.name, func(t *testing.T) {
+			sent := make(chan signedPost, 1)
+			f := newFixture(t, transport(func(r *http.Request) (*http.Response, error) {
+				body, err := io.ReadAll(r.Body)
+				sent <- signedPost{r.Header, body}
+				return &http.Response{StatusCode: 204, Body: http.NoBody}, err
+			}))
+			defer f.run()()
+			endpoint := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+			f.wantIn(f.post("/webhooks", url.Values{"url": {endpoint + hostilePath}, "allow_networks": {"127.0.0.1"}}), 303)
+			genuine := f.sample(sent)
+			code := f.snippet(1, language.name)
+			first := f.webhook(1).Secret
+
+			if language.name == "Go" {
+				if tidy, err := format.Source([]byte(code)); err != nil || string(tidy) != code {
+					t.Errorf("gofmt would change the code: %v", err)
+				}
+			}
+			dir := t.TempDir()
+			file := filepath.Join(dir, language.file)
+			if err := os.WriteFile(file, []byte(code), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			said := serveSnippet(t, dir, language.command(t, dir, file))
+			if !strings.Contains(said, "listening on") {
+				t.Fatalf("it says %q", said)
+			}
+
+			// Rotated: the endpoint, which has the first secret, gets both signatures.
+			f.api("POST", "/v1/webhooks/1/rotate-secret", "")
+			double := f.sample(sent)
+			if n := strings.Count(double.header.Get("Webhook-Signature"), "v1,"); n != 2 {
+				t.Fatalf("%d signatures", n)
+			}
+			now := time.Now()
+			body := []byte(`{"session_id":"` + sessionA + `"}`)
+			changed := genuine
+			changed.body = append(bytes.Clone(genuine.body), ' ')
+			unsigned := genuine.with("Webhook-Signature", "")
+			for _, tt := range []struct {
+				name     string
+				post     signedPost
+				accepted bool
+			}{
+				{"genuine", genuine, true},
+				{"rotated", double, true},
+				{"signed here", signedAt(t, first, now, body), true},
+				{"four minutes old", signedAt(t, first, now.Add(-4*time.Minute), body), true},
+				{"six minutes old", signedAt(t, first, now.Add(-6*time.Minute), body), false},
+				{"six minutes ahead", signedAt(t, first, now.Add(6*time.Minute), body), false},
+				{"another body", changed, false},
+				{"another id", genuine.with("Webhook-Id", "another"), false},
+				{"another time", genuine.with("Webhook-Timestamp", strconv.FormatInt(now.Unix()-7, 10)), false},
+				{"no time", genuine.with("Webhook-Timestamp", "soon"), false},
+				{"no signature", unsigned, false},
+				{"an empty signature", genuine.with("Webhook-Signature", "v1,"), false},
+				{"another version", genuine.with("Webhook-Signature", "v2"+genuine.header.Get("Webhook-Signature")[2:]), false},
+				{"no ASCII", genuine.with("Webhook-Signature", "v1,é"), false},
+				{"another secret", signedAt(t, f.webhook(1).Secret, now, body), false},
+			} {
+				status := postTo(t, endpoint+"/hook", tt.post)
+				if tt.accepted && status != 204 || !tt.accepted && status != 401 {
+					t.Errorf("%s: %d, accepted should be %t", tt.name, status, tt.accepted)
+				}
+			}
+			if _, err := os.Stat(filepath.Join(dir, "pwned")); err == nil {
+				t.Error("the URL has run a command")
+			}
+		})
+	}
+}
+
+// sample has the engine send a sample, and returns it.
+func (f *fixture) sample(sent <-chan signedPost) signedPost {
+	f.t.Helper()
+	f.api("POST", "/v1/webhooks/1/test", "")
+	select {
+	case p := <-sent:
+		return p
+	case <-f.t.Context().Done():
+	case <-time.After(30 * time.Second):
+	}
+	f.t.Fatal("nothing was sent")
+	return signedPost{}
+}
+
+// serveSnippet starts a program, waits until it has said something, which is returned, and ends it with the test.
+func serveSnippet(t *testing.T, dir string, command []string) string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Dir = dir
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	line, err := lines.ReadString('\n')
+	drained := make(chan struct{})
+	go func() {
+		io.Copy(io.Discard, lines)
+		close(drained)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-drained
+		cmd.Wait() // it was killed
+	})
+	if err != nil {
+		cancel()
+		<-drained
+		cmd.Wait()
+		t.Fatalf("%v\n%s", err, &complaints)
+	}
+	return line
+}
+
+// postTo sends a request and returns the status of its answer.
+func postTo(t *testing.T, target string, p signedPost) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", target, bytes.NewReader(p.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = p.header
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
+// TestTryCode runs the code that signs and posts, against an endpoint that verifies and against one that does not.
+func TestTryCode(t *testing.T) {
+	bash := tool(t, "bash")
+	for _, needed := range []string{"curl", "openssl", "od"} {
+		tool(t, needed)
+	}
+	f := newFixture(t, nil)
+	verifies := make(chan func(*http.Request, []byte) error, 1)
+	paths := make(chan string, 10)
+	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		verify := <-verifies
+		verifies <- verify
+		paths <- r.RequestURI
+		if verify(r, body) != nil {
+			w.WriteHeader(401)
+		}
+	}))
+	defer endpoint.Close()
+	f.wantIn(f.post("/webhooks", url.Values{"url": {endpoint.URL + hostilePath}, "allow_networks": {"127.0.0.1"}}), 303)
+	code := f.snippet(1, "curl")
+	with := func(secret engine.Secret) func(*http.Request, []byte) error {
+		return func(r *http.Request, body []byte) error { return engine.Verify(r.Header, secret, body, time.Now()) }
+	}
+	for _, tt := range []struct {
+		name   string
+		verify func(*http.Request, []byte) error
+		says   string
+		fails  bool
+	}{
+		{"verifies", with(f.webhook(1).Secret), "The endpoint verifies signatures.", false},
+		{"verifies with another secret", with("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"), "The endpoint refuses what hookbolt sends.", true},
+		{"takes everything", func(*http.Request, []byte) error { return nil }, "The endpoint takes forgeries", true},
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "try.sh"), []byte(code), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		verifies <- tt.verify
+		cmd := exec.CommandContext(t.Context(), bash, "try.sh")
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if (err != nil) != tt.fails || !strings.Contains(string(out), tt.says) {
+			t.Errorf("%s: %v\n%s", tt.name, err, out)
+		}
+		<-verifies
+		if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+			t.Errorf("the URL has run a command: %v", files)
+		}
+		if len(paths) != 2 {
+			t.Errorf("%s: %d requests, want a genuine and a forged one", tt.name, len(paths))
+		}
+		for len(paths) > 0 {
+			if got := <-paths; !strings.Contains(got, "touch%20pwned") && !strings.Contains(got, "touch pwned") {
+				t.Errorf("posted to %s", got)
+			}
+		}
+	}
+}
