@@ -250,7 +250,7 @@ func TestCurlCommand(t *testing.T) {
 		t.Fatalf("%q: %v", sent, verified)
 	}
 	got = nil
-	m := regexp.MustCompile(`(?s)<pre data-copy="the curl command">(.*?)</pre>`).FindStringSubmatch(f.wantPage("/deliveries/" + id))
+	m := regexp.MustCompile(`(?s)<pre data-copy="the curl command"[^>]*>(.*?)</pre>`).FindStringSubmatch(f.wantPage("/deliveries/" + id))
 	if m == nil {
 		t.Fatal("no command")
 	}
@@ -259,7 +259,7 @@ func TestCurlCommand(t *testing.T) {
 		t.Errorf("%v: %s\nsent %q\ngot %q: %v", err, out, sent, got, verified)
 	}
 	// What is shown for reading and as bytes is what was sent.
-	m = regexp.MustCompile(`(?s)<pre data-copy="the bytes as sent">(.*?)</pre>`).FindStringSubmatch(f.wantPage("/deliveries/" + id))
+	m = regexp.MustCompile(`(?s)<pre data-copy="the bytes as sent"[^>]*>(.*?)</pre>`).FindStringSubmatch(f.wantPage("/deliveries/" + id))
 	if m == nil || html.UnescapeString(m[1]) != string(sent) {
 		t.Errorf("the bytes as sent: %q", m)
 	}

@@ -5,12 +5,25 @@
 //
 //	GET  /                             the overview: what waits, what was delivered, what needs attention
 //	GET  /webhooks                     all webhooks (?after=)
+//	GET  /webhooks/:id                 one, with its state, its settings and its latest deliveries
+//	POST /webhooks/:id/test            queues a sample and leads to it
+//	POST /webhooks/:id/pause           holds everything back
+//	POST /webhooks/:id/resume          lets it go on
+//	POST /webhooks/:id/activate        switches it on
+//	GET  /webhooks/:id/deactivate      asks whether it is to be switched off
+//	POST /webhooks/:id/deactivate      switches it off and cancels what waits
+//	GET  /webhooks/:id/delete          asks whether it is to be deleted
+//	POST /webhooks/:id/delete          deletes it and cancels what waits
 //	GET  /new-webhook                  the form that creates a webhook
 //	POST /webhooks                     creates it, and leads to its secret
 //	GET  /webhooks/:id/edit            the form that edits one
 //	POST /webhooks/:id                 saves it
 //	GET  /webhooks/:id/secret          its secret, once, after it was made; and how to verify a signature
 //	POST /webhooks/:id/secret          its secret again
+//	GET  /webhooks/:id/rotate          asks how it is to get its next secret
+//	POST /webhooks/:id/rotate          gives it the next secret
+//	GET  /webhooks/:id/replay          what to send again, and how much that is (?status=&since=&until=)
+//	POST /webhooks/:id/replay          sends it again
 //	GET  /deliveries                   lists them (?webhook_id=&session_id=&status=&since=&until=&cursor=)
 //	GET  /deliveries/:id               one, with its life, its payload and its attempts
 //	POST /deliveries/:id/retry         makes it due now

@@ -18,6 +18,7 @@ var helpers = template.FuncMap{
 	"count":    thousands,
 	"counted":  counted,
 	"duration": roughly,
+	"instant":  formTime,
 	"lead":     func(l engine.Lead) string { return sayLead(&l) },
 	"link":     func(d document, path, text string) navLink { return navLink{path, text, d.Nav == path} },
 }

@@ -195,6 +195,14 @@ func parseTime(s string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("must be a time in UTC, such as 2026-01-23 11:59:33 (got %q)", engine.Excerpt(s))
 }
 
+// formTime writes a time as parseTime reads it; "" for the zero time.
+func formTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
 // eraseData is what is asked before a session is erased.
 type eraseData struct {
 	ID                          uuid.UUID
