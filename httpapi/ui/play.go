@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -106,9 +107,7 @@ func quizEvents(values url.Values, now time.Time) ([]byte, error) {
 	// The ids make a form that is sent twice one session.
 	add := func(after time.Duration, kind string, fields map[string]any) {
 		event := map[string]any{"type": kind, "id": "page-" + strconv.Itoa(len(events)), "session_id": session, "time": started.Add(after).UTC().Format(time.RFC3339Nano)}
-		for name, value := range fields {
-			event[name] = value
-		}
+		maps.Copy(event, fields)
 		events = append(events, event)
 	}
 	first := map[string]any{"content_id": strings.TrimSpace(values.Get("content_id")), "content_type": values.Get("content_type")}
