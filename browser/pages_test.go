@@ -26,14 +26,22 @@ type site struct {
 
 // everyPage has for each page, by its route, where there are some to look at.
 var everyPage = map[string]func(site) []string{
-	"/":                   func(site) []string { return []string{"/", "/?span=day"} },
-	"/webhooks":           func(site) []string { return []string{"/webhooks"} },
-	"/deliveries":         func(site) []string { return []string{"/deliveries", "/deliveries?status=failed"} },
-	"/deliveries/:id":     func(s site) []string { return []string{"/deliveries/" + s.delivered, "/deliveries/" + s.refused} },
-	"/sessions":           func(site) []string { return []string{"/sessions"} },
-	"/sessions/:id":       func(s site) []string { return []string{"/sessions/" + s.session + "?webhook_id=" + s.webhook} },
-	"/sessions/:id/erase": func(s site) []string { return []string{"/sessions/" + s.session + "/erase"} },
-	"/play":               func(site) []string { return []string{"/play"} },
+	"/":                        func(site) []string { return []string{"/", "/?span=day"} },
+	"/webhooks":                func(site) []string { return []string{"/webhooks"} },
+	"/new-webhook":             func(site) []string { return []string{"/new-webhook"} },
+	"/webhooks/:id":            func(s site) []string { return []string{"/webhooks/" + s.webhook, "/webhooks/2"} },
+	"/webhooks/:id/edit":       func(s site) []string { return []string{"/webhooks/" + s.webhook + "/edit"} },
+	"/webhooks/:id/secret":     func(s site) []string { return []string{"/webhooks/" + s.webhook + "/secret"} },
+	"/webhooks/:id/rotate":     func(s site) []string { return []string{"/webhooks/" + s.webhook + "/rotate"} },
+	"/webhooks/:id/replay":     func(s site) []string { return []string{"/webhooks/" + s.webhook + "/replay?status=any"} },
+	"/webhooks/:id/deactivate": func(s site) []string { return []string{"/webhooks/" + s.webhook + "/deactivate"} },
+	"/webhooks/:id/delete":     func(s site) []string { return []string{"/webhooks/" + s.webhook + "/delete"} },
+	"/deliveries":              func(site) []string { return []string{"/deliveries", "/deliveries?status=failed"} },
+	"/deliveries/:id":          func(s site) []string { return []string{"/deliveries/" + s.delivered, "/deliveries/" + s.refused} },
+	"/sessions":                func(site) []string { return []string{"/sessions"} },
+	"/sessions/:id":            func(s site) []string { return []string{"/sessions/" + s.session + "?webhook_id=" + s.webhook} },
+	"/sessions/:id/erase":      func(s site) []string { return []string{"/sessions/" + s.session + "/erase"} },
+	"/play":                    func(site) []string { return []string{"/play"} },
 }
 
 // newSite starts a server and sends it sessions, for one webhook whose endpoint takes them, one whose endpoint is broken, and one that

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,8 +31,11 @@ const adminToken = "correct-horse-battery-staple"
 // withTokens has a server ask for adminToken.
 const withTokens = `http.admin_tokens = ["` + adminToken + `"]`
 
+// allowNothing has a server refuse endpoints on loopback, as one does of which nobody has asked otherwise.
+const allowNothing = `delivery.allow_networks = []`
+
 // startServer builds hookbolt, once for each run, and starts it on a free port of loopback with a database of its own; endpoints on
-// loopback are allowed. settings are lines of its configuration, with whole keys: `delivery.timeout = "2s"`. The server is stopped at
+// loopback are allowed unless allowNothing is among the settings. These are lines of its configuration, with whole keys: `delivery.timeout = "2s"`. The server is stopped at
 // the end of the test, and has to exit with 0 then.
 func startServer(t *testing.T, settings ...string) *server {
 	t.Helper()
@@ -40,11 +44,14 @@ func startServer(t *testing.T, settings ...string) *server {
 	}
 	dir := t.TempDir()
 	config := filepath.Join(dir, "config.toml")
+	if !slices.Contains(settings, allowNothing) {
+		settings = append(settings, `delivery.allow_networks = ["127.0.0.0/8"]`)
+	}
 	lines := append([]string{`http.listen = "127.0.0.1:0"`, fmt.Sprintf("storage.path = '%s'", filepath.Join(dir, "test.db"))}, settings...)
 	if err := os.WriteFile(config, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(hookbolt(t), "serve", "-config", config, "-allow", "127.0.0.0/8")
+	cmd := exec.Command(hookbolt(t), "serve", "-config", config)
 	log := &serverLog{ready: make(chan string, 1)}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {

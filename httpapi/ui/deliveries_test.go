@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -11,11 +12,10 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"html"
 
 	"hookbolt/engine"
 )
@@ -123,11 +123,12 @@ func (f *fixture) onlyDelivery(query string) string {
 // TestDeliveryLife follows one delivery from page to page: scheduled, failed attempts, held, failed, sent again, delivered.
 func TestDeliveryLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		answer := func() (*http.Response, error) { return nil, errors.New("the wire is cut") }
+		var answer atomic.Value
+		answer.Store(func() (*http.Response, error) { return nil, errors.New("the wire is cut") })
 		f := newFixture(t, transport(func(r *http.Request) (*http.Response, error) {
 			httptrace.ContextClientTrace(r.Context()).WroteHeaders()
 			time.Sleep(20 * time.Millisecond)
-			return answer()
+			return answer.Load().(func() (*http.Response, error))()
 		}))
 		defer f.run()()
 		f.api("POST", "/v1/webhooks", `{"url":"https://a.example/","delay":3600,"retry_schedule":["1m","1h"],"headers":{"X-Key":"sekret"}}`)
@@ -145,10 +146,10 @@ func TestDeliveryLife(t *testing.T) {
 		f.api("PATCH", "/v1/webhooks/1", `{"paused":true}`)
 		f.wantPage(link, "The webhook is paused, so it waits until that is resumed.")
 		f.api("PATCH", "/v1/webhooks/1", `{"paused":false}`)
-		answer = func() (*http.Response, error) {
+		answer.Store(func() (*http.Response, error) {
 			return &http.Response{StatusCode: 503, Proto: "HTTP/1.1", Header: http.Header{"Retry-After": {"7200"}, "X-Hostile": {hostile}},
 				Body: io.NopCloser(strings.NewReader(hostile + "\x1b[31m\xff"))}, nil
-		}
+		})
 		time.Sleep(2 * time.Minute)
 		page = f.wantPage(link, "2 attempts have failed", "The endpoint has asked to wait (Retry-After).", "as the endpoint has asked", "The endpoint answered 503 Service Unavailable.")
 		wantEscaped(t, page)
@@ -156,10 +157,10 @@ func TestDeliveryLife(t *testing.T) {
 			t.Error("the page has control characters, or a credential")
 		}
 		time.Sleep(3 * time.Hour)
-		f.wantPage(link, "3 attempts have failed. Nothing more is tried", "Send again", "<strong>failed</strong> the retry schedule has ended")
+		f.wantPage(link, "3 attempts have failed. Nothing more is tried", "Send again", "<strong>failed</strong> <bdi>the retry schedule has ended")
 		f.wantIn(f.post(link+"/cancel", nil), 409, "only a scheduled or pending delivery can be cancelled.", "3 attempts have failed")
 
-		answer = func() (*http.Response, error) { return &http.Response{StatusCode: 204, Body: http.NoBody}, nil }
+		answer.Store(func() (*http.Response, error) { return &http.Response{StatusCode: 204, Body: http.NoBody}, nil })
 		rec := f.post(link+"/retry", nil)
 		if rec.Code != 303 || rec.Header().Get("Location") != link+"?done=retried" {
 			t.Fatalf("%d %v", rec.Code, rec.Header())
@@ -215,7 +216,7 @@ func TestLateEvents(t *testing.T) {
 			votes.WriteString(`{"type":"vote","session_id":"` + sessionA + `","question_id":1,"answer_id":2}`)
 		}
 		f.api("POST", "/v1/events", votes.String())
-		page := f.wantPage("/deliveries/"+f.onlyDelivery(""), "<strong>lead</strong> late (not in the payload: it came later)", "<strong>lead</strong> in time <", "20 more")
+		page := f.wantPage("/deliveries/"+f.onlyDelivery(""), "<strong>lead</strong> <bdi>late (not in the payload: it came later)", "<strong>lead</strong> <bdi>in time<", "20 more")
 		if n := strings.Count(page, "<strong>vote</strong>"); n != 10 {
 			t.Errorf("%d votes on the line", n)
 		}

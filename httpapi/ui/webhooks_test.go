@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -71,9 +72,9 @@ func TestWebhookList(t *testing.T) {
 // TestWebhookStates looks at the page of one webhook in each state, and presses its buttons.
 func TestWebhookStates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		broken := false
+		var broken atomic.Bool
 		f := newFixture(t, transport(func(*http.Request) (*http.Response, error) {
-			if broken {
+			if broken.Load() {
 				return nil, errors.New("broken")
 			}
 			return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
@@ -110,7 +111,7 @@ func TestWebhookStates(t *testing.T) {
 		time.Sleep(time.Second)
 		f.wantPage("/webhooks/1?done=resumed", "It is resumed", `<dt>Delivered</dt><dd><span class="figure">2</span>`)
 
-		broken = true
+		broken.Store(true)
 		for range 5 {
 			send()
 		}
@@ -125,7 +126,7 @@ func TestWebhookStates(t *testing.T) {
 		press("activate")
 		f.wantPage("/webhooks/1?done=activated", "It is switched on.")
 
-		broken = false
+		broken.Store(false)
 		rec := f.post("/webhooks/1/test", nil)
 		if link := rec.Header().Get("Location"); rec.Code != 303 || !strings.HasPrefix(link, "/deliveries/") {
 			t.Fatalf("%d %v", rec.Code, rec.Header())
@@ -171,9 +172,10 @@ func TestRotate(t *testing.T) {
 // TestReplayPage counts first and then sends.
 func TestReplayPage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		broken := true
+		var broken atomic.Bool
+		broken.Store(true)
 		f := newFixture(t, transport(func(*http.Request) (*http.Response, error) {
-			if broken {
+			if broken.Load() {
 				return nil, errors.New("broken")
 			}
 			return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
@@ -193,7 +195,7 @@ func TestReplayPage(t *testing.T) {
 		f.wantPage("/webhooks/1/replay?status=nonsense", `value="failed" checked`)
 		f.wantIn(f.get("/webhooks/1/replay?status=any&since=x&until=y"), 400, "since-error", "until-error", `value="any" checked`)
 		f.wantIn(f.get("/webhooks/1/replay?status=any&since=2001-01-01&until=2000-01-01"), 400, "must not be before since")
-		broken = false
+		broken.Store(false)
 		f.wantIn(f.post("/webhooks/1/replay", url.Values{"status": {"failed"}, "since": {"x"}}), 400, "since-error")
 		f.wantPage("/webhooks/1", `<dt>Failed</dt><dd><span class="figure">3</span>`) // so far it was only counted
 		form := formOf(mainOf(f.get("/webhooks/1/replay?status=failed").Body.String())[len("<form"):])
