@@ -1,7 +1,6 @@
 package ui_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"html"
@@ -230,56 +229,38 @@ func TestCurlCommand(t *testing.T) {
 			t.Skipf("%s is not installed", tool)
 		}
 	}
-	var got []byte
-	var verified error
 	secret := engine.Secret("whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE=")
+	bodies, verified := make(chan string, 1), make(chan error, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		got, _ = io.ReadAll(r.Body)
-		verified = engine.Verify(r.Header, secret, got, time.Now())
+		body, _ := io.ReadAll(r.Body)
+		bodies <- string(body)
+		verified <- engine.Verify(r.Header, secret, body, time.Now())
 	}))
 	defer server.Close()
 	f := newFixture(t, server.Client().Transport)
-	stop := f.run()
+	defer f.run()()
 	f.api("POST", "/v1/webhooks", `{"url":"`+server.URL+`/a'b$(c)[1-3]{x,y}?q=%22","delay":0,"allow_networks":["127.0.0.1"],"secret":"`+string(secret)+`"}`)
 	name := "it's $(exit 7) `id` \\\"!! %0A \\n \\u2028 <b>"
 	f.api("POST", "/v1/events", played(sessionA)+`{"type":"lead","session_id":"`+sessionA+`","time":"2020-01-01T00:00:00Z","lead":{"name":"`+name+`"}}`)
 	id := f.onlyDelivery("")
-	waitFor(t, f.engine, id)
-	stop()
-	sent := got
-	if verified != nil || len(sent) == 0 {
-		t.Fatalf("%q: %v", sent, verified)
+	sent := <-bodies
+	if err := <-verified; err != nil {
+		t.Fatalf("%q: %v", sent, err)
 	}
-	got = nil
 	m := regexp.MustCompile(`(?s)<pre data-copy="the curl command"[^>]*>(.*?)</pre>`).FindStringSubmatch(f.wantPage("/deliveries/" + id))
 	if m == nil {
 		t.Fatal("no command")
 	}
 	out, err := exec.Command("sh", "-c", html.UnescapeString(m[1])).CombinedOutput()
-	if err != nil || verified != nil || string(got) != string(sent) {
-		t.Errorf("%v: %s\nsent %q\ngot %q: %v", err, out, sent, got, verified)
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got, err := <-bodies, <-verified; err != nil || got != sent {
+		t.Errorf("sent %q\ngot %q: %v", sent, got, err)
 	}
 	// What is shown for reading and as bytes is what was sent.
 	m = regexp.MustCompile(`(?s)<pre data-copy="the bytes as sent"[^>]*>(.*?)</pre>`).FindStringSubmatch(f.wantPage("/deliveries/" + id))
-	if m == nil || html.UnescapeString(m[1]) != string(sent) {
+	if m == nil || html.UnescapeString(m[1]) != sent {
 		t.Errorf("the bytes as sent: %q", m)
-	}
-}
-
-// waitFor waits until a delivery has ended.
-func waitFor(t *testing.T, e *engine.Engine, id string) {
-	t.Helper()
-	parsed, err := engine.ParseUUID(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ctx := t.Context(); ctx.Err() == nil; {
-		d, _, _, err := e.Delivery(context.WithoutCancel(ctx), parsed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !d.Status.Waiting() {
-			return
-		}
 	}
 }

@@ -75,8 +75,9 @@ type view struct {
 	Template string
 	// Title is the page's heading and, with " · hookbolt", its title.
 	Title string
-	// Nav is the part of the site that it belongs to: the path of that link.
-	Nav string
+	// Nav is the part of the site that it belongs to: the path of that link; "" for none. Bare pages have no links at all.
+	Nav  string
+	Bare bool
 	// Live pages show by themselves what changes.
 	Live bool
 	// Done says what was just done, Bad what was wrong; "" for nothing.
@@ -189,7 +190,7 @@ func (p *Pages) Problem(status int, detail string) (*Answer, error) {
 // is none. again has the browser ask for the page once more at once: it leaves a SameSite=Strict cookie out where the link that was
 // followed is another site's, and sends it along then.
 func (p *Pages) SignIn(next string, wrong, again bool) (*Answer, error) {
-	return p.show(view{Template: "signin", Title: "Sign in", Status: http.StatusUnauthorized, Data: struct {
+	return p.show(view{Template: "signin", Title: "Sign in", Bare: true, Status: http.StatusUnauthorized, Data: struct {
 		Next         string
 		Wrong, Again bool
 	}{next, wrong, again}})

@@ -65,22 +65,34 @@ async function copy(block, button) {
   setTimeout(() => { button.textContent = "Copy"; }, 2000);
 }
 
-// live asks for the page itself every other second and takes over what has changed.
+// live asks for the page itself every other second and takes over what has changed, until somebody stops it.
 function live() {
   const pause = Number(document.body.dataset.poll);
   const note = document.getElementById("live");
   if (!pause || !document.querySelector("[data-live]")) return;
+  let on = true;
   let pressed = false; // between a button's down and up nothing may move
   addEventListener("pointerdown", () => { pressed = true; });
   for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { pressed = false; });
-  const say = (text) => { if (note.textContent !== text) note.textContent = text; };
+  const toggle = document.createElement("button");
+  toggle.type = "button";
+  toggle.className = "quiet";
+  const say = (trouble) => {
+    const text = trouble || (on ? "This page updates by itself." : "This page is as it was when you stopped it.");
+    if (note.textContent !== text) note.textContent = text;
+    note.classList.toggle("trouble", Boolean(trouble));
+    toggle.textContent = on ? "Stop updates" : "Go on";
+  };
+  toggle.addEventListener("click", () => { on = !on; say(""); });
+  note.after(" ", toggle);
+  say("");
   const look = async () => {
-    if (!document.hidden && !pressed) {
+    if (on && !document.hidden && !pressed) {
       try {
         const answer = await fetch(location.href, { cache: "no-store", credentials: "same-origin" });
         if (answer.status === 401) { location.reload(); return; }
         const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-        if (!pressed) {
+        if (on && !pressed) {
           for (const now of document.querySelectorAll("[data-live]")) {
             const then = fresh.getElementById(now.id);
             if (then) { morph(now, then); enhance(now); }
@@ -96,5 +108,14 @@ function live() {
   setTimeout(look, pause);
 }
 
+// What was done is said once: not again when the page is loaded anew, or its address passed on.
+function forgetDone() {
+  const here = new URL(location);
+  if (!here.searchParams.has("done")) return;
+  here.searchParams.delete("done");
+  history.replaceState(null, "", here);
+}
+
+forgetDone();
 enhance(document);
 live();
