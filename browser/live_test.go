@@ -1,0 +1,96 @@
+package browser
+
+import (
+	"testing"
+
+	"github.com/chromedp/chromedp/kb"
+)
+
+// TestLive shows that a page that takes over what has changed leaves alone what somebody is at: the focus, what was unfolded, a
+// selection; and that it can be stopped.
+func TestLive(t *testing.T) {
+	e := newEndpoint(t)
+	s := startServer(t)
+	s.call("POST", "/v1/webhooks", `{"url":"`+e.url+`","name":"Till","delay":0}`)
+	p := newPage(t, s, look{})
+	count := func(n string) {
+		t.Helper()
+		p.wait(`[...document.querySelectorAll(".tile")].some((tile) => tile.innerText.includes("Delivered") && tile.querySelector(".figure").innerText === "` + n + `")`)
+	}
+	p.open("/webhooks/1")
+	p.waitFor("This page updates by itself.")
+	count("0")
+	visitor := newPage(t, s, look{})
+	visitor.play("Ada")
+	count("1")
+
+	// The button that has the focus, and the row of a delivery, are the same elements as before, whatever came in between.
+	eval[bool](p, `(window.button = document.querySelector("#pause button"), window.row = document.querySelector("tbody tr"), window.button.focus(), true)`)
+	visitor.play("Grace")
+	count("2")
+	p.wait(`document.querySelectorAll("tbody tr").length === 2`)
+	if !eval[bool](p, `document.activeElement === window.button && window.button.isConnected`) {
+		t.Error("the focus is lost")
+	}
+	if !eval[bool](p, `document.querySelectorAll("tbody tr")[1] === window.row`) {
+		t.Error("a row was made anew when another one came before it")
+	}
+	p.press(kb.Enter)
+	p.waitFor("It is paused: everything waits in its queue.")
+	if query := eval[string](p, "location.search"); query != "" {
+		t.Errorf("what was done would be said again: %s", query)
+	}
+
+	// A delivery's page, with what was unfolded and the copy button.
+	p.open("/deliveries")
+	p.follow(css("tbody th a"))
+	p.click(button("The bytes as sent"))
+	p.click(button("Copy the bytes as sent"))
+	p.wait(`document.querySelector("#raw").open`)
+	eval[bool](p, `(window.copies = document.querySelectorAll("button.copy").length, getSelection().selectAllChildren(document.querySelector("#raw pre")), true)`)
+	selected := eval[string](p, "getSelection().toString()")
+	polls, _ := p.requests()
+	if !await(func() bool { now, _ := p.requests(); return len(now) > len(polls)+1 }) {
+		t.Fatal("the page does not ask for itself")
+	}
+	if !eval[bool](p, `document.querySelector("#raw").open && document.querySelectorAll("button.copy").length === window.copies`) {
+		t.Error("what was unfolded is folded, or the copy buttons are others")
+	}
+	if now := eval[string](p, "getSelection().toString()"); now != selected || now == "" {
+		t.Errorf("the selection was %q and is %q", selected, now)
+	}
+
+	p.open("/webhooks/1")
+	p.follow(button("Resume"))
+	p.click(button("Stop updates"))
+	p.waitFor("This page is as it was when you stopped it.")
+	visitor.play("Edsger")
+	e.await(3)
+	other := newPage(t, s, look{})
+	other.open("/webhooks/1")
+	other.wait(`document.body.innerText.includes("100 %")`)
+	count("2")
+	p.click(button("Go on"))
+	count("3")
+}
+
+// TestKeyboard goes through a form by keys alone.
+func TestKeyboard(t *testing.T) {
+	e := newEndpoint(t)
+	p := newPage(t, startServer(t), look{})
+	p.open("/")
+	p.press(kb.Tab)
+	if got := eval[string](p, "document.activeElement.innerText"); got != "Skip to the content" {
+		t.Errorf("the first stop is %q", got)
+	}
+	p.press(kb.Enter)
+	p.press(kb.Tab) // Play a session
+	p.press(kb.Tab)
+	if got := eval[string](p, "document.activeElement.innerText"); got != "Create webhook" {
+		t.Fatalf("the keyboard is at %q", got)
+	}
+	p.press(kb.Enter)
+	p.waitFor("Your endpoint")
+	p.press(kb.Tab + kb.Enter + kb.Tab + e.url + kb.Tab + "By keys" + kb.Enter)
+	p.waitFor("whsec_")
+}
