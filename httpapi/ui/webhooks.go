@@ -298,7 +298,7 @@ func (p *Pages) confirmDeactivate(r *http.Request, ps httprouter.Params) (*Answe
 
 func (p *Pages) confirmDelete(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	return p.confirm(r, ps, "Delete %s?", confirmation{Action: "delete", Button: "Delete it",
-		Says: "It gets nothing any more, and its secret and settings are gone for good. Its deliveries stay to be looked at until their retention ends."})
+		Says: "It gets nothing more, and its secret and settings are gone for good. Its deliveries stay to be looked at until their retention ends."})
 }
 
 func (p *Pages) confirm(r *http.Request, ps httprouter.Params, question string, c confirmation) (*Answer, error) {
