@@ -142,7 +142,7 @@ func lagChart(intervals []engine.Interval, step time.Duration) chart {
 			continue
 		}
 		worst = max(worst, in.LagP99)
-		b := bar{X: i, Title: fmt.Sprintf("%s: %s first attempts, half of them within %s of being due, 99 %% within %s, the latest after %s",
+		b := bar{X: i, Title: fmt.Sprintf("%s: %s first attempts, half of them within %s of being due, 99 %% within %s, all within %s",
 			clock(in.Start), thousands(in.Attempted), roughly(in.LagP50), roughly(in.LagP99), roughly(in.LagMax))}
 		from, to, end := share(in.LagP50), share(in.LagP99), share(in.LagMax)
 		b.Parts = append(b.Parts, barPart{"info", (1 - to) * plotHeight, max((to-from)*plotHeight, 2)})

@@ -26,7 +26,7 @@ const (
 )
 
 // spans are the times that the overview can look back on.
-var spans = []span{{"hour", "the last hour", time.Minute, 60}, {"day", "the last day", 10 * time.Minute, 144}}
+var spans = []span{{"hour", "the last hour", time.Minute, 60}, {"day", "the last day", 15 * time.Minute, 96}}
 
 // span is a time to look back on, in n steps.
 type span struct {
@@ -51,7 +51,7 @@ type overviewData struct {
 	Lag       chart
 	Attention []attention
 	// MoreAttention is how many there are beyond these.
-	MoreAttention int
+	MoreAttention int64
 	Failed        []deliveryRow
 }
 
@@ -86,8 +86,8 @@ func (p *Pages) overview(r *http.Request, _ httprouter.Params) (*Answer, error) 
 		}
 	}
 	slices.SortStableFunc(d.Attention, func(a, b attention) int { return cmp.Compare(a.urgency, b.urgency) })
-	d.MoreAttention = max(0, len(d.Attention)-maxAttention)
-	d.Attention = d.Attention[:len(d.Attention)-d.MoreAttention]
+	d.MoreAttention = int64(max(0, len(d.Attention)-maxAttention))
+	d.Attention = d.Attention[:min(len(d.Attention), maxAttention)]
 	if d.Failed, err = p.latestFailed(r.Context(), o.Stored[engine.StatusFailed]); err != nil {
 		return nil, err
 	}
