@@ -367,6 +367,14 @@ func decodeDelivery(nonce uint32, number uint64, value []byte) (deliveryRecord, 
 	return r, d.done(bucketDeliveries, key)
 }
 
+// storedStatus reads no more than a stored delivery's status, unchecked; 0 if there is none.
+func storedStatus(value []byte) engine.Status {
+	if len(value) < 2 {
+		return 0
+	}
+	return engine.Status(value[1])
+}
+
 func encodeAttempt(key []byte, a *engine.Attempt) []byte {
 	size := 224 + len(a.ErrorDetail) + len(a.Response)
 	for _, f := range a.ResponseHeader {
