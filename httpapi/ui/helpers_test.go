@@ -31,12 +31,18 @@ type fixture struct {
 // newFixture makes one without tokens. network takes the place of the network; nil where a test sends nothing.
 func newFixture(t testing.TB, network http.RoundTripper) *fixture {
 	t.Helper()
+	return newFixtureOn(t, storagetest.Open(t), network)
+}
+
+// newFixtureOn is newFixture on a store of the test's own.
+func newFixtureOn(t testing.TB, store engine.Store, network http.RoundTripper) *fixture {
+	t.Helper()
 	reg := prometheus.NewRegistry()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	cfg := engine.DefaultConfig()
 	cfg.Transport = network
 	cfg.Retry.Jitter = 0
-	f := &fixture{t: t, engine: engine.New(storagetest.Open(t), cfg, reg, log)}
+	f := &fixture{t: t, engine: engine.New(store, cfg, reg, log)}
 	f.h = httpapi.New(f.engine, httpapi.Config{}, reg, log)
 	return f
 }

@@ -21,8 +21,8 @@ type deliveryRow struct {
 	// When is the time that matters in its state: when it is tried next, or when it ended. Outcome says in words what came of it so far.
 	When    time.Time
 	Outcome string
-	// Late tells that it waits although it is due.
-	Late bool
+	// Late tells that it waits although it is due, Held that it waits for its webhook to be resumed.
+	Late, Held bool
 }
 
 // rows prepares deliveries for a table.
@@ -32,10 +32,15 @@ func (p *Pages) rows(list []engine.Delivery) []deliveryRow {
 		rows[i] = deliveryRow{Delivery: d, Webhook: p.webhookName(d.WebhookID), Session: d.SessionID, When: d.FinishedAt, Outcome: outcome(d.LastStatus, d.LastError)}
 		if d.Status.Waiting() {
 			rows[i].When, rows[i].Late = d.NextAttemptAt, !d.NextAttemptAt.After(time.Now())
+			w, err := p.engine.Webhook(d.WebhookID)
+			rows[i].Held = err == nil && held(&w, &d)
 		}
 	}
 	return rows
 }
+
+// held tells whether a webhook's hold keeps a delivery that waits.
+func held(w *engine.Webhook, d *engine.Delivery) bool { return w.Paused && d.Kind != engine.KindTest }
 
 // outcome says what an attempt has come to: "204", "503" or "timeout"; "" if there was none.
 func outcome(status int, class engine.ErrorClass) string {

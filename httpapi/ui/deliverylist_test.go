@@ -1,0 +1,79 @@
+package ui_test
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"hookbolt/engine"
+	"hookbolt/storage/storagetest"
+)
+
+// sparse is a store with an endless number of deliveries that do not fit: each page of its list says that there are more. It lists a
+// delivery every so many pages; 0 stands for never.
+type sparse struct {
+	engine.Store
+	every int
+	asked *int
+}
+
+func (s sparse) Deliveries(_ context.Context, q engine.DeliveryQuery) (engine.DeliveryPage, error) {
+	*s.asked++
+	n, _ := strconv.Atoi(q.Cursor)
+	page := engine.DeliveryPage{NextCursor: strconv.Itoa(n + 1)}
+	if s.every > 0 && n%s.every == 0 {
+		d := engine.Delivery{WebhookID: 1, Kind: engine.KindTest, Status: engine.StatusDelivered}
+		d.ID[15] = byte(n)
+		page.Items = append(page.Items, d)
+	}
+	return page, nil
+}
+
+// TestLookFurther shows that a filter that lets little or nothing through asks the store a bounded number of times, and does not make a
+// page that looks like the end.
+func TestLookFurther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // the time stands still
+		asked := 0
+		f := newFixtureOn(t, sparse{storagetest.Open(t), 0, &asked}, nil)
+		page := f.wantPage("/deliveries?status=delivered", "Nothing fits among the deliveries that were looked at so far", `href="/deliveries?cursor=10&amp;status=delivered" rel="next">Look further</a>`)
+		if asked != 10 || strings.Contains(page, "Older") || strings.Contains(page, "No delivery is") {
+			t.Errorf("the store was asked %d times", asked)
+		}
+		page = f.wantPage("/deliveries?status=delivered&cursor=10", "cursor=20&amp;status=delivered", ">Newest</a>")
+		if strings.Contains(page, "data-poll") {
+			t.Error("a page that is not the first is live")
+		}
+		f = newFixtureOn(t, sparse{storagetest.Open(t), 3, &asked}, nil)
+		page = f.wantPage("/deliveries?status=delivered", "That is what fits among the deliveries that were looked at so far", "Look further</a>")
+		if n := len(deliveryIDs(page)); n != 4 {
+			t.Errorf("%d deliveries, want those of the pages 0, 3, 6 and 9", n)
+		}
+		asked = 0
+		f = newFixtureOn(t, sparse{storagetest.Open(t), 1, &asked}, nil)
+		f.wantPage("/deliveries", "Look further</a>")
+		if asked != 10 {
+			t.Errorf("the store was asked %d times", asked)
+		}
+	})
+}
+
+// TestListSays holds what the list says where it is empty, and of what is held, against what there is.
+func TestListSays(t *testing.T) {
+	f := newFixture(t, nil)
+	f.wantPage("/deliveries", "Nothing has been sent yet", `href="/play"`)
+	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/"}`)
+	f.api("POST", "/v1/events", played(sessionA))
+	f.wantPage("/deliveries?status=failed", `No delivery is failed. <a href="/deliveries">`)
+	f.wantPage("/deliveries?webhook_id=7", `Nothing fits. <a href="/deliveries">`)
+	if page := f.wantPage("/deliveries"); strings.Contains(page, "held") {
+		t.Error("a delivery is held whose webhook is not paused")
+	}
+	f.api("PATCH", "/v1/webhooks/1", `{"paused":true}`)
+	f.api("POST", "/v1/webhooks/1/test", "")
+	if page := f.wantPage("/deliveries", `data-label="Next or end">held, `); strings.Count(page, "held, ") != 1 {
+		t.Error("a test is held")
+	}
+	f.wantIn(f.get("/deliveries?webhook_id=x"), 400, `<select id="webhook_id" name="webhook_id" aria-describedby="webhook_id-error" aria-invalid="true">`, `id="webhook_id-error">must be a webhook`)
+}
