@@ -148,9 +148,6 @@ func css(selector string) chromedp.JSPath {
 // button is the button, or the link that looks like one, with that text or aria-label.
 func button(name string) chromedp.JSPath { return named("button, a.button, summary", name) }
 
-// link is the link with that text or aria-label.
-func link(name string) chromedp.JSPath { return named("a[href]", name) }
-
 func named(selector, name string) chromedp.JSPath {
 	return chromedp.JSPath(fmt.Sprintf(`[...document.querySelectorAll(%s)].filter(e => (e.ariaLabel || e.innerText).trim() === %s)`, compact(selector), compact(name)))
 }
@@ -195,22 +192,6 @@ func (p *page) fill(element chromedp.JSPath, text string) {
 			_, err := cdp.Call(ctx, tab, input.InsertText, input.InsertTextParams{Text: text})
 			return err
 		})))
-}
-
-// choose picks the option with that text of a select.
-func (p *page) choose(element chromedp.JSPath, option string) {
-	p.t.Helper()
-	found := eval[bool](p, fmt.Sprintf(`((select) => {
-		const option = [...select.options].find((o) => o.text.trim() === %s);
-		if (!option) return false;
-		select.value = option.value;
-		select.dispatchEvent(new Event("input", { bubbles: true }));
-		select.dispatchEvent(new Event("change", { bubbles: true }));
-		return true;
-	})([...%s][0])`, compact(option), element))
-	if !found {
-		p.fatal("choose", fmt.Errorf("there is no option %q", option))
-	}
 }
 
 // press presses keys one after another, as kb has them: kb.Tab, kb.Enter, or text.

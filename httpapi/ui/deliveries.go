@@ -37,15 +37,15 @@ const (
 
 // deliveryList is what the page shows.
 type deliveryList struct {
-	Webhooks                         []webhookChoice
-	TooMany                          bool // webhooks to choose from
-	Webhook, Session, Since, Until   *input
-	Status                           string
-	Statuses                         []statusLink
-	Rows                             []deliveryRow
-	Filtered, First, Any             bool
-	Unfinished                       bool // there are more to look at than one page does
-	Older, Newest                    string // links; "" for none
+	Webhooks                       []webhookChoice
+	TooMany                        bool // webhooks to choose from
+	Webhook, Session, Since, Until *input
+	Status                         string
+	Statuses                       []statusLink
+	Rows                           []deliveryRow
+	Filtered, First, Any           bool
+	Unfinished                     bool   // there are more to look at than one page does
+	Older, Newest                  string // links; "" for none
 }
 
 type webhookChoice struct {
