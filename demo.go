@@ -44,7 +44,7 @@ var defaultPace = demoPace{factor: 10, between: 300 * time.Millisecond, ahead: 2
 // through the API.
 func demo(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("demo", flag.ContinueOnError)
-	keep := fs.Bool("keep", false, "stay up afterwards, to be tried with curl, until Ctrl-C")
+	keep := fs.Bool("keep", false, "stay up afterwards, to be tried in a browser or with curl, until Ctrl-C")
 	if err := parseFlags(fs, args, stdout, "Plays sessions through a server of its own and shows the webhooks that come of them. Leaves nothing behind."); err != nil {
 		return err
 	}
@@ -510,7 +510,7 @@ func (d *demonstration) invite() {
 	rec.secret = sampleSecret
 	d.mux.Handle("/mine", rec)
 	fmt.Fprintf(d.out, `
-It stays up at %[1]s until Ctrl-C. In another terminal, try:
+It stays up until Ctrl-C. Open %[1]s/ in a browser, or try in another terminal:
 
 curl -s %[1]s/v1/webhooks -d '{"name": "mine", "url": "%[2]s/mine", "secret": "%[3]s", "delay": 1}'
 

@@ -14,8 +14,8 @@ import (
 
 func (p *Pages) replayRoutes() []Route {
 	return []Route{
-		{Method: "GET", Path: "/webhooks/:id/replay", Handle: p.countReplay},
-		{Method: "POST", Path: "/webhooks/:id/replay", Handle: p.replay},
+		{Method: "GET", Path: "/webhooks/:id/replay", Handle: p.countReplay, Lengthy: true},
+		{Method: "POST", Path: "/webhooks/:id/replay", Handle: p.replay, Lengthy: true},
 	}
 }
 
