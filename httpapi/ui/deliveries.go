@@ -27,10 +27,9 @@ func (p *Pages) deliveryRoutes() []Route {
 const (
 	// deliveriesShown is how many deliveries a page of the list has.
 	deliveriesShown = 50
-	// maxLooks is how often the store is asked for one page, and maxLooking the span in which it may be asked again: it looks at a bounded
-	// number of deliveries each time, of which a filter may let none through.
-	maxLooks   = 10
-	maxLooking = 50 * time.Millisecond
+	// maxLooks is how often the store is asked for one page: it looks at a bounded number of deliveries each time, of which a filter may
+	// let none through.
+	maxLooks = 6
 	// maxChoices is up to how many webhooks there are all to choose from; beyond, the id is typed.
 	maxChoices = 300
 )
@@ -120,7 +119,7 @@ func (p *Pages) deliveries(r *http.Request, _ httprouter.Params) (*Answer, error
 func (p *Pages) listRows(ctx context.Context, d *deliveryList, ask engine.DeliveryQuery, query url.Values) error {
 	d.First = ask.Cursor == ""
 	var found []engine.Delivery
-	for began, looks := time.Now(), 1; ; looks++ {
+	for looks := 1; ; looks++ {
 		page, err := p.engine.Deliveries(ctx, ask)
 		if errors.Is(err, engine.ErrNotFound) { // no such session
 			return nil
@@ -133,7 +132,7 @@ func (p *Pages) listRows(ctx context.Context, d *deliveryList, ask engine.Delive
 		if page.NextCursor == "" || ask.Limit == 0 {
 			break
 		}
-		if looks == maxLooks || time.Since(began) > maxLooking {
+		if looks == maxLooks {
 			d.Unfinished = true
 			break
 		}
