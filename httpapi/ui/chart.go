@@ -180,7 +180,7 @@ func niceTop(highest float64) float64 {
 		return 10
 	}
 	for unit := math.Pow(10, math.Floor(math.Log10(highest))); ; unit *= 10 {
-		for _, n := range []float64{1, 2, 5} {
+		for _, n := range []float64{1, 2, 3, 5} {
 			if top := n * unit; top >= highest*1.05 {
 				return top
 			}

@@ -73,7 +73,7 @@ func TestLagChart(t *testing.T) {
 }
 
 func TestNiceTop(t *testing.T) {
-	for highest, want := range map[float64]float64{0: 10, 0.1: 0.2, 0.9: 1, 1: 2, 4.9: 10, 5: 10, 40: 50, 999: 2000} {
+	for highest, want := range map[float64]float64{0: 10, 0.1: 0.2, 0.9: 1, 1: 2, 2.5: 3, 4.9: 10, 5: 10, 40: 50, 999: 2000} {
 		if got := niceTop(highest); got != want {
 			t.Errorf("%v: got %v, want %v", highest, got, want)
 		}
