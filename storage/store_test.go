@@ -527,7 +527,7 @@ func TestDeliveriesLists(t *testing.T) {
 		}
 	}
 	slices.SortFunc(all, func(x, y engine.Delivery) int { return strings.Compare(y.ID.String(), x.ID.String()) })
-	middle := all[25].CreatedAt
+	middle, late := all[25].CreatedAt, all[9].CreatedAt // the second is one of those that wait
 
 	tests := []struct {
 		name string
@@ -544,6 +544,10 @@ func TestDeliveriesLists(t *testing.T) {
 		{"scheduled", engine.DeliveryQuery{Status: engine.StatusScheduled}, func(d engine.Delivery) bool { return d.Status == engine.StatusScheduled }},
 		{"scheduled of a webhook", engine.DeliveryQuery{Status: engine.StatusScheduled, WebhookID: a.ID},
 			func(d engine.Delivery) bool { return d.Status == engine.StatusScheduled && d.WebhookID == a.ID }},
+		{"scheduled since", engine.DeliveryQuery{Status: engine.StatusScheduled, Since: late},
+			func(d engine.Delivery) bool { return d.Status == engine.StatusScheduled && !d.CreatedAt.Before(late) }},
+		{"scheduled until", engine.DeliveryQuery{Status: engine.StatusScheduled, Until: late},
+			func(d engine.Delivery) bool { return d.Status == engine.StatusScheduled && !d.CreatedAt.After(late) }},
 		{"pending", engine.DeliveryQuery{Status: engine.StatusPending}, func(engine.Delivery) bool { return false }},
 		{"session", engine.DeliveryQuery{SessionID: all[7].SessionID}, func(d engine.Delivery) bool { return d.SessionID == all[7].SessionID }},
 		{"session of a webhook", engine.DeliveryQuery{SessionID: all[7].SessionID, WebhookID: b.ID},
