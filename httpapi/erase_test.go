@@ -79,16 +79,19 @@ func TestEraseTakesItsTime(t *testing.T) {
 		f.h = New(engine.New(slowErasure{f.store}, engine.DefaultConfig(), f.reg, log), Config{}, f.reg, log)
 		conn := startServer(t, f)()
 		in := bufio.NewReader(conn)
-		for range 2 {
-			fmt.Fprint(conn, "DELETE /v1/visitors/7 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		ask := func(status int, call string) {
+			fmt.Fprint(conn, call+" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
 			resp, err := http.ReadResponse(in, nil)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("%s: %v", call, err)
 			}
-			if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 {
-				t.Errorf("%d %s: %v", resp.StatusCode, body, err)
+			if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != status {
+				t.Errorf("%s: %d %s: %v", call, resp.StatusCode, body, err)
 			}
 		}
+		ask(303, "POST /sessions/"+sessionA+"/erase")
+		ask(200, "DELETE /v1/visitors/7")
+		ask(200, "DELETE /v1/visitors/7")
 		fmt.Fprint(conn, "DELETE /v1/visitors/7 HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		time.Sleep(30*time.Minute + 61*time.Second) // and nobody reads the answer
 		if _, err := http.ReadResponse(in, nil); err == nil {
