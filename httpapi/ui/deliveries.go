@@ -44,6 +44,7 @@ type deliveryList struct {
 	Rows                           []deliveryRow
 	Filtered, First, Any           bool
 	Unfinished                     bool   // there are more to look at than one page does
+	Refused                        bool   // a filter is wrong
 	Older, Newest                  string // links; "" for none
 }
 
@@ -107,7 +108,7 @@ func (p *Pages) deliveries(r *http.Request, _ httprouter.Params) (*Answer, error
 		return nil, err
 	}
 	if bad {
-		v.Status, v.Live = http.StatusBadRequest, false
+		v.Status, v.Live, d.Refused = http.StatusBadRequest, false, true
 	} else if err := p.listRows(r.Context(), &d, ask, query); err != nil {
 		return nil, err
 	}

@@ -72,5 +72,5 @@ func TestListSays(t *testing.T) {
 	if page := f.wantPage("/deliveries", `data-label="Next or end">held, `); strings.Count(page, "held, ") != 1 {
 		t.Error("a test is held")
 	}
-	f.wantIn(f.get("/deliveries?webhook_id=x"), 400, `<select id="webhook_id" name="webhook_id" aria-describedby="webhook_id-error" aria-invalid="true">`, `id="webhook_id-error">must be a webhook`)
+	f.wantIn(f.get("/deliveries?webhook_id=x"), 400, `<select id="webhook_id" name="webhook_id" aria-describedby="webhook_id-error" aria-invalid="true">`, `id="webhook_id-error">must be a webhook`, "Nothing is listed until the filters are right.")
 }
