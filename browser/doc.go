@@ -2,7 +2,7 @@
 // child process behind it. It has tests only, and is no part of the binary.
 //
 //	go test ./browser
-//	go test ./browser -run TestEveryPage -browser.shots /tmp/shots      with pictures of every page
+//	go test ./browser -browser.shots /tmp/shots      with pictures of every page
 //
 // It takes chromium, and axe-core for one question: can everybody use the page? (cd browser/testdata/axe && npm ci --ignore-scripts).
 // What is missing is skipped, and said; with HOOKBOLT_REQUIRE_CHROMIUM=1 it fails instead. Nothing is sent but to loopback.
@@ -15,13 +15,14 @@
 //		s, e := startServer(t), newEndpoint(t)
 //		p := newPage(t, s, look{noScript: true})
 //		p.open("/new-webhook")
-//		p.fill(field("Endpoint URL"), e.url)
+//		p.fill(field("URL"), e.url)
 //		p.follow(button("Create webhook"))
 //		p.waitFor("whsec_")
+//		p.follow(button("Go on to the webhook"))
 //		p.follow(button("Send a test"))
 //		e.await(1)
 //	}
 //
-// Elements are found by what a person sees of them (button, link, field), and by css where they have no name. Waits look again until
+// Elements are found by what a person sees of them (button, field), and by css where they have no name. Waits look again until
 // what they wait for has come, or fail with the text of the page after a while that is far longer than it ever takes.
 package browser

@@ -26,9 +26,11 @@ func createWebhook(p *page, name, url string) (secret string) {
 		p.t.Errorf("status %d for an endpoint on this machine, want 400", status)
 	}
 	p.waitFor("is not a public address")
+	p.examine("webhook-refused")
 	p.click(field("Allow 127.0.0.1/32 for this webhook"))
 	p.follow(button("Create webhook"))
 	secret = p.secretOnPage()
+	p.examine("webhook-made")
 	p.follow(button("Go on to the webhook"))
 	p.waitFor(name)
 	return secret

@@ -73,24 +73,3 @@ func TestLive(t *testing.T) {
 	p.click(button("Go on"))
 	count("3")
 }
-
-// TestKeyboard goes through a form by keys alone.
-func TestKeyboard(t *testing.T) {
-	e := newEndpoint(t)
-	p := newPage(t, startServer(t), look{})
-	p.open("/")
-	p.press(kb.Tab)
-	if got := eval[string](p, "document.activeElement.innerText"); got != "Skip to the content" {
-		t.Errorf("the first stop is %q", got)
-	}
-	p.press(kb.Enter)
-	p.press(kb.Tab) // Play a session
-	p.press(kb.Tab)
-	if got := eval[string](p, "document.activeElement.innerText"); got != "Create webhook" {
-		t.Fatalf("the keyboard is at %q", got)
-	}
-	p.press(kb.Enter)
-	p.waitFor("Your endpoint")
-	p.press(kb.Tab + kb.Enter + kb.Tab + e.url + kb.Tab + "By keys" + kb.Enter)
-	p.waitFor("whsec_")
-}

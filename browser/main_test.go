@@ -10,7 +10,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-var shotsDir = flag.String("browser.shots", "", "have TestEveryPage write a picture of every page, at each width and in both schemes, into this `directory`")
+var shotsDir = flag.String("browser.shots", "", "write pictures of the pages, at each width and in both schemes, into this `directory`")
 
 // patience is how long anything may take that a test waits for: far longer than it does on a busy machine.
 const patience = 20 * time.Second

@@ -17,6 +17,7 @@ import (
 	"github.com/chromedp/cdproto/input"
 	cdppage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // The widths that pages are looked at.
@@ -53,7 +54,7 @@ func (l look) String() string {
 //	s, e := startServer(t), newEndpoint(t)
 //	p := newPage(t, s, look{width: phone})
 //	p.open("/new-webhook")
-//	p.fill(field("Endpoint URL"), e.url)
+//	p.fill(field("URL"), e.url)
 //	p.follow(button("Create webhook"))
 //	p.waitFor("whsec_")
 //	axe(t, p)
@@ -197,7 +198,20 @@ func (p *page) fill(element chromedp.JSPath, text string) {
 // press presses keys one after another, as kb has them: kb.Tab, kb.Enter, or text.
 func (p *page) press(keys string) {
 	p.t.Helper()
-	do(p, "press a key", chromedp.KeyEvent(keys))
+	do(p, "press a key", chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+		for _, key := range keys {
+			for _, event := range kb.Encode(key) {
+				// As a keyboard does. With chromedp's KeyEvent, an Enter that follows a link into a form sends the form as well.
+				if event.Type == kb.KeyDown {
+					event.Type = kb.KeyRawDown
+				}
+				if _, err := cdp.Call(ctx, tab, input.DispatchKeyEvent, *event); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}))
 }
 
 // wait waits until a JavaScript expression is true. It works without JavaScript in the page, and over the end of a page.
@@ -215,7 +229,7 @@ func (p *page) wait(expression string) {
 	}
 }
 
-// waitFor waits until the page shows text.
+// waitFor waits until the page has text. Options that could be chosen count, too: the filter of the deliveries has every status in it.
 func (p *page) waitFor(text string) {
 	p.t.Helper()
 	p.wait("document.body.innerText.includes(" + compact(text) + ")")
