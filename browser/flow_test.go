@@ -115,7 +115,9 @@ func TestMainJob(t *testing.T) {
 				t.Errorf("sent again, it was another one:\n%s\n%s", first.body, again.body)
 			}
 			p.open("/")
-			p.waitFor("delivered")
+			if !eval[bool](p, `[...document.querySelectorAll(".tile")].some((tile) => tile.innerText.includes("Delivered") && tile.querySelector(".figure").innerText === "3")`) {
+				t.Errorf("the overview does not count three deliveries:\n%s", p.text())
+			}
 		})
 	}
 }
