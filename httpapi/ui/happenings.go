@@ -12,6 +12,8 @@ import (
 
 // happening is an event of a session in words.
 type happening struct {
+	// N is its place in the order of arrival, which no later event changes.
+	N  int
 	At time.Time
 	// ReceivedAt is when hookbolt got it, if that is another second.
 	ReceivedAt time.Time
@@ -29,7 +31,7 @@ func happenings(events []engine.Event, startedAt time.Time) []happening {
 	list := make([]happening, len(events))
 	for i := range events {
 		ev := &events[i]
-		list[i] = happening{At: ev.Time, Since: ev.Time.Sub(startedAt), Type: string(ev.Type), Text: sayEvent(ev), JSON: string(ev.JSON)}
+		list[i] = happening{N: i, At: ev.Time, Since: ev.Time.Sub(startedAt), Type: string(ev.Type), Text: sayEvent(ev), JSON: string(ev.JSON)}
 		if ev.ReceivedAt.Sub(ev.Time).Abs() >= time.Second {
 			list[i].ReceivedAt = ev.ReceivedAt
 		}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,31 +21,52 @@ import (
 func (p *Pages) sessionRoutes() []Route {
 	return []Route{
 		{Method: "GET", Path: "/sessions", Handle: p.sessions},
-		{Method: "GET", Path: "/sessions/:id", Handle: p.session},
-		{Method: "GET", Path: "/sessions/:id/erase", Handle: p.confirmErase},
-		{Method: "POST", Path: "/sessions/:id/erase", Handle: p.erase, Lengthy: true},
+		{Method: "GET", Path: "/sessions/:id", Handle: p.orLookUp(p.session)},
+		{Method: "GET", Path: "/sessions/:id/erase", Handle: p.orLookUp(p.confirmErase)},
+		{Method: "POST", Path: "/sessions/:id/erase", Handle: p.orLookUp(p.erase), Lengthy: true},
 	}
 }
 
 // latestSessions is from how many of the newest deliveries the look-up takes sessions to begin with.
 const latestSessions = 20
 
+// lookUp is the field that a session is looked up with, and what is wrong with what was typed into it.
+func lookUp(typed string) *input {
+	in := &input{Name: "id", Label: "Session id", Kind: textInput, Value: typed, Placeholder: "22ffdf18-1035-4e56-baa2-8327e3af5242",
+		Help: "The session_id of its events, a UUID."}
+	if _, err := engine.ParseUUID(typed); err != nil {
+		in.Error = err.Error()
+	}
+	return in
+}
+
+// orLookUp has another session looked up where there is none of the id in the path.
+func (p *Pages) orLookUp(handle Handler) Handler {
+	return func(r *http.Request, ps httprouter.Params) (*Answer, error) {
+		answer, err := handle(r, ps)
+		if !errors.Is(err, engine.ErrNotFound) {
+			return answer, err
+		}
+		return p.show(view{Template: "nosession", Title: "No such session", Nav: "/sessions", Status: http.StatusNotFound, Data: lookUp(ps.ByName("id"))})
+	}
+}
+
 // sessions looks a session up by its id.
 func (p *Pages) sessions(r *http.Request, _ httprouter.Params) (*Answer, error) {
 	query := r.URL.Query()
-	typed := strings.TrimSpace(query.Get("id"))
-	in := &input{Name: "id", Label: "Session id", Kind: textInput, Value: typed, Placeholder: "22ffdf18-1035-4e56-baa2-8327e3af5242",
-		Help: "The session_id of its events, a UUID."}
+	in := lookUp(strings.TrimSpace(query.Get("id")))
 	v := view{Template: "sessions", Title: "Sessions", Nav: "/sessions"}
-	if query.Has("id") {
-		id, err := engine.ParseUUID(typed)
-		if err == nil {
-			return redirect("/sessions/%s", id), nil
-		}
-		in.Error, v.Status = err.Error(), http.StatusBadRequest
+	switch {
+	case !query.Has("id"):
+		in.Error = ""
+	case in.Error == "":
+		return redirect("/sessions/%s", strings.ToLower(in.Value)), nil
+	default:
+		v.Status = http.StatusBadRequest
 	}
 	if query.Get("done") == "erased" {
-		v.Done = "The session was erased: its events, its deliveries, and what waited to be sent."
+		v.Done = fmt.Sprintf("The session was erased: %s and %s. Nothing of it is sent any more.",
+			counted(number(query, "events"), "event", "events"), counted(number(query, "deliveries"), "delivery", "deliveries"))
 	}
 	page, err := p.engine.Deliveries(r.Context(), engine.DeliveryQuery{Limit: latestSessions})
 	if err != nil {
@@ -62,8 +85,12 @@ func (p *Pages) sessions(r *http.Request, _ httprouter.Params) (*Answer, error) 
 	return p.show(v)
 }
 
-// eventsAtEnds is how many events of a long session are shown from its beginning, and as many from its end.
-const eventsAtEnds = 100
+const (
+	// eventsAtEnds is how many events of a long session are shown from its beginning, and as many from its end.
+	eventsAtEnds = 100
+	// answeredShown is how many questions and how many leads of a long session are shown.
+	answeredShown = 20
+)
 
 // sessionData is what the page of a session shows.
 type sessionData struct {
@@ -74,23 +101,12 @@ type sessionData struct {
 	Last       []happening
 	Total      int64
 	EndedLater bool // than it finished
-	JSON       string
+	// Long tells that there are more events than a page shows unless it is to show all; More that there are questions or leads beyond
+	// those in Session.
+	Long, More bool
+	JSON       string // "" where only some is shown
 	Deliveries []deliveryRow
 	Preview    *preview
-}
-
-// preview is the form for a payload that could be sent, and that payload.
-type preview struct {
-	Webhooks []previewChoice
-	AsOf     *input
-	// Error says why there is no payload; Payload is it.
-	Error, Payload string
-}
-
-type previewChoice struct {
-	ID             uint32
-	Name           string
-	Fits, Selected bool
 }
 
 // session shows a session: its events, what they come to, and what was sent of it.
@@ -100,9 +116,6 @@ func (p *Pages) session(r *http.Request, ps httprouter.Params) (*Answer, error) 
 		return nil, err
 	}
 	folded, record, deliveries, err := p.engine.Session(r.Context(), id)
-	if errors.Is(err, engine.ErrNotFound) {
-		return p.show(view{Template: "nosession", Title: "No such session", Nav: "/sessions", Status: http.StatusNotFound, Data: id})
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -110,67 +123,39 @@ func (p *Pages) session(r *http.Request, ps httprouter.Params) (*Answer, error) 
 	if err != nil {
 		return nil, err
 	}
-	described, err := engine.DescribeSession(folded)
-	if err != nil {
-		return nil, err
-	}
-	d := sessionData{Session: folded, Received: record.Head.LastReceivedAt, First: happenings(events, folded.StartedAt), Total: int64(len(events)), EndedLater: folded.EndedAt.After(folded.FinishedAt),
-		JSON: pretty(described), Deliveries: p.rows(deliveries)}
-	if r.URL.Query().Get("events") != "all" && len(events) > 2*eventsAtEnds {
+	query := r.URL.Query()
+	d := sessionData{Session: folded, Received: record.Head.LastReceivedAt, First: happenings(events, folded.StartedAt), Total: int64(len(events)),
+		Long: len(events) > 2*eventsAtEnds, EndedLater: folded.EndedAt.After(folded.FinishedAt), Deliveries: p.rows(deliveries)}
+	all := query.Get("events") == "all"
+	if d.Long && !all {
 		d.Skipped = len(events) - 2*eventsAtEnds
 		d.First, d.Last = d.First[:eventsAtEnds], d.First[len(events)-eventsAtEnds:]
+		d.More = len(d.Questions) > answeredShown || len(d.Leads) > answeredShown
+		d.Questions, d.Leads = d.Questions[:min(len(d.Questions), answeredShown)], d.Leads[:min(len(d.Leads), answeredShown)]
+	} else {
+		described, err := engine.DescribeSession(folded)
+		if err != nil {
+			return nil, err
+		}
+		d.JSON = pretty(described)
 	}
-	v := view{Template: "session", Title: "Session", Nav: "/sessions", Live: true,
-		Done: done(r, map[string]string{"played": "Every event was accepted: what is due is on its way."})}
-	if d.Preview = p.preview(r, &folded); d.Preview.Error != "" || d.Preview.AsOf.Error != "" {
+	// All of a long session is megabytes, and so is its payload: they are not to come every other second.
+	v := view{Template: "session", Title: "Session", Nav: "/sessions", Live: !d.Long || !all && !query.Has("webhook_id")}
+	v.Done = done(r, map[string]string{"played": "Every event was accepted: what is due is on its way."})
+	if d.Preview, err = p.preview(r, &folded); err != nil {
+		return nil, err
+	}
+	if d.Preview.Webhook.Error != "" || d.Preview.AsOf.Error != "" {
 		v.Status = http.StatusBadRequest
 	}
 	v.Data = d
 	return p.show(v)
 }
 
-// preview builds the payload that was asked for, if one was.
-func (p *Pages) preview(r *http.Request, s *engine.Session) *preview {
-	query := r.URL.Query()
-	asked, asOf := query.Get("webhook_id"), strings.TrimSpace(query.Get("as_of"))
-	pre := &preview{AsOf: &input{Name: "as_of", Label: "As of (UTC)", Kind: textInput, Value: asOf, Placeholder: "now",
-		Help: "With what had happened by then, such as " + s.StartedAt.UTC().Format("2006-01-02 15:04:05") + ". Empty: now."}}
-	var chosen *engine.Webhook
-	for _, w := range p.engine.Webhooks() {
-		c := previewChoice{ID: w.ID, Name: nameOf(w), Fits: w.ContentID == nil || *w.ContentID == s.Identity.ContentID, Selected: fmt.Sprint(w.ID) == asked}
-		if c.Selected {
-			chosen = w
-		}
-		pre.Webhooks = append(pre.Webhooks, c)
-	}
-	if asked == "" {
-		return pre
-	}
-	var at time.Time
-	if asOf != "" {
-		var err error
-		if at, err = parseTime(asOf); err != nil {
-			pre.AsOf.Error = err.Error()
-			return pre
-		}
-	}
-	if chosen == nil {
-		pre.Error = "There is no such webhook."
-		return pre
-	}
-	payload, err := p.engine.Preview(r.Context(), chosen.ID, s.ID, at)
-	bad, isInput := errors.AsType[engine.InputErrors](err)
-	switch {
-	case err == nil:
-		pre.Payload = pretty(payload)
-	case isInput:
-		pre.AsOf.Error = bad[0].Detail
-	case errors.Is(err, engine.ErrConflict):
-		pre.Error = "The webhook is for another content: the session is not sent there."
-	default:
-		pre.Error = err.Error()
-	}
-	return pre
+// number is a count that a redirect has told the page that it leads to.
+func number(query url.Values, name string) int64 {
+	n, _ := strconv.ParseUint(query.Get(name), 10, 32) // 0 where somebody has changed it
+	return int64(n)
 }
 
 // pretty indents JSON and keeps all of its text and numbers as they are.
@@ -234,8 +219,9 @@ func (p *Pages) erase(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.engine.Erase(r.Context(), engine.Erasure{SessionID: id}); err != nil {
+	gone, err := p.engine.Erase(r.Context(), engine.Erasure{SessionID: id})
+	if err != nil {
 		return nil, err
 	}
-	return redirect("/sessions?done=erased"), nil
+	return redirect("/sessions?done=erased&events=%d&deliveries=%d", gone.Events, gone.Deliveries), nil
 }

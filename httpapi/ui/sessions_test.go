@@ -1,6 +1,7 @@
 package ui_test
 
 import (
+	"fmt"
 	"html"
 	"net/url"
 	"os"
@@ -40,16 +41,17 @@ func wantEscaped(t *testing.T, page string) {
 func TestSessionPage(t *testing.T) {
 	f := newFixture(t, nil)
 	f.wantPage("/sessions", "Nothing has been sent yet")
-	f.wantIn(f.get("/sessions/"+sessionA), 404, "Nothing is kept of")
-	f.wantIn(f.get("/sessions/nonsense"), 404)
+	f.wantIn(f.get("/sessions/"+sessionA), 404, "Nothing is kept of", `action="/sessions"`, `value="`+sessionA+`"`)
+	f.wantIn(f.get("/sessions/nonsense"), 404, `action="/sessions"`, `value="nonsense"`, "must be a UUID")
 	f.wantIn(f.get("/sessions?id=nonsense"), 400, `value="nonsense"`, `aria-invalid="true"`, "id-error")
 	if rec := f.get("/sessions?id=+" + strings.ToUpper(sessionA) + "%0A"); rec.Code != 303 || rec.Header().Get("Location") != "/sessions/"+sessionA {
 		t.Errorf("%d %v", rec.Code, rec.Header())
 	}
 	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/"}`)
-	f.api("POST", "/v1/webhooks", `{"url":"https://b.example/","content_id":"6caaa000-2bd8-4b28-8b9b-bfe1fca94f40"}`)
+	f.api("POST", "/v1/webhooks", `{"url":"https://b.example/","name":"<b>two</b>","content_id":"6caaa000-2bd8-4b28-8b9b-bfe1fca94f40"}`)
 	f.api("POST", "/v1/events", hostileSession())
-	page := f.wantPage("/sessions/"+sessionA, "6 events", "complete", "answer 9 to question 3", "(for another content)")
+	page := f.wantPage("/sessions/"+sessionA, "6 events", "complete", "answer 9 to question 3",
+		`<optgroup label="For another content"><option value="2">&lt;b&gt;two&lt;/b&gt;</option></optgroup>`)
 	wantEscaped(t, page)
 	if n := strings.Count(page, `<tr id="d-`); n != 1 {
 		t.Errorf("%d deliveries", n)
@@ -57,10 +59,93 @@ func TestSessionPage(t *testing.T) {
 	f.wantPage("/sessions", "a.example/, scheduled", "/sessions/"+sessionA)
 
 	wantEscaped(t, f.wantPage("/sessions/"+sessionA+"?webhook_id=1", "&#34;complete_session&#34;: true"))
-	f.wantIn(f.get("/sessions/"+sessionA+"?webhook_id=1&as_of=yesterday"), 400, "must be a time in UTC", "as_of-error")
-	f.wantIn(f.get("/sessions/"+sessionA+"?webhook_id=1&as_of=2001-02-03"), 400, "nothing of the session had happened by then")
-	f.wantIn(f.get("/sessions/"+sessionA+"?webhook_id=2"), 400, "for another content: the session is not sent there")
-	f.wantIn(f.get("/sessions/"+sessionA+"?webhook_id=3"), 400, "There is no such webhook")
+	for query, wants := range map[string][]string{
+		"?webhook_id=1&as_of=yesterday":          {"must be a time in UTC", `value="yesterday"`, "as_of-error"},
+		"?webhook_id=1&as_of=2001-02-03":         {"nothing of the session had happened by then", "as_of-error"},
+		"?webhook_id=2":                          {"for another content: the session is not sent there", `<option value="2" selected>`, "webhook_id-error"},
+		"?webhook_id=3":                          {"There is no such webhook", "webhook_id-error"},
+		"?webhook_id=none&as_of=" + hostileQuery: {"There is no such webhook", "webhook_id-error", "as_of-error"},
+	} {
+		page := f.wantIn(f.get("/sessions/"+sessionA+query), 400, wants...)
+		if strings.Contains(page, "<pre data-copy=\"the payload\"") {
+			t.Errorf("%s: there is a payload", query)
+		}
+		wantEscaped(t, page)
+	}
+}
+
+// hostileQuery is the hostile text as a parameter.
+var hostileQuery = url.QueryEscape(hostile)
+
+// TestHostileParameters has the pages show what a link has brought along.
+func TestHostileParameters(t *testing.T) {
+	f := newFixture(t, nil)
+	f.api("POST", "/v1/events", played(sessionA))
+	wantEscaped(t, f.wantIn(f.get("/sessions?id="+hostileQuery), 400))
+	f.wantIn(f.get("/sessions/"+url.PathEscape("\"><script>")), 404, "value=\"&#34;&gt;&lt;script&gt;\"")
+	wantEscaped(t, f.wantPage("/play?content_id="+hostileQuery))
+	for target, none := range map[string]string{
+		"/sessions?done=" + hostileQuery:                                             `class="note`,
+		"/sessions?done=erased&events=" + hostileQuery + "&deliveries=-1":            "alert",
+		"/sessions/" + sessionA + "?done=played&events=all&accepted=" + hostileQuery: "alert",
+	} {
+		if page := mainOf(f.wantPage(target)); strings.Contains(page, none) {
+			t.Errorf("%s: the page has %s", target, none)
+		}
+	}
+}
+
+// TestPreviewAsOf previews a session on its way.
+func TestPreviewAsOf(t *testing.T) {
+	f := newFixture(t, nil)
+	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/"}`)
+	f.api("POST", "/v1/events", `{"type":"start","time":"2026-01-23T11:59:33.5Z","session_id":"`+sessionA+`","content_id":"`+contentA+`","content_type":"quiz","poltio_user_id":7}
+		{"type":"vote","time":"2026-01-23T11:59:40Z","session_id":"`+sessionA+`","question_id":1,"answer_id":2}
+		{"type":"finish","time":"2026-01-23T11:59:50Z","session_id":"`+sessionA+`"}
+		{"type":"vote","time":"2026-01-23T11:59:35Z","session_id":"`+sessionA+`","question_id":8,"answer_id":9}`)
+	// Events stand in the order of their times, and are named by that of their arrival: what comes in late moves nobody's place.
+	page := f.wantPage("/sessions/"+sessionA, "such as 2026-01-23 11:59:34. Empty", "&#43;1.5 s", "received <time")
+	var order []string
+	for _, m := range regexp.MustCompile(`<li id="event-(\d)">`).FindAllStringSubmatch(page, -1) {
+		order = append(order, m[1])
+	}
+	if got := strings.Join(order, " "); got != "0 3 1 2" {
+		t.Errorf("events %s", got)
+	}
+	for asOf, want := range map[string]string{
+		"2026-01-23 11:59:34":           "started",
+		"2026-01-23T11:59:39":           "8",
+		"2026-01-23T12:59:40.5%2B01:00": "8 1",
+		"2026-01-23T11:59:50Z":          "8 1 complete",
+		"":                              "8 1 complete",
+	} {
+		page := f.wantPage("/sessions/" + sessionA + "?webhook_id=1&as_of=" + strings.ReplaceAll(asOf, " ", "+"))
+		_, payload, _ := strings.Cut(page, `<pre data-copy="the payload"`)
+		got := "started"
+		for i, m := range regexp.MustCompile(`&#34;question_id&#34;: (\d)`).FindAllStringSubmatch(payload, -1) {
+			if got += " " + m[1]; i == 0 {
+				got = m[1]
+			}
+		}
+		if strings.Contains(payload, "&#34;complete_session&#34;: true") {
+			got += " complete"
+		}
+		if got != want {
+			t.Errorf("as of %q: got %s, want %s", asOf, got, want)
+		}
+	}
+}
+
+// TestPreviewAmongMany has the webhook's id typed where there are too many to choose from.
+func TestPreviewAmongMany(t *testing.T) {
+	f := newFixture(t, nil)
+	for range 301 {
+		f.api("POST", "/v1/webhooks", `{"url":"https://a.example/"}`)
+	}
+	f.api("POST", "/v1/events", played(sessionA))
+	f.wantPage("/sessions/"+sessionA, `<input class="short" id="webhook_id"`)
+	f.wantPage("/sessions/"+sessionA+"?webhook_id=301", `value="301"`, "&#34;complete_session&#34;: true")
+	f.wantIn(f.get("/sessions/"+sessionA+"?webhook_id=302"), 400, "There is no such webhook", "webhook_id-error")
 }
 
 // TestEraseSession erases one, after it was asked for.
@@ -70,13 +155,14 @@ func TestEraseSession(t *testing.T) {
 	f.api("POST", "/v1/events", played(sessionA))
 	f.wantPage("/sessions/"+sessionA+"/erase", "2 events and 1 delivery", "1 still waits and is not sent any more")
 	f.wantPage("/sessions/" + sessionA) // it was only asked
-	if rec := f.post("/sessions/"+sessionA+"/erase", nil); rec.Code != 303 || rec.Header().Get("Location") != "/sessions?done=erased" {
+	if rec := f.post("/sessions/"+sessionA+"/erase", nil); rec.Code != 303 || rec.Header().Get("Location") != "/sessions?done=erased&events=2&deliveries=1" {
 		t.Fatalf("%d %v", rec.Code, rec.Header())
 	}
-	f.wantPage("/sessions?done=erased", "The session was erased")
+	f.wantPage("/sessions?done=erased&events=2&deliveries=1", "The session was erased: 2 events and 1 delivery.", "Nothing has been sent yet")
 	for _, method := range []string{"GET", "POST"} {
-		f.wantIn(f.do(method, "/sessions/"+sessionA+"/erase", nil), 404)
+		f.wantIn(f.do(method, "/sessions/"+sessionA+"/erase", nil), 404, "Nothing is kept of", `action="/sessions"`)
 	}
+	f.wantIn(f.get("/sessions/"+sessionA), 404)
 }
 
 // TestLongSession shows the ends of a session of many events, and all of it on demand.
@@ -84,15 +170,27 @@ func TestLongSession(t *testing.T) {
 	f := newFixture(t, nil)
 	var b strings.Builder
 	b.WriteString(played(sessionA))
-	for range 300 {
-		b.WriteString(`{"type":"vote","session_id":"` + sessionA + `","question_id":1,"answer_id":2}`)
+	for i := range 300 {
+		fmt.Fprintf(&b, `{"type":"vote","session_id":"%s","question_id":%d,"question":"Question %d","answer_id":2}`, sessionA, i, i)
 	}
 	f.api("POST", "/v1/events", b.String())
-	if n := strings.Count(f.wantPage("/sessions/"+sessionA, "302 events", "102 more in between"), "<strong>vote</strong>"); n != 198 {
-		t.Errorf("%d votes", n)
+	page := f.wantPage("/sessions/"+sessionA, "302 events", "102 more in between", "Only the first are shown here", "All of it, and as JSON", "data-poll")
+	if votes, questions := strings.Count(page, "<strong>vote</strong>"), strings.Count(page, "<dt><bdi>Question"); votes != 198 || questions != 20 {
+		t.Errorf("%d votes, %d questions", votes, questions)
 	}
-	if n := strings.Count(f.wantPage("/sessions/"+sessionA+"?events=all"), "<strong>vote</strong>"); n != 300 {
-		t.Errorf("%d votes of all", n)
+	// What did not happen in between is not shown as if it had.
+	if strings.Contains(page, "Question 150") || !strings.Contains(page, "Question 299") {
+		t.Error("not the ends are shown")
+	}
+	page = f.wantPage("/sessions/"+sessionA+"?events=all", "the session as JSON", "Only the first and the last")
+	if votes, questions := strings.Count(page, "<strong>vote</strong>"), strings.Count(page, "<dt><bdi>Question"); votes != 300 || questions != 300 {
+		t.Errorf("%d votes, %d questions of all", votes, questions)
+	}
+	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/"}`)
+	for _, page := range []string{page, f.wantPage("/sessions/"+sessionA+"?webhook_id=1", "the payload")} {
+		if strings.Contains(page, "data-poll") {
+			t.Error("all of a long session comes again and again")
+		}
 	}
 }
 
