@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -26,7 +25,7 @@ func (p *Pages) playRoutes() []Route {
 	}
 }
 
-// quizContent is the content of the quiz on the page, unless a webhook's is chosen.
+// quizContent is the content of the quiz on the page where a webhook takes every content, or there is none.
 const quizContent = "9a7c5e31-2b64-4d18-8f0a-c61e57b3d924"
 
 // quiz is what visitors of the page are asked.
@@ -58,20 +57,50 @@ type playData struct {
 	Email        *input
 	Unfinished   bool
 	Raw          *input
-	RawErrors    []engine.InputError
+	RawErrors    []eventError
 	NoWebhook    bool
+	NoneActive   bool // of the webhooks
 	ContentTypes []engine.ContentType
 	ContentType  string
 }
 
+// contentsShown is of how many contents that webhooks are for the page tells.
+const contentsShown = 20
+
+// eventError is what is wrong with an event. N counts from 1.
+type eventError struct {
+	N             int
+	Field, Detail string
+}
+
+// likelyContent is a content of which some webhook gets the sessions, if there is one.
+func (p *Pages) likelyContent() string {
+	content := quizContent
+	for _, w := range slices.Backward(p.engine.Webhooks()) {
+		switch {
+		case !w.Active:
+		case w.ContentID == nil:
+			return quizContent
+		default:
+			content = w.ContentID.String() // in the end the oldest webhook's
+		}
+	}
+	return content
+}
+
 // play shows a small quiz, to be answered as a visitor would.
 func (p *Pages) play(r *http.Request, _ httprouter.Params) (*Answer, error) {
-	values := url.Values{"session_id": {uuid.NewString()}, "content_id": {quizContent}, "content_type": {"quiz"}, "poltio_user_id": {"4711"},
-		"name": {"Ada"}, "email": {"ada@example.com"}, "q1": {"11"}, "q2": {"22"}}
+	values := p.freshPlay()
 	if id := r.URL.Query().Get("content_id"); id != "" {
 		values.Set("content_id", id)
 	}
 	return p.showPlay(values, nil)
+}
+
+// freshPlay is the form of a session that nobody has played yet.
+func (p *Pages) freshPlay() url.Values {
+	return url.Values{"session_id": {uuid.NewString()}, "content_id": {p.likelyContent()}, "content_type": {"quiz"}, "poltio_user_id": {"4711"},
+		"name": {"Ada"}, "email": {"ada@example.com"}, "q1": {"11"}, "q2": {"22"}}
 }
 
 // finishPlay takes a session in, from the quiz or from the events that were written down.
@@ -86,51 +115,68 @@ func (p *Pages) finishPlay(r *http.Request, _ httprouter.Params) (*Answer, error
 			return p.refusedPlay(values, err)
 		}
 	}
-	events, err := engine.ParseEvents(body, time.Now().UTC())
-	if err == nil && len(events) == 0 {
-		err = engine.InputErrors{{Detail: "there is no event"}}
-	}
-	if err == nil {
-		_, err = p.engine.Ingest(r.Context(), body)
-	}
+	n, err := p.engine.Ingest(r.Context(), body)
 	if err != nil {
 		return p.refusedPlay(values, err)
 	}
-	return redirect("/sessions/%s?done=played", events[0].SessionID), nil
+	if n == 0 {
+		return p.refusedPlay(values, engine.InputErrors{{Detail: "there is no event"}})
+	}
+	events, err := engine.ParseEvents(body, time.Now()) // for the session's id; what was taken a moment ago is taken again
+	if err != nil {
+		return nil, err
+	}
+	return redirect("/sessions/%s?done=played&accepted=%d", events[0].SessionID, n), nil
+}
+
+// quizEvent is an event of the quiz, its fields in the order in which one reads them.
+type quizEvent struct {
+	Type         string         `json:"type"`
+	ID           string         `json:"id"`
+	SessionID    string         `json:"session_id"`
+	Time         string         `json:"time"`
+	ContentID    string         `json:"content_id,omitempty"`
+	ContentType  string         `json:"content_type,omitempty"`
+	PoltioUserID *int64         `json:"poltio_user_id,omitempty"`
+	QuestionID   int64          `json:"question_id,omitempty"`
+	Question     string         `json:"question,omitempty"`
+	AnswerID     int64          `json:"answer_id,omitempty"`
+	Answer       string         `json:"answer,omitempty"`
+	Result       map[string]any `json:"result,omitempty"`
+	Lead         map[string]any `json:"lead,omitempty"`
 }
 
 // quizEvents writes down the session of a visitor who has answered the quiz until now.
 func quizEvents(values url.Values, now time.Time) ([]byte, error) {
-	session := values.Get("session_id")
 	started := now.Add(-20 * time.Second)
-	var events []map[string]any
+	var events []quizEvent
 	// The ids make a form that is sent twice one session.
-	add := func(after time.Duration, kind string, fields map[string]any) {
-		event := map[string]any{"type": kind, "id": "page-" + strconv.Itoa(len(events)), "session_id": session, "time": started.Add(after).UTC().Format(time.RFC3339Nano)}
-		maps.Copy(event, fields)
+	add := func(after time.Duration, id string, event quizEvent) {
+		event.ID, event.SessionID, event.Time = "page-"+id, values.Get("session_id"), started.Add(after).UTC().Format("2006-01-02T15:04:05.000Z")
 		events = append(events, event)
 	}
-	first := map[string]any{"content_id": strings.TrimSpace(values.Get("content_id")), "content_type": values.Get("content_type")}
+	start := quizEvent{Type: "start", ContentID: strings.TrimSpace(values.Get("content_id")), ContentType: values.Get("content_type")}
 	if visitor := strings.TrimSpace(values.Get("poltio_user_id")); visitor != "" {
 		id, err := strconv.ParseInt(visitor, 10, 64)
 		if err != nil {
 			return nil, engine.InputErrors{{Field: "poltio_user_id", Detail: fmt.Sprintf("must be an integer (got %q)", engine.Excerpt(visitor))}}
 		}
-		first["poltio_user_id"] = id
+		start.PoltioUserID = &id
 	}
-	add(0, "start", first)
-	right := 0
+	add(0, "start", start)
+	answered := 0
 	for i, q := range quiz {
 		picked := values.Get("q" + strconv.FormatInt(q.ID, 10))
 		n := slices.IndexFunc(q.Answers, func(a quizAnswer) bool { return strconv.FormatInt(a.ID, 10) == picked })
 		if n < 0 {
 			continue
 		}
-		right++
-		add(time.Duration(5*(i+1))*time.Second, "vote", map[string]any{"question_id": q.ID, "question": q.Title, "answer_id": q.Answers[n].ID, "answer": q.Answers[n].Text})
+		answered++
+		add(time.Duration(5*(i+1))*time.Second, "vote-"+strconv.FormatInt(q.ID, 10),
+			quizEvent{Type: "vote", QuestionID: q.ID, Question: q.Title, AnswerID: q.Answers[n].ID, Answer: q.Answers[n].Text})
 	}
 	if values.Get("unfinished") == "" {
-		add(15*time.Second, "result_view", map[string]any{"result": map[string]any{"result_id": 3, "result_title": "A connoisseur", "right_answer": right}})
+		add(15*time.Second, "result", quizEvent{Type: "result_view", Result: map[string]any{"result_id": 3, "result_title": "A connoisseur", "right_answer": answered}})
 		lead := make(map[string]any)
 		for _, name := range []string{"name", "email"} {
 			if v := strings.TrimSpace(values.Get(name)); v != "" {
@@ -139,7 +185,7 @@ func quizEvents(values url.Values, now time.Time) ([]byte, error) {
 		}
 		if len(lead) > 0 {
 			lead["tc_checked"] = true
-			add(18*time.Second, "lead", map[string]any{"lead": lead})
+			add(18*time.Second, "lead", quizEvent{Type: "lead", Lead: lead})
 		}
 	}
 	var b bytes.Buffer
@@ -159,6 +205,11 @@ func (p *Pages) refusedPlay(values url.Values, err error) (*Answer, error) {
 	if !ok {
 		return nil, err
 	}
+	if values.Has("events") { // and the quiz is as good as before
+		typed := values["events"]
+		values = p.freshPlay()
+		values["events"] = typed
+	}
 	return p.showPlay(values, bad)
 }
 
@@ -168,15 +219,18 @@ func (p *Pages) showPlay(values url.Values, bad engine.InputErrors) (*Answer, er
 	}
 	d := playData{
 		Quiz: quiz, Session: values.Get("session_id"), Unfinished: values.Get("unfinished") != "", ContentType: values.Get("content_type"),
-		ContentTypes: engine.ContentTypes, NoWebhook: len(p.engine.Webhooks()) == 0, Picked: make(map[int64]int64),
+		ContentTypes: engine.ContentTypes, Picked: make(map[int64]int64),
 		Content:  field("content_id", "Content", textInput, "The id of the quiz. Webhooks for another content get nothing of it."),
 		Visitor:  field("poltio_user_id", "Visitor", numberInput, "The poltio_user_id, an integer."),
 		LeadName: field("name", "Name", textInput, ""),
 		Email:    field("email", "E-mail", textInput, ""),
 		Raw:      field("events", "Events", areaInput, "JSON objects or lists of them, one after another, as POST /v1/events takes them."),
 	}
-	for _, w := range p.engine.Webhooks() {
-		if w.ContentID != nil && !slices.Contains(d.Contents, w.ContentID.String()) {
+	hooks := p.engine.Webhooks()
+	d.NoWebhook = len(hooks) == 0
+	d.NoneActive = !slices.ContainsFunc(hooks, func(w *engine.Webhook) bool { return w.Active })
+	for _, w := range hooks {
+		if w.ContentID != nil && len(d.Contents) < contentsShown && !slices.Contains(d.Contents, w.ContentID.String()) {
 			d.Contents = append(d.Contents, w.ContentID.String())
 		}
 	}
@@ -185,8 +239,12 @@ func (p *Pages) showPlay(values url.Values, bad engine.InputErrors) (*Answer, er
 	}
 	v := view{Template: "play", Title: "Play a session", Nav: "/sessions"}
 	switch {
+	case values.Has("events") && strings.TrimSpace(d.Raw.Value) == "":
+		d.Raw.Error = "there is no event"
 	case values.Has("events"):
-		d.RawErrors = bad
+		for _, e := range bad {
+			d.RawErrors = append(d.RawErrors, eventError{e.Index + 1, e.Field, e.Detail})
+		}
 	case bad != nil:
 		for _, e := range bad {
 			switch in := map[string]*input{"content_id": d.Content, "poltio_user_id": d.Visitor}[e.Field]; {
@@ -198,7 +256,7 @@ func (p *Pages) showPlay(values url.Values, bad engine.InputErrors) (*Answer, er
 		}
 	}
 	if !values.Has("events") {
-		sample, err := quizEvents(url.Values{"session_id": {uuid.NewString()}, "content_id": {quizContent}, "content_type": {"quiz"}, "poltio_user_id": {"4712"},
+		sample, err := quizEvents(url.Values{"session_id": {uuid.NewString()}, "content_id": {p.likelyContent()}, "content_type": {"quiz"}, "poltio_user_id": {"4712"},
 			"q1": {"12"}, "name": {"Grace"}, "email": {"grace@example.com"}}, time.Now())
 		if err != nil {
 			return nil, err

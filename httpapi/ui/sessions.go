@@ -141,7 +141,9 @@ func (p *Pages) session(r *http.Request, ps httprouter.Params) (*Answer, error) 
 	}
 	// All of a long session is megabytes, and so is its payload: they are not to come every other second.
 	v := view{Template: "session", Title: "Session", Nav: "/sessions", Live: !d.Long || !all && !query.Has("webhook_id")}
-	v.Done = done(r, map[string]string{"played": "Every event was accepted: what is due is on its way."})
+	if query.Get("done") == "played" {
+		v.Done = fmt.Sprintf("Every event was accepted, %d in all: what is due is on its way.", number(query, "accepted"))
+	}
 	if d.Preview, err = p.preview(r, &folded); err != nil {
 		return nil, err
 	}

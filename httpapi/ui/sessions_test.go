@@ -231,11 +231,11 @@ func TestPlay(t *testing.T) {
 	for range 2 { // a double click
 		rec := f.post("/play", form)
 		var ok bool
-		if session, ok = strings.CutPrefix(rec.Header().Get("Location"), "/sessions/"); !ok || rec.Code != 303 {
+		if session, ok = strings.CutPrefix(rec.Header().Get("Location"), "/sessions/"); !ok || rec.Code != 303 || !strings.HasSuffix(session, "?done=played&accepted=5") {
 			t.Fatalf("%d %v\n%s", rec.Code, rec.Header(), mainOf(rec.Body.String()))
 		}
 	}
-	page = f.wantPage("/sessions/"+session, "Every event was accepted", "5 events", "Salt &amp; pepper?", "Only salt", "ada@example.com")
+	page = f.wantPage("/sessions/"+session, "Every event was accepted, 5 in all", "5 events", "Salt &amp; pepper?", "Only salt", "ada@example.com")
 	wantEscaped(t, page)
 	if n := strings.Count(page, `<tr id="d-`); n != 2 {
 		t.Errorf("%d deliveries", n)
@@ -246,6 +246,12 @@ func TestPlay(t *testing.T) {
 	f.post("/play", form)
 	f.wantPage("/sessions/"+sessionA, "not finished", "3 events")
 
+	// Who goes back and finishes it has one session that is finished.
+	form.Del("unfinished")
+	form.Del("q1") // which is answered already
+	f.post("/play", form)
+	f.wantPage("/sessions/"+sessionA, "complete", "5 events")
+
 	for field, bad := range map[string]string{"content_id": "nonsense", "poltio_user_id": "4.5"} {
 		form := formOf(f.wantPage("/play"))
 		form.Set(field, bad)
@@ -254,13 +260,45 @@ func TestPlay(t *testing.T) {
 	}
 }
 
-// TestPlayEvents plays the recorded sessions through the page.
+// TestPlayContent begins with a content of which a webhook gets the sessions.
+func TestPlayContent(t *testing.T) {
+	f := newFixture(t, nil)
+	of := func() string { return formOf(f.wantPage("/play")).Get("content_id") }
+	unbound := of()
+	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/","content_id":"`+contentA+`","active":false}`)
+	f.wantPage("/play", "Every webhook is switched off")
+	if got := of(); got != unbound {
+		t.Errorf("with a webhook that is switched off: %s", got)
+	}
+	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/","content_id":"`+contentA+`"}`)
+	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/","content_id":"6caaa000-2bd8-4b28-8b9b-bfe1fca94f40"}`)
+	if got := of(); got != contentA {
+		t.Errorf("with webhooks for one content: %s", got)
+	}
+	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/"}`)
+	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/","content_id":"`+contentA+`"}`)
+	if got := of(); got != unbound {
+		t.Errorf("with one for every content: %s", got)
+	}
+}
+
+// block returns the text of a page's block that can be copied.
+func block(page, name string) string {
+	m := regexp.MustCompile(`(?s)<pre data-copy="` + name + `"[^>]*>(.*?)</pre>`).FindStringSubmatch(page)
+	if m == nil {
+		return ""
+	}
+	return html.UnescapeString(m[1])
+}
+
+// TestPlayEvents plays the recorded sessions through the page, and holds what they come to against the payloads beside them.
 func TestPlayEvents(t *testing.T) {
 	f := newFixture(t, nil)
 	names, err := filepath.Glob("../../testdata/sessions/*.ndjson")
 	if err != nil || len(names) == 0 {
 		t.Fatalf("%d sessions: %v", len(names), err)
 	}
+	compared := 0
 	for _, name := range names {
 		events, err := os.ReadFile(name)
 		if err != nil {
@@ -271,11 +309,47 @@ func TestPlayEvents(t *testing.T) {
 			t.Errorf("%s: %d\n%s", name, rec.Code, mainOf(rec.Body.String()))
 			continue
 		}
-		f.wantIn(f.get(rec.Header().Get("Location")), 200, "Every event was accepted")
+		page := f.wantIn(f.get(rec.Header().Get("Location")), 200, "Every event was accepted")
+		golden, err := os.ReadFile(strings.TrimSuffix(name, "ndjson") + "complete.json")
+		if os.IsNotExist(err) { // it never finished
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := strings.TrimSpace(regexp.MustCompile(`(?m)^  "event_time": .*\n`).ReplaceAllString(string(golden), ""))
+		got := block(page, "the session as JSON")
+		if filepath.Base(name) == "leads-after-delay.ndjson" { // one came when the payload was made already
+			cut := len(strings.TrimSuffix(want, "\n  ]\n}"))
+			if !strings.Contains(got[cut:], "Sam Late") {
+				t.Errorf("%s: got %s", name, got)
+			}
+			got, want = got[:cut], want[:cut]
+		}
+		if got != want {
+			t.Errorf("%s:\ngot  %s\nwant %s", name, got, want)
+		}
+		compared++
 	}
-	f.wantIn(f.post("/play", url.Values{"events": {played(sessionB) + `{"type":"vote","session_id":"` + sessionB + `","nonsense":"<>"}`}}), 400,
-		"None of them was stored", "Event 2, <code>nonsense</code>: ", `<details class="card" id="own" open>`, "&#34;type&#34;:&#34;vote&#34;")
-	f.wantIn(f.post("/play", url.Values{"events": {"  "}}), 400, "the body is empty")
+	if compared == 0 {
+		t.Error("no session was compared")
+	}
+	// Nothing is stored of events of which one is wrong, and what was typed stays.
+	h := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(hostile)
+	typed := played(sessionB) + `{"type":"vote","session_id":"` + sessionB + `","nonsense":"` + h + `","question":"</textarea><script>alert(3)</script>"}`
+	page := f.wantIn(f.post("/play", url.Values{"events": {typed}}), 400,
+		"None of them was stored", "Event 3, <code>nonsense</code>: ", `<details class="card" id="own" open>`, html.EscapeString(typed))
+	if strings.Contains(page, "<script>alert") {
+		t.Error("the page has the script")
+	}
+	// The quiz beside them can be played all the same.
+	f.wantIn(f.get(f.post("/play", formOf(page)).Header().Get("Location")), 200, "Every event was accepted, 5 in all")
+	f.wantIn(f.post("/play", url.Values{"events": {"  "}}), 400, "events-error", "there is no event", `id="own" open`)
 	f.wantIn(f.post("/play", url.Values{"events": {"[]"}}), 400, "there is no event")
 	f.wantIn(f.get("/sessions/"+sessionB), 404)
+
+	// The sample is a session as it stands.
+	sample := regexp.MustCompile(`(?s)<textarea[^>]*>(.*?)</textarea>`).FindStringSubmatch(f.wantPage("/play"))
+	rec := f.post("/play", url.Values{"events": {html.UnescapeString(sample[1])}})
+	f.wantIn(f.get(rec.Header().Get("Location")), 200, "Every event was accepted, 4 in all", "Only pepper", "grace@example.com")
 }
