@@ -17,7 +17,7 @@ type attemptView struct {
 	Class, Outcome, Why string
 	Phases              []phaseBar
 	Header              []engine.HeaderField // as sent
-	Body                string               // the beginning of the answer's
+	Answer              string               // its header and the beginning of its body, fit to be looked at
 	Next                string
 }
 
@@ -30,11 +30,24 @@ type phaseBar struct {
 
 func viewAttempt(d *engine.Delivery, a *engine.Attempt, n int) attemptView {
 	v := attemptView{Attempt: *a, N: n, Class: "ok", Outcome: outcome(a.Status, a.Error), Phases: waterfall(a), Header: a.RequestHeader(d),
-		Body: printable(a.Response), Next: nextWords[a.NextReason]}
+		Answer: answerText(a), Next: nextWords[a.NextReason]}
 	if !a.Delivered() {
 		v.Class, v.Why = "bad", sentence(because(a))
 	}
 	return v
+}
+
+// answerText is an answer as far as it is kept: its header, an empty line, its body.
+func answerText(a *engine.Attempt) string {
+	var b strings.Builder
+	for _, f := range a.ResponseHeader {
+		fmt.Fprintf(&b, "%s: %s\n", f.Name, f.Value)
+	}
+	if b.Len() > 0 && len(a.Response) > 0 {
+		b.WriteByte('\n')
+	}
+	b.Write(a.Response)
+	return printable(b.String())
 }
 
 // sentence begins words with a capital and ends them with a full stop.
@@ -47,7 +60,7 @@ func sentence(words string) string {
 
 // errorWords say what each class of error is: the README's table.
 var errorWords = map[engine.ErrorClass]string{
-	engine.ErrorTimeout:        "there was no complete answer in time",
+	engine.ErrorTimeout:        "it took too long",
 	engine.ErrorDNS:            "the name of the host was not found",
 	engine.ErrorAddressRefused: "the address is not public and not allowed",
 	engine.ErrorRefused:        "nobody listens there",
@@ -68,7 +81,7 @@ func because(a *engine.Attempt) string {
 	if a.ErrorDetail == "" {
 		return words
 	}
-	return words + ": " + a.ErrorDetail
+	return words + ": " + printable(a.ErrorDetail)
 }
 
 // nextWords say why the next try is when it is.
@@ -110,19 +123,20 @@ func waterfall(a *engine.Attempt) []phaseBar {
 }
 
 // printable makes what an endpoint has answered fit to be looked at: what is no text, or controls the screen, becomes a mark.
-func printable(b []byte) string {
+func printable(s string) string {
 	return strings.Map(func(c rune) rune {
 		if unicode.IsControl(c) && c != '\n' && c != '\t' || unicode.Is(unicode.Bidi_Control, c) {
 			return '·'
 		}
 		return c
-	}, strings.ToValidUTF8(strings.ReplaceAll(string(b), "\r\n", "\n"), "\uFFFD"))
+	}, strings.ToValidUTF8(strings.ReplaceAll(s, "\r\n", "\n"), "\uFFFD"))
 }
 
-// curlCommand is a command that makes an attempt's request. For credentials it has placeholders, of which it tells.
+// curlCommand is a command for a POSIX shell that makes an attempt's request. For credentials it has placeholders, of which it tells. The
+// payload goes through a pipe, for it may be longer than an argument.
 func curlCommand(url string, fields []engine.HeaderField, payload []byte) (command string, placeholders bool) {
 	var b strings.Builder
-	b.WriteString("curl -i -g " + shellQuote(url))
+	fmt.Fprintf(&b, "printf %%s %s \\\n| curl -i -g %s", shellQuote(string(payload)), shellQuote(url))
 	for _, f := range fields {
 		value := f.Value
 		if value == "…" {
@@ -130,7 +144,7 @@ func curlCommand(url string, fields []engine.HeaderField, payload []byte) (comma
 		}
 		fmt.Fprintf(&b, " \\\n  -H %s", shellQuote(f.Name+": "+value))
 	}
-	fmt.Fprintf(&b, " \\\n  --data-raw %s", shellQuote(string(payload)))
+	b.WriteString(" \\\n  --data-binary @-")
 	return b.String(), placeholders
 }
 

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/julienschmidt/httprouter"
@@ -239,6 +238,3 @@ func conflictReason(err error) string {
 var deliveryDone = map[string]string{
 	"retried": "It is due now.", "cancelled": "It was cancelled: nothing more is sent.", "tested": "A sample was queued. This page shows by itself what comes of it.",
 }
-
-// soon is within what time something is about to happen, so that a page without script had better be asked for again.
-const soon = time.Minute

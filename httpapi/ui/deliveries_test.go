@@ -140,7 +140,7 @@ func TestDeliveryLife(t *testing.T) {
 			t.Error("a page on which nothing happens for an hour loads itself again")
 		}
 		time.Sleep(time.Hour + time.Second)
-		f.wantPage(link, "1 attempt has failed, the last one because", "It is tried again", "Retry now", "by the retry schedule", "<strong>next try</strong>",
+		f.wantPage(link, "1 attempt has failed because", "It is tried again", "Retry now", "by the retry schedule", "<strong>next try</strong>",
 			"<noscript><meta http-equiv=\"refresh\"", "&#34;complete_session&#34;: true", "no answer", "X-Key: …", "webhook-signature: v1,", "X-Key: FILL-IN")
 		f.api("PATCH", "/v1/webhooks/1", `{"paused":true}`)
 		f.wantPage(link, "The webhook is paused, so it waits until that is resumed.")
@@ -156,7 +156,7 @@ func TestDeliveryLife(t *testing.T) {
 			t.Error("the page has control characters, or a credential")
 		}
 		time.Sleep(3 * time.Hour)
-		f.wantPage(link, "3 attempts have failed. Nothing more is tried", "Send again", "<strong>failed</strong> <bdi>the retry schedule has ended")
+		f.wantPage(link, "3 attempts have failed, the last one because the endpoint answered 503 Service Unavailable. Nothing more is tried, unless you send it again.", "Send again", "<strong>failed</strong> <bdi>the retry schedule has ended")
 		f.wantIn(f.post(link+"/cancel", nil), 409, "only a scheduled or pending delivery can be cancelled.", "3 attempts have failed")
 
 		answer.Store(func() (*http.Response, error) { return &http.Response{StatusCode: 204, Body: http.NoBody}, nil })

@@ -18,22 +18,24 @@ import (
 // deliveryData is what the page of a delivery shows.
 type deliveryData struct {
 	engine.Delivery
+	standing
 	Webhook string
-	// Standing says what is going on, and When when it goes on.
-	Standing string
-	When     time.Time
 	// Again is what the button that makes it due is called; "" for none. Cancellable tells whether it can be cancelled.
 	Again       string
 	Cancellable bool
-	// Soon tells that something is about to happen.
-	Soon     bool
+	// Reload tells that a page without script had better be asked for again.
+	Reload   bool
 	Line     []lineEntry
 	LineNote string // what is missing of it
 	// Payload is for reading, Raw the bytes that are sent; "" while nothing is frozen.
 	Payload, Raw string
-	Attempts     []attemptView // newest first
-	Curl         string
-	Credentials  bool // Curl has placeholders for credentials
+	NoPayload    string        // why there is none
+	Latest       []attemptView // newest first
+	Earlier      int64         // attempts before those
+	// Curl is a command that sends it, signed at SignedAt. Credentials tells that it has placeholders for these.
+	Curl        string
+	SignedAt    time.Time
+	Credentials bool
 }
 
 // delivery shows a delivery with its life, what was sent, and what came back.
@@ -52,33 +54,40 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 		return nil, err
 	}
 	now := time.Now()
-	d := deliveryData{Delivery: delivery, Webhook: p.webhookName(delivery.WebhookID), Cancellable: delivery.Status.Waiting()}
-	d.Standing, d.When = p.standing(&delivery, attempts, now)
-	d.Soon = delivery.Status.Waiting() && delivery.NextAttemptAt.Sub(now) < soon
-	for i := range attempts {
-		d.Attempts = append(d.Attempts, viewAttempt(&delivery, &attempts[i], i+1))
+	d := deliveryData{Delivery: delivery, standing: p.standing(&delivery, attempts, now), Webhook: p.webhookName(delivery.WebhookID), Cancellable: delivery.Status.Waiting()}
+	d.Reload = d.Soon && refused == ""
+	earlier := max(0, len(attempts)-attemptsShown)
+	for i := range attempts[earlier:] {
+		d.Latest = append(d.Latest, viewAttempt(&delivery, &attempts[earlier+i], earlier+i+1))
 	}
-	slices.Reverse(d.Attempts)
-	if d.Line, d.LineNote, err = p.timeLine(r.Context(), &delivery, attempts); err != nil {
+	d.Earlier = int64(earlier)
+	if d.Line, d.LineNote, err = p.timeLine(r.Context(), &delivery, d.Latest); err != nil {
 		return nil, err
 	}
-	if payload != nil {
+	slices.Reverse(d.Latest)
+	switch {
+	case payload != nil:
 		d.Payload, d.Raw = pretty(payload), string(payload)
+	case delivery.Status == engine.StatusCancelled:
+		d.NoPayload = "It was cancelled before its payload was built."
+	case delivery.Status != engine.StatusScheduled || len(attempts) > 0:
+		d.NoPayload = "It could not be built; the attempts tell why."
 	}
 	if w, err := p.engine.Webhook(delivery.WebhookID); err == nil {
 		if w.Active || delivery.Kind == engine.KindTest {
 			d.Again = againText(delivery.Status)
 		}
 		if payload != nil {
-			// The whole minute, so that the text does not change all the time.
-			fields, err := p.engine.RequestHeader(&w, &delivery, payload, now.Truncate(time.Minute))
+			fields, err := p.engine.RequestHeader(&w, &delivery, payload, now)
 			if err != nil {
 				return nil, err
 			}
+			d.SignedAt = now
 			d.Curl, d.Credentials = curlCommand(w.URL, fields, payload)
 		}
 	}
-	v := view{Template: "delivery", Title: "Delivery", Nav: "/deliveries", Live: true, Done: done(r, deliveryDone), Bad: refused, Data: d}
+	// Where something was refused, the address is that of the button: asked for again it would not be this page.
+	v := view{Template: "delivery", Title: "Delivery", Nav: "/deliveries", Live: refused == "", Done: done(r, deliveryDone), Bad: refused, Data: d}
 	if refused != "" {
 		v.Status = http.StatusConflict
 	}
@@ -93,59 +102,6 @@ func againText(s engine.Status) string {
 		return "Retry now"
 	}
 	return "Send again"
-}
-
-// standing says what is going on with a delivery, and when it goes on; zero if it does not, or nobody knows.
-func (p *Pages) standing(d *engine.Delivery, attempts []engine.Attempt, now time.Time) (string, time.Time) {
-	tries := counted(int64(d.Attempts), "attempt", "attempts")
-	switch d.Status {
-	case engine.StatusDelivered:
-		return fmt.Sprintf("The endpoint has taken it (%d), after %s.", d.LastStatus, tries), time.Time{}
-	case engine.StatusFailed:
-		return fmt.Sprintf("%s %s failed. Nothing more is tried, unless you send it again.", tries, has(d.Attempts)), time.Time{}
-	case engine.StatusCancelled:
-		return "It was cancelled, by hand or by a change of the webhook: nothing more is sent.", time.Time{}
-	}
-	// It waits.
-	said := "Its session's payload is built when it is due."
-	if len(attempts) > 0 {
-		last := &attempts[len(attempts)-1]
-		said = fmt.Sprintf("%s %s failed, the last one because %s.", tries, has(d.Attempts), because(last))
-		switch last.NextReason {
-		case engine.NextByRetryAfter:
-			said += " The endpoint has asked to wait (Retry-After)."
-		case engine.NextByToken:
-			said += " It is tried again with a new OAuth token."
-		}
-	} else if d.Status == engine.StatusPending {
-		said = "Its payload is frozen."
-	}
-	w, err := p.engine.Webhook(d.WebhookID)
-	switch h := p.engine.Health(d.WebhookID); {
-	case d.Kind == engine.KindTest: // it goes out whatever the webhook's state
-	case err != nil || !w.Active:
-		return "The webhook is gone or switched off: it is about to be cancelled.", time.Time{}
-	case w.Paused:
-		return said + " The webhook is paused, so it waits until that is resumed.", time.Time{}
-	case h.Failing() && d.NextAttemptAt.Before(h.NextProbeAt):
-		return said + " The endpoint is failing and gets one attempt at a time, the next one", h.NextProbeAt
-	case d.Kind == engine.KindIncomplete && d.Status == engine.StatusScheduled:
-		return "It is sent if the session has not finished by its time,", d.NextAttemptAt
-	}
-	if !d.NextAttemptAt.After(now) {
-		return said + " It is due and waits for a free place.", time.Time{}
-	}
-	if d.Attempts > 0 {
-		return said + " It is tried again", d.NextAttemptAt
-	}
-	return said + " It is sent", d.NextAttemptAt
-}
-
-func has(n int) string {
-	if n == 1 {
-		return "has"
-	}
-	return "have"
 }
 
 // lineEntry is a point of a delivery's life.
@@ -168,40 +124,39 @@ func (e lineEntry) Offset() string {
 const (
 	// votesAtEnds is how many votes of a session stand on the line from its first and from its last ones.
 	votesAtEnds = 5
-	// attemptsOnLine is how many attempts do, of the newest.
-	attemptsOnLine = 30
+	// attemptsShown is how many attempts are shown, there and below it, of the newest: somebody may have sent it again any number of times.
+	attemptsShown = 30
 )
 
 // timeLine puts a delivery's life in order: what its session did, when it was due and frozen, its attempts, and how it goes on.
 // note says what is missing.
-func (p *Pages) timeLine(ctx context.Context, d *engine.Delivery, attempts []engine.Attempt) (line []lineEntry, note string, err error) {
+func (p *Pages) timeLine(ctx context.Context, d *engine.Delivery, attempts []attemptView) (line []lineEntry, note string, err error) {
 	add := func(at time.Time, class, title, text string) {
 		if !at.IsZero() {
 			line = append(line, lineEntry{At: at, Class: class, Title: title, Text: text})
 		}
 	}
+	due := ""
 	if d.Kind != engine.KindTest {
-		if note, err = p.sessionLine(ctx, d, add); err != nil {
+		if due, note, err = p.sessionLine(ctx, d, add); err != nil {
 			return nil, "", err
 		}
 	}
 	if d.CreatedAt.Sub(d.DueAt) >= time.Second {
 		add(d.CreatedAt, "", "queued", "later than due: the events came in late, or it was asked for by hand")
 	}
-	add(d.DueAt, "info", "due", "")
+	add(d.DueAt, "info", "due", due)
 	add(d.FrozenAt, "info", "frozen", "the payload was built; every attempt sends these bytes")
-	if skipped := len(attempts) - attemptsOnLine; skipped > 0 {
-		attempts = attempts[skipped:]
-		note = strings.TrimSpace(note + fmt.Sprintf(" The first %d attempts are left out here.", skipped))
-	}
-	first := d.Attempts - len(attempts)
 	for i := range attempts {
 		a := &attempts[i]
-		class, text := "ok", fmt.Sprintf("the endpoint answered %d in %s", a.Status, roughly(a.Duration))
+		text := fmt.Sprintf("the endpoint answered %d", a.Status)
 		if !a.Delivered() {
-			class, text = "bad", because(a)
+			text = because(&a.Attempt)
 		}
-		add(a.StartedAt, class, fmt.Sprintf("attempt %d", first+i+1), text)
+		if a.Duration > 0 {
+			text += ", after " + roughly(a.Duration)
+		}
+		add(a.StartedAt, a.Class, fmt.Sprintf("attempt %d", a.N), text)
 	}
 	switch d.Status {
 	case engine.StatusFailed:
@@ -225,18 +180,18 @@ func (p *Pages) timeLine(ctx context.Context, d *engine.Delivery, attempts []eng
 	return line, note, nil
 }
 
-// sessionLine adds what the session did.
-func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at time.Time, class, title, text string)) (note string, err error) {
+// sessionLine adds what the session did. due says from what the delivery's due time was counted, note what is missing.
+func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at time.Time, class, title, text string)) (due, note string, err error) {
 	s, record, _, err := p.engine.Session(ctx, d.SessionID)
 	if errors.Is(err, engine.ErrNotFound) {
-		return "The session itself is no longer kept, so what the visitor did is not shown.", nil
+		return "", "The session itself is no longer kept, so what the visitor did is not shown.", nil
 	}
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	events, err := record.Events()
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	list := happenings(events, s.StartedAt)
 	votes, last := 0, 0
@@ -249,7 +204,7 @@ func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at
 	for _, h := range list {
 		// What is in the payload: see Firing in the specification.
 		text := h.Text
-		if late := d.FrozenAt; !late.IsZero() && (d.Kind == engine.KindIncomplete && h.At.After(d.DueAt) || h.receivedAt().After(late)) {
+		if late := d.FrozenAt; !late.IsZero() && (d.Kind == engine.KindIncomplete && h.At.After(d.DueAt) || h.Received.After(late)) {
 			text = strings.TrimSpace(text + " (not in the payload: it came later)")
 		}
 		switch {
@@ -267,12 +222,34 @@ func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at
 			}
 			started = true
 		case h.Type == string(engine.EventFinish), h.Type == string(engine.EventResultView):
-			title := map[bool]string{false: "session finished", true: h.Type}[finished]
+			title := "result seen"
+			switch {
+			case !finished:
+				title = "session finished"
+			case h.Type == string(engine.EventFinish):
+				title = "finish"
+			}
 			finished = true
 			add(h.At, "", title, text)
 		default:
 			add(h.At, "", h.Type, text)
 		}
 	}
-	return "", nil
+	return dueAfter(d, &s), "", nil
+}
+
+// dueAfter says how long after what of its session a delivery is due; "" if it is not after it.
+func dueAfter(d *engine.Delivery, s *engine.Session) string {
+	from, what := s.FinishedAt, "the session's finish"
+	if d.Kind == engine.KindIncomplete {
+		from, what = s.StartedAt, "the session's start"
+	}
+	switch wait := d.DueAt.Sub(from); {
+	case from.IsZero() || wait < 0:
+		return ""
+	case wait == 0:
+		return "with " + what
+	default:
+		return roughly(wait) + " after " + what
+	}
 }

@@ -15,8 +15,8 @@ type happening struct {
 	// N is its place in the order of arrival, which no later event changes.
 	N  int
 	At time.Time
-	// ReceivedAt is when hookbolt got it, if that is another second.
-	ReceivedAt time.Time
+	// Received is when hookbolt got it.
+	Received time.Time
 	// Since is the span from the session's start.
 	Since time.Duration
 	Type  string
@@ -31,10 +31,7 @@ func happenings(events []engine.Event, startedAt time.Time) []happening {
 	list := make([]happening, len(events))
 	for i := range events {
 		ev := &events[i]
-		list[i] = happening{N: i, At: ev.Time, Since: ev.Time.Sub(startedAt), Type: string(ev.Type), Text: sayEvent(ev), JSON: string(ev.JSON)}
-		if ev.ReceivedAt.Sub(ev.Time).Abs() >= time.Second {
-			list[i].ReceivedAt = ev.ReceivedAt
-		}
+		list[i] = happening{N: i, At: ev.Time, Received: ev.ReceivedAt, Since: ev.Time.Sub(startedAt), Type: string(ev.Type), Text: sayEvent(ev), JSON: string(ev.JSON)}
 	}
 	slices.SortStableFunc(list, func(a, b happening) int { return a.At.Compare(b.At) })
 	return list
@@ -97,10 +94,5 @@ func (h happening) isVote() bool {
 	return h.Type == string(engine.EventVote) || h.Type == string(engine.EventUndo)
 }
 
-// receivedAt is when hookbolt got it, to the second.
-func (h happening) receivedAt() time.Time {
-	if h.ReceivedAt.IsZero() {
-		return h.At
-	}
-	return h.ReceivedAt
-}
+// ReceivedLater tells that hookbolt got it in another second than it happened in.
+func (h happening) ReceivedLater() bool { return h.Received.Sub(h.At).Abs() >= time.Second }

@@ -4,11 +4,12 @@
 // morph makes the element `from` like `to` without replacing what stays, so that focus, selections and clicks survive.
 // Children with an id keep their element wherever they move to.
 function morph(from, to) {
+  const theirs = (name) => name === "open" && from.localName === "details"; // whoever reads opens and closes these
   for (const { name } of [...from.attributes]) {
-    if (!to.hasAttribute(name) && !(name === "open" && from.localName === "details")) from.removeAttribute(name);
+    if (!to.hasAttribute(name) && !theirs(name)) from.removeAttribute(name);
   }
   for (const { name, value } of to.attributes) {
-    if (from.getAttribute(name) !== value) from.setAttribute(name, value);
+    if (from.getAttribute(name) !== value && !theirs(name)) from.setAttribute(name, value);
   }
   let at = from.firstChild;
   for (const next of to.childNodes) {
