@@ -45,8 +45,8 @@ type Route struct {
 
 // Routes are all pages but those for signing in and out, which are httpapi's.
 func (p *Pages) Routes() []Route {
-	return slices.Concat(p.overviewRoutes(), p.webhookRoutes(), p.webhookFormRoutes(), p.rotateRoutes(), p.replayRoutes(), p.deliveryRoutes(),
-		p.sessionRoutes(), p.playRoutes())
+	return slices.Concat(p.overviewRoutes(), p.webhookRoutes(), p.webhookActionRoutes(), p.webhookFormRoutes(), p.rotateRoutes(), p.replayRoutes(),
+		p.deliveryRoutes(), p.sessionRoutes(), p.playRoutes())
 }
 
 // Answer is a page that has been made, or a redirect.

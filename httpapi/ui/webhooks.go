@@ -1,7 +1,9 @@
 package ui
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -20,14 +22,6 @@ func (p *Pages) webhookRoutes() []Route {
 	return []Route{
 		{Method: "GET", Path: "/webhooks", Handle: p.webhooks},
 		{Method: "GET", Path: "/webhooks/:id", Handle: p.oneWebhook},
-		{Method: "POST", Path: "/webhooks/:id/test", Handle: p.test},
-		{Method: "POST", Path: "/webhooks/:id/pause", Handle: p.pause},
-		{Method: "POST", Path: "/webhooks/:id/resume", Handle: p.resume},
-		{Method: "POST", Path: "/webhooks/:id/activate", Handle: p.activate},
-		{Method: "GET", Path: "/webhooks/:id/deactivate", Handle: p.confirmDeactivate},
-		{Method: "POST", Path: "/webhooks/:id/deactivate", Handle: p.deactivate},
-		{Method: "GET", Path: "/webhooks/:id/delete", Handle: p.confirmDelete},
-		{Method: "POST", Path: "/webhooks/:id/delete", Handle: p.deleteWebhook},
 	}
 }
 
@@ -35,21 +29,28 @@ const (
 	// webhooksShown is how many webhooks a page of the list has, latestShown how many deliveries the page of one.
 	webhooksShown = 50
 	latestShown   = 20
-	// maxLookBack is how many of a webhook's deliveries are looked through for the last one that was attempted.
+	// maxLookBack is among how many of a webhook's newest deliveries one that was attempted is looked for, if none was since hookbolt
+	// started.
 	maxLookBack = 20
 )
 
-// webhookRow is a webhook in a list.
+// webhookRow is a webhook with what a glance at it should tell.
 type webhookRow struct {
 	*engine.Webhook
 	Title, Endpoint, State string
 	Health                 engine.Health
 	Stats                  engine.WebhookStats
 	Waiting, Failures      int64
-	// Success is the share of the kept deliveries that were delivered, of those that got through or failed; "" without any.
+	// OldestDue is how long the oldest one that is due has been; 0 if none is. Late tells that this is longer than it should be.
+	OldestDue time.Duration
+	Late      bool
+	// Success is the share of the kept deliveries that were delivered, of those and the failed ones; "" without any.
 	Success string
 	Last    lastDelivery
-	Lag     string
+	// Lag is that of the last first attempt since hookbolt started, DeliveredAt when the last one was delivered; "" and zero if there was
+	// none.
+	Lag         string
+	DeliveredAt time.Time
 }
 
 // lastDelivery is the delivery that was attempted last; its At is zero if nobody knows of one.
@@ -60,42 +61,70 @@ type lastDelivery struct {
 	OK      bool
 }
 
-// row prepares a webhook for a list.
-func (p *Pages) row(ctx context.Context, w *engine.Webhook, s engine.WebhookStats) (webhookRow, error) {
-	h := p.engine.Health(w.ID)
-	row := webhookRow{Webhook: w, Title: nameOf(w), Endpoint: endpointOf(w), State: stateOf(w, h), Health: h, Stats: s, Waiting: s.Scheduled + s.Pending, Failures: int64(h.Failures)}
+// Later is how many wait for their time.
+func (r webhookRow) Later() int64 { return max(0, r.Waiting-r.Stats.Due) }
+
+// Mark is the class of a row that needs attention: bad or warn; "" for none.
+func (r webhookRow) Mark() string {
+	switch {
+	case r.State == "failing":
+		return "bad"
+	case r.State == "paused" || r.Late:
+		return "warn"
+	}
+	return ""
+}
+
+// row looks at a webhook.
+func (p *Pages) row(ctx context.Context, w *engine.Webhook, s engine.WebhookStats, now time.Time) (webhookRow, error) {
+	h, recent := p.engine.Health(w.ID), p.engine.Recent(w.ID)
+	row := webhookRow{Webhook: w, Title: nameOf(w), Endpoint: endpointOf(w), State: stateOf(w, h), Health: h, Stats: s,
+		Waiting: s.Scheduled + s.Pending, Failures: int64(h.Failures), DeliveredAt: recent.DeliveredAt}
+	if !s.OldestDueAt.IsZero() {
+		row.OldestDue = now.Sub(s.OldestDueAt)
+		row.Late = row.State != "paused" && row.State != "inactive" && row.OldestDue >= lateAfter
+	}
 	if ended := s.Delivered + s.Failed; ended > 0 {
 		row.Success = percent(s.Delivered, ended)
 	}
-	recent := p.engine.Recent(w.ID)
 	if !recent.LagAt.IsZero() {
 		row.Lag = roughly(recent.Lag)
 	}
+	var err error
 	if !recent.AttemptedAt.IsZero() {
 		row.Last = lastDelivery{recent.DeliveryID, recent.AttemptedAt, outcome(recent.Status, recent.Error), recent.Error == ""}
-		return row, nil
+	} else if s != (engine.WebhookStats{}) {
+		row.Last, err = p.storedLast(ctx, w.ID)
 	}
-	// Since hookbolt has started nothing was attempted.
-	page, err := p.engine.Deliveries(ctx, engine.DeliveryQuery{WebhookID: w.ID, Limit: maxLookBack})
-	if err != nil {
-		return row, err
-	}
-	i := slices.IndexFunc(page.Items, func(d engine.Delivery) bool { return d.Attempts > 0 })
-	if i >= 0 {
-		d := &page.Items[i]
-		row.Last = lastDelivery{d.ID, later(d.FrozenAt, d.FinishedAt), outcome(d.LastStatus, d.LastError), d.LastError == ""}
-	}
-	return row, nil
+	return row, err
 }
 
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
+// storedLast finds the last attempt of a webhook's newest delivery that has one. Where a queue has grown long before its endpoint was
+// tried, that is none of the newest: then those that wait for another try, and those that have failed, are looked at.
+func (p *Pages) storedLast(ctx context.Context, id uint32) (lastDelivery, error) {
+	for _, status := range []engine.Status{0, engine.StatusPending, engine.StatusFailed} {
+		page, err := p.engine.Deliveries(ctx, engine.DeliveryQuery{WebhookID: id, Status: status, Limit: maxLookBack})
+		if err != nil {
+			return lastDelivery{}, err
+		}
+		i := slices.IndexFunc(page.Items, func(d engine.Delivery) bool { return d.Attempts > 0 })
+		if i < 0 {
+			continue
+		}
+		d, _, attempts, err := p.engine.Delivery(ctx, page.Items[i].ID)
+		if errors.Is(err, engine.ErrNotFound) || err == nil && len(attempts) == 0 { // it has just been erased
+			continue
+		}
+		if err != nil {
+			return lastDelivery{}, err
+		}
+		a := &attempts[len(attempts)-1]
+		return lastDelivery{d.ID, a.StartedAt.Add(a.Duration), outcome(a.Status, a.Error), a.Delivered()}, nil
 	}
-	return b
+	return lastDelivery{}, nil
 }
 
-// percent writes a share; 100 % is all, and 0 % none.
+// percent writes a share, rounded down: 100 % is all of it. whole is not 0.
 func percent(part, whole int64) string {
 	tenths := part * 1000 / whole
 	if part > 0 && tenths == 0 {
@@ -104,33 +133,39 @@ func percent(part, whole int64) string {
 	return strings.TrimSuffix(fmt.Sprintf("%d.%d", tenths/10, tenths%10), ".0") + " %"
 }
 
+// webhookList is what the list shows.
+type webhookList struct {
+	Rows []webhookRow
+	// Total is how many webhooks there are, on all pages.
+	Total int64
+	// First and Next are links; "" for none.
+	First, Next string
+}
+
 // webhooks lists all webhooks, by id.
 func (p *Pages) webhooks(r *http.Request, _ httprouter.Params) (*Answer, error) {
-	after, _ := strconv.ParseUint(r.URL.Query().Get("after"), 10, 32) // a link of this page, or the beginning
+	// Anything else than a link of this page begins at the beginning.
+	after, _ := strconv.ParseUint(r.URL.Query().Get("after"), 10, 32)
 	all := p.engine.Webhooks()
-	start, _ := slices.BinarySearchFunc(all, after+1, func(w *engine.Webhook, id uint64) int { return int(int64(w.ID) - int64(id)) })
+	start, _ := slices.BinarySearchFunc(all, after+1, func(w *engine.Webhook, id uint64) int { return cmp.Compare(uint64(w.ID), id) })
+	end := min(start+webhooksShown, len(all))
 	o, err := p.engine.Overview(r.Context())
 	if err != nil {
 		return nil, err
 	}
-	d := struct {
-		Rows        []webhookRow
-		Total       int64
-		First, Next string
-	}{Total: int64(len(all))}
-	end := min(start+webhooksShown, len(all))
+	d, now := webhookList{Total: int64(len(all))}, time.Now()
 	for _, w := range all[start:end] {
-		row, err := p.row(r.Context(), w, o.PerWebhook[w.ID])
+		row, err := p.row(r.Context(), w, o.PerWebhook[w.ID], now)
 		if err != nil {
 			return nil, err
 		}
 		d.Rows = append(d.Rows, row)
 	}
-	if end < len(all) {
-		d.Next = fmt.Sprintf("/webhooks?after=%d", all[end-1].ID)
-	}
 	if start > 0 {
 		d.First = "/webhooks"
+	}
+	if end < len(all) {
+		d.Next = fmt.Sprintf("/webhooks?after=%d", all[end-1].ID)
 	}
 	return p.show(view{Template: "webhooks", Title: "Webhooks", Nav: "/webhooks", Live: true, Data: d,
 		Done: done(r, map[string]string{"deleted": "The webhook was deleted. Its deliveries stay to be looked at."})})
@@ -139,24 +174,22 @@ func (p *Pages) webhooks(r *http.Request, _ httprouter.Params) (*Answer, error) 
 // webhookData is what the page of a webhook shows.
 type webhookData struct {
 	webhookRow
+	// PausesAt is when an endpoint that fails until then is paused; zero if it does not fail.
+	PausesAt time.Time
 	Settings []setting
 	// Overlapping are the secrets that still sign beside the present one.
 	Overlapping []engine.PreviousSecret
 	Replays     []engine.Replay
 	Latest      []deliveryRow
-	OldestDue   time.Duration
-}
-
-// setting is a line of a webhook's settings. Default tells that it is the default's value.
-type setting struct {
-	Name, Value string
-	Default     bool
 }
 
 var webhookDone = map[string]string{
-	"saved": "The settings were saved.", "paused": "It is paused: everything waits in its queue.", "resumed": "It is resumed: what is due goes out, oldest first.",
-	"activated": "It is switched on.", "deactivated": "It is switched off: it gets nothing new, and what waited for it is cancelled.",
-	"replayed": "The replay was begun. Its deliveries go out in their turn.",
+	"saved":       "The settings were saved.",
+	"paused":      "It is paused: everything waits in its queue.",
+	"resumed":     "It is resumed: what is due goes out, oldest first.",
+	"activated":   "It is switched on.",
+	"deactivated": "It is switched off: it gets nothing new, and what waited for it is cancelled.",
+	"replayed":    "The replay has begun. Its deliveries go out in their turn.",
 }
 
 // oneWebhook shows a webhook.
@@ -169,7 +202,8 @@ func (p *Pages) oneWebhook(r *http.Request, ps httprouter.Params) (*Answer, erro
 	if err != nil {
 		return nil, err
 	}
-	row, err := p.row(r.Context(), &w, o.PerWebhook[w.ID])
+	now := time.Now()
+	row, err := p.row(r.Context(), &w, o.PerWebhook[w.ID], now)
 	if err != nil {
 		return nil, err
 	}
@@ -177,152 +211,78 @@ func (p *Pages) oneWebhook(r *http.Request, ps httprouter.Params) (*Answer, erro
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	d := webhookData{webhookRow: row, Settings: settingsOf(&w), Overlapping: w.Overlapping(now), Latest: p.rows(page.Items)}
-	for _, replay := range o.Replays {
-		if replay.WebhookID == w.ID {
-			d.Replays = append(d.Replays, replay)
-		}
-	}
-	if at := row.Stats.OldestDueAt; !at.IsZero() {
-		d.OldestDue = now.Sub(at)
+	d := webhookData{webhookRow: row, Settings: facts(&w, p.engine.Config()), Overlapping: w.Overlapping(now), Replays: replaysOf(&o, w.ID), Latest: p.rows(page.Items)}
+	if row.State == "failing" {
+		d.PausesAt = row.Health.FirstFailedAt.Add(p.engine.Config().PauseAfter)
 	}
 	return p.show(view{Template: "webhook", Title: row.Title, Nav: "/webhooks", Live: true, Done: done(r, webhookDone), Data: d})
 }
 
-// settingsOf lists a webhook's settings. Of credentials it tells that they are set.
-func settingsOf(w *engine.Webhook) []setting {
-	yes := map[bool]string{true: "yes", false: "no"}
-	d := engine.DefaultWebhook()
+// replaysOf are a webhook's replays that are on their way.
+func replaysOf(o *engine.Overview, id uint32) (list []engine.Replay) {
+	for _, r := range o.Replays {
+		if r.WebhookID == id {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// setting is a line of a webhook's settings. Default tells that it is what holds if nothing is set.
+type setting struct {
+	Name, Value string
+	Default     bool
+}
+
+// facts lists a webhook's settings, by the names that the form has for them. Of credentials it tells that they are set. The URL is there
+// as a whole: whoever sees this page gets it from the API, too, and has to be able to check what was typed.
+func facts(w *engine.Webhook, c engine.Config) []setting {
+	byDefault := engine.DefaultWebhook()
 	content := "every content"
 	if w.ContentID != nil {
 		content = w.ContentID.String()
 	}
 	list := []setting{
-		{"Endpoint", w.URL, false},
+		{"URL", w.URL, false},
 		{"Content", content, w.ContentID == nil},
-		{"Delay", seconds(w.Delay) + " after the finish", w.Delay == d.Delay},
-		{"Incomplete sessions", "not sent", true},
-		{"Answers", yes[w.SendAnswers], w.SendAnswers},
-		{"Leads", yes[w.SendLeads], w.SendLeads},
+		{"Delay", wholeSeconds(w.Delay) + " after the finish", w.Delay == byDefault.Delay},
+		{"Send answers", yesNo(w.SendAnswers), w.SendAnswers == byDefault.SendAnswers},
+		{"Send leads", yesNo(w.SendLeads), w.SendLeads == byDefault.SendLeads},
+		{"Send incomplete", yesNo(w.SendIncomplete), w.SendIncomplete == byDefault.SendIncomplete},
 	}
 	if w.SendIncomplete {
-		list[3] = setting{"Incomplete sessions", "sent " + seconds(w.IncompleteDelay) + " after the start", false}
+		list = append(list, setting{"Incomplete delay", wholeSeconds(w.IncompleteDelay) + " after the start", w.IncompleteDelay == byDefault.IncompleteDelay})
 	}
-	set := func(name, value string) {
-		if value != "" {
-			list = append(list, setting{name, value, false})
-		}
+	add := func(name, set, otherwise string) {
+		list = append(list, setting{name, cmp.Or(set, otherwise), set == ""})
 	}
-	set("Timeout", optional(w.Timeout))
-	set("Attempts at once", optional(w.MaxInFlight))
-	if w.RateLimit != nil {
-		set("Rate limit", optional(w.RateLimit)+" a second")
+	rate := optional(w.RateLimit)
+	if rate != "" {
+		rate += " deliveries a second"
 	}
-	set("Retry schedule", scheduleText(w.RetrySchedule))
-	set("Allowed networks", strings.ReplaceAll(networkLines(w), "\n", ", "))
-	set("Headers sent along", strings.Join(slices.Sorted(maps.Keys(w.Headers)), ", "))
+	add("Timeout", optional(w.Timeout), engine.Duration(c.Timeout).String())
+	add("In flight at once", optional(w.MaxInFlight), strconv.Itoa(c.WebhookMaxInFlight))
+	add("Rate limit", rate, "no limit")
+	add("Retry schedule", scheduleText(w.RetrySchedule), durationList(c.Retry.Schedule))
+	add("Allowed networks", strings.ReplaceAll(networkLines(w), "\n", ", "), "none but public ones and the configuration's")
+	if len(w.Headers) > 0 {
+		list = append(list, setting{"Headers", strings.Join(slices.Sorted(maps.Keys(w.Headers)), ", ") + " (values are not shown)", false})
+	}
 	if w.BasicAuth != nil {
-		set("Basic authentication", "set")
+		list = append(list, setting{"Basic authentication", "set", false})
 	}
 	if w.OAuth2 != nil {
-		set("OAuth 2.0", "set")
+		list = append(list, setting{"OAuth 2", "set", false})
 	}
 	return list
 }
 
-func seconds(n int64) string {
-	if n < 60 {
-		return strconv.FormatInt(n, 10) + " s"
+func yesNo(b bool) string {
+	if b {
+		return "yes"
 	}
-	return roughly(time.Duration(n) * time.Second)
+	return "no"
 }
 
-// test queues a sample and leads to it: its page shows what comes of it.
-func (p *Pages) test(r *http.Request, ps httprouter.Params) (*Answer, error) {
-	w, err := p.webhook(ps)
-	if err != nil {
-		return nil, err
-	}
-	d, err := p.engine.TestWebhook(r.Context(), w.ID)
-	if err != nil {
-		return nil, err
-	}
-	return redirect("/deliveries/%s?done=tested", d.ID), nil
-}
-
-func (p *Pages) pause(r *http.Request, ps httprouter.Params) (*Answer, error) {
-	return p.change(r, ps, `{"paused": true}`, "paused")
-}
-
-func (p *Pages) resume(r *http.Request, ps httprouter.Params) (*Answer, error) {
-	return p.change(r, ps, `{"paused": false}`, "resumed")
-}
-
-func (p *Pages) activate(r *http.Request, ps httprouter.Params) (*Answer, error) {
-	return p.change(r, ps, `{"active": true}`, "activated")
-}
-
-func (p *Pages) deactivate(r *http.Request, ps httprouter.Params) (*Answer, error) {
-	return p.change(r, ps, `{"active": false}`, "deactivated")
-}
-
-// change changes a setting, as the API does, and leads back to the webhook.
-func (p *Pages) change(r *http.Request, ps httprouter.Params, settings, what string) (*Answer, error) {
-	w, err := p.webhook(ps)
-	if err != nil {
-		return nil, err
-	}
-	patch, err := engine.ParseWebhookPatch([]byte(settings))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := p.engine.UpdateWebhook(r.Context(), w.ID, patch); err != nil {
-		return nil, err
-	}
-	return redirect("/webhooks/%d?done=%s", w.ID, what), nil
-}
-
-// confirmation is a question before something that cannot be taken back.
-type confirmation struct {
-	ID      uint32
-	Waiting int64
-	// Says tells what happens. Button does it.
-	Says, Action, Button string
-}
-
-func (p *Pages) confirmDeactivate(r *http.Request, ps httprouter.Params) (*Answer, error) {
-	return p.confirm(r, ps, "Switch off %s?", confirmation{Action: "deactivate", Button: "Switch it off",
-		Says: "It gets nothing new until it is switched on again. To hold everything back and lose nothing, pause it instead."})
-}
-
-func (p *Pages) confirmDelete(r *http.Request, ps httprouter.Params) (*Answer, error) {
-	return p.confirm(r, ps, "Delete %s?", confirmation{Action: "delete", Button: "Delete it",
-		Says: "It gets nothing more, and its secret and settings are gone for good. Its deliveries stay to be looked at until their retention ends."})
-}
-
-func (p *Pages) confirm(r *http.Request, ps httprouter.Params, question string, c confirmation) (*Answer, error) {
-	w, err := p.webhook(ps)
-	if err != nil {
-		return nil, err
-	}
-	o, err := p.engine.Overview(r.Context())
-	if err != nil {
-		return nil, err
-	}
-	s := o.PerWebhook[w.ID]
-	c.ID, c.Waiting = w.ID, s.Scheduled+s.Pending
-	return p.show(view{Template: "confirm", Title: fmt.Sprintf(question, nameOf(&w)), Nav: "/webhooks", Data: c})
-}
-
-// deleteWebhook removes a webhook.
-func (p *Pages) deleteWebhook(r *http.Request, ps httprouter.Params) (*Answer, error) {
-	w, err := p.webhook(ps)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.engine.DeleteWebhook(r.Context(), w.ID); err != nil {
-		return nil, err
-	}
-	return redirect("/webhooks?done=deleted"), nil
-}
+// wholeSeconds writes a span as exactly as it is set.
+func wholeSeconds(n int64) string { return engine.Duration(time.Duration(n) * time.Second).String() }
