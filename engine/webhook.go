@@ -62,8 +62,8 @@ type PreviousSecret struct {
 	SignsUntil time.Time `json:"signs_until"`
 }
 
-// maxSecrets is how many secrets may sign a webhook's attempts, the present one included: spec.md, "Delivery".
-const maxSecrets = 3
+// MaxSecrets is how many secrets may sign a webhook's attempts, the present one included: spec.md, "Delivery".
+const MaxSecrets = 3
 
 // DefaultWebhook is a webhook before anything is set.
 func DefaultWebhook() Webhook {
@@ -79,7 +79,7 @@ func (w *Webhook) wants(kind Kind, contentID uuid.UUID) bool {
 func (w *Webhook) Overlapping(at time.Time) []PreviousSecret {
 	var signing []PreviousSecret
 	for _, p := range w.PreviousSecrets {
-		if p.SignsUntil.After(at) && len(signing) < maxSecrets-1 {
+		if p.SignsUntil.After(at) && len(signing) < MaxSecrets-1 {
 			signing = append(signing, p)
 		}
 	}
@@ -96,7 +96,7 @@ func (w *Webhook) signingSecrets(at time.Time) []Secret {
 }
 
 // rotate puts a secret in the place of the present one, which signs beside it until now + overlap; earlier ones as long as they
-// were to, but for the oldest if there would be more than maxSecrets. It shares nothing with the webhook that w was copied from.
+// were to, but for the oldest if there would be more than MaxSecrets. It shares nothing with the webhook that w was copied from.
 func (w *Webhook) rotate(to Secret, overlap time.Duration, now time.Time) {
 	previous := slices.Concat([]PreviousSecret{{w.Secret, now.Add(overlap)}}, w.PreviousSecrets)
 	// A rotation may be taken back: no secret signs twice.

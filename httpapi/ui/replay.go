@@ -2,8 +2,10 @@ package ui
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,77 +21,74 @@ func (p *Pages) replayRoutes() []Route {
 	}
 }
 
-// scopeChoice is what a replay may be about.
-type scopeChoice struct {
-	Value  engine.ReplayScope
-	Text   string
-	Chosen bool
+// scopes are what a replay may be about.
+var scopes = []choice{
+	{string(engine.ReplayFailed), "what was made in that time and has failed"},
+	{string(engine.ReplayAny), "whatever was made in that time and has come to an end, delivered or not"},
+	{string(engine.ReplayMissing), "what it never got of the sessions that finished in that time, or what was cancelled of them"},
 }
 
 // replayData is the form of a replay.
 type replayData struct {
 	ID           uint32
-	Scopes       []scopeChoice
+	Inactive     bool
+	Scopes       []choice
+	Chosen       string
 	Since, Until *input
-	// Counted is the replay whose count is known; nil before. From and To are its times as the form has them.
+	// Error says what is wrong with what was chosen.
+	Error string
+	// Counted is the replay as it would be, with its count; nil before it was asked for.
 	Counted *engine.Replay
+	// Replays are those on their way.
+	Replays []engine.Replay
 }
 
-// readReplay reads the form of a replay. Without an until it is about what there is now.
-func readReplay(values url.Values, id uint32) (engine.Replay, *replayData, bool) {
-	scope := engine.ReplayScope(values.Get("status"))
-	if scope == "" {
-		scope = engine.ReplayFailed
-	}
+// readReplay reads the form of a replay. ok tells that nothing in it is wrong.
+func readReplay(values url.Values, w *engine.Webhook) (r engine.Replay, d *replayData, ok bool) {
 	in := func(name, label, placeholder string) *input {
 		return &input{Name: name, Label: label, Kind: textInput, Value: strings.TrimSpace(values.Get(name)), Placeholder: placeholder}
 	}
-	d := &replayData{ID: id, Since: in("since", "Since (UTC)", "the beginning"), Until: in("until", "Until (UTC)", "now"), Scopes: []scopeChoice{
-		{engine.ReplayFailed, "What has failed in that time, under its ids and with its bytes", false},
-		{engine.ReplayAny, "Whatever has come to an end in that time, delivered or not", false},
-		{engine.ReplayMissing, "What it never got of the sessions that finished in that time, or that was cancelled of them", false},
-	}}
-	known := false
-	for i := range d.Scopes {
-		d.Scopes[i].Chosen = d.Scopes[i].Value == scope
-		known = known || d.Scopes[i].Chosen
+	d = &replayData{ID: w.ID, Inactive: !w.Active, Scopes: scopes, Chosen: values.Get("status"),
+		Since: in("since", "Since (UTC)", "the beginning"), Until: in("until", "Until (UTC)", "now")}
+	r, ok = engine.Replay{WebhookID: w.ID, Scope: engine.ReplayScope(d.Chosen)}, true
+	if !slices.ContainsFunc(scopes, func(c choice) bool { return c.Value == d.Chosen }) {
+		d.Error, ok = fmt.Sprintf("must be failed, any or missing (got %q)", engine.Excerpt(d.Chosen)), false
 	}
-	if !known {
-		scope = engine.ReplayFailed
-		d.Scopes[0].Chosen = true
-	}
-	r := engine.Replay{WebhookID: id, Scope: scope}
-	ok := true
 	for _, f := range []struct {
 		in *input
 		to *time.Time
 	}{{d.Since, &r.Since}, {d.Until, &r.Until}} {
-		if f.in.Value != "" {
-			var err error
-			if *f.to, err = parseTime(f.in.Value); err != nil {
-				f.in.Error, ok = err.Error(), false
-			}
+		if f.in.Value == "" {
+			continue
+		}
+		var err error
+		if *f.to, err = parseTime(f.in.Value); err != nil {
+			f.in.Error, ok = err.Error(), false
 		}
 	}
 	return r, d, ok
 }
 
-// countReplay shows the form, and how many deliveries a replay would be about once that was asked for.
+// countReplay shows the form, and how many deliveries a replay would be about once that was asked for. It changes nothing.
 func (p *Pages) countReplay(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	w, err := p.webhook(ps)
 	if err != nil {
 		return nil, err
 	}
-	ask, d, ok := readReplay(r.URL.Query(), w.ID)
-	if !ok || !r.URL.Query().Has("status") {
-		return p.showReplay(&w, d, nil, !ok)
+	query := r.URL.Query()
+	asked := query.Has("status")
+	if !asked {
+		query.Set("status", string(engine.ReplayFailed))
 	}
-	ask.DryRun = true
-	counted, err := p.engine.Replay(r.Context(), ask)
-	if err == nil {
-		d.Counted = &counted
+	ask, d, ok := readReplay(query, &w)
+	if asked && ok {
+		ask.DryRun = true
+		var counted engine.Replay
+		if counted, err = p.engine.Replay(r.Context(), ask); err == nil {
+			d.Counted = &counted
+		}
 	}
-	return p.showReplay(&w, d, err, false)
+	return p.showReplay(r, &w, d, err)
 }
 
 // replay begins a replay.
@@ -102,29 +101,39 @@ func (p *Pages) replay(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	ask, d, ok := readReplay(values, w.ID)
+	ask, d, ok := readReplay(values, &w)
 	if ok {
-		if _, err = p.engine.Replay(r.Context(), ask); err == nil {
-			return redirect("/webhooks/%d?done=replayed", w.ID), nil
+		var begun engine.Replay
+		if begun, err = p.engine.Replay(r.Context(), ask); err == nil {
+			what := "replayed"
+			if begun.Count == 0 {
+				what = "nothing"
+			}
+			return redirect("/webhooks/%d?done=%s", w.ID, what), nil
 		}
 	}
-	return p.showReplay(&w, d, err, !ok)
+	return p.showReplay(r, &w, d, err)
 }
 
-// showReplay shows the form. err is why it cannot be done, refused tells that a field is wrong.
-func (p *Pages) showReplay(w *engine.Webhook, d *replayData, err error, refused bool) (*Answer, error) {
+// showReplay shows the form. err is why what was asked for cannot be done.
+func (p *Pages) showReplay(r *http.Request, w *engine.Webhook, d *replayData, err error) (*Answer, error) {
 	v := view{Template: "replay", Title: "Replay deliveries of " + nameOf(w), Nav: "/webhooks", Data: d}
 	bad, isInput := errors.AsType[engine.InputErrors](err)
 	switch {
 	case isInput:
-		d.Until.Error, refused = bad[0].Detail, true
+		d.Until.Error = bad[0].Detail // the only one that the form can still get
 	case errors.Is(err, engine.ErrConflict):
-		v.Bad, v.Status = conflictReason(err), http.StatusConflict
+		d.Inactive, v.Status = true, http.StatusConflict
 	case err != nil:
 		return nil, err
 	}
-	if refused {
+	if d.Error != "" || d.Since.Error != "" || d.Until.Error != "" {
 		v.Status = http.StatusBadRequest
 	}
+	o, err := p.engine.Overview(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	d.Replays = replaysOf(&o, w.ID)
 	return p.show(v)
 }

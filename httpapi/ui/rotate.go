@@ -19,15 +19,29 @@ func (p *Pages) rotateRoutes() []Route {
 	}
 }
 
-// overlap is a choice of how long the present secret signs on.
-type overlap struct {
-	Value, Text string
-	Chosen      bool
+// choice is one of several, of which one is to be chosen.
+type choice struct{ Value, Text string }
+
+// overlaps are how long the present secret may sign on.
+var overlaps = []choice{
+	{"0s", "not at all, because it has leaked"}, {"1h", "for an hour"}, {usualOverlap, "for a day"}, {"168h", "for a week"}, {"720h", "for 30 days"},
 }
 
-// overlaps are the choices; the third is the default of the API.
-var overlaps = []overlap{
-	{"0s", "not at all: it has leaked", false}, {"1h", "for an hour", false}, {"24h", "for a day", true}, {"168h", "for a week", false}, {"720h", "for 30 days", false},
+// usualOverlap is the one that the API takes, too, if none is given.
+const usualOverlap = "24h"
+
+// rotateData is the form for the next secret.
+type rotateData struct {
+	ID uint32
+	// Signing are the secrets that sign beside the present one, newest first. EndsEarly is the one that another overlap ends before its
+	// time; nil if there is room.
+	Signing   []engine.PreviousSecret
+	EndsEarly *engine.PreviousSecret
+	Overlaps  []choice
+	Chosen    string
+	Secret    *input
+	// Error says what is wrong with what was chosen.
+	Error string
 }
 
 // askRotate asks how a webhook is to get its next secret.
@@ -36,30 +50,26 @@ func (p *Pages) askRotate(_ *http.Request, ps httprouter.Params) (*Answer, error
 	if err != nil {
 		return nil, err
 	}
-	return p.showRotate(&w, "24h", nil)
+	return p.showRotate(&w, usualOverlap, nil)
 }
 
 func (p *Pages) showRotate(w *engine.Webhook, chosen string, bad engine.InputErrors) (*Answer, error) {
-	d := struct {
-		ID       uint32
-		Signing  []engine.PreviousSecret
-		Overlaps []overlap
-		Secret   *input
-	}{w.ID, w.Overlapping(time.Now()), make([]overlap, len(overlaps)), &input{Name: "secret", Label: "Next secret", Kind: secretInput, Placeholder: "whsec_…",
-		Help: "One of your own: whsec_ and the base64 of 24 to 64 bytes. Empty: hookbolt makes one."}}
-	copy(d.Overlaps, overlaps)
-	for i := range d.Overlaps {
-		d.Overlaps[i].Chosen = d.Overlaps[i].Value == chosen
+	d := rotateData{ID: w.ID, Signing: w.Overlapping(time.Now()), Overlaps: overlaps, Chosen: chosen,
+		Secret: &input{Name: "secret", Label: "Own secret", Kind: secretInput, Hidden: true,
+			Help: "Give one only if the endpoint has it already: whsec_ and the base64 of 24 to 64 bytes. Empty: hookbolt makes one, and shows it to you next."}}
+	if len(d.Signing) >= engine.MaxSecrets-1 {
+		d.EndsEarly = &d.Signing[len(d.Signing)-1]
 	}
-	v := view{Template: "rotate", Title: "Rotate the secret of " + nameOf(w), Nav: "/webhooks", Data: d}
+	v := view{Template: "rotate", Title: "Rotate the secret of " + nameOf(w), Nav: "/webhooks"}
 	for _, e := range bad {
 		v.Status = http.StatusBadRequest
 		if e.Field == "secret" {
 			d.Secret.Error = e.Detail
 		} else {
-			v.Bad = strings.TrimSpace(e.Field + " " + e.Detail)
+			d.Error = e.Detail
 		}
 	}
+	v.Data = d
 	return p.show(v)
 }
 

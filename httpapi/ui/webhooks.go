@@ -190,6 +190,7 @@ var webhookDone = map[string]string{
 	"activated":   "It is switched on.",
 	"deactivated": "It is switched off: it gets nothing new, and what waited for it is cancelled.",
 	"replayed":    "The replay has begun. Its deliveries go out in their turn.",
+	"nothing":     "There was nothing left to send again.",
 }
 
 // oneWebhook shows a webhook.
