@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,16 +24,17 @@ func reloads(page string) bool { return strings.Contains(page, `http-equiv="refr
 // TestStandings holds the sentence at the head of a delivery's page, and whether that page loads itself again, against each state.
 func TestStandings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var answer func() (*http.Response, error)
-		says := func(status int, header http.Header) func() (*http.Response, error) {
+		type answering func() (*http.Response, error)
+		var now atomic.Value // the answering
+		says := func(status int, header http.Header) answering {
 			return func() (*http.Response, error) {
 				return &http.Response{StatusCode: status, Proto: "HTTP/1.1", Header: header, Body: http.NoBody}, nil
 			}
 		}
-		answer = says(204, nil)
+		now.Store(says(204, nil))
 		f := newFixture(t, transport(func(*http.Request) (*http.Response, error) {
 			time.Sleep(10 * time.Second)
-			return answer()
+			return now.Load().(answering)()
 		}))
 		defer f.run()()
 		want := func(link, sentence string, reload bool) {
@@ -66,11 +68,11 @@ func TestStandings(t *testing.T) {
 		f.api("PATCH", "/v1/webhooks/1", `{"paused":true}`)
 		time.Sleep(time.Hour)
 		want(link, "Its session's payload is built when it is due. The webhook is paused, so it waits until that is resumed.", false)
-		answer = says(503, http.Header{"Retry-After": {"240"}})
+		now.Store(says(503, http.Header{"Retry-After": {"240"}}))
 		f.api("PATCH", "/v1/webhooks/1", `{"paused":false}`)
 		time.Sleep(11 * time.Second)
 		want(link, "1 attempt has failed because the endpoint answered 503 Service Unavailable. The endpoint has asked to wait (Retry-After). It is tried again in 3 min 59 s.", false)
-		answer = func() (*http.Response, error) { return nil, errors.New("the wire is cut") }
+		now.Store(answering(func() (*http.Response, error) { return nil, errors.New("the wire is cut") }))
 		f.post(link+"/retry", nil)
 		want(link, "1 attempt has failed because the endpoint answered 503 Service Unavailable. It is due: its attempt is under way, or has its turn soon.", true)
 		time.Sleep(11 * time.Second)
@@ -94,7 +96,7 @@ func TestStandings(t *testing.T) {
 		// To its end.
 		time.Sleep(3 * time.Hour)
 		want(link, "6 attempts have failed, the last one because the answer is not HTTP: the wire is cut. Nothing more is tried, unless you send it again.", false)
-		answer = says(200, nil)
+		now.Store(says(200, nil))
 		f.post(link+"/retry", nil)
 		time.Sleep(time.Minute)
 		want(link, "The endpoint has taken it (200), after 7 attempts.", false)
@@ -104,7 +106,7 @@ func TestStandings(t *testing.T) {
 		want(link, "It was cancelled, by hand or by a change of the webhook: nothing more is sent.", false)
 
 		// A webhook that is gone cannot be sent to again.
-		answer = says(404, nil)
+		now.Store(says(404, nil))
 		f.api("POST", "/v1/webhooks", `{"url":"https://b.example/","retry_schedule":[]}`)
 		link = f.post("/webhooks/2/test", nil).Header().Get("Location")
 		time.Sleep(time.Minute)
@@ -195,10 +197,11 @@ func TestLargeCurlCommand(t *testing.T) {
 // TestLineOfLife holds the time line's entries, in their order, against what has happened.
 func TestLineOfLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		status := 500
+		var status atomic.Int64
+		status.Store(500)
 		f := newFixture(t, transport(func(*http.Request) (*http.Response, error) {
 			time.Sleep(50 * time.Millisecond)
-			return &http.Response{StatusCode: status, Body: http.NoBody}, nil
+			return &http.Response{StatusCode: int(status.Load()), Body: http.NoBody}, nil
 		}))
 		defer f.run()()
 		f.api("POST", "/v1/webhooks", `{"url":"https://a.example/","delay":10,"retry_schedule":["1m"]}`)
@@ -233,7 +236,7 @@ func TestLineOfLife(t *testing.T) {
 		if got, want := strings.Join(line(), "\n"), strings.Join(append(begun, "+1 min 16 s next try"), "\n"); got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
 		}
-		status = 204
+		status.Store(204)
 		time.Sleep(2 * time.Minute)
 		if got, want := strings.Join(line(), "\n"), strings.Join(append(begun, "+1 min 16 s attempt 2 the endpoint answered 204, after 50 ms", "+1 min 16 s delivered"), "\n"); got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -269,16 +272,16 @@ func TestManyAttempts(t *testing.T) {
 // TestPayloadOnPage shows numbers and text as they are in the bytes.
 func TestPayloadOnPage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var sent string
+		bodies := make(chan string, 1)
 		f := newFixture(t, transport(func(r *http.Request) (*http.Response, error) {
 			body, err := io.ReadAll(r.Body)
-			sent = string(body)
+			bodies <- string(body)
 			return &http.Response{StatusCode: 204, Body: http.NoBody}, err
 		}))
 		defer f.run()()
 		f.api("POST", "/v1/webhooks", `{"url":"https://a.example/","delay":0}`)
 		f.api("POST", "/v1/events", played(sessionA)+`{"type":"vote","session_id":"`+sessionA+`","question_id":9007199254740993,"question":"a & b <c> é \u00e9 \u2028","answer_id":1}`)
-		time.Sleep(time.Second)
+		sent := <-bodies
 		page := f.wantPage("/deliveries/" + f.onlyDelivery(""))
 		shown := regexp.MustCompile(`(?s)<pre data-copy="the (?:payload|bytes as sent)"[^>]*>(.*?)</pre>`).FindAllStringSubmatch(page, -1)
 		if len(shown) != 2 || html.UnescapeString(shown[1][1]) != sent || !strings.Contains(sent, "9007199254740993") {
