@@ -89,7 +89,7 @@ func TestDemoKeepsRunning(t *testing.T) {
 	out, ended := newOutput(), make(chan error, 1)
 	go func() { ended <- runDemo(ctx, testPace, true, out, out) }()
 	shell := &shell{t: t, replace: strings.NewReplacer()}
-	shell.run(out.find(t, `(?s)In another terminal, try:\n(.*limit=3')\n`))
+	shell.run(out.find(t, `(?s)try in another terminal:\n(.*limit=3')\n`))
 	out.find(t, `POST /mine  \S+  attempt 1  signature ok  answered 200`)
 	stop(errors.New("signal: of the test"))
 	if err := <-ended; err != nil {

@@ -45,8 +45,8 @@ func TestKeyboard(t *testing.T) {
 	secret := p.secretOnPage()
 	p.tabTo("main a[href='/webhooks/1']")
 	p.press(kb.Enter)
-	p.wait(`document.querySelector("#test")`)
-	p.tabTo("#test button")
+	p.wait(`document.querySelector("form[action$='/test']")`)
+	p.tabTo("form[action$='/test'] button")
 	p.press(" ")
 	p.waitFor("The endpoint has taken it (200)")
 	if err := e.await(1)[0].verify(secret); err != nil {

@@ -73,3 +73,21 @@ func TestLive(t *testing.T) {
 	p.click(button("Go on"))
 	count("3")
 }
+
+// TestLiveTrouble shows that a page that updates says when it cannot, and does not go on showing what is no longer there.
+func TestLiveTrouble(t *testing.T) {
+	s := startServer(t)
+	s.call("POST", "/v1/webhooks", `{"url":"https://example.com/","name":"Till"}`)
+	p := newPage(t, s, look{})
+	p.expect("status 404")
+	p.open("/webhooks/1")
+	p.waitFor("This page updates by itself.")
+	s.call("DELETE", "/v1/webhooks/1", "")
+	p.waitFor("webhook 1: not found")
+
+	p.expect("ERR_CONNECTION_REFUSED")
+	p.open("/webhooks")
+	p.waitFor("This page updates by itself.")
+	s.stop()
+	p.waitFor("hookbolt does not answer; what you see may be old.")
+}

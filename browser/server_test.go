@@ -21,8 +21,9 @@ import (
 
 // server is a process of hookbolt that serves the pages.
 type server struct {
-	t   *testing.T
-	url string // without a slash at the end
+	t    *testing.T
+	url  string // without a slash at the end
+	stop func() // before the end of the test; may be called twice
 }
 
 // adminToken opens a server that was started with withTokens.
@@ -35,8 +36,8 @@ const withTokens = `http.admin_tokens = ["` + adminToken + `"]`
 const allowNothing = `delivery.allow_networks = []`
 
 // startServer builds hookbolt, once for each run, and starts it on a free port of loopback with a database of its own; endpoints on
-// loopback are allowed unless allowNothing is among the settings. These are lines of its configuration, with whole keys: `delivery.timeout = "2s"`. The server is stopped at
-// the end of the test, and has to exit with 0 then.
+// loopback are allowed unless allowNothing is among the settings. These are lines of its configuration, with whole keys:
+// `delivery.timeout = "2s"`. The server is stopped at the end of the test, and has to exit with 0 then.
 func startServer(t *testing.T, settings ...string) *server {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -59,7 +60,7 @@ func startServer(t *testing.T, settings ...string) *server {
 	}
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case err := <-exited:
@@ -71,13 +72,16 @@ func startServer(t *testing.T, settings ...string) *server {
 			<-exited
 			t.Errorf("the server still ran %v after SIGTERM", patience)
 		}
+	})
+	t.Cleanup(func() {
+		stop()
 		if t.Failed() {
 			t.Logf("the server's log:\n%s", log)
 		}
 	})
 	select {
 	case url := <-log.ready:
-		return &server{t: t, url: url}
+		return &server{t: t, url: url, stop: stop}
 	case err := <-exited:
 		exited <- err
 		t.Fatalf("the server ended before it was ready: %v", err)
