@@ -6,17 +6,13 @@ import (
 	"html"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/http/httptrace"
-	"os/exec"
 	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"hookbolt/engine"
 )
 
 // deliveryIDs returns the ids of the deliveries that a page lists.
@@ -96,17 +92,6 @@ func TestDeliveryList(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestSparseList shows that a filter that lets few through does not look like the end.
-func TestSparseList(t *testing.T) {
-	f := newFixture(t, nil)
-	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/"}`)
-	f.api("POST", "/v1/events", played(sessionA))
-	page := f.wantPage("/deliveries?status=delivered&webhook_id=1", "Nothing fits.")
-	if strings.Contains(page, "Look further") {
-		t.Error("there is nothing further")
-	}
 }
 
 // onlyDelivery is the id of the one delivery that a list has.
@@ -220,47 +205,4 @@ func TestLateEvents(t *testing.T) {
 			t.Errorf("%d votes on the line", n)
 		}
 	})
-}
-
-// TestCurlCommand runs the command of a page in a shell, against an endpoint that verifies what comes.
-func TestCurlCommand(t *testing.T) {
-	for _, tool := range []string{"sh", "curl"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
-		}
-	}
-	secret := engine.Secret("whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE=")
-	bodies, verified := make(chan string, 1), make(chan error, 1)
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		bodies <- string(body)
-		verified <- engine.Verify(r.Header, secret, body, time.Now())
-	}))
-	defer server.Close()
-	f := newFixture(t, server.Client().Transport)
-	defer f.run()()
-	f.api("POST", "/v1/webhooks", `{"url":"`+server.URL+`/a'b$(c)[1-3]{x,y}?q=%22","delay":0,"allow_networks":["127.0.0.1"],"secret":"`+string(secret)+`"}`)
-	name := "it's $(exit 7) `id` \\\"!! %0A \\n \\u2028 <b>"
-	f.api("POST", "/v1/events", played(sessionA)+`{"type":"lead","session_id":"`+sessionA+`","time":"2020-01-01T00:00:00Z","lead":{"name":"`+name+`"}}`)
-	id := f.onlyDelivery("")
-	sent := <-bodies
-	if err := <-verified; err != nil {
-		t.Fatalf("%q: %v", sent, err)
-	}
-	m := regexp.MustCompile(`(?s)<pre data-copy="the curl command"[^>]*>(.*?)</pre>`).FindStringSubmatch(f.wantPage("/deliveries/" + id))
-	if m == nil {
-		t.Fatal("no command")
-	}
-	out, err := exec.Command("sh", "-c", html.UnescapeString(m[1])).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	if got, err := <-bodies, <-verified; err != nil || got != sent {
-		t.Errorf("sent %q\ngot %q: %v", sent, got, err)
-	}
-	// What is shown for reading and as bytes is what was sent.
-	m = regexp.MustCompile(`(?s)<pre data-copy="the bytes as sent"[^>]*>(.*?)</pre>`).FindStringSubmatch(f.wantPage("/deliveries/" + id))
-	if m == nil || html.UnescapeString(m[1]) != sent {
-		t.Errorf("the bytes as sent: %q", m)
-	}
 }

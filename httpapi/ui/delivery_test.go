@@ -6,16 +6,12 @@ import (
 	"html"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"os/exec"
 	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"hookbolt/engine"
 )
 
 // reloads tells whether a page without script asks for itself again.
@@ -154,44 +150,6 @@ func TestCurlStays(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		f.wantPage(link, `id="curl-card">`, "Signed at <time datetime=\""+time.Now().UTC().Format(time.RFC3339)+"\">", "webhook-timestamp: "+fmt.Sprint(time.Now().Unix()))
 	})
-}
-
-// TestLargeCurlCommand runs a command whose payload is longer than a system lets an argument be.
-func TestLargeCurlCommand(t *testing.T) {
-	for _, tool := range []string{"sh", "curl"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed", tool)
-		}
-	}
-	secret := engine.Secret("whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE=")
-	bodies, verified := make(chan string, 1), make(chan error, 1)
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		bodies <- string(body)
-		verified <- engine.Verify(r.Header, secret, body, time.Now())
-	}))
-	defer server.Close()
-	f := newFixture(t, server.Client().Transport)
-	defer f.run()()
-	f.api("POST", "/v1/webhooks", `{"url":"`+server.URL+`","delay":0,"allow_networks":["127.0.0.1"],"secret":"`+string(secret)+`"}`)
-	lead := `{"type":"lead","session_id":"` + sessionA + `","time":"2020-01-01T00:00:00Z","lead":{"comment":"` + strings.Repeat("it's 100 %s ", 2000) + `"}}`
-	f.api("POST", "/v1/events", played(sessionA)+strings.Repeat(lead, 10))
-	sent := <-bodies
-	if err := <-verified; err != nil || len(sent) < 1<<17 {
-		t.Fatalf("%d bytes: %v", len(sent), err)
-	}
-	m := regexp.MustCompile(`(?s)<pre data-copy="the curl command"[^>]*>(.*?)</pre>`).FindStringSubmatch(f.wantPage("/deliveries/" + f.onlyDelivery("")))
-	if m == nil {
-		t.Fatal("no command")
-	}
-	run := exec.Command("sh")
-	run.Stdin = strings.NewReader(html.UnescapeString(m[1]))
-	if out, err := run.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	if got, err := <-bodies, <-verified; err != nil || got != sent {
-		t.Errorf("it has sent %d bytes instead of %d: %v", len(got), len(sent), err)
-	}
 }
 
 // TestLineOfLife holds the time line's entries, in their order, against what has happened.
