@@ -27,8 +27,8 @@ const (
 	// deliveriesShown is how many deliveries a page of the list has.
 	deliveriesShown = 50
 	// maxLooks is how often the store is asked for one page: it looks at a bounded number of deliveries each time, of which a filter may
-	// let none through.
-	maxLooks = 6
+	// let none through. Someone with a day's sessions scheduled ahead wants to see what was delivered before them.
+	maxLooks = 25
 	// maxChoices is up to how many webhooks there are all to choose from; beyond, the id is typed.
 	maxChoices = 300
 )

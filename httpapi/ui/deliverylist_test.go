@@ -35,23 +35,23 @@ func (s sparse) Deliveries(_ context.Context, q engine.DeliveryQuery) (engine.De
 func TestLookFurther(t *testing.T) {
 	asked := 0
 	f := newFixtureOn(t, sparse{storagetest.Open(t), 0, &asked}, nil)
-	page := f.wantPage("/deliveries?status=delivered", "Nothing fits among the deliveries that were looked at so far", `href="/deliveries?cursor=6&amp;status=delivered" rel="next">Look further</a>`)
-	if asked != 6 || strings.Contains(page, "Older") || strings.Contains(page, "No delivery is") {
+	page := f.wantPage("/deliveries?status=delivered", "Nothing fits among the deliveries that were looked at so far", `href="/deliveries?cursor=25&amp;status=delivered" rel="next">Look further</a>`)
+	if asked != 25 || strings.Contains(page, "Older") || strings.Contains(page, "No delivery is") {
 		t.Errorf("the store was asked %d times", asked)
 	}
-	page = f.wantPage("/deliveries?status=delivered&cursor=6", "cursor=12&amp;status=delivered", ">Newest</a>")
+	page = f.wantPage("/deliveries?status=delivered&cursor=25", "cursor=50&amp;status=delivered", ">Newest</a>")
 	if strings.Contains(page, "data-poll") {
 		t.Error("a page that is not the first is live")
 	}
 	f = newFixtureOn(t, sparse{storagetest.Open(t), 3, &asked}, nil)
 	page = f.wantPage("/deliveries?status=delivered", "That is what fits among the deliveries that were looked at so far", "Look further</a>")
-	if n := len(deliveryIDs(page)); n != 2 {
-		t.Errorf("%d deliveries, want those of the pages 0 and 3", n)
+	if n := len(deliveryIDs(page)); n != 9 {
+		t.Errorf("%d deliveries, want those of every third page from 0 to 24", n)
 	}
 	asked = 0
 	f = newFixtureOn(t, sparse{storagetest.Open(t), 1, &asked}, nil)
 	f.wantPage("/deliveries", "Look further</a>")
-	if asked != 6 {
+	if asked != 25 {
 		t.Errorf("the store was asked %d times", asked)
 	}
 }
