@@ -114,12 +114,7 @@ type lineEntry struct {
 }
 
 // Offset writes the span from the beginning of the line.
-func (e lineEntry) Offset() string {
-	if e.Since < 0 {
-		return "−" + roughly(-e.Since)
-	}
-	return "+" + roughly(e.Since)
-}
+func (e lineEntry) Offset() string { return offset(e.Since) }
 
 const (
 	// votesAtEnds is how many votes of a session stand on the line from its first and from its last ones.

@@ -38,11 +38,14 @@ func happenings(events []engine.Event, startedAt time.Time) []happening {
 }
 
 // Offset writes the span from the session's start.
-func (h happening) Offset() string {
-	if h.Since < 0 {
-		return "−" + roughly(-h.Since)
+func (h happening) Offset() string { return offset(h.Since) }
+
+// offset writes a span before or after the beginning of a time line.
+func offset(d time.Duration) string {
+	if d < 0 {
+		return "−" + roughly(-d)
 	}
-	return "+" + roughly(h.Since)
+	return "+" + roughly(d)
 }
 
 // sayEvent says what an event tells, but for its type.
