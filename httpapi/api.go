@@ -124,27 +124,25 @@ func (a *api) router() http.Handler {
 			router.Handle(http.MethodHead, rt.path, a.serve(rt))
 		}
 	}
-	unmatched := func(p *problem, page bool) httprouter.Handle {
-		rt := route{path: "other", opens: adminToken, page: page, handle: func(*http.Request, httprouter.Params) (any, error) { return nil, p }}
-		if page {
-			rt.opens |= cookie
+	unmatched := func(p *problem) http.HandlerFunc {
+		refuse := func(*http.Request, httprouter.Params) (any, error) { return nil, p }
+		page := a.serve(route{path: "other", opens: adminToken | cookie, handle: refuse, page: true})
+		call := a.serve(route{path: "other", opens: adminToken, handle: refuse})
+		return func(w http.ResponseWriter, r *http.Request) {
+			if wantsPage(r) {
+				page(w, r, nil)
+				return
+			}
+			call(w, r, nil)
 		}
-		return a.serve(rt)
 	}
-	noPage, notFound := unmatched(errNoSuchPath, true), unmatched(errNoSuchPath, false)
-	notAllowed := unmatched(&problem{Status: http.StatusMethodNotAllowed, Detail: "this path does not take this method; see the Allow header"}, false)
-	router.NotFound = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if wantsPage(r) {
-			noPage(w, r, nil)
-			return
-		}
-		notFound(w, r, nil)
-	})
+	notAllowed := unmatched(&problem{Status: http.StatusMethodNotAllowed, Detail: "this path does not take this method; see the Allow header"})
+	router.NotFound = unmatched(errNoSuchPath)
 	router.MethodNotAllowed = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The router names OPTIONS, which is switched off above.
 		allow := slices.DeleteFunc(strings.Split(w.Header().Get("Allow"), ", "), func(m string) bool { return m == http.MethodOptions })
 		w.Header().Set("Allow", strings.Join(allow, ", "))
-		notAllowed(w, r, nil)
+		notAllowed(w, r)
 	})
 	return router
 }

@@ -76,7 +76,7 @@ func (g *gate) check(r *http.Request, opens access) error {
 		if err := g.sameOrigin(r); err != nil {
 			return err
 		}
-		kinds |= g.tokenKinds(cookieToken(r)) & adminToken
+		kinds |= g.cookieKinds(r) & adminToken
 	}
 	switch {
 	case kinds == 0:

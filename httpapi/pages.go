@@ -14,6 +14,7 @@ import (
 // pageRoutes are the routes of the pages.
 func (a *api) pageRoutes() []route {
 	routes := []route{
+		{method: "GET", path: "/sign-in", opens: adminToken | cookie, handle: toOverview, page: true},
 		{method: "POST", path: "/sign-in", opens: anybody, handle: a.signIn, page: true},
 		{method: "POST", path: "/sign-out", opens: anybody, handle: a.signOut, page: true},
 	}
@@ -45,17 +46,20 @@ func newTokenCookie(r *http.Request, token string) *http.Cookie {
 	}
 }
 
-// cookieToken returns the token of the cookie; "" if there is none.
-func cookieToken(r *http.Request) string {
-	c, err := r.Cookie(tokenCookie)
-	if err != nil {
-		return ""
+// cookieKinds returns which kinds of token stand in the cookie; 0 without one. There may be several of that name: browsers keep cookies by
+// host and not by port, so whatever else runs on this one may set its own, for a longer path, which comes first and must lock nobody out.
+func (g *gate) cookieKinds(r *http.Request) (kinds access) {
+	for _, c := range r.CookiesNamed(tokenCookie) {
+		if token, err := base64.RawURLEncoding.DecodeString(c.Value); err == nil {
+			kinds |= g.tokenKinds(string(token))
+		}
 	}
-	token, err := base64.RawURLEncoding.DecodeString(c.Value)
-	if err != nil {
-		return ""
-	}
-	return string(token)
+	return kinds
+}
+
+// toOverview is for who is signed in and asks for the sign-in: by its address, or because it was the page before.
+func toOverview(*http.Request, httprouter.Params) (any, error) {
+	return &ui.Answer{Status: http.StatusSeeOther, Location: "/"}, nil
 }
 
 // signIn answers the form of the page that asks for a token.
@@ -94,7 +98,7 @@ func (a *api) signOut(r *http.Request, _ httprouter.Params) (any, error) {
 // localPath returns a path of this server, and "/" for everything else: a link to the sign-in must not lead elsewhere afterwards.
 func localPath(next string) string {
 	u, err := url.Parse(next)
-	if err != nil || u.Scheme != "" || u.Host != "" || !strings.HasPrefix(u.Path, "/") || strings.HasPrefix(next, "//") || strings.ContainsRune(next, '\\') {
+	if err != nil || u.Scheme != "" || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsRune(next, '\\') {
 		return "/"
 	}
 	return next

@@ -62,6 +62,9 @@ func TestPageTokens(t *testing.T) {
 			{"Authorization", "Bearer admin", 0}, {"Authorization", "Bearer ingest", 403}, {"Authorization", "Bearer wrong", 401},
 			{"Cookie", cookieFor("admin"), 0}, {"Cookie", cookieFor("ingest"), 401}, {"Cookie", cookieFor("metrics"), 401}, {"Cookie", cookieFor("wrong"), 401},
 			{"Cookie", cookieFor(""), 401}, {"Cookie", tokenCookie + "=admin", 401}, {"Cookie", tokenCookie + "=!", 401}, {"Cookie", "token=admin", 401},
+			// Another program on this host may have set one, too.
+			{"Cookie", tokenCookie + "=x; " + cookieFor("admin"), 0}, {"Cookie", cookieFor("wrong") + "; " + cookieFor("admin"), 0},
+			{"Cookie", cookieFor("wrong") + "; " + cookieFor("ingest"), 401},
 		} {
 			r := f.pageRequest(page.method, page.target)
 			r.Host = "hooks.example.com"
@@ -184,9 +187,33 @@ func TestLocalPath(t *testing.T) {
 	for next, want := range map[string]string{
 		"/": "/", "/webhooks/7?a=b": "/webhooks/7?a=b", "": "/", "https://evil.example/": "/", "//evil.example/": "/", `/\evil.example`: "/", `\/evil.example`: "/",
 		"javascript:alert(1)": "/", "webhooks": "/", "///evil.example": "/", "/%zz": "/",
+		"%2f%2fevil.example": "/", "/%2f%2fevil.example": "/%2f%2fevil.example", "/\t/evil.example": "/", "\t//evil.example": "/", "/\n/evil.example": "/",
+		"/%09/evil.example": "/%09/evil.example", "/a\r\nSet-Cookie: a=b": "/", "https:evil.example": "/", "?a=b": "/",
 	} {
 		if got := localPath(next); got != want {
 			t.Errorf("%q: got %q, want %q", next, got, want)
 		}
+	}
+}
+
+// TestTypedAddresses asks for what only takes forms, as somebody does who presses Enter in the address bar of what a form has led to.
+func TestTypedAddresses(t *testing.T) {
+	f := newFixture(t, Config{AdminTokens: []string{"admin"}})
+	for _, target := range []string{"/webhooks/7/pause", "/sign-out", "/deliveries/" + nobodys + "/retry"} {
+		wantPage(t, f.serve(f.pageRequest("GET", target)), 401, `name="token"`)
+		r := f.pageRequest("GET", target)
+		r.Header.Set("Cookie", cookieFor("admin"))
+		rec := f.serve(r)
+		wantPage(t, rec, 405, "does not take this method")
+		if allow := rec.Header().Get("Allow"); allow != "POST" {
+			t.Errorf("%s: Allow %q", target, allow)
+		}
+	}
+	// The sign-in itself leads on.
+	wantPage(t, f.serve(f.pageRequest("GET", "/sign-in")), 401, `name="token"`)
+	r := f.pageRequest("GET", "/sign-in")
+	r.Header.Set("Cookie", cookieFor("admin"))
+	if rec := f.serve(r); rec.Code != 303 || rec.Header().Get("Location") != "/" {
+		t.Errorf("%d %v", rec.Code, rec.Header())
 	}
 }
