@@ -27,8 +27,10 @@ type deliveryData struct {
 	Reload   bool
 	Line     []lineEntry
 	LineNote string // what is missing of it
-	// Payload is for reading, Raw the bytes that are sent; "" while nothing is frozen.
+	// Payload is for reading, Raw the bytes that are sent; "" while nothing is frozen. Of a payload that is too long for a page, there is
+	// the beginning, and no Raw; CutOff is then how many bytes it has.
 	Payload, Raw string
+	CutOff       int64
 	NoPayload    string        // why there is none
 	Latest       []attemptView // newest first
 	Earlier      int64         // attempts before those
@@ -46,6 +48,9 @@ func (p *Pages) delivery(r *http.Request, ps httprouter.Params) (*Answer, error)
 	}
 	return p.showDelivery(r, id, "")
 }
+
+// maxPayloadShown is how many bytes of a payload are shown. A session may have thousands of answers, and the page comes every other second.
+const maxPayloadShown = 256 << 10
 
 // showDelivery shows a delivery; refused says why what was asked for could not be done.
 func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*Answer, error) {
@@ -66,6 +71,9 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 	}
 	slices.Reverse(d.Latest)
 	switch {
+	case len(payload) > maxPayloadShown:
+		d.Payload, d.CutOff = pretty(payload)[:maxPayloadShown], int64(len(payload))
+		d.Payload = d.Payload[:max(0, strings.LastIndexByte(d.Payload, '\n'))]
 	case payload != nil:
 		d.Payload, d.Raw = pretty(payload), string(payload)
 	case delivery.Status == engine.StatusCancelled:
@@ -77,7 +85,7 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 		if w.Active || delivery.Kind == engine.KindTest {
 			d.Again = againText(delivery.Status)
 		}
-		if payload != nil {
+		if d.Raw != "" {
 			fields, err := p.engine.RequestHeader(&w, &delivery, payload, now)
 			if err != nil {
 				return nil, err
@@ -117,8 +125,8 @@ type lineEntry struct {
 func (e lineEntry) Offset() string { return offset(e.Since) }
 
 const (
-	// votesAtEnds is how many votes of a session stand on the line from its first and from its last ones.
-	votesAtEnds = 5
+	// crowdAtEnds is how many votes of a session stand on the line from its first and from its last ones, and how many leads.
+	crowdAtEnds = 5
 	// attemptsShown is how many attempts are shown, there and below it, of the newest: somebody may have sent it again any number of times.
 	attemptsShown = 30
 )
@@ -189,46 +197,42 @@ func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at
 		return "", "", err
 	}
 	list := happenings(events, s.StartedAt)
-	votes, last := 0, 0
+	total, seen := make(map[string]int), make(map[string]int)
 	for _, h := range list {
-		if h.isVote() {
-			last++
-		}
+		total[h.crowd()]++
 	}
-	started, finished := false, false
+	once := make(map[string]bool)
 	for _, h := range list {
 		// What is in the payload: see Firing in the specification.
 		text := h.Text
 		if late := d.FrozenAt; !late.IsZero() && (d.Kind == engine.KindIncomplete && h.At.After(d.DueAt) || h.Received.After(late)) {
 			text = strings.TrimSpace(text + " (not in the payload: it came later)")
 		}
-		switch {
-		case h.isVote():
-			if votes++; votes == votesAtEnds+1 && last > 2*votesAtEnds {
-				add(h.At, "", "votes", fmt.Sprintf("%d more", last-2*votesAtEnds))
-				continue
-			} else if votes > votesAtEnds && votes <= last-votesAtEnds {
-				continue
+		if crowd := h.crowd(); crowd != "" {
+			seen[crowd]++
+			switch n, left := seen[crowd], total[crowd]-2*crowdAtEnds; {
+			case left <= 0 || n <= crowdAtEnds || n > crowdAtEnds+left:
+				add(h.At, "", h.Type, text)
+			case n == crowdAtEnds+1:
+				add(h.At, "", crowd, fmt.Sprintf("%d more", left))
 			}
-			add(h.At, "", h.Type, text)
-		case h.Type == string(engine.EventStart):
-			if !started {
-				add(h.At, "", "session started", text)
-			}
-			started = true
-		case h.Type == string(engine.EventFinish), h.Type == string(engine.EventResultView):
-			title := "result seen"
-			switch {
-			case !finished:
-				title = "session finished"
-			case h.Type == string(engine.EventFinish):
-				title = "finish"
-			}
-			finished = true
-			add(h.At, "", title, text)
-		default:
-			add(h.At, "", h.Type, text)
+			continue
 		}
+		if once[h.Type] { // only the first one counts
+			continue
+		}
+		title := "session started"
+		switch finish, view := string(engine.EventFinish), string(engine.EventResultView); {
+		case h.Type != finish && h.Type != view:
+		case !once[finish] && !once[view]:
+			title = "session finished"
+		case h.Type == finish:
+			title = "finish"
+		default:
+			title = "result seen"
+		}
+		once[h.Type] = true
+		add(h.At, "", title, text)
 	}
 	return dueAfter(d, &s), "", nil
 }

@@ -1,6 +1,7 @@
 package ui_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"html"
@@ -249,6 +250,40 @@ func TestPayloadOnPage(t *testing.T) {
 		outside := regexp.MustCompile(`("(?:[^"\\]|\\.)*")|\s+`)
 		if pretty := outside.ReplaceAllString(html.UnescapeString(shown[0][1]), "$1"); pretty != sent {
 			t.Errorf("sent  %s\nshown %s", sent, pretty)
+		}
+	})
+}
+
+// TestLargeDelivery holds that the page of a delivery stays small, however much a visitor has done and whatever he did.
+func TestLargeDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, transport(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
+		}))
+		defer f.run()()
+		f.api("POST", "/v1/webhooks", `{"url":"https://a.example/","delay":5}`)
+		f.api("POST", "/v1/events", played(sessionA))
+		var more strings.Builder
+		for i := range 3000 {
+			fmt.Fprintf(&more, `{"type":"lead","session_id":"%s","lead":{"name":"lead %d"}}{"type":"result_view","session_id":"%[1]s","result":{"result_id":%[2]d}}`+
+				`{"type":"start","session_id":"%[1]s"}`, sessionA, i)
+		}
+		f.api("POST", "/v1/events", more.String())
+		link := "/deliveries/" + f.onlyDelivery("")
+		time.Sleep(10 * time.Second)
+		var sent struct{ Payload json.RawMessage }
+		if err := json.Unmarshal([]byte(f.api("GET", "/v1"+link, "")), &sent); err != nil || len(sent.Payload) < 1<<19 {
+			t.Fatalf("%d bytes: %v", len(sent.Payload), err)
+		}
+		page := f.wantPage(link, fmt.Sprintf("Only its beginning is shown: it has %d KiB.", (len(sent.Payload)+512)>>10), "<code>GET /v1"+link+"</code>", "<strong>leads</strong> <bdi>2990 more",
+			"<bdi>lead 4<", "<bdi>lead 2995<")
+		if len(page) > 450<<10 || strings.Contains(page, "the bytes as sent") || strings.Contains(page, "curl -i") {
+			t.Errorf("a page of %d bytes", len(page))
+		}
+		for entry, want := range map[string]int{"lead": 10, "leads": 1, "session started": 1, "session finished": 1, "result seen": 1} {
+			if n := strings.Count(page, "<strong>"+entry+"</strong>"); n != want {
+				t.Errorf("%d times %q on the line, want %d", n, entry, want)
+			}
 		}
 	})
 }

@@ -92,9 +92,15 @@ func sayLead(l *engine.Lead) string {
 	return strings.Join(parts, ", ")
 }
 
-// isVote tells whether it is one of what there may be many of.
-func (h happening) isVote() bool {
-	return h.Type == string(engine.EventVote) || h.Type == string(engine.EventUndo)
+// crowd names those of which there may be many in a session; "" for others.
+func (h happening) crowd() string {
+	switch engine.EventType(h.Type) {
+	case engine.EventVote, engine.EventUndo:
+		return "votes"
+	case engine.EventLead:
+		return "leads"
+	}
+	return ""
 }
 
 // ReceivedLater tells that hookbolt got it in another second than it happened in.
