@@ -85,6 +85,11 @@ func TestLiveTrouble(t *testing.T) {
 	s.call("DELETE", "/v1/webhooks/1", "")
 	p.waitFor("webhook 1: not found")
 
+	p.open("/webhooks")
+	p.waitFor("This page updates by itself.")
+	p.wait(`(window.fetch = async () => new Response("<p>A proxy has had enough.</p>", {status: 429}), true)`)
+	p.waitFor("hookbolt does not answer; what you see may be old.")
+
 	p.expect("ERR_CONNECTION_REFUSED")
 	p.open("/webhooks")
 	p.waitFor("This page updates by itself.")

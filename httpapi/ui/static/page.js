@@ -92,7 +92,7 @@ function live() {
       try {
         const answer = await fetch(location.href, { cache: "no-store", credentials: "same-origin" });
         if (answer.status === 401 || answer.status === 404) { location.reload(); return; } // signed out, or it is gone
-        if (answer.status >= 500) throw new Error("status " + answer.status);
+        if (!answer.ok) throw new Error("status " + answer.status);
         const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
         if (on && !pressed) {
           for (const now of document.querySelectorAll("[data-live]")) {
