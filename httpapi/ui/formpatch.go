@@ -153,11 +153,11 @@ func (f *webhookForm) headerLines(name string) (o object) {
 			continue
 		}
 		header, value, ok := strings.Cut(line, ":")
-		if !ok { // the line may be a credential: it is not repeated
-			f.fail(name, "must have a name and a colon on each line, as in “X-Api-Key: 12345”")
+		if header = strings.TrimSpace(header); !ok || strings.ContainsAny(header, " \t") { // the line may be a credential: it is not repeated
+			f.fail(name, "must have a name, without spaces, and a colon on each line, as in “X-Api-Key: 12345”")
 			continue
 		}
-		o = append(o, member{strings.TrimSpace(header), strings.TrimSpace(value)})
+		o = append(o, member{header, strings.TrimSpace(value)})
 	}
 	return o
 }

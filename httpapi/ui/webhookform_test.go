@@ -187,11 +187,12 @@ func TestBadInput(t *testing.T) {
 		{"retry_schedule", "5s, soon", "entry 2: must be a duration", ""},
 		{"retry_schedule", "1ms", "each step must be", ""},
 		{"allow_networks", "10.0.0.0/8\r\nhome", "entry 2: must be a network or an address", ""},
-		{"headers", "Bearer sekret-1", "must have a name and a colon on each line", ""},
+		{"headers", "Bearer sekret-1", "must have a name, without spaces, and a colon on each line", ""},
+		{"headers", "Bearer sekret-1:x", "must have a name, without spaces, and a colon on each line", ""},
 		{"headers", "Host: sekret-1", "Host: this header is hookbolt&#39;s own", ""},
 		{"headers", "X-A: sekret-1\r\nx-a: sekret-2", "stands twice", ""},
 		{"headers", "X-A: sekret-1\r\nX-A: sekret-2", "stands twice", ""},
-		{"headers", "X A: sekret-1", "without spaces", ""},
+		{"headers", "X A: sekret-1", "must have a name, without spaces, and a colon", ""},
 		{"headers", "Authorization: sekret-1", "only one of basic_auth, oauth2 and the header", "basic_auth.username"},
 		{"headers.X-Set", " sekret-1", "must not begin or end with a space", ""},
 		{"basic_auth.username", "sekret:1", "must not hold a colon", ""},
@@ -202,7 +203,7 @@ func TestBadInput(t *testing.T) {
 		{"oauth2.client_secret", "sekret-1", "is required, with client_secret", "oauth2.client_id"},
 		{"oauth2.body", `{"sekret":`, "begins as a JSON object and is none", ""},
 		{"oauth2.body", "sekret=1", "takes the place of client_id", ""},
-		{"oauth2.headers", "sekret", "must have a name and a colon", ""},
+		{"oauth2.headers", "sekret", "must have a name, without spaces, and a colon", ""},
 		{"secret", "sekret", "must be whsec_ followed by", ""},
 	} {
 		t.Run(tt.input+" "+engine.Excerpt(strings.ToValidUTF8(tt.value, "?")), func(t *testing.T) {

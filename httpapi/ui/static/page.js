@@ -90,7 +90,7 @@ function live() {
   const look = async () => {
     if (on && !document.hidden && !pressed) {
       try {
-        const answer = await fetch(location.href, { cache: "no-store", credentials: "same-origin" });
+        const answer = await fetch(location.href, { cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(10000) });
         if (answer.status === 401 || answer.status === 404) { location.reload(); return; } // signed out, or it is gone
         if (!answer.ok) throw new Error("status " + answer.status);
         const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
