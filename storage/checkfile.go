@@ -80,8 +80,10 @@ func withFile(path string, preload bool, f func(*bolt.DB) error) (err error) {
 func checkDB(db *bolt.DB) (FileReport, error) {
 	var r FileReport
 	var err error
-	if r.Violations, err = checkPages(db.Path()); err != nil || len(r.Violations) > 0 {
-		return r, err
+	for _, look := range []func(path string) ([]error, error){checkMetaHeaders, checkPages} {
+		if r.Violations, err = look(db.Path()); err != nil || len(r.Violations) > 0 {
+			return r, err
+		}
 	}
 	schema, err := (&Store{db: db}).schema()
 	if err != nil {

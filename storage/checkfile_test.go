@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"math"
@@ -102,6 +103,43 @@ func TestCheckFile(t *testing.T) {
 		t.Errorf("in use: %v, want ErrInUse", err)
 	}
 	checkAndClose(t, s)
+}
+
+// TestCheckFileMetaHeaders flips each bit of the headers of the meta pages: a start does without them, and the check names those that
+// bbolt looks at.
+func TestCheckFileMetaHeaders(t *testing.T) {
+	path := filled(t)
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for bit := range 2 * pageHeaderSize * 8 {
+		at := int64(bit/8/pageHeaderSize*pageSize + bit/8%pageHeaderSize)
+		flip := func() {
+			t.Helper()
+			b := make([]byte, 1)
+			if _, err := file.ReadAt(b, at); err != nil {
+				t.Fatal(err)
+			}
+			b[0] ^= 1 << (bit % 8)
+			if _, err := file.WriteAt(b, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		flip()
+		r, err := CheckFile(path)
+		if err != nil || at%pageSize < 10 && len(r.Violations) == 0 || strings.Contains(fmt.Sprint(r.Violations), "panic") {
+			t.Errorf("bit %d of byte %d: %v: %v", bit%8, at, r.Violations, err)
+		}
+		if err := Inspect(path); err != nil {
+			t.Errorf("bit %d of byte %d: a start is refused: %v", bit%8, at, err)
+		}
+		flip()
+	}
+	if r, err := CheckFile(path); err != nil || len(r.Violations) > 0 {
+		t.Errorf("as it was: %v: %v", r.Violations, err)
+	}
 }
 
 func TestCheckFileRefuses(t *testing.T) {
