@@ -107,7 +107,7 @@ func (p *Pages) deliveries(r *http.Request, _ httprouter.Params) (*Answer, error
 		return nil, err
 	}
 	if bad {
-		v.Status, v.Live, d.Refused = http.StatusBadRequest, false, true
+		v.Status, d.Refused = http.StatusBadRequest, true
 	} else if err := p.listRows(r.Context(), &d, ask, query); err != nil {
 		return nil, err
 	}

@@ -94,8 +94,7 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 			d.Curl, d.Credentials = curlCommand(w.URL, fields, payload)
 		}
 	}
-	// Where something was refused, the address is that of the button: asked for again it would not be this page.
-	v := view{Template: "delivery", Title: "Delivery", Nav: "/deliveries", Live: refused == "", Done: done(r, deliveryDone), Bad: refused, Data: d}
+	v := view{Template: "delivery", Title: "Delivery", Nav: "/deliveries", Live: true, Done: done(r, deliveryDone), Bad: refused, Data: d}
 	if refused != "" {
 		v.Status = http.StatusConflict
 	}

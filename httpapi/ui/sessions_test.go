@@ -58,6 +58,9 @@ func TestSessionPage(t *testing.T) {
 	}
 	f.wantPage("/sessions", "a.example/, scheduled", "/sessions/"+sessionA)
 
+	if page := f.wantIn(f.get("/sessions/"+sessionA+"?webhook_id=1&as_of=yesterday"), 400); strings.Contains(page, "data-poll") {
+		t.Error("a page with something wrong in it asks for itself")
+	}
 	wantEscaped(t, f.wantPage("/sessions/"+sessionA+"?webhook_id=1", "&#34;complete_session&#34;: true"))
 	for query, wants := range map[string][]string{
 		"?webhook_id=1&as_of=yesterday":          {"must be a time in UTC", `value="yesterday"`, "as_of-error"},

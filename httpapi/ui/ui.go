@@ -78,7 +78,7 @@ type view struct {
 	// Nav is the part of the site that it belongs to: the path of that link; "" for none. Bare pages have no links at all.
 	Nav  string
 	Bare bool
-	// Live pages show by themselves what changes.
+	// Live pages show by themselves what changes, unless something was refused: its address may be a button's, or what was typed is wrong.
 	Live bool
 	// Done says what was just done, Bad what was wrong; "" for nothing.
 	Done, Bad string
@@ -102,12 +102,13 @@ func (p *Pages) show(v view) (*Answer, error) {
 	if !ok {
 		return nil, fmt.Errorf("no template %q", v.Template)
 	}
+	if v.Status == 0 {
+		v.Status = http.StatusOK
+	}
+	v.Live = v.Live && v.Status == http.StatusOK
 	var b bytes.Buffer
 	if err := t.ExecuteTemplate(&b, "layout", document{view: v, Open: p.open, CSS: template.CSS(css), JS: template.JS(js)}); err != nil {
 		return nil, fmt.Errorf("page %s: %w", v.Template, err)
-	}
-	if v.Status == 0 {
-		v.Status = http.StatusOK
 	}
 	return &Answer{Status: v.Status, body: b.Bytes()}, nil
 }

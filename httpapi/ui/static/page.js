@@ -72,9 +72,10 @@ function live() {
   const note = document.getElementById("live");
   if (!pause || !document.querySelector("[data-live]")) return;
   let on = true;
-  let pressed = false; // between a button's down and up nothing may move
-  addEventListener("pointerdown", () => { pressed = true; });
-  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { pressed = false; });
+  let pressed = -Infinity; // since when; between a button's down and up nothing may move, but an up may get lost, as in a menu
+  addEventListener("pointerdown", () => { pressed = performance.now(); });
+  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { pressed = -Infinity; });
+  const busy = () => performance.now() - pressed < 3000;
   const toggle = document.createElement("button");
   toggle.type = "button";
   toggle.className = "quiet";
@@ -88,13 +89,13 @@ function live() {
   note.after(" ", toggle);
   say("");
   const look = async () => {
-    if (on && !document.hidden && !pressed) {
+    if (on && !document.hidden && !busy()) {
       try {
         const answer = await fetch(location.href, { cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(10000) });
         if (answer.status === 401 || answer.status === 404) { location.reload(); return; } // signed out, or it is gone
         if (!answer.ok) throw new Error("status " + answer.status);
         const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-        if (on && !pressed) {
+        if (on && !busy()) {
           for (const now of document.querySelectorAll("[data-live]")) {
             const then = fresh.getElementById(now.id);
             if (then) { morph(now, then); enhance(now); }
