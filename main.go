@@ -58,7 +58,7 @@ const usage = `hookbolt turns the sessions of polls, quizzes, tests, surveys and
 
 Usage: hookbolt [command] [flags]
 
-  serve    run the server; the default       [-config FILE] [-allow NETWORK]...
+  serve    run the server; the default       [-config FILE] [-allow NETWORK]... [-pprof ADDRESS]
   demo     see it work, with nothing to set  [-keep]
   listen   an endpoint that shows webhooks  [-addr ADDRESS] [-secret SECRET] [-status N] [-delay SPAN] [-fail N]
   check    look through a database file      FILE

@@ -27,6 +27,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	path := fs.String("config", "", "read settings from `FILE` (config.example.toml has them all)")
 	var allow networkList
 	fs.Var(&allow, "allow", "allow endpoints in `NETWORK`, such as 127.0.0.0/8 or 10.1.2.3; may be given more than once")
+	profiles := fs.String("pprof", "", "serve Go's profiles on `ADDRESS`, such as 127.0.0.1:6060; of loopback only")
 	if err := parseFlags(fs, args, stdout, "Runs the server until SIGTERM or SIGINT. Without -config every setting has its default."); err != nil {
 		return err
 	}
@@ -39,6 +40,14 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	cfg.Delivery.AllowNetworks = append(cfg.Delivery.AllowNetworks, allow...)
 	log := cfg.Log.logger(stderr)
+	if *profiles != "" {
+		url, stop, err := startPprof(*profiles)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		log.Info("profiles", "url", url)
+	}
 	a, err := newApp(cfg, log)
 	if err != nil {
 		return err

@@ -58,7 +58,7 @@ func newGate(cfg Config) gate {
 // check returns a problem for a request that may not come in; opens says which tokens the route takes beside admin tokens.
 func (g *gate) check(r *http.Request, opens access) error {
 	if g.open {
-		if !isLoopbackHost(r.Host) {
+		if !IsLoopbackHost(r.Host) {
 			return &problem{Status: http.StatusForbidden, Detail: "no http.admin_tokens are set, so only requests whose Host is localhost, 127.0.0.1 or " +
 				"[::1] are answered: any web page could send others by DNS rebinding. To be reached by another name, set http.admin_tokens"}
 		}
@@ -123,8 +123,8 @@ func (g *gate) tokenKinds(value string) access {
 	return kinds
 }
 
-// isLoopbackHost tells whether a Host header names this machine's loopback, whatever the port.
-func isLoopbackHost(hostport string) bool {
+// IsLoopbackHost tells whether a Host header names this machine's loopback, whatever the port.
+func IsLoopbackHost(hostport string) bool {
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
 		host = h
@@ -143,5 +143,5 @@ func isLoopbackHost(hostport string) bool {
 // a host, such as ":8080", is every interface's.
 func IsLoopbackAddress(listen string) bool {
 	_, _, err := net.SplitHostPort(listen)
-	return err == nil && isLoopbackHost(listen)
+	return err == nil && IsLoopbackHost(listen)
 }
