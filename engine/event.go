@@ -140,7 +140,7 @@ func ParseEvents(body []byte, now time.Time) ([]Event, error) {
 
 // parseEvents is ParseEvents, and tells how many events it has looked at, the bad ones too.
 func parseEvents(body []byte, now time.Time) (events []Event, seen int, err error) {
-	p := eventParser{jsonReader: jsonReader{data: body}, now: now.UTC().Round(0), live: true}
+	p := eventParser{jsonReader: jsonReader{data: body, shared: string(body)}, now: now.UTC().Round(0), live: true}
 	p.run()
 	if len(p.errs) > 0 {
 		return nil, p.index, p.errs
@@ -151,7 +151,7 @@ func parseEvents(body []byte, now time.Time) (events []Event, seen int, err erro
 // DecodeEvents reads events that were accepted before, at receivedAt, from a list of their JSON. What depends on the clock
 // is not checked again.
 func DecodeEvents(list []byte, receivedAt time.Time) ([]Event, error) {
-	p := eventParser{jsonReader: jsonReader{data: list}, now: receivedAt.UTC()}
+	p := eventParser{jsonReader: jsonReader{data: list, shared: string(list)}, now: receivedAt.UTC()}
 	p.run()
 	if len(p.errs) > 0 {
 		return nil, fmt.Errorf("decode stored events: %w", p.errs)
@@ -220,14 +220,21 @@ func invalidUTF8(b []byte) int {
 	}
 }
 
+// assumedEventBytes is how short an event is assumed to be when room for a request's events is made. A valid one has at least some 60 bytes.
+const assumedEventBytes = 150
+
 // event reads one event of the request.
 func (p *eventParser) event() {
 	isObject := p.peek() == '{'
 	start := p.pos
-	ev := Event{Index: p.index, ReceivedAt: p.now}
+	if p.events == nil {
+		p.events = make([]Event, 0, 1+len(p.data)/assumedEventBytes)
+	}
+	p.events = append(p.events, Event{Index: p.index, ReceivedAt: p.now})
+	ev := &p.events[len(p.events)-1]
 	var f eventFields
 	if isObject {
-		p.object(func(key []byte) bool { return p.member(&ev, &f, string(key)) })
+		p.object(func(key []byte) bool { return p.member(ev, &f, key) })
 	} else {
 		p.wrongType("an event, which is an object")
 	}
@@ -236,20 +243,20 @@ func (p *eventParser) event() {
 	}
 	ev.JSON = p.data[start:p.pos]
 	if isObject {
-		p.check(&ev, &f)
+		p.check(ev, &f)
 	}
 	if p.field != nil {
 		p.refuse(*p.field)
 		p.field = nil
-	} else if p.errs == nil {
-		p.events = append(p.events, ev)
+	} else if p.errs != nil {
+		p.events = nil // of no use beside one that is bad
 	}
 	p.index++
 }
 
 // eventFields is which fields an event had, null counting as not at all, and what it takes all fields to make sense of.
 type eventFields struct {
-	given    []string // fields that belong to some types only, in their order
+	given    []typedField // in their order
 	hasTime  bool
 	hasSID   bool
 	question bool
@@ -259,36 +266,46 @@ type eventFields struct {
 	list     bool // the long form: answers
 }
 
-// fieldTypes says which event types a field belongs to. Fields that are not listed belong to all.
-var fieldTypes = map[string][]EventType{
-	"question_id": {EventVote, EventUndo},
-	"question":    {EventVote},
-	"answer_id":   {EventVote, EventUndo},
-	"answer":      {EventVote},
-	"parent":      {EventVote},
-	"addon":       {EventVote},
-	"answers":     {EventVote},
-	"lead":        {EventLead},
-	"result":      {EventResultView},
+// typedField is a field that belongs to some event types only.
+type typedField struct {
+	name  string
+	types []EventType
+}
+
+// typedFields are all of them, by their names.
+var typedFields = map[string]typedField{
+	"question_id": {"question_id", []EventType{EventVote, EventUndo}},
+	"question":    {"question", []EventType{EventVote}},
+	"answer_id":   {"answer_id", []EventType{EventVote, EventUndo}},
+	"answer":      {"answer", []EventType{EventVote}},
+	"parent":      {"parent", []EventType{EventVote}},
+	"addon":       {"addon", []EventType{EventVote}},
+	"answers":     {"answers", []EventType{EventVote}},
+	"lead":        {"lead", []EventType{EventLead}},
+	"result":      {"result", []EventType{EventResultView}},
 }
 
 // member reads the value of one field of an event.
-func (p *eventParser) member(ev *Event, f *eventFields, key string) bool {
-	switch key {
+func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
+	switch string(key) {
 	case "type", "id", "session_id", "time", "content_id", "content_type", "poltio_user_id", "publisher_uuid", "custom_id":
 		if p.null() {
 			return true
 		}
 	default:
-		if _, ok := fieldTypes[key]; !ok {
+		typed, ok := typedFields[string(key)]
+		if !ok {
 			return false
 		}
 		if p.null() {
 			return true
 		}
-		f.given = append(f.given, key)
+		if f.given == nil {
+			f.given = make([]typedField, 0, 4) // a vote has as many
+		}
+		f.given = append(f.given, typed)
 	}
-	switch key {
+	switch string(key) {
 	case "type":
 		ev.Type = p.eventType()
 	case "id":
@@ -325,7 +342,7 @@ func (p *eventParser) member(ev *Event, f *eventFields, key string) bool {
 		ev.Result = p.result()
 	default:
 		f.short = true
-		if key == "answer_id" {
+		if string(key) == "answer_id" {
 			f.answerID = true
 		}
 		p.answerMember(&f.answer, key)
@@ -342,13 +359,9 @@ func (p *eventParser) check(ev *Event, f *eventFields) {
 	if !f.hasSID {
 		p.failAt("session_id", "is required: a UUID")
 	}
-	for _, key := range f.given {
-		belongs := false
-		for _, t := range fieldTypes[key] {
-			belongs = belongs || t == ev.Type
-		}
-		if !belongs {
-			p.failAt(key, "does not belong to an event of type %s", ev.Type)
+	for _, field := range f.given {
+		if !slices.Contains(field.types, ev.Type) {
+			p.failAt(field.name, "does not belong to an event of type %s", ev.Type)
 		}
 	}
 	if !f.hasTime {
@@ -442,7 +455,7 @@ func (p *eventParser) answer() Answer {
 		case "answer_id", "answer", "parent", "addon":
 			if !p.null() {
 				given = given || string(key) == "answer_id"
-				p.answerMember(&a, string(key))
+				p.answerMember(&a, key)
 			}
 			return true
 		}
@@ -454,8 +467,8 @@ func (p *eventParser) answer() Answer {
 	return a
 }
 
-func (p *eventParser) answerMember(a *Answer, key string) {
-	switch key {
+func (p *eventParser) answerMember(a *Answer, key []byte) {
+	switch string(key) {
 	case "answer_id":
 		a.ID = p.integer()
 	case "answer":

@@ -22,6 +22,8 @@ const maxDepth = 32
 type jsonReader struct {
 	data []byte
 	pos  int
+	// shared is data as a string, where the strings that are read may share its memory; else "".
+	shared string
 
 	path []pathStep // where the reader is, for error messages
 
@@ -235,7 +237,12 @@ func (r *jsonReader) str() string {
 		r.wrongType("a string")
 		return ""
 	}
-	return string(r.rawString())
+	start := r.pos + 1
+	s := r.rawString()
+	if end := start + len(s); r.shared != "" && end+1 == r.pos { // it had no escapes
+		return r.shared[start:end]
+	}
+	return string(s)
 }
 
 // boolean reads true or false.
