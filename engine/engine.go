@@ -142,9 +142,11 @@ func (e *Engine) Run(ctx context.Context) error {
 		e.lanes.note(Queued{Lane{w.ID, false}, now}, Queued{Lane{w.ID, true}, now})
 	}
 	e.running.Store(true)
+	e.lanes.open()
 	close(e.started)
 	err = e.loop(ctx, sendCtx, &work)
 	e.running.Store(false)
+	e.store.Release(e.lanes.close())
 
 	stop() // the loop may have ended by an error of its own
 	grace := time.AfterFunc(e.cfg.ShutdownTimeout, func() { cutOff(errShutdown) })
@@ -159,7 +161,13 @@ func (e *Engine) Started() <-chan struct{} { return e.started }
 
 // loop takes up what is due, a turn at a time, and sleeps until the next.
 func (e *Engine) loop(ctx, sendCtx context.Context, work *sync.WaitGroup) error {
+	start := func(claims []*claim) {
+		for _, c := range claims {
+			work.Go(func() { e.deliver(ctx, sendCtx, c) })
+		}
+	}
 	for ctx.Err() == nil {
+		start(e.lanes.arrivals())
 		now := utcNow()
 		rooms, next := e.lanes.rooms(now)
 		if len(rooms) > 0 {
@@ -174,9 +182,7 @@ func (e *Engine) loop(ctx, sendCtx context.Context, work *sync.WaitGroup) error 
 			for i := range takes {
 				e.reportDamaged(takes[i].Damaged)
 			}
-			for _, c := range e.lanes.took(rooms, takes, hooks) {
-				work.Go(func() { e.deliver(ctx, sendCtx, c) })
-			}
+			start(e.lanes.took(rooms, takes, hooks))
 			continue
 		}
 		var alarm <-chan time.Time // none while nothing waits
@@ -414,7 +420,7 @@ func (e *Engine) Ingest(ctx context.Context, body []byte) (int, error) {
 	events, seen, err := parseEvents(body, utcNow())
 	if err == nil && len(events) > 0 {
 		var queued []Queued
-		queued, err = e.store.AppendEvents(ctx, events, Admit)
+		queued, err = e.store.AppendEvents(ctx, events, e.admit)
 		e.lanes.note(queued...)
 		e.noteRoom(err)
 	}
@@ -426,6 +432,38 @@ func (e *Engine) Ingest(ctx context.Context, body []byte) (int, error) {
 	}
 	e.metrics.accepted(len(events))
 	return len(events), nil
+}
+
+// maxReadyBytes is how much JSON the events of a session may have for its payload to be built while they are stored: others wait for
+// that.
+const maxReadyBytes = 32 << 10
+
+// admit is Admit, and lets what is due already be built and sent without delay where its lane is open.
+func (e *Engine) admit(head SessionHead, fresh []Event, hooks *WebhookSet) (Decision, error) {
+	d, err := Admit(head, fresh, hooks)
+	now := utcNow()
+	for i := range d.Triggers {
+		t := &d.Triggers[i]
+		if t.Kind == KindComplete && !t.DueAt.After(now) && d.Head.Bytes <= maxReadyBytes && e.lanes.isOpen(Lane{WebhookID: t.WebhookID}) {
+			t.Ready = e.ready(hooks.Get(t.WebhookID))
+		}
+	}
+	return d, err
+}
+
+// ready lets a complete session be sent to a webhook at once.
+func (e *Engine) ready(w *Webhook) *Ready {
+	return &Ready{
+		Build: func(events []Event, now time.Time) ([]byte, error) {
+			return BuildPayload(Fold(events, time.Time{}), w, true, now)
+		},
+		Take: func(t Taken) {
+			if !e.lanes.offer(t, w.Revision) {
+				e.store.Release([]Delivery{t.Delivery})
+				e.lanes.note(Queued{t.Delivery.Lane(), t.Delivery.NextAttemptAt})
+			}
+		},
+	}
 }
 
 // noteRoom takes note of whether there was room for events, and logs it where that has changed.

@@ -69,7 +69,7 @@ func TestNoRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		full := w.crowd()
-		w.webhook(`{"url":"https://a.example/","delay":0}`)
+		w.webhook(`{"url":"https://a.example/","delay":1}`) // what is due at once is frozen with its events
 		full.freeze.Store(true)
 		w.session()
 		time.Sleep(10 * time.Second)
@@ -94,7 +94,7 @@ func TestNoRoom(t *testing.T) {
 			t.Errorf("with room again the delivery is %s after %d attempts, want delivered after 1", d.Status, d.Attempts)
 		}
 		w.session()
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 		if n := len(w.net.all()); n != 2 {
 			t.Errorf("%d requests after another session, want 2", n)
 		}
@@ -106,7 +106,7 @@ func TestNoRoomForAWholeLane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		full := w.crowd()
-		w.webhook(`{"url":"https://a.example/","delay":0,"max_in_flight":1}`)
+		w.webhook(`{"url":"https://a.example/","delay":1,"max_in_flight":1}`)
 		full.freeze.Store(true)
 		w.sessions(10)
 		time.Sleep(10*time.Second - time.Millisecond)

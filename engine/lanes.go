@@ -41,6 +41,8 @@ type lanes struct {
 	extraSending int                  // attempts under way beyond the first of each lane
 	wantSend     []*lane              // lanes that could send but for the global limit, in turn
 	order        uint64               // the last Health.Order
+	running      bool                 // Engine.Run takes up arrivals
+	arrived      []*claim             // claimed as they were stored, for the loop to take up
 }
 
 type lanePlace uint8
@@ -203,15 +205,11 @@ func (l *lanes) took(rooms []LaneRoom, takes []LaneTake, hooks *WebhookSet) []*c
 	for i, room := range rooms {
 		ln, take := l.byID[room.Lane], takes[i]
 		for _, t := range take.Taken {
-			c := &claim{taken: t, lane: ln, turn: make(chan bool, 1), cancelled: slices.Contains(ln.cancelled, t.Delivery.ID)}
+			c := l.claimLocked(ln, t)
+			c.cancelled = slices.Contains(ln.cancelled, t.Delivery.ID)
 			if w := hooks.Get(ln.id.WebhookID); w != nil {
 				c.revision = w.Revision
 			}
-			l.claims[t.Delivery.ID] = c
-			if ln.claimed++; ln.claimed > prefetch {
-				l.extraClaims++
-			}
-			ln.line = append(ln.line, c)
 			claims = append(claims, c)
 		}
 		ln.cancelled = nil
@@ -230,6 +228,74 @@ func (l *lanes) took(rooms []LaneRoom, takes []LaneTake, hooks *WebhookSet) []*c
 			l.putTimedLocked(ln, next)
 		}
 	}
+	return claims
+}
+
+// claimLocked puts what was taken from the store into its lane's line.
+func (l *lanes) claimLocked(ln *lane, t Taken) *claim {
+	c := &claim{taken: t, lane: ln, turn: make(chan bool, 1)}
+	l.claims[t.Delivery.ID] = c
+	if ln.claimed++; ln.claimed > prefetch {
+		l.extraClaims++
+	}
+	ln.line = append(ln.line, c)
+	return c
+}
+
+// open lets what is due on its arrival be taken up without a look at the store.
+func (l *lanes) open() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.running = true
+}
+
+// close ends that, and returns what has arrived and was not taken up.
+func (l *lanes) close() []Delivery {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.running = false
+	var left []Delivery
+	for _, c := range l.arrived {
+		left = append(left, c.taken.Delivery)
+	}
+	return left
+}
+
+// isOpen tells whether what is due in a lane is sent as soon as there is room.
+func (l *lanes) isOpen(id Lane) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limits := l.limits(id)
+	return l.running && limits.inFlight > 0 && limits.rate == 0 && !l.laneLocked(id).health.Failing()
+}
+
+// offer takes up a delivery that was claimed as it was stored; revision is that of its webhook then. It refuses what would overtake
+// something that waits, and what there is no room for.
+func (l *lanes) offer(t Taken, revision uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	ln := l.laneLocked(t.Delivery.Lane())
+	waits := ln.place != placeIdle && (ln.place != placeTimed || !ln.next.After(now))
+	if !l.running || waits || ln.claimed >= prefetch && l.extraClaims >= prefetch*l.maxExtra {
+		return false
+	}
+	if room, _ := l.roomLocked(ln, now); room <= 0 {
+		return false
+	}
+	c := l.claimLocked(ln, t)
+	c.revision = revision
+	l.arrived = append(l.arrived, c)
+	l.signal()
+	return true
+}
+
+// arrivals returns the claims that have arrived, to work on.
+func (l *lanes) arrivals() []*claim {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	claims := l.arrived
+	l.arrived = nil
 	return claims
 }
 

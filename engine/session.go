@@ -63,6 +63,18 @@ type Trigger struct {
 	// DueAt is when it fires. It does not move. For an incomplete trigger it is also the instant up to which the payload
 	// holds what has happened.
 	DueAt time.Time
+	// Ready is set where the payload can be built at once.
+	Ready *Ready
+}
+
+// Ready is for a trigger that is due as soon as it is there: its payload is frozen together with the events that it is made of, which
+// saves the delivery the way through its lane.
+type Ready struct {
+	// Build makes the payload of all the session's events. It is pure, and may be called again. Where it fails, the trigger is
+	// queued like any other.
+	Build func(events []Event, now time.Time) ([]byte, error)
+	// Take gets the delivery, claimed, once it is durable and before any later change is seen. It must not wait.
+	Take func(Taken)
 }
 
 // Decision is what new events mean for a session.
@@ -133,11 +145,11 @@ func Admit(head SessionHead, fresh []Event, hooks *WebhookSet) (Decision, error)
 			// A session that comes with its finish inside the instant would lead to a trigger that goes without a trace.
 			instant := started.Add(seconds(w.IncompleteDelay))
 			if head.FinishedAt.IsZero() || head.FinishedAt.After(instant) {
-				d.Triggers = append(d.Triggers, Trigger{w.ID, KindIncomplete, instant})
+				d.Triggers = append(d.Triggers, Trigger{WebhookID: w.ID, Kind: KindIncomplete, DueAt: instant})
 			}
 		}
 		if finishes && !head.Marked(w.ID, KindComplete) {
-			d.Triggers = append(d.Triggers, Trigger{w.ID, KindComplete, head.FinishedAt.Add(seconds(w.Delay))})
+			d.Triggers = append(d.Triggers, Trigger{WebhookID: w.ID, Kind: KindComplete, DueAt: head.FinishedAt.Add(seconds(w.Delay))})
 		}
 	})
 	return d, nil

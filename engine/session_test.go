@@ -334,7 +334,7 @@ func TestAdmitMarksAreProof(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Trigger{{hookOne, KindComplete, foldStart.Add(9 * time.Second)}}
+	want := []Trigger{{WebhookID: hookOne, Kind: KindComplete, DueAt: foldStart.Add(9 * time.Second)}}
 	if !reflect.DeepEqual(d.Triggers, want) {
 		t.Errorf("got %v, want %v", d.Triggers, want)
 	}

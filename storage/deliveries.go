@@ -275,6 +275,15 @@ func readPayload(tx *bolt.Tx, r *deliveryRecord) ([]byte, error) {
 	return bytes.Clone(body), err
 }
 
+// claim begins claims.
+func (s *Store) claim(numbers ...uint64) {
+	s.claimMu.Lock()
+	defer s.claimMu.Unlock()
+	for _, n := range numbers {
+		s.claims[n] = struct{}{}
+	}
+}
+
 // unclaim ends claims.
 func (s *Store) unclaim(numbers ...uint64) {
 	s.claimMu.Lock()

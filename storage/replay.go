@@ -193,11 +193,11 @@ func (b *batch) replay(t *replayTarget, w *engine.Webhook, now time.Time) (engin
 		d.requeue(w, now)
 		return engine.Queued{Lane: d.Lane(), At: now}, b.saveDelivery(&t.delivery, &d)
 	}
-	q, err := b.trigger(&t.session, engine.Trigger{WebhookID: w.ID, Kind: engine.KindComplete, DueAt: now})
+	d, err := b.trigger(&t.session, engine.Trigger{WebhookID: w.ID, Kind: engine.KindComplete, DueAt: now}, nil)
 	if err != nil {
-		return q, err
+		return engine.Queued{}, err
 	}
-	return q, b.put(b.sessions, u64key(t.session.number), t.session.encode())
+	return engine.Queued{Lane: d.Lane(), At: now}, b.put(b.sessions, u64key(t.session.number), t.session.encode())
 }
 
 // endReplays drops what a webhook's replays have not queued yet.

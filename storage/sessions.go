@@ -177,26 +177,61 @@ func (b *batch) appendToSession(p sessionPlan) ([]engine.Queued, error) {
 		r.Marks = slices.Clone(r.Marks) // the decision may be asked for again
 	}
 	for _, t := range p.decision.Triggers {
-		q, err := b.trigger(&r, t)
+		d, err := b.trigger(&r, t, p.fresh)
 		if err != nil {
 			return nil, err
 		}
-		queued = append(queued, q)
+		if d.Status == engine.StatusScheduled {
+			queued = append(queued, engine.Queued{Lane: d.Lane(), At: d.NextAttemptAt})
+		}
 	}
 	return queued, b.put(b.sessions, u64key(r.number), r.encode())
 }
 
-// trigger queues a delivery of a session, and marks it in the session's head, which the caller puts.
-func (b *batch) trigger(r *sessionRecord, t engine.Trigger) (engine.Queued, error) {
+// trigger queues a delivery of a session, and marks it in the session's head, which the caller puts. fresh are the events that it came
+// of, which are stored already.
+func (b *batch) trigger(r *sessionRecord, t engine.Trigger, fresh []engine.Event) (engine.Delivery, error) {
 	d := deliveryRecord{session: r.number, Delivery: engine.Delivery{
 		WebhookID: t.WebhookID, SessionID: r.ID, ContentID: r.Identity.ContentID, Kind: t.Kind, Status: engine.StatusScheduled,
 		DueAt: t.DueAt, NextAttemptAt: t.DueAt,
 	}}
+	payload := b.buildReady(r, t, fresh)
+	if payload != nil {
+		if err := b.storePayload(&d, payload, b.began); err != nil {
+			return engine.Delivery{}, err
+		}
+	}
 	if err := b.createDelivery(&d); err != nil {
-		return engine.Queued{}, err
+		return engine.Delivery{}, err
+	}
+	if payload != nil {
+		b.claims = append(b.claims, d.number)
+		b.after = append(b.after, func() { t.Ready.Take(engine.Taken{Delivery: d.Delivery, Payload: payload}) })
 	}
 	r.Marks = append(r.Marks, engine.Mark{WebhookID: t.WebhookID, Kind: t.Kind, DeliveryID: d.ID})
-	return engine.Queued{Lane: d.Lane(), At: d.NextAttemptAt}, nil
+	return d.Delivery, nil
+}
+
+// buildReady makes the payload of a trigger that can have it at once; nil if it cannot. What is wrong then shows when it is taken up.
+func (b *batch) buildReady(r *sessionRecord, t engine.Trigger, fresh []engine.Event) []byte {
+	if t.Ready == nil {
+		return nil
+	}
+	events := fresh
+	if r.batches > 1 {
+		record, err := readSessionRecord(b.events, *r)
+		if err != nil {
+			return nil
+		}
+		if events, err = record.Events(); err != nil {
+			return nil
+		}
+	}
+	payload, err := t.Ready.Build(events, b.began)
+	if err != nil {
+		return nil
+	}
+	return payload
 }
 
 // Session implements engine.Store.

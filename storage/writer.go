@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -57,15 +58,20 @@ func (s *Store) writer() {
 			return
 		}
 		size := ops[0].size
-		for len(ops) < maxBatchOps && size < maxBatchBytes {
-			select {
-			case o := <-s.ops: // whoever waits already; ops is unbuffered
-				ops = append(ops, o)
-				size += o.size
-				continue
-			default:
+		for took := true; took; {
+			took = false
+			runtime.Gosched()
+			for len(ops) < maxBatchOps && size < maxBatchBytes {
+				select {
+				case o := <-s.ops: // whoever waits already; ops is unbuffered
+					ops = append(ops, o)
+					size += o.size
+					took = true
+					continue
+				default:
+				}
+				break
 			}
-			break
 		}
 		if err := s.commit(ops); err != nil {
 			s.fail(err)
@@ -121,7 +127,9 @@ func (s *Store) commit(ops []*op) (err error) {
 				return s.refuse(ops, fmt.Errorf("finish: %w", err))
 			}
 			started, txid := time.Now(), uint64(b.tx.ID())
+			s.claim(b.claims...) // before anybody can see them
 			if err := b.tx.Commit(); err != nil {
+				s.unclaim(b.claims...)
 				return s.commitFailed(ops, err, txid, time.Since(started))
 			}
 			s.observe(len(ops), time.Since(started))
@@ -225,6 +233,7 @@ type batch struct {
 	hooks  *engine.WebhookSet       // as of this batch
 	counts map[uint32]*counts       // those that this batch has touched
 	health map[uint32]engine.Health // those that this batch has changed
+	claims []uint64                 // D of what is claimed as it is made
 	after  []func()                 // run once the batch is durable
 }
 
