@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -20,6 +22,10 @@ import (
 	"hookbolt/httpapi"
 	"hookbolt/storage"
 )
+
+// gcPercent is how much the heap grows between two collections, where the environment does not say (GOGC). What lives is a few MB, however
+// much is queued, so collecting at Go's 100 would be frequent for little memory.
+const gcPercent = 400
 
 // serve runs the server until ctx ends.
 func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -39,6 +45,9 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 	}
 	cfg.Delivery.AllowNetworks = append(cfg.Delivery.AllowNetworks, allow...)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	log := cfg.Log.logger(stderr)
 	if *profiles != "" {
 		url, stop, err := startPprof(*profiles)
