@@ -37,11 +37,21 @@ func (s *Store) write(ctx context.Context, size int, run func(*batch) error) err
 	o := &op{run: run, size: size, done: make(chan error, 1)}
 	select {
 	case s.ops <- o:
-		return <-o.done
 	case <-s.stopped:
 		return s.unavailable()
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	select {
+	case err := <-o.done:
+		return err
+	case <-s.stopped: // it answers what it has begun before it ends
+	}
+	select {
+	case err := <-o.done:
+		return err
+	default:
+		return s.unavailable()
 	}
 }
 
@@ -49,35 +59,37 @@ func (s *Store) write(ctx context.Context, size int, run func(*batch) error) err
 func (s *Store) writer() {
 	defer close(s.stopped)
 	debug.SetPanicOnFault(true) // see recoverDamage
+	var ops []*op
 	for {
-		var ops []*op
 		select {
 		case o := <-s.ops:
-			ops = append(ops, o)
+			ops = s.gather(append(ops[:0], o))
 		case <-s.quit:
 			return
-		}
-		size := ops[0].size
-		for took := true; took; {
-			took = false
-			runtime.Gosched()
-			for len(ops) < maxBatchOps && size < maxBatchBytes {
-				select {
-				case o := <-s.ops: // whoever waits already; ops is unbuffered
-					ops = append(ops, o)
-					size += o.size
-					took = true
-					continue
-				default:
-				}
-				break
-			}
 		}
 		if err := s.commit(ops); err != nil {
 			s.fail(err)
 			return
 		}
+		clear(ops) // a request may be large
 	}
+}
+
+// gather adds to the first operation of a batch those that wait behind it. Whoever is about to hand one in, such as the callers
+// that the commit before has just answered, gets the processor first: that costs no time when nobody is, and commits are what costs
+// most. The batch is bounded, so that the first of a crowd does not wait for ever.
+func (s *Store) gather(ops []*op) []*op {
+	size := ops[0].size
+	for had := 0; had < len(ops); {
+		had = len(ops)
+		runtime.Gosched()
+		for len(s.ops) > 0 && len(ops) < maxBatchOps && size < maxBatchBytes {
+			o := <-s.ops
+			ops = append(ops, o)
+			size += o.size
+		}
+	}
+	return ops
 }
 
 // commit applies operations in one transaction and answers them. It returns an error if the transaction could not be made
