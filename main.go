@@ -51,8 +51,8 @@ type usageError struct{ error }
 // done or ctx has ended.
 type command func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 
-var commands = map[string]command{"serve": serve, "demo": demo, "listen": listen, "check": checkFile, "compact": compactFile,
-	"version": printVersion, "inspect": inspect}
+var commands = map[string]command{"serve": serve, "demo": demo, "listen": listen, "bench": runBench, "check": checkFile,
+	"compact": compactFile, "version": printVersion, "inspect": inspect, "bench-relay": benchRelay}
 
 const usage = `hookbolt turns the sessions of polls, quizzes, tests, surveys and calculators into signed webhooks.
 
@@ -61,6 +61,7 @@ Usage: hookbolt [command] [flags]
   serve    run the server; the default       [-config FILE] [-allow NETWORK]... [-pprof ADDRESS]
   demo     see it work, with nothing to set  [-keep]
   listen   an endpoint that shows webhooks  [-addr ADDRESS] [-secret SECRET] [-status N] [-delay SPAN] [-fail N]
+  bench    measure how much this machine takes    [-rate N] [-webhooks N] [-batch N] [-duration SPAN] [-json]
   check    look through a database file      FILE
   compact  copy one without what is free    FILE OUT
   version  say which build this is

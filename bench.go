@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"hookbolt/bench"
+)
+
+// runBench is the command bench.
+func runBench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	var o bench.Options
+	fs.IntVar(&o.Connections, "connections", 32, "post over `N` connections, on each a request after the other")
+	fs.IntVar(&o.Batch, "batch", 1, "put `N` sessions, of 5 events and about 1 KB each, into a request")
+	fs.IntVar(&o.Webhooks, "webhooks", 1, "make `N` webhooks, each for a content of its own; sessions go round among them")
+	delay := fs.Int64("delay", 0, "the webhooks' delay in `SECONDS`")
+	fs.Float64Var(&o.Failing, "failing", 0, "the `SHARE` of webhooks, 0 to 1, whose endpoint always answers 500")
+	fs.Float64Var(&o.Slow, "slow", 0, "the `SHARE` of webhooks whose endpoint is slow")
+	fs.DurationVar(&o.SlowBy, "slow-by", 200*time.Millisecond, "how long a slow endpoint takes, as a `SPAN`")
+	fs.Float64Var(&o.Rate, "rate", 0, "post `N` sessions a second at fixed instants; 0 measures full speed, and then half of it")
+	fs.DurationVar(&o.Duration, "duration", 20*time.Second, "measure for a `SPAN`, for each load")
+	fs.DurationVar(&o.Warmup, "warmup", 3*time.Second, "the `SPAN` before, which is not measured")
+	fs.DurationVar(&o.Every, "every", 0, "print a line of figures each `SPAN` meanwhile, such as 1m")
+	fs.DurationVar(&o.Relay, "relay", 5*time.Second, "measure a bare relay first, for a `SPAN`; 0 leaves it out")
+	fs.IntVar(&o.Scheduled, "scheduled", 0, "first put in `N` sessions that are due in 30 days, and start the server anew")
+	fs.IntVar(&o.ScheduledWebhooks, "scheduled-webhooks", 100, "the `N` webhooks that those are for")
+	fs.BoolVar(&o.Crash, "crash", false, "kill the server before that start")
+	fs.DurationVar(&o.Idle, "idle", 0, "look at the server for a `SPAN` while it has nothing to do")
+	fs.IntVar(&o.Outage, "outage", 0, "at the end take in `N` sessions while every endpoint fails, and measure how they drain")
+	fs.StringVar(&o.URL, "url", "", "measure the server that runs at `URL`, on this machine, in place of one of its own")
+	fs.StringVar(&o.Token, "token", "", "its admin `TOKEN`, if it wants one; or HOOKBOLT_TOKEN in the environment")
+	config := fs.String("config", "", "run its own server with the settings of `FILE`, but for http.listen, storage.path and log")
+	fs.StringVar(&o.Dir, "dir", "", "put its database under the folder `DIR`, on the disk that is to be measured")
+	fs.BoolVar(&o.Keep, "keep", false, "leave the database there")
+	fs.BoolVar(&o.JSON, "json", false, "print one JSON document")
+	if err := parseFlags(fs, args, stdout, "Measures a server, its own child process on a new database unless -url is given: how many sessions it takes in and delivers,\n"+
+		"how fast, and what that costs. Exits with 1 if a delivery is missing or came twice. Ctrl-C ends it early, with what it has."); err != nil {
+		return err
+	}
+	o.Delay = time.Duration(*delay) * time.Second
+	if o.URL != "" && *config != "" {
+		return usageError{errors.New("bench: -config is for a server of bench's own: not with -url")}
+	}
+	if err := o.Validate(); err != nil {
+		return usageError{fmt.Errorf("bench: %w", err)}
+	}
+	if o.URL == "" {
+		if o.Token != "" {
+			return usageError{errors.New("bench: -token goes with -url")}
+		}
+		if err := ownServer(&o, *config); err != nil {
+			return err
+		}
+	} else if o.Token == "" {
+		o.Token = os.Getenv("HOOKBOLT_TOKEN")
+	}
+	o.Command = commandLine(fs)
+	v := readVersion()
+	o.Version = v.Version + ", revision " + v.Revision
+	if err := bench.Run(ctx, &o, stdout, stderr); err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	return nil
+}
+
+// commandLine is a command with the flags that were set, for a report: without a token.
+func commandLine(fs *flag.FlagSet) string {
+	line := "hookbolt " + fs.Name()
+	fs.Visit(func(f *flag.Flag) {
+		value := f.Value.String()
+		if f.Name == "token" {
+			value = "…"
+		}
+		line += " -" + f.Name + "=" + value
+	})
+	return line
+}
+
+// ownServer prepares for a child process that is this very program, with the settings of a file; "" for none.
+func ownServer(o *bench.Options, path string) (err error) {
+	if o.Executable, err = os.Executable(); err != nil {
+		return err
+	}
+	settings := make(map[string]any)
+	if path != "" {
+		cfg, err := Load(path) // names what is wrong with it
+		if err != nil {
+			return err
+		}
+		if len(cfg.HTTP.AdminTokens) > 0 {
+			o.Token = cfg.HTTP.AdminTokens[0]
+		}
+		if _, err := toml.DecodeFile(path, &settings); err != nil {
+			return err
+		}
+	}
+	o.Config = func(database string) (string, error) { return ownConfig(settings, database) }
+	return nil
+}
+
+// ownConfig returns the text of a configuration with what bench has to have its own way: where the server listens and keeps its database,
+// and a log from which it can be told that it is ready. Endpoints on loopback are allowed by the webhooks that are made.
+func ownConfig(settings map[string]any, database string) (string, error) {
+	section := func(name string) map[string]any {
+		s, ok := settings[name].(map[string]any)
+		if !ok {
+			s = make(map[string]any)
+			settings[name] = s
+		}
+		return s
+	}
+	section("http")["listen"] = "127.0.0.1:0"
+	section("storage")["path"] = database
+	settings["log"] = map[string]any{"level": "info", "format": "text"}
+	var text strings.Builder
+	err := toml.NewEncoder(&text).Encode(settings)
+	return text.String(), err
+}
+
+// benchRelay is the command that bench runs for comparison; see bench.Relay. It is not for people.
+func benchRelay(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	to, err := parseOperands(flag.NewFlagSet("bench-relay", flag.ContinueOnError), args, stdout,
+		"Passes the bodies of requests on, with no storage: the scale that \"hookbolt bench\" measures by, which runs it.", "URL")
+	if err != nil {
+		return err
+	}
+	return bench.Relay(ctx, to[0], stderr)
+}

@@ -1,0 +1,9 @@
+package bench
+
+import "syscall"
+
+// ownGroup keeps Ctrl-C, which a terminal sends to all of a group, from a child: the run ends it after the last figures. The kernel kills
+// the child if the run itself is killed.
+func ownGroup() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}

@@ -1,0 +1,73 @@
+package bench
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// Machine is where a run was made. What the system does not tell is "not known", or 0.
+type Machine struct {
+	CPU         string `json:"cpu"`
+	Cores       int    `json:"cores"` // that the run may use
+	MemoryBytes int64  `json:"memory_bytes"`
+	System      string `json:"system"`
+	Kernel      string `json:"kernel"`
+	Go          string `json:"go"`
+	Hookbolt    string `json:"hookbolt"`
+	FileSystem  string `json:"file_system"` // of the database's folder
+	// Fsync is whether what is acknowledged has been synced to the disk.
+	Fsync string `json:"fsync"`
+}
+
+const notKnown = "not known"
+
+// thisMachine finds out where a run is made, with the database in folder; "" if that is a running server's own business.
+func thisMachine(folder, version string) Machine {
+	m := Machine{CPU: notKnown, Cores: runtime.GOMAXPROCS(0), System: runtime.GOOS + "/" + runtime.GOARCH, Kernel: notKnown, Go: runtime.Version(),
+		Hookbolt: version, FileSystem: notKnown, Fsync: "on"}
+	if model := procField("/proc/cpuinfo", "model name"); model != "" {
+		m.CPU = model
+	}
+	if kib, err := strconv.ParseInt(strings.TrimSuffix(procField("/proc/meminfo", "MemTotal"), " kB"), 10, 64); err == nil {
+		m.MemoryBytes = kib << 10
+	}
+	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		m.Kernel = strings.TrimSpace(string(release))
+	}
+	if mounts, err := os.ReadFile("/proc/self/mounts"); err == nil && folder != "" {
+		if kind := fileSystemOf(folder, string(mounts)); kind != "" {
+			m.FileSystem = kind
+		}
+	}
+	return m
+}
+
+// procField returns the first value that a file of "name : value" lines has for a name.
+func procField(path, name string) string {
+	text, _ := os.ReadFile(path)
+	for line := range strings.Lines(string(text)) {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == name {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// fileSystemOf finds the kind of the file system that a folder is on: that of the longest mount point above it, the last one of several.
+func fileSystemOf(folder, mounts string) (kind string) {
+	longest := 0
+	for line := range strings.Lines(mounts) {
+		fields := strings.Fields(line) // what is mounted, where, its kind, …
+		if len(fields) < 3 {
+			continue
+		}
+		point := fields[1]
+		if rel, err := filepath.Rel(point, folder); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") && len(point) >= longest {
+			longest, kind = len(point), fields[2]
+		}
+	}
+	return kind
+}

@@ -1,0 +1,179 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// section prints lines of a label and a value, aligned, under a title. A line without a value is left out.
+func section(w io.Writer, title string, lines ...[2]string) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s\n", title)
+	for _, line := range lines {
+		if line[1] != "" {
+			fmt.Fprintf(&b, "  %-30s %s\n", line[0], line[1])
+		}
+	}
+	io.WriteString(w, b.String())
+}
+
+func (m *Machine) print(w io.Writer, command string) {
+	memory := notKnown
+	if m.MemoryBytes > 0 {
+		memory = bytesText(float64(m.MemoryBytes))
+	}
+	section(w, "machine",
+		[2]string{"command", command},
+		[2]string{"processor", fmt.Sprintf("%s, %d cores, %s memory", m.CPU, m.Cores, memory)},
+		[2]string{"system", fmt.Sprintf("%s, kernel %s, database on %s, fsync %s", m.System, m.Kernel, m.FileSystem, m.Fsync)},
+		[2]string{"build", fmt.Sprintf("hookbolt %s, %s", m.Hookbolt, m.Go)})
+}
+
+func (m *Measured) print(w io.Writer, title string) {
+	what := fmt.Sprintf("%.1f s, %d connections, %d sessions a request, %d webhooks", m.Seconds, m.Connections, m.Batch, m.Webhooks)
+	if m.Rate != nil {
+		what += fmt.Sprintf(", %s sessions/s", number(*m.Rate))
+	}
+	share, unsent, failed := "", "", ""
+	if m.ShareOfRelay != nil {
+		share = fmt.Sprintf("%.1f %% of the bare relay", *m.ShareOfRelay)
+	}
+	if m.Unsent > 0 {
+		unsent = fmt.Sprintf("%d requests, for the server was too far behind", m.Unsent)
+	}
+	if m.FailedAttempts > 0 {
+		failed = number(float64(m.FailedAttempts)) + " at the failing endpoints"
+	}
+	section(w, title, append([][2]string{
+		{"load", what},
+		{"not sent", unsent},
+		{"accepted", fmt.Sprintf("%s sessions/s, %s events/s", number(m.AcceptedSessions), number(m.AcceptedEvents))},
+		{"acknowledgement", m.Acknowledgement.text(true)},
+		{"deliveries, end to end", number(m.Deliveries) + "/s"},
+		{"share", share},
+		{"lag from due to arrival", m.Lag.text(false)},
+		{"failed attempts", failed},
+		{"CPU for 1,000 deliveries", known(m.CPU, func(v float64) string { return fmt.Sprintf("%.3f s", v) })},
+		{"peak memory", known(m.PeakMemory, bytesText)},
+		{"anonymous memory, heap", known(m.AnonymousMemory, bytesText) + ", " + known(m.Heap, bytesText)},
+		{"commits", known(m.Commits, number) + "/s, " + known(m.OperationsPerCommit, func(v float64) string { return fmt.Sprintf("%.1f", v) }) + " operations each"},
+		{"written for each delivery", known(m.Written, bytesText)},
+		{"database file", known(m.File, bytesText)},
+	}, m.Check.lines()...)...)
+}
+
+// printRelay prints the part of the figures that a relay has.
+func (m *Measured) printRelay(w io.Writer) {
+	section(w, "bare relay, without storage", append([][2]string{
+		{"load", fmt.Sprintf("%.1f s, %d connections, 1 session a request", m.Seconds, m.Connections)},
+		{"relayed", number(m.Deliveries) + "/s"},
+		{"answer", m.Acknowledgement.text(true)},
+		{"CPU for 1,000 deliveries", known(m.CPU, func(v float64) string { return fmt.Sprintf("%.3f s", v) })},
+	}, m.Check.lines()...)...)
+}
+
+func (c *Check) lines() [][2]string {
+	verdict := "not waited for"
+	if c.Missing != nil {
+		verdict = fmt.Sprintf("%d missing, %d repeated", *c.Missing, c.Repeated)
+	}
+	refused := ""
+	if c.RefusedRequests > 0 {
+		refused = fmt.Sprintf("%d, the first: %s", c.RefusedRequests, c.FirstRefusal)
+	}
+	return [][2]string{{"refused requests", refused}, {"check", verdict}}
+}
+
+func (s *Sample) print(w io.Writer) {
+	fmt.Fprintf(w, "  %5.0f s  accepted %s/s  delivered %s/s  ack p99 %s  lag p50 %s p99 %s  heap %s  anonymous %s  goroutines %s  files %s  database %s\n",
+		s.Seconds, number(s.Accepted), number(s.Delivered), s.Acknowledgement.one(.99), s.Lag.one(.5), s.Lag.one(.99), known(s.Heap, bytesText),
+		known(s.AnonymousMemory, bytesText), known(s.Goroutines, number), known(s.OpenFiles, number), known(s.File, bytesText))
+}
+
+func (s *Scheduled) print(w io.Writer) {
+	start := "start to ready, stopped clean"
+	if s.AfterCrash {
+		start = "start to ready, killed"
+	}
+	section(w, "scheduled deliveries", append([][2]string{
+		{"sessions", fmt.Sprintf("%s, over %d webhooks, due in 30 days", number(float64(s.Sessions)), s.Webhooks)},
+		{"put in", fmt.Sprintf("in %.1f s, %s sessions/s", s.Seconds, number(s.PerSecond))},
+		{start, fmt.Sprintf("%.3f s", s.Start)},
+		{"database file", known(s.File, bytesText)},
+		{"anonymous memory, heap", known(s.AnonymousMemory, bytesText) + ", " + known(s.Heap, bytesText) + " after the start"},
+	}, s.Check.lines()[:1]...)...)
+}
+
+func (i *Idle) print(w io.Writer) {
+	section(w, "idle",
+		[2]string{"span", fmt.Sprintf("%.1f s", i.Seconds)},
+		[2]string{"CPU", known(i.CPU, func(v float64) string { return fmt.Sprintf("%.2f %% of a core", v) })},
+		[2]string{"anonymous memory, heap", known(i.AnonymousMemory, bytesText) + ", " + known(i.Heap, bytesText)})
+}
+
+func (o *Outage) print(w io.Writer) {
+	section(w, "outage of every endpoint", append([][2]string{
+		{"backlog", fmt.Sprintf("%s sessions, %d webhooks, put in within %.1f s", number(float64(o.Sessions)), o.Webhooks, o.Fill)},
+		{"drained", fmt.Sprintf("in %.1f s, %s deliveries/s; 99 %% of it %s/s", o.DrainSeconds, number(o.Deliveries), number(o.Deliveries99))},
+		{"lag of other lanes", o.OtherLanes.text(false) + fmt.Sprintf(" (%d sessions)", o.OtherLanesSessions)},
+		{"CPU for 1,000 deliveries", known(o.CPU, func(v float64) string { return fmt.Sprintf("%.3f s", v) })},
+		{"peak memory, heap", known(o.PeakMemory, bytesText) + ", " + known(o.Heap, bytesText)},
+		{"database file", known(o.File, bytesText)},
+	}, o.Check.lines()...)...)
+}
+
+// text is "p50 1.2 ms, p99 …".
+func (p *Percentiles) text(thousandth bool) string {
+	if p == nil {
+		return notKnown
+	}
+	text := fmt.Sprintf("p50 %.2f ms, p99 %.2f ms, ", p.P50, p.P99)
+	if thousandth {
+		text += fmt.Sprintf("p99.9 %.2f ms, ", p.P999)
+	}
+	return text + fmt.Sprintf("max %.2f ms", p.Max)
+}
+
+// one is the median or the 99th percentile alone.
+func (p *Percentiles) one(share float64) string {
+	switch {
+	case p == nil:
+		return "-"
+	case share == .5:
+		return fmt.Sprintf("%.1f ms", p.P50)
+	}
+	return fmt.Sprintf("%.1f ms", p.P99)
+}
+
+// known shows a figure, if it is known.
+func known(v *float64, show func(float64) string) string {
+	if v == nil {
+		return notKnown
+	}
+	return show(*v)
+}
+
+// number shows a whole number with commas.
+func number(v float64) string {
+	digits := strconv.FormatInt(int64(math.Round(v)), 10)
+	for at := len(digits) - 3; at > 0 && digits[at-1] != '-'; at -= 3 {
+		digits = digits[:at] + "," + digits[at:]
+	}
+	return digits
+}
+
+// bytesText shows a size.
+func bytesText(v float64) string {
+	switch {
+	case v >= 10<<30:
+		return fmt.Sprintf("%.1f GiB", v/(1<<30))
+	case v >= 10<<20:
+		return fmt.Sprintf("%.0f MiB", v/(1<<20))
+	case v >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", v/(1<<20))
+	}
+	return fmt.Sprintf("%.1f KiB", v/(1<<10))
+}

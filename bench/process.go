@@ -1,0 +1,111 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// process is a child that tells on stderr when it is ready, as the server and the bare relay do.
+type process struct {
+	cmd    *exec.Cmd
+	url    string // where it serves
+	log    *logTail
+	exited chan struct{} // closed at its end
+}
+
+// startTimeout is how long a child may take until it is ready: a start reads a large database, after a crash all of it.
+const startTimeout = 10 * time.Minute
+
+// startProcess runs an executable and waits until it is ready.
+func startProcess(ctx context.Context, executable string, args ...string) (*process, error) {
+	p := &process{cmd: exec.Command(executable, args...), log: &logTail{ready: make(chan string, 1)}, exited: make(chan struct{})}
+	p.cmd.Stderr = p.log
+	p.cmd.SysProcAttr = ownGroup()
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s %s: %w", executable, args[0], err)
+	}
+	go func() {
+		defer close(p.exited)
+		p.cmd.Wait() // how it ended is in its log
+	}()
+	select {
+	case p.url = <-p.log.ready:
+		return p, nil
+	case <-p.exited:
+		return nil, fmt.Errorf("%s ended before it was ready: %s", args[0], p.log)
+	case <-ctx.Done():
+		p.kill()
+		return nil, ctx.Err()
+	case <-time.After(startTimeout):
+		p.kill()
+		return nil, fmt.Errorf("%s is not ready after %s: %s", args[0], startTimeout, p.log)
+	}
+}
+
+// kill ends the process as kill -9 does and waits for its end. It may have ended before.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	<-p.exited
+}
+
+// stop ends the process cleanly, as SIGTERM does; where there is no such signal (Windows), or after a minute, it is killed.
+func (p *process) stop() {
+	if p.cmd.Process.Signal(syscall.SIGTERM) == nil {
+		select {
+		case <-p.exited:
+		case <-time.After(time.Minute):
+		}
+	}
+	p.kill()
+}
+
+// running tells whether the process has not ended yet.
+func (p *process) running() bool {
+	select {
+	case <-p.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+var readyLine = regexp.MustCompile(`ready url=(\S+)`)
+
+// logTail keeps the end of what a process prints and finds out when it is ready.
+type logTail struct {
+	ready chan string // gets the URL, once
+
+	mu   sync.Mutex
+	text []byte // guarded by mu
+	told bool   // guarded by mu
+}
+
+// logKept is how many bytes of a log are kept.
+const logKept = 4 << 10
+
+func (l *logTail) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, p...)
+	if !l.told {
+		if m := readyLine.FindSubmatch(l.text); m != nil && l.text[len(l.text)-1] == '\n' {
+			l.told = true
+			l.ready <- string(m[1])
+		}
+	}
+	if extra := len(l.text) - logKept; l.told && extra > 0 {
+		l.text = append(l.text[:0], l.text[extra:]...)
+	}
+	return len(p), nil
+}
+
+func (l *logTail) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.text)
+}

@@ -1,0 +1,68 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// progress tells people that a run goes on, on stderr: each second in place on a terminal, elsewhere a line each ten seconds.
+type progress struct {
+	w        io.Writer
+	terminal bool
+}
+
+func newProgress(w io.Writer) *progress {
+	p := &progress{w: w}
+	if file, ok := w.(*os.File); ok {
+		info, err := file.Stat()
+		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	return p
+}
+
+// follow tells of tallies until the function that it returns is called.
+func (p *progress) follow(stage string, tallies ...*tally) (stop func()) {
+	interval := 10 * time.Second
+	if p.terminal {
+		interval = time.Second
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		began, before := time.Now(), [3]int64{}
+		for {
+			select {
+			case <-ticker.C:
+			case <-quit:
+				if p.terminal {
+					io.WriteString(p.w, "\r\x1b[K")
+				}
+				return
+			}
+			now, waiting := [3]int64{}, int64(0)
+			for _, t := range tallies {
+				now[0] += t.sent.Load()
+				now[1] += t.accepted.Load()
+				now[2] += t.arrived.Load()
+				waiting += t.waiting()
+			}
+			rate := func(i int) string { return number(perSecond(now[i]-before[i], interval)) }
+			line := fmt.Sprintf("%s, %.0f s: sent %s/s, accepted %s/s, delivered %s/s, waiting %s", stage, time.Since(began).Seconds(), rate(0), rate(1), rate(2),
+				number(float64(waiting)))
+			before = now
+			if p.terminal {
+				fmt.Fprintf(p.w, "\r%s\x1b[K", line)
+			} else {
+				fmt.Fprintln(p.w, line)
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-done
+	}
+}

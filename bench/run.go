@@ -1,0 +1,275 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// patience is how long nothing may arrive until what is missing counts as missing, beside the webhooks' delay.
+const patience = 30 * time.Second
+
+// run is one run of the command.
+type run struct {
+	opts     *Options
+	out      io.Writer
+	progress *progress
+	report   *Report
+	nonce    string
+	patience time.Duration
+
+	sink     *sink
+	folder   string // of the child's database and configuration; "" with a URL
+	server   subject
+	webhooks []int64 // that were made, by id
+}
+
+// Run measures a server as opts say and prints each stage on stdout once it is done, or one JSON document at the end. It returns an error
+// if something could not be measured, or if deliveries were missing or came again. If ctx ends it stops, prints what it has, and returns
+// what there was to complain of until then.
+func Run(ctx context.Context, opts *Options, stdout, stderr io.Writer) error {
+	r := &run{opts: opts, out: stdout, progress: newProgress(stderr), nonce: newNonce(), patience: patience + opts.Delay,
+		report: &Report{StartedAt: time.Now().UTC(), Command: opts.Command, Problems: []string{}}}
+	err := r.prepare()
+	if err == nil {
+		err = r.stages(ctx)
+	}
+	err = errors.Join(err, r.cleanUp(context.WithoutCancel(ctx)))
+	if ctx.Err() != nil {
+		r.report.Interrupted = true
+		if errors.Is(err, ctx.Err()) {
+			err = nil // that is why
+		}
+	}
+	if opts.JSON {
+		encoder := json.NewEncoder(stdout)
+		encoder.SetIndent("", "  ")
+		err = errors.Join(err, encoder.Encode(r.report))
+	}
+	if len(r.report.Problems) > 0 {
+		err = errors.Join(err, errors.New(strings.Join(r.report.Problems, "; ")))
+	}
+	return err
+}
+
+// problem notes what was wrong.
+func (r *run) problem(format string, args ...any) {
+	r.report.Problems = append(r.report.Problems, fmt.Sprintf(format, args...))
+}
+
+// prepare opens the sink and makes the folder for a server of our own.
+func (r *run) prepare() (err error) {
+	if r.sink, err = newSink(r.nonce); err != nil {
+		return err
+	}
+	if r.opts.URL == "" {
+		if r.folder, err = os.MkdirTemp(r.opts.Dir, "hookbolt-bench-"); err != nil {
+			return err
+		}
+		if r.folder, err = filepath.Abs(r.folder); err != nil {
+			return err
+		}
+		text, err := r.opts.Config(filepath.Join(r.folder, "hookbolt.db"))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(r.configFile(), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	r.report.Machine = thisMachine(r.folder, r.opts.Version)
+	if !r.opts.JSON {
+		r.report.Machine.print(r.out, r.opts.Command)
+	}
+	return nil
+}
+
+func (r *run) configFile() string { return filepath.Join(r.folder, "config.toml") }
+
+// cleanUp leaves nothing behind.
+func (r *run) cleanUp(ctx context.Context) (err error) {
+	if r.opts.URL != "" {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		for _, id := range r.webhooks {
+			if _, e := r.server.api.call(ctx, http.MethodDelete, fmt.Sprintf("/v1/webhooks/%d", id), nil); e != nil {
+				err = errors.Join(err, fmt.Errorf("webhook %d is left: %w", id, e))
+			}
+		}
+	}
+	if r.server.process != nil {
+		r.server.process.kill() // nobody needs its database
+	}
+	if r.server.api != nil {
+		r.server.api.client.CloseIdleConnections()
+	}
+	if r.sink != nil {
+		r.sink.close()
+	}
+	switch {
+	case r.folder == "":
+	case r.opts.Keep:
+		fmt.Fprintf(r.progress.w, "the database is in %s\n", r.folder)
+	default:
+		err = errors.Join(err, os.RemoveAll(r.folder))
+	}
+	return err
+}
+
+// stages does what the options ask for, a stage after the other.
+func (r *run) stages(ctx context.Context) error {
+	if r.opts.URL == "" && r.opts.Relay > 0 {
+		if err := r.relay(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.startServer(ctx); err != nil {
+		return err
+	}
+	if r.opts.Scheduled > 0 {
+		if err := r.fillScheduled(ctx); err != nil {
+			return err
+		}
+	}
+	if r.opts.Idle > 0 {
+		r.idle(ctx)
+	}
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	if r.opts.Outage > 0 && ctx.Err() == nil {
+		return r.outage(ctx)
+	}
+	return ctx.Err()
+}
+
+// relay measures the bare relay.
+func (r *run) relay(ctx context.Context) error {
+	endpoint := r.sink.newEndpoint(0, 0)
+	p, err := startProcess(ctx, r.opts.Executable, "bench-relay", endpoint.url)
+	if err != nil {
+		return err
+	}
+	defer p.kill()
+	g := r.generator(p.url, []target{{newUUID(), true}})
+	defer g.client.CloseIdleConnections()
+	g.batch, g.token = 1, ""
+	m := r.measure(ctx, "bare relay", &subject{process: p}, g, 0, window{min(r.opts.Warmup, time.Second), r.opts.Relay})
+	r.report.Relay = m
+	if !r.opts.JSON {
+		m.printRelay(r.out)
+	}
+	return ctx.Err()
+}
+
+func (r *run) generator(url string, targets []target) *generator {
+	return &generator{url: url, token: r.opts.Token, client: newClient(r.opts.Connections), connections: r.opts.Connections, batch: r.opts.Batch,
+		nonce: r.nonce, targets: targets}
+}
+
+// startServer starts the child, or finds the server that runs.
+func (r *run) startServer(ctx context.Context) error {
+	url := strings.TrimSuffix(r.opts.URL, "/")
+	if url == "" {
+		p, err := startProcess(ctx, r.opts.Executable, "serve", "-config", r.configFile())
+		if err != nil {
+			return err
+		}
+		r.server.process, url = p, p.url
+	}
+	r.server.api = &api{url: url, token: r.opts.Token, client: newClient(2)}
+	if err := r.server.api.awaitReady(ctx); err != nil {
+		return fmt.Errorf("%s: %w", url, err)
+	}
+	return nil
+}
+
+// idle looks at a server that has nothing to do.
+func (r *run) idle(ctx context.Context) {
+	began, from := time.Now(), r.server.read(ctx)
+	stopProgress := r.progress.follow("idle")
+	sleep(ctx, r.opts.Idle)
+	stopProgress()
+	to, seconds := r.server.read(context.WithoutCancel(ctx)), time.Since(began).Seconds()
+	r.report.Idle = &Idle{Seconds: seconds, CPU: over(to.since(from, cpuSeconds), seconds/100), AnonymousMemory: to.get(anonymous), Heap: to.get(heapBytes)}
+	if !r.opts.JSON {
+		r.report.Idle.print(r.out)
+	}
+}
+
+// subscribe makes n webhooks, each for a content and with an endpoint of its own. With retries they have that schedule in place of the
+// server's.
+func (r *run) subscribe(ctx context.Context, n int, open func(i int) (e *endpoint, owed bool), retries []string) (ids []int64, targets []target, err error) {
+	for i := range n {
+		e, owed := open(i)
+		t := target{newUUID(), owed}
+		settings := map[string]any{"name": "bench " + r.nonce, "url": e.url, "content_id": t.contentID, "delay": int64(e.delay / time.Second),
+			"allow_networks": []string{"127.0.0.0/8"}}
+		if retries != nil {
+			settings["retry_schedule"] = retries
+		}
+		id, err := r.server.api.createWebhook(ctx, settings)
+		if err != nil {
+			return nil, nil, err
+		}
+		r.webhooks = append(r.webhooks, id)
+		ids, targets = append(ids, id), append(targets, t)
+	}
+	return ids, targets, nil
+}
+
+// load measures full speed and half of it, or the steady rate that is asked for.
+func (r *run) load(ctx context.Context) error {
+	failing, slow := r.opts.share(r.opts.Failing), r.opts.share(r.opts.Slow)
+	_, targets, err := r.subscribe(ctx, r.opts.Webhooks, func(i int) (*endpoint, bool) {
+		slowBy := time.Duration(0)
+		if i >= failing && i < failing+slow {
+			slowBy = r.opts.SlowBy
+		}
+		e := r.sink.newEndpoint(r.opts.Delay, slowBy)
+		if i < failing {
+			e.status.Store(http.StatusInternalServerError)
+		}
+		return e, i >= failing
+	}, nil)
+	if err != nil {
+		return err
+	}
+	g := r.generator(r.server.api.url, targets)
+	defer g.client.CloseIdleConnections()
+	span := window{r.opts.Warmup, r.opts.Duration}
+	rate := r.opts.Rate
+	if rate == 0 {
+		r.report.FullSpeed = r.measure(ctx, "full speed", &r.server, g, 0, span)
+		if !r.opts.JSON {
+			r.report.FullSpeed.print(r.out, "full speed")
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		// What it takes in but does not deliver in the same time is no rate that it can keep.
+		rate = r.report.FullSpeed.AcceptedSessions
+		if share := float64(r.opts.Webhooks-failing) / float64(r.opts.Webhooks); share > 0 {
+			rate = min(rate, r.report.FullSpeed.Deliveries/share)
+		}
+		if rate /= 2; rate == 0 {
+			return errors.New("full speed was nothing, so there is no half of it to measure")
+		}
+	}
+	title := "steady rate"
+	if r.opts.Rate == 0 {
+		title = "half of full speed"
+	}
+	r.report.Steady = r.measure(ctx, title, &r.server, g, rate, span)
+	if !r.opts.JSON {
+		r.report.Steady.print(r.out, title)
+	}
+	return nil
+}

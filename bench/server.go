@@ -1,0 +1,208 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The figures of a process that are read: metrics of the server under their own names, and what Linux knows of a process.
+const (
+	cpuSeconds    = "process_cpu_seconds_total"
+	openFiles     = "process_open_fds"
+	goroutines    = "go_goroutines"
+	heapBytes     = "go_memstats_heap_inuse_bytes"
+	databaseBytes = "hookbolt_storage_size_bytes"
+	commits       = "hookbolt_storage_commit_operations_count"
+	operations    = "hookbolt_storage_commit_operations_sum"
+	peakMemory    = "VmHWM"       // bytes
+	anonymous     = "RssAnon"     // bytes
+	writtenBytes  = "write_bytes" // to the disk
+)
+
+// reading is what a process showed at a time, by name. What is not known is not in it.
+type reading map[string]float64
+
+// get returns a figure; nil if it is not known.
+func (r reading) get(name string) *float64 {
+	if v, ok := r[name]; ok {
+		return &v
+	}
+	return nil
+}
+
+// since returns by how much a figure has grown; nil if that is not known.
+func (r reading) since(earlier reading, name string) *float64 {
+	now, before := r.get(name), earlier.get(name)
+	if now == nil || before == nil {
+		return nil
+	}
+	return new(*now - *before)
+}
+
+// over divides a figure that may be unknown.
+func over(v *float64, by float64) *float64 {
+	if v == nil || by == 0 {
+		return nil
+	}
+	return new(*v / by)
+}
+
+// subject is a process that is measured: a server, or the bare relay.
+type subject struct {
+	process *process // nil for a server that ran already
+	api     *api     // nil for the relay
+}
+
+// read reads what there is to know of the subject.
+func (s *subject) read(ctx context.Context) reading {
+	r := make(reading)
+	if s.process != nil {
+		readProc(r, s.process.cmd.Process.Pid)
+	}
+	if s.api != nil {
+		if text, err := s.api.call(ctx, http.MethodGet, "/metrics", nil); err == nil {
+			for line := range strings.Lines(string(text)) {
+				// Labels are of no interest: what is read has none.
+				if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+					if v, err := strconv.ParseFloat(value, 64); err == nil {
+						r[name] = v
+					}
+				}
+			}
+		}
+	}
+	return r
+}
+
+// readProc reads what Linux knows of a process. On other systems there is nothing to read.
+func readProc(r reading, pid int) {
+	folder := filepath.Join("/proc", strconv.Itoa(pid))
+	for _, file := range []string{"status", "io"} {
+		text, _ := os.ReadFile(filepath.Join(folder, file))
+		for line := range strings.Lines(string(text)) {
+			name, rest, _ := strings.Cut(line, ":")
+			fields := strings.Fields(rest)
+			switch name {
+			case peakMemory, anonymous, writtenBytes:
+				v, err := strconv.ParseFloat(fields[0], 64)
+				if err != nil {
+					continue
+				}
+				if len(fields) > 1 { // kB
+					v *= 1024
+				}
+				r[name] = v
+			}
+		}
+	}
+	// The name in the second field may have blanks. Times follow, in ticks of 10 ms.
+	stat, _ := os.ReadFile(filepath.Join(folder, "stat"))
+	if _, rest, ok := bytes.Cut(stat, []byte(") ")); ok {
+		fields := strings.Fields(string(rest))
+		user, err1 := strconv.ParseFloat(fields[11], 64)
+		system, err2 := strconv.ParseFloat(fields[12], 64)
+		if err1 == nil && err2 == nil {
+			r[cpuSeconds] = (user + system) / 100
+		}
+	}
+}
+
+// api is the server's HTTP API.
+type api struct {
+	url, token string
+	client     *http.Client
+}
+
+// call makes a call and returns the answer's body; in is JSON, nil for none. An answer other than 2xx is an error.
+func (a *api) call(ctx context.Context, method, path string, in any) ([]byte, error) {
+	var text []byte
+	if in != nil {
+		var err error
+		if text, err = json.Marshal(in); err != nil {
+			return nil, err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, a.url+path, bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	if a.token != "" {
+		req.Header.Set("Authorization", "Bearer "+a.token)
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode/100 != 2 {
+		return nil, &answerError{method + " " + path, resp.Status, answer}
+	}
+	return answer, nil
+}
+
+// createWebhook makes a webhook and returns its id.
+func (a *api) createWebhook(ctx context.Context, settings map[string]any) (int64, error) {
+	answer, err := a.call(ctx, http.MethodPost, "/v1/webhooks", settings)
+	if err != nil {
+		return 0, err
+	}
+	var made struct {
+		ID int64 `json:"id"`
+	}
+	if err := json.Unmarshal(answer, &made); err != nil {
+		return 0, fmt.Errorf("POST /v1/webhooks: %w", err)
+	}
+	return made.ID, nil
+}
+
+// retryOne sends one of a webhook's deliveries now, whatever it waits for: so a failing endpoint is tried at once.
+func (a *api) retryOne(ctx context.Context, webhook int64) error {
+	answer, err := a.call(ctx, http.MethodGet, fmt.Sprintf("/v1/deliveries?limit=1&webhook_id=%d", webhook), nil)
+	if err != nil {
+		return err
+	}
+	var page struct {
+		Items []struct {
+			ID string `json:"id"`
+		} `json:"items"`
+	}
+	if err := json.Unmarshal(answer, &page); err != nil {
+		return fmt.Errorf("GET /v1/deliveries: %w", err)
+	}
+	for _, d := range page.Items {
+		_, err = a.call(ctx, http.MethodPost, "/v1/deliveries/"+d.ID+"/retry", nil)
+	}
+	return err
+}
+
+// readyTimeout is how long a server that takes connections may take to say that it is ready.
+const readyTimeout = 10 * time.Second
+
+// awaitReady waits until the server says that it is ready.
+func (a *api) awaitReady(ctx context.Context) error {
+	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for {
+		_, err := a.call(waiting, http.MethodGet, "/readyz", nil)
+		if _, answered := errors.AsType[*answerError](err); !answered {
+			return err // it is ready, or cannot be reached
+		}
+		if !sleep(waiting, time.Millisecond) {
+			return err
+		}
+	}
+}

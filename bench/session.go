@@ -1,0 +1,148 @@
+package bench
+
+import (
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+)
+
+// target is what sessions are for: a content with a webhook of its own.
+type target struct {
+	contentID string
+	// owed tells that its deliveries arrive at the sink while the run lasts.
+	owed bool
+}
+
+// eventsPerSession is how many events a session of the generator has.
+const eventsPerSession = 5
+
+// The fields that differ from session to session, each as wide as what is put into its place.
+const (
+	sessionField = "SSSSSSSS-SSSS-SSSS-SSSS-SSSSSSSSSSSS"
+	contentField = "CCCCCCCC-CCCC-CCCC-CCCC-CCCCCCCCCCCC"
+	timeField    = "2006-01-02T15:04:05.000000Z"
+	customField  = "bNNNNNNNN-TTT-0000000000"
+)
+
+// sessionTemplate is a session as most are: a start, three votes and a result, about 1 KB in one request.
+const sessionTemplate = `{"type":"start","session_id":"` + sessionField + `","time":"` + timeField + `","content_id":"` + contentField + `","content_type":"quiz","poltio_user_id":88120457,"custom_id":"` + customField + `"}
+{"type":"vote","session_id":"` + sessionField + `","time":"` + timeField + `","question_id":40101,"question":"Where do you run most?","answer_id":401011,"answer":"On roads"}
+{"type":"vote","session_id":"` + sessionField + `","time":"` + timeField + `","question_id":40102,"question":"How far do you go?","answer_id":401023,"answer":"10 to 21 km"}
+{"type":"vote","session_id":"` + sessionField + `","time":"` + timeField + `","question_id":40103,"question":"What matters most?","answer_id":401032,"answer":"Cushioning"}
+{"type":"result_view","session_id":"` + sessionField + `","time":"` + timeField + `","result":{"result_id":4099,"result_title":"Glider 4 Road","result_image":"content/gcp/1741944413.0412.jpg","result_desc":"A soft daily trainer."}}
+`
+
+// placesOf returns where in the template a field stands.
+func placesOf(field string) (places []int) {
+	for from := 0; ; {
+		at := strings.Index(sessionTemplate[from:], field)
+		if at < 0 {
+			return places
+		}
+		places = append(places, from+at)
+		from += at + len(field)
+	}
+}
+
+var (
+	sessionPlaces = placesOf(sessionField)
+	contentPlace  = placesOf(contentField)[0]
+	timePlaces    = placesOf(timeField)
+	customPlace   = placesOf(customField)[0]
+)
+
+// body is the body of a connection's requests. It is built once and filled anew in place for each request.
+type body struct {
+	text     []byte
+	sessions int
+	nonce    string // of the run, 8 characters
+	random   *rand.ChaCha8
+}
+
+func newBody(sessions int, nonce string) *body {
+	var seed [32]byte
+	for i := range seed {
+		seed[i] = byte(rand.Uint32())
+	}
+	return &body{[]byte(strings.Repeat(sessionTemplate, sessions)), sessions, nonce, rand.NewChaCha8(seed)}
+}
+
+// fill makes new sessions: number is that of the first of them, in tally; they go round among the targets. All of their events have the
+// time at.
+func (b *body) fill(tally int, number int64, targets []target, at time.Time) {
+	stamp := at.UTC().Format(timeField)
+	for i := range b.sessions {
+		session := b.text[i*len(sessionTemplate) : (i+1)*len(sessionTemplate)]
+		first := session[sessionPlaces[0]:][:len(sessionField)]
+		b.putUUID(first)
+		for _, place := range sessionPlaces[1:] {
+			copy(session[place:], first)
+		}
+		for _, place := range timePlaces {
+			copy(session[place:], stamp)
+		}
+		n := number + int64(i)
+		copy(session[contentPlace:], targets[n%int64(len(targets))].contentID)
+		putCustomID(session[customPlace:][:len(customField)], b.nonce, tally, n)
+	}
+}
+
+// putUUID writes a random UUID, of version 4.
+func (b *body) putUUID(dst []byte) {
+	var id [16]byte
+	b.random.Read(id[:])
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	hex.Encode(dst, id[:4])
+	hex.Encode(dst[9:], id[4:6])
+	hex.Encode(dst[14:], id[6:8])
+	hex.Encode(dst[19:], id[8:10])
+	hex.Encode(dst[24:], id[10:])
+	dst[8], dst[13], dst[18], dst[23] = '-', '-', '-', '-'
+}
+
+// putCustomID writes a session's custom_id: the run, the tally and the number.
+func putCustomID(dst []byte, nonce string, tally int, number int64) {
+	copy(dst[1:], nonce)
+	putDigits(dst[10:13], int64(tally))
+	putDigits(dst[14:], number)
+}
+
+// putDigits writes a number with leading zeros over the whole of dst.
+func putDigits(dst []byte, n int64) {
+	for i := len(dst) - 1; i >= 0; i-- {
+		dst[i] = byte('0' + n%10)
+		n /= 10
+	}
+}
+
+// parseCustomID reads what putCustomID has written; ok is false for what is not of this run.
+func parseCustomID(id []byte, nonce string) (tally int, number int64, ok bool) {
+	if len(id) != len(customField) || id[0] != 'b' || string(id[1:9]) != nonce || id[9] != '-' || id[13] != '-' {
+		return 0, 0, false
+	}
+	t, ok1 := digits(id[10:13])
+	n, ok2 := digits(id[14:])
+	return int(t), n, ok1 && ok2
+}
+
+func digits(text []byte) (n int64, ok bool) {
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, true
+}
+
+// newNonce tells the sessions of a run from those of others.
+func newNonce() string { return fmt.Sprintf("%08x", rand.Uint32()) }
+
+// newUUID is a random UUID for a content.
+func newUUID() string {
+	id := make([]byte, len(contentField))
+	newBody(0, "").putUUID(id)
+	return string(id)
+}
