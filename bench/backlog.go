@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"sync"
@@ -23,8 +24,8 @@ func (r *run) fillScheduled(ctx context.Context) error {
 		return err
 	}
 	t, took := r.fill(ctx, "scheduled", r.opts.Scheduled, targets)
-	if ctx.Err() != nil {
-		return ctx.Err()
+	if err := errors.Join(ctx.Err(), r.server.ended()); err != nil {
+		return err
 	}
 	accepted := t.accepted.Load()
 	s := &Scheduled{Sessions: accepted, Webhooks: webhooks, Seconds: took.Seconds(), PerSecond: perSecond(accepted, took), AfterCrash: r.opts.Crash,
@@ -54,6 +55,8 @@ func (r *run) fillScheduled(ctx context.Context) error {
 func (r *run) fill(ctx context.Context, stage string, sessions int, targets []target) (*tally, time.Duration) {
 	t := r.sink.newTally()
 	defer r.progress.follow(stage, t)()
+	ctx, stop := r.server.whileRunning(ctx)
+	defer stop()
 	g := r.generator(r.server.api.url, targets)
 	defer g.client.CloseIdleConnections()
 	g.batch = min(backlogBatch, sessions)
@@ -123,6 +126,8 @@ func (r *run) outage(ctx context.Context) error {
 // drain has each webhook tried at once, waits until the backlog of t has arrived, and notes how fast that was.
 func (r *run) drain(ctx context.Context, ids []int64, t *tally, o *Outage) (settled bool) {
 	defer r.progress.follow("drain", t)()
+	ctx, end := r.server.whileRunning(ctx)
+	defer end()
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	var watcher sync.WaitGroup
@@ -150,7 +155,7 @@ func (r *run) drain(ctx context.Context, ids []int64, t *tally, o *Outage) (sett
 			r.problem("outage: webhook %d: %v", id, err) // its own next probe is late, then
 		}
 	}
-	settled = r.settle(ctx, t)
+	settled, _ = r.settle(ctx, t)
 	sleep(ctx, 2*time.Millisecond) // the watcher has seen the last one
 	stop()
 	watcher.Wait()

@@ -11,9 +11,11 @@ type window struct{ warmup, duration time.Duration }
 // measure puts a load on a subject and returns what came of it: at full speed, or at a steady rate if it is not 0. It waits until all has
 // arrived. Where ctx ends early, the figures are those up to then.
 func (r *run) measure(ctx context.Context, stage string, s *subject, g *generator, rate float64, span window) *Measured {
+	ctx, stop := s.whileRunning(ctx)
+	defer stop()
 	warm, main := r.sink.newTally(), r.sink.newTally()
 	stopProgress := r.progress.follow(stage, warm, main)
-	defer stopProgress()
+	defer func() { stopProgress() }() // the last one
 	began := time.Now()
 	warmEnd := began.Add(span.warmup)
 	phases := []phase{{warmEnd, warm}, {warmEnd.Add(span.duration), main}}
@@ -31,8 +33,9 @@ func (r *run) measure(ctx context.Context, stage string, s *subject, g *generato
 	attempts := r.sink.attempts.Load()
 	from := r.edge(ctx, s, warm, main)
 	var samples []Sample
-	for last := from; r.opts.Every > 0 && s.api != nil; { // the relay is too short for samples
-		at := last.at.Add(r.opts.Every)
+	last, at := from, warmEnd
+	for r.opts.Every > 0 && s.api != nil { // the relay is too short for samples
+		at = at.Add(r.opts.Every)
 		if at.After(phases[1].until) || !sleep(ctx, time.Until(at)) {
 			break
 		}
@@ -41,6 +44,9 @@ func (r *run) measure(ctx context.Context, stage string, s *subject, g *generato
 		samples = append(samples, sample)
 		if !r.opts.JSON {
 			stopProgress()
+			if len(samples) == 1 {
+				section(r.out, stage+", meanwhile")
+			}
 			sample.print(r.out)
 			stopProgress = r.progress.follow(stage, warm, main)
 		}
@@ -49,7 +55,7 @@ func (r *run) measure(ctx context.Context, stage string, s *subject, g *generato
 	sleep(ctx, time.Until(phases[1].until))
 	to := r.edge(context.WithoutCancel(ctx), s, warm, main)
 	<-loaded
-	settled := r.settle(ctx, warm, main)
+	settled, lastAt := r.settle(ctx, warm, main)
 
 	seconds := to.at.Sub(from.at)
 	arrived := float64(to.arrived - from.arrived)
@@ -58,7 +64,8 @@ func (r *run) measure(ctx context.Context, stage string, s *subject, g *generato
 		Unsent:           warm.unsent.Load() + main.unsent.Load(),
 		AcceptedSessions: perSecond(to.accepted-from.accepted, seconds), AcceptedEvents: perSecond(eventsPerSession*(to.accepted-from.accepted), seconds),
 		Acknowledgement: main.acknowledgement.read().percentiles(), Lag: main.lag.read().percentiles(),
-		Deliveries: perSecond(to.arrived-from.arrived, seconds), FailedAttempts: r.sink.attempts.Load() - attempts,
+		Deliveries: perSecond(to.arrived-from.arrived, seconds), Backlog: to.backlog,
+		Sustained: perSecond(warm.arrived.Load()+main.arrived.Load(), lastAt.Sub(began)), FailedAttempts: r.sink.attempts.Load() - attempts,
 		CPU:        over(to.figures.since(from.figures, cpuSeconds), arrived/1000),
 		PeakMemory: to.figures.get(peakMemory), AnonymousMemory: to.figures.get(anonymous), Heap: to.figures.get(heapBytes),
 		Commits: over(to.figures.since(from.figures, commits), seconds.Seconds()),
@@ -84,6 +91,7 @@ func (r *run) measure(ctx context.Context, stage string, s *subject, g *generato
 type edge struct {
 	at                   time.Time
 	accepted, arrived    int64
+	backlog              int64 // that waits to be delivered
 	acknowledgement, lag *counts
 	figures              reading
 }
@@ -93,6 +101,7 @@ func (r *run) edge(ctx context.Context, s *subject, warm, main *tally) edge {
 	for _, t := range []*tally{warm, main} {
 		e.accepted += t.accepted.Load()
 		e.arrived += t.arrived.Load()
+		e.backlog += t.waiting()
 	}
 	e.figures = s.read(ctx)
 	return e
@@ -109,9 +118,10 @@ func (e *edge) sample(earlier edge, begin time.Time) Sample {
 	}
 }
 
-// settle waits until all that was accepted has arrived, and tells whether it could wait. It gives up when nothing has come for r.patience.
-func (r *run) settle(ctx context.Context, tallies ...*tally) bool {
-	before, lastAt := int64(-1), time.Now()
+// settle waits until all that was accepted has arrived. It tells whether it could wait, and when the last one came. It gives up when
+// nothing has come for r.patience.
+func (r *run) settle(ctx context.Context, tallies ...*tally) (settled bool, lastAt time.Time) {
+	before := int64(-1)
 	for {
 		arrived, done := int64(0), true
 		for _, t := range tallies {
@@ -122,10 +132,10 @@ func (r *run) settle(ctx context.Context, tallies ...*tally) bool {
 			before, lastAt = arrived, time.Now()
 		}
 		if done || time.Since(lastAt) > r.patience {
-			return true
+			return true, lastAt
 		}
 		if !sleep(ctx, 10*time.Millisecond) {
-			return false
+			return false, lastAt
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/url"
 	"time"
 )
 
@@ -98,6 +99,9 @@ func (o *Options) Validate() error {
 	}
 	if o.Crash && o.Scheduled == 0 {
 		return errors.New("-crash goes with -scheduled: it is the end of the server that was filled")
+	}
+	if u, err := url.Parse(o.URL); o.URL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		return fmt.Errorf("-url must be that of a server, such as http://127.0.0.1:8080 (got %q)", o.URL)
 	}
 	if o.URL != "" && (o.Scheduled > 0 || o.Dir != "" || o.Keep) {
 		return errors.New("-scheduled, -dir and -keep are for a server of bench's own: not with -url")

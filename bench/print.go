@@ -54,6 +54,7 @@ func (m *Measured) print(w io.Writer, title string) {
 		{"acknowledgement", m.Acknowledgement.text(true)},
 		{"deliveries, end to end", number(m.Deliveries) + "/s"},
 		{"share", share},
+		{"backlog at the end", fmt.Sprintf("%s sessions; with its drain %s deliveries/s", number(float64(m.Backlog)), number(m.Sustained))},
 		{"lag from due to arrival", m.Lag.text(false)},
 		{"failed attempts", failed},
 		{"CPU for 1,000 deliveries", known(m.CPU, func(v float64) string { return fmt.Sprintf("%.3f s", v) })},

@@ -39,7 +39,7 @@ func Run(ctx context.Context, opts *Options, stdout, stderr io.Writer) error {
 		report: &Report{StartedAt: time.Now().UTC(), Command: opts.Command, Problems: []string{}}}
 	err := r.prepare()
 	if err == nil {
-		err = r.stages(ctx)
+		err = errors.Join(r.stages(ctx), r.server.ended())
 	}
 	err = errors.Join(err, r.cleanUp(context.WithoutCancel(ctx)))
 	if ctx.Err() != nil {
@@ -161,12 +161,13 @@ func (r *run) relay(ctx context.Context) error {
 	g := r.generator(p.url, []target{{newUUID(), true}})
 	defer g.client.CloseIdleConnections()
 	g.batch, g.token = 1, ""
-	m := r.measure(ctx, "bare relay", &subject{process: p}, g, 0, window{min(r.opts.Warmup, time.Second), r.opts.Relay})
+	s := &subject{process: p}
+	m := r.measure(ctx, "bare relay", s, g, 0, window{min(r.opts.Warmup, time.Second), r.opts.Relay})
 	r.report.Relay = m
 	if !r.opts.JSON {
 		m.printRelay(r.out)
 	}
-	return ctx.Err()
+	return errors.Join(ctx.Err(), s.ended())
 }
 
 func (r *run) generator(url string, targets []target) *generator {
@@ -254,12 +255,12 @@ func (r *run) load(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		// What it takes in but does not deliver in the same time is no rate that it can keep.
-		rate = r.report.FullSpeed.AcceptedSessions
-		if share := float64(r.opts.Webhooks-failing) / float64(r.opts.Webhooks); share > 0 {
-			rate = min(rate, r.report.FullSpeed.Deliveries/share)
+		// What it takes in for a while but does not deliver is no rate that it can keep.
+		rate = r.report.FullSpeed.AcceptedSessions / 2
+		if failing < r.opts.Webhooks {
+			rate = min(rate, r.report.FullSpeed.Sustained/2*float64(r.opts.Webhooks)/float64(r.opts.Webhooks-failing))
 		}
-		if rate /= 2; rate == 0 {
+		if rate == 0 {
 			return errors.New("full speed was nothing, so there is no half of it to measure")
 		}
 	}

@@ -63,6 +63,29 @@ type subject struct {
 	api     *api     // nil for the relay
 }
 
+// whileRunning ends a context when the process does.
+func (s *subject) whileRunning(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if p := s.process; p != nil {
+		go func() {
+			select {
+			case <-p.exited:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx, cancel
+}
+
+// ended tells of a process that has ended by itself; nil if none has.
+func (s *subject) ended() error {
+	if s.process == nil || s.process.running() {
+		return nil
+	}
+	return fmt.Errorf("%s has ended: %s", s.process.cmd.Args[1], s.process.log)
+}
+
 // read reads what there is to know of the subject.
 func (s *subject) read(ctx context.Context) reading {
 	r := make(reading)
