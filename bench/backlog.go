@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -72,7 +73,7 @@ const othersRate = 20
 func (r *run) outage(ctx context.Context) error {
 	var broken []*endpoint
 	// What has failed a few times must not wait for hours: the last of the backlog would be that.
-	retries := slices.Repeat([]string{"5s"}, 50)
+	retries := slices.Repeat([]string{"1s"}, 50)
 	ids, targets, err := r.subscribe(ctx, r.opts.Webhooks, func(int) (*endpoint, bool) {
 		e := r.sink.newEndpoint(0, 0)
 		e.status.Store(http.StatusServiceUnavailable)
@@ -103,7 +104,7 @@ func (r *run) outage(ctx context.Context) error {
 	for _, e := range broken {
 		e.status.Store(http.StatusOK)
 	}
-	settled := r.drain(ctx, ids, t, o)
+	settled := r.drain(ctx, ids, broken, t, o)
 	to := r.server.read(context.WithoutCancel(ctx))
 	stop()
 	working.Wait()
@@ -124,7 +125,7 @@ func (r *run) outage(ctx context.Context) error {
 }
 
 // drain has each webhook tried at once, waits until the backlog of t has arrived, and notes how fast that was.
-func (r *run) drain(ctx context.Context, ids []int64, t *tally, o *Outage) (settled bool) {
+func (r *run) drain(ctx context.Context, ids []int64, mended []*endpoint, t *tally, o *Outage) (settled bool) {
 	defer r.progress.follow("drain", t)()
 	ctx, end := r.server.whileRunning(ctx)
 	defer end()
@@ -150,11 +151,7 @@ func (r *run) drain(ctx context.Context, ids []int64, t *tally, o *Outage) (sett
 			}
 		}
 	})
-	for _, id := range ids {
-		if err := r.server.api.retryOne(ctx, id); err != nil && ctx.Err() == nil {
-			r.problem("outage: webhook %d: %v", id, err) // its own next probe is late, then
-		}
-	}
+	r.probe(ctx, ids, mended)
 	settled, _ = r.settle(ctx, t)
 	sleep(ctx, 2*time.Millisecond) // the watcher has seen the last one
 	stop()
@@ -162,4 +159,25 @@ func (r *run) drain(ctx context.Context, ids []int64, t *tally, o *Outage) (sett
 	span := last.Sub(first)
 	o.DrainSeconds, o.Deliveries, o.Deliveries99 = span.Seconds(), perSecond(t.arrived.Load()-atFirst, span), perSecond(atMost-atFirst, most.Sub(first))
 	return settled
+}
+
+// probe has the server try mended endpoints at once, as it does when a webhook is changed. A retry of one of its deliveries would do as
+// well, but that one might have been delivered in the meantime, and would come again. An attempt that failed just before may be recorded
+// after the change and put the next one off: then once more.
+func (r *run) probe(ctx context.Context, ids []int64, mended []*endpoint) {
+	for range 20 {
+		waiting := false
+		for i, id := range ids {
+			if mended[i].worked.Load() {
+				continue
+			}
+			waiting = true
+			if _, err := r.server.api.call(ctx, http.MethodPatch, fmt.Sprintf("/v1/webhooks/%d", id), map[string]any{"name": "bench " + r.nonce + ", mended"}); err != nil && ctx.Err() == nil {
+				r.problem("outage: webhook %d: %v", id, err)
+			}
+		}
+		if !waiting || !sleep(ctx, 250*time.Millisecond) {
+			return
+		}
+	}
 }

@@ -16,7 +16,7 @@ func (r *run) measure(ctx context.Context, stage string, s *subject, g *generato
 	warm, main := r.sink.newTally(), r.sink.newTally()
 	stopProgress := r.progress.follow(stage, warm, main)
 	defer func() { stopProgress() }() // the last one
-	began := time.Now()
+	began, attempts := time.Now(), r.sink.attempts.Load()
 	warmEnd := began.Add(span.warmup)
 	phases := []phase{{warmEnd, warm}, {warmEnd.Add(span.duration), main}}
 	loaded := make(chan struct{})
@@ -30,7 +30,6 @@ func (r *run) measure(ctx context.Context, stage string, s *subject, g *generato
 	}()
 
 	sleep(ctx, time.Until(warmEnd))
-	attempts := r.sink.attempts.Load()
 	from := r.edge(ctx, s, warm, main)
 	var samples []Sample
 	last, at := from, warmEnd
@@ -153,14 +152,13 @@ func (r *run) check(stage string, settled bool, tallies ...*tally) Check {
 			c.FirstRefusal = err.Error()
 		}
 	}
-	if c.Repeated > 0 {
-		r.problem("%s: %d deliveries came again", stage, c.Repeated)
-	}
 	if settled {
 		c.Missing = &missing
-		if missing > 0 {
-			r.problem("%s: %d deliveries are missing", stage, missing)
-		}
+	} else {
+		missing = 0 // it may still come
+	}
+	if missing > 0 || c.Repeated > 0 {
+		r.problem("%s: %d deliveries missing, %d repeated", stage, missing, c.Repeated)
 	}
 	if accepted == 0 {
 		r.problem("%s: nothing was accepted: %s", stage, c.FirstRefusal)

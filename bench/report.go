@@ -76,7 +76,7 @@ type Measured struct {
 	Sustained float64 `json:"sustained_deliveries_per_second"`
 	// Lag is from due to arrival, of the sessions that were sent in the window.
 	Lag *Percentiles `json:"lag_milliseconds"`
-	// FailedAttempts is what endpoints answered with an error, as they were told to.
+	// FailedAttempts is what endpoints answered with an error, as they were told to, from the first request on.
 	FailedAttempts int64 `json:"failed_attempts"`
 
 	CPU                 *float64 `json:"cpu_seconds_per_1000_deliveries"`

@@ -35,21 +35,25 @@ type run struct {
 // if something could not be measured, or if deliveries were missing or came again. If ctx ends it stops, prints what it has, and returns
 // what there was to complain of until then.
 func Run(ctx context.Context, opts *Options, stdout, stderr io.Writer) error {
-	r := &run{opts: opts, out: stdout, progress: newProgress(stderr), nonce: newNonce(), patience: patience + opts.Delay,
+	return newRun(opts, stdout, stderr).run(ctx)
+}
+
+func newRun(opts *Options, stdout, stderr io.Writer) *run {
+	return &run{opts: opts, out: stdout, progress: newProgress(stderr), nonce: newNonce(), patience: patience + opts.Delay,
 		report: &Report{StartedAt: time.Now().UTC(), Command: opts.Command, Problems: []string{}}}
+}
+
+func (r *run) run(ctx context.Context) error {
 	err := r.prepare()
 	if err == nil {
-		err = errors.Join(r.stages(ctx), r.server.ended())
+		err = r.stages(ctx)
 	}
-	err = errors.Join(err, r.cleanUp(context.WithoutCancel(ctx)))
-	if ctx.Err() != nil {
-		r.report.Interrupted = true
-		if errors.Is(err, ctx.Err()) {
-			err = nil // that is why
-		}
+	if r.report.Interrupted = ctx.Err() != nil; r.report.Interrupted && errors.Is(err, ctx.Err()) {
+		err = nil // that is why
 	}
-	if opts.JSON {
-		encoder := json.NewEncoder(stdout)
+	err = errors.Join(err, r.server.ended(), r.cleanUp(context.WithoutCancel(ctx)))
+	if r.opts.JSON {
+		encoder := json.NewEncoder(r.out)
 		encoder.SetIndent("", "  ")
 		err = errors.Join(err, encoder.Encode(r.report))
 	}

@@ -192,26 +192,6 @@ func (a *api) createWebhook(ctx context.Context, settings map[string]any) (int64
 	return made.ID, nil
 }
 
-// retryOne sends one of a webhook's deliveries now, whatever it waits for: so a failing endpoint is tried at once.
-func (a *api) retryOne(ctx context.Context, webhook int64) error {
-	answer, err := a.call(ctx, http.MethodGet, fmt.Sprintf("/v1/deliveries?limit=1&webhook_id=%d", webhook), nil)
-	if err != nil {
-		return err
-	}
-	var page struct {
-		Items []struct {
-			ID string `json:"id"`
-		} `json:"items"`
-	}
-	if err := json.Unmarshal(answer, &page); err != nil {
-		return fmt.Errorf("GET /v1/deliveries: %w", err)
-	}
-	for _, d := range page.Items {
-		_, err = a.call(ctx, http.MethodPost, "/v1/deliveries/"+d.ID+"/retry", nil)
-	}
-	return err
-}
-
 // readyTimeout is how long a server that takes connections may take to say that it is ready.
 const readyTimeout = 10 * time.Second
 

@@ -67,6 +67,8 @@ type endpoint struct {
 	url  string
 	// status is its answer; it may change while it serves.
 	status atomic.Int32
+	// worked is whether it has answered 200.
+	worked atomic.Bool
 	// slowBy is how long it takes to answer, delay its webhook's.
 	slowBy, delay time.Duration
 }
@@ -96,6 +98,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	status := int(e.status.Load())
 	if status == http.StatusOK {
+		e.worked.Store(true)
 		e.note(buffer.Bytes(), arrivedAt)
 	} else {
 		e.sink.attempts.Add(1)
