@@ -30,7 +30,8 @@ func newClient(connections int) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil // what is measured is the server
 	transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost, transport.MaxIdleConns = connections, connections, connections
-	return &http.Client{Transport: transport, Timeout: requestTimeout}
+	transport.ResponseHeaderTimeout = requestTimeout // Client.Timeout would cost a goroutine for each request
+	return &http.Client{Transport: transport}
 }
 
 // phase is a span of a run with a tally of its own. It lasts until an instant.

@@ -51,6 +51,9 @@ func (r *run) run(ctx context.Context) error {
 	if r.report.Interrupted = ctx.Err() != nil; r.report.Interrupted && errors.Is(err, ctx.Err()) {
 		err = nil // that is why
 	}
+	if r.sink != nil && r.sink.strange.Load() > 0 {
+		r.problem("%d requests at the endpoints were of no session of this run", r.sink.strange.Load())
+	}
 	err = errors.Join(err, r.server.ended(), r.cleanUp(context.WithoutCancel(ctx)))
 	if r.opts.JSON {
 		encoder := json.NewEncoder(r.out)
