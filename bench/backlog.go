@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -25,8 +24,8 @@ func (r *run) fillScheduled(ctx context.Context) error {
 		return err
 	}
 	t, took := r.fill(ctx, "scheduled", r.opts.Scheduled, targets)
-	if err := errors.Join(ctx.Err(), r.server.ended()); err != nil {
-		return err
+	if ctx.Err() != nil || r.server.ended() != nil {
+		return ctx.Err()
 	}
 	accepted := t.accepted.Load()
 	s := &Scheduled{Sessions: accepted, Webhooks: webhooks, Seconds: took.Seconds(), PerSecond: perSecond(accepted, took), AfterCrash: r.opts.Crash,

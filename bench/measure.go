@@ -64,7 +64,7 @@ func (r *run) measure(ctx context.Context, stage string, s *subject, g *generato
 		AcceptedSessions: perSecond(to.accepted-from.accepted, seconds), AcceptedEvents: perSecond(eventsPerSession*(to.accepted-from.accepted), seconds),
 		Acknowledgement: main.acknowledgement.read().percentiles(), Lag: main.lag.read().percentiles(),
 		Deliveries: perSecond(to.arrived-from.arrived, seconds), Backlog: to.backlog,
-		Sustained: perSecond(warm.arrived.Load()+main.arrived.Load(), lastAt.Sub(began)), FailedAttempts: r.sink.attempts.Load() - attempts,
+		Sustained: perSecond(warm.arrived.Load()+main.arrived.Load()-from.arrived, lastAt.Sub(from.at)), FailedAttempts: r.sink.attempts.Load() - attempts,
 		CPU:        over(to.figures.since(from.figures, cpuSeconds), arrived/1000),
 		PeakMemory: to.figures.get(peakMemory), AnonymousMemory: to.figures.get(anonymous), Heap: to.figures.get(heapBytes),
 		Commits: over(to.figures.since(from.figures, commits), seconds.Seconds()),

@@ -60,7 +60,7 @@ func (m *Measured) print(w io.Writer, title string) {
 		{"CPU for 1,000 deliveries", known(m.CPU, func(v float64) string { return fmt.Sprintf("%.3f s", v) })},
 		{"peak memory", known(m.PeakMemory, bytesText)},
 		{"anonymous memory, heap", known(m.AnonymousMemory, bytesText) + ", " + known(m.Heap, bytesText)},
-		{"commits", known(m.Commits, number) + "/s, " + known(m.OperationsPerCommit, func(v float64) string { return fmt.Sprintf("%.1f", v) }) + " operations each"},
+		{"commits", known(m.OperationsPerCommit, func(v float64) string { return fmt.Sprintf("%s/s, %.1f operations each", number(*m.Commits), v) })},
 		{"written for each delivery", known(m.Written, bytesText)},
 		{"database file", known(m.File, bytesText)},
 	}, m.Check.lines()...)...)

@@ -70,8 +70,8 @@ type Measured struct {
 	// Deliveries is what arrived in the window, ShareOfRelay how much that is of what the bare relay did.
 	Deliveries   float64  `json:"deliveries_per_second"`
 	ShareOfRelay *float64 `json:"share_of_bare_relay_percent"`
-	// Backlog is what waited to be delivered at the window's end. Sustained is all that arrived by the time from the first request, that of
-	// the warm-up, to the last arrival: what a server delivers that takes in more for a while than it sends.
+	// Backlog is what waited to be delivered at the window's end. Sustained is what arrived from the window's begin to the last arrival:
+	// what a server delivers that takes in more for a while than it sends.
 	Backlog   int64   `json:"backlog_sessions"`
 	Sustained float64 `json:"sustained_deliveries_per_second"`
 	// Lag is from due to arrival, of the sessions that were sent in the window.

@@ -259,7 +259,7 @@ func (r *run) load(ctx context.Context) error {
 		if !r.opts.JSON {
 			r.report.FullSpeed.print(r.out, "full speed")
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || r.server.ended() != nil {
 			return ctx.Err()
 		}
 		// What it takes in for a while but does not deliver is no rate that it can keep.

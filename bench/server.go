@@ -83,7 +83,7 @@ func (s *subject) ended() error {
 	if s.process == nil || s.process.running() {
 		return nil
 	}
-	return fmt.Errorf("%s has ended: %s", s.process.cmd.Args[1], s.process.log)
+	return fmt.Errorf("%s has ended by itself: %s", s.process.cmd.Args[1], s.process.log)
 }
 
 // read reads what there is to know of the subject.
