@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +14,9 @@ import (
 	"time"
 )
 
+// refused in place of how often it delivers has a fakeServer refuse the request.
+const refused = -1
+
 // fakeServer has as much of the server's API as a run uses. It delivers at once, but as often as times says.
 type fakeServer struct {
 	t     *testing.T
@@ -24,6 +26,7 @@ type fakeServer struct {
 	webhooks map[string]string // URL by content_id; guarded by mu
 	nonce    string            // of the last run; guarded by mu
 	deleted  int               // guarded by mu
+	scrapes  int               // guarded by mu
 	client   http.Client
 }
 
@@ -34,7 +37,11 @@ func newFakeServer(t *testing.T, times func(int64) int) (*fakeServer, string) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-		io.WriteString(w, "# TYPE go_goroutines gauge\ngo_goroutines 12\nhookbolt_queue_deliveries{state=\"due\"} 3\n")
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.scrapes++
+		fmt.Fprintf(w, "# TYPE go_goroutines gauge\nhookbolt_queue_deliveries{state=\"due\"} 3\nprocess_cpu_seconds_total %g\n", 1e-2*float64(f.scrapes))
+		fmt.Fprintf(w, "hookbolt_storage_commit_operations_sum %d\nhookbolt_storage_commit_operations_count %d\n", 100+40*f.scrapes, 10*f.scrapes)
 	})
 	mux.HandleFunc("POST /v1/webhooks", f.subscribe)
 	mux.HandleFunc("DELETE /v1/webhooks/{id}", func(w http.ResponseWriter, _ *http.Request) {
@@ -99,7 +106,12 @@ func (f *fakeServer) accept(w http.ResponseWriter, r *http.Request) {
 			f.t.Errorf("custom_id %q", ev.CustomID)
 		}
 		payload := fmt.Sprintf(`{"session_end_date":%q,"custom_id":%q}`, ev.Time, ev.CustomID)
-		for range f.times(number) {
+		times := f.times(number)
+		if times == refused {
+			http.Error(w, "full", http.StatusServiceUnavailable)
+			return
+		}
+		for range times {
 			resp, err := f.client.Post(url, "application/json", strings.NewReader(payload))
 			if err != nil {
 				f.t.Error(err)
@@ -147,7 +159,11 @@ func TestRun(t *testing.T) {
 		if math.Abs(m.AcceptedEvents/m.AcceptedSessions-eventsPerSession) > .001 || m.Acknowledgement == nil || m.Lag == nil || m.Batch != 3 || m.Webhooks != 4 {
 			t.Errorf("%s: %+v", stage, m)
 		}
-		if m.CPU != nil || m.PeakMemory != nil || m.Written != nil || m.ShareOfRelay != nil { // of a process that is not ours, and a relay that did not run
+		// Between the two scrapes are 10 ms of CPU, 10 commits and 40 operations.
+		if cpu := *m.CPU * m.Deliveries * m.Seconds / 1000; math.Abs(cpu-.01) > 1e-6 || *m.OperationsPerCommit != 4 || math.Abs(*m.Commits*m.Seconds-10) > 1e-6 {
+			t.Errorf("%s: %g s of CPU, %g commits a second with %g operations", stage, cpu, *m.Commits, *m.OperationsPerCommit)
+		}
+		if m.PeakMemory != nil || m.Written != nil || m.ShareOfRelay != nil { // of a process that is not ours, and a relay that did not run
 			t.Errorf("%s knows what it cannot: %+v", stage, m)
 		}
 	}
@@ -162,22 +178,40 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// What a server loses or sends again is told, and fails the run.
+// What a server loses, sends again, or does not take is told, and fails the run.
 func TestRunFindsMistakes(t *testing.T) {
-	report, _, err := measureFake(t, func(number int64) int {
-		switch number {
-		case 3:
-			return 0
-		case 7:
-			return 3
-		}
-		return 1
-	}, func(o *Options) { o.Rate, o.Warmup, o.Duration = 500, 0, 40*time.Millisecond })
-	if err == nil || err.Error() != "steady rate: 1 deliveries missing, 2 repeated" {
-		t.Errorf("the error is %v", err)
-	}
-	if m := report.Steady; *m.Missing != 1 || m.Repeated != 2 || len(report.Problems) != 1 {
-		t.Errorf("missing %d, repeated %d, problems %v", *m.Missing, m.Repeated, report.Problems)
+	const quiet = -1
+	for _, tc := range []struct {
+		name              string
+		lost, again       int64 // numbers of sessions
+		refuses           bool
+		missing, repeated int64
+		want              string
+	}{
+		{"lost", 3, quiet, false, 1, 0, "steady rate: 1 deliveries missing, 0 repeated"},
+		{"again", quiet, 7, false, 0, 2, "steady rate: 0 deliveries missing, 2 repeated"},
+		{"both", 3, 7, false, 1, 2, "steady rate: 1 deliveries missing, 2 repeated"},
+		{"refused", quiet, quiet, true, 0, 0, "steady rate: nothing was accepted: POST /v1/events: 503 Service Unavailable: full"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			report, _, err := measureFake(t, func(number int64) int {
+				switch {
+				case tc.refuses:
+					return refused
+				case number == tc.lost:
+					return 0
+				case number == tc.again:
+					return 3
+				}
+				return 1
+			}, func(o *Options) { o.Rate, o.Warmup, o.Duration = 500, 0, 40*time.Millisecond })
+			if err == nil || err.Error() != tc.want {
+				t.Errorf("the error is %v", err)
+			}
+			if m := report.Steady; *m.Missing != tc.missing || m.Repeated != tc.repeated || len(report.Problems) != 1 || m.RefusedRequests > 0 != tc.refuses {
+				t.Errorf("missing %d, repeated %d, problems %v", *m.Missing, m.Repeated, report.Problems)
+			}
+		})
 	}
 }
 
