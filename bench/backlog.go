@@ -62,7 +62,11 @@ func (r *run) fill(ctx context.Context, stage string, sessions int, targets []ta
 	g.batch = min(backlogBatch, sessions)
 	began := time.Now()
 	g.amount(ctx, int64(sessions), t)
-	return t, time.Since(began)
+	took := time.Since(began)
+	if n := t.accepted.Load(); n < int64(sessions) && ctx.Err() == nil {
+		r.problem("%s: only %d of %d sessions were accepted: %v", stage, n, sessions, t.firstTrouble())
+	}
+	return t, took
 }
 
 // othersRate is how many sessions a second the webhook gets that no outage concerns.

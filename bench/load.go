@@ -89,15 +89,20 @@ func (g *generator) steady(ctx context.Context, rate float64, from time.Time, ph
 	})
 }
 
-// amount posts so many sessions, rounded up to whole requests, as fast as it goes.
+// givenUp is after how many refusals in a row a connection posts no more of an amount: some 10 s.
+const givenUp = 200
+
+// amount posts so many sessions, rounded up to whole requests, as fast as it goes. What is refused is made up for by others, unless the
+// server goes on refusing.
 func (g *generator) amount(ctx context.Context, sessions int64, t *tally) {
 	var begun atomic.Int64
 	g.each(func(c *connection) {
-		for ctx.Err() == nil {
-			if begun.Add(int64(g.batch))-int64(g.batch) >= sessions {
+		for refused := 0; refused < givenUp && ctx.Err() == nil; {
+			if refused == 0 && begun.Add(int64(g.batch))-int64(g.batch) >= sessions {
 				return
 			}
-			for !c.post(ctx, t, time.Now()) && ctx.Err() == nil { // again, with others, until so many are accepted
+			if refused++; c.post(ctx, t, time.Now()) {
+				refused = 0
 			}
 		}
 	})

@@ -120,9 +120,16 @@ func TestAmount(t *testing.T) {
 			t.Errorf("%d accepted with %d requests; want 12 with 4", got, requests)
 		}
 
+		full, began := &tally{}, time.Now()
+		g.client.Transport = roundTripper(func(*http.Request) (*http.Response, error) { return answer(http.StatusServiceUnavailable) })
+		g.amount(t.Context(), 10, full) // not for ever, while all is refused
+		if n, took := full.refused.Load(), time.Since(began); n != givenUp || took != givenUp*pauseAfterError {
+			t.Errorf("it gave up after %d refusals and %v", n, took)
+		}
+
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		g.amount(ctx, 10, main) // does not go on for ever
+		g.amount(ctx, 10, main) // nor after the end
 		if main.accepted.Load() != 12 {
 			t.Error("it went on")
 		}

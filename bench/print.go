@@ -33,7 +33,7 @@ func (m *Machine) print(w io.Writer, command string) {
 }
 
 func (m *Measured) print(w io.Writer, title string) {
-	what := fmt.Sprintf("%.1f s, %d connections, %d sessions a request, %d webhooks", m.Seconds, m.Connections, m.Batch, m.Webhooks)
+	what := fmt.Sprintf("%.1f s, %s, %s a request, %s", m.Seconds, several(m.Connections, "connection"), several(m.Batch, "session"), several(m.Webhooks, "webhook"))
 	if m.Rate != nil {
 		what += fmt.Sprintf(", %s sessions/s", number(*m.Rate))
 	}
@@ -69,7 +69,7 @@ func (m *Measured) print(w io.Writer, title string) {
 // printRelay prints the part of the figures that a relay has.
 func (m *Measured) printRelay(w io.Writer) {
 	section(w, "bare relay, without storage", append([][2]string{
-		{"load", fmt.Sprintf("%.1f s, %d connections, 1 session a request", m.Seconds, m.Connections)},
+		{"load", fmt.Sprintf("%.1f s, %s, 1 session a request", m.Seconds, several(m.Connections, "connection"))},
 		{"relayed", number(m.Deliveries) + "/s"},
 		{"answer", m.Acknowledgement.text(true)},
 		{"CPU for 1,000 deliveries", known(m.CPU, func(v float64) string { return fmt.Sprintf("%.3f s", v) })},
@@ -100,7 +100,7 @@ func (s *Scheduled) print(w io.Writer) {
 		start = "start to ready, killed"
 	}
 	section(w, "scheduled deliveries", append([][2]string{
-		{"sessions", fmt.Sprintf("%s, over %d webhooks, due in 30 days", number(float64(s.Sessions)), s.Webhooks)},
+		{"sessions", fmt.Sprintf("%s, over %s, due in 30 days", number(float64(s.Sessions)), several(s.Webhooks, "webhook"))},
 		{"put in", fmt.Sprintf("in %.1f s, %s sessions/s", s.Seconds, number(s.PerSecond))},
 		{start, fmt.Sprintf("%.3f s", s.Start)},
 		{"database file", known(s.File, bytesText)},
@@ -117,7 +117,7 @@ func (i *Idle) print(w io.Writer) {
 
 func (o *Outage) print(w io.Writer) {
 	section(w, "outage of every endpoint", append([][2]string{
-		{"backlog", fmt.Sprintf("%s sessions, %d webhooks, put in within %.1f s", number(float64(o.Sessions)), o.Webhooks, o.Fill)},
+		{"backlog", fmt.Sprintf("%s sessions, %s, put in within %.1f s", number(float64(o.Sessions)), several(o.Webhooks, "webhook"), o.Fill)},
 		{"drained", fmt.Sprintf("in %.1f s, %s deliveries/s; 99 %% of it %s/s", o.DrainSeconds, number(o.Deliveries), number(o.Deliveries99))},
 		{"lag of other lanes", o.OtherLanes.text(false) + fmt.Sprintf(" (%d sessions)", o.OtherLanesSessions)},
 		{"CPU for 1,000 deliveries", known(o.CPU, func(v float64) string { return fmt.Sprintf("%.3f s", v) })},
@@ -155,6 +155,14 @@ func known(v *float64, show func(float64) string) string {
 		return notKnown
 	}
 	return show(*v)
+}
+
+// several is "1 webhook" or "2 webhooks".
+func several(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return number(float64(n)) + " " + what
 }
 
 // number shows a whole number with commas.
