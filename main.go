@@ -61,7 +61,7 @@ Usage: hookbolt [command] [flags]
   serve    run the server; the default       [-config FILE] [-allow NETWORK]... [-pprof ADDRESS]
   demo     see it work, with nothing to set  [-keep]
   listen   an endpoint that shows webhooks  [-addr ADDRESS] [-secret SECRET] [-status N] [-delay SPAN] [-fail N]
-  bench    measure what this machine takes   [-rate N] [-webhooks N] [-dir DIR] [-url URL] [-json] and more
+  bench    measure what this machine takes  [-rate N] [-webhooks N] [-dir DIR] [-url URL] [-json] and more
   check    look through a database file      FILE
   compact  copy one without what is free    FILE OUT
   version  say which build this is
