@@ -22,9 +22,10 @@ import (
 	"hookbolt/engine"
 )
 
-// filled makes a database with something in every bucket, and closes it.
+// filled makes a database with something in every bucket, and closes it. Some of its sessions are numbered, some not yet.
 func filled(t testing.TB) string {
 	t.Helper()
+	mergeEach(t, 5)
 	path := newPath(t)
 	s := openTest(t, path)
 	w := putWebhook(t, s, engine.Webhook{})
@@ -90,7 +91,7 @@ func TestCheckFile(t *testing.T) {
 		t.Errorf("left behind: %v", names)
 	}
 	tamper(t, path, func(tx *bolt.Tx) error {
-		return errors.Join(tx.DeleteBucket(bucketHealth), tx.Bucket(bucketMeta).Put(keySchema, sealBytes(keySchema, u32key(1))))
+		return errors.Join(numberAll(tx), tx.DeleteBucket(bucketHealth), tx.Bucket(bucketMeta).Put(keySchema, sealBytes(keySchema, u32key(1))))
 	})
 	if r, err := CheckFile(path); err != nil || len(r.Violations) > 0 || !r.Outdated {
 		t.Errorf("of version 1: %+v: %v", r, err)
@@ -248,8 +249,13 @@ func TestCheckNamesViolations(t *testing.T) {
 		"attempts has more":        {put(bucketAttempts, itemKey(999, 1), nil), `attempts \w+: belongs to nothing`},
 		"session lacks events":     {drop(bucketEvents), `session 1: 0 events in 0 batches stored, 2 in 1 counted`},
 		"events has more":          {put(bucketEvents, itemKey(999, 1), nil), `events \w+: belongs to nothing`},
-		"session_numbers lacks":    {drop(bucketSessionNumbers), `session \d+: session_numbers does not lead to it`},
-		"session_numbers has more": {put(bucketSessionNumbers, make([]byte, 16), u64key(1)), `20 sessions, 21 session numbers`},
+		"session_numbers lacks": {func(tx *bolt.Tx) error {
+			k, v := first(tx, bucketSessions)
+			r, err := decodeSession(binary.BigEndian.Uint64(k), v)
+			return errors.Join(err, tx.Bucket(bucketSessionNumbers).Delete(r.ID[:]))
+		}, `session 1: session_numbers does not lead to it`},
+		"numbered":                 {put(bucketMeta, keyNumbered, []byte{1}), `meta 6e756d6265726564: not a sealed value`},
+		"session_numbers has more": {put(bucketSessionNumbers, make([]byte, 16), u64key(1)), `session_numbers has \d+ entries, and \d+ lead to a session`},
 		"counts lacks":             {drop(bucketCounts), `counts of webhook 1: none kept, counted`},
 		"counts has more":          {put(bucketCounts, u32key(9), (&counts{due: 1}).encode(u32key(9))), `counts of webhook 9: 1 kept as due, 0 counted`},
 		"webhook, damaged":         {put(bucketWebhooks, u32key(1), []byte("x")), `webhooks 00000001: `},

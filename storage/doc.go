@@ -7,9 +7,10 @@
 // payload's; each counts up from 1 (the bucket's own sequence) and none is used twice.
 //
 //	bucket           key                                              value
-//	meta             "schema", "nonce", "probe"                       u32 version; u32 nonce; time of the last readiness probe
+//	meta             "schema", "nonce", "probe", "numbered"           u32 version; u32 nonce; time of the last readiness probe; S
 //	webhooks         id(4)                                            engine.Webhook as JSON
-//	session_numbers  session_id(16)                                   S(8). The only keys that are random.
+//	session_numbers  session_id(16)                                   S(8), for the sessions up to "numbered", and some beyond. The
+//	                                                                  only keys that are random; see numbers.
 //	sessions         S(8)                                             head: identity, times, marks
 //	events           S(8) n(4)                                        the events of one request for that session, as they came
 //	deliveries       D(8)                                             the delivery's state
@@ -42,6 +43,7 @@
 //	2  has the bucket health; attempts have fields more at their end, which those of version 1 lack
 //	3  a session's head has the size of its events at its end, which those of earlier versions lack
 //	4  attempts have what they sent at their end, which those of earlier versions lack
+//	5  new sessions have no entry in session_numbers yet, and meta has "numbered"
 //
 // # Erasure
 //

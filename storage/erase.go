@@ -60,8 +60,9 @@ func (s *Store) Erase(ctx context.Context, what engine.Erasure, place string) (e
 	var damaged []error
 	var more bool
 	next := at
+	session := s.finder(what.SessionID)
 	err = s.view(ctx, func(tx *bolt.Tx) (err error) {
-		found, damaged, more, err = next.look(tx, s, what)
+		found, damaged, more, err = next.look(tx, s, session, what)
 		return err
 	})
 	if err != nil {
@@ -100,9 +101,9 @@ func (s *Store) Erase(ctx context.Context, what engine.Erasure, place string) (e
 
 // look goes on through the numbers, as far as one step goes, and returns those that are to be erased. It tells whether there are more
 // to look at, and what could not be read.
-func (p *erasePlace) look(tx *bolt.Tx, s *Store, what engine.Erasure) (found []uint64, damaged []error, more bool, err error) {
+func (p *erasePlace) look(tx *bolt.Tx, s *Store, session finder, what engine.Erasure) (found []uint64, damaged []error, more bool, err error) {
 	if what.Visitor == nil && p.phase != eraseDeliveries {
-		r, err := readSession(tx.Bucket(bucketSessionNumbers), tx.Bucket(bucketSessions), what.SessionID)
+		r, err := session.read(tx)
 		if r.number != 0 {
 			found = append(found, r.number)
 		}

@@ -35,6 +35,8 @@ var (
 	keySchema = []byte("schema")
 	keyNonce  = []byte("nonce")
 	keyProbe  = []byte("probe")
+	// keyNumbered has the highest number up to which sessions have their entry in session_numbers; see numbers.
+	keyNumbered = []byte("numbered")
 )
 
 func u64key(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }

@@ -20,9 +20,10 @@ const maxListed = 5000
 // Deliveries implements engine.Store.
 func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) (engine.DeliveryPage, error) {
 	var page engine.DeliveryPage
+	session := s.finder(q.SessionID)
 	err := s.view(ctx, func(tx *bolt.Tx) error {
 		page = engine.DeliveryPage{}
-		w, err := s.walk(tx, q)
+		w, err := s.walk(tx, session, q)
 		if err != nil {
 			return err
 		}
@@ -64,14 +65,14 @@ func matches(d *engine.Delivery, q engine.DeliveryQuery) bool {
 		(q.Until.IsZero() || !d.CreatedAt.After(q.Until))
 }
 
-// walk chooses the index that leads to a query's deliveries with the fewest detours.
-func (s *Store) walk(tx *bolt.Tx, q engine.DeliveryQuery) (*walker, error) {
+// walk chooses the index that leads to a query's deliveries with the fewest detours. session is that of a query for one.
+func (s *Store) walk(tx *bolt.Tx, session finder, q engine.DeliveryQuery) (*walker, error) {
 	after, err := base64.RawURLEncoding.DecodeString(q.Cursor)
 	if err != nil || q.Cursor != "" && len(after) != 8 && len(after) != 16 {
 		return nil, errBadCursor
 	}
 	if q.SessionID != [16]byte{} {
-		return s.walkSession(tx, q, after)
+		return walkSession(tx, session, after)
 	}
 	if q.WebhookID == 0 && q.Status == 0 {
 		return newWalker(tx.Bucket(bucketDeliveries), [][]byte{nil}, 8, s.numbersBetween(tx, q), after)
@@ -128,8 +129,8 @@ func webhooksWith(tx *bolt.Tx, q engine.DeliveryQuery) (ids []uint32, err error)
 }
 
 // walkSession walks a session's deliveries, which its marks name.
-func (s *Store) walkSession(tx *bolt.Tx, q engine.DeliveryQuery, after []byte) (*walker, error) {
-	r, err := readSession(tx.Bucket(bucketSessionNumbers), tx.Bucket(bucketSessions), q.SessionID)
+func walkSession(tx *bolt.Tx, session finder, after []byte) (*walker, error) {
+	r, err := session.read(tx)
 	if err != nil {
 		return nil, err
 	}

@@ -244,9 +244,10 @@ func (b *batch) removeSession(r *sessionRecord) error {
 	if err := b.deletePrefix(b.events, key); err != nil {
 		return err
 	}
-	if err := b.delete(b.sessionNumbers, r.ID[:]); err != nil {
+	if err := b.delete(b.sessionNumbers, r.ID[:]); err != nil { // if it is there already
 		return err
 	}
+	b.numbers[r.ID] = 0
 	return b.delete(b.sessions, key)
 }
 

@@ -3,7 +3,6 @@ package storage
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -90,8 +89,12 @@ type sessionPlan struct {
 // planSession reads a session, leaves out the events that it has already, and asks for a decision. It writes nothing.
 func (b *batch) planSession(events []engine.Event, decide engine.Decide) (sessionPlan, error) {
 	p := sessionPlan{fresh: events}
-	var err error
-	if p.session, err = readSession(b.sessionNumbers, b.sessions, events[0].SessionID); err != nil {
+	id := events[0].SessionID
+	number, err := b.sessionNumber(id)
+	if err != nil {
+		return p, err
+	}
+	if p.session, err = readSession(b.sessions, number, id); err != nil {
 		return p, err
 	}
 	if slices.ContainsFunc(events, func(ev engine.Event) bool { return ev.ID != "" }) {
@@ -121,23 +124,6 @@ func (b *batch) planSession(events []engine.Event, decide engine.Decide) (sessio
 	return p, err
 }
 
-// readSession reads a session's head; number is 0 if it is not stored.
-func readSession(numbers, sessions *bolt.Bucket, id uuid.UUID) (sessionRecord, error) {
-	v := numbers.Get(id[:])
-	if v == nil {
-		return sessionRecord{}, nil
-	}
-	if len(v) != 8 {
-		return sessionRecord{}, fmt.Errorf("%w: session_numbers: a value is not a number", ErrCorrupt)
-	}
-	number := binary.BigEndian.Uint64(v)
-	r, err := decodeSession(number, sessions.Get(v))
-	if err == nil && r.ID != id {
-		err = fmt.Errorf("%w: session_numbers leads to session %d for the id of another", ErrCorrupt, number)
-	}
-	return r, err
-}
-
 // eachBatch calls f for each value of a session's events, in the order of their arrival.
 func eachBatch(events *bolt.Bucket, number uint64, f func(k, v []byte) error) error {
 	if number == 0 {
@@ -161,9 +147,7 @@ func (b *batch) appendToSession(p sessionPlan) ([]engine.Queued, error) {
 		if r.number, err = b.next(b.sessions); err != nil {
 			return nil, err
 		}
-		if err := b.put(b.sessionNumbers, r.ID[:], u64key(r.number)); err != nil {
-			return nil, err
-		}
+		b.numbers[r.ID] = r.number
 		if err := b.put(b.expiry, expiryKey(expirySession, r.FirstReceivedAt, r.number), nil); err != nil {
 			return nil, err
 		}
@@ -238,8 +222,9 @@ func (b *batch) buildReady(r *sessionRecord, t engine.Trigger, fresh []engine.Ev
 func (s *Store) Session(ctx context.Context, id uuid.UUID) (engine.SessionRecord, []engine.Delivery, error) {
 	var record engine.SessionRecord
 	var deliveries []engine.Delivery
+	session := s.finder(id)
 	err := s.view(ctx, func(tx *bolt.Tx) error {
-		r, err := readSession(tx.Bucket(bucketSessionNumbers), tx.Bucket(bucketSessions), id)
+		r, err := session.read(tx)
 		if err != nil {
 			return err
 		}

@@ -26,7 +26,7 @@ import (
 )
 
 // schemaVersion is that of the layout which the package documentation describes.
-const schemaVersion = 4
+const schemaVersion = 5
 
 // pageSize is bbolt's, the same on every machine so that a file can be moved.
 const pageSize = 4096
@@ -77,6 +77,7 @@ type Store struct {
 	counts map[uint32]counts        // owned by the writer
 	health map[uint32]engine.Health // owned by the writer; also of healthy endpoints, for their Order
 
+	numbers  numbers
 	space    space
 	eviction eviction // owned by the writer
 
@@ -172,7 +173,12 @@ func (s *Store) migrate() error {
 		if _, err := tx.CreateBucketIfNotExists(bucketHealth); err != nil {
 			return err
 		}
-		return tx.Bucket(bucketMeta).Put(keySchema, sealBytes(keySchema, u32key(schemaVersion)))
+		meta := tx.Bucket(bucketMeta)
+		numbered := u64key(tx.Bucket(bucketSessions).Sequence()) // all of them
+		if err := meta.Put(keyNumbered, sealBytes(keyNumbered, numbered)); err != nil {
+			return err
+		}
+		return meta.Put(keySchema, sealBytes(keySchema, u32key(schemaVersion)))
 	})
 }
 
@@ -228,6 +234,9 @@ func create(path string) error {
 		}
 		meta := tx.Bucket(bucketMeta)
 		if err := meta.Put(keySchema, sealBytes(keySchema, u32key(schemaVersion))); err != nil {
+			return err
+		}
+		if err := meta.Put(keyNumbered, sealBytes(keyNumbered, u64key(0))); err != nil {
 			return err
 		}
 		return meta.Put(keyNonce, sealBytes(keyNonce, u32key(rand.Uint32N(1<<nonceBits))))
@@ -396,6 +405,9 @@ func (s *Store) load() error {
 			return err
 		}
 		s.hooks.Store(hooks)
+		if err := s.numbers.load(tx); err != nil {
+			return err
+		}
 		err = tx.Bucket(bucketHealth).ForEach(func(k, v []byte) error {
 			h, err := decodeHealth(k, v)
 			s.health[binary.BigEndian.Uint32(k)] = h
@@ -410,6 +422,17 @@ func (s *Store) load() error {
 			return err
 		})
 	})
+}
+
+func metaU64(meta *bolt.Bucket, key []byte) (uint64, error) {
+	body, err := unseal(bucketMeta, key, meta.Get(key))
+	if err != nil {
+		return 0, err
+	}
+	if len(body) != 8 {
+		return 0, fmt.Errorf("%w: meta %s", ErrCorrupt, key)
+	}
+	return binary.BigEndian.Uint64(body), nil
 }
 
 func metaU32(meta *bolt.Bucket, key []byte) (uint32, error) {

@@ -1185,7 +1185,7 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 		old.string(string(a.Response))
 		number, v := tx.Bucket(bucketSessions).Cursor().First()
 		head := sealBytes(number, v[1:len(v)-4-2]) // without the size, which has two bytes here
-		return errors.Join(tx.Bucket(bucketSessions).Put(slices.Clone(number), head),
+		return errors.Join(numberAll(tx), tx.Bucket(bucketSessions).Put(slices.Clone(number), head),
 			tx.Bucket(bucketAttempts).Put(key, old.seal(key)), tx.Bucket(bucketAttempts).Put(secondKey, version3), tx.DeleteBucket(bucketHealth),
 			tx.Bucket(bucketMeta).Put(keySchema, sealBytes(keySchema, u32key(1))))
 	})

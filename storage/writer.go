@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
 
 	"hookbolt/engine"
@@ -245,8 +246,10 @@ type batch struct {
 	hooks  *engine.WebhookSet       // as of this batch
 	counts map[uint32]*counts       // those that this batch has touched
 	health map[uint32]engine.Health // those that this batch has changed
-	claims []uint64                 // D of what is claimed as it is made
-	after  []func()                 // run once the batch is durable
+	// numbers are those of the sessions that this batch has made, 0 for those that it has removed.
+	numbers map[uuid.UUID]uint64
+	claims  []uint64 // D of what is claimed as it is made
+	after   []func() // run once the batch is durable
 }
 
 func (s *Store) begin() (b *batch, err error) {
@@ -262,8 +265,8 @@ func (s *Store) begin() (b *batch, err error) {
 	}()
 	s.space.note(tx.Size(), s.freeInFile())
 	b = &batch{s: s, tx: tx, began: time.Now().UTC().Round(0), hooks: s.hooks.Load(), counts: make(map[uint32]*counts),
-		health: make(map[uint32]engine.Health),
-		meta:   tx.Bucket(bucketMeta), webhooks: tx.Bucket(bucketWebhooks), sessionNumbers: tx.Bucket(bucketSessionNumbers),
+		health: make(map[uint32]engine.Health), numbers: make(map[uuid.UUID]uint64),
+		meta: tx.Bucket(bucketMeta), webhooks: tx.Bucket(bucketWebhooks), sessionNumbers: tx.Bucket(bucketSessionNumbers),
 		sessions: tx.Bucket(bucketSessions), events: tx.Bucket(bucketEvents), deliveries: tx.Bucket(bucketDeliveries),
 		attempts: tx.Bucket(bucketAttempts), payloads: tx.Bucket(bucketPayloads), queue: tx.Bucket(bucketQueue),
 		byWebhook: tx.Bucket(bucketByWebhook), exceptions: tx.Bucket(bucketExceptions), expiry: tx.Bucket(bucketExpiry),
@@ -328,6 +331,9 @@ func sameHealth(a, b engine.Health) bool {
 
 // finish writes what is gathered over the batch.
 func (b *batch) finish() error {
+	if err := b.mergeNumbers(); err != nil {
+		return err
+	}
 	for id, h := range b.health {
 		key := u32key(id)
 		var err error
@@ -368,6 +374,7 @@ func (b *batch) publish() {
 	}
 	maps.Copy(b.s.health, b.health)
 	b.s.hooks.Store(b.hooks)
+	b.s.numbers.apply(b.numbers)
 	for _, f := range b.after {
 		f()
 	}
