@@ -23,9 +23,20 @@ import (
 	"hookbolt/storage"
 )
 
-// gcPercent is how much the heap grows between two collections, where the environment does not say (GOGC). What lives is a few MB, however
-// much is queued, so collecting at Go's 100 would be frequent for little memory.
+// gcPercent is how much the heap grows between two collections. What lives is a few MB, however much is queued, so collecting at Go's 100
+// would be frequent for little memory.
 const gcPercent = 400
+
+// tune sets what Go's runtime goes by, unless the environment does (GOGC, GOMAXPROCS).
+func tune() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	// The writer gives its place up with each wait for the disk, and would have to wait for another one under load.
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	}
+}
 
 // serve runs the server until ctx ends.
 func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -45,9 +56,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 	}
 	cfg.Delivery.AllowNetworks = append(cfg.Delivery.AllowNetworks, allow...)
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	tune()
 	log := cfg.Log.logger(stderr)
 	if *profiles != "" {
 		url, stop, err := startPprof(*profiles)
