@@ -40,13 +40,14 @@ type checker struct {
 	sessionCount, deliveryCount, webhookCount int
 
 	expiring numberSet // S of sessions that stand in expiry
+	ending   numberSet // D of deliveries that go by what stands in expiry
 	paid     numberSet // P of payloads that belong to a delivery
 	counts   map[uint32]*counts
 	errs     []error
 }
 
 func newChecker(nonce uint32) *checker {
-	return &checker{nonce: nonce, expiring: make(numberSet), paid: make(numberSet), counts: make(map[uint32]*counts)}
+	return &checker{nonce: nonce, expiring: make(numberSet), ending: make(numberSet), paid: make(numberSet), counts: make(map[uint32]*counts)}
 }
 
 // numberSet is a set of numbers, as a bit for each in words by number/64: they lie close to each other, but for those of damaged keys,
@@ -136,10 +137,19 @@ func (c *checker) indexes() error {
 			return err
 		}
 	}
-	return c.each(bucketExpiry, func(k, _ []byte) error {
-		c.expect(len(k) == 17 && (k[0] == expirySession || k[0] == expiryDelivery), "expiry %x: bad key", k)
-		if len(k) == 17 && k[0] == expirySession {
-			c.expiring.add(binary.BigEndian.Uint64(k[9:]))
+	return c.each(bucketExpiry, func(k, v []byte) error {
+		if len(k) != 17 || k[0] != expirySession && k[0] != expiryDelivery {
+			c.expect(false, "expiry %x: bad key", k)
+			return nil
+		}
+		numbers, err := decodeExpiry(k, v)
+		c.expect(err == nil, "%v", err)
+		for _, number := range numbers {
+			if k[0] == expirySession {
+				c.expiring.add(number)
+			} else if r, err := readDelivery(c.nonce, c.tx.Bucket(bucketDeliveries), number); err == nil && r.number != 0 && expiresAt(&r, expiryAt(k)) {
+				c.ending.add(number)
+			}
 		}
 		return nil
 	})
@@ -172,7 +182,7 @@ func (c *checker) deliveries() error {
 		c.expect(queue == nil || c.stored(bucketQueue, queue), "delivery %d: %s, not at its place in the queue", number, r.Status)
 		c.expect(exception == nil || c.stored(bucketExceptions, exception), "delivery %d: %s, not at its place in exceptions", number, r.Status)
 		c.expect(r.Status.Waiting() == r.FinishedAt.IsZero(), "delivery %d: %s, finished at %v", number, r.Status, r.FinishedAt)
-		c.expect(r.Status.Waiting() || c.stored(bucketExpiry, expiryKey(expiryDelivery, r.FinishedAt, number)), "delivery %d: does not expire", number)
+		c.expect(r.Status.Waiting() || c.ending.has(number), "delivery %d: does not expire", number)
 		c.expect(r.Status != engine.StatusPending && r.Status != engine.StatusDelivered || r.payload != 0, "delivery %d: %s without a payload", number, r.Status)
 		c.expect(r.Status != engine.StatusScheduled || r.payload == 0, "delivery %d: scheduled with a payload", number)
 		c.expect(r.Status != engine.StatusScheduled || c.stored(bucketSessions, u64key(r.session)), "delivery %d: waits, its session %d is gone", number, r.session)

@@ -75,9 +75,7 @@ func (b *batch) saveDelivery(old, new *deliveryRecord) error {
 		return b.delete(b.deliveries, u64key(old.number))
 	}
 	if !new.FinishedAt.IsZero() && (old == nil || !old.FinishedAt.Equal(new.FinishedAt)) {
-		if err := b.put(b.expiry, expiryKey(expiryDelivery, new.FinishedAt, new.number), nil); err != nil {
-			return err
-		}
+		b.expire(expiryDelivery, new.number, new.FinishedAt)
 	}
 	return b.put(b.deliveries, u64key(new.number), new.encode())
 }

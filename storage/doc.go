@@ -19,7 +19,7 @@
 //	queue            webhook(4) class(1) due(8) D(8)                  nothing. One lane for each webhook and class.
 //	by_webhook       webhook(4) D(8)                                  nothing
 //	exceptions       webhook(4) status(1) D(8)                        nothing. Failed and cancelled deliveries.
-//	expiry           kind(1) time(8) number(8)                        nothing. What may be old enough to go.
+//	expiry           kind(1) time(8) number(8)                        more numbers, or nothing. What may be old enough to go.
 //	jobs             number(8)                                        cancellations and replays on their way, as JSON
 //	counts           webhook(4)                                       deliveries by status, and how many are due
 //	health           webhook(4)                                       engine.Health, while the last attempt has failed
@@ -43,7 +43,7 @@
 //	2  has the bucket health; attempts have fields more at their end, which those of version 1 lack
 //	3  a session's head has the size of its events at its end, which those of earlier versions lack
 //	4  attempts have what they sent at their end, which those of earlier versions lack
-//	5  new sessions have no entry in session_numbers yet, and meta has "numbered"
+//	5  new sessions have no entry in session_numbers yet, and meta has "numbered"; an entry of expiry may stand for several numbers
 //
 // # Erasure
 //

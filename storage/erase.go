@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -200,11 +199,6 @@ func (b *batch) eraseSession(number uint64, step *engine.ErasedStep) error {
 			return err
 		}
 	}
-	for _, at := range []time.Time{r.FirstReceivedAt, r.LastReceivedAt} { // where it may stand; see expireSession
-		if err := b.delete(b.expiry, expiryKey(expirySession, at, number)); err != nil {
-			return err
-		}
-	}
 	step.Erased.Sessions++
 	step.Erased.Events += int64(r.Events)
 	return b.removeSession(&r)
@@ -214,11 +208,6 @@ func (b *batch) eraseDelivery(number uint64, step *engine.ErasedStep) error {
 	r, err := b.s.readDelivery(b.deliveries, number)
 	if err != nil || r.number == 0 {
 		return err
-	}
-	if !r.FinishedAt.IsZero() {
-		if err := b.delete(b.expiry, expiryKey(expiryDelivery, r.FinishedAt, number)); err != nil {
-			return err
-		}
 	}
 	step.Erased.Deliveries++
 	step.Erased.Attempts += int64(r.Attempts)

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"time"
 
@@ -48,29 +47,53 @@ func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
 	}
 	prefix := []byte{e.kind}
 	c := b.expiry.Cursor()
-	k, _ := c.Seek(append(bytes.Clone(prefix), e.after...))
-	var keys [][]byte
-	for ; bytes.HasPrefix(k, prefix) && len(keys) < expireStep; k, _ = c.Next() {
+	k, v := c.Seek(append(bytes.Clone(prefix), e.after...))
+	var keys, values [][]byte
+	for ; bytes.HasPrefix(k, prefix) && len(keys) < expireStep; k, v = c.Next() {
 		if !bytes.Equal(k[1:], e.after) {
-			keys = append(keys, bytes.Clone(k))
+			keys, values = append(keys, bytes.Clone(k)), append(values, bytes.Clone(v))
 		}
 	}
-	before := b.changes
-	for _, k := range keys {
-		if b.changes-before > expireChanges {
+	before, looked := b.changes, 0
+	enough := func() bool { return looked >= expireStep || b.changes-before > expireChanges }
+	for i, k := range keys {
+		if enough() {
 			break
 		}
-		e.after = k[1:]
-		removed, err := b.evict(k, now, &m.Evicted)
-		switch {
-		case errors.Is(err, ErrCorrupt):
+		numbers, err := decodeExpiry(k, values[i])
+		if errors.Is(err, ErrCorrupt) {
 			m.Damaged = append(m.Damaged, err)
-		case err != nil:
-			return err
-		case removed:
+			e.after = k[1:]
+			continue
+		}
+		var left []uint64 // what stays, and what there was no time for
+		done := 0
+		for ; done < len(numbers) && !enough(); done++ {
+			looked++
+			gone, err := b.evict(k[0], numbers[done], expiryAt(k), now, &m.Evicted)
+			switch {
+			case errors.Is(err, ErrCorrupt):
+				m.Damaged = append(m.Damaged, err)
+			case err != nil:
+				return err
+			}
+			if !gone {
+				left = append(left, numbers[done])
+			}
+		}
+		if left = append(left, numbers[done:]...); len(left) < len(numbers) {
 			if err := b.delete(b.expiry, k); err != nil {
 				return err
 			}
+			if len(left) > 0 {
+				if err := b.putExpiry(k[0], expiryAt(k), left); err != nil {
+					return err
+				}
+				k = expiryKey(k[0], expiryAt(k), left[0])
+			}
+		}
+		if done == len(numbers) {
+			e.after = k[1:]
 		}
 	}
 	switch {
@@ -85,14 +108,15 @@ func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
 	return nil
 }
 
-// evict removes what an expiry key stands for, if it may go.
-func (b *batch) evict(key []byte, now time.Time, count *engine.Removed) (removed bool, err error) {
-	number := binary.BigEndian.Uint64(key[9:])
-	if key[0] == expiryDelivery {
-		if removed, err = b.expireDelivery(number, expiryAt(key), now, now); removed {
-			count.Deliveries++
+// evict removes what a number in an entry of expiry of that time stands for, if it may go. It tells whether the number has nothing to do there any more.
+func (b *batch) evict(kind byte, number uint64, at, now time.Time, count *engine.Removed) (gone bool, err error) {
+	if kind == expiryDelivery {
+		r, err := b.s.readDelivery(b.deliveries, number)
+		if err != nil || r.number == 0 || !expiresAt(&r, at) { // one that was sent again has another entry, or will have one
+			return err == nil, err
 		}
-		return removed, err
+		count.Deliveries++
+		return true, b.removeDelivery(&r)
 	}
 	v := b.sessions.Get(u64key(number))
 	if v == nil {

@@ -15,7 +15,7 @@ import (
 // Bounds of one step of the background work: what others may have to wait for.
 const (
 	cancelStep = 500 // queue entries looked at
-	expireStep = 200 // expiry entries looked at, of each kind
+	expireStep = 200 // what stands in expiry and is looked at, of each kind
 	// expireChanges is how many keys may be deleted before a step of one kind ends: a session may have thousands of events.
 	expireChanges = 2000
 )
@@ -23,12 +23,8 @@ const (
 const (
 	// maintainAtLeast is how often Maintain wants to be asked, at the least; more often if something is kept for a shorter time.
 	maintainAtLeast = time.Hour
-	// waitingRecheck is when a session that is old enough to go, but for which something still waits, is looked at again.
-	waitingRecheck = time.Hour
 	// fullRecheck is when work that was put off for want of space is tried again.
 	fullRecheck = time.Second
-	// damagedRecheck is when what could not be read is tried again.
-	damagedRecheck = 24 * time.Hour
 )
 
 // Maintain implements engine.Store.
@@ -154,90 +150,6 @@ func (b *batch) cancelIfCovered(number uint64, c *engine.Cancellation, now time.
 	return true, b.saveDelivery(&old, &d)
 }
 
-// expiration removes what a number stands for if it is from before oldest, and tells whether it did. at is the time in its expiry key,
-// which has been deleted: what stays is put again.
-type expiration func(number uint64, at, oldest, now time.Time) (removed bool, err error)
-
-// stepExpiry looks at what of a kind may be old enough to go, and counts what goes. It returns when to do so again: now if there is more.
-func (b *batch) stepExpiry(kind byte, now time.Time, keep time.Duration, expire expiration, count *int, m *engine.Maintained) (time.Time, error) {
-	oldest := now.Add(-keep) // what is from before may go
-	var keys [][]byte
-	next := now.Add(maintainAtLeast)
-	c := b.expiry.Cursor()
-	for k, _ := c.Seek([]byte{kind}); k != nil && k[0] == kind; k, _ = c.Next() {
-		if at := expiryAt(k); at.After(oldest) {
-			next = at.Add(keep)
-			break
-		}
-		if len(keys) == expireStep {
-			break
-		}
-		keys = append(keys, bytes.Clone(k))
-	}
-	if len(keys) > 0 {
-		next = now // there may be more, and what is looked at may be put again
-	}
-	before := b.changes
-	for _, k := range keys {
-		if b.changes-before > expireChanges {
-			break
-		}
-		if err := b.delete(b.expiry, k); err != nil {
-			return next, err
-		}
-		number := binary.BigEndian.Uint64(k[9:])
-		removed, err := expire(number, expiryAt(k), oldest, now)
-		if errors.Is(err, ErrCorrupt) { // it is left to whoever looks at the file; others are not to wait for it
-			m.Damaged = append(m.Damaged, err)
-			err = b.put(b.expiry, expiryKey(kind, oldest.Add(damagedRecheck), number), nil)
-		}
-		if err != nil {
-			return next, err
-		}
-		if removed {
-			*count++
-		}
-	}
-	return next, nil
-}
-
-func expiryAt(k []byte) time.Time { return fromInstant(binary.BigEndian.Uint64(k[1:])) }
-
-// expireSession erases a session whose last event came before oldest, or notes when to look again.
-func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) (removed bool, err error) {
-	key := u64key(number)
-	v := b.sessions.Get(key)
-	if v == nil {
-		return false, nil // erased already
-	}
-	r, err := decodeSession(number, v)
-	if err != nil {
-		return false, err
-	}
-	if r.LastReceivedAt.After(oldest) {
-		return false, b.put(b.expiry, expiryKey(expirySession, r.LastReceivedAt, number), nil)
-	}
-	waits, err := b.waits(&r)
-	if err != nil {
-		return false, err
-	}
-	if waits {
-		return false, b.put(b.expiry, expiryKey(expirySession, oldest.Add(waitingRecheck), number), nil)
-	}
-	return true, b.removeSession(&r)
-}
-
-// waits tells whether a delivery of a session is scheduled or pending.
-func (b *batch) waits(r *sessionRecord) (bool, error) {
-	for _, m := range r.Marks {
-		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(m.DeliveryID))
-		if err != nil || d.number != 0 && d.Status.Waiting() {
-			return true, err
-		}
-	}
-	return false, nil
-}
-
 // removeSession removes a session with its events. Its deliveries stay, and so does what stands of it in expiry.
 func (b *batch) removeSession(r *sessionRecord) error {
 	key := u64key(r.number)
@@ -249,15 +161,6 @@ func (b *batch) removeSession(r *sessionRecord) error {
 	}
 	b.numbers[r.ID] = 0
 	return b.delete(b.sessions, key)
-}
-
-// expireDelivery removes a delivery that reached its final state at the given time, unless it was sent again since.
-func (b *batch) expireDelivery(number uint64, at, _, _ time.Time) (removed bool, err error) {
-	r, err := b.s.readDelivery(b.deliveries, number)
-	if err != nil || r.number == 0 || !r.FinishedAt.Equal(at) {
-		return false, err
-	}
-	return true, b.removeDelivery(&r)
 }
 
 // deletePrefix deletes all keys that begin with prefix: collected first, for a bbolt cursor that deletes may skip keys.

@@ -148,9 +148,7 @@ func (b *batch) appendToSession(p sessionPlan) ([]engine.Queued, error) {
 			return nil, err
 		}
 		b.numbers[r.ID] = r.number
-		if err := b.put(b.expiry, expiryKey(expirySession, r.FirstReceivedAt, r.number), nil); err != nil {
-			return nil, err
-		}
+		b.expire(expirySession, r.number, r.FirstReceivedAt)
 	}
 	key := itemKey(r.number, r.batches)
 	if err := b.put(b.events, key, encodeEvents(key, p.fresh)); err != nil {

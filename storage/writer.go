@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -247,9 +248,10 @@ type batch struct {
 	counts map[uint32]*counts       // those that this batch has touched
 	health map[uint32]engine.Health // those that this batch has changed
 	// numbers are those of the sessions that this batch has made, 0 for those that it has removed.
-	numbers map[uuid.UUID]uint64
-	claims  []uint64 // D of what is claimed as it is made
-	after   []func() // run once the batch is durable
+	numbers  map[uuid.UUID]uint64
+	expiring [expiryDelivery + 1]expiring // by kind
+	claims   []uint64                     // D of what is claimed as it is made
+	after    []func()                     // run once the batch is durable
 }
 
 func (s *Store) begin() (b *batch, err error) {
@@ -331,7 +333,7 @@ func sameHealth(a, b engine.Health) bool {
 
 // finish writes what is gathered over the batch.
 func (b *batch) finish() error {
-	if err := b.mergeNumbers(); err != nil {
+	if err := errors.Join(b.mergeNumbers(), b.putExpiring()); err != nil {
 		return err
 	}
 	for id, h := range b.health {
