@@ -23,7 +23,7 @@ func (r *run) fillScheduled(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t, took := r.fill(ctx, "scheduled", r.opts.Scheduled, targets)
+	t, took := r.fill(ctx, "scheduled", r.opts.Scheduled, targets, shortSession)
 	if ctx.Err() != nil || r.server.ended() != nil {
 		return ctx.Err()
 	}
@@ -52,14 +52,14 @@ func (r *run) fillScheduled(ctx context.Context) error {
 }
 
 // fill puts sessions in as fast as it goes, many in a request.
-func (r *run) fill(ctx context.Context, stage string, sessions int, targets []target) (*tally, time.Duration) {
+func (r *run) fill(ctx context.Context, stage string, sessions int, targets []target, of *template) (*tally, time.Duration) {
 	t := r.sink.newTally()
 	defer r.progress.follow(stage, t)()
 	ctx, stop := r.server.whileRunning(ctx)
 	defer stop()
 	g := r.generator(r.server.api.url, targets)
 	defer g.client.CloseIdleConnections()
-	g.batch = min(backlogBatch, sessions)
+	g.batch, g.sessions = min(backlogBatch, sessions), of
 	began := time.Now()
 	g.amount(ctx, int64(sessions), t)
 	took := time.Since(began)
@@ -91,6 +91,9 @@ func (r *run) outage(ctx context.Context) error {
 		return err
 	}
 
+	t, took := r.fill(ctx, "outage", r.opts.Outage, targets, usualSession)
+	o := &Outage{Sessions: t.accepted.Load(), Webhooks: len(targets), Fill: took.Seconds()}
+
 	beside, stop := context.WithCancel(ctx)
 	defer stop()
 	other := r.sink.newTally()
@@ -101,8 +104,6 @@ func (r *run) outage(ctx context.Context) error {
 	working.Go(func() {
 		g.steady(beside, othersRate, time.Now(), []phase{{time.Now().Add(365 * 24 * time.Hour), other}}) // until it is stopped
 	})
-	t, took := r.fill(ctx, "outage", r.opts.Outage, targets)
-	o := &Outage{Sessions: t.accepted.Load(), Webhooks: len(targets), Fill: took.Seconds()}
 	from := r.server.read(ctx)
 	for _, e := range broken {
 		e.status.Store(http.StatusOK)

@@ -20,6 +20,7 @@ type generator struct {
 	batch       int // sessions of a request
 	nonce       string
 	targets     []target
+	sessions    *template
 }
 
 // requestTimeout is how long an acknowledgement may take until the request counts as failed.
@@ -113,7 +114,7 @@ func (g *generator) each(work func(*connection)) {
 	var working sync.WaitGroup
 	for range g.connections {
 		working.Go(func() {
-			work(&connection{generator: g, body: newBody(g.batch, g.nonce)})
+			work(&connection{generator: g, body: newBody(g.sessions, g.batch, g.nonce)})
 		})
 	}
 	working.Wait()
@@ -139,7 +140,7 @@ func (c *connection) post(ctx context.Context, t *tally, instant time.Time) bool
 		}
 		t.refuse(err)
 		// The transport may still read the old one where the answer came early.
-		c.body = newBody(c.batch, c.nonce)
+		c.body = newBody(c.sessions, c.batch, c.nonce)
 		sleep(ctx, pauseAfterError)
 		return false
 	}

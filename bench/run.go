@@ -179,7 +179,7 @@ func (r *run) relay(ctx context.Context) error {
 
 func (r *run) generator(url string, targets []target) *generator {
 	return &generator{url: url, token: r.opts.Token, client: newClient(r.opts.Connections), connections: r.opts.Connections, batch: r.opts.Batch,
-		nonce: r.nonce, targets: targets}
+		nonce: r.nonce, targets: targets, sessions: usualSession}
 }
 
 // startServer starts the child, or finds the server that runs.

@@ -26,47 +26,57 @@ const (
 	customField  = "bNNNNNNNN-TTT-0000000000"
 )
 
-// sessionTemplate is a session as most are: a start, three votes and a result, about 1 KB in one request.
-const sessionTemplate = `{"type":"start","session_id":"` + sessionField + `","time":"` + timeField + `","content_id":"` + contentField + `","content_type":"quiz","poltio_user_id":88120457,"custom_id":"` + customField + `"}
-{"type":"vote","session_id":"` + sessionField + `","time":"` + timeField + `","question_id":40101,"question":"Where do you run most?","answer_id":401011,"answer":"On roads"}
+// template is the text of a session, with the places of what differs.
+type template struct {
+	text            string
+	session, time   []int
+	content, custom int
+}
+
+func newTemplate(text string) *template {
+	placesOf := func(field string) (places []int) {
+		for from := 0; ; {
+			at := strings.Index(text[from:], field)
+			if at < 0 {
+				return places
+			}
+			places = append(places, from+at)
+			from += at + len(field)
+		}
+	}
+	return &template{text, placesOf(sessionField), placesOf(timeField), placesOf(contentField)[0], placesOf(customField)[0]}
+}
+
+const startEvent = `{"type":"start","session_id":"` + sessionField + `","time":"` + timeField + `","content_id":"` + contentField + `","content_type":"quiz","poltio_user_id":88120457,"custom_id":"` + customField + `"}
+`
+
+var (
+	// usualSession is a session as most are: a start, three votes and a result, about 1 KB in one request.
+	usualSession = newTemplate(startEvent + `{"type":"vote","session_id":"` + sessionField + `","time":"` + timeField + `","question_id":40101,"question":"Where do you run most?","answer_id":401011,"answer":"On roads"}
 {"type":"vote","session_id":"` + sessionField + `","time":"` + timeField + `","question_id":40102,"question":"How far do you go?","answer_id":401023,"answer":"10 to 21 km"}
 {"type":"vote","session_id":"` + sessionField + `","time":"` + timeField + `","question_id":40103,"question":"What matters most?","answer_id":401032,"answer":"Cushioning"}
 {"type":"result_view","session_id":"` + sessionField + `","time":"` + timeField + `","result":{"result_id":4099,"result_title":"Glider 4 Road","result_image":"content/gcp/1741944413.0412.jpg","result_desc":"A soft daily trainer."}}
-`
-
-// placesOf returns where in the template a field stands.
-func placesOf(field string) (places []int) {
-	for from := 0; ; {
-		at := strings.Index(sessionTemplate[from:], field)
-		if at < 0 {
-			return places
-		}
-		places = append(places, from+at)
-		from += at + len(field)
-	}
-}
-
-var (
-	sessionPlaces = placesOf(sessionField)
-	contentPlace  = placesOf(contentField)[0]
-	timePlaces    = placesOf(timeField)
-	customPlace   = placesOf(customField)[0]
+`)
+	// shortSession has no more than it takes to be due, so that many of them fit on a disk.
+	shortSession = newTemplate(startEvent + `{"type":"finish","session_id":"` + sessionField + `","time":"` + timeField + `"}
+`)
 )
 
 // body is the body of a connection's requests. It is built once and filled anew in place for each request.
 type body struct {
+	*template
 	text     []byte
 	sessions int
 	nonce    string // of the run, 8 characters
 	random   *rand.ChaCha8
 }
 
-func newBody(sessions int, nonce string) *body {
+func newBody(of *template, sessions int, nonce string) *body {
 	var seed [32]byte
 	for i := range seed {
 		seed[i] = byte(rand.Uint32())
 	}
-	return &body{[]byte(strings.Repeat(sessionTemplate, sessions)), sessions, nonce, rand.NewChaCha8(seed)}
+	return &body{of, []byte(strings.Repeat(of.text, sessions)), sessions, nonce, rand.NewChaCha8(seed)}
 }
 
 // fill makes new sessions: number is that of the first of them, in tally; they go round among the targets. All of their events have the
@@ -74,18 +84,18 @@ func newBody(sessions int, nonce string) *body {
 func (b *body) fill(tally int, number int64, targets []target, at time.Time) {
 	stamp := at.UTC().Format(timeField)
 	for i := range b.sessions {
-		session := b.text[i*len(sessionTemplate) : (i+1)*len(sessionTemplate)]
-		first := session[sessionPlaces[0]:][:len(sessionField)]
+		session := b.text[i*len(b.template.text) : (i+1)*len(b.template.text)]
+		first := session[b.session[0]:][:len(sessionField)]
 		b.putUUID(first)
-		for _, place := range sessionPlaces[1:] {
+		for _, place := range b.session[1:] {
 			copy(session[place:], first)
 		}
-		for _, place := range timePlaces {
+		for _, place := range b.time {
 			copy(session[place:], stamp)
 		}
 		n := number + int64(i)
-		copy(session[contentPlace:], targets[n%int64(len(targets))].contentID)
-		putCustomID(session[customPlace:][:len(customField)], b.nonce, tally, n)
+		copy(session[b.content:], targets[n%int64(len(targets))].contentID)
+		putCustomID(session[b.custom:][:len(customField)], b.nonce, tally, n)
 	}
 }
 
@@ -143,6 +153,6 @@ func newNonce() string { return fmt.Sprintf("%08x", rand.Uint32()) }
 // newUUID is a random UUID for a content.
 func newUUID() string {
 	id := make([]byte, len(contentField))
-	newBody(0, "").putUUID(id)
+	newBody(usualSession, 0, "").putUUID(id)
 	return string(id)
 }

@@ -10,13 +10,13 @@ import (
 func TestBody(t *testing.T) {
 	at := time.Date(2026, 3, 4, 5, 6, 7, 89_000, time.UTC)
 	targets := []target{{newUUID(), true}, {newUUID(), true}, {newUUID(), true}}
-	b := newBody(4, "0badcafe")
+	b := newBody(usualSession, 4, "0badcafe")
 	b.fill(1, 2, targets, at.Add(-time.Hour)) // nothing of it is left
 	b.fill(12, 123_456_789, targets, at)
 	sessions := make(map[string]bool)
 	lines := strings.Split(strings.TrimSpace(string(b.text)), "\n")
-	if len(lines) != 4*eventsPerSession || len(sessionTemplate) < 900 || len(sessionTemplate) > 1200 {
-		t.Fatalf("%d lines, %d bytes a session", len(lines), len(sessionTemplate))
+	if size := len(usualSession.text); len(lines) != 4*eventsPerSession || size < 900 || size > 1200 {
+		t.Fatalf("%d lines, %d bytes a session", len(lines), size)
 	}
 	for i, line := range lines {
 		var ev struct {
