@@ -2,8 +2,13 @@ package engine
 
 import (
 	"bytes"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // benchSession is a session as most are: a start, three votes and a result, about 1 KB in one request.
@@ -64,6 +69,57 @@ func BenchmarkBuildPayload(b *testing.B) {
 	for b.Loop() {
 		if _, err := BuildPayload(session, hook, true, benchNow); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkAdmit decides about a new session that finishes, beside many webhooks of other contents.
+func BenchmarkAdmit(b *testing.B) {
+	events := benchEvents(b)
+	hooks := []*Webhook{{ID: 1, Active: true}}
+	for i := range 1000 {
+		hooks = append(hooks, &Webhook{ID: uint32(i + 2), Active: true, ContentID: new(uuid.New())})
+	}
+	set := NewWebhookSet(hooks, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if d, err := Admit(SessionHead{}, events, set); err != nil || len(d.Triggers) != 1 {
+			b.Fatal(d, err)
+		}
+	}
+}
+
+func BenchmarkSign(b *testing.B) {
+	secret, payload := []Secret{newSecret()}, []byte(benchSession)
+	id := uuid.NewString()
+	b.SetBytes(int64(len(payload)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := sign(make(http.Header), secret, id, benchNow, payload); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// instantEndpoint answers without a network.
+type instantEndpoint struct{}
+
+func (instantEndpoint) RoundTrip(r *http.Request) (*http.Response, error) {
+	io.Copy(io.Discard, r.Body)
+	return &http.Response{StatusCode: http.StatusOK, Proto: "HTTP/1.1", Body: io.NopCloser(strings.NewReader("")),
+		Header: http.Header{"Date": {"Fri, 14 Mar 2025 09:27:18 GMT"}, "Content-Length": {"0"}}}, nil
+}
+
+// BenchmarkAttempt makes attempts, without what the network costs.
+func BenchmarkAttempt(b *testing.B) {
+	cfg := DefaultConfig()
+	cfg.Transport = instantEndpoint{}
+	s := newSender(cfg)
+	w, d, payload := &Webhook{ID: 1, URL: "https://hooks.example.com/polls", Secret: newSecret()}, &Delivery{ID: uuid.New(), WebhookID: 1}, []byte(benchSession)
+	b.ReportAllocs()
+	for b.Loop() {
+		if a, err := s.send(b.Context(), w, d, payload, cfg.Timeout); err != nil || a.Status != http.StatusOK {
+			b.Fatal(a, err)
 		}
 	}
 }
