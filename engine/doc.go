@@ -24,7 +24,9 @@
 //
 // A manual retry takes a delivery from any of the three final states back to pending, under the same id and with the same
 // bytes; or back to scheduled, if it was cancelled before it had any. An incomplete trigger whose session has finished by its
-// instant goes without a trace. A payload that cannot be built from what is stored counts as a failed attempt.
+// instant goes without a trace. What is due as soon as it is there, and whose lane is open, is pending from the start: its payload is
+// frozen with the events, and it is sent without a look at the lane. A payload that cannot be built from what is stored counts as a
+// failed attempt.
 //
 // # The life of a lane
 //

@@ -61,7 +61,11 @@
 //
 // Every change goes through one goroutine, the writer. It takes whatever has gathered while the last commit was on its way to
 // the disk, applies it in one bbolt transaction, and answers all callers after the fsync (group commit). There is no
-// artificial delay: the batch grows with the load by itself. An operation that fails, fails alone.
+// artificial delay: the batch grows with the load by itself. An operation that fails, fails alone. Large ones, such as imports, wait
+// behind all others, and a commit ends with a few of them.
+//
+// What a commit costs is its pages: some 30 for 14 finished sessions with all that belongs to them, of which the values are a third.
+// So keys grow, what a batch puts into expiry is one entry, and the one map with random keys is written in the order of its keys, later.
 //
 // # What is assumed of the disk, and what is done when it fails
 //

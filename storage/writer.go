@@ -19,7 +19,11 @@ import (
 // Bounds of one commit: what a crowd of callers may gather, so that the first of them does not wait for ever.
 const (
 	maxBatchOps   = 2048
-	maxBatchBytes = 8 << 20
+	maxBatchBytes = 4 << 20
+	// maxBulkBytes is from what size on a commit takes no large operation more, bulkBytes from where on one is large. Large ones stand in
+	// a line of their own: attempts and single sessions are not to wait for several imports.
+	maxBulkBytes = 2 << 20
+	bulkBytes    = 64 << 10
 )
 
 // growingFill is how full bbolt leaves a page when it splits one: pages to which nothing is added any more may be full.
@@ -37,8 +41,12 @@ type op struct {
 // write hands a change to the writer and waits until it is durable.
 func (s *Store) write(ctx context.Context, size int, run func(*batch) error) error {
 	o := &op{run: run, size: size, done: make(chan error, 1)}
+	line := s.ops
+	if size >= bulkBytes {
+		line = s.bulk
+	}
 	select {
-	case s.ops <- o:
+	case line <- o:
 	case <-s.stopped:
 		return s.unavailable()
 	case <-ctx.Done():
@@ -66,6 +74,8 @@ func (s *Store) writer() {
 		select {
 		case o := <-s.ops:
 			ops = s.gather(append(ops[:0], o))
+		case o := <-s.bulk:
+			ops = s.gather(append(ops[:0], o))
 		case <-s.quit:
 			return
 		}
@@ -82,14 +92,18 @@ func (s *Store) writer() {
 // most. The batch is bounded, so that the first of a crowd does not wait for ever.
 func (s *Store) gather(ops []*op) []*op {
 	size := ops[0].size
-	for had := 0; had < len(ops); {
-		had = len(ops)
-		runtime.Gosched()
-		for len(s.ops) > 0 && len(ops) < maxBatchOps && size < maxBatchBytes {
-			o := <-s.ops
+	take := func(line chan *op, most int) {
+		for len(line) > 0 && len(ops) < maxBatchOps && size < most {
+			o := <-line
 			ops = append(ops, o)
 			size += o.size
 		}
+	}
+	for had := 0; had < len(ops); {
+		had = len(ops)
+		runtime.Gosched()
+		take(s.ops, maxBatchBytes)
+		take(s.bulk, maxBulkBytes)
 	}
 	return ops
 }
