@@ -28,7 +28,7 @@ import (
 const gcPercent = 400
 
 // tune sets what Go's runtime goes by, unless the environment does (GOGC, GOMAXPROCS).
-func tune() {
+var tune = sync.OnceFunc(func() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -36,7 +36,7 @@ func tune() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	}
-}
+})
 
 // serve runs the server until ctx ends.
 func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {

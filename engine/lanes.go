@@ -258,6 +258,7 @@ func (l *lanes) close() []Delivery {
 	for _, c := range l.arrived {
 		left = append(left, c.taken.Delivery)
 	}
+	l.arrived = nil
 	return left
 }
 

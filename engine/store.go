@@ -16,7 +16,8 @@ import (
 type Store interface {
 	// AppendEvents adds events, in the order of their arrival, to their sessions, and queues a delivery for each trigger that
 	// decide asks for. Events whose id their session has already are left out before decide sees them. decide is called once
-	// for each session with a fresh event, must be pure, and may be called again. If it fails, nothing is stored.
+	// for each session with a fresh event, must be pure, and may be called again. If it fails, nothing is stored. A trigger that is Ready
+	// is frozen, claimed and handed over in place of being queued; the answer has the others.
 	AppendEvents(ctx context.Context, events []Event, decide Decide) ([]Queued, error)
 
 	// TakeDue claims deliveries that are due at now, oldest first in each lane, up to each lane's room, and reads what it

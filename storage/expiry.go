@@ -114,8 +114,8 @@ func (b *batch) stepExpiry(kind byte, now time.Time, keep time.Duration, expire 
 		numbers, err := decodeExpiry(k, values[i])
 		if errors.Is(err, ErrCorrupt) { // it is left to whoever looks at the file
 			m.Damaged = append(m.Damaged, err)
-			later := expiryKey(kind, oldest.Add(damagedRecheck), binary.BigEndian.Uint64(k[9:]))
-			if err := b.put(b.expiry, later, values[i]); err != nil {
+			again := expiryKey(kind, oldest.Add(damagedRecheck), binary.BigEndian.Uint64(k[9:]))
+			if err := b.put(b.expiry, again, values[i]); err != nil {
 				return next, err
 			}
 			continue

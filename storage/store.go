@@ -103,7 +103,8 @@ func Open(path string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	s := &Store{path: path, lock: lock, opts: opts, space: newSpace(path, opts), ops: make(chan *op, maxBatchOps), bulk: make(chan *op, maxBatchOps), quit: make(chan struct{}), stopped: make(chan struct{}),
+	s := &Store{path: path, lock: lock, opts: opts, space: newSpace(path, opts),
+		ops: make(chan *op, maxBatchOps), bulk: make(chan *op, maxBatchOps), quit: make(chan struct{}), stopped: make(chan struct{}),
 		failed: make(chan struct{}), counts: make(map[uint32]counts), health: make(map[uint32]engine.Health), claims: make(map[uint64]struct{})}
 	if err := s.open(path); err != nil {
 		if s.db != nil {
