@@ -36,6 +36,26 @@ func TestDueOnArrival(t *testing.T) {
 	})
 }
 
+// The payload is the same as if it were built from what is stored.
+func TestDueOnArrivalIsAsStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		hook := w.webhook(`{"url":"https://a.example/","delay":0}`)
+		time.Sleep(123456789 * time.Nanosecond)
+		id := uuid.New()
+		w.ingest(event("vote", id, `"question_id":1`, `"question":"\u00e4<b>"`, `"answers":[{"answer_id":11,"addon":"x\n"},{"answer_id":12}]`) +
+			fmt.Sprintf(`{"type":"lead","session_id":%q,"lead":{"email":"a@example.com"}}{"type":"result_view","session_id":%[1]q,"result":{"result_id":4}}`, id))
+		stored, err := w.Preview(t.Context(), hook.ID, id, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := w.net.all(); len(got) != 1 || !bytes.Equal(got[0].body, stored) {
+			t.Errorf("sent %v, and stored is\n%s", got, stored)
+		}
+	})
+}
+
 // What is not sent at once is not frozen on arrival: what happens meanwhile belongs to it, and so do the webhook's settings then.
 func TestNotReadyOnArrival(t *testing.T) {
 	for name, tt := range map[string]struct {

@@ -66,7 +66,7 @@ func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
 			e.after = k[1:]
 			continue
 		}
-		var left []uint64 // what stays, and what there was no time for
+		var stay []uint64
 		done := 0
 		for ; done < len(numbers) && !enough(); done++ {
 			looked++
@@ -78,21 +78,28 @@ func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
 				return err
 			}
 			if !gone {
-				left = append(left, numbers[done])
+				stay = append(stay, numbers[done])
 			}
 		}
-		if left = append(left, numbers[done:]...); len(left) < len(numbers) {
+		// What there was no time for gets an entry of its own behind the one of what stays: the next step goes on there.
+		rest := numbers[done:]
+		if len(stay) < len(numbers) {
 			if err := b.delete(b.expiry, k); err != nil {
 				return err
 			}
-			if len(left) > 0 {
-				if err := b.putExpiry(k[0], expiryAt(k), left); err != nil {
+			for _, numbers := range [][]uint64{stay, rest} {
+				if len(numbers) == 0 {
+					continue
+				}
+				if err := b.putExpiry(k[0], expiryAt(k), numbers); err != nil {
 					return err
 				}
-				k = expiryKey(k[0], expiryAt(k), left[0])
 			}
 		}
-		if done == len(numbers) {
+		switch {
+		case len(stay) > 0:
+			e.after = expiryKey(k[0], expiryAt(k), stay[0])[1:]
+		case len(rest) == 0:
 			e.after = k[1:]
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"hookbolt/engine"
@@ -36,6 +37,7 @@ func (b *batch) putExpiring() error {
 		if len(e.numbers) == 0 {
 			continue
 		}
+		slices.Sort(e.numbers) // what is cut off an entry has a key behind it
 		if err := b.putExpiry(byte(kind), e.at, e.numbers); err != nil {
 			return err
 		}

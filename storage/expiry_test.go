@@ -97,6 +97,31 @@ func TestExpiryTogether(t *testing.T) {
 	}
 }
 
+// Retention by size passes over what stays in an entry, however much that is, and takes what stands behind it.
+func TestEvictionWithinAnEntry(t *testing.T) {
+	s := openTest(t, newPath(t))
+	w := putWebhook(t, s, engine.Webhook{})
+	ids := addTogether(t, s, 2*expireStep+50)
+	waiting := take(t, s, engine.Lane{WebhookID: w.ID}, len(ids)).Taken
+	for _, tk := range waiting[2*expireStep:] { // the deliveries of the last 50 are done
+		deliver(t, s, tk.Delivery, delivered, ok)
+	}
+	s.space.maxBytes = 1 // crowded
+	var evicted engine.Removed
+	for range 20 {
+		m, err := s.Maintain(t.Context(), now(), engine.Retention{Sessions: 1000 * time.Hour, Deliveries: 1000 * time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		evicted.Sessions += m.Evicted.Sessions
+		evicted.Deliveries += m.Evicted.Deliveries
+	}
+	if evicted != (engine.Removed{Sessions: 50, Deliveries: 50}) {
+		t.Errorf("evicted %+v, want 50 sessions and their deliveries", evicted)
+	}
+	s.space.maxBytes = 0
+}
+
 // What was sent again has the time of its new end.
 func TestExpiryOfWhatIsSentAgain(t *testing.T) {
 	s := openTest(t, newPath(t))

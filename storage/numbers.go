@@ -115,7 +115,8 @@ func (b *batch) mergeNumbers() error {
 	return b.put(b.meta, keyNumbered, sealBytes(keyNumbered, u64key(n.upTo)))
 }
 
-// load fills in the sessions that have no entry yet. What cannot be read is left to whoever looks at the file.
+// load fills in the sessions that have no entry yet. One whose head is damaged cannot be among them: it is not found by its id any more,
+// which "hookbolt check" tells, and may begin anew.
 func (n *numbers) load(tx *bolt.Tx) error {
 	upTo, err := metaU64(tx.Bucket(bucketMeta), keyNumbered)
 	if err != nil {
