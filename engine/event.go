@@ -140,7 +140,7 @@ func ParseEvents(body []byte, now time.Time) ([]Event, error) {
 
 // parseEvents is ParseEvents, and tells how many events it has looked at, the bad ones too.
 func parseEvents(body []byte, now time.Time) (events []Event, seen int, err error) {
-	p := eventParser{jsonReader: jsonReader{data: body, shared: string(body)}, now: now.UTC().Round(0), live: true}
+	p := eventParser{jsonReader: newSharingReader(body), now: now.UTC().Round(0), live: true}
 	p.run()
 	if len(p.errs) > 0 {
 		return nil, p.index, p.errs
@@ -151,7 +151,7 @@ func parseEvents(body []byte, now time.Time) (events []Event, seen int, err erro
 // DecodeEvents reads events that were accepted before, at receivedAt, from a list of their JSON. What depends on the clock
 // is not checked again.
 func DecodeEvents(list []byte, receivedAt time.Time) ([]Event, error) {
-	p := eventParser{jsonReader: jsonReader{data: list, shared: string(list)}, now: receivedAt.UTC()}
+	p := eventParser{jsonReader: newSharingReader(list), now: receivedAt.UTC()}
 	p.run()
 	if len(p.errs) > 0 {
 		return nil, fmt.Errorf("decode stored events: %w", p.errs)

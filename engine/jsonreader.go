@@ -31,6 +31,19 @@ type jsonReader struct {
 	field  *InputError // Index is filled in by the caller
 }
 
+// maxShared is how long a text may be of which one copy is made for all of its strings. Of a longer one, which is rare, each string gets
+// a copy of its own: a second one of the whole would be memory that strangers can ask for.
+const maxShared = 64 << 10
+
+// newSharingReader makes a reader whose strings may share memory.
+func newSharingReader(data []byte) jsonReader {
+	r := jsonReader{data: data}
+	if len(data) <= maxShared {
+		r.shared = string(data)
+	}
+	return r
+}
+
 type pathStep struct {
 	key   []byte // nil: an array index
 	index int

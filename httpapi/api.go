@@ -309,7 +309,7 @@ func methodLabel(method string) string {
 
 // maxPresize is how much room is made for a body that is announced but not here yet. The rest grows as it comes, so that a caller
 // has to send what he makes us hold.
-const maxPresize = 64 << 10
+const maxPresize = 16 << 10
 
 // readBody reads a request's body whole. Its Content-Type is of no interest: curl -d calls everything a form.
 func (a *api) readBody(r *http.Request) ([]byte, error) {
