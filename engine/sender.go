@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -122,7 +123,7 @@ const payloadType = "application/json"
 func (s *sender) header(w *Webhook, d *Delivery, payload []byte, at time.Time, authorization string) (http.Header, Sent, error) {
 	h := make(http.Header, 8)
 	w.authorize(h, authorization)
-	credentials := sortedNames(h)
+	credentials := slices.Sorted(maps.Keys(h))
 	h.Set("Content-Type", payloadType)
 	h.Set("User-Agent", s.userAgent)
 	err := sign(h, w.signingSecrets(at), d.ID.String(), at, payload)
@@ -193,7 +194,7 @@ func keptBody(body io.Reader, secrets []string) []byte {
 func keptHeader(h http.Header, secrets []string) []HeaderField {
 	var kept []HeaderField
 	room := maxResponseHeaderKept
-	for _, name := range sortedNames(h) {
+	for _, name := range slices.Sorted(maps.Keys(h)) {
 		for _, value := range h[name] {
 			f := HeaderField{name, value}
 			if len(secrets) > 0 {
@@ -207,19 +208,6 @@ func keptHeader(h http.Header, secrets []string) []HeaderField {
 		}
 	}
 	return kept
-}
-
-// sortedNames returns the names of a header's fields, nil if there are none.
-func sortedNames(h http.Header) []string {
-	if len(h) == 0 {
-		return nil
-	}
-	names := make([]string, 0, len(h))
-	for name := range h {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // classify turns the error of a request into a class and a line for people. The line must not hold the URL: its query may be a

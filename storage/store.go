@@ -426,26 +426,32 @@ func (s *Store) load() error {
 	})
 }
 
-func metaU64(meta *bolt.Bucket, key []byte) (uint64, error) {
+// metaValue reads a value of so many bytes.
+func metaValue(meta *bolt.Bucket, key []byte, size int) ([]byte, error) {
 	body, err := unseal(bucketMeta, key, meta.Get(key))
+	if err == nil && len(body) != size {
+		err = fmt.Errorf("%w: meta %s", ErrCorrupt, key)
+	}
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	if len(body) != 8 {
-		return 0, fmt.Errorf("%w: meta %s", ErrCorrupt, key)
-	}
-	return binary.BigEndian.Uint64(body), nil
+	return body, nil
 }
 
 func metaU32(meta *bolt.Bucket, key []byte) (uint32, error) {
-	body, err := unseal(bucketMeta, key, meta.Get(key))
+	body, err := metaValue(meta, key, 4)
 	if err != nil {
 		return 0, err
 	}
-	if len(body) != 4 {
-		return 0, fmt.Errorf("%w: meta %s", ErrCorrupt, key)
-	}
 	return binary.BigEndian.Uint32(body), nil
+}
+
+func metaU64(meta *bolt.Bucket, key []byte) (uint64, error) {
+	body, err := metaValue(meta, key, 8)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(body), nil
 }
 
 func readWebhooks(webhooks, jobs *bolt.Bucket) (*engine.WebhookSet, error) {
