@@ -200,7 +200,7 @@ var tooManyErrors = &syntaxError{}
 func (p *eventParser) refuse(e InputError) {
 	e.Index = p.index
 	p.errs = append(p.errs, e)
-	p.events = nil
+	p.events = p.events[:0] // of no use beside one that is bad, but for its room
 	if len(p.errs) == maxInputErrors-1 && p.syntax == nil {
 		p.syntax = tooManyErrors
 	}
@@ -249,7 +249,7 @@ func (p *eventParser) event() {
 		p.refuse(*p.field)
 		p.field = nil
 	} else if p.errs != nil {
-		p.events = nil // of no use beside one that is bad
+		p.events = p.events[:0]
 	}
 	p.index++
 }
