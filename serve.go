@@ -25,7 +25,7 @@ import (
 
 // gcPercent is how much the heap grows between two collections. What lives is a few MB, however much is queued, so collecting at Go's 100
 // would be frequent for little memory; at 400, large requests of strangers would cost more of it than they are worth.
-const gcPercent = 200
+const gcPercent = 150
 
 // tune sets what Go's runtime goes by, unless the environment does (GOGC, GOMAXPROCS).
 var tune = sync.OnceFunc(func() {
