@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,8 +72,7 @@ var errShutdown = errors.New("hookbolt is shutting down")
 // Engine takes events in and gets webhooks delivered. Its methods may be called at once, also before and after Run.
 type Engine struct {
 	store   Store
-	cfg     Config
-	sender  *sender
+	live    atomic.Pointer[live] // what Configure may replace while the engine runs
 	metrics *metrics
 	log     *slog.Logger
 	lanes   *lanes
@@ -85,17 +85,46 @@ type Engine struct {
 
 // New makes an engine on a store. Metrics are registered with reg.
 func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *Engine {
-	e := &Engine{
-		store: store, cfg: cfg, sender: newSender(cfg), log: log, metrics: newMetrics(reg), tidy: make(chan struct{}, 1),
-		started: make(chan struct{}),
-	}
+	e := &Engine{store: store, log: log, metrics: newMetrics(reg), tidy: make(chan struct{}, 1), started: make(chan struct{})}
+	e.live.Store(&live{cfg, newSender(cfg)})
 	e.lanes = newLanes(e.laneLimits, cfg.MaxInFlight)
 	reg.MustRegister(statsCollector{e})
 	return e
 }
 
-// Config is the configuration that the engine was made with: what holds for webhooks that do not say otherwise.
-func (e *Engine) Config() Config { return e.cfg }
+// live is a configuration, and what sends by it. It is not changed.
+type live struct {
+	cfg    Config
+	sender *sender
+}
+
+// Config is the present configuration: what holds for webhooks that do not say otherwise.
+func (e *Engine) Config() Config { return e.live.Load().cfg }
+
+func (e *Engine) sender() *sender { return e.live.Load().sender }
+
+// Configure replaces the configuration while the engine runs; one call at a time. Attempts under way end by the one before, and so does
+// what is planned: the next try of a delivery, the end of a pause. ProxyFromEnvironment, Version, Transport and Resolver stay as they
+// were, whatever cfg says.
+func (e *Engine) Configure(cfg Config) {
+	before := e.live.Load()
+	cfg.ProxyFromEnvironment, cfg.Version = before.cfg.ProxyFromEnvironment, before.cfg.Version
+	cfg.Transport, cfg.Resolver = before.cfg.Transport, before.cfg.Resolver
+	sends := before.sender
+	if !slices.Equal(cfg.AllowNetworks, before.cfg.AllowNetworks) {
+		// With connections of its own: those that are there may go to addresses that are refused now.
+		sends = newSender(cfg)
+	}
+	e.live.Store(&live{cfg, sends})
+	if sends != before.sender {
+		before.sender.transports.closeIdleConnections()
+	}
+	e.lanes.setMaxExtra(cfg.MaxInFlight)
+	for _, w := range e.store.Webhooks().All() {
+		e.lanes.refresh(w.ID, false)
+	}
+	e.wakeMaintenance()
+}
 
 // laneLimits is what a webhook allows its lane.
 func (e *Engine) laneLimits(id Lane) laneLimits {
@@ -108,7 +137,7 @@ func (e *Engine) laneLimits(id Lane) laneLimits {
 	case w.Paused || !w.Active:
 		return laneLimits{}
 	}
-	limits := laneLimits{inFlight: e.cfg.WebhookMaxInFlight}
+	limits := laneLimits{inFlight: e.Config().WebhookMaxInFlight}
 	if w.MaxInFlight != nil {
 		limits.inFlight = *w.MaxInFlight
 	}
@@ -149,10 +178,10 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.store.Release(e.lanes.close())
 
 	stop() // the loop may have ended by an error of its own
-	grace := time.AfterFunc(e.cfg.ShutdownTimeout, func() { cutOff(errShutdown) })
+	grace := time.AfterFunc(e.Config().ShutdownTimeout, func() { cutOff(errShutdown) })
 	work.Wait()
 	grace.Stop()
-	e.sender.transports.closeIdleConnections()
+	e.sender().transports.closeIdleConnections()
 	return err
 }
 
@@ -244,7 +273,7 @@ func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte)
 		e.lanes.unspend(c)
 		return a, nil, false
 	}
-	a, err := e.sender.send(sendCtx, w, &c.taken.Delivery, payload, e.timeout(w))
+	a, err := e.sender().send(sendCtx, w, &c.taken.Delivery, payload, e.timeout(w))
 	if err != nil {
 		return a, nil, false
 	}
@@ -269,7 +298,7 @@ func (e *Engine) timeout(w *Webhook) time.Duration {
 	if w.Timeout != nil {
 		return time.Duration(*w.Timeout)
 	}
-	return e.cfg.Timeout
+	return e.Config().Timeout
 }
 
 // freeze builds the payload of a trigger and stores it. It returns no payload if there is nothing to send: with a nil error or
@@ -316,7 +345,7 @@ func buildTriggered(d *Delivery, events []Event, w *Webhook, now time.Time) ([]b
 // until there is, or ctx ends: what was sent must not be sent again for want of a record.
 func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) time.Time {
 	d := &c.taken.Delivery
-	policy := e.cfg.Retry
+	policy := e.Config().Retry
 	if w != nil && w.RetrySchedule != nil {
 		policy.Schedule = *w.RetrySchedule
 	}
@@ -374,7 +403,7 @@ func (e *Engine) giveUp(ctx context.Context, c *claim, cause error) time.Time {
 func (e *Engine) maintain(ctx context.Context) {
 	for ctx.Err() == nil {
 		now := utcNow()
-		done, err := e.store.Maintain(ctx, now, e.cfg.Retention)
+		done, err := e.store.Maintain(ctx, now, e.Config().Retention)
 		e.metrics.finish(StatusCancelled, done.Cancelled)
 		e.metrics.removed("age", done.Expired)
 		e.metrics.removed("size", done.Evicted)
@@ -531,7 +560,7 @@ func (e *Engine) RequestHeader(w *Webhook, d *Delivery, payload []byte, at time.
 	if w.OAuth2 != nil {
 		authorization = hidden // a token would have to be asked for
 	}
-	_, sent, err := e.sender.header(w, d, payload, at, authorization)
+	_, sent, err := e.sender().header(w, d, payload, at, authorization)
 	if err != nil {
 		return nil, err
 	}

@@ -439,6 +439,14 @@ func (l *lanes) isCancelled(c *claim) bool {
 	return c.cancelled
 }
 
+// setMaxExtra changes how many attempts may be under way beyond the first of each lane. Those that are go on.
+func (l *lanes) setMaxExtra(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.maxExtra = n
+	l.signal()
+}
+
 // refresh looks at the limits of a webhook's lanes anew, after it was changed, or removed: then gone is true.
 func (l *lanes) refresh(webhookID uint32, gone bool) {
 	l.mu.Lock()

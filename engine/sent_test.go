@@ -54,7 +54,8 @@ func TestRequestHeader(t *testing.T) {
 		t.Errorf("a credential is kept: %s", text)
 	}
 	// What is told of an attempt now is told of one that was made then.
-	e := &Engine{sender: s}
+	e := &Engine{}
+	e.live.Store(&live{sender: s})
 	told, err := e.RequestHeader(w, d, payload, a.StartedAt)
 	if err != nil || !slices.Equal(told, kept) {
 		t.Errorf("told %v, kept %v: %v", told, kept, err)
@@ -75,7 +76,8 @@ func TestRequestHeaderWithToken(t *testing.T) {
 	s, _ := testSender(t, loopback...)
 	w := &Webhook{ID: 1, URL: server.URL, Secret: newSecret(), OAuth2: &OAuth2{TokenURL: Credential(auth.URL), Body: "x"}}
 	d, payload := &Delivery{ID: uuid.New()}, []byte(`{"n":1}`)
-	e := &Engine{sender: s}
+	e := &Engine{}
+	e.live.Store(&live{sender: s})
 	at := time.Now()
 	told, err := e.RequestHeader(w, d, payload, at)
 	if err != nil || asked != 0 || told[len(told)-1] != (HeaderField{"Authorization", "…"}) {

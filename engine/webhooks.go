@@ -114,10 +114,10 @@ func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webh
 		}
 		e.lanes.refresh(id, c.Deleted)
 		if c.Deleted {
-			e.sender.tokens.forget(id)
+			e.sender().tokens.forget(id)
 			e.metrics.history.forget(id)
 		}
-		e.sender.transports.tidy(e.store.Webhooks().All())
+		e.sender().transports.tidy(e.store.Webhooks().All())
 		if len(c.Cancels) > 0 {
 			e.wakeMaintenance()
 		}
@@ -140,7 +140,7 @@ func (e *Engine) checkSettings(w, before *Webhook) error {
 	if w.URL == before.URL && slices.Equal(w.AllowNetworks, before.AllowNetworks) && w.OAuth2 == before.OAuth2 {
 		return nil
 	}
-	if err := e.sender.guard.checkWebhook(w); err != nil {
+	if err := e.sender().guard.checkWebhook(w); err != nil {
 		return InputErrors{{Field: err.field, Detail: err.Error(), Allow: err.allow()}}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/julienschmidt/httprouter"
@@ -36,16 +37,22 @@ type Config struct {
 	Backup func(context.Context) (Snapshot, error)
 }
 
-// api is what the handlers share. All of it is set by New and only read afterwards.
-type api struct {
+// API is the handler of the whole API. Its handlers share what is here; all but the settings is set by New and only read afterwards.
+type API struct {
 	engine   *engine.Engine
-	gate     gate
+	settings atomic.Pointer[settings]
+	router   http.Handler
 	pages    *ui.Pages
-	maxBody  int64
 	backup   func(context.Context) (Snapshot, error)
 	log      *slog.Logger
 	requests *prometheus.CounterVec // route, method, code
 	scrape   http.Handler
+}
+
+// settings are what Configure may replace. They are not changed.
+type settings struct {
+	gate    gate
+	maxBody int64
 }
 
 // handler answers a request with a value, which becomes JSON unless it is a rawJSON, a lengthy or an http.Handler, or with an
@@ -66,7 +73,7 @@ type route struct {
 	page         bool     // it answers people: errors are pages, too
 }
 
-func (a *api) routes() []route {
+func (a *API) routes() []route {
 	paged := []string{"limit", "cursor"}
 	return append(a.pageRoutes(), []route{
 		{"POST", "/v1/events", http.StatusAccepted, ingestToken, a.postEvents, nil, false},
@@ -97,22 +104,34 @@ func (a *api) routes() []route {
 
 // New makes the handler of the whole API. reg is what /metrics serves; the metrics of the API itself are registered with it, so that a
 // registry takes one New.
-func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logger) http.Handler {
-	a := &api{
-		engine: e, gate: newGate(cfg), maxBody: cfg.MaxBodyBytes, backup: cfg.Backup, log: log, scrape: newScrape(reg, log),
+func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logger) *API {
+	a := &API{
+		engine: e, backup: cfg.Backup, log: log, scrape: newScrape(reg, log),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_http_requests_total",
 			Help: "HTTP requests by the route's pattern, method and status code; 499 means that the client went away."},
 			[]string{"route", "method", "code"}),
 	}
-	if a.maxBody <= 0 {
-		a.maxBody = DefaultMaxBodyBytes
-	}
-	a.pages = ui.New(e, a.gate.open, a.maxBody)
+	a.Configure(cfg)
+	a.pages = ui.New(e, func() bool { return a.gate().open }, func() int64 { return a.settings.Load().maxBody })
 	reg.MustRegister(a.requests)
-	return a.router()
+	a.router = a.newRouter()
+	return a
 }
 
-func (a *api) router() http.Handler {
+// Configure replaces the tokens and limits while requests come in: those that are under way may go by either. The backup stays as New has
+// got it.
+func (a *API) Configure(cfg Config) {
+	if cfg.MaxBodyBytes <= 0 {
+		cfg.MaxBodyBytes = DefaultMaxBodyBytes
+	}
+	a.settings.Store(&settings{gate: newGate(cfg), maxBody: cfg.MaxBodyBytes})
+}
+
+func (a *API) gate() *gate { return &a.settings.Load().gate }
+
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.router.ServeHTTP(w, r) }
+
+func (a *API) newRouter() http.Handler {
 	router := httprouter.New()
 	// A redirected POST is lost or sent twice by many clients: a path is right or it is not.
 	router.RedirectTrailingSlash, router.RedirectFixedPath = false, false
@@ -157,7 +176,7 @@ var (
 
 // serve is the adapter around every handler: gate, query, body limit, the answer, its metric. Nothing is logged for a request that
 // goes well or that the caller got wrong.
-func (a *api) serve(rt route) httprouter.Handle {
+func (a *API) serve(rt route) httprouter.Handle {
 	return func(w http.ResponseWriter, r *http.Request, ps httprouter.Params) {
 		defer a.recovered(w, r, &rt)
 		header := w.Header()
@@ -198,8 +217,8 @@ func (a *api) serve(rt route) httprouter.Handle {
 }
 
 // call runs the handler of a request that may come in.
-func (a *api) call(r *http.Request, ps httprouter.Params, rt *route) (any, error) {
-	if err := a.gate.check(r, rt.opens); err != nil {
+func (a *API) call(r *http.Request, ps httprouter.Params, rt *route) (any, error) {
+	if err := a.gate().check(r, rt.opens); err != nil {
 		return nil, err
 	}
 	if strings.Contains(strings.ToLower(r.URL.RawPath), "%2f") { // it would stand for a path that a proxy in front does not see
@@ -233,7 +252,7 @@ func encode(value any) (body []byte, contentType []string, err error) {
 }
 
 // refuse answers with a problem.
-func (a *api) refuse(w http.ResponseWriter, r *http.Request, rt *route, err error) {
+func (a *API) refuse(w http.ResponseWriter, r *http.Request, rt *route, err error) {
 	p := problemOf(r.Context(), err)
 	if p.Status == http.StatusInternalServerError && p != errPanicked {
 		// The route's pattern, not the path: ids of sessions are personal data. The engine's errors hold no input.
@@ -261,7 +280,7 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, rt *route, err erro
 }
 
 // recovered turns a panic of a handler into a 500. It is deferred.
-func (a *api) recovered(w http.ResponseWriter, r *http.Request, rt *route) {
+func (a *API) recovered(w http.ResponseWriter, r *http.Request, rt *route) {
 	v := recover()
 	if v == nil {
 		return
@@ -274,7 +293,7 @@ func (a *api) recovered(w http.ResponseWriter, r *http.Request, rt *route) {
 }
 
 // stream lets a handler write its answer itself.
-func (a *api) stream(w http.ResponseWriter, r *http.Request, rt *route, h http.Handler) {
+func (a *API) stream(w http.ResponseWriter, r *http.Request, rt *route, h http.Handler) {
 	rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 	h.ServeHTTP(rec, r)
 	a.count(r, rt, rec.status)
@@ -294,7 +313,7 @@ func (s *statusRecorder) WriteHeader(status int) {
 // Unwrap is for http.ResponseController.
 func (s *statusRecorder) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
-func (a *api) count(r *http.Request, rt *route, status int) {
+func (a *API) count(r *http.Request, rt *route, status int) {
 	a.requests.WithLabelValues(rt.path, methodLabel(r.Method), strconv.Itoa(status)).Inc()
 }
 
@@ -312,20 +331,21 @@ func methodLabel(method string) string {
 const maxPresize = 16 << 10
 
 // readBody reads a request's body whole. Its Content-Type is of no interest: curl -d calls everything a form.
-func (a *api) readBody(r *http.Request) ([]byte, error) {
+func (a *API) readBody(r *http.Request) ([]byte, error) {
 	for _, coding := range r.Header["Content-Encoding"] {
 		if !strings.EqualFold(coding, "identity") {
 			return nil, &problem{Status: http.StatusUnsupportedMediaType, Detail: "a body must come without Content-Encoding",
 				header: map[string]string{"Accept-Encoding": "identity"}}
 		}
 	}
-	if r.ContentLength > a.maxBody {
-		return nil, &http.MaxBytesError{Limit: a.maxBody}
+	most := a.settings.Load().maxBody
+	if r.ContentLength > most {
+		return nil, &http.MaxBytesError{Limit: most}
 	}
 	// One read beyond the end finds the end; ReadFrom wants MinRead of room for it.
 	b := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), maxPresize)+bytes.MinRead))
 	// r.Body itself stays as it is: net/http treats an unread body that it knows better than one that it does not.
-	if _, err := b.ReadFrom(http.MaxBytesReader(nil, r.Body, a.maxBody)); err != nil {
+	if _, err := b.ReadFrom(http.MaxBytesReader(nil, r.Body, most)); err != nil {
 		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, tooLarge
 		}

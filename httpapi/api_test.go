@@ -40,7 +40,7 @@ func TestRouteTable(t *testing.T) {
 		}
 		documented = append(documented, line)
 	}
-	for _, rt := range new(api).routes() {
+	for _, rt := range new(API).routes() {
 		if rt.page { // these are in ui's documentation
 			continue
 		}
@@ -239,8 +239,9 @@ func TestFailingHandler(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			log := &logBuffer{tee: t.Output()}
 			reg := prometheus.NewRegistry()
-			a := &api{gate: newGate(Config{}), maxBody: 1, log: slog.New(slog.NewTextHandler(log, nil)),
+			a := &API{log: slog.New(slog.NewTextHandler(log, nil)),
 				requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests"}, []string{"route", "method", "code"})}
+			a.Configure(Config{})
 			reg.MustRegister(a.requests)
 			r := httptest.NewRequest("GET", "/v1/things/private-name", strings.NewReader("private body"))
 			r.Host = "localhost"
@@ -270,7 +271,8 @@ func TestFailingHandler(t *testing.T) {
 // TestAbortedHandler shows that a deliberate abort is passed on: net/http then cuts the connection.
 func TestAbortedHandler(t *testing.T) {
 	f := newFixture(t, Config{})
-	a := &api{gate: newGate(Config{}), requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests"}, []string{"route", "method", "code"})}
+	a := &API{requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests"}, []string{"route", "method", "code"})}
+	a.Configure(Config{})
 	h := a.serve(route{path: "/", status: 200, handle: func(*http.Request, httprouter.Params) (any, error) { panic(http.ErrAbortHandler) }})
 	defer func() {
 		if v := recover(); v != http.ErrAbortHandler {
@@ -393,8 +395,8 @@ func (w nothingWriter) WriteHeader(int)             {}
 
 // BenchmarkAdapter is what a request costs around its handler: router, gate, body, answer, metric.
 func BenchmarkAdapter(b *testing.B) {
-	a := &api{gate: newGate(Config{AdminTokens: []string{"admin"}, IngestTokens: []string{"ingest"}}), maxBody: DefaultMaxBodyBytes,
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests"}, []string{"route", "method", "code"})}
+	a := &API{requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests"}, []string{"route", "method", "code"})}
+	a.Configure(Config{AdminTokens: []string{"admin"}, IngestTokens: []string{"ingest"}})
 	router := httprouter.New()
 	router.Handle("POST", "/v1/events", a.serve(route{path: "/v1/events", status: 202, opens: ingestToken,
 		handle: func(r *http.Request, _ httprouter.Params) (any, error) {

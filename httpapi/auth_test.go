@@ -39,7 +39,7 @@ var everyRoute = []struct{ method, target, body string }{
 // TestTokens sends every kind of token to every route. Requests are such that one that comes in is answered neither with 401 nor 403.
 func TestTokens(t *testing.T) {
 	f := newFixture(t, Config{AdminTokens: []string{"admin-old", "admin-new"}, IngestTokens: []string{"ingest", "both"}, MetricsTokens: []string{"metrics", "both"}})
-	if len(everyRoute)-4 != len(new(api).routes())-len(new(api).pageRoutes()) {
+	if len(everyRoute)-4 != len(new(API).routes())-len(new(API).pageRoutes()) {
 		t.Errorf("everyRoute does not have every route")
 	}
 	opens := func(authorization, method, target string) int { // 0: comes in

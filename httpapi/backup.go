@@ -18,7 +18,7 @@ type Snapshot interface {
 	Size() int64
 }
 
-func (a *api) getBackup(r *http.Request, _ httprouter.Params) (any, error) {
+func (a *API) getBackup(r *http.Request, _ httprouter.Params) (any, error) {
 	if a.backup == nil {
 		return nil, errNoSuchPath
 	}
@@ -46,7 +46,7 @@ func backupHeader(h http.Header) {
 const backupStep = 256 << 10
 
 // sendBackup sends a snapshot and closes it.
-func (a *api) sendBackup(s Snapshot) http.Handler {
+func (a *API) sendBackup(s Snapshot) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		defer s.Close()
 		backupHeader(w.Header())

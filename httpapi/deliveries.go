@@ -45,7 +45,7 @@ func showDeliveries(list []engine.Delivery) []delivery {
 	return shown
 }
 
-func (a *api) listDeliveries(r *http.Request, _ httprouter.Params) (any, error) {
+func (a *API) listDeliveries(r *http.Request, _ httprouter.Params) (any, error) {
 	q := queryOf(r)
 	ask := engine.DeliveryQuery{
 		WebhookID: q.webhookID(), SessionID: q.uuid("session_id"), Status: q.status(), Since: q.time("since"), Until: q.time("until"),
@@ -129,7 +129,7 @@ func showAttempt(d *engine.Delivery, a *engine.Attempt) attempt {
 	return shown
 }
 
-func (a *api) getDelivery(r *http.Request, ps httprouter.Params) (any, error) {
+func (a *API) getDelivery(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := pathUUID(ps)
 	if err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func (a *api) getDelivery(r *http.Request, ps httprouter.Params) (any, error) {
 	return answer, nil
 }
 
-func (a *api) retryDelivery(r *http.Request, ps httprouter.Params) (any, error) {
+func (a *API) retryDelivery(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := pathUUID(ps)
 	if err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (a *api) retryDelivery(r *http.Request, ps httprouter.Params) (any, error) 
 	return showDelivery(&d), nil
 }
 
-func (a *api) cancelDelivery(r *http.Request, ps httprouter.Params) (any, error) {
+func (a *API) cancelDelivery(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := pathUUID(ps)
 	if err != nil {
 		return nil, err

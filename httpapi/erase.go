@@ -17,7 +17,7 @@ type erased struct {
 	Attempts   int64 `json:"attempts"`
 }
 
-func (a *api) deleteSession(r *http.Request, ps httprouter.Params) (any, error) {
+func (a *API) deleteSession(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := pathUUID(ps)
 	if err != nil {
 		return nil, err
@@ -25,7 +25,7 @@ func (a *api) deleteSession(r *http.Request, ps httprouter.Params) (any, error) 
 	return a.erase(r, engine.Erasure{SessionID: id}), nil
 }
 
-func (a *api) deleteVisitor(r *http.Request, ps httprouter.Params) (any, error) {
+func (a *API) deleteVisitor(r *http.Request, ps httprouter.Params) (any, error) {
 	s := ps.ByName("poltio_user_id")
 	id, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || strconv.FormatInt(id, 10) != s { // in the one form that it is written in
@@ -35,7 +35,7 @@ func (a *api) deleteVisitor(r *http.Request, ps httprouter.Params) (any, error) 
 }
 
 // erase looks through all that is stored, which in a large database takes longer than an answer may.
-func (a *api) erase(r *http.Request, what engine.Erasure) lengthy {
+func (a *API) erase(r *http.Request, what engine.Erasure) lengthy {
 	return func() (any, error) {
 		done, err := a.engine.Erase(r.Context(), what)
 		return erased(done), err

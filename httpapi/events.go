@@ -9,7 +9,7 @@ import (
 )
 
 // postEvents takes events in. It is by far the most frequent call, so its answer is put together by hand.
-func (a *api) postEvents(r *http.Request, _ httprouter.Params) (any, error) {
+func (a *API) postEvents(r *http.Request, _ httprouter.Params) (any, error) {
 	body, err := a.readBody(r)
 	if err != nil {
 		return nil, err

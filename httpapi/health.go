@@ -17,11 +17,11 @@ import (
 // readyTimeout is how long /readyz waits for the database: a disk that hangs is not ready.
 const readyTimeout = 5 * time.Second
 
-func (a *api) healthz(*http.Request, httprouter.Params) (any, error) {
+func (a *API) healthz(*http.Request, httprouter.Params) (any, error) {
 	return rawJSON("{\"status\":\"ok\"}\n"), nil
 }
 
-func (a *api) readyz(r *http.Request, _ httprouter.Params) (any, error) {
+func (a *API) readyz(r *http.Request, _ httprouter.Params) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	if err := a.engine.Ready(ctx); err != nil {
@@ -35,7 +35,7 @@ func (a *api) readyz(r *http.Request, _ httprouter.Params) (any, error) {
 	return rawJSON("{\"status\":\"ready\"}\n"), nil
 }
 
-func (a *api) metrics(*http.Request, httprouter.Params) (any, error) { return a.scrape, nil }
+func (a *API) metrics(*http.Request, httprouter.Params) (any, error) { return a.scrape, nil }
 
 // newScrape makes the handler of /metrics. A collector that fails takes only its own metrics with it.
 func newScrape(reg *prometheus.Registry, log *slog.Logger) http.Handler {

@@ -12,7 +12,7 @@ import (
 )
 
 // pageRoutes are the routes of the pages.
-func (a *api) pageRoutes() []route {
+func (a *API) pageRoutes() []route {
 	routes := []route{
 		{method: "GET", path: "/sign-in", opens: adminToken | cookie, handle: toOverview, page: true},
 		{method: "POST", path: "/sign-in", opens: anybody, handle: a.signIn, page: true},
@@ -63,9 +63,9 @@ func toOverview(*http.Request, httprouter.Params) (any, error) {
 }
 
 // signIn answers the form of the page that asks for a token.
-func (a *api) signIn(r *http.Request, _ httprouter.Params) (any, error) {
+func (a *API) signIn(r *http.Request, _ httprouter.Params) (any, error) {
 	// The browser of somebody who was made to post it would be signed in as somebody else.
-	if err := a.gate.sameOrigin(r); err != nil {
+	if err := a.gate().sameOrigin(r); err != nil {
 		return nil, err
 	}
 	body, err := a.readBody(r)
@@ -77,17 +77,17 @@ func (a *api) signIn(r *http.Request, _ httprouter.Params) (any, error) {
 		return nil, &problem{Status: http.StatusBadRequest, Detail: "the form is malformed"}
 	}
 	next, token := localPath(form.Get("next")), strings.TrimSpace(form.Get("token"))
-	if a.gate.open {
+	if a.gate().open {
 		return &ui.Answer{Status: http.StatusSeeOther, Location: next}, nil
 	}
-	if a.gate.tokenKinds(token)&adminToken == 0 {
+	if a.gate().tokenKinds(token)&adminToken == 0 {
 		return a.pages.SignIn(next, true, false)
 	}
 	return &ui.Answer{Status: http.StatusSeeOther, Location: next, Cookies: []*http.Cookie{newTokenCookie(r, token)}}, nil
 }
 
-func (a *api) signOut(r *http.Request, _ httprouter.Params) (any, error) {
-	if err := a.gate.sameOrigin(r); err != nil {
+func (a *API) signOut(r *http.Request, _ httprouter.Params) (any, error) {
+	if err := a.gate().sameOrigin(r); err != nil {
 		return nil, err
 	}
 	gone := newTokenCookie(r, "")
@@ -105,7 +105,7 @@ func localPath(next string) string {
 }
 
 // refusePage is what a person gets to see of an error.
-func (a *api) refusePage(r *http.Request, p *problem) (*ui.Answer, error) {
+func (a *API) refusePage(r *http.Request, p *problem) (*ui.Answer, error) {
 	if p.Status != http.StatusUnauthorized {
 		return a.pages.Problem(p.Status, p.Detail)
 	}

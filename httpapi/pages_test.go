@@ -12,7 +12,7 @@ import (
 // everyPage is one request for each page, and for a path where none is.
 func everyPage() []struct{ method, target string } {
 	pages := []struct{ method, target string }{{"GET", "/nothing/here"}}
-	for _, rt := range new(api).pageRoutes() {
+	for _, rt := range new(API).pageRoutes() {
 		target := strings.Replace(rt.path, "/webhooks/:id", "/webhooks/7", 1)
 		pages = append(pages, struct{ method, target string }{rt.method, strings.Replace(target, ":id", nobodys, 1)})
 	}

@@ -32,7 +32,7 @@ func (r replay) status() int {
 	return http.StatusAccepted
 }
 
-func (a *api) replayWebhook(r *http.Request, ps httprouter.Params) (any, error) {
+func (a *API) replayWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := webhookID(ps)
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func (a *api) replayWebhook(r *http.Request, ps httprouter.Params) (any, error) 
 	return showReplay(&done), nil
 }
 
-func (a *api) previewWebhook(r *http.Request, ps httprouter.Params) (any, error) {
+func (a *API) previewWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := webhookID(ps)
 	if err != nil {
 		return nil, err

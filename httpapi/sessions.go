@@ -26,7 +26,7 @@ type event struct {
 	Event      json.RawMessage `json:"event"`
 }
 
-func (a *api) getSession(r *http.Request, ps httprouter.Params) (any, error) {
+func (a *API) getSession(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := pathUUID(ps)
 	if err != nil {
 		return nil, err

@@ -100,7 +100,7 @@ func (w createdWebhook) location() string {
 	return "/v1/webhooks/" + strconv.FormatUint(uint64(w.ID), 10)
 }
 
-func (a *api) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
+func (a *API) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
 	patch, err := a.readPatch(r)
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (a *api) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
 	return createdWebhook{webhookWithSecret{showWebhook(&w, a.engine.Health(w.ID)), string(w.Secret)}}, nil
 }
 
-func (a *api) readPatch(r *http.Request) (engine.WebhookPatch, error) {
+func (a *API) readPatch(r *http.Request) (engine.WebhookPatch, error) {
 	body, err := a.readBody(r)
 	if err != nil {
 		return engine.WebhookPatch{}, err
@@ -128,7 +128,7 @@ type page[T any] struct {
 
 // listWebhooks lists webhooks by id. content_id chooses those that are set to that content; those for every content are not among them.
 // The cursor is the last id of the page before.
-func (a *api) listWebhooks(r *http.Request, _ httprouter.Params) (any, error) {
+func (a *API) listWebhooks(r *http.Request, _ httprouter.Params) (any, error) {
 	q := queryOf(r)
 	limit, contentID, cursor := q.limit(), q.uuid("content_id"), q.cursor()
 	after := uint32(0)
@@ -184,7 +184,7 @@ type deliveryCounts struct {
 	OldestDueAt instant `json:"oldest_due_at"`
 }
 
-func (a *api) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
+func (a *API) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := webhookID(ps)
 	if err != nil {
 		return nil, err
@@ -210,7 +210,7 @@ func (a *api) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	}, replays}, nil
 }
 
-func (a *api) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
+func (a *API) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := webhookID(ps)
 	if err != nil {
 		return nil, err
@@ -226,7 +226,7 @@ func (a *api) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	return showWebhook(&w, a.engine.Health(w.ID)), nil
 }
 
-func (a *api) deleteWebhook(r *http.Request, ps httprouter.Params) (any, error) {
+func (a *API) deleteWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := webhookID(ps)
 	if err != nil {
 		return nil, err
@@ -234,7 +234,7 @@ func (a *api) deleteWebhook(r *http.Request, ps httprouter.Params) (any, error) 
 	return nil, a.engine.DeleteWebhook(r.Context(), id)
 }
 
-func (a *api) getSecret(_ *http.Request, ps httprouter.Params) (any, error) {
+func (a *API) getSecret(_ *http.Request, ps httprouter.Params) (any, error) {
 	id, err := webhookID(ps)
 	if err != nil {
 		return nil, err
@@ -248,7 +248,7 @@ func (a *api) getSecret(_ *http.Request, ps httprouter.Params) (any, error) {
 	}{string(w.Secret)}, nil
 }
 
-func (a *api) rotateSecret(r *http.Request, ps httprouter.Params) (any, error) {
+func (a *API) rotateSecret(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := webhookID(ps)
 	if err != nil {
 		return nil, err
@@ -268,7 +268,7 @@ func (a *api) rotateSecret(r *http.Request, ps httprouter.Params) (any, error) {
 	return webhookWithSecret{showWebhook(&w, a.engine.Health(w.ID)), string(w.Secret)}, nil
 }
 
-func (a *api) testWebhook(r *http.Request, ps httprouter.Params) (any, error) {
+func (a *API) testWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := webhookID(ps)
 	if err != nil {
 		return nil, err

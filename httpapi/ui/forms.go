@@ -15,7 +15,7 @@ import (
 
 // form reads the form that a request has sent.
 func (p *Pages) form(r *http.Request) (url.Values, error) {
-	r.Body = http.MaxBytesReader(nil, r.Body, p.maxForm)
+	r.Body = http.MaxBytesReader(nil, r.Body, p.maxForm())
 	if err := r.ParseForm(); err != nil {
 		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, tooLarge

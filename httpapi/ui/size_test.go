@@ -29,7 +29,7 @@ func TestFirstPageSize(t *testing.T) {
 		for range maxFailedShown {
 			d.Failed = append(d.Failed, deliveryRow{Delivery: engine.Delivery{ID: uuid.New()}, Webhook: "a name of as many letters as people give", When: time.Now(), Outcome: "address refused"})
 		}
-		page, err := new(Pages).show(view{Template: "overview", Title: "Overview", Nav: "/", Live: true, Data: d})
+		page, err := New(nil, func() bool { return false }, nil).show(view{Template: "overview", Title: "Overview", Nav: "/", Live: true, Data: d})
 		if err != nil || page.Status != http.StatusOK {
 			t.Fatal(page, err)
 		}

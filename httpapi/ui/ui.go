@@ -22,13 +22,13 @@ import (
 // Pages makes all pages. Its methods may be called at once.
 type Pages struct {
 	engine  *engine.Engine
-	open    bool // nobody signs in
-	maxForm int64
+	open    func() bool // nobody signs in
+	maxForm func() int64
 }
 
 // New makes the pages of an engine. open tells that no token is asked for, so that there is nobody to sign in or out. maxForm is the most
 // bytes that a form may have.
-func New(e *engine.Engine, open bool, maxForm int64) *Pages {
+func New(e *engine.Engine, open func() bool, maxForm func() int64) *Pages {
 	return &Pages{engine: e, open: open, maxForm: maxForm}
 }
 
@@ -107,7 +107,7 @@ func (p *Pages) show(v view) (*Answer, error) {
 	}
 	v.Live = v.Live && v.Status == http.StatusOK
 	var b bytes.Buffer
-	if err := t.ExecuteTemplate(&b, "layout", document{view: v, Open: p.open, CSS: template.CSS(css), JS: template.JS(js)}); err != nil {
+	if err := t.ExecuteTemplate(&b, "layout", document{view: v, Open: p.open(), CSS: template.CSS(css), JS: template.JS(js)}); err != nil {
 		return nil, fmt.Errorf("page %s: %w", v.Template, err)
 	}
 	return &Answer{Status: v.Status, body: b.Bytes()}, nil
