@@ -90,9 +90,15 @@ func ownServer(o *bench.Options, path string) (err error) {
 	if o.Executable, err = os.Executable(); err != nil {
 		return err
 	}
+	// The child goes by the file alone: what it listens on and writes to must be its own.
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); isSettingVariable(name) {
+			os.Unsetenv(name)
+		}
+	}
 	settings := make(map[string]any)
 	if path != "" {
-		cfg, err := Load(path) // names what is wrong with it
+		cfg, _, err := (&loader{path: path}).load() // names what is wrong with it
 		if err != nil {
 			return err
 		}
@@ -119,6 +125,8 @@ func ownConfig(settings map[string]any, database string) (string, error) {
 		return s
 	}
 	section("http")["listen"] = "127.0.0.1:0"
+	delete(section("http"), "tls_cert_file")
+	delete(section("http"), "tls_key_file")
 	section("storage")["path"] = database
 	settings["log"] = map[string]any{"level": "info", "format": "text"}
 	var text strings.Builder

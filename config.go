@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,9 +10,6 @@ import (
 	"math"
 	"net"
 	"net/netip"
-	"os"
-	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,13 +17,12 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/BurntSushi/toml"
-
 	"hookbolt/engine"
 	"hookbolt/httpapi"
 )
 
-// Config is all settings, in the sections of the configuration file. config.example.toml tells what each is for.
+// Config is all settings, in the sections of the configuration file. config.example.toml tells what each is for. Those that are tagged as
+// secret are shown to nobody.
 type Config struct {
 	HTTP     HTTPConfig     `toml:"http"`
 	Storage  StorageConfig  `toml:"storage"`
@@ -35,12 +32,17 @@ type Config struct {
 
 // HTTPConfig is how callers reach hookbolt.
 type HTTPConfig struct {
-	Listen          string          `toml:"listen"`
-	AdminTokens     []string        `toml:"admin_tokens"`
-	IngestTokens    []string        `toml:"ingest_tokens"`
-	MetricsTokens   []string        `toml:"metrics_tokens"`
-	MaxBody         Size            `toml:"max_body"`
-	ShutdownTimeout engine.Duration `toml:"shutdown_timeout"`
+	Listen            string          `toml:"listen"`
+	TLSCertFile       string          `toml:"tls_cert_file"`
+	TLSKeyFile        string          `toml:"tls_key_file"`
+	AdminTokens       []string        `toml:"admin_tokens" secret:"true"`
+	AdminTokensFile   string          `toml:"admin_tokens_file"`
+	IngestTokens      []string        `toml:"ingest_tokens" secret:"true"`
+	IngestTokensFile  string          `toml:"ingest_tokens_file"`
+	MetricsTokens     []string        `toml:"metrics_tokens" secret:"true"`
+	MetricsTokensFile string          `toml:"metrics_tokens_file"`
+	MaxBody           Size            `toml:"max_body"`
+	ShutdownTimeout   engine.Duration `toml:"shutdown_timeout"`
 }
 
 // StorageConfig is what is kept, where, and for how long.
@@ -100,96 +102,6 @@ func DefaultConfig() Config {
 	}
 }
 
-// Load reads a configuration file over the defaults and validates the whole. Its errors are one line and name the file.
-func Load(path string) (Config, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
-	}
-	cfg, err := parseConfig(string(text))
-	if err != nil {
-		return Config{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return cfg, nil
-}
-
-func parseConfig(text string) (Config, error) {
-	// Once for the syntax and the names, then for the values: so a typing error in a name is called by that name, also where it
-	// is in the case alone (the decoder would let that pass).
-	md, err := toml.Decode(text, &map[string]any{})
-	if err != nil {
-		return Config{}, syntaxError(err)
-	}
-	known := settingNames()
-	for _, key := range md.Keys() {
-		if !known[key.String()] {
-			return Config{}, fmt.Errorf("%s: unknown setting", key)
-		}
-	}
-	cfg := DefaultConfig()
-	if _, err := toml.Decode(text, &cfg); err != nil {
-		return Config{}, valueError(err)
-	}
-	return cfg, cfg.Validate()
-}
-
-// settingNames are the names of all sections and settings, such as "delivery" and "delivery.timeout".
-func settingNames() map[string]bool {
-	names := make(map[string]bool)
-	for section := range reflect.TypeFor[Config]().Fields() {
-		name := section.Tag.Get("toml")
-		names[name] = true
-		for setting := range section.Type.Fields() {
-			names[name+"."+setting.Tag.Get("toml")] = true
-		}
-	}
-	return names
-}
-
-// syntaxError makes one line of an error in the syntax.
-func syntaxError(err error) error {
-	pe, ok := errors.AsType[toml.ParseError](err)
-	if !ok {
-		return err
-	}
-	message := strings.Map(func(r rune) rune { // it may quote the file
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, pe.Message)
-	return fmt.Errorf("line %d, column %d: %s", pe.Position.Line, pe.Position.Col, message)
-}
-
-var (
-	wrongType  = regexp.MustCompile(`^toml: (line \d+) \(last key "(.+)"\): incompatible types: TOML value has type (\w+); destination has type (\w+)$`)
-	wrongTable = regexp.MustCompile(`^toml: (line \d+) \(last key "(.+)"\): type mismatch for \S+: expected table but found (\w+)$`)
-	typeNames  = map[string]string{"slice": "list", "array": "list", "int64": "integer", "float": "number", "float64": "number", "bool": "boolean"}
-)
-
-// valueError makes one line of a value that its setting does not take, in the words of the file instead of Go's.
-func valueError(err error) error {
-	if pe, ok := errors.AsType[toml.ParseError](err); ok { // from an UnmarshalText
-		return fmt.Errorf("line %d: %s: %s", pe.Position.Line, pe.LastKey, pe.Message)
-	}
-	word := func(name string) string {
-		if w, ok := typeNames[name]; ok {
-			name = w
-		}
-		if strings.ContainsAny(name[:1], "aeiou") {
-			return "an " + name
-		}
-		return "a " + name
-	}
-	if m := wrongType.FindStringSubmatch(err.Error()); m != nil {
-		return fmt.Errorf("%s: %s: must be %s (got %s)", m[1], m[2], word(m[4]), word(m[3]))
-	}
-	if m := wrongTable.FindStringSubmatch(err.Error()); m != nil {
-		return fmt.Errorf("%s: %s: must be a section, [%[2]s] (got %s)", m[1], m[2], word(m[3]))
-	}
-	return err
-}
-
 // Bounds of settings, wide enough for every use that was thought of and narrow enough to catch a wrong unit.
 const (
 	minMaxBody         = Size(1 << 10)
@@ -210,6 +122,7 @@ const (
 func (c *Config) Validate() error {
 	return cmp.Or(
 		checkListen(c.HTTP.Listen),
+		c.HTTP.checkTLS(),
 		c.HTTP.checkTokens(),
 		between("http.max_body", c.HTTP.MaxBody, minMaxBody, maxMaxBody),
 		between("http.shutdown_timeout", c.HTTP.ShutdownTimeout, 0, maxShutdownTimeout),
@@ -255,15 +168,31 @@ func checkListen(listen string) error {
 	return nil
 }
 
+// checkTLS looks at what serves HTTPS. Whether the files are a certificate and its key shows when they are read.
+func (c *HTTPConfig) checkTLS() error {
+	switch {
+	case c.TLSCertFile == "" && c.TLSKeyFile != "":
+		return errors.New("http.tls_cert_file: must name a file, since http.tls_key_file does: HTTPS takes both")
+	case c.TLSCertFile != "" && c.TLSKeyFile == "":
+		return errors.New("http.tls_key_file: must name a file, since http.tls_cert_file does: HTTPS takes both")
+	}
+	return nil
+}
+
 // checkTokens looks at the tokens, and at the need for one. It never shows any.
 func (c *HTTPConfig) checkTokens() error {
 	seen := make(map[string]string)
-	for _, list := range []struct {
-		key    string
-		tokens []string
+	lists := []struct {
+		key, file string
+		tokens    []string
 	}{
-		{"http.admin_tokens", c.AdminTokens}, {"http.ingest_tokens", c.IngestTokens}, {"http.metrics_tokens", c.MetricsTokens},
-	} {
+		{"http.admin_tokens", c.AdminTokensFile, c.AdminTokens}, {"http.ingest_tokens", c.IngestTokensFile, c.IngestTokens},
+		{"http.metrics_tokens", c.MetricsTokensFile, c.MetricsTokens},
+	}
+	for _, list := range lists {
+		if list.file != "" {
+			list.key += "_file"
+		}
 		for i, token := range list.tokens {
 			if len(token) < minTokenBytes {
 				return fmt.Errorf("%s: each token must have at least %d characters (number %d has %d)", list.key, minTokenBytes, i+1, len(token))
@@ -340,17 +269,33 @@ func (c *Config) engine(version string) engine.Config {
 	return e
 }
 
-// logger makes the log that the settings ask for.
-func (c *LogConfig) logger(w io.Writer) *slog.Logger {
-	var level slog.Level
+// api is the part of the settings that the API works by.
+func (c *Config) api(backup func(context.Context) (httpapi.Snapshot, error)) httpapi.Config {
+	return httpapi.Config{
+		AdminTokens:   c.HTTP.AdminTokens,
+		IngestTokens:  c.HTTP.IngestTokens,
+		MetricsTokens: c.HTTP.MetricsTokens,
+		MaxBodyBytes:  int64(c.HTTP.MaxBody),
+		Backup:        backup,
+	}
+}
+
+// logger makes the log that the settings ask for, and what changes its level.
+func (c *LogConfig) logger(w io.Writer) (*slog.Logger, *slog.LevelVar) {
+	level := new(slog.LevelVar)
+	level.Set(c.level())
+	options := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options)), level
+	}
+	return slog.New(slog.NewTextHandler(w, options)), level
+}
+
+func (c *LogConfig) level() (level slog.Level) {
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		panic(err) // Validate has seen it
 	}
-	options := &slog.HandlerOptions{Level: level}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return level
 }
 
 // Size is a number of bytes that is written as in "512KiB", "1MiB", "1GiB", or plain.

@@ -16,8 +16,23 @@ import (
 	"hookbolt/engine"
 )
 
+// parseConfig reads the text of a configuration file.
+func parseConfig(text string) (Config, error) {
+	cfg := DefaultConfig()
+	if err := cfg.readFile(text, "", make(origins)); err != nil {
+		return cfg, err
+	}
+	return cfg, cfg.Validate()
+}
+
+// loadFile reads a configuration file alone.
+func loadFile(path string) (Config, error) {
+	cfg, _, err := (&loader{path: path}).load()
+	return cfg, err
+}
+
 func TestExampleConfigHasEveryDefault(t *testing.T) {
-	cfg, err := Load("config.example.toml")
+	cfg, err := loadFile("config.example.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +182,7 @@ func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 			if err := os.WriteFile(path, []byte(tc.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, err := Load(path)
+			_, err := loadFile(path)
 			if err == nil {
 				t.Fatalf("accepted, want %s", tc.want)
 			}
@@ -185,10 +200,10 @@ func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 }
 
 func TestUnreadableConfig(t *testing.T) {
-	if _, err := Load(filepath.Join(t.TempDir(), "none.toml")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := loadFile(filepath.Join(t.TempDir(), "none.toml")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
-	if _, err := Load(t.TempDir()); err == nil {
+	if _, err := loadFile(t.TempDir()); err == nil {
 		t.Error("a directory was read")
 	}
 }

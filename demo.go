@@ -104,7 +104,7 @@ func newDemoApp(database string, keep bool, stderr io.Writer) (*app, error) {
 	cfg.Storage.MinFree = 0 // a few sessions on whatever disk there is
 	cfg.Delivery.AllowNetworks = []Network{Network(netip.MustParsePrefix("127.0.0.0/8"))}
 	cfg.Log.Level = "warn"
-	log := cfg.Log.logger(stderr)
+	log, _ := cfg.Log.logger(stderr)
 	if keep {
 		if a, err := newApp(cfg, log); err == nil {
 			return a, nil

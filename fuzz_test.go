@@ -78,21 +78,6 @@ func FuzzConfig(f *testing.F) {
 	})
 }
 
-// writtenDown is a setting's value as it stands in a file.
-func writtenDown(v reflect.Value) any {
-	if s, ok := v.Interface().(fmt.Stringer); ok {
-		return s.String()
-	}
-	if v.Kind() != reflect.Slice {
-		return v.Interface()
-	}
-	var list []any
-	for i := range v.Len() {
-		list = append(list, writtenDown(v.Index(i)))
-	}
-	return list
-}
-
 // withoutEmptyLists sets what an empty list, which is not written down, stands for: of retries the default.
 func withoutEmptyLists(cfg Config) Config {
 	if len(cfg.Delivery.RetrySchedule) == 0 {

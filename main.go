@@ -52,7 +52,7 @@ type usageError struct{ error }
 type command func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 
 var commands = map[string]command{"serve": serve, "demo": demo, "listen": listen, "bench": runBench, "check": checkFile,
-	"compact": compactFile, "version": printVersion, "inspect": inspect, "bench-relay": benchRelay}
+	"compact": compactFile, "config": configCommand, "version": printVersion, "inspect": inspect, "bench-relay": benchRelay}
 
 const usage = `hookbolt turns the sessions of polls, quizzes, tests, surveys and calculators into signed webhooks.
 
@@ -62,6 +62,7 @@ Usage: hookbolt [command] [flags]
   demo     see it work, with nothing to set  [-keep]
   listen   an endpoint that shows webhooks  [-addr ADDRESS] [-secret SECRET] [-status N] [-delay SPAN] [-fail N]
   bench    measure what this machine takes  [-rate N] [-webhooks N] [-dir DIR] [-url URL] [-json] and more
+  config   check the settings: config check  [-config FILE]
   check    look through a database file      FILE
   compact  copy one without what is free    FILE OUT
   version  say which build this is

@@ -503,7 +503,8 @@ func TestFailedCommitStopsAtOnce(t *testing.T) {
 			cfg.Storage.Path = filepath.Join(t.TempDir(), "test.db")
 			cfg.Delivery.AllowNetworks = []Network{Network(netip.MustParsePrefix("127.0.0.0/8"))}
 			log := newOutput()
-			a, err := newApp(cfg, cfg.Log.logger(log))
+			logger, _ := cfg.Log.logger(log)
+			a, err := newApp(cfg, logger)
 			if err != nil {
 				t.Fatal(err)
 			}

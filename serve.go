@@ -10,9 +10,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,23 +43,25 @@ var tune = sync.OnceFunc(func() {
 // serve runs the server until ctx ends.
 func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
-	path := fs.String("config", "", "read settings from `FILE` (config.example.toml has them all)")
-	var allow networkList
-	fs.Var(&allow, "allow", "allow endpoints in `NETWORK`, such as 127.0.0.0/8 or 10.1.2.3; may be given more than once")
+	path, allow := settingsFlags(fs)
 	profiles := fs.String("pprof", "", "serve Go's profiles on `ADDRESS`, such as 127.0.0.1:6060; of loopback only")
-	if err := parseFlags(fs, args, stdout, "Runs the server until SIGTERM or SIGINT. Without -config every setting has its default."); err != nil {
+	if err := parseFlags(fs, args, stdout, "Runs the server until SIGTERM or SIGINT. Settings come from the file, and from the environment:\n"+
+		"HOOKBOLT_HTTP_LISTEN is http.listen. SIGHUP has the file read again."); err != nil {
 		return err
 	}
-	cfg := DefaultConfig()
-	if *path != "" {
-		var err error
-		if cfg, err = Load(*path); err != nil {
-			return err
-		}
+	settings := &loader{path: *path, environ: os.Environ(), allow: *allow}
+	cfg, _, err := settings.load()
+	if err != nil {
+		return err
 	}
-	cfg.Delivery.AllowNetworks = append(cfg.Delivery.AllowNetworks, allow...)
+	var hangups chan os.Signal
+	if settings.rereadable(&cfg) { // else a closed terminal ends it, as it ends others
+		hangups = make(chan os.Signal, 1)
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+	}
 	tune()
-	log := cfg.Log.logger(stderr)
+	log, level := cfg.Log.logger(stderr)
 	if *profiles != "" {
 		url, stop, err := startPprof(*profiles)
 		if err != nil {
@@ -70,6 +74,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	a.reloader = reloader{settings.load, level, hangups}
 	if err := a.run(ctx); err != nil {
 		log.Error("hookbolt has stopped", "error", err)
 		return errLogged
@@ -85,10 +90,14 @@ type app struct {
 		Failed() <-chan struct{}
 		Err() error
 		Close() error
+		SetLimits(minFree, maxBytes int64)
 	}
-	engine   *engine.Engine
-	server   *http.Server
-	listener net.Listener
+	engine      *engine.Engine
+	api         *httpapi.API
+	server      *http.Server
+	listener    net.Listener
+	certificate *certificate // nil for plain HTTP
+	reloader    reloader     // set before run; zero where nothing is read again
 }
 
 // newApp opens the database and the port and puts the parts together. Nothing is served or delivered before run, which must
@@ -99,6 +108,13 @@ func newApp(cfg Config, log *slog.Logger) (*app, error) {
 	v := readVersion()
 	registerBuildInfo(reg, v)
 
+	var cert *certificate
+	if cfg.HTTP.TLSCertFile != "" {
+		var err error
+		if cert, err = readCertificate(&cfg.HTTP, log); err != nil {
+			return nil, err
+		}
+	}
 	store, err := storage.Open(cfg.Storage.Path, storage.Options{Inspect: inspectApart(log),
 		MinFree: int64(cfg.Storage.MinFree), MaxBytes: int64(cfg.Storage.MaxBytes), ObserveCommit: observeCommits(reg)})
 	if err != nil {
@@ -111,18 +127,29 @@ func newApp(cfg Config, log *slog.Logger) (*app, error) {
 		return nil, errors.Join(fmt.Errorf("http.listen: %w", err), store.Close())
 	}
 	e := engine.New(store, cfg.engine(v.Version), reg, log)
-	handler := httpapi.New(e, httpapi.Config{
-		AdminTokens:   cfg.HTTP.AdminTokens,
-		IngestTokens:  cfg.HTTP.IngestTokens,
-		MetricsTokens: cfg.HTTP.MetricsTokens,
-		MaxBodyBytes:  int64(cfg.HTTP.MaxBody),
-		Backup:        func(ctx context.Context) (httpapi.Snapshot, error) { return store.Backup(ctx) },
-	}, reg, log)
-	return &app{cfg: cfg, log: log, store: store, engine: e, server: httpapi.NewServer(handler, log), listener: listener}, nil
+	api := httpapi.New(e, cfg.api(func(ctx context.Context) (httpapi.Snapshot, error) { return store.Backup(ctx) }), reg, log)
+	server := httpapi.NewServer(api, log)
+	if cert != nil {
+		server.TLSConfig = cert.config()
+	}
+	return &app{cfg: cfg, log: log, store: store, engine: e, api: api, server: server, listener: listener, certificate: cert}, nil
 }
 
 // url is where the server can be reached.
-func (a *app) url() string { return "http://" + a.listener.Addr().String() }
+func (a *app) url() string {
+	scheme := "http://"
+	if a.certificate != nil {
+		scheme = "https://"
+	}
+	return scheme + a.listener.Addr().String()
+}
+
+func (a *app) serve() error {
+	if a.certificate != nil {
+		return a.server.ServeTLS(a.listener, "", "") // its configuration has the certificate
+	}
+	return a.server.Serve(a.listener)
+}
 
 // run serves and delivers until ctx ends, finishes what is under way within the shutdown timeout, closes everything and
 // returns nil. It returns an error if it had to end for another reason. After a failed commit it returns at once: nothing
@@ -133,7 +160,7 @@ func (a *app) run(ctx context.Context) error {
 	broken := make(chan error, 2) // gets what ended one of the two parts before ctx did
 	var parts sync.WaitGroup
 	parts.Go(func() {
-		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := a.serve(); !errors.Is(err, http.ErrServerClosed) {
 			broken <- fmt.Errorf("serve: %w", err)
 		}
 	})
@@ -142,23 +169,30 @@ func (a *app) run(ctx context.Context) error {
 			broken <- fmt.Errorf("deliver: %w", err)
 		}
 	})
+	database := a.cfg.Storage.Path // before a reload may be at work
 	parts.Go(func() {
 		select {
 		case <-a.engine.Started():
-			a.log.Info("ready", "url", a.url(), "database", a.cfg.Storage.Path, "version", readVersion().Version)
+			a.log.Info("ready", "url", a.url(), "database", database, "version", readVersion().Version)
 		case <-ctx.Done():
 		}
 	})
 
 	var failure error
-	select {
-	case <-ctx.Done():
-		a.log.Info("stopping", "cause", context.Cause(ctx), "grace", a.cfg.HTTP.ShutdownTimeout)
-	case failure = <-broken:
-		stop(failure)
-	case <-a.store.Failed():
-		a.server.Close()
-		return a.store.Err()
+	for running := true; running; {
+		select {
+		case <-a.reloader.asked:
+			a.reload()
+			continue
+		case <-ctx.Done():
+			a.log.Info("stopping", "cause", context.Cause(ctx), "grace", a.cfg.HTTP.ShutdownTimeout)
+		case failure = <-broken:
+			stop(failure)
+		case <-a.store.Failed():
+			a.server.Close()
+			return a.store.Err()
+		}
+		running = false
 	}
 
 	grace, cancel := context.WithTimeout(context.Background(), time.Duration(a.cfg.HTTP.ShutdownTimeout))

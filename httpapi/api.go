@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	stdlog "log"
 	"log/slog"
 	"net/http"
 	"os"
@@ -390,6 +391,17 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:          stdlog.New(serverLog{log}, "", 0),
 	}
+}
+
+// serverLog passes on what net/http's server has to say.
+type serverLog struct{ log *slog.Logger }
+
+// Write leaves out handshakes that have failed: there is one for each scanner that comes by, with its address.
+func (l serverLog) Write(line []byte) (int, error) {
+	if !bytes.HasPrefix(line, []byte("http: TLS handshake error")) {
+		l.log.Warn(string(bytes.TrimSpace(line)))
+	}
+	return len(line), nil
 }

@@ -61,9 +61,10 @@ func (s *Store) backup(ctx context.Context) (*Backup, error) {
 	w := &backupWriter{ctx: ctx, f: f}
 	err = s.view(ctx, func(tx *bolt.Tx) error {
 		b.size = tx.Size()
-		if left := s.space.left(); left >= 0 && left-b.size < s.opts.MinFree {
+		minFree, _ := s.space.limits()
+		if left := s.space.left(); left >= 0 && left-b.size < minFree {
 			return fmt.Errorf("%w: a backup needs %d MiB beside the database while it is read, the disk has %d MiB, and storage.min_free keeps %d MiB of them",
-				engine.ErrFull, b.size>>20, left>>20, s.opts.MinFree>>20)
+				engine.ErrFull, b.size>>20, left>>20, minFree>>20)
 		}
 		// Pages that bbolt frees meanwhile cannot be used again, so the file grows as long as this takes.
 		if _, err := tx.WriteTo(w); err != nil && w.err == nil {

@@ -135,7 +135,7 @@ func TestBackupThatFails(t *testing.T) {
 	stop()
 	look := s.space.look
 	full := func(string) (disk, error) { return disk{free: 100<<20 + 1000, known: true}, nil }
-	s.opts.MinFree = 100 << 20
+	s.SetLimits(100<<20, 0)
 	for _, c := range []struct {
 		name string
 		ctx  context.Context

@@ -30,7 +30,7 @@ type eviction struct {
 // payloads and attempts, then sessions that have finished, and those that nothing has been heard of for a day. What waits is never
 // removed, nor a session of which something does.
 func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
-	if b.s.space.maxBytes == 0 {
+	if _, maxBytes := b.s.space.limits(); maxBytes == 0 {
 		return nil
 	}
 	m.Next = earlier(m.Next, now.Add(crowdedLook))

@@ -30,13 +30,13 @@ type disk struct {
 
 // space decides whether there is room for new data.
 type space struct {
-	dir      string
-	minFree  int64 // watermark, in bytes
-	maxBytes int64 // 0 for no limit
-	look     func(dir string) (disk, error)
+	dir  string
+	look func(dir string) (disk, error)
 
 	mu          sync.Mutex
-	size, free  int64 // of the database file; guarded by mu, as all below
+	minFree     int64 // watermark, in bytes; guarded by mu, as all below
+	maxBytes    int64 // 0 for no limit
+	size, free  int64 // of the database file
 	lookedAt    time.Time
 	disk        disk      // as it was then
 	refused     error     // why the last commit was refused, nil if it was not
@@ -48,6 +48,20 @@ func (p *space) note(size, free int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.size, p.free = size, free
+}
+
+// limit changes the limits.
+func (p *space) limit(minFree, maxBytes int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.minFree, p.maxBytes = minFree, maxBytes
+}
+
+// limits returns them.
+func (p *space) limits() (minFree, maxBytes int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.minFree, p.maxBytes
 }
 
 // accepted takes note of a commit that went well.

@@ -17,9 +17,10 @@ const maxDueStep = 50_000
 // Stats implements engine.Store.
 func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.Stats, error) {
 	var stats engine.Stats
+	minFree, maxBytes := s.space.limits()
 	err := s.write(ctx, 1024, func(b *batch) error {
 		stats = engine.Stats{Webhooks: make(map[uint32]engine.WebhookStats, len(s.counts)), Health: maps.Clone(s.health),
-			SizeBytes: b.tx.Size(), FreeBytes: s.freeInFile(), MaxBytes: s.space.maxBytes, MinFreeBytes: s.space.minFree,
+			SizeBytes: b.tx.Size(), FreeBytes: s.freeInFile(), MaxBytes: maxBytes, MinFreeBytes: minFree,
 			DiskFreeBytes: s.space.left(), Full: s.space.room()}
 		maps.Copy(stats.Health, b.health)
 		maps.DeleteFunc(stats.Health, func(_ uint32, h engine.Health) bool { return h.Failures == 0 })

@@ -514,6 +514,9 @@ func (s *Store) leaveFreeList() error {
 	return s.lock.Truncate(0) // not open any more
 }
 
+// SetLimits changes Options.MinFree and Options.MaxBytes.
+func (s *Store) SetLimits(minFree, maxBytes int64) { s.space.limit(minFree, maxBytes) }
+
 // Failed is closed when a commit has failed: nothing is stored any more, and the process should end.
 func (s *Store) Failed() <-chan struct{} { return s.failed }
 

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// reloader is what a running server takes its settings from anew.
+type reloader struct {
+	load  func() (Config, origins, error)
+	level *slog.LevelVar // of the log
+	asked <-chan os.Signal
+}
+
+// fixedSettings are those that a running server cannot change: what is open already, or made for good.
+var fixedSettings = []string{"http.listen", "storage.path", "delivery.proxy_from_environment", "log.format"}
+
+// rereadable tells whether there is anything that another start, or a reload, would find changed.
+func (l *loader) rereadable(c *Config) bool {
+	files := l.path != ""
+	for name, value := range c.settings() {
+		files = files || strings.HasSuffix(name, "_file") && value.String() != ""
+	}
+	return files
+}
+
+// reload reads the settings again and goes by them from now on, as far as a running server can. Where one of them is refused all stay as
+// they were.
+func (a *app) reload() {
+	cfg, _, err := a.reloader.load()
+	if err == nil && cfg.HTTP.TLSCertFile != "" && a.certificate != nil {
+		err = a.certificate.use(cfg.HTTP.TLSCertFile, cfg.HTTP.TLSKeyFile) // its files may be new where its settings are not
+	}
+	if err != nil {
+		a.log.Error("the settings were not reloaded; those before hold", "error", err)
+		return
+	}
+	fixed := fixedSettings
+	if (cfg.HTTP.TLSCertFile != "") != (a.certificate != nil) {
+		fixed = append(slices.Clone(fixed), "http.tls_cert_file", "http.tls_key_file")
+	}
+	before := make(map[string]reflect.Value)
+	for name, value := range a.cfg.settings() {
+		before[name] = value
+	}
+	var changed, wait []string
+	for name, value := range cfg.settings() {
+		switch {
+		case reflect.DeepEqual(value.Interface(), before[name].Interface()):
+		case slices.Contains(fixed, name):
+			wait = append(wait, name)
+			value.Set(before[name]) // so that it is told again while it waits
+		default:
+			changed = append(changed, name)
+		}
+	}
+	a.cfg = cfg
+	a.store.SetLimits(int64(cfg.Storage.MinFree), int64(cfg.Storage.MaxBytes))
+	a.engine.Configure(cfg.engine(""))
+	a.api.Configure(cfg.api(nil))
+	a.reloader.level.Set(cfg.Log.level())
+	if len(wait) > 0 {
+		a.log.Warn("settings reloaded; some take a restart", "changed", changed, "take_a_restart", wait)
+		return
+	}
+	a.log.Info("settings reloaded", "changed", changed)
+}
