@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"os"
 	"reflect"
 	"regexp"
@@ -171,10 +172,7 @@ func setText(v reflect.Value, text string) error {
 
 // readSecrets reads the settings that stand in files of their own: what "x_file" names is the value of x.
 func (c *Config) readSecrets(from origins) error {
-	fields := make(map[string]reflect.Value)
-	for name, field := range c.settings() {
-		fields[name] = field
-	}
+	fields := maps.Collect(c.settings())
 	for name, field := range c.settings() {
 		of, isFile := strings.CutSuffix(name, "_file")
 		secret, ok := fields[of]

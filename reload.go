@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -42,10 +43,7 @@ func (a *app) reload() {
 	if (cfg.HTTP.TLSCertFile != "") != (a.certificate != nil) {
 		fixed = append(slices.Clone(fixed), "http.tls_cert_file", "http.tls_key_file")
 	}
-	before := make(map[string]reflect.Value)
-	for name, value := range a.cfg.settings() {
-		before[name] = value
-	}
+	before := maps.Collect(a.cfg.settings())
 	var changed, wait []string
 	for name, value := range cfg.settings() {
 		switch {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -44,16 +45,16 @@ func (c *certificate) use(certFile, keyFile string) error {
 
 // stampOf changes when one of the files does.
 func stampOf(paths ...string) string {
-	stamp := ""
+	var stamp strings.Builder
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		if err != nil {
-			stamp += "none;"
+			stamp.WriteString("none;")
 			continue
 		}
-		stamp += fmt.Sprint(info.ModTime().UnixNano(), " ", info.Size(), ";")
+		stamp.WriteString(fmt.Sprint(info.ModTime().UnixNano(), " ", info.Size(), ";"))
 	}
-	return stamp
+	return stamp.String()
 }
 
 // get is a tls.Config's GetCertificate. Where new files cannot be used, as while only one of the two has been replaced, the certificate

@@ -13,9 +13,9 @@ import (
 
 // unboundedBodies takes bodies of up to 1 GiB.
 var unboundedBodies = mutantFlock.shared("unbounded",
-	edit{file: "httpapi/api.go", old: "\tif r.ContentLength > a.maxBody {\n", new: "\tif r.ContentLength > a.maxBody && !mutant(\"unbounded\") {\n"},
-	edit{file: "httpapi/api.go", old: "http.MaxBytesReader(nil, r.Body, a.maxBody)",
-		new: "http.MaxBytesReader(nil, r.Body, mutated(\"unbounded\", a.maxBody<<10, a.maxBody))"})
+	edit{file: "httpapi/api.go", old: "\tif r.ContentLength > most {\n", new: "\tif r.ContentLength > most && !mutant(\"unbounded\") {\n"},
+	edit{file: "httpapi/api.go", old: "http.MaxBytesReader(nil, r.Body, most)",
+		new: "http.MaxBytesReader(nil, r.Body, mutated(\"unbounded\", most<<10, most))"})
 
 // latencyFloor is the latency that nobody holds against a machine which does other things as well, as those do that run the short form.
 func latencyFloor() time.Duration { return scale(time.Second, 50*time.Millisecond) }
