@@ -65,6 +65,10 @@ type DeliveryConfig struct {
 	PauseAfter         engine.Duration   `toml:"pause_after"`
 	AllowNetworks      []Network         `toml:"allow_networks"`
 	ProxyFromEnv       bool              `toml:"proxy_from_environment"`
+	OperationsURL      string            `toml:"operations_url"`
+	// OperationsSecret is as the file has it: "whsec_" and base64.
+	OperationsSecret     string `toml:"operations_secret" secret:"true"`
+	OperationsSecretFile string `toml:"operations_secret_file"`
 }
 
 // LogConfig is what is logged, and how.
@@ -138,6 +142,7 @@ func (c *Config) Validate() error {
 		between("delivery.retry_jitter", c.Delivery.RetryJitter, 0, 1),
 		between("delivery.retry_after_max", c.Delivery.RetryAfterMax, 0, maxRetryAfterMax),
 		between("delivery.pause_after", c.Delivery.PauseAfter, minPauseAfter, maxPauseAfter),
+		c.Delivery.checkOperations(),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
 	)
@@ -243,6 +248,17 @@ func (c *DeliveryConfig) checkRetrySchedule() error {
 	return nil
 }
 
+func (c *DeliveryConfig) checkOperations() error {
+	field, err := engine.CheckOperations(c.OperationsURL, engine.Secret(c.OperationsSecret))
+	if err == nil {
+		return nil
+	}
+	if field == "secret" && c.OperationsSecretFile != "" {
+		field = "secret_file"
+	}
+	return fmt.Errorf("delivery.operations_%s: %w", field, err)
+}
+
 // engine is the part of the settings that the engine works by.
 func (c *Config) engine(version string) engine.Config {
 	e := engine.Config{
@@ -261,6 +277,8 @@ func (c *Config) engine(version string) engine.Config {
 		PauseAfter:           time.Duration(c.Delivery.PauseAfter),
 		ProxyFromEnvironment: c.Delivery.ProxyFromEnv,
 		ShutdownTimeout:      time.Duration(c.HTTP.ShutdownTimeout),
+		OperationsURL:        c.Delivery.OperationsURL,
+		OperationsSecret:     engine.Secret(c.Delivery.OperationsSecret),
 		Version:              version,
 	}
 	for _, n := range c.Delivery.AllowNetworks {

@@ -46,6 +46,8 @@ func TestEnvironment(t *testing.T) {
 		"delivery.pause_after":            {"2h", `"2h"`},
 		"delivery.allow_networks":         {"10.0.0.0/8, fd00::/8", `["10.0.0.0/8", "fd00::/8"]`},
 		"delivery.proxy_from_environment": {"true", `true`},
+		"delivery.operations_url":         {"https://ops.example.com/", `"https://ops.example.com/"`},
+		"delivery.operations_secret":      {"whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE=", `"whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="`},
 		"log.level":                       {"warn", `"warn"`},
 		"log.format":                      {"json", `"json"`},
 	}
@@ -53,7 +55,7 @@ func TestEnvironment(t *testing.T) {
 	var environ, sections []string
 	last := ""
 	for name, field := range byDefault.settings() {
-		if isTokenFile(name) { // these have a test of their own
+		if isSecretFile(name) { // these have a test of their own
 			continue
 		}
 		v, ok := values[name]
@@ -99,7 +101,9 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-func isTokenFile(name string) bool { return strings.HasSuffix(name, "_tokens_file") }
+func isSecretFile(name string) bool {
+	return strings.HasSuffix(name, "_tokens_file") || strings.HasSuffix(name, "_secret_file")
+}
 
 func TestBadEnvironment(t *testing.T) {
 	const token = "0123456789abcdef"
@@ -117,6 +121,8 @@ func TestBadEnvironment(t *testing.T) {
 		{"HOOKBOLT_HTTP_ADMIN_TOKENS=" + token + ",short", `HOOKBOLT_HTTP_ADMIN_TOKENS: http.admin_tokens: each token must have at least 16 characters (number 2 has 5)`},
 		{"HOOKBOLT_HTTP_INGEST_TOKENS=" + token, `HOOKBOLT_HTTP_INGEST_TOKENS: http.ingest_tokens: no token is asked for without an admin token`},
 		{"HOOKBOLT_HTTP_TLS_CERT_FILE=x", `http.tls_key_file: must name a file, since http.tls_cert_file does`},
+		{"HOOKBOLT_DELIVERY_OPERATIONS_URL=ops.example.com", "HOOKBOLT_DELIVERY_OPERATIONS_URL: delivery.operations_url: must be an http or https URL"},
+		{"HOOKBOLT_DELIVERY_OPERATIONS_SECRET=" + token, "HOOKBOLT_DELIVERY_OPERATIONS_SECRET: delivery.operations_secret: must be whsec_"},
 		{"HOOKBOLT_LOG_LEVEL=loud", `HOOKBOLT_LOG_LEVEL: log.level: must be debug, info, warn, error (got "loud")`},
 	} {
 		_, _, err := (&loader{environ: []string{tc.entry}}).load()
@@ -142,6 +148,10 @@ func TestSecretsFromFiles(t *testing.T) {
 		!reflect.DeepEqual(cfg.HTTP.IngestTokens, []string{"ingest-token-number-1"}) || cfg.HTTP.MetricsTokens != nil {
 		t.Errorf("%+v, %v", cfg.HTTP, err)
 	}
+	secret := write("secret", "whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE=\n")
+	if cfg, _, err := (&loader{environ: []string{"HOOKBOLT_DELIVERY_OPERATIONS_SECRET_FILE=" + secret}}).load(); err != nil || cfg.Delivery.OperationsSecret != "whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE=" {
+		t.Errorf("%+v, %v", cfg.Delivery, err)
+	}
 	if from["http.admin_tokens"] != "http.admin_tokens_file" {
 		t.Errorf("origins %v", from)
 	}
@@ -151,6 +161,8 @@ func TestSecretsFromFiles(t *testing.T) {
 	}{
 		{[]string{"HOOKBOLT_HTTP_ADMIN_TOKENS_FILE=" + dir + "/none"}, "HOOKBOLT_HTTP_ADMIN_TOKENS_FILE: http.admin_tokens_file: open "},
 		{[]string{"HOOKBOLT_HTTP_ADMIN_TOKENS_FILE=" + write("empty", "\n")}, "HOOKBOLT_HTTP_ADMIN_TOKENS_FILE: http.admin_tokens_file: "},
+		{[]string{"HOOKBOLT_DELIVERY_OPERATIONS_SECRET_FILE=" + admin}, "HOOKBOLT_DELIVERY_OPERATIONS_SECRET_FILE: delivery.operations_secret_file: " + admin + " must have one line (got 2)"},
+		{[]string{"HOOKBOLT_DELIVERY_OPERATIONS_SECRET_FILE=" + ingest}, "HOOKBOLT_DELIVERY_OPERATIONS_SECRET_FILE: delivery.operations_secret_file: must be whsec_"},
 		{[]string{"HOOKBOLT_HTTP_ADMIN_TOKENS_FILE=" + admin, "HOOKBOLT_HTTP_ADMIN_TOKENS=another-admin-token-1"}, "HOOKBOLT_HTTP_ADMIN_TOKENS_FILE: http.admin_tokens_file: http.admin_tokens is set, too"},
 		{[]string{"HOOKBOLT_HTTP_ADMIN_TOKENS_FILE=" + write("short", "admin-token-number-1\nsecret")}, "HOOKBOLT_HTTP_ADMIN_TOKENS_FILE: http.admin_tokens_file: each token must have at least 16 characters (number 2 has 6)"},
 	} {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"maps"
 	"os"
@@ -59,6 +60,9 @@ func (a *app) reload() {
 	a.store.SetLimits(int64(cfg.Storage.MinFree), int64(cfg.Storage.MaxBytes))
 	a.engine.Configure(cfg.engine(""))
 	a.api.Configure(cfg.api(nil))
+	if err := a.engine.EnsureOperations(context.Background()); err != nil {
+		a.log.Error("the webhook for operational events could not be changed", "setting", "delivery.operations_url", "error", err)
+	}
 	a.reloader.level.Set(cfg.Log.level())
 	if len(wait) > 0 {
 		a.log.Warn("settings reloaded; some take a restart", "changed", changed, "take_a_restart", wait)

@@ -127,6 +127,9 @@ func newApp(cfg Config, log *slog.Logger) (*app, error) {
 		return nil, errors.Join(fmt.Errorf("http.listen: %w", err), store.Close())
 	}
 	e := engine.New(store, cfg.engine(v.Version), reg, log)
+	if err := e.EnsureOperations(context.Background()); err != nil {
+		return nil, errors.Join(fmt.Errorf("delivery.operations_url: %w", err), listener.Close(), store.Close())
+	}
 	api := httpapi.New(e, cfg.api(func(ctx context.Context) (httpapi.Snapshot, error) { return store.Backup(ctx) }), reg, log)
 	server := httpapi.NewServer(api, log)
 	if cert != nil {

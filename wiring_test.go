@@ -30,6 +30,8 @@ func TestEngineConfigHasEverySetting(t *testing.T) {
 		retry_after_max = "50m"
 		pause_after = "53h"
 		proxy_from_environment = true
+		operations_url = "https://ops.example.com/"
+		operations_secret = "whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="
 		allow_networks = ["10.51.0.0/16", "fd52::/32", "127.0.0.1"]`)
 	if err != nil {
 		t.Fatal(err)
@@ -48,6 +50,8 @@ func TestEngineConfigHasEverySetting(t *testing.T) {
 		AllowNetworks:        []netip.Prefix{netip.MustParsePrefix("10.51.0.0/16"), netip.MustParsePrefix("fd52::/32"), netip.MustParsePrefix("127.0.0.1/32")},
 		Retention:            engine.Retention{Sessions: 42 * time.Hour, Deliveries: 43 * time.Hour},
 		ShutdownTimeout:      41 * time.Second,
+		OperationsURL:        "https://ops.example.com/",
+		OperationsSecret:     "whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE=",
 		Version:              "9.8.7",
 	}
 	compareFields(t, "", reflect.ValueOf(cfg.engine("9.8.7")), reflect.ValueOf(want), reflect.ValueOf(engine.DefaultConfig()))
@@ -57,7 +61,7 @@ func TestEngineConfigHasEverySetting(t *testing.T) {
 	for _, section := range []string{"Storage", "Delivery"} {
 		for i := range got.FieldByName(section).NumField() {
 			name := section + "." + got.FieldByName(section).Type().Field(i).Name
-			if !slices.Contains([]string{"Storage.Path", "Storage.MaxBytes", "Storage.MinFree"}, name) && reflect.DeepEqual(got.FieldByName(section).Field(i).Interface(), byDefault.FieldByName(section).Field(i).Interface()) {
+			if !slices.Contains([]string{"Storage.Path", "Storage.MaxBytes", "Storage.MinFree", "Delivery.OperationsSecretFile"}, name) && reflect.DeepEqual(got.FieldByName(section).Field(i).Interface(), byDefault.FieldByName(section).Field(i).Interface()) {
 				t.Errorf("%s has its default in this test: set another value", name)
 			}
 		}

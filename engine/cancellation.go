@@ -32,7 +32,7 @@ func (c *Cancellation) Covers(d *Delivery) bool {
 	case CancelIncomplete:
 		return d.Kind == KindIncomplete
 	case CancelContent:
-		return d.Kind != KindTest && d.ContentID != c.ContentID
+		return d.Kind.OfSession() && d.ContentID != c.ContentID
 	}
 	return true
 }

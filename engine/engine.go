@@ -37,6 +37,9 @@ type Config struct {
 	Retention  Retention
 	// ShutdownTimeout is how long Run waits for the attempts in flight after its context has ended.
 	ShutdownTimeout time.Duration
+	// OperationsURL is where operational events are sent to; "" for nowhere. OperationsSecret signs them; "" has one made.
+	OperationsURL    string
+	OperationsSecret Secret
 	// Version is told to endpoints in the User-Agent.
 	Version string
 	// Transport carries the attempts. Nil means newTransport; only tests give another one.
@@ -167,6 +170,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	var work sync.WaitGroup
 	work.Go(func() { e.maintain(ctx) })
+	work.Go(func() { e.watchDisk(ctx) })
 	for _, w := range e.store.Webhooks().All() {
 		e.lanes.note(Queued{Lane{w.ID, false}, now}, Queued{Lane{w.ID, true}, now})
 	}
@@ -278,7 +282,7 @@ func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte)
 		return a, nil, false
 	}
 	a.Probe = c.probe
-	c.health = e.noteAttempt(sendCtx, w, &a)
+	c.health, c.notice = e.noteAttempt(sendCtx, w, &a)
 	return a, w, true
 }
 
@@ -355,7 +359,8 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	if e.store.Webhooks().Get(d.WebhookID) == nil { // gone meanwhile, perhaps before this was noted
 		e.metrics.history.forget(d.WebhookID)
 	}
-	r := AttemptRecord{Delivery: *d, Attempt: a, Next: next, At: now, Health: c.health}
+	notices := func(after *Delivery) [][]byte { return [][]byte{c.notice, failedNotice(w, after, now)} }
+	r := AttemptRecord{Delivery: *d, Attempt: a, Next: next, At: now, Health: c.health, Notices: notices}
 	after, err := e.store.RecordAttempt(context.WithoutCancel(ctx), r)
 	for errors.Is(err, ErrFull) && sleep(ctx, fullRetry) {
 		after, err = e.store.RecordAttempt(context.WithoutCancel(ctx), r)
@@ -367,6 +372,7 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 		e.log.Error("an attempt could not be recorded; it is repeated after the next start", "delivery", d.ID, "error", err)
 		return time.Time{}
 	}
+	e.noteQueued(notices(&after)...)
 	if after.FinishedAt.Equal(now) { // by this attempt, not by a cancellation while it was under way
 		e.metrics.finish(after.Status, 1)
 	}
@@ -530,6 +536,9 @@ func (e *Engine) Preview(ctx context.Context, webhookID uint32, sessionID uuid.U
 	record, _, err := e.store.Session(ctx, sessionID)
 	if err != nil {
 		return nil, err
+	}
+	if w.Operations {
+		return nil, errNoSessions
 	}
 	if content := record.Head.Identity.ContentID; !w.wants(KindComplete, content) {
 		return nil, fmt.Errorf("%w: webhook %d is for content %s, and the session is of %s: it is not sent there", ErrConflict, w.ID, w.ContentID, content)

@@ -30,6 +30,8 @@ type Health struct {
 	Probes int
 	// NextProbeAt is when the next one may begin; zero while the endpoint is not failing.
 	NextProbeAt time.Time
+	// Told is whether an operational event has told that it is failing. It is not kept beyond a restart.
+	Told bool
 	// Order grows with every attempt at any endpoint, so that the newer of two can be told; 0 stands for none at all. It is not kept
 	// beyond a restart.
 	Order uint64
@@ -37,6 +39,11 @@ type Health struct {
 
 // Failing tells whether the endpoint gets probes only.
 func (h *Health) Failing() bool { return !h.FailingSince.IsZero() }
+
+// failingLong tells whether the endpoint has been failing for so long that the operator is told.
+func (h *Health) failingLong(now time.Time) bool {
+	return h.Failing() && now.Sub(h.FailingSince) >= failingTold
+}
 
 // After is the health after an attempt that has ended at now. It is pure.
 func (h Health) After(a *Attempt, now time.Time) Health {
@@ -59,6 +66,7 @@ func (h Health) After(a *Attempt, now time.Time) Health {
 		h.Probes++
 		h.NextProbeAt = now.Add(probeInterval(h.Probes))
 	}
+	h.Told = h.Told || h.failingLong(now)
 	return h
 }
 
@@ -85,10 +93,11 @@ const (
 var pauseCauses = []pauseCause{pauseByHand, pauseGone, pauseFailing}
 
 // noteAttempt takes note of an attempt that was made for w and has just ended, before anything else is sent to its endpoint: the lane
-// goes by its health, changes are logged, and a webhook whose endpoint is gone, or has not worked for Config.PauseAfter, is paused.
-func (e *Engine) noteAttempt(ctx context.Context, w *Webhook, a *Attempt) Health {
+// goes by its health, changes are logged, and a webhook whose endpoint is gone, or has not worked for Config.PauseAfter, is paused. It
+// returns the health and what the operator is to be told of it, nil for nothing, for the attempt's record.
+func (e *Engine) noteAttempt(ctx context.Context, w *Webhook, a *Attempt) (Health, []byte) {
 	if present := e.store.Webhooks().Get(w.ID); present == nil || isPast(present, w, a) {
-		return Health{}
+		return Health{}, nil
 	}
 	now := utcNow()
 	before, h := e.lanes.attempted(w.ID, a, now)
@@ -104,7 +113,7 @@ func (e *Engine) noteAttempt(ctx context.Context, w *Webhook, a *Attempt) Health
 	case h.Failing() && now.Sub(h.FirstFailedAt) >= e.Config().PauseAfter:
 		e.pause(ctx, w, a, pauseFailing, fmt.Sprintf("every attempt has failed since %s", h.FirstFailedAt.Format(time.RFC3339)))
 	}
-	return h
+	return h, healthNotice(w, before, h, a, now)
 }
 
 // isPast tells whether an attempt that was made for w says nothing of what the webhook is now: it has got another URL since, or
@@ -120,7 +129,7 @@ func (e *Engine) pause(ctx context.Context, w *Webhook, a *Attempt, cause pauseC
 			return WebhookChange{}, errNoChange
 		}
 		present.Paused, present.PauseReason, present.UpdatedAt = true, reason, utcNow()
-		return WebhookChange{}, nil
+		return WebhookChange{Notice: pausedNotice(present, cause, present.UpdatedAt)}, nil
 	})
 	switch {
 	case err == nil:

@@ -85,7 +85,8 @@ type claim struct {
 	beat  time.Time
 	probe bool // it is sent to a failing endpoint; guarded by lanes.mu until its turn
 
-	health Health // of the webhook's endpoint since the attempt; owned by the claim's goroutine
+	health Health // of the webhook's endpoint since the attempt; owned by the claim's goroutine, as notice is
+	notice []byte // what the operator is to be told of it; nil for nothing
 }
 
 func newLanes(limits func(Lane) laneLimits, maxExtra int) *lanes {

@@ -16,6 +16,7 @@ const (
 	KindComplete   Kind = 1 // the session has finished
 	KindIncomplete Kind = 2 // the session had not finished some time after its start
 	KindTest       Kind = 3 // somebody asked for a sample
+	KindOperation  Kind = 4 // an operational event; see OperationType
 )
 
 func (k Kind) String() string {
@@ -26,9 +27,14 @@ func (k Kind) String() string {
 		return "incomplete"
 	case KindTest:
 		return "test"
+	case KindOperation:
+		return "operation"
 	}
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
+
+// OfSession tells whether a delivery of that kind is about a session.
+func (k Kind) OfSession() bool { return k == KindComplete || k == KindIncomplete }
 
 // MarshalText gives the kind's name.
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }

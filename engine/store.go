@@ -42,8 +42,8 @@ type Store interface {
 	// Reschedule changes when a delivery is due, by hand; see Reschedule.
 	Reschedule(ctx context.Context, id uuid.UUID, how Reschedule, now time.Time) (Delivery, error)
 
-	// EnqueueTest queues a payload for a webhook, due at now. ErrNotFound means that there is no such webhook.
-	EnqueueTest(ctx context.Context, webhookID uint32, payload []byte, now time.Time) (Delivery, error)
+	// Enqueue queues a payload that is about no session for a webhook, due at now. ErrNotFound means that there is no such webhook.
+	Enqueue(ctx context.Context, webhookID uint32, kind Kind, payload []byte, now time.Time) (Delivery, error)
 
 	// Session returns what is stored of a session, and its deliveries that are still kept.
 	Session(ctx context.Context, id uuid.UUID) (SessionRecord, []Delivery, error)
@@ -99,6 +99,8 @@ type WebhookChange struct {
 	Cancels []Cancellation
 	// Health is the health of its endpoint, kept as AttemptRecord.Health is.
 	Health Health
+	// Notice is queued for the operations webhook, if there is one that is active; nil means nothing.
+	Notice []byte
 }
 
 // Maintained is what a step of the background work has come to.
@@ -198,6 +200,9 @@ type AttemptRecord struct {
 	At       time.Time
 	// Health is that of the webhook's endpoint since the attempt. It is kept unless what is kept has a higher Order.
 	Health Health
+	// Notices returns what is queued for the operations webhook, if there is one that is active, for the delivery as it is after the
+	// attempt; what is nil is passed over. It is pure, and may be called again.
+	Notices func(after *Delivery) [][]byte
 }
 
 // DeliveryQuery chooses deliveries. Zero fields choose all.

@@ -24,6 +24,8 @@ type Webhook struct {
 	// ContentID is the content that the webhook is for; nil means every content.
 	ContentID *uuid.UUID `json:"content_id"`
 	Name      string     `json:"name"`
+	// Operations tells that it gets operational events, and no sessions. There is one at the most, which the engine makes itself.
+	Operations bool `json:"operations,omitzero"`
 	// Active is the off switch: an inactive webhook gets nothing new, and what waits for it is cancelled.
 	Active bool `json:"active"`
 	// Paused is the hold: the lane keeps everything until it is cleared. PauseReason says why; "" while it is not paused.
@@ -72,6 +74,9 @@ func DefaultWebhook() Webhook {
 
 // wants tells whether a delivery of that kind, of a session of that content, fits the settings.
 func (w *Webhook) wants(kind Kind, contentID uuid.UUID) bool {
+	if w.Operations || kind == KindOperation {
+		return w.Operations && kind == KindOperation
+	}
 	return (w.ContentID == nil || *w.ContentID == contentID) && (kind != KindIncomplete || w.SendIncomplete)
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,11 @@ func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, er
 // has returned. The error is an InputErrors if a setting is refused, and ErrConflict if the webhook is not of the revision that the
 // patch is for.
 func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (Webhook, error) {
+	return e.updateWebhook(ctx, id, p, e.checkOperations)
+}
+
+// updateWebhook is UpdateWebhook with a check of its own.
+func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, check func(w, before *Webhook) error) (Webhook, error) {
 	var before Webhook
 	after, err := e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
 		if p.revision != nil && *p.revision != w.Revision {
@@ -37,7 +43,7 @@ func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (
 		before = *w
 		p.applyTo(w)
 		w.UpdatedAt = utcNow()
-		if err := e.checkSettings(w, &before); err != nil {
+		if err := cmp.Or(check(w, &before), e.checkSettings(w, &before)); err != nil {
 			return WebhookChange{}, err
 		}
 		c := WebhookChange{Cancels: cancellations(&before, w)}
@@ -51,6 +57,9 @@ func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (
 		}
 		if w.URL != before.URL || resumed {
 			c.Health = e.lanes.healthy(w.ID)
+		}
+		if w.Paused && !before.Paused {
+			c.Notice = pausedNotice(w, pauseByHand, w.UpdatedAt)
 		}
 		return c, nil
 	})
@@ -74,14 +83,25 @@ func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webho
 		if r.Secret == w.Secret {
 			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "signs already: give another one, or none to have one made"}}
 		}
+		if w.Operations && e.Config().OperationsSecret != "" {
+			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "is set by delivery.operations_secret"}}
+		}
 		w.UpdatedAt = utcNow()
 		w.rotate(r.Secret, r.Overlap, w.UpdatedAt)
 		return WebhookChange{}, nil
 	})
 }
 
-// DeleteWebhook removes a webhook. What waits for it is cancelled: none of it is sent after the call has returned.
+// DeleteWebhook removes a webhook. What waits for it is cancelled: none of it is sent after the call has returned. ErrConflict means that
+// it is the one for operational events, which the configuration has.
 func (e *Engine) DeleteWebhook(ctx context.Context, id uint32) error {
+	if w := e.store.Webhooks().Get(id); w != nil && w.Operations {
+		return fmt.Errorf("%w: webhook %d is made by delivery.operations_url; it goes when that is no longer set", ErrConflict, id)
+	}
+	return e.deleteWebhook(ctx, id)
+}
+
+func (e *Engine) deleteWebhook(ctx context.Context, id uint32) error {
 	_, err := e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
 		return WebhookChange{Deleted: true, Cancels: []Cancellation{{WebhookID: w.ID, Revision: w.Revision, Scope: CancelAll}}}, nil
 	})
@@ -117,6 +137,7 @@ func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webh
 			e.sender().tokens.forget(id)
 			e.metrics.history.forget(id)
 		}
+		e.noteQueued(c.Notice)
 		e.sender().transports.tidy(e.store.Webhooks().All())
 		if len(c.Cancels) > 0 {
 			e.wakeMaintenance()
@@ -164,11 +185,13 @@ func (e *Engine) TestWebhook(ctx context.Context, id uint32) (Delivery, error) {
 		return Delivery{}, err
 	}
 	now := utcNow()
-	payload, err := samplePayload(&w, now)
-	if err != nil {
-		return Delivery{}, err
+	payload := testNotice(now)
+	if !w.Operations {
+		if payload, err = samplePayload(&w, now); err != nil {
+			return Delivery{}, err
+		}
 	}
-	d, err := e.store.EnqueueTest(ctx, id, payload, now)
+	d, err := e.store.Enqueue(ctx, id, KindTest, payload, now)
 	if err == nil {
 		e.lanes.note(Queued{d.Lane(), d.NextAttemptAt})
 	}

@@ -9,11 +9,12 @@ import (
 
 // WebhookSet is all webhooks, and the cancellations that are not carried out yet, at one moment. It is immutable.
 type WebhookSet struct {
-	all       []*Webhook // by id
-	byID      map[uint32]*Webhook
-	byContent map[uuid.UUID][]*Webhook // active ones for one content
-	forAll    []*Webhook               // active ones for every content
-	cancels   map[uint32][]Cancellation
+	all        []*Webhook // by id
+	byID       map[uint32]*Webhook
+	byContent  map[uuid.UUID][]*Webhook // active ones for one content
+	forAll     []*Webhook               // active ones for every content
+	operations *Webhook
+	cancels    map[uint32][]Cancellation
 }
 
 // NewWebhookSet makes a set; it keeps the webhooks that it is given.
@@ -27,6 +28,8 @@ func NewWebhookSet(hooks []*Webhook, cancels []Cancellation) *WebhookSet {
 	for _, w := range s.all {
 		s.byID[w.ID] = w
 		switch {
+		case w.Operations:
+			s.operations = w
 		case !w.Active:
 		case w.ContentID == nil:
 			s.forAll = append(s.forAll, w)
@@ -45,6 +48,9 @@ func (s *WebhookSet) All() []*Webhook { return s.all }
 
 // Get returns the webhook with that id, nil if there is none (any more).
 func (s *WebhookSet) Get(id uint32) *Webhook { return s.byID[id] }
+
+// Operations returns the webhook for operational events, nil if there is none.
+func (s *WebhookSet) Operations() *Webhook { return s.operations }
 
 // EachMatching calls f for each active webhook that is for that content.
 func (s *WebhookSet) EachMatching(contentID uuid.UUID, f func(*Webhook)) {

@@ -144,6 +144,7 @@ type shownWebhook struct {
 	URL             string    `json:"url"`
 	ContentID       *string   `json:"content_id"`
 	Name            string    `json:"name"`
+	Operations      bool      `json:"operations"`
 	Active          bool      `json:"active"`
 	Paused          bool      `json:"paused"`
 	PauseReason     *string   `json:"pause_reason"`

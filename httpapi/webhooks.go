@@ -20,6 +20,7 @@ type webhook struct {
 	URL             string             `json:"url"`
 	ContentID       *uuid.UUID         `json:"content_id"`
 	Name            string             `json:"name"`
+	Operations      bool               `json:"operations"` // it gets operational events, and no sessions
 	Active          bool               `json:"active"`
 	Paused          bool               `json:"paused"`
 	PauseReason     *string            `json:"pause_reason"`
@@ -77,7 +78,7 @@ func showWebhook(w *engine.Webhook, h engine.Health) webhook {
 		headers[name] = true
 	}
 	return webhook{
-		ID: w.ID, URL: w.URL, ContentID: w.ContentID, Name: w.Name, Active: w.Active, Paused: w.Paused, PauseReason: orNull(w.PauseReason),
+		ID: w.ID, URL: w.URL, ContentID: w.ContentID, Name: w.Name, Operations: w.Operations, Active: w.Active, Paused: w.Paused, PauseReason: orNull(w.PauseReason),
 		Delay: w.Delay, SendAnswers: w.SendAnswers, SendLeads: w.SendLeads, SendIncomplete: w.SendIncomplete, IncompleteDelay: w.IncompleteDelay,
 		Timeout: w.Timeout, MaxInFlight: w.MaxInFlight, RetrySchedule: w.RetrySchedule, RateLimit: w.RateLimit,
 		AllowNetworks: append([]netip.Prefix{}, w.AllowNetworks...), Headers: headers, BasicAuth: orNull(w.BasicAuth != nil), OAuth2: orNull(w.OAuth2 != nil),

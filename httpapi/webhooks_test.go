@@ -38,7 +38,7 @@ func TestWebhookLife(t *testing.T) {
 	}
 
 	// The shape, to the letter.
-	want := fmt.Sprintf(`{"id":2,"url":"https://example.com/hook?a=1&b=<2>","content_id":null,"name":"","active":true,"paused":false,"pause_reason":null,`+
+	want := fmt.Sprintf(`{"id":2,"url":"https://example.com/hook?a=1&b=<2>","content_id":null,"name":"","operations":false,"active":true,"paused":false,"pause_reason":null,`+
 		`"delay":10,"send_answers":true,"send_leads":true,"send_incomplete":false,"incomplete_delay":60,"timeout":null,"max_in_flight":null,`+
 		`"retry_schedule":null,"rate_limit":null,"allow_networks":[],"headers":{},"basic_auth":null,"oauth2":null,`+
 		`"health":{"state":"ok","failures":0,"first_failed_at":null,"failing_since":null,"next_probe_at":null},`+

@@ -356,7 +356,7 @@ func decodeDelivery(nonce uint32, number uint64, value []byte) (deliveryRecord, 
 	d := decoder{b: body}
 	r := deliveryRecord{number: number}
 	r.Status, r.Kind = engine.Status(d.byte()), engine.Kind(d.byte())
-	d.bad = d.bad || r.Status < engine.StatusScheduled || r.Status > engine.StatusCancelled || r.Kind < engine.KindComplete || r.Kind > engine.KindTest
+	d.bad = d.bad || r.Status < engine.StatusScheduled || r.Status > engine.StatusCancelled || r.Kind < engine.KindComplete || r.Kind > engine.KindOperation
 	r.WebhookID, r.WebhookRevision = d.count(), d.uint()
 	r.session, r.SessionID, r.ContentID = d.uint(), d.uuid(), d.uuid()
 	r.CreatedAt, r.DueAt, r.NextAttemptAt, r.FrozenAt, r.FinishedAt = d.time(), d.time(), d.time(), d.time(), d.time()

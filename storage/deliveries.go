@@ -371,6 +371,13 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 		b.setHealth(d.WebhookID, r.Health)
 		after = d.Delivery
 		b.after = append(b.after, func() { s.unclaim(number) })
+		if r.Notices != nil {
+			for _, n := range r.Notices(&after) {
+				if err := b.notify(n, r.At); err != nil {
+					return err
+				}
+			}
+		}
 		return b.saveDelivery(&old, &d)
 	})
 	if err == nil && gone {
@@ -457,24 +464,36 @@ func (r *deliveryRecord) requeue(w *engine.Webhook, now time.Time) {
 	r.WebhookRevision, r.Tries, r.FinishedAt, r.NextAttemptAt = w.Revision, 0, time.Time{}, now
 }
 
-// EnqueueTest implements engine.Store.
-func (s *Store) EnqueueTest(ctx context.Context, webhookID uint32, payload []byte, now time.Time) (engine.Delivery, error) {
-	var after engine.Delivery
-	err := s.write(ctx, len(payload), func(b *batch) error {
-		if b.hooks.Get(webhookID) == nil {
-			return fmt.Errorf("webhook %d: %w", webhookID, engine.ErrNotFound)
-		}
-		d := deliveryRecord{Delivery: engine.Delivery{WebhookID: webhookID, Kind: engine.KindTest, DueAt: now, NextAttemptAt: now}}
-		if err := b.storePayload(&d, payload, now); err != nil {
-			return err
-		}
-		if err := b.createDelivery(&d); err != nil {
-			return err
-		}
-		after = d.Delivery
-		return nil
+// Enqueue implements engine.Store.
+func (s *Store) Enqueue(ctx context.Context, webhookID uint32, kind engine.Kind, payload []byte, now time.Time) (d engine.Delivery, err error) {
+	err = s.write(ctx, len(payload), func(b *batch) (err error) {
+		d, err = b.enqueue(webhookID, kind, payload, now)
+		return err
 	})
-	return after, err
+	return d, err
+}
+
+// enqueue queues a payload that is about no session.
+func (b *batch) enqueue(webhookID uint32, kind engine.Kind, payload []byte, now time.Time) (engine.Delivery, error) {
+	if b.hooks.Get(webhookID) == nil {
+		return engine.Delivery{}, fmt.Errorf("webhook %d: %w", webhookID, engine.ErrNotFound)
+	}
+	d := deliveryRecord{Delivery: engine.Delivery{WebhookID: webhookID, Kind: kind, DueAt: now, NextAttemptAt: now}}
+	if err := b.storePayload(&d, payload, now); err != nil {
+		return engine.Delivery{}, err
+	}
+	err := b.createDelivery(&d)
+	return d.Delivery, err
+}
+
+// notify queues an operational event, nil for none, if somebody wants it.
+func (b *batch) notify(payload []byte, now time.Time) error {
+	w := b.hooks.Operations()
+	if payload == nil || w == nil || !w.Active {
+		return nil
+	}
+	_, err := b.enqueue(w.ID, engine.KindOperation, payload, now)
+	return err
 }
 
 // Delivery implements engine.Store.

@@ -44,6 +44,7 @@
 //	3  a session's head has the size of its events at its end, which those of earlier versions lack
 //	4  attempts have what they sent at their end, which those of earlier versions lack
 //	5  new sessions have no entry in session_numbers yet, and meta has "numbered"; an entry of expiry may stand for several numbers
+//	6  has deliveries of the kind operation
 //
 // # Erasure
 //

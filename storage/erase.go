@@ -146,7 +146,7 @@ func (s *Store) isLeftOf(tx *bolt.Tx, what engine.Erasure, key, value []byte) (b
 	}
 	r, err := decodeDelivery(s.nonce, binary.BigEndian.Uint64(key), value)
 	switch {
-	case err != nil || r.Kind == engine.KindTest:
+	case err != nil || !r.Kind.OfSession():
 		return false, err
 	case what.Visitor == nil:
 		return r.SessionID == what.SessionID, nil

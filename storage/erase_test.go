@@ -116,7 +116,7 @@ func TestEraseLeavesOthersAlone(t *testing.T) {
 	for _, lane := range lanes {
 		spread(t, s, lane, 0)
 	}
-	if _, err := s.EnqueueTest(t.Context(), lanes[0].WebhookID, visitorPayload(7), now()); err != nil { // a sample, not a visitor's
+	if _, err := s.Enqueue(t.Context(), lanes[0].WebhookID, engine.KindTest, visitorPayload(7), now()); err != nil { // a sample, not a visitor's
 		t.Fatal(err)
 	}
 	before := keys(t, s)

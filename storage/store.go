@@ -26,7 +26,7 @@ import (
 )
 
 // schemaVersion is that of the layout which the package documentation describes.
-const schemaVersion = 5
+const schemaVersion = 6
 
 // pageSize is bbolt's, the same on every machine so that a file can be moved.
 const pageSize = 4096
@@ -176,9 +176,11 @@ func (s *Store) migrate() error {
 			return err
 		}
 		meta := tx.Bucket(bucketMeta)
-		numbered := u64key(tx.Bucket(bucketSessions).Sequence()) // all of them
-		if err := meta.Put(keyNumbered, sealBytes(keyNumbered, numbered)); err != nil {
-			return err
+		if schema < 5 {
+			numbered := u64key(tx.Bucket(bucketSessions).Sequence()) // all of them
+			if err := meta.Put(keyNumbered, sealBytes(keyNumbered, numbered)); err != nil {
+				return err
+			}
 		}
 		return meta.Put(keySchema, sealBytes(keySchema, u32key(schemaVersion)))
 	})

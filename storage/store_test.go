@@ -1055,7 +1055,7 @@ func TestDroppedTriggerLeavesNothing(t *testing.T) {
 // setHealth records the health of a webhook's endpoint, by the attempt of a sample.
 func setHealth(t testing.TB, s *Store, webhookID uint32, h engine.Health) {
 	t.Helper()
-	if _, err := s.EnqueueTest(t.Context(), webhookID, []byte("{}"), now()); err != nil {
+	if _, err := s.Enqueue(t.Context(), webhookID, engine.KindTest, []byte("{}"), now()); err != nil {
 		t.Fatal(err)
 	}
 	d := take(t, s, engine.Lane{WebhookID: webhookID, Test: true}, 1).Taken[0].Delivery
@@ -1114,7 +1114,7 @@ func TestHealthIsKept(t *testing.T) {
 	failing.Order = 2
 	setHealth(t, s, w.ID, failing)
 	// And what is under way when it is deleted brings nothing back. (The check at the end would find it.)
-	d, err := s.EnqueueTest(t.Context(), w.ID, []byte("{}"), now())
+	d, err := s.Enqueue(t.Context(), w.ID, engine.KindTest, []byte("{}"), now())
 	if err != nil {
 		t.Fatal(err)
 	}

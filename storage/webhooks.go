@@ -73,6 +73,9 @@ func (s *Store) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.
 			c.Health.Order = math.MaxUint64 // an attempt that is under way brings nothing back
 		}
 		b.setHealth(w.ID, c.Health)
+		if err := b.notify(c.Notice, w.UpdatedAt); err != nil {
+			return err
+		}
 		stored = w
 		hooks := slices.DeleteFunc(slices.Clone(b.hooks.All()), func(h *engine.Webhook) bool { return h.ID == w.ID })
 		if !c.Deleted {

@@ -341,7 +341,7 @@ func (b *batch) setHealth(webhookID uint32, h engine.Health) {
 
 // sameHealth compares what is written of two healths.
 func sameHealth(a, b engine.Health) bool {
-	a.Order = b.Order
+	a.Order, a.Told = b.Order, b.Told
 	return a == b
 }
 

@@ -139,7 +139,7 @@ func (p *Pages) timeLine(ctx context.Context, d *engine.Delivery, attempts []att
 		}
 	}
 	due := ""
-	if d.Kind != engine.KindTest {
+	if d.Kind.OfSession() {
 		if due, note, err = p.sessionLine(ctx, d, add); err != nil {
 			return nil, "", err
 		}

@@ -240,7 +240,10 @@ type setting struct {
 func facts(w *engine.Webhook, c engine.Config) []setting {
 	byDefault := engine.DefaultWebhook()
 	content := "every content"
-	if w.ContentID != nil {
+	switch {
+	case w.Operations:
+		content = "none: it gets operational events, as delivery.operations_url asks for"
+	case w.ContentID != nil:
 		content = w.ContentID.String()
 	}
 	list := []setting{

@@ -1,0 +1,282 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Operational events tell the operator, by an ordinary signed delivery to Config.OperationsURL, what he would otherwise have to look for.
+// They are queued in the transaction of what they tell of, so that neither is there without the other. The webhook that carries them is
+// made by the engine, is for no content, and is not told of itself: its trouble cannot be told by it.
+//
+// The body is that of Standard Webhooks: {"type", "timestamp", "data"}.
+
+// OperationType is what an operational event tells of.
+type OperationType string
+
+// The operational events. The data of each is a struct below.
+const (
+	OperationPaused    OperationType = "webhook.paused"    // a webhook is held: by hand, after 410, after days of failures
+	OperationFailing   OperationType = "webhook.failing"   // an endpoint has been failing for failingTold
+	OperationRecovered OperationType = "webhook.recovered" // an endpoint works again that had been failing for that long
+	OperationFailed    OperationType = "delivery.failed"   // a delivery has failed for good
+	OperationDiskLow   OperationType = "disk.low"          // there is little room left, or none
+	OperationDiskOK    OperationType = "disk.ok"           // there is room again
+	OperationTest      OperationType = "operations.test"   // somebody asked for a test delivery
+)
+
+// failingTold is for how long an endpoint is failing before that is told. It is told once, and once more after a restart.
+const failingTold = time.Hour
+
+// operationsName is the name that the operations webhook is made with.
+const operationsName = "hookbolt operations"
+
+type (
+	operation struct {
+		Type      OperationType `json:"type"`
+		Timestamp string        `json:"timestamp"`
+		Data      any           `json:"data"`
+	}
+	operationWebhook struct {
+		ID        uint32  `json:"id"`
+		Name      string  `json:"name"`
+		ContentID *string `json:"content_id"`
+	}
+	pausedOperation struct {
+		Webhook operationWebhook `json:"webhook"`
+		Cause   pauseCause       `json:"cause"`
+		Reason  string           `json:"reason"`
+	}
+	failingOperation struct {
+		Webhook      operationWebhook `json:"webhook"`
+		FailingSince string           `json:"failing_since"`
+		Failures     int              `json:"failures"`
+		LastError    ErrorClass       `json:"last_error"`
+		LastStatus   *int             `json:"last_status"`
+	}
+	recoveredOperation struct {
+		Webhook      operationWebhook `json:"webhook"`
+		FailingSince string           `json:"failing_since"`
+		Failures     int              `json:"failures"`
+	}
+	failedOperation struct {
+		Webhook    operationWebhook `json:"webhook"`
+		DeliveryID string           `json:"delivery_id"`
+		Kind       Kind             `json:"kind"`
+		CreatedAt  string           `json:"created_at"`
+		Attempts   int              `json:"attempts"`
+		LastError  ErrorClass       `json:"last_error"`
+		LastStatus *int             `json:"last_status"`
+	}
+	diskOperation struct {
+		// Reason says why events are refused; null while they are taken in.
+		Reason *string `json:"reason"`
+		// DiskFreeBytes is null where it is not known.
+		DiskFreeBytes *int64 `json:"disk_free_bytes"`
+		MinFreeBytes  int64  `json:"min_free_bytes"`
+		DatabaseBytes int64  `json:"database_bytes"`
+		UsedBytes     int64  `json:"used_bytes"`
+		MaxBytes      *int64 `json:"max_bytes"`
+	}
+	testOperation struct {
+		Message string `json:"message"`
+	}
+)
+
+// payload is the body that is sent.
+func (t OperationType) payload(now time.Time, data any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(operation{t, formatTime(now), data}); err != nil {
+		panic(err) // cannot be: strings and numbers
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+func showOperationWebhook(w *Webhook) operationWebhook {
+	shown := operationWebhook{ID: w.ID, Name: w.Name}
+	if w.ContentID != nil {
+		shown.ContentID = new(w.ContentID.String())
+	}
+	return shown
+}
+
+// statusOrNil is an answer's status, nil if there was none.
+func statusOrNil(status int) *int {
+	if status == 0 {
+		return nil
+	}
+	return &status
+}
+
+// pausedNotice tells that a webhook has been paused; nil for that of the operational events themselves.
+func pausedNotice(w *Webhook, cause pauseCause, now time.Time) []byte {
+	if w.Operations {
+		return nil
+	}
+	reason := w.PauseReason
+	if reason == "" {
+		reason = "paused by hand"
+	}
+	return OperationPaused.payload(now, pausedOperation{showOperationWebhook(w), cause, reason})
+}
+
+// failedNotice tells that a delivery has failed for good; w is its webhook. It is nil where there is nothing to tell.
+func failedNotice(w *Webhook, d *Delivery, now time.Time) []byte {
+	if w == nil || w.Operations || d.Status != StatusFailed || !d.FinishedAt.Equal(now) {
+		return nil // the latter: it was cancelled or the like while the attempt was under way
+	}
+	return OperationFailed.payload(now, failedOperation{showOperationWebhook(w), d.ID.String(), d.Kind, formatTime(d.CreatedAt), d.Attempts, d.LastError, statusOrNil(d.LastStatus)})
+}
+
+// healthNotice tells of an endpoint that has been failing for long, or works again after that; nil if there is nothing to tell.
+func healthNotice(w *Webhook, before, after Health, a *Attempt, now time.Time) []byte {
+	switch {
+	case w.Operations:
+	case after.Told && !before.Told:
+		return OperationFailing.payload(now, failingOperation{showOperationWebhook(w), formatTime(after.FailingSince), after.Failures, a.Error, statusOrNil(a.Status)})
+	case before.failingLong(now) && !after.Failing():
+		return OperationRecovered.payload(now, recoveredOperation{showOperationWebhook(w), formatTime(before.FailingSince), before.Failures})
+	}
+	return nil
+}
+
+// noteQueued has the loop look at the operations webhook's lane, if something was put there.
+func (e *Engine) noteQueued(notices ...[]byte) {
+	for _, n := range notices {
+		if w := e.store.Webhooks().Operations(); w != nil && n != nil {
+			e.lanes.note(Queued{Lane{WebhookID: w.ID}, utcNow()})
+		}
+	}
+}
+
+// EnsureOperations makes the operations webhook what Config says: makes it, changes it, or removes it. It changes nothing where nothing
+// has to be. To be called before Run, and after Configure. The error is an InputErrors if the URL is refused.
+func (e *Engine) EnsureOperations(ctx context.Context) error {
+	cfg, present := e.Config(), e.store.Webhooks().Operations()
+	switch {
+	case cfg.OperationsURL == "" && present == nil:
+		return nil
+	case cfg.OperationsURL == "":
+		return e.deleteWebhook(ctx, present.ID)
+	case present == nil:
+		patch := WebhookPatch{apply: []func(*Webhook){func(w *Webhook) {
+			w.URL, w.Name, w.Operations, w.Delay = cfg.OperationsURL, operationsName, true, 0
+			w.Secret = cfg.OperationsSecret
+		}}}
+		_, err := e.CreateWebhook(ctx, patch)
+		return err
+	case present.URL == cfg.OperationsURL && (cfg.OperationsSecret == "" || cfg.OperationsSecret == present.Secret):
+		return nil
+	}
+	_, err := e.updateWebhook(ctx, present.ID, WebhookPatch{apply: []func(*Webhook){func(w *Webhook) {
+		w.URL = cfg.OperationsURL
+		if cfg.OperationsSecret != "" && cfg.OperationsSecret != w.Secret {
+			w.Secret, w.PreviousSecrets = cfg.OperationsSecret, nil
+		}
+	}}}, func(_, _ *Webhook) error { return nil })
+	return err
+}
+
+// CheckOperations says what is wrong with the two settings, as far as it shows without a look-up; field is the one that is wrong, url or
+// secret. It never repeats the secret.
+func CheckOperations(url string, secret Secret) (field string, err error) {
+	if url != "" {
+		if err := checkURL(url); err != nil {
+			return "url", err
+		}
+	}
+	if secret != "" {
+		if _, err := secret.Key(); err != nil {
+			return "secret", err
+		}
+	}
+	return "", nil
+}
+
+// checkOperations refuses changes of the operations webhook that the configuration would take back, or that make no sense.
+func (e *Engine) checkOperations(w, before *Webhook) error {
+	switch {
+	case !before.Operations:
+		return nil
+	case w.URL != before.URL:
+		return InputErrors{{Field: "url", Detail: "is set by delivery.operations_url"}}
+	case w.Secret != before.Secret && e.Config().OperationsSecret != "":
+		return InputErrors{{Field: "secret", Detail: "is set by delivery.operations_secret"}}
+	case w.ContentID != nil:
+		return InputErrors{{Field: "content_id", Detail: "must be null: operational events are of no content"}}
+	}
+	return nil
+}
+
+const (
+	// diskLook is how often the room for new data is looked at.
+	diskLook = 30 * time.Second
+	// Room is low below lowFactor times storage.min_free, or above lowPercent of storage.max_bytes; and no longer low above okFactor times
+	// the one and below okPercent of the other.
+	lowFactor, okFactor   = 2, 3
+	lowPercent, okPercent = 95, 92
+)
+
+// watchDisk tells when room becomes low, and when there is enough again, until ctx ends.
+func (e *Engine) watchDisk(ctx context.Context) {
+	low := false
+	for {
+		if w := e.store.Webhooks().Operations(); w != nil {
+			now := utcNow()
+			s, err := e.store.Stats(ctx, now, false)
+			if err == nil {
+				if payload := diskNotice(&s, low, now); payload != nil {
+					if _, err = e.store.Enqueue(ctx, w.ID, KindOperation, payload, now); err == nil {
+						low = !low
+						e.noteQueued(payload)
+					}
+				}
+			}
+		}
+		if !sleep(ctx, diskLook) {
+			return
+		}
+	}
+}
+
+// diskNotice tells of a change of the room for new data; nil if there is none. low is how it was before.
+func diskNotice(s *Stats, low bool, now time.Time) []byte {
+	factor, percent := int64(lowFactor), int64(lowPercent)
+	if low {
+		factor, percent = okFactor, okPercent
+	}
+	used := s.SizeBytes - s.FreeBytes
+	scarce := s.Full != nil ||
+		s.DiskFreeBytes >= 0 && s.MinFreeBytes > 0 && s.DiskFreeBytes+s.FreeBytes < factor*s.MinFreeBytes ||
+		s.MaxBytes > 0 && used > s.MaxBytes/100*percent
+	if scarce == low {
+		return nil
+	}
+	data := diskOperation{MinFreeBytes: s.MinFreeBytes, DatabaseBytes: s.SizeBytes, UsedBytes: used}
+	if s.Full != nil {
+		data.Reason = new(s.Full.Error())
+	}
+	if s.DiskFreeBytes >= 0 {
+		data.DiskFreeBytes = &s.DiskFreeBytes
+	}
+	if s.MaxBytes > 0 {
+		data.MaxBytes = &s.MaxBytes
+	}
+	if scarce {
+		return OperationDiskLow.payload(now, data)
+	}
+	return OperationDiskOK.payload(now, data)
+}
+
+// testNotice is what a test delivery of the operations webhook sends.
+func testNotice(now time.Time) []byte {
+	return OperationTest.payload(now, testOperation{"This is a test delivery of hookbolt."})
+}
+
+// errNoSessions is for what makes sense only for a webhook that gets sessions.
+var errNoSessions = fmt.Errorf("%w: this webhook gets operational events, not sessions", ErrConflict)
