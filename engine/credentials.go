@@ -71,6 +71,27 @@ func (o OAuth2) String() string { return "…" }
 // LogValue is what a log shows.
 func (o OAuth2) LogValue() slog.Value { return slog.StringValue(o.String()) }
 
+// Setting returns the members of the setting oauth2 that makes o, as ParseWebhookPatch reads it, so that one of them can be changed. They
+// hold credentials: nobody is to be shown them.
+func (o *OAuth2) Setting() map[string]json.RawMessage {
+	stored := *o
+	if o.IsJSON {
+		stored.Body, stored.IsJSON = "", false
+	}
+	text, err := json.Marshal(stored)
+	if err != nil {
+		panic(err) // cannot be: strings
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		panic(err) // cannot be: it was just written
+	}
+	if o.IsJSON {
+		members["body"] = json.RawMessage(o.Body)
+	}
+	return members
+}
+
 // ownHeaders are the names that are not a webhook's to set: hookbolt's own, those that shape the connection or the message, and those
 // with which net/http would send a request again by itself.
 var ownHeaders = []string{"Accept-Encoding", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Date", "Expect", "Host",

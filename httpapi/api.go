@@ -76,7 +76,7 @@ type route struct {
 
 func (a *API) routes() []route {
 	paged := []string{"limit", "cursor"}
-	return append(a.pageRoutes(), []route{
+	return slices.Concat(a.pageRoutes(), []route{
 		{"POST", "/v1/events", http.StatusAccepted, ingestToken, a.postEvents, nil, false},
 		{"POST", "/v1/webhooks", http.StatusCreated, adminToken, a.postWebhook, nil, false},
 		{"GET", "/v1/webhooks", http.StatusOK, adminToken, a.listWebhooks, append(paged, "content_id"), false},
@@ -100,7 +100,7 @@ func (a *API) routes() []route {
 		{"GET", "/healthz", http.StatusOK, anybody, a.healthz, nil, false},
 		{"GET", "/readyz", http.StatusOK, anybody, a.readyz, nil, false},
 		{"GET", "/metrics", http.StatusOK, metricsToken, a.metrics, nil, false},
-	}...)
+	}, a.platformRoutes())
 }
 
 // New makes the handler of the whole API. reg is what /metrics serves; the metrics of the API itself are registered with it, so that a
@@ -270,14 +270,20 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, rt *route, err erro
 		a.stream(w, r, rt, page)
 		return
 	}
-	body, _, err := encode(p.complete())
+	var shown any = p.complete()
+	status, contentType := p.Status, typeProblem
+	if strings.HasPrefix(rt.path, platformPath) {
+		shown, status = showPlatformProblem(p)
+		contentType = typeJSON
+	}
+	body, _, err := encode(shown)
 	if err != nil { // cannot be: a problem is strings and numbers
 		panic(err)
 	}
-	w.Header()["Content-Type"] = typeProblem
-	w.WriteHeader(p.Status)
+	w.Header()["Content-Type"] = contentType
+	w.WriteHeader(status)
 	w.Write(body)
-	a.count(r, rt, p.Status)
+	a.count(r, rt, status)
 }
 
 // recovered turns a panic of a handler into a 500. It is deferred.

@@ -25,6 +25,13 @@
 //	GET    /healthz                        the process answers
 //	GET    /readyz                         the database takes writes and the engine runs
 //	GET    /metrics                        Prometheus text
+//	GET    /platform/account/profile       the one organization that there is, for tools of the hosted platform
+//	GET    /platform/hooks/web             webhooks by the platform's names, in pages (?page=&per_page=&public_id=)
+//	POST   /platform/hooks/web             makes one; 201
+//	GET    /platform/hooks/web/:id         one of them
+//	PUT    /platform/hooks/web/:id         changes what the body has
+//	DELETE /platform/hooks/web/:id         removes it
+//	GET    /platform/hooks/web/:id/logs    its deliveries, newest first, in pages (?page=&per_page=)
 //
 // HEAD works wherever GET does. The routes themselves are a table in api.go, which a test holds against this one. The pages at / are in
 // package ui.

@@ -197,6 +197,13 @@ type shownProblem struct {
 // wantProblem holds an answer against the shape that every error has, and returns it.
 func wantProblem(t testing.TB, rec *httptest.ResponseRecorder, status int) shownProblem {
 	t.Helper()
+	if rec.Header().Get("Content-Type") == "application/json" { // at /platform
+		var p platformProblem
+		if err := json.Unmarshal(rec.Body.Bytes(), &p); err != nil || p.Message == "" || rec.Code != status {
+			t.Fatalf("got %d, want %d: %.300s", rec.Code, status, rec.Body)
+		}
+		return shownProblem{Detail: p.Message}
+	}
 	var p shownProblem
 	dec := json.NewDecoder(bytes.NewReader(rec.Body.Bytes()))
 	dec.DisallowUnknownFields()

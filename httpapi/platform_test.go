@@ -1,0 +1,249 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+
+	"hookbolt/engine"
+)
+
+// platform makes a call as the platform's tools do, with the header that they send, and returns the answer's JSON.
+func (f *fixture) platform(status int, method, target, body string) map[string]any {
+	f.t.Helper()
+	r := f.request(method, "/platform"+target, body)
+	r.Header.Set("Organization-Id", "1")
+	rec := f.serve(r)
+	if rec.Code != status || rec.Header().Get("Content-Type") != "application/json" {
+		f.t.Fatalf("%s %s: got %d %s, want %d\n%s", method, target, rec.Code, rec.Header().Get("Content-Type"), status, rec.Body)
+	}
+	var answer map[string]any
+	if err := json.Unmarshal(rec.Body.Bytes(), &answer); err != nil {
+		f.t.Fatalf("%s %s: %v in %s", method, target, err, rec.Body)
+	}
+	return answer
+}
+
+// has compares some members of an answer.
+func has(t *testing.T, answer map[string]any, want string) {
+	t.Helper()
+	var members map[string]any
+	if err := json.Unmarshal([]byte(want), &members); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range members {
+		if got, ok := answer[name]; !ok || !reflect.DeepEqual(got, value) {
+			t.Errorf("%s is %v, want %v, in %v", name, got, value, answer)
+		}
+	}
+}
+
+func TestPlatformHooks(t *testing.T) {
+	f := newFixture(t, Config{AdminTokens: []string{"admin"}})
+	f.token = "admin"
+	profile := f.platform(200, "GET", "/account/profile", "")
+	has(t, profile, `{"organizations":[{"id":1,"name":"hookbolt"}]}`)
+
+	made := f.platform(201, "POST", "/hooks/web", `{"url":"https://example.com/hook","is_active":true,"public_id":"`+contentA+`"}`)
+	has(t, made, `{"id":1,"url":"https://example.com/hook","public_id":"`+contentA+`","name":"","is_active":true,"delay":10,"send_leads":true,"send_answers":true,
+		"account_wide":false,"incomplete_send":false,"incomplete_delay":60,"use_oauth":false,"oauth_login_endpoint":null,"oauth_request_body":null,"oauth_request_headers":null}`)
+	if secret, _ := made["secret"].(string); !strings.HasPrefix(secret, "whsec_") {
+		t.Errorf("secret %v", made["secret"])
+	}
+	// What differs from the names of /v1 is there the same.
+	f.platform(201, "POST", "/hooks/web", `{"url":"https://example.com/2","account_wide":1,"public_id":"`+contentB+`","name":"all","is_active":0,"delay":"30",
+		"send_leads":false,"send_answers":"0","incomplete_send":1,"incomplete_delay":120,"organization_id":7}`)
+	var w shownWebhook
+	read := func(id int) { // an empty change answers the webhook alone
+		t.Helper()
+		w = shownWebhook{}
+		f.wantJSON(&w, 200, "PATCH", fmt.Sprintf("/v1/webhooks/%d", id), "{}")
+	}
+	read(2)
+	if w.ContentID != nil || w.Name != "all" || w.Active || w.Delay != 30 || w.SendLeads || w.SendAnswers || !w.SendIncomplete || w.IncompleteDelay != 120 {
+		t.Errorf("made %+v", w)
+	}
+
+	// A change changes what it has, whatever else is set.
+	f.want(200, "PATCH", "/v1/webhooks/1", `{"timeout":"7s","headers":{"x-api-key":"k"}}`)
+	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"name":"first","send_leads":0}`), `{"id":1,"name":"first","send_leads":false,"public_id":"`+contentA+`","delay":10}`)
+	read(1)
+	if w.Name != "first" || w.Timeout == nil || !w.Headers["X-Api-Key"] {
+		t.Errorf("changed %+v", w)
+	}
+	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"account_wide":true}`), `{"account_wide":true,"public_id":null}`)
+	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"public_id":"`+contentB+`"}`), `{"account_wide":false,"public_id":"`+contentB+`"}`)
+	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"account_wide":false,"public_id":null}`), `{"account_wide":false,"public_id":"`+contentB+`"}`)
+	// What was read can be written back.
+	shown := f.platform(200, "GET", "/hooks/web/1", "")
+	text, err := json.Marshal(shown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := f.platform(200, "PUT", "/hooks/web/1", string(text))
+	delete(shown, "updated_at")
+	delete(again, "updated_at")
+	if !reflect.DeepEqual(shown, again) {
+		t.Errorf("written back %v\nas %v", shown, again)
+	}
+
+	has(t, f.platform(200, "DELETE", "/hooks/web/1", ""), `{"message":"deleted"}`)
+	has(t, f.platform(404, "GET", "/hooks/web/1", ""), `{"message":"webhook 1: not found"}`)
+	f.platform(404, "PUT", "/hooks/web/1", `{}`)
+	f.platform(404, "DELETE", "/hooks/web/x", "")
+	f.token = "other"
+	if answer := f.platform(401, "GET", "/hooks/web", ""); answer["message"] == "" || answer["errors"] != nil {
+		t.Errorf("%v", answer)
+	}
+}
+
+func TestPlatformBadInput(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.platform(201, "POST", "/hooks/web", `{"url":"https://example.com/","account_wide":true}`)
+	for _, c := range []struct{ method, target, body, field, detail string }{
+		{"POST", "/hooks/web", `{}`, "url", "is required"},
+		{"POST", "/hooks/web", `{"url":"nowhere"}`, "url", "http or https URL"},
+		{"POST", "/hooks/web", `{"url":"https://example.com/","account_wide":false}`, "public_id", "is required where account_wide is false"},
+		{"POST", "/hooks/web", `{"url":"https://example.com/","public_id":"abc"}`, "public_id", "UUID"},
+		{"POST", "/hooks/web", `{"url":"https://example.com/","is_active":"yes"}`, "is_active", "true or false, 1 or 0"},
+		{"POST", "/hooks/web", `{"url":"https://example.com/","incomplete_delay":-1}`, "incomplete_delay", "0 to 31536000"},
+		{"POST", "/hooks/web", `{"url":"https://example.com/","use_oauth":1}`, "oauth_login_endpoint", "is required"},
+		{"POST", "/hooks/web", `{"url":"https://example.com/","use_oauth":1,"oauth_login_endpoint":"https://a.example/","oauth_request_headers":{"x":1}}`, "oauth_request_headers.x", "must be a string"},
+		{"POST", "/hooks/web", `[]`, "", "must be a JSON object"},
+		{"POST", "/hooks/web", `{`, "", "must be a JSON object"},
+		{"POST", "/hooks/web", `null`, "", "must be a JSON object"},
+		{"PUT", "/hooks/web/1", `{"account_wide":0}`, "public_id", "is required where account_wide is false"},
+		{"PUT", "/hooks/web/1", `{"delay":"soon"}`, "delay", "must be"},
+		{"GET", "/hooks/web?page=0", "", "page", "must be 1 to"},
+		{"GET", "/hooks/web?per_page=101", "", "per_page", "must be 1 to 100"},
+		{"GET", "/hooks/web?public_id=x", "", "public_id", "UUID"},
+		{"GET", "/hooks/web/1/logs?page=x", "", "page", "must be 1 to"},
+	} {
+		answer := f.platform(422, c.method, c.target, c.body)
+		list, _ := answer["errors"].(map[string]any)
+		details, _ := list[c.field].([]any)
+		if len(details) == 0 || !strings.Contains(details[0].(string), c.detail) || answer["message"] == "" {
+			t.Errorf("%s %s %s: %v", c.method, c.target, c.body, answer)
+		}
+	}
+	var list listOf[shownWebhook]
+	if f.wantJSON(&list, 200, "GET", "/v1/webhooks", ""); len(list.Items) != 1 {
+		t.Errorf("%d webhooks", len(list.Items))
+	}
+}
+
+func TestPlatformOAuth(t *testing.T) {
+	f := newFixture(t, Config{})
+	oauth := func(id uint32) *engine.OAuth2 {
+		w, err := f.engine.Webhook(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.OAuth2
+	}
+	has(t, f.platform(201, "POST", "/hooks/web", `{"url":"https://example.com/","use_oauth":true,"oauth_login_endpoint":"https://auth.example/token?k=v",
+		"oauth_request_body":{"client":"a", "n":1},"oauth_request_headers":{"x-tenant":"t"}}`), `{"use_oauth":true,"oauth_login_endpoint":null}`)
+	if o := oauth(1); string(o.TokenURL) != "https://auth.example/token?k=v" || string(o.Body) != `{"client":"a","n":1}` && string(o.Body) != `{"client":"a", "n":1}` || !o.IsJSON || o.Headers["X-Tenant"] != "t" {
+		t.Errorf("made %#v", o.Setting())
+	}
+	// A part of it, the rest as it was.
+	f.platform(200, "PUT", "/hooks/web/1", `{"oauth_request_headers":{"x-tenant":"u"}}`)
+	f.platform(200, "PUT", "/hooks/web/1", `{"use_oauth":1,"oauth_login_endpoint":null,"oauth_request_body":null}`)
+	if o := oauth(1); string(o.TokenURL) != "https://auth.example/token?k=v" || !strings.Contains(string(o.Body), `"n":1`) || o.Headers["X-Tenant"] != "u" {
+		t.Errorf("changed to %#v", o.Setting())
+	}
+	// One that was set by /v1 keeps its form, too.
+	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","oauth2":{"token_url":"https://auth.example/","client_id":"i","client_secret":"s","scopes":["a","b"]}}`)
+	f.platform(200, "PUT", "/hooks/web/2", `{"oauth_login_endpoint":"https://auth2.example/"}`)
+	if o := oauth(2); o.TokenURL != "https://auth2.example/" || o.ClientID != "i" || o.ClientSecret != "s" || len(o.Scopes) != 2 || o.Body != "" {
+		t.Errorf("changed to %#v", o.Setting())
+	}
+	f.platform(200, "PUT", "/hooks/web/2", `{"oauth_request_body":{"a":"b"}}`)
+	if o := oauth(2); o.ClientID != "" || o.Scopes != nil || string(o.Body) != `{"a":"b"}` {
+		t.Errorf("changed to %#v", o.Setting())
+	}
+	has(t, f.platform(200, "PUT", "/hooks/web/2", `{"use_oauth":"0"}`), `{"use_oauth":false}`)
+	if oauth(2) != nil {
+		t.Error("it is still used")
+	}
+	// Without a body, the grant alone; PHP's empty list is an empty object.
+	f.platform(200, "PUT", "/hooks/web/2", `{"use_oauth":true,"oauth_login_endpoint":"https://auth.example/","oauth_request_headers":[]}`)
+	if o := oauth(2); string(o.Body) != `{"grant_type":"client_credentials"}` || !o.IsJSON {
+		t.Errorf("made %#v", o.Setting())
+	}
+	// Not used, not kept.
+	f.platform(201, "POST", "/hooks/web", `{"url":"https://example.com/","oauth_login_endpoint":"https://auth.example/"}`)
+	if oauth(3) != nil {
+		t.Error("it is used unasked")
+	}
+}
+
+func TestPlatformPages(t *testing.T) {
+	f := newFixture(t, Config{})
+	for i := range 17 {
+		body := fmt.Sprintf(`{"url":"https://example.com/%d","public_id":%q}`, i, contentA)
+		if i%2 == 1 {
+			body = fmt.Sprintf(`{"url":"https://example.com/%d","account_wide":true}`, i)
+		}
+		f.platform(201, "POST", "/hooks/web", body)
+	}
+	for _, c := range []struct {
+		query, meta string
+		ids         []float64
+	}{
+		{"", `{"current_page":1,"per_page":15,"last_page":2,"total":17}`, []float64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}},
+		{"?page=2", `{"current_page":2,"per_page":15,"last_page":2,"total":17}`, []float64{16, 17}},
+		{"?page=3&per_page=4", `{"current_page":3,"per_page":4,"last_page":5,"total":17}`, []float64{9, 10, 11, 12}},
+		{"?page=99&unknown=1", `{"current_page":99,"per_page":15,"last_page":2,"total":17}`, nil},
+		{"?public_id=" + contentA + "&per_page=2&page=2", `{"current_page":2,"per_page":2,"last_page":5,"total":9}`, []float64{5, 7}},
+		{"?public_id=" + contentB, `{"current_page":1,"per_page":15,"last_page":1,"total":0}`, nil},
+	} {
+		page := f.platform(200, "GET", "/hooks/web"+c.query, "")
+		has(t, page, c.meta)
+		data, ok := page["data"].([]any)
+		var ids []float64
+		for _, hook := range data {
+			ids = append(ids, hook.(map[string]any)["id"].(float64))
+		}
+		if !ok || !reflect.DeepEqual(ids, c.ids) || len(page) != 5 {
+			t.Errorf("%s: %v, want %v, of %v", c.query, ids, c.ids, page)
+		}
+	}
+}
+
+func TestPlatformLogs(t *testing.T) {
+	// Sessions fail, tests are delivered.
+	f := newFixtureOn(t, Config{}, func(r *http.Request) (*http.Response, error) {
+		body, _ := io.ReadAll(r.Body)
+		if strings.Contains(string(body), "sample") {
+			return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
+		}
+		return nil, errors.New("no")
+	})
+	f.platform(201, "POST", "/hooks/web", `{"url":"https://example.com/","account_wide":true,"delay":0}`)
+	f.platform(201, "POST", "/hooks/web", `{"url":"https://example.com/2","account_wide":true,"delay":3600}`)
+	for i := range 450 {
+		f.want(202, "POST", "/v1/events", start(fmt.Sprintf("22ffdf18-1035-4e56-baa2-%012d", i))+finish(fmt.Sprintf("22ffdf18-1035-4e56-baa2-%012d", i)))
+	}
+	page := f.platform(200, "GET", "/hooks/web/2/logs?page=5&per_page=100", "")
+	has(t, page, `{"current_page":5,"per_page":100,"last_page":5,"total":450}`)
+	data := page["data"].([]any)
+	if len(data) != 50 {
+		t.Fatalf("%d entries", len(data))
+	}
+	oldest := data[49].(map[string]any)
+	has(t, oldest, `{"hook_id":2,"session_id":"22ffdf18-1035-4e56-baa2-000000000000","complete_session":true,"status":"scheduled","status_code":null,"error":null,"attempts":0,"finished_at":null}`)
+	newest := f.platform(200, "GET", "/hooks/web/2/logs", "")["data"].([]any)[0].(map[string]any)
+	has(t, newest, `{"session_id":"22ffdf18-1035-4e56-baa2-000000000449"}`)
+	f.want(202, "POST", "/v1/webhooks/2/test", "")
+	has(t, f.platform(200, "GET", "/hooks/web/2/logs?per_page=1", "")["data"].([]any)[0].(map[string]any), `{"session_id":null,"complete_session":null,"status":"pending"}`)
+	if page := f.platform(200, "GET", "/hooks/web/2/logs?page=6&per_page=100", ""); len(page["data"].([]any)) != 0 {
+		t.Errorf("beyond the end: %v", page)
+	}
+	f.platform(404, "GET", "/hooks/web/9/logs", "")
+}
