@@ -160,6 +160,7 @@ func (a *app) serve() error {
 func (a *app) run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	manager := newSupervisor(a.log)
 	broken := make(chan error, 2) // gets what ended one of the two parts before ctx did
 	var parts sync.WaitGroup
 	parts.Go(func() {
@@ -177,6 +178,8 @@ func (a *app) run(ctx context.Context) error {
 		select {
 		case <-a.engine.Started():
 			a.log.Info("ready", "url", a.url(), "database", database, "version", readVersion().Version)
+			manager.ready(a.url())
+			manager.watch(ctx, a.engine.Ready)
 		case <-ctx.Done():
 		}
 	})
@@ -197,6 +200,7 @@ func (a *app) run(ctx context.Context) error {
 		}
 		running = false
 	}
+	manager.stopping(time.Duration(a.cfg.HTTP.ShutdownTimeout))
 
 	grace, cancel := context.WithTimeout(context.Background(), time.Duration(a.cfg.HTTP.ShutdownTimeout))
 	defer cancel()

@@ -72,7 +72,8 @@ type Store interface {
 	// Maintain carries out one bounded step of the work that waits in the background: cancellations, replays, retention.
 	Maintain(ctx context.Context, now time.Time, r Retention) (Maintained, error)
 
-	// Stats returns counts that are kept, not made: it never walks the queue. probe makes it prove that the store can write.
+	// Stats returns counts that are kept, not made: it never walks the queue. probe makes it prove that the store can write. It
+	// returns when ctx ends, also while the store hangs.
 	Stats(ctx context.Context, now time.Time, probe bool) (Stats, error)
 }
 

@@ -18,7 +18,7 @@ const maxDueStep = 50_000
 func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.Stats, error) {
 	var stats engine.Stats
 	minFree, maxBytes := s.space.limits()
-	err := s.write(ctx, 1024, func(b *batch) error {
+	err := s.ask(ctx, 1024, func(b *batch) error {
 		stats = engine.Stats{Webhooks: make(map[uint32]engine.WebhookStats, len(s.counts)), Health: maps.Clone(s.health),
 			SizeBytes: b.tx.Size(), FreeBytes: s.freeInFile(), MaxBytes: maxBytes, MinFreeBytes: minFree,
 			DiskFreeBytes: s.space.left(), Full: s.space.room()}
@@ -62,7 +62,10 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 		}
 		return nil
 	})
-	return stats, err
+	if err != nil {
+		return engine.Stats{}, err // not stats, which may still be written to
+	}
+	return stats, nil
 }
 
 // freeInFile is how much of the file is free for new data.

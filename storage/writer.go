@@ -38,8 +38,19 @@ type op struct {
 	done chan error // capacity 1; receives one answer from the writer
 }
 
-// write hands a change to the writer and waits until it is durable.
+// write hands a change to the writer and waits until it is durable. ctx bounds the wait for its turn alone: what the writer has
+// may become durable, and the caller has to know.
 func (s *Store) write(ctx context.Context, size int, run func(*batch) error) error {
+	return s.hand(ctx, nil, size, run)
+}
+
+// ask is write for a question, whose answer is not waited for beyond ctx: a writer that hangs with its disk must not take those along
+// who ask how it does. After an error run may still be going on.
+func (s *Store) ask(ctx context.Context, size int, run func(*batch) error) error {
+	return s.hand(ctx, ctx.Done(), size, run)
+}
+
+func (s *Store) hand(ctx context.Context, enough <-chan struct{}, size int, run func(*batch) error) error {
 	o := &op{run: run, size: size, done: make(chan error, 1)}
 	line := s.ops
 	if size >= bulkBytes {
@@ -55,6 +66,8 @@ func (s *Store) write(ctx context.Context, size int, run func(*batch) error) err
 	select {
 	case err := <-o.done:
 		return err
+	case <-enough:
+		return ctx.Err()
 	case <-s.stopped: // it answers what it has begun before it ends
 	}
 	select {

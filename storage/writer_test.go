@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync"
 	"testing"
@@ -80,5 +81,38 @@ func TestCloseAnswersAll(t *testing.T) {
 	callers.Wait()
 	if made != told {
 		t.Errorf("%d changes were made, and %d callers heard so", made, told)
+	}
+}
+
+// A writer that hangs with its disk does not take those along who ask how the store does.
+func TestQuestionsDoNotHangWithTheWriter(t *testing.T) {
+	s := openTest(t, newPath(t))
+	began, goOn := make(chan struct{}), make(chan struct{})
+	var callers sync.WaitGroup
+	callers.Go(func() {
+		err := s.write(context.Background(), 1, func(b *batch) error {
+			close(began)
+			<-goOn
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-began
+	ctx, cancel := context.WithCancel(t.Context())
+	callers.Go(func() {
+		if _, err := s.Stats(ctx, now(), true); !errors.Is(err, context.Canceled) {
+			t.Errorf("asked of a writer that hangs: %v", err)
+		}
+		close(goOn)
+	})
+	for len(s.ops) == 0 { // the question stands in line
+		runtime.Gosched()
+	}
+	cancel()
+	callers.Wait()
+	if _, err := s.Stats(t.Context(), now(), true); err != nil {
+		t.Errorf("asked again: %v", err)
 	}
 }
