@@ -155,6 +155,10 @@ func TestSecretsFromFiles(t *testing.T) {
 	if from["http.admin_tokens"] != "http.admin_tokens_file" {
 		t.Errorf("origins %v", from)
 	}
+	example := &loader{path: "config.example.toml", environ: []string{"HOOKBOLT_HTTP_ADMIN_TOKENS_FILE=" + admin}} // it has empty lists
+	if cfg, _, err := example.load(); err != nil || len(cfg.HTTP.AdminTokens) != 2 {
+		t.Errorf("beside the empty list of the example: %q, %v", cfg.HTTP.AdminTokens, err)
+	}
 	for _, tc := range []struct {
 		environ []string
 		want    string

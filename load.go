@@ -179,7 +179,8 @@ func (c *Config) readSecrets(from origins) error {
 		if !isFile || !ok || field.String() == "" {
 			continue
 		}
-		if !secret.IsZero() {
+		// An empty list, as config.example.toml has it, sets nothing.
+		if !secret.IsZero() && (secret.Kind() != reflect.Slice || secret.Len() > 0) {
 			return fmt.Errorf("%s: %s is set, too: set one of them", name, of)
 		}
 		text, err := os.ReadFile(field.String())
