@@ -41,6 +41,7 @@ type HTTPConfig struct {
 	IngestTokensFile  string          `toml:"ingest_tokens_file"`
 	MetricsTokens     []string        `toml:"metrics_tokens" secret:"true"`
 	MetricsTokensFile string          `toml:"metrics_tokens_file"`
+	CORSOrigins       []string        `toml:"cors_origins"`
 	MaxBody           Size            `toml:"max_body"`
 	ShutdownTimeout   engine.Duration `toml:"shutdown_timeout"`
 }
@@ -128,6 +129,7 @@ func (c *Config) Validate() error {
 		checkListen(c.HTTP.Listen),
 		c.HTTP.checkTLS(),
 		c.HTTP.checkTokens(),
+		c.HTTP.checkCORSOrigins(),
 		between("http.max_body", c.HTTP.MaxBody, minMaxBody, maxMaxBody),
 		between("http.shutdown_timeout", c.HTTP.ShutdownTimeout, 0, maxShutdownTimeout),
 		c.Storage.checkPath(),
@@ -227,6 +229,16 @@ func (c *HTTPConfig) checkTokens() error {
 	return nil
 }
 
+func (c *HTTPConfig) checkCORSOrigins() error {
+	if len(c.CORSOrigins) > 0 && len(c.IngestTokens) == 0 {
+		return errors.New("http.cors_origins: pages send events with an ingest token: set http.ingest_tokens, too")
+	}
+	if err := httpapi.CheckOrigins(c.CORSOrigins); err != nil {
+		return fmt.Errorf("http.cors_origins: %w", err)
+	}
+	return nil
+}
+
 func (c *StorageConfig) checkPath() error {
 	if c.Path == "" {
 		return errors.New(`storage.path: must name a file (got "")`)
@@ -293,6 +305,7 @@ func (c *Config) api(backup func(context.Context) (httpapi.Snapshot, error)) htt
 		AdminTokens:   c.HTTP.AdminTokens,
 		IngestTokens:  c.HTTP.IngestTokens,
 		MetricsTokens: c.HTTP.MetricsTokens,
+		CORSOrigins:   c.HTTP.CORSOrigins,
 		MaxBodyBytes:  int64(c.HTTP.MaxBody),
 		Backup:        backup,
 	}

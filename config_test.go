@@ -69,6 +69,7 @@ func TestConfigIsRead(t *testing.T) {
 		listen = ":9999"
 		admin_tokens = ["an-admin-token-of-mine"]
 		ingest_tokens = ["an-ingest-token-of-mine", "another-ingest-token"]
+		cors_origins = ["https://quiz.example.com", "http://localhost:3000"]
 		max_body = 2048
 		shutdown_timeout = "0s"
 		[storage]
@@ -97,6 +98,7 @@ func TestConfigIsRead(t *testing.T) {
 	want.HTTP.Listen = ":9999"
 	want.HTTP.AdminTokens = []string{"an-admin-token-of-mine"}
 	want.HTTP.IngestTokens = []string{"an-ingest-token-of-mine", "another-ingest-token"}
+	want.HTTP.CORSOrigins = []string{"https://quiz.example.com", "http://localhost:3000"}
 	want.HTTP.MaxBody = 2 << 10
 	want.HTTP.ShutdownTimeout = 0
 	want.Storage = StorageConfig{"/var/lib/hookbolt/data.db", engine.Duration(48 * time.Hour), engine.Duration(90 * time.Minute), 2 << 40, 0}
@@ -160,6 +162,10 @@ func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 		{"white space", "[http]\nadmin_tokens = [\"0123456789 abcdef\"]", `http.admin_tokens: tokens must be letters, digits and punctuation of ASCII, without white space (number 1 has something else at character 11)`},
 		{"umlaut", "[http]\nadmin_tokens = [\"0123456789äbcdef\"]", `http.admin_tokens: tokens must be letters, `},
 		{"token in two lists", "[http]\nadmin_tokens = [\"" + token + "\"]\ningest_tokens = [\"" + token + "\"]", `http.ingest_tokens: every token must be another one (number 1 is in http.admin_tokens already)`},
+		{"pages without a token", "[http]\nadmin_tokens = [\"" + token + "\"]\ncors_origins = [\"https://quiz.example.com\"]", `http.cors_origins: pages send events with an ingest token: set http.ingest_tokens, too`},
+		{"pages without any token", "[http]\ncors_origins = [\"*\"]", `http.cors_origins: pages send events with an ingest token: set http.ingest_tokens, too`},
+		{"origin", "[http]\nadmin_tokens = [\"" + token + "\"]\ningest_tokens = [\"an-ingest-token-of-mine\"]\ncors_origins = [\"https://quiz.example.com/\"]",
+			`http.cors_origins: must be origins such as "https://quiz.example.com" or "http://localhost:3000" (number 1, "https://quiz.example.com/", must end after the host and its port: no user, no path, not even a slash)`},
 		{"small body", "[http]\nmax_body = 100", `http.max_body: must be 1KiB to 64MiB (got 100)`},
 		{"large body", "[http]\nmax_body = \"1GiB\"", `http.max_body: must be 1KiB to 64MiB (got 1GiB)`},
 		{"shutdown", "[http]\nshutdown_timeout = \"-1s\"", `http.shutdown_timeout: must be 0s to 1h (got -1s)`},

@@ -115,7 +115,8 @@ func TestHTTPSettingsAreWired(t *testing.T) {
 		max_body = "2KiB"
 		admin_tokens = ["`+admin+`", "`+admin2+`"]
 		ingest_tokens = ["`+ingest+`"]
-		metrics_tokens = ["`+metrics+`"]`, ""))
+		metrics_tokens = ["`+metrics+`"]
+		cors_origins = ["https://quiz.example.com"]`, ""))
 	api := p.url(t)
 
 	routes := []struct{ method, path, body string }{
@@ -137,6 +138,20 @@ func TestHTTPSettingsAreWired(t *testing.T) {
 				t.Errorf("%s %s with token %q: %d, want %d: %s", r.method, r.path, tc.token, status, tc.want[i], answer)
 			}
 		}
+	}
+
+	req, err := http.NewRequestWithContext(t.Context(), "OPTIONS", api+"/v1/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Origin", "https://quiz.example.com")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if got := resp.Header.Get("Access-Control-Allow-Origin"); got != "https://quiz.example.com" {
+		t.Errorf("a page of a listed origin is answered %s, Access-Control-Allow-Origin %q", resp.Status, got)
 	}
 
 	fill := func(size int) string { return testSession + strings.Repeat(" ", size-len(testSession)) }

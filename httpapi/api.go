@@ -31,6 +31,9 @@ type Config struct {
 	// AdminTokens open everything, IngestTokens only POST /v1/events, MetricsTokens only GET /metrics. Without AdminTokens no token
 	// is asked for, and only requests whose Host is loopback are answered.
 	AdminTokens, IngestTokens, MetricsTokens []string
+	// CORSOrigins are the origins whose pages may POST /v1/events with an ingest token, as CheckOrigins wants them; "*" alone is all of
+	// them. Without AdminTokens no page of another origin may.
+	CORSOrigins []string
 	// MaxBodyBytes is the most that a request's body may have. Defaults to DefaultMaxBodyBytes.
 	MaxBodyBytes int64
 	// Backup makes a snapshot of the database, which New's handler closes. Its errors are like those of the engine. Without it there is
@@ -78,6 +81,7 @@ func (a *API) routes() []route {
 	paged := []string{"limit", "cursor"}
 	return slices.Concat(a.pageRoutes(), []route{
 		{"POST", "/v1/events", http.StatusAccepted, ingestToken, a.postEvents, nil, false},
+		{"OPTIONS", "/v1/events", http.StatusNoContent, ingestToken | anybody, a.preflight, nil, false},
 		{"POST", "/v1/webhooks", http.StatusCreated, adminToken, a.postWebhook, nil, false},
 		{"GET", "/v1/webhooks", http.StatusOK, adminToken, a.listWebhooks, append(paged, "content_id"), false},
 		{"GET", "/v1/webhooks/:id", http.StatusOK, adminToken, a.getWebhook, nil, false},
@@ -136,7 +140,7 @@ func (a *API) newRouter() http.Handler {
 	router := httprouter.New()
 	// A redirected POST is lost or sent twice by many clients: a path is right or it is not.
 	router.RedirectTrailingSlash, router.RedirectFixedPath = false, false
-	// The router would answer OPTIONS before the gate has seen it.
+	// The router would answer every OPTIONS before the gate has seen it.
 	router.HandleOPTIONS = false
 	for _, rt := range a.routes() {
 		router.Handle(rt.method, rt.path, a.serve(rt))
@@ -159,8 +163,9 @@ func (a *API) newRouter() http.Handler {
 	notAllowed := unmatched(&problem{Status: http.StatusMethodNotAllowed, Detail: "this path does not take this method; see the Allow header"})
 	router.NotFound = unmatched(errNoSuchPath)
 	router.MethodNotAllowed = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// The router names OPTIONS, which is switched off above.
-		allow := slices.DeleteFunc(strings.Split(w.Header().Get("Allow"), ", "), func(m string) bool { return m == http.MethodOptions })
+		// The router always names OPTIONS.
+		options, _, _ := router.Lookup(http.MethodOptions, r.URL.Path)
+		allow := slices.DeleteFunc(strings.Split(w.Header().Get("Allow"), ", "), func(m string) bool { return m == http.MethodOptions && options == nil })
 		w.Header().Set("Allow", strings.Join(allow, ", "))
 		notAllowed(w, r)
 	})
@@ -182,6 +187,9 @@ func (a *API) serve(rt route) httprouter.Handle {
 		defer a.recovered(w, r, &rt)
 		header := w.Header()
 		header["X-Content-Type-Options"], header["Cache-Control"] = noSniff, noStore
+		if rt.opens&ingestToken != 0 {
+			a.gate().share(header, r) // refusals, too
+		}
 		value, err := a.call(r, ps, &rt)
 		if find, ok := value.(lengthy); ok && err == nil {
 			value, err = find()

@@ -65,8 +65,8 @@ func TestNotFoundAndNotAllowed(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ method, target, allow string }{
-		{"GET", "/v1/events", "POST"},
-		{"OPTIONS", "/v1/events", "POST"},
+		{"GET", "/v1/events", "OPTIONS, POST"},
+		{"OPTIONS", "/v1/webhooks", "GET, HEAD, POST"},
 		{"PUT", "/v1/webhooks", "GET, HEAD, POST"},
 		{"POST", "/v1/webhooks/1", "DELETE, GET, HEAD, PATCH"},
 		{"DELETE", "/v1/deliveries/" + nobodys + "/retry", "POST"},

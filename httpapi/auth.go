@@ -29,9 +29,12 @@ const (
 // Without one, hookbolt trusts its machine, as a development database does. But the browser on that machine runs the pages of
 // strangers: a page whose name is made to resolve to 127.0.0.1 (DNS rebinding) still sends its own name as Host, which is why the Host
 // must be loopback; and a page that posts to http://localhost says in Sec-Fetch-Site or Origin where it comes from.
+//
+// Pages of other origins that have an ingest token come in by the first mode only, if their origin is one of Config.CORSOrigins: see share.
 type gate struct {
 	open        bool // no admin token
 	tokens      []token
+	origins     []string // whose pages may call what ingest tokens open; none if the gate is open
 	crossOrigin *http.CrossOriginProtection
 }
 
@@ -51,6 +54,9 @@ func newGate(cfg Config) gate {
 		for _, t := range list.tokens {
 			g.tokens = append(g.tokens, token{sha256.Sum256([]byte(t)), list.kind})
 		}
+	}
+	if !g.open {
+		g.origins = cfg.CORSOrigins
 	}
 	return g
 }
@@ -85,6 +91,8 @@ func (g *gate) check(r *http.Request, opens access) error {
 	case kinds&(opens|adminToken) == 0:
 		return &problem{Status: http.StatusForbidden, Detail: "this token does not open this: ingest tokens open POST /v1/events, metrics tokens GET /metrics, " +
 			"admin tokens everything"}
+	case opens&ingestToken != 0 && kinds&ingestToken == 0 && g.welcomes(r.Header.Get("Origin")):
+		return errPublicAdmin
 	}
 	return nil
 }

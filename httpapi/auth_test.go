@@ -2,13 +2,22 @@ package httpapi
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
 
+type call struct{ method, target, body string }
+
+// anybody tells that no token is asked for.
+func (c call) anybody() bool {
+	return c.method == "OPTIONS" && c.target == "/v1/events" || c.method == "GET" && slices.Contains([]string{"/healthz", "/readyz"}, c.target)
+}
+
 // everyRoute is one request for each route but the pages, and for what is no route.
-var everyRoute = []struct{ method, target, body string }{
+var everyRoute = []call{
 	{"POST", "/v1/events", "nonsense"},
+	{"OPTIONS", "/v1/events", ""},
 	{"POST", "/v1/webhooks", "nonsense"},
 	{"GET", "/v1/webhooks", ""},
 	{"GET", "/v1/webhooks/7", ""},
@@ -49,8 +58,8 @@ func TestTokens(t *testing.T) {
 	if len(everyRoute)-4 != len(new(API).routes())-len(new(API).pageRoutes()) {
 		t.Errorf("everyRoute does not have every route")
 	}
-	opens := func(authorization, method, target string) int { // 0: comes in
-		probe := target == "/healthz" || target == "/readyz"
+	opens := func(authorization string, route call) int { // 0: comes in
+		method, target, probe := route.method, route.target, route.anybody()
 		ingest, metrics := method == "POST" && target == "/v1/events", method == "GET" && target == "/metrics"
 		switch authorization {
 		case "Bearer admin-old", "Bearer admin-new", "bearer admin-old", "BEARER  admin-new":
@@ -92,7 +101,7 @@ func TestTokens(t *testing.T) {
 					r.Header.Set("Authorization", authorization)
 				}
 				rec := f.serve(r)
-				want := opens(authorization, route.method, route.target)
+				want := opens(authorization, route)
 				switch {
 				case want == 0 && (rec.Code == 401 || rec.Code == 403):
 					t.Errorf("%s %s with %q is kept out: %d", method, route.target, authorization, rec.Code)

@@ -4,6 +4,7 @@
 // # Routes
 //
 //	POST   /v1/events                      takes session events in; 202 means that they are on disk
+//	OPTIONS /v1/events                     tells a browser whether a page of another origin may send events
 //	POST   /v1/webhooks                    makes a webhook; 201 with its secret
 //	GET    /v1/webhooks                    lists them by id (?content_id=&limit=&cursor=)
 //	GET    /v1/webhooks/:id                one webhook, with its delivery counts
@@ -39,7 +40,8 @@
 // # Who may call
 //
 // Admin tokens open everything (the pages from a cookie as well), ingest tokens POST /v1/events, metrics tokens GET /metrics; /healthz and /readyz need none. Without
-// any admin token everything is open, but only to requests whose Host is loopback, and not to web pages of other sites: see gate.
+// any admin token everything is open, but only to requests whose Host is loopback, and not to web pages of other sites: see gate. Pages of
+// the origins in Config.CORSOrigins may POST /v1/events with an ingest token, and read the answer.
 //
 // # Errors
 //

@@ -1,0 +1,109 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/julienschmidt/httprouter"
+)
+
+// anyOrigin in place of origins stands for all of them.
+const anyOrigin = "*"
+
+// preflightMaxAge is for how many seconds a browser may remember what a preflight was answered: the most that Chromium does. While it
+// remembers, the last events of a page that ends go out in one request instead of two.
+const preflightMaxAge = "7200"
+
+// CheckOrigins returns an error unless each is an origin as browsers write it, such as https://quiz.example.com, or "*" is the only one.
+// The error says which of them is wrong, and how.
+func CheckOrigins(origins []string) error {
+	for i, origin := range origins {
+		wrong := func(detail string) error {
+			return fmt.Errorf(`must be origins such as "https://quiz.example.com" or "http://localhost:3000" (number %d, %.100q, %s)`, i+1, origin, detail)
+		}
+		if origin == anyOrigin {
+			if len(origins) > 1 {
+				return wrong("stands for all origins, so it must stand alone")
+			}
+			return nil
+		}
+		if detail := originTrouble(origin); detail != "" {
+			return wrong(detail)
+		}
+		if slices.Contains(origins[:i], origin) {
+			return wrong("is there twice")
+		}
+	}
+	return nil
+}
+
+// originTrouble says what keeps an origin from being one that a browser would send; "" for nothing.
+func originTrouble(origin string) string {
+	u, err := url.Parse(origin)
+	switch {
+	case origin == "null":
+		return `is what pages without an origin send, so it would be all of them: only "*" lets them in`
+	case strings.ContainsFunc(origin, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return `has characters that no browser sends: an international name is written as browsers do, "xn--…"`
+	case origin != strings.ToLower(origin):
+		return "must be in lower case"
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return "must begin with https:// or http:// and a host"
+	case strings.Contains(u.Host, anyOrigin):
+		return `has a "*", but only whole origins are compared: list each one`
+	case u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80" || strings.HasSuffix(u.Host, ":"):
+		return "must leave out the port, as browsers do with the scheme's own"
+	case origin != u.Scheme+"://"+u.Host:
+		return "must end after the host and its port: no user, no path, not even a slash"
+	}
+	return ""
+}
+
+var (
+	errForeignPage = &problem{Status: http.StatusForbidden, Detail: "pages of this origin may not send events: add the origin to http.cors_origins"}
+	errPublicAdmin = &problem{Status: http.StatusForbidden, Detail: "this is an admin token in a page of another origin, where anybody can read it, and it opens " +
+		"everything. Replace it in http.admin_tokens, and use one of http.ingest_tokens in the page"}
+)
+
+// welcomes tells whether pages of an origin, as an Origin header names it, may call what ingest tokens open.
+func (g *gate) welcomes(origin string) bool {
+	return slices.Contains(g.origins, origin) || origin != "" && slices.Contains(g.origins, anyOrigin)
+}
+
+// share lets the page that has sent a request read the answer, whatever it will be, if pages of its origin may call. Without these
+// headers a browser keeps the answer to itself. Credentials, which are cookies here, are of no use to such a page, so none are allowed.
+func (g *gate) share(header http.Header, r *http.Request) {
+	if len(g.origins) == 0 {
+		return
+	}
+	if g.origins[0] == anyOrigin {
+		header.Set("Access-Control-Allow-Origin", anyOrigin)
+		return
+	}
+	header.Set("Vary", "Origin")
+	if origin := r.Header.Get("Origin"); g.welcomes(origin) {
+		header.Set("Access-Control-Allow-Origin", origin)
+	}
+}
+
+// preflight answers the question that a browser asks before a page's POST /v1/events, because of the Authorization that comes with it. The
+// question itself comes without one.
+func (a *API) preflight(r *http.Request, _ httprouter.Params) (any, error) {
+	origin := r.Header.Get("Origin")
+	if origin != "" && !a.gate().welcomes(origin) {
+		return nil, errForeignPage
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		header := w.Header()
+		header.Set("Allow", "OPTIONS, POST")
+		if origin != "" {
+			header.Set("Access-Control-Allow-Methods", "POST")
+			header.Set("Access-Control-Allow-Headers", "authorization, content-type")
+			header.Set("Access-Control-Max-Age", preflightMaxAge)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}), nil
+}
