@@ -23,6 +23,9 @@
 //		e.await(1)
 //	}
 //
+// The same is done for the script that other people's pages load, /hookbolt.js: a widget is a page of another origin that has it, with
+// hookbolt behind a gateway that a test breaks and mends.
+//
 // Elements are found by what a person sees of them (button, field), and by css where they have no name. Waits look again until
 // what they wait for has come, or fail with the text of the page after a while that is far longer than it ever takes.
 package browser

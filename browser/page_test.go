@@ -132,6 +132,13 @@ func (p *page) expect(text string) {
 	p.watch.excuses[text] = false
 }
 
+// allow lets the tab ask another server, too.
+func (p *page) allow(url string) {
+	p.watch.mu.Lock()
+	defer p.watch.mu.Unlock()
+	p.watch.others = append(p.watch.others, url)
+}
+
 // requests are the method and path of every request to the server so far, and bytes is how much came back, headers included.
 func (p *page) requests() (requests []string, bytes int) {
 	p.watch.mu.Lock()

@@ -22,6 +22,7 @@ type watch struct {
 	origin string // the server's URL
 
 	mu       sync.Mutex
+	others   []string                     // guarded by mu; the URLs of other servers that may be asked
 	requests []string                     // guarded by mu; the method and path of each request to the server
 	urls     map[network.RequestID]string // guarded by mu
 	bytes    float64                      // guarded by mu; what came over the network
@@ -43,7 +44,7 @@ func (w *watch) see(event any) {
 		switch path, ours := strings.CutPrefix(e.Request.URL, w.origin); {
 		case ours:
 			w.requests = append(w.requests, e.Request.Method+" "+path)
-		case !strings.HasPrefix(e.Request.URL, "data:"):
+		case !strings.HasPrefix(e.Request.URL, "data:") && !slices.ContainsFunc(w.others, func(other string) bool { return strings.HasPrefix(e.Request.URL, other+"/") }):
 			w.complain("a request to elsewhere: %s %s", e.Request.Method, e.Request.URL)
 		}
 	case *network.EventResponseReceived:

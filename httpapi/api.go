@@ -101,6 +101,7 @@ func (a *API) routes() []route {
 		{"POST", "/v1/deliveries/:id/retry", http.StatusAccepted, adminToken, a.retryDelivery, nil, false},
 		{"POST", "/v1/deliveries/:id/cancel", http.StatusOK, adminToken, a.cancelDelivery, nil, false},
 		{"GET", "/v1/backup", http.StatusOK, adminToken, a.getBackup, nil, false},
+		{"GET", "/hookbolt.js", http.StatusOK, anybody, a.script, nil, false},
 		{"GET", "/healthz", http.StatusOK, anybody, a.healthz, nil, false},
 		{"GET", "/readyz", http.StatusOK, anybody, a.readyz, nil, false},
 		{"GET", "/metrics", http.StatusOK, metricsToken, a.metrics, nil, false},

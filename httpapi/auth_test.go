@@ -11,7 +11,7 @@ type call struct{ method, target, body string }
 
 // anybody tells that no token is asked for.
 func (c call) anybody() bool {
-	return c.method == "OPTIONS" && c.target == "/v1/events" || c.method == "GET" && slices.Contains([]string{"/healthz", "/readyz"}, c.target)
+	return c.method == "OPTIONS" && c.target == "/v1/events" || c.method == "GET" && slices.Contains([]string{"/hookbolt.js", "/healthz", "/readyz"}, c.target)
 }
 
 // everyRoute is one request for each route but the pages, and for what is no route.
@@ -36,6 +36,7 @@ var everyRoute = []call{
 	{"POST", "/v1/deliveries/" + nobodys + "/retry", ""},
 	{"POST", "/v1/deliveries/" + nobodys + "/cancel", ""},
 	{"GET", "/v1/backup", ""},
+	{"GET", "/hookbolt.js", ""},
 	{"GET", "/healthz", ""},
 	{"GET", "/readyz", ""},
 	{"GET", "/metrics", ""},

@@ -1,0 +1,106 @@
+package browser
+
+import (
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// gateway stands between pages and hookbolt, as a network and a reverse proxy do. It passes everything on until a test breaks it.
+type gateway struct {
+	t     *testing.T
+	url   string
+	proxy *httputil.ReverseProxy
+
+	mu    sync.Mutex
+	fault fault    // guarded by mu
+	calls []string // guarded by mu; the method and path of each request
+}
+
+// fault is what is wrong with a gateway.
+type fault string
+
+const (
+	works    fault = ""
+	down     fault = "down"     // connections break
+	busy     fault = "busy"     // events are answered with 503, readable for pages
+	unheard  fault = "unheard"  // events reach hookbolt and its answer is lost
+	throttle fault = "throttle" // events are answered with 429, as proxies do: not readable for pages of other origins
+)
+
+// newGateway starts a gateway to a server. It is stopped at the end of the test.
+func newGateway(t *testing.T, s *server) *gateway {
+	t.Helper()
+	to, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gateway{t: t, proxy: &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to) },
+		Transport: &http.Transport{DisableKeepAlives: true},
+		ErrorLog:  log.New(io.Discard, "", 0), // pages that end leave their requests
+	}}
+	front := httptest.NewServer(g)
+	t.Cleanup(front.Close)
+	g.url = front.URL
+	return g
+}
+
+func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.mu.Lock()
+	g.calls = append(g.calls, r.Method+" "+r.URL.Path)
+	fault := g.fault
+	g.mu.Unlock()
+	post := r.Method == http.MethodPost
+	switch {
+	case fault == down:
+		panic(http.ErrAbortHandler)
+	case fault == busy && post:
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		http.Error(w, "busy", http.StatusServiceUnavailable)
+	case fault == throttle && post:
+		http.Error(w, "slow down", http.StatusTooManyRequests)
+	case fault == unheard && post:
+		g.proxy.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	default:
+		g.proxy.ServeHTTP(w, r)
+	}
+}
+
+// set breaks the gateway, or mends it.
+func (g *gateway) set(f fault) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.fault = f
+}
+
+// count is how many requests of a method to a path there were.
+func (g *gateway) count(method, path string) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(slices.Collect(func(yield func(string) bool) {
+		for _, call := range g.calls {
+			if call == method+" "+path && !yield(call) {
+				return
+			}
+		}
+	}))
+}
+
+// awaitPosts waits until at least n requests with events have come.
+func (g *gateway) awaitPosts(n int) {
+	g.t.Helper()
+	if !await(func() bool { return g.count("POST", "/v1/events") >= n }) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.t.Fatalf("fewer than %d requests with events: %s", n, strings.Join(g.calls, ", "))
+	}
+}

@@ -1,0 +1,131 @@
+package browser
+
+import (
+	"fmt"
+	"testing"
+)
+
+// ends are the ways in which a page of a visitor ends, as JavaScript in the page from which it was opened. quiz is the page's window.
+var ends = []struct{ name, open, end string }{
+	{"tab closed", `(window.quiz = open("/quiz"), new Promise((done) => quiz.onload = () => done(true)))`, `quiz.close()`},
+	{"another page", `(window.quiz = open("/quiz"), new Promise((done) => quiz.onload = () => done(true)))`, `quiz.location = "/elsewhere"`},
+	{"frame removed", `new Promise((done) => {
+		const frame = document.createElement("iframe");
+		frame.src = "/quiz";
+		frame.onload = () => { window.quiz = frame.contentWindow; done(true); };
+		document.body.append(frame);
+	})`, `document.querySelector("iframe").remove()`},
+}
+
+// TestPageEnds shows that what a page does last arrives although the page is gone at once. Nobody comes back to it, so nothing can be sent
+// later; and nothing is sent twice.
+func TestPageEnds(t *testing.T) {
+	for _, c := range ends {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWidget(t)
+			eval[bool](w.page, c.open)
+			id := eval[string](w.page, `(window.s = quiz.begin(), s.start(), s.session_id)`)
+			if !eval[bool](w.page, `s.flush()`) {
+				t.Error("the start is not stored")
+			}
+			eval[bool](w.page, fmt.Sprintf(`(s.vote(1, 11), s.vote(1, 12), s.undo(1, 11), s.result({ result_id: 3 }), %s, true)`, c.end))
+			got := w.webhook()
+			if len(got.Answers) != 1 || len(got.Answers[0].Answers) != 1 || got.Answers[0].Answers[0].ID != 12 || got.Result == nil {
+				t.Errorf("the webhook has %s", compact(got))
+			}
+			session := w.session(id)
+			if types := session.types(); types != "start, vote 1/11, vote 1/12, undo 1/11, result_view" {
+				t.Errorf("the session has %s", types)
+			}
+		})
+	}
+}
+
+// TestPageEndsAtOnce is a page that ends with its first events: the browser asks first, and sends them for a page that is no longer there.
+func TestPageEndsAtOnce(t *testing.T) {
+	for _, c := range ends {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWidget(t)
+			eval[bool](w.page, c.open)
+			eval[bool](w.page, fmt.Sprintf(`(window.s = quiz.begin(), s.start(), s.vote(1, 11), s.finish(), %s, true)`, c.end))
+			if got := w.webhook(); len(got.Answers) != 1 || !got.Complete {
+				t.Errorf("the webhook has %s", compact(got))
+			}
+		})
+	}
+}
+
+// TestPageEndsWithoutNetwork shows that the visitor's next page sends what the last one could not, and that it keeps nothing then.
+func TestPageEndsWithoutNetwork(t *testing.T) {
+	w := newWidget(t)
+	w.expect("ERR_")
+	id := eval[string](w.page, `(window.s = begin(), s.start(), s.session_id)`)
+	eval[bool](w.page, `s.flush()`)
+	w.gateway.set(down)
+	eval[bool](w.page, `(s.vote(1, 11), s.lead({ email: "ada@example.com" }), s.finish(), true)`)
+	posts := w.gateway.count("POST", "/v1/events")
+	w.gateway.awaitPosts(posts + 1)
+	w.open("/elsewhere")
+	if left := eval[int](w.page, `localStorage.length`); left != 1 {
+		t.Fatalf("%d entries are left in the storage, want 1", left)
+	}
+	w.gateway.set(works)
+	if !eval[bool](w.page, `(window.s = begin(), s.flush())`) {
+		t.Error("something is not stored")
+	}
+	if got := w.webhook(); got.SessionID != id || len(got.Answers) != 1 || len(got.Leads) != 1 {
+		t.Errorf("the webhook has %s", compact(got))
+	}
+	session := w.session(id)
+	if types := session.types(); types != "start, vote 1/11, lead, finish" {
+		t.Errorf("the session has %s", types)
+	}
+	if left := eval[int](w.page, `localStorage.length`); left != 0 {
+		t.Errorf("%d entries are left in the storage", left)
+	}
+}
+
+// TestLeftBehind shows what a page makes of what it finds in the storage: nothing of what is older than a day, and no trouble with what
+// is broken or somebody else's.
+func TestLeftBehind(t *testing.T) {
+	w := newWidget(t)
+	const young, old = "22ffdf18-1035-4e56-baa2-8327e3af5242", "22ffdf18-1035-4e56-baa2-8327e3af5243"
+	eval[bool](w.page, fmt.Sprintf(`(() => {
+		const prefix = "hookbolt %s/v1/events ";
+		const event = (session_id, age) => ({ session_id, content_id: %q, content_type: "quiz", poltio_user_id: 1, type: "start", id: Date.now() - age + "-0.5" });
+		localStorage.setItem("another's", "[");
+		localStorage.setItem("hookbolt https://hooks.example.com/v1/events 1", "[{}]");
+		localStorage.setItem(prefix + 1, JSON.stringify([event(%q, 80000000), event(%q, 90000000)]));
+		return true;
+	})()`, w.gateway.url, quizID, young, old))
+	if !eval[bool](w.page, `begin().flush()`) {
+		t.Error("something is not stored")
+	}
+	w.session(young)
+	if status := w.status("/v1/sessions/" + old); status != 404 {
+		t.Errorf("what is older than a day is sent: %d", status)
+	}
+	if left := eval[int](w.page, `localStorage.length`); left != 2 {
+		t.Errorf("%d entries are left in the storage, want the two that are not ours", left)
+	}
+	eval[bool](w.page, fmt.Sprintf(`(localStorage.setItem("hookbolt %s/v1/events 2", "[{"), true)`, w.gateway.url))
+	if !eval[bool](w.page, `(window.s = begin(), s.start(), s.flush())`) {
+		t.Error("something broken in the storage is in the way")
+	}
+}
+
+// TestMuchIsLeft has a page end with more than browsers send for one that has ended. What they do not is sent by the next page.
+func TestMuchIsLeft(t *testing.T) {
+	w := newWidget(t)
+	id := eval[string](w.page, `(window.s = begin(), s.start(), s.session_id)`)
+	eval[bool](w.page, `s.flush()`)
+	const votes = 300
+	eval[bool](w.page, fmt.Sprintf(`((() => { for (let i = 1; i <= %d; i++) s.vote(i, 1, { question: "ü".repeat(200) }) })(), true)`, votes))
+	w.open("/elsewhere")
+	if !eval[bool](w.page, `begin().flush()`) {
+		t.Error("something is not stored")
+	}
+	if n := len(w.session(id).Events); n != 1+votes {
+		t.Errorf("the session has %d events, want %d", n, 1+votes)
+	}
+}

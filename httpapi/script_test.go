@@ -1,0 +1,65 @@
+package httpapi
+
+import (
+	"flag"
+	"net/http"
+	"os"
+	"testing"
+
+	"github.com/evanw/esbuild/pkg/api"
+)
+
+var update = flag.Bool("update", false, "make script/hookbolt.min.js anew")
+
+// TestScriptIsMadeOfItsSource holds what is served against what people read and change.
+func TestScriptIsMadeOfItsSource(t *testing.T) {
+	const path = "script/hookbolt.min.js"
+	source, err := os.ReadFile("script/hookbolt.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// ES2020 is what browsers have taken since 2020.
+	made := api.Transform(string(source), api.TransformOptions{Target: api.ES2020, MinifyWhitespace: true, MinifyIdentifiers: true, MinifySyntax: true})
+	if len(made.Errors) > 0 || len(made.Warnings) > 0 {
+		t.Fatal(made.Errors, made.Warnings)
+	}
+	if *update {
+		if err := os.WriteFile(path, made.Code, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if string(script) != string(made.Code) {
+		t.Errorf("%s is not what its source makes: go test ./httpapi -run %s -update", path, t.Name())
+	}
+}
+
+func TestScript(t *testing.T) {
+	for _, cfg := range []Config{{}, {AdminTokens: []string{"admin"}}} {
+		f := newFixture(t, cfg)
+		rec := f.do("GET", "/hookbolt.js", "")
+		if rec.Code != 200 || rec.Body.String() != string(script) || rec.Body.Len() == 0 || rec.Body.Len() >= 2048 {
+			t.Errorf("got %d with %d bytes, want all %d and fewer than 2,048", rec.Code, rec.Body.Len(), len(script))
+		}
+		tag := rec.Header().Get("ETag")
+		for name, want := range map[string]string{
+			"Content-Type": "text/javascript; charset=utf-8", "Cache-Control": "public, max-age=3600", "Access-Control-Allow-Origin": "*",
+			"X-Content-Type-Options": "nosniff", "Vary": "", "Set-Cookie": "",
+		} {
+			if got := rec.Header().Get(name); got != want {
+				t.Errorf("%s is %q, want %q", name, got, want)
+			}
+		}
+		if len(tag) != 34 || tag[0] != '"' || tag[33] != '"' {
+			t.Errorf("ETag %s", tag)
+		}
+		r := f.request("GET", "/hookbolt.js", "")
+		r.Header.Set("If-None-Match", tag)
+		if rec := f.serve(r); rec.Code != http.StatusNotModified || rec.Body.Len() != 0 || rec.Header().Get("ETag") != tag {
+			t.Errorf("who has it gets %d with %d bytes", rec.Code, rec.Body.Len())
+		}
+		if rec := f.do("HEAD", "/hookbolt.js", ""); rec.Code != 200 || rec.Body.Len() != 0 || rec.Header().Get("ETag") != tag {
+			t.Errorf("HEAD gets %d with %d bytes", rec.Code, rec.Body.Len())
+		}
+	}
+}
