@@ -2,8 +2,11 @@ package engine_test
 
 import (
 	"errors"
+	"reflect"
+	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"hookbolt/engine"
 )
@@ -29,6 +32,44 @@ func TestIfRevision(t *testing.T) {
 		}
 		if now, err = w.UpdateWebhook(t.Context(), seen.ID, p.IfRevision(now.Revision)); err != nil || now.Delay != 8 {
 			t.Errorf("the delay is %d, %v", now.Delay, err)
+		}
+	})
+}
+
+// TestUpdateWithoutChange shows that a patch that changes nothing is stored nowhere: what is kept stays as it is, byte for byte.
+func TestUpdateWithoutChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		hook := w.webhook(`{"url":"https://example.com/","name":"n","timeout":"5s","retry_schedule":["1m"],"rate_limit":2,"headers":{"X-Key":"k"},
+			"content_id":"` + contentID + `","oauth2":{"token_url":"https://example.com/t","body":{"a":1},"headers":{"X-B":"c"}}}`)
+		plain := w.webhook(`{"url":"https://example.com/"}`)
+		w.rotate(hook.ID, `{"overlap":"1h"}`)
+		seen, err := w.Webhook(hook.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		for _, settings := range []string{`{}`, `{"name":"n"}`, `{"paused":false}`, `{"delay":null,"active":true}`, `{"timeout":"5000ms","retry_schedule":["60s"],"rate_limit":2.0}`,
+			`{"headers":{"x-key":"k"}}`, `{"allow_networks":[]}`, `{"content_id":"` + strings.ToUpper(contentID) + `"}`,
+			`{"oauth2":{"headers":{"X-B":"c"},"body":{"a":1},"token_url":"https://example.com/t"}}`} {
+			w.patch(hook.ID, settings)
+			if now, err := w.Webhook(hook.ID); err != nil || !reflect.DeepEqual(now, seen) {
+				t.Errorf("%s: now %+v, %v; was %+v", settings, now, err, seen)
+			}
+		}
+		for _, settings := range []string{`{"headers":{}}`, `{"basic_auth":null,"allow_networks":null,"retry_schedule":null}`} {
+			w.patch(plain.ID, settings)
+			if now, err := w.Webhook(plain.ID); err != nil || !reflect.DeepEqual(now, plain) {
+				t.Errorf("%s: now %+v, %v; was %+v", settings, now, err, plain)
+			}
+		}
+		// The secret that it has, set anew, ends those before it, which is a change.
+		for _, settings := range []string{`{"headers":{"X-Key":"l"}}`, `{"retry_schedule":[]}`, `{"secret":"` + string(seen.Secret) + `"}`} {
+			before, _ := w.Webhook(hook.ID)
+			w.patch(hook.ID, settings)
+			if now, err := w.Webhook(hook.ID); err != nil || now.Revision != before.Revision+1 || !now.UpdatedAt.Equal(time.Now()) {
+				t.Errorf("%s: revision %d after %d, updated at %s: %v", settings, now.Revision, before.Revision, now.UpdatedAt, err)
+			}
 		}
 	})
 }

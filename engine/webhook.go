@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/netip"
 	"slices"
 	"time"
@@ -70,6 +72,13 @@ const MaxSecrets = 3
 // DefaultWebhook is a webhook before anything is set.
 func DefaultWebhook() Webhook {
 	return Webhook{Active: true, Delay: 10, IncompleteDelay: 60, SendAnswers: true, SendLeads: true}
+}
+
+// equals tells whether two webhooks are stored alike, which is what counts: there an empty list is as good as none.
+func (w *Webhook) equals(other *Webhook) bool {
+	a, errA := json.Marshal(w)
+	b, errB := json.Marshal(other)
+	return errA == nil && errB == nil && bytes.Equal(a, b)
 }
 
 // wants tells whether a delivery of that kind, of a session of that content, fits the settings.

@@ -8,15 +8,25 @@ import (
 	"slices"
 )
 
-// CreateWebhook makes a webhook. The error is an InputErrors if a setting is missing or refused.
-func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, error) {
+// NewWebhook returns a webhook with those settings, and the defaults of all others; it is not stored. Its Secret is "" unless it is
+// among the settings. The error is an InputErrors if a setting is missing, or does not go with another one.
+func NewWebhook(p WebhookPatch) (Webhook, error) {
 	w := DefaultWebhook()
-	w.CreatedAt = utcNow()
-	w.UpdatedAt = w.CreatedAt
 	p.applyTo(&w)
 	if w.URL == "" {
 		return Webhook{}, InputErrors{{Field: "url", Detail: "is required: an http or https URL"}}
 	}
+	return w, w.checkCredentials()
+}
+
+// CreateWebhook makes a webhook. The error is an InputErrors if a setting is missing or refused.
+func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, error) {
+	w, err := NewWebhook(p)
+	if err != nil {
+		return Webhook{}, err
+	}
+	w.CreatedAt = utcNow()
+	w.UpdatedAt = w.CreatedAt
 	if w.Secret == "" {
 		w.Secret = newSecret()
 	}
@@ -27,8 +37,8 @@ func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, er
 }
 
 // UpdateWebhook changes settings of a webhook. What waits and no longer fits is cancelled: none of it is sent after the call
-// has returned. The error is an InputErrors if a setting is refused, and ErrConflict if the webhook is not of the revision that the
-// patch is for.
+// has returned. A patch that changes nothing stores nothing: the webhook keeps its revision and UpdatedAt. The error is an InputErrors
+// if a setting is refused, and ErrConflict if the webhook is not of the revision that the patch is for.
 func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (Webhook, error) {
 	return e.updateWebhook(ctx, id, p, e.checkOperations)
 }
@@ -42,6 +52,9 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 		}
 		before = *w
 		p.applyTo(w)
+		if w.equals(&before) {
+			return WebhookChange{}, errNoChange
+		}
 		w.UpdatedAt = utcNow()
 		if err := cmp.Or(check(w, &before), e.checkSettings(w, &before)); err != nil {
 			return WebhookChange{}, err
@@ -63,13 +76,16 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 		}
 		return c, nil
 	})
-	if err == nil {
-		if after.Paused && !before.Paused {
-			e.metrics.pauses.WithLabelValues(string(pauseByHand)).Inc()
-		}
-		e.lanes.probeNow(id) // it may have been mended by the change
+	switch {
+	case errors.Is(err, errNoChange):
+		after = before
+	case err != nil:
+		return Webhook{}, err
+	case after.Paused && !before.Paused:
+		e.metrics.pauses.WithLabelValues(string(pauseByHand)).Inc()
 	}
-	return after, err
+	e.lanes.probeNow(id) // it may have been mended by the change, or elsewhere, as who repeats one may know
+	return after, nil
 }
 
 // RotateSecret gives a webhook its next secret. The present one signs beside it during the overlap, as earlier ones do until theirs

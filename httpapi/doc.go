@@ -35,7 +35,7 @@
 //	DELETE /platform/hooks/web/:id         removes it
 //	GET    /platform/hooks/web/:id/logs    its deliveries, newest first, in pages (?page=&per_page=)
 //
-// HEAD works wherever GET does. The routes themselves are a table in api.go, which a test holds against this one. The pages at / are in
+// HEAD works wherever GET does. A PATCH that changes nothing leaves updated_at as it is. The routes themselves are a table in api.go, which a test holds against this one. The pages at / are in
 // package ui.
 //
 // # Who may call

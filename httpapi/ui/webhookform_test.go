@@ -138,7 +138,7 @@ func TestEverySetting(t *testing.T) {
 	wantStored(t, f.save(1, settingsOf(page)), everyStored)
 
 	// All at their defaults again.
-	f.save(1, url.Values{"revision": {"2"}, "url": {"https://example.com/"}, "send_answers": {"on"}, "send_leads": {"on"},
+	f.save(1, url.Values{"revision": {"1"}, "url": {"https://example.com/"}, "send_answers": {"on"}, "send_leads": {"on"},
 		"remove.headers.X-Api-Key": {"on"}, "remove.headers.X-Env": {"on"}, "remove.oauth2": {"on"}})
 	byDefault := `{"url":"https://example.com/","name":"","content_id":null,"active":true,"paused":false,"pause_reason":"","delay":10,"incomplete_delay":60,
 		"send_answers":true,"send_leads":true,"send_incomplete":false,"timeout":null,"max_in_flight":null,"retry_schedule":null,`
