@@ -77,7 +77,7 @@ func aside(ctx context.Context, command string, files []string, stdout, stderr i
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, errLogged) { // it has told why
+	if errors.Is(err, errTold) { // it has told why
 		io.WriteString(stderr, said)
 		return err
 	}
@@ -105,7 +105,7 @@ func inspectApart(log *slog.Logger) func(path string) error {
 		case errors.Is(err, errNotStarted):
 			log.Warn("the database could not be inspected before its opening", "error", err)
 			return nil
-		case errors.Is(err, errLogged):
+		case errors.Is(err, errTold):
 			return errors.New(strings.TrimPrefix(strings.TrimSpace(said), "hookbolt: "))
 		}
 		return err
@@ -115,7 +115,7 @@ func inspectApart(log *slog.Logger) func(path string) error {
 var errNotStarted = errors.New("no process of its own was started")
 
 // apart runs a command of this program in another process, where a damaged file can do no harm: reading one may end a process by a
-// signal, or by an error of the runtime that Go cannot catch. An errLogged means that the command has failed as commands do, and said
+// signal, or by an error of the runtime that Go cannot catch. An errTold means that the command has failed as commands do, and said
 // is what it has said; an errNotStarted that it was never run.
 func apart(ctx context.Context, stdout io.Writer, args ...string) (said string, err error) {
 	self, err := os.Executable()
@@ -136,7 +136,7 @@ func apart(ctx context.Context, stdout io.Writer, args ...string) (said string, 
 	case !hasEnded:
 		return "", fmt.Errorf("%w: %w", errNotStarted, err)
 	case ended.ExitCode() == exitFailure:
-		return stderr.String(), errLogged
+		return stderr.String(), errTold
 	}
 	reason, _, _ := strings.Cut(stderr.String(), "\n")
 	return "", fmt.Errorf("%w: reading it ended the process (%s: %s)", storage.ErrCorrupt, ended, reason)

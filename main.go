@@ -41,8 +41,8 @@ const (
 	exitUsage   = 2 // the command line makes no sense
 )
 
-// errLogged ends a command as a failure of which the log has told already.
-var errLogged = errors.New("see the log")
+// errTold ends a command as a failure of which the log or the output has told already.
+var errTold = errors.New("see above")
 
 // usageError is a command line that makes no sense.
 type usageError struct{ error }
@@ -52,7 +52,7 @@ type usageError struct{ error }
 type command func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 
 var commands = map[string]command{"serve": serve, "demo": demo, "listen": listen, "bench": runBench, "check": checkFile,
-	"compact": compactFile, "config": configCommand, "version": printVersion, "inspect": inspect, "bench-relay": benchRelay}
+	"compact": compactFile, "config": configCommand, "status": status, "version": printVersion, "inspect": inspect, "bench-relay": benchRelay}
 
 const usage = `hookbolt turns the sessions of polls, quizzes, tests, surveys and calculators into signed webhooks.
 
@@ -62,6 +62,7 @@ Usage: hookbolt [command] [flags]
   demo     see it work, with nothing to set  [-keep]
   listen   an endpoint that shows webhooks  [-addr ADDRESS] [-secret SECRET] [-status N] [-delay SPAN] [-fail N]
   bench    measure what this machine takes  [-rate N] [-webhooks N] [-dir DIR] [-url URL] [-json] and more
+  status   how a running server does        [-url URL] [-token-file FILE]
   config   check the settings: config check  [-config FILE]
   check    look through a database file      FILE
   compact  copy one without what is free    FILE OUT
@@ -79,7 +80,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case isUsage:
 		fmt.Fprintln(stderr, "hookbolt:", err)
 		return exitUsage
-	case !errors.Is(err, errLogged):
+	case !errors.Is(err, errTold):
 		fmt.Fprintln(stderr, "hookbolt:", err)
 	}
 	return exitFailure

@@ -77,7 +77,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	a.reloader = reloader{settings.load, level, hangups}
 	if err := a.run(ctx); err != nil {
 		log.Error("hookbolt has stopped", "error", err)
-		return errLogged
+		return errTold
 	}
 	return nil
 }

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestStatus(t *testing.T) {
+	const admin, metrics, ingest = "admin-token-number-1", "metrics-token-number-1", "ingest-token-number-1"
+	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	defer endpoint.Close()
+	p := start(t, "serve", "-allow", "127.0.0.1", "-config", writeConfig(t, t.TempDir(), `
+		admin_tokens = ["`+admin+`"]
+		metrics_tokens = ["`+metrics+`"]
+		ingest_tokens = ["`+ingest+`"]`, ""))
+	api := p.url(t)
+	ask := func(token string, code int) string {
+		t.Helper()
+		t.Setenv("HOOKBOLT_TOKEN", token)
+		s := start(t, "status", "-url", api)
+		if got := s.exit(t); got != code {
+			t.Errorf("exit code %d, want %d: %s%s", got, code, s.stdout, s.stderr)
+		}
+		if code == 0 || s.stderr.String() == "" {
+			return s.stdout.String()
+		}
+		return s.stderr.String()
+	}
+	if out := ask(admin, 0); !strings.HasPrefix(out, "hookbolt dev at "+api+", ready, up ") || strings.Contains(out, "attention") || strings.Contains(out, "?") || strings.Contains(out, "NaN") {
+		t.Errorf("of a healthy one:\n%s", out)
+	}
+
+	status, answer := callAs(t, admin, "POST", api+"/v1/webhooks", fmt.Sprintf(`{"url": %q, "delay": 0, "name": "a\nb"}`, endpoint.URL))
+	wantStatus(t, 201, status, answer)
+	status, answer = callAs(t, admin, "POST", api+"/v1/webhooks", `{"url": "https://example.com/", "paused": true}`)
+	wantStatus(t, 201, status, answer)
+	for i := range 6 {
+		status, answer = callAs(t, ingest, "POST", api+"/v1/events", strings.ReplaceAll(testSession, "11111111", fmt.Sprintf("1111111%d", i)))
+		wantStatus(t, 202, status, answer)
+	}
+	for deadline := time.Now().Add(testPatience); !strings.Contains(answer, `"state":"failing"`); {
+		if _, answer = callAs(t, admin, "GET", api+"/v1/webhooks", ""); time.Now().After(deadline) {
+			t.Fatal(answer)
+		}
+	}
+	out := ask(admin, exitFailure)
+	for _, want := range []string{"\nevents      accepted 12   refused 0\n", "failing 1   paused 1", "4xx 5", "attention   webhook 1 \"a b\" is failing since ", ": its last 5 attempts have failed\n",
+		"            webhook 2 is paused: paused by hand\n", "commits p50 up to "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("lacks %q:\n%s", want, out)
+		}
+	}
+	if out := ask(metrics, exitFailure); !strings.Contains(out, "attention   endpoints that are failing: 1 (an admin token tells which)\n            webhooks that are paused: 1 (") {
+		t.Errorf("with a metrics token:\n%s", out)
+	}
+	if out := ask("", exitFailure); !strings.Contains(out, "401 Unauthorized") || !strings.Contains(out, "HOOKBOLT_TOKEN") {
+		t.Errorf("without a token: %s", out)
+	}
+	if out := ask(ingest, exitFailure); !strings.Contains(out, "403 Forbidden") {
+		t.Errorf("with an ingest token: %s", out)
+	}
+}
+
+// TestStatusOfTrouble has a server in more trouble than one can make, and others that are none.
+func TestStatusOfTrouble(t *testing.T) {
+	const metrics = `
+# TYPE hookbolt_build_info gauge
+hookbolt_build_info{version="v9"} 1
+# TYPE hookbolt_storage_full gauge
+hookbolt_storage_full 1
+# TYPE hookbolt_storage_disk_free_bytes gauge
+hookbolt_storage_disk_free_bytes 5e+08
+# TYPE hookbolt_damaged_records_total counter
+hookbolt_damaged_records_total 1234
+# TYPE hookbolt_queue_oldest_due_age_seconds gauge
+hookbolt_queue_oldest_due_age_seconds 3600
+# TYPE hookbolt_webhooks gauge
+hookbolt_webhooks{state="failing"} 0
+# TYPE hookbolt_storage_commit_duration_seconds histogram
+hookbolt_storage_commit_duration_seconds_bucket{le="0.1"} 50
+hookbolt_storage_commit_duration_seconds_bucket{le="+Inf"} 100
+hookbolt_storage_commit_duration_seconds_sum 100
+hookbolt_storage_commit_duration_seconds_count 100
+`
+	answers := map[string]string{"/metrics": metrics, "/v1/webhooks": `{"items":[],"next_cursor":null}`}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/readyz" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprint(w, `{"type":"about:blank","title":"x","status":503,"detail":"not ready: the disk is full"}`)
+			return
+		}
+		fmt.Fprint(w, answers[r.URL.Path])
+	}))
+	defer server.Close()
+	p := start(t, "status", "-url", server.URL)
+	if code := p.exit(t); code != exitFailure || p.stderr.String() != "" {
+		t.Errorf("exit code %d: %s", code, p.stderr)
+	}
+	for _, want := range []string{"hookbolt v9 at " + server.URL + ", not ready, up ", "attention   not ready: the disk is full\n", " events are refused for want of room", " 476.8 MiB are left on the disk",
+		" records that could not be read: 1,234;", "one in a hundred commits takes ", " a delivery has been due for 1h0m0s, and no endpoint is failing", "p99 beyond the last bucket"} {
+		if !strings.Contains(p.stdout.String(), want) {
+			t.Errorf("lacks %q:\n%s", want, p.stdout)
+		}
+	}
+	for name, text := range map[string]string{"another program": "# TYPE up gauge\nup 1\n", "no metrics": "<html>", "nothing": ""} {
+		answers["/metrics"] = text
+		p := start(t, "status", "-url", server.URL)
+		if code := p.exit(t); code != exitFailure || !strings.Contains(p.stderr.String(), "these are not hookbolt's metrics; is -url right?") || strings.Count(p.stderr.String(), "\n") != 1 {
+			t.Errorf("%s: exit code %d: %s", name, code, p.stderr)
+		}
+	}
+}
+
+func TestNumbersOfStatus(t *testing.T) {
+	for n, want := range map[float64]string{0: "0", 12: "12", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1000: "-1,000", -999: "-999"} {
+		if got := number(n); got != want {
+			t.Errorf("%f is %s, want %s", n, got, want)
+		}
+	}
+	for n, want := range map[float64]string{0: "0 bytes", 1023: "1023 bytes", 1024: "1.0 KiB", 1536 * 1024: "1.5 MiB", 5e12: "4.5 TiB", 5e16: "45474.7 TiB"} {
+		if got := byteCount(n); got != want {
+			t.Errorf("%f is %s, want %s", n, got, want)
+		}
+	}
+	if number(math.NaN()) != "?" || byteCount(math.NaN()) != "?" || seconds(math.NaN()) != 0 || seconds(math.Inf(1)) != maxSpan {
+		t.Error("what is not known is told as something")
+	}
+}
