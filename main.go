@@ -52,7 +52,8 @@ type usageError struct{ error }
 type command func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 
 var commands = map[string]command{"serve": serve, "demo": demo, "listen": listen, "bench": runBench, "check": checkFile,
-	"compact": compactFile, "config": configCommand, "status": status, "version": printVersion, "inspect": inspect, "bench-relay": benchRelay}
+	"compact": compactFile, "config": configCommand, "status": status, "healthcheck": healthcheck, "version": printVersion,
+	"inspect": inspect, "bench-relay": benchRelay}
 
 const usage = `hookbolt turns the sessions of polls, quizzes, tests, surveys and calculators into signed webhooks.
 
@@ -66,6 +67,7 @@ Usage: hookbolt [command] [flags]
   config   check the settings: config check  [-config FILE]
   check    look through a database file      FILE
   compact  copy one without what is free    FILE OUT
+  healthcheck  ask whether a server is ready  [-url URL] [-config FILE]
   version  say which build this is
   help     this text; "hookbolt help serve" tells more of serve
 `

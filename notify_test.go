@@ -95,13 +95,7 @@ func TestServiceManager(t *testing.T) {
 // A full disk is no reason to be killed and started again: the disk would be as full then.
 func TestFullDiskGivesSignsOfLife(t *testing.T) {
 	m := manage(t, 50*time.Millisecond)
-	dir := t.TempDir()
-	config := writeConfig(t, dir, "", "")
-	text := strings.Replace(readFile(t, config), "[storage]", "[storage]\nmin_free = \"1000TiB\"", 1)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, api := spawn(t, config, m.env...)
+	_, api := spawn(t, fullDisk(t), m.env...)
 	m.next(t)
 	status, answer := call(t, "GET", api+"/readyz", "")
 	wantStatus(t, http.StatusServiceUnavailable, status, answer)
