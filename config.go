@@ -231,7 +231,7 @@ func (c *HTTPConfig) checkTokens() error {
 
 func (c *HTTPConfig) checkCORSOrigins() error {
 	if len(c.CORSOrigins) > 0 && len(c.IngestTokens) == 0 {
-		return errors.New("http.cors_origins: pages send events with an ingest token: set http.ingest_tokens, too")
+		return errors.New("http.cors_origins: pages send events with an ingest token: set http.ingest_tokens, and http.admin_tokens, without which no token is asked for")
 	}
 	if err := httpapi.CheckOrigins(c.CORSOrigins); err != nil {
 		return fmt.Errorf("http.cors_origins: %w", err)
