@@ -41,6 +41,25 @@ func TestPageEnds(t *testing.T) {
 	}
 }
 
+// TestPageIsHidden shows that what waits goes out when the page is hidden, which is the last that a page on a phone hears.
+func TestPageIsHidden(t *testing.T) {
+	for _, event := range []string{"visibilitychange", "pagehide"} {
+		t.Run(event, func(t *testing.T) {
+			w := newWidget(t)
+			id := eval[string](w.page, `(window.s = begin(), s.start(), s.session_id)`)
+			eval[bool](w.page, `s.flush()`)
+			// Nothing waits for its time any more: it would come after all.
+			eval[bool](w.page, `(window.setTimeout = () => 1, s.vote(1, 11), s.vote(2, 21), document.dispatchEvent(new Event("`+event+`", { bubbles: true })))`)
+			w.gateway.awaitPosts(2)
+			w.wait(`localStorage.length === 0`)
+			session := w.session(id)
+			if types := session.types(); types != "start, vote 1/11, vote 2/21" {
+				t.Errorf("the session has %s", types)
+			}
+		})
+	}
+}
+
 // TestPageEndsAtOnce is a page that ends with its first events: the browser asks first, and sends them for a page that is no longer there.
 func TestPageEndsAtOnce(t *testing.T) {
 	for _, c := range ends {

@@ -44,7 +44,7 @@ func newWidget(t *testing.T, settings ...string) *widget {
 	return w
 }
 
-// ServeHTTP serves the page, at every path. Its policy lets nothing run but scripts of the two servers' files, and nothing be asked but hookbolt.
+// ServeHTTP serves the page, at every path. Its policy lets nothing run but scripts of the two servers' files, and nothing be asked but this machine.
 func (w *widget) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/quiz.js" {
 		rw.Header().Set("Content-Type", "text/javascript")
@@ -52,7 +52,7 @@ func (w *widget) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rw.Header().Set("Content-Type", "text/html; charset=utf-8")
-	rw.Header().Set("Content-Security-Policy", fmt.Sprintf("default-src 'none'; script-src 'self' %[1]s; connect-src %[1]s; img-src data:; frame-src 'self'", w.gateway.url))
+	rw.Header().Set("Content-Security-Policy", fmt.Sprintf("default-src 'none'; script-src 'self' %[1]s; connect-src http://127.0.0.1:*; img-src data:; frame-src 'self'", w.gateway.url))
 	fmt.Fprintf(rw, `<!doctype html><html lang="en"><head><title>Quiz</title><link rel="icon" href="data:,"></head><body><h1>Quiz</h1>
 <script src="%s/hookbolt.js"></script><script src="/quiz.js"></script></body></html>`, w.gateway.url)
 }
@@ -149,6 +149,19 @@ func TestPageSendsSession(t *testing.T) {
 	}
 	if left := eval[int](w.page, `localStorage.length`); left != 0 {
 		t.Errorf("%d entries are left in the storage", left)
+	}
+}
+
+// TestAnotherAddress has a page that names hookbolt's address, as one does that serves a copy of the script.
+func TestAnotherAddress(t *testing.T) {
+	w := newWidget(t)
+	other := newGateway(t, w.server)
+	w.allow(other.url)
+	if !eval[bool](w.page, `(window.s = begin({ url: "`+other.url+`/" }), s.start(), s.flush())`) {
+		t.Error("the start is not stored")
+	}
+	if here, there := w.gateway.count("POST", "/v1/events"), other.count("POST", "/v1/events"); here != 0 || there != 1 {
+		t.Errorf("%d requests to where the script is from and %d to the address, want one to the address", here, there)
 	}
 }
 
