@@ -95,7 +95,9 @@ func TestTooLarge(t *testing.T) {
 	w := newWidget(t, `http.max_body = "64KiB"`)
 	w.expect("status 413")
 	w.expect("http.max_body")
-	id := eval[string](w.page, `(window.s = begin(), s.start(), s.vote(1, 11, { question: "x".repeat(60000) }), s.vote(1, 12, { question: "x".repeat(70000) }), s.finish(), s.session_id)`)
+	// Not by the gateway: hookbolt refuses without having read all, and Go's proxy sometimes takes that for a broken connection.
+	w.allow(w.server.url)
+	id := eval[string](w.page, `(window.s = begin({ url: "`+w.server.url+`/" }), s.start(), s.vote(1, 11, { question: "x".repeat(60000) }), s.vote(1, 12, { question: "x".repeat(70000) }), s.finish(), s.session_id)`)
 	if eval[bool](w.page, `s.flush()`) {
 		t.Error("everything is said to be stored")
 	}
