@@ -90,11 +90,7 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 func (c *client) fetch(ctx context.Context, method, path string, in any) ([]byte, error) {
 	body := io.Reader(http.NoBody)
 	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
-			return nil, err
-		}
-		body = bytes.NewReader(text)
+		body = bytes.NewReader(writeJSON(in))
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
@@ -129,6 +125,18 @@ func (c *client) fetch(ctx context.Context, method, path string, in any) ([]byte
 		return nil, fmt.Errorf("%s %s: the answer has more than %d bytes", method, c.base+path, maxAnswer)
 	}
 	return answer, nil
+}
+
+// writeJSON writes JSON with text as it came: the body of a webhook's token request is kept as it is sent. What it is given can always be
+// written.
+func writeJSON(v any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic(err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 // list gets all entries of a list, page by page. path has no query.

@@ -39,6 +39,7 @@ func main() {
 const (
 	exitFailure = 1
 	exitUsage   = 2 // the command line makes no sense
+	exitPending = 3 // a dry run has found something to do
 )
 
 // errTold ends a command as a failure of which the log or the output has told already.
@@ -52,24 +53,26 @@ type usageError struct{ error }
 type command func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 
 var commands = map[string]command{"serve": serve, "demo": demo, "listen": listen, "bench": runBench, "check": checkFile,
-	"compact": compactFile, "config": configCommand, "status": status, "healthcheck": healthcheck, "version": printVersion,
-	"inspect": inspect, "bench-relay": benchRelay}
+	"compact": compactFile, "config": configCommand, "status": status, "healthcheck": healthcheck, "apply": apply, "dump": dump,
+	"version": printVersion, "inspect": inspect, "bench-relay": benchRelay}
 
 const usage = `hookbolt turns the sessions of polls, quizzes, tests, surveys and calculators into signed webhooks.
 
 Usage: hookbolt [command] [flags]
 
-  serve    run the server; the default       [-config FILE] [-allow NETWORK]... [-pprof ADDRESS]
-  demo     see it work, with nothing to set  [-keep]
-  listen   an endpoint that shows webhooks  [-addr ADDRESS] [-secret SECRET] [-status N] [-delay SPAN] [-fail N]
-  bench    measure what this machine takes  [-rate N] [-webhooks N] [-dir DIR] [-url URL] [-json] and more
-  status   how a running server does        [-url URL] [-token-file FILE]
-  config   check the settings: config check  [-config FILE]
-  check    look through a database file      FILE
-  compact  copy one without what is free    FILE OUT
-  healthcheck  ask whether a server is ready  [-url URL] [-config FILE]
-  version  say which build this is
-  help     this text; "hookbolt help serve" tells more of serve
+  serve        run the server; the default       [-config FILE] [-allow NETWORK]... [-pprof ADDRESS]
+  demo         see it work, with nothing to set  [-keep]
+  listen       an endpoint that shows webhooks   [-addr ADDRESS] [-secret SECRET] [-status N] [-delay SPAN] [-fail N]
+  apply        set the webhooks that a file has  -f FILE [-dry-run] [-prune] [-url URL] [-token-file FILE]
+  dump         write such a file of a server     [-secrets] [-url URL] [-token-file FILE]
+  status       how a running server does         [-url URL] [-token-file FILE]
+  healthcheck  ask whether a server is ready     [-url URL] [-config FILE]
+  config       check the settings: config check  [-config FILE] [-allow NETWORK]...
+  check        look through a database file      FILE
+  compact      copy one without what is free     FILE OUT
+  bench        measure what this machine takes   [-rate N] [-webhooks N] [-dir DIR] [-url URL] [-json] and more
+  version      say which build this is
+  help         this text; "hookbolt help serve" tells more of serve
 `
 
 // run is hookbolt: it runs the command that args name until it is done or ctx ends, and returns the exit code.
@@ -79,6 +82,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
+	case errors.Is(err, errPending): // it was told on stdout
+		return exitPending
 	case isUsage:
 		fmt.Fprintln(stderr, "hookbolt:", err)
 		return exitUsage

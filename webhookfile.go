@@ -1,0 +1,236 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+
+	"hookbolt/engine"
+)
+
+// wantedWebhook is a webhook as a file wants it.
+type wantedWebhook struct {
+	// Settings are all of them, with the default of each that the file leaves out. Where the file leaves out paused or secret, they are
+	// false and "", and mean nothing: see given.
+	Settings engine.Webhook
+	// JSON has the settings that the file gives, as the API takes them, but for those in Keep.
+	JSON map[string]json.RawMessage
+	// Keep has those of headers, basic_auth and oauth2 that are to stay as they are on the server.
+	Keep map[string]bool
+	// Hidden has the settings whose value comes from a variable or a file, and which are shown to nobody for that.
+	Hidden map[string]bool
+}
+
+// given tells whether the file has a setting.
+func (w *wantedWebhook) given(setting string) bool { return w.JSON[setting] != nil }
+
+// sources are where references lead.
+type sources struct {
+	variable func(name string) (string, bool)
+	file     func(path string) (string, error)
+}
+
+// fileProblems are all that is wrong with a file of webhooks, a line each.
+type fileProblems []string
+
+// Error has a line for each.
+func (p fileProblems) Error() string { return strings.Join(p, "\n") }
+
+// parseWebhooks reads the text of a file of webhooks, and what it refers to. The error is a fileProblems, or one of the syntax; it shows
+// no credential.
+func parseWebhooks(text string, from sources) ([]*wantedWebhook, error) {
+	file := make(map[string]any)
+	if _, err := toml.Decode(text, &file); err != nil {
+		return nil, syntaxError(err)
+	}
+	var problems fileProblems
+	for _, key := range slices.Sorted(maps.Keys(file)) {
+		if key != "webhook" {
+			problems = append(problems, fmt.Sprintf("unknown key %q: each webhook is a table that begins with [[webhook]]", key))
+		}
+	}
+	tables, ok := tableList(file["webhook"])
+	if !ok && file["webhook"] != nil {
+		problems = append(problems, "webhook: must be tables, each of which begins with [[webhook]] in double brackets")
+	}
+	var hooks []*wantedWebhook
+	seen := make(map[string]bool)
+	for i, table := range tables {
+		name, ok := table["name"].(string)
+		if !ok || name == "" {
+			problems = append(problems, fmt.Sprintf("webhook %d: name: is required, in quotes: webhooks are told apart by it", i+1))
+			continue
+		}
+		r := &webhookReader{from: from, want: wantedWebhook{JSON: make(map[string]json.RawMessage), Keep: make(map[string]bool), Hidden: make(map[string]bool)}}
+		if seen[name] {
+			r.fail("name", "stands twice: webhooks are told apart by it")
+		}
+		seen[name] = true
+		r.read(table)
+		for _, problem := range r.problems {
+			problems = append(problems, fmt.Sprintf("webhook %.200q: %s", name, problem))
+		}
+		hooks = append(hooks, &r.want)
+	}
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return hooks, nil
+}
+
+// tableList returns a list of tables, in whatever way it is written.
+func tableList(v any) ([]map[string]any, bool) {
+	switch v := v.(type) {
+	case []map[string]any:
+		return v, true
+	case []any:
+		tables := make([]map[string]any, len(v))
+		for i := range v {
+			table, ok := v[i].(map[string]any)
+			if !ok {
+				return nil, false
+			}
+			tables[i] = table
+		}
+		return tables, true
+	}
+	return nil, false
+}
+
+// webhookReader reads a webhook's table.
+type webhookReader struct {
+	from     sources
+	want     wantedWebhook
+	problems []string
+}
+
+func (r *webhookReader) fail(field, format string, args ...any) {
+	r.problems = append(r.problems, field+": "+fmt.Sprintf(format, args...))
+}
+
+// credentialTables are the settings that are tables and may stay as they are on the server.
+var credentialTables = []string{"headers", "basic_auth", "oauth2"}
+
+// read makes of a table what the API would be sent, and has the engine read that: so there is one set of rules. The engine tells the first
+// error of an object only, so it is given each setting alone before.
+func (r *webhookReader) read(table map[string]any) {
+	for _, setting := range slices.Sorted(maps.Keys(table)) {
+		if t, ok := table[setting].(map[string]any); ok && slices.Contains(credentialTables, setting) && t["keep"] == true {
+			if len(t) > 1 {
+				r.fail(setting, "keep = true stands alone: what is on the server stays as it is, or is given here as a whole")
+			}
+			r.want.Keep[setting] = true
+			continue
+		}
+		before := len(r.problems)
+		value := r.value(setting, table[setting])
+		if len(r.problems) > before {
+			continue
+		}
+		r.want.JSON[setting] = writeJSON(value)
+		if _, err := engine.ParseWebhookPatch(writeJSON(map[string]any{setting: value})); err != nil {
+			r.refused(err)
+		}
+	}
+	if len(r.problems) > 0 {
+		return
+	}
+	patch, err := engine.ParseWebhookPatch(writeJSON(r.want.JSON))
+	if err == nil {
+		r.want.Settings, err = engine.NewWebhook(patch)
+	}
+	r.refused(err)
+}
+
+// refused notes what the engine says.
+func (r *webhookReader) refused(err error) {
+	bad, ok := errors.AsType[engine.InputErrors](err)
+	if err != nil && !ok {
+		r.problems = append(r.problems, err.Error())
+	}
+	for _, e := range bad {
+		if strings.HasSuffix(e.Detail, "must be a string (got an object)") {
+			e.Detail += `; what stands elsewhere is {env = "VARIABLE"} or {file = "PATH"}`
+		}
+		if r.want.Hidden[e.Field] {
+			e.Detail, _, _ = strings.Cut(e.Detail, " (got ") // what stands there is not for the eye
+		}
+		if e.Field == "" {
+			r.problems = append(r.problems, e.Detail)
+			continue
+		}
+		r.fail(e.Field, "%s", e.Detail)
+	}
+}
+
+// value makes of a value of TOML one of JSON, and puts what references lead to in their place.
+func (r *webhookReader) value(path string, v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		if text, ok := r.reference(path, v); ok {
+			r.want.Hidden[path] = true
+			if !utf8.ValidString(text) {
+				r.fail(path, "what it refers to is not valid UTF-8")
+			}
+			return text
+		}
+		object := make(map[string]any, len(v))
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			object[key] = r.value(path+"."+key, v[key])
+		}
+		return object
+	case []map[string]any:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = r.value(fmt.Sprintf("%s[%d]", path, i), v[i])
+		}
+		return list
+	case []any:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = r.value(fmt.Sprintf("%s[%d]", path, i), v[i])
+		}
+		return list
+	case time.Time:
+		r.fail(path, "must be in quotes: there is no setting that is a date")
+	case float64:
+		if math.IsInf(v, 0) || math.IsNaN(v) {
+			r.fail(path, "must be a number that can be written down (got %v)", v)
+			return 0
+		}
+	}
+	return v
+}
+
+// reference returns what a table leads to that refers to a variable or a file. The tables of headers do not: theirs are names of headers.
+func (r *webhookReader) reference(path string, table map[string]any) (string, bool) {
+	if len(table) != 1 || slices.Contains(credentialTables, path) || path == "oauth2.headers" {
+		return "", false
+	}
+	if name, ok := table["env"].(string); ok {
+		text, set := r.from.variable(name)
+		switch {
+		case !set:
+			r.fail(path, "the variable %.100q is not set", name)
+		case text == "":
+			r.fail(path, "the variable %.100q is empty", name)
+		}
+		return text, true
+	}
+	if name, ok := table["file"].(string); ok {
+		text, err := r.from.file(name)
+		if err != nil {
+			r.fail(path, "%s", oneLine(err.Error()))
+		}
+		return text, true
+	}
+	return "", false
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"hookbolt/engine"
+)
+
+// FuzzWebhookFile: a file of webhooks gives settings that the API takes, and that come back if they are written down again; or lines that
+// say what is wrong, steer no terminal and show nothing of what was referred to.
+func FuzzWebhookFile(f *testing.F) {
+	const head = "[[webhook]]\nname = \"a\"\nurl = \"https://example.com/\"\n"
+	for _, text := range []string{
+		"", fullFile, head, head + head, "webhook = [{name = \"a\", url = {env = \"X\"}}]", "webhook = 1", "[webhook]", "a.b = 1\n\"c\\n\" = 2", "[[webhook]]\nname = \"\\u001b\\u0085\"",
+		head + "headers = {keep = true}\noauth2 = {keep = true}\npaused = true", head + "headers = {env = {file = \"/x\"}, file = \"y\"}", head + "timeout = {env = \"BYTES\"}",
+		head + "secret = {env = \"NONE\"}", head + "content_id = {file = \"x\"}\ndelay = 1e3\nrate_limit = inf\nmax_in_flight = 07:32:00", head + "oauth2 = {token_url = {env = \"Y\"}, body = [[{}]]}",
+		head + "retry_schedule = [\"1s\", {env = \"A\\nB\"}]\nallow_networks = [{file = \"\\u0085\"}]", head + "[webhook.oauth2.body.a.b.c]\nd = 1979-05-27T07:32:00Z", "[[webhook.name]]\n[[webhook.url]]",
+	} {
+		f.Add(text)
+	}
+	const sekret = "zq9-sekret-zq9"
+	from := sources{
+		variable: func(name string) (string, bool) {
+			return map[string]string{"BYTES": "\xff" + sekret, "EMPTY": "", "SECRET": sampleSecret}[name] + strings.Repeat(sekret, len(name)%3), name != "NONE"
+		},
+		file: func(path string) (string, error) {
+			if len(path) > 20 {
+				return "", &os.PathError{Op: "open", Path: path, Err: errors.New("not there")}
+			}
+			return "https://example.com/?" + sekret, nil
+		},
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		hooks, err := parseWebhooks(text, from)
+		if err != nil {
+			said := err.Error()
+			if said == "" || !utf8.ValidString(said) || strings.ContainsFunc(said, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
+				t.Fatalf("not lines of text: %q", said)
+			}
+			if strings.Contains(said, sekret) && !strings.Contains(text, sekret) {
+				t.Fatalf("what was referred to stands in %q", said)
+			}
+			return
+		}
+		names := make(map[string]bool)
+		var dump strings.Builder
+		for _, want := range hooks {
+			if names[want.Settings.Name] || want.Settings.Name == "" {
+				t.Fatalf("%q is no name of its own", want.Settings.Name)
+			}
+			names[want.Settings.Name] = true
+			patch, err := engine.ParseWebhookPatch(writeJSON(want.JSON))
+			if err == nil {
+				_, err = engine.NewWebhook(patch)
+			}
+			if err != nil {
+				t.Fatalf("accepted, but not valid: %v", err)
+			}
+			s := servedWebhook{Webhook: want.Settings, Headers: make(map[string]bool)}
+			for name := range want.Settings.Headers {
+				s.Headers[name] = true
+			}
+			if want.Settings.BasicAuth != nil {
+				s.BasicAuth = new(true)
+			}
+			dump.WriteString("[[webhook]]\n")
+			s.dump(&dump)
+		}
+		again, err := parseWebhooks(dump.String(), from)
+		if err != nil || len(again) != len(hooks) {
+			t.Fatalf("written down as\n%s\nit gives %d webhooks of %d: %v", dump.String(), len(again), len(hooks), err)
+		}
+		for i := range hooks {
+			want, got := plainValues(&hooks[i].Settings), plainValues(&again[i].Settings)
+			want["paused"] = got["paused"] // it is not written down
+			if again[i].Settings.Name != hooks[i].Settings.Name || !bytes.Equal(writeJSON(got), writeJSON(want)) {
+				t.Fatalf("written down as\n%s\nit gives\n%s\nwant\n%s", dump.String(), got, want)
+			}
+		}
+	})
+}
