@@ -18,6 +18,9 @@ import (
 	"hookbolt/engine"
 )
 
+// urlVariable says where a running server is, for commands that call it.
+const urlVariable = environmentPrefix + "URL"
+
 // tokenVariable holds the token that commands send to a running server.
 const tokenVariable = environmentPrefix + "TOKEN"
 
@@ -38,7 +41,7 @@ type client struct {
 // clientFlags adds the flags of commands that call a running server. What it returns makes the client once they are parsed, and is to be
 // closed.
 func clientFlags(fs *flag.FlagSet) func() (*client, error) {
-	base := fs.String("url", "http://127.0.0.1:8080", "call the server at `URL`")
+	base := fs.String("url", cmp.Or(os.Getenv(urlVariable), "http://127.0.0.1:8080"), "call the server at `URL`; or HOOKBOLT_URL in the environment")
 	tokenFile := fs.String("token-file", "", "take its admin token, if it wants one, from the first line of `FILE`; or HOOKBOLT_TOKEN in the environment")
 	return func() (*client, error) {
 		u, err := url.Parse(*base)

@@ -85,11 +85,15 @@ func TestDemoVerdict(t *testing.T) {
 }
 
 func TestDemoKeepsRunning(t *testing.T) {
+	needs(t, "sh", "curl")
 	ctx, stop := context.WithCancelCause(t.Context())
 	out, ended := newOutput(), make(chan error, 1)
 	go func() { ended <- runDemo(ctx, testPace, true, out, out) }()
-	shell := &shell{t: t, replace: strings.NewReplacer()}
-	shell.run(out.find(t, `(?s)try in another terminal:\n(.*limit=3')\n`))
+	shell := newPageRun(t, t.TempDir())
+	shell.api, shell.endpoint = "127.0.0.1:8080", "127.0.0.1:9000" // as the demo says them
+	if err := shell.script("-eu", out.find(t, `(?s)try in another terminal:\n(.*limit=3')\n`)); err != nil {
+		t.Error(err)
+	}
 	out.find(t, `POST /mine  \S+  attempt 1  signature ok  answered 200`)
 	stop(errors.New("signal: of the test"))
 	if err := <-ended; err != nil {
