@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -84,4 +86,45 @@ func FuzzWebhookFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+// docs/declarative.md has every key, and its files of webhooks are valid.
+func TestDeclarativeDoc(t *testing.T) {
+	doc := readFile(t, "docs/declarative.md")
+	keys := slices.Concat(plainSettings, credentialTables, []string{"name", "secret"})
+	for _, key := range keys {
+		if !strings.Contains(doc, "\n| `"+key+"` | ") {
+			t.Errorf("the table of keys lacks %s", key)
+		}
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_0-9]+)` \\|").FindAllStringSubmatch(doc, -1) {
+		if !slices.Contains(keys, m[1]) {
+			t.Errorf("the table has a key that does not exist: %s", m[1])
+		}
+	}
+	blocks := codeBlocks(doc, "toml webhooks")
+	if len(blocks) == 0 {
+		t.Fatal("there is no file")
+	}
+	from := sources{
+		variable: func(name string) (string, bool) { return "https://example.com/" + name, true },
+		file:     func(string) (string, error) { return sampleSecret, nil },
+	}
+	given := make(map[string]bool)
+	for _, block := range blocks {
+		hooks, err := parseWebhooks(block, from)
+		if err != nil {
+			t.Errorf("%v in\n%s", err, block)
+		}
+		for _, want := range hooks {
+			for key := range want.JSON {
+				given[key] = true
+			}
+		}
+	}
+	for _, key := range keys {
+		if !given[key] {
+			t.Errorf("no example has %s", key)
+		}
+	}
 }
