@@ -23,6 +23,12 @@ type servedWebhook struct {
 	OAuth2    *bool           `json:"oauth2"`
 }
 
+// servedWebhooks lists a server's webhooks, but for that of operational events, which is its configuration's.
+func servedWebhooks(ctx context.Context, c *client) ([]*servedWebhook, error) {
+	all, err := list[*servedWebhook](ctx, c, "/v1/webhooks")
+	return slices.DeleteFunc(all, func(s *servedWebhook) bool { return s.Operations }), err
+}
+
 // label names a webhook of the server: the id tells those apart that have the same name, or none.
 func (s *servedWebhook) label() string { return fmt.Sprintf("%q (id %d)", s.Name, s.ID) }
 
@@ -101,7 +107,7 @@ type webhookPlan struct {
 // makePlan compares what a file wants with what a server has, and changes nothing. The error is a fileProblems where the file does not
 // fit the server.
 func makePlan(ctx context.Context, c *client, hooks []*wantedWebhook, prune bool) (*webhookPlan, error) {
-	all, err := list[*servedWebhook](ctx, c, "/v1/webhooks")
+	all, err := servedWebhooks(ctx, c)
 	if err != nil {
 		return nil, err
 	}

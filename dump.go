@@ -45,7 +45,7 @@ func dump(ctx context.Context, args []string, stdout, _ io.Writer) error {
 // dumpWebhooks returns the text of the file, with the webhooks in the order of their ids, and the labels of those that have no name of
 // their own.
 func dumpWebhooks(ctx context.Context, c *client, secrets bool) (text string, nameless []string, err error) {
-	all, err := list[*servedWebhook](ctx, c, "/v1/webhooks")
+	all, err := servedWebhooks(ctx, c)
 	if err != nil {
 		return "", nil, err
 	}

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +58,20 @@ func TestOperationsURL(t *testing.T) {
 	case <-time.After(testPatience):
 		t.Fatal("it was not told")
 	}
+	// It is the configuration's, and no business of a file of webhooks.
+	file := filepath.Join(dir, "webhooks.toml")
+	if err := os.WriteFile(file, []byte("[[webhook]]\nname = \"crm\"\nurl = \"https://example.com/\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pruned := start(t, "apply", "-url", api, "-f", file, "-prune", "-dry-run")
+	if code := pruned.exit(t); code != 0 || !strings.Contains(pruned.stdout.String(), "0 to delete, 1 unchanged.") {
+		t.Errorf("exit code %d: %s%s", code, pruned.stdout, pruned.stderr)
+	}
+	dumped := start(t, "dump", "-url", api)
+	if code := dumped.exit(t); code != 0 || strings.Contains(dumped.stdout.String(), "operations") || !strings.Contains(dumped.stdout.String(), "crm") {
+		t.Errorf("exit code %d: %s%s", code, dumped.stdout, dumped.stderr)
+	}
+
 	if code := p.end(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}

@@ -102,7 +102,7 @@ func TestDeclarativeDoc(t *testing.T) {
 			t.Errorf("the table has a key that does not exist: %s", m[1])
 		}
 	}
-	blocks := codeBlocks(doc, "toml webhooks")
+	blocks := slices.DeleteFunc(blocksOf(t, "docs/declarative.md", doc), func(b codeBlock) bool { return b.language+b.word != "tomlwebhooks" })
 	if len(blocks) == 0 {
 		t.Fatal("there is no file")
 	}
@@ -112,9 +112,9 @@ func TestDeclarativeDoc(t *testing.T) {
 	}
 	given := make(map[string]bool)
 	for _, block := range blocks {
-		hooks, err := parseWebhooks(block, from)
+		hooks, err := parseWebhooks(block.text, from)
 		if err != nil {
-			t.Errorf("%v in\n%s", err, block)
+			t.Errorf("%v in\n%s", err, block.text)
 		}
 		for _, want := range hooks {
 			for key := range want.JSON {
