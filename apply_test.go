@@ -217,7 +217,7 @@ func TestApplyChanges(t *testing.T) {
 	// What the file leaves out gets its default, but for secret and paused.
 	status, answer := call(t, "POST", api+"/v1/webhooks/1/rotate-secret", `{}`)
 	wantStatus(t, 200, status, answer)
-	wantApplied(t, api, `
+	fewer := `
 		[[webhook]]
 		name = "crm"
 		url = {env = "APPLY_URL"}
@@ -226,7 +226,8 @@ func TestApplyChanges(t *testing.T) {
 		[[webhook]]
 		name = "mail"
 		url = "https://elsewhere.example.com/?a=<1>&b=2"
-		active = false`, `
+		active = false`
+	wantApplied(t, api, fewer, `
 		~ change "crm" (what waits and no longer fits is cancelled)
 		    url: another value (not shown)
 		    content_id: "66666666-7777-4888-8999-aaaaaaaaaaaa" -> "11111111-7777-4888-8999-aaaaaaaaaaaa"
@@ -249,6 +250,11 @@ func TestApplyChanges(t *testing.T) {
 		    oauth2: removed
 		0 created, 2 changed, 0 deleted, 0 unchanged.
 		`)
+	if got := stored(t, api); strings.Contains(got, `"basic_auth":true`) || strings.Contains(got, `"oauth2":true`) || !strings.Contains(got, `"headers":{"X-New":true,"X-Plain":true}`) ||
+		!strings.Contains(got, `"paused":true`) || !strings.Contains(got, `"signs_until"`) {
+		t.Errorf("there are %s", got)
+	}
+	wantApplied(t, api, fewer, "= \"crm\" unchanged\n= \"mail\" unchanged\n0 created, 0 changed, 0 deleted, 2 unchanged.\n")
 }
 
 // What may be lost is told with the deletion; what is not in the file stays without -prune, and is counted.

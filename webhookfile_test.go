@@ -128,3 +128,38 @@ func TestDeclarativeDoc(t *testing.T) {
 		}
 	}
 }
+
+// References are put in wherever a value stands, and nowhere else.
+func TestReferences(t *testing.T) {
+	from := sources{
+		variable: func(name string) (string, bool) {
+			return map[string]string{"A": "of <A>", "BYTES": "\xff"}[name], name == "A" || name == "BYTES"
+		},
+		file: func(path string) (string, error) { return "of file " + path, nil },
+	}
+	const oauth2 = `oauth2 = {token_url = "https://a.example/", `
+	for text, want := range map[string]string{
+		`headers = {env = "A"}`:                                                       `{"headers":{"env":"A"}}`,
+		`headers = {env = {env = "A"}}`:                                               `{"headers":{"env":"of <A>"}}`,
+		`headers = {X-A = {file = "f"}, file = "f"}`:                                  `{"headers":{"X-A":"of file f","file":"f"}}`,
+		`basic_auth = {username = {env = "A"}, password = {file = "f"}}`:              `{"basic_auth":{"password":"of file f","username":"of <A>"}}`,
+		oauth2 + `client_id = "i", client_secret = "s", scopes = ["a", {env = "A"}]}`: `webhook "a": oauth2.scopes[1]: a scope must not hold white space: each is a string of its own`,
+		oauth2 + `body = {env = "A"}, headers = {env = "A"}}`:                         `{"oauth2":{"body":"of <A>","headers":{"env":"A"},"token_url":"https://a.example/"}}`,
+		oauth2 + `body = {b = {env = "A"}, a = [1, {file = "f", g = 2.5}]}}`:          `{"oauth2":{"body":{"a":[1,{"file":"f","g":2.5}],"b":"of <A>"},"token_url":"https://a.example/"}}`,
+		`content_id = {env = "A"}`:                                                    `webhook "a": content_id: must be a UUID of 36 characters, such as 22ffdf18-1035-4e56-baa2-8327e3af5242`,
+		`headers = {X-A = {env = "BYTES"}}`:                                           `webhook "a": headers.X-A: what it refers to is not valid UTF-8`,
+	} {
+		hooks, err := parseWebhooks("[[webhook]]\nname = \"a\"\nurl = \"https://example.com/\"\n"+text, from)
+		if err != nil {
+			if err.Error() != want {
+				t.Errorf("%s: %v, want %s", text, err, want)
+			}
+			continue
+		}
+		delete(hooks[0].JSON, "name")
+		delete(hooks[0].JSON, "url")
+		if got := string(writeJSON(hooks[0].JSON)); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
