@@ -102,6 +102,8 @@ func (a *API) routes() []route {
 		{"POST", "/v1/deliveries/:id/cancel", http.StatusOK, adminToken, a.cancelDelivery, nil, false},
 		{"GET", "/v1/backup", http.StatusOK, adminToken, a.getBackup, nil, false},
 		{"GET", "/hookbolt.js", http.StatusOK, anybody, a.script, nil, false},
+		{"GET", "/v1/payload.schema.json", http.StatusOK, anybody, document("application/schema+json", payloadSchema), nil, false},
+		{"GET", "/openapi.yaml", http.StatusOK, anybody, document("application/yaml", openapi), nil, false}, // RFC 9512
 		{"GET", "/healthz", http.StatusOK, anybody, a.healthz, nil, false},
 		{"GET", "/readyz", http.StatusOK, anybody, a.readyz, nil, false},
 		{"GET", "/metrics", http.StatusOK, metricsToken, a.metrics, nil, false},

@@ -22,9 +22,10 @@ const (
 
 // gate decides which requests come in. It has two modes.
 //
-// With an admin token, every route but the probes asks for a bearer token. A token is never sent by a browser on its own, so where the
-// request comes from does not matter. The pages take it from a cookie as well, which a browser does send on its own: not from other sites
-// (SameSite=Strict), and what comes from another origin of the same site, such as another port, is refused if it could change something.
+// With an admin token, every route but the probes and the descriptions asks for a bearer token. A token is never sent by a browser on its
+// own, so where the request comes from does not matter. The pages take it from a cookie as well, which a browser does send on its own: not
+// from other sites (SameSite=Strict), and what comes from another origin of the same site, such as another port, is refused if it could
+// change something.
 //
 // Without one, hookbolt trusts its machine, as a development database does. But the browser on that machine runs the pages of
 // strangers: a page whose name is made to resolve to 127.0.0.1 (DNS rebinding) still sends its own name as Host, which is why the Host

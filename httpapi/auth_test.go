@@ -11,7 +11,8 @@ type call struct{ method, target, body string }
 
 // anybody tells that no token is asked for.
 func (c call) anybody() bool {
-	return c.method == "OPTIONS" && c.target == "/v1/events" || c.method == "GET" && slices.Contains([]string{"/hookbolt.js", "/healthz", "/readyz"}, c.target)
+	open := []string{"/hookbolt.js", "/v1/payload.schema.json", "/openapi.yaml", "/healthz", "/readyz"}
+	return c.method == "OPTIONS" && c.target == "/v1/events" || c.method == "GET" && slices.Contains(open, c.target)
 }
 
 // everyRoute is one request for each route but the pages, and for what is no route.
@@ -37,6 +38,8 @@ var everyRoute = []call{
 	{"POST", "/v1/deliveries/" + nobodys + "/cancel", ""},
 	{"GET", "/v1/backup", ""},
 	{"GET", "/hookbolt.js", ""},
+	{"GET", "/v1/payload.schema.json", ""},
+	{"GET", "/openapi.yaml", ""},
 	{"GET", "/healthz", ""},
 	{"GET", "/readyz", ""},
 	{"GET", "/metrics", ""},

@@ -24,6 +24,8 @@
 //	POST   /v1/deliveries/:id/cancel       ends one that waits; 200 with the delivery, 409 if it does not wait
 //	GET    /v1/backup                      a snapshot of the database, a file; 409 while another one is sent, 507 without room for it
 //	GET    /hookbolt.js                    what a page loads to send its visitors' events; anybody may
+//	GET    /v1/payload.schema.json         the JSON Schema of what an endpoint gets
+//	GET    /openapi.yaml                   all of this, as OpenAPI 3.1
 //	GET    /healthz                        the process answers
 //	GET    /readyz                         the database takes writes and the engine runs
 //	GET    /metrics                        Prometheus text
@@ -40,9 +42,10 @@
 //
 // # Who may call
 //
-// Admin tokens open everything (the pages from a cookie as well), ingest tokens POST /v1/events, metrics tokens GET /metrics; /healthz, /readyz and /hookbolt.js need none. Without
-// any admin token everything is open, but only to requests whose Host is loopback, and not to web pages of other sites: see gate. Pages of
-// the origins in Config.CORSOrigins may POST /v1/events with an ingest token, and read the answer.
+// Admin tokens open everything (the pages from a cookie as well), ingest tokens POST /v1/events, metrics tokens GET /metrics; /healthz,
+// /readyz, /hookbolt.js and the two descriptions need none. Without any admin token everything is open, but only to requests whose Host is
+// loopback, and not to web pages of other sites: see gate. Pages of the origins in Config.CORSOrigins may POST /v1/events with an ingest
+// token, and read the answer.
 //
 // # Errors
 //
