@@ -135,7 +135,7 @@ func TestDumpApplied(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	api, another := startAPI(t), startAPI(t)
-	const many = 300
+	const many = 210
 	for i := range many {
 		status, answer := call(t, "POST", api+"/v1/webhooks", randomWebhook(rng, i))
 		wantStatus(t, 201, status, answer)
