@@ -95,16 +95,16 @@ func TestBehindNginx(t *testing.T) {
 		}
 		site = re.ReplaceAllString(site, value)
 	}
-	paths := ""
+	var paths strings.Builder
 	workers := "" // as who has started it
 	if os.Getuid() == 0 {
 		workers = "user root;\n"
 	}
 	for _, what := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-		paths += fmt.Sprintf("%s_temp_path %s;\n", what, filepath.Join(dir, what))
+		paths.WriteString(fmt.Sprintf("%s_temp_path %s;\n", what, filepath.Join(dir, what)))
 	}
 	config, pid := filepath.Join(dir, "nginx.conf"), filepath.Join(dir, "pid")
-	text := fmt.Sprintf("%spid %s;\nerror_log %s;\nevents {}\nhttp {\n%s%s}\n", workers, pid, filepath.Join(dir, "error.log"), paths, site)
+	text := fmt.Sprintf("%spid %s;\nerror_log %s;\nevents {}\nhttp {\n%s%s}\n", workers, pid, filepath.Join(dir, "error.log"), paths.String(), site)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
