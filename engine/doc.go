@@ -42,6 +42,12 @@
 // intervals ([Health]). A paused one makes none. In all three states what comes in is queued, and nothing that waits is dropped or uses
 // up a try. 410 pauses an open lane as well.
 //
+// # Operational events
+//
+// What the operator should know (a webhook that was paused, an endpoint that fails for long, a delivery that has failed for good, a disk
+// that runs full) is a delivery, too, of kind operation, to the one webhook that Config.OperationsURL makes. It is queued in the transaction
+// of what it tells of.
+//
 // # The guarantee
 //
 // An acknowledged event is on disk; every delivery that is due is attempted at least once; after a crash only what was in
