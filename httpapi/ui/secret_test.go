@@ -42,8 +42,8 @@ func TestSecretShownOnce(t *testing.T) {
 	if !strings.Contains(html.UnescapeString(page), `data-copy="the secret">`+secret+"<") {
 		t.Error("the secret cannot be copied")
 	}
-	if n := strings.Count(html.UnescapeString(page), secret); n != 5 {
-		t.Errorf("the secret stands on the page %d times, want it alone and in each of the 4 snippets", n)
+	if n := strings.Count(html.UnescapeString(page), secret); n != 6 {
+		t.Errorf("the secret stands on the page %d times, want it alone and in each of the 5 snippets", n)
 	}
 	if got := rec.Header().Get("Cache-Control"); got != "no-store" {
 		t.Errorf("the page may be kept: %q", got)

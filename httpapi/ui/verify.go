@@ -31,6 +31,8 @@ var languages = []struct {
 		"verify/python.py", strconv.QuoteToASCII},
 	{snippet{Name: "Go", File: "endpoint.go", Run: "go run endpoint.go", About: "an endpoint that verifies, with the standard library."},
 		"verify/go.txt", strconv.QuoteToASCII},
+	{snippet{Name: "PHP", File: "endpoint.php", Run: "php -S 127.0.0.1:9000 endpoint.php", About: "an endpoint that verifies, with nothing but PHP."},
+		"verify/php.php", quotePHP},
 }
 
 // noSecret stands in the code where the secret is not shown.
@@ -60,6 +62,11 @@ func snippets(secret, endpoint string) []snippet {
 
 // quoteShell writes a text so that a POSIX shell takes it as it is.
 func quoteShell(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// quotePHP writes a text so that PHP takes it as it is.
+func quotePHP(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(s) + "'"
+}
 
 // quoteJavaScript writes a text as a JSON string of ASCII alone.
 func quoteJavaScript(s string) string {

@@ -99,11 +99,14 @@ func freePort(t *testing.T) int {
 func TestVerificationCode(t *testing.T) {
 	for _, language := range []struct {
 		name, file string
-		command    func(t *testing.T, dir, file string) []string
+		command    func(t *testing.T, dir, file string, port int) []string
 	}{
-		{"Node", "endpoint.mjs", func(t *testing.T, _, file string) []string { return []string{tool(t, "node"), file} }},
-		{"Python", "endpoint.py", func(t *testing.T, _, file string) []string { return []string{tool(t, "python3"), file} }},
-		{"Go", "endpoint.go", func(t *testing.T, dir, file string) []string {
+		{"Node", "endpoint.mjs", func(t *testing.T, _, file string, _ int) []string { return []string{tool(t, "node"), file} }},
+		{"Python", "endpoint.py", func(t *testing.T, _, file string, _ int) []string { return []string{tool(t, "python3"), file} }},
+		{"PHP", "endpoint.php", func(t *testing.T, _, file string, port int) []string {
+			return []string{tool(t, "sh"), "-c", `exec "$0" -S "$1" "$2" 2>&1`, tool(t, "php"), fmt.Sprintf("127.0.0.1:%d", port), file}
+		}},
+		{"Go", "endpoint.go", func(t *testing.T, dir, file string, _ int) []string {
 			// What "go run" does, but for a process between, which would outlive the test.
 			program := filepath.Join(dir, "endpoint.exe")
 			build := exec.CommandContext(t.Context(), tool(t, "go"), "build", "-o", program, file)
@@ -122,7 +125,8 @@ func TestVerificationCode(t *testing.T) {
 				return &http.Response{StatusCode: 204, Body: http.NoBody}, err
 			}))
 			defer f.run()()
-			endpoint := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+			port := freePort(t)
+			endpoint := fmt.Sprintf("http://127.0.0.1:%d", port)
 			f.wantIn(f.post("/webhooks", url.Values{"url": {endpoint + hostilePath}, "allow_networks": {"127.0.0.1"}}), 303)
 			genuine := f.sample(sent)
 			code := f.snippet(1, language.name)
@@ -138,8 +142,8 @@ func TestVerificationCode(t *testing.T) {
 			if err := os.WriteFile(file, []byte(code), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			said := serveSnippet(t, dir, language.command(t, dir, file))
-			if !strings.Contains(said, "listening on") {
+			said := serveSnippet(t, dir, language.command(t, dir, file, port))
+			if !strings.Contains(said, "listening on") && !strings.Contains(said, "Development Server") {
 				t.Fatalf("it says %q", said)
 			}
 
@@ -311,6 +315,21 @@ func TestTryCode(t *testing.T) {
 			if got := <-paths; !strings.Contains(got, "touch%20pwned") && !strings.Contains(got, "touch pwned") {
 				t.Errorf("posted to %s", got)
 			}
+		}
+	}
+}
+
+// TestVerificationPage: the page of the documentation has the same code.
+func TestVerificationPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/signatures.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFixture(t, nil)
+	f.api("POST", "/v1/webhooks", `{"url":"http://127.0.0.1:9000/","allow_networks":["127.0.0.1"],"secret":"whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="}`)
+	for _, language := range []string{"curl", "Node", "Python", "Go", "PHP"} {
+		if code := f.snippet(1, language); !strings.Contains(strings.ReplaceAll(string(page), "\r\n", "\n"), "\n"+code+"```\n") {
+			t.Errorf("docs/signatures.md has other code for %s; a webhook's page has\n%s", language, code)
 		}
 	}
 }
