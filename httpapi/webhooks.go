@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -143,7 +144,7 @@ func (a *API) listWebhooks(r *http.Request, _ httprouter.Params) (any, error) {
 		return nil, err
 	}
 	all := a.engine.Webhooks()
-	start, _ := slices.BinarySearchFunc(all, uint64(after)+1, func(w *engine.Webhook, id uint64) int { return int(int64(w.ID) - int64(id)) })
+	start, _ := slices.BinarySearchFunc(all, uint64(after)+1, func(w *engine.Webhook, id uint64) int { return cmp.Compare(uint64(w.ID), id) })
 	answer := page[webhook]{Items: []webhook{}}
 	for _, w := range all[start:] {
 		if contentID != uuid.Nil && (w.ContentID == nil || *w.ContentID != contentID) {

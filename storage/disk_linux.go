@@ -17,5 +17,5 @@ func lookAtDisk(dir string) (disk, error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return disk{}, err
 	}
-	return disk{free: int64(s.Bavail) * s.Bsize, known: s.Blocks > 0, network: networkKinds[uint32(s.Type)]}, nil
+	return disk{free: int64(s.Bavail) * int64(s.Bsize), known: s.Blocks > 0, network: networkKinds[uint32(s.Type)]}, nil
 }

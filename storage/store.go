@@ -213,7 +213,8 @@ func boltOptions() *bolt.Options {
 	// Remapping a file that has outgrown its map waits for all readers and lets nobody in; address space costs nothing. On
 	// Windows the file would grow to the map's size.
 	if strconv.IntSize == 64 && runtime.GOOS != "windows" {
-		o.InitialMmapSize = 16 << 30
+		size := int64(16 << 30) // a variable: as a constant it would not compile for 32 bits
+		o.InitialMmapSize = int(size)
 	}
 	return o
 }
