@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the archives of a release: for each system the binary with what goes along, and SHA256SUMS of all that is in OUT. The same commit
-# and the same version of Go give the same bytes.
+# Makes the archives of a release: for each system the binary with the documentation and this directory, and SHA256SUMS of all that is in
+# OUT. The same commit and the same version of Go give the same bytes.
 #
 #   deploy/release.sh OUT [SYSTEM/ARCHITECTURE...]     such as deploy/release.sh dist linux/amd64 windows/arm64; without any, all
 #
@@ -41,12 +41,9 @@ for target in "${targets[@]}"; do
 	version=$(go version -m "$stage/$binary" | awk '$1 == "mod" { print $3 }')
 
 	name=hookbolt_${version}_${os}_$arch
-	mkdir "$stage/$name"
+	# What is committed of these, and nothing that lies about, such as tokens for Compose.
+	git archive --prefix="$name/" HEAD LICENSE README.md config.example.toml docs deploy | tar -xf - -C "$stage"
 	mv "$stage/$binary" "$stage/$name/"
-	cp LICENSE README.md config.example.toml "$stage/$name/"
-	if [ "$os" = linux ]; then
-		cp deploy/hookbolt.service "$stage/$name/"
-	fi
 	chmod -R u=rwX,go=rX "$stage/$name"
 	find "$stage/$name" -exec touch -d "@$committed" {} +
 	if [ "$os" = windows ]; then
