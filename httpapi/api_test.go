@@ -126,7 +126,7 @@ func TestNoRoom(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	log := slog.New(slog.NewTextHandler(f.log, nil))
 	f.engine = engine.New(full, engine.DefaultConfig(), reg, log)
-	f.h = New(f.engine, Config{}, reg, log)
+	f.h = observed{t: t, h: New(f.engine, Config{}, reg, log)}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- f.engine.Run(ctx) }()

@@ -76,7 +76,7 @@ func TestEraseTakesItsTime(t *testing.T) {
 		f.want(202, "POST", "/v1/events", start(sessionA))
 		log := slog.New(slog.NewTextHandler(f.log, nil))
 		f.reg = prometheus.NewRegistry()
-		f.h = New(engine.New(slowErasure{f.store}, engine.DefaultConfig(), f.reg, log), Config{}, f.reg, log)
+		f.h = observed{t: t, h: New(engine.New(slowErasure{f.store}, engine.DefaultConfig(), f.reg, log), Config{}, f.reg, log)}
 		conn := startServer(t, f)()
 		in := bufio.NewReader(conn)
 		ask := func(status int, call string) {

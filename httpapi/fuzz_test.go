@@ -13,7 +13,8 @@ import (
 	"testing"
 )
 
-// FuzzAPI sends requests of every kind to one server and asserts that none of them is an error of ours (5xx, which a panic becomes too).
+// FuzzAPI sends requests of every kind to one server and asserts that none of them is an error of ours (5xx, which a panic becomes too), and
+// that every answer is as it is described.
 // DELIVERY in a path stands for the id of a delivery that there is.
 //
 // What a request covers depends on those before it, so minimizing leads nowhere: go test -fuzz FuzzAPI -fuzzminimizetime 10x.
@@ -73,6 +74,7 @@ func FuzzAPI(f *testing.F) {
 	})
 	for fix.engine.Ready(ctx) != nil {
 	}
+	api := fix.h.(observed).h
 	fix.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","delay":0,"send_incomplete":true}`)
 	var d shownDelivery
 	fix.wantJSON(&d, 202, "POST", "/v1/webhooks/1/test", "")
@@ -86,7 +88,7 @@ func FuzzAPI(f *testing.F) {
 		r := &http.Request{Method: method, URL: u, Host: "localhost", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{},
 			Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), RequestURI: target}
 		rec := httptest.NewRecorder()
-		fix.h.ServeHTTP(rec, r)
+		observed{t: t, h: api, answersOnly: true}.ServeHTTP(rec, r)
 		if rec.Code >= 500 {
 			t.Fatalf("%s %q: %d %s\n%s", method, target, rec.Code, rec.Body, fix.log.String())
 		}

@@ -57,7 +57,7 @@ func newFixtureOn(t testing.TB, cfg Config, network roundTripper) *fixture {
 	ecfg.Transport = network
 	ecfg.Retry.Jitter = 0
 	f.engine = engine.New(f.store, ecfg, f.reg, log)
-	f.h = New(f.engine, cfg, f.reg, log)
+	f.h = observed{t: t, h: New(f.engine, cfg, f.reg, log)}
 	return f
 }
 
