@@ -16,7 +16,7 @@ type deliveryRow struct {
 	engine.Delivery
 	// Webhook is what the webhook is called.
 	Webhook string
-	// Session is uuid.Nil for a test.
+	// Session is uuid.Nil for a delivery that is of none.
 	Session uuid.UUID
 	// When is the time that matters in its state: when it is tried next, or when it ended. Outcome says in words what came of it so far.
 	When    time.Time

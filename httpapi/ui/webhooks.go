@@ -239,20 +239,20 @@ type setting struct {
 // as a whole: whoever sees this page gets it from the API, too, and has to be able to check what was typed.
 func facts(w *engine.Webhook, c engine.Config) []setting {
 	byDefault := engine.DefaultWebhook()
-	content := "every content"
-	switch {
-	case w.Operations:
-		content = "none: it gets operational events, as delivery.operations_url asks for"
-	case w.ContentID != nil:
-		content = w.ContentID.String()
-	}
-	list := []setting{
-		{"URL", w.URL, false},
-		{"Content", content, w.ContentID == nil},
-		{"Delay", wholeSeconds(w.Delay) + " after the finish", w.Delay == byDefault.Delay},
-		{"Send answers", yesNo(w.SendAnswers), w.SendAnswers == byDefault.SendAnswers},
-		{"Send leads", yesNo(w.SendLeads), w.SendLeads == byDefault.SendLeads},
-		{"Send incomplete", yesNo(w.SendIncomplete), w.SendIncomplete == byDefault.SendIncomplete},
+	list := []setting{{"URL", w.URL, false}}
+	if w.Operations {
+		list = append(list, setting{"For", "operational events, as delivery.operations_url asks for", false})
+	} else {
+		content := "every content"
+		if w.ContentID != nil {
+			content = w.ContentID.String()
+		}
+		list = append(list,
+			setting{"Content", content, w.ContentID == nil},
+			setting{"Delay", wholeSeconds(w.Delay) + " after the finish", w.Delay == byDefault.Delay},
+			setting{"Send answers", yesNo(w.SendAnswers), w.SendAnswers == byDefault.SendAnswers},
+			setting{"Send leads", yesNo(w.SendLeads), w.SendLeads == byDefault.SendLeads},
+			setting{"Send incomplete", yesNo(w.SendIncomplete), w.SendIncomplete == byDefault.SendIncomplete})
 	}
 	if w.SendIncomplete {
 		list = append(list, setting{"Incomplete delay", wholeSeconds(w.IncompleteDelay) + " after the start", w.IncompleteDelay == byDefault.IncompleteDelay})

@@ -1,0 +1,37 @@
+package ui_test
+
+import (
+	"strings"
+	"testing"
+
+	"hookbolt/engine"
+)
+
+// TestOperationsPages: the webhook for operational events, and its deliveries, are shown as what they are.
+func TestOperationsPages(t *testing.T) {
+	f := newFixture(t, nil)
+	cfg := f.engine.Config()
+	cfg.OperationsURL = "https://ops.example/hook"
+	f.engine.Configure(cfg)
+	if err := f.engine.EnsureOperations(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.api("POST", "/v1/webhooks", `{"url":"https://crm.example/","name":"crm"}`)
+	f.api("PATCH", "/v1/webhooks/2", `{"paused":true}`)
+	f.wantIn(f.get("/webhooks"), 200, "for operational events", "for every content")
+	page := f.wantIn(f.get("/webhooks/1"), 200, "operational events, as delivery.operations_url asks for", "/deliveries/")
+	if strings.Contains(page, `href="/webhooks/1/delete"`) || !strings.Contains(f.wantIn(f.get("/webhooks/2"), 200), `href="/webhooks/2/delete"`) {
+		t.Error("it can be deleted, or the other one cannot")
+	}
+	list, err := f.engine.Deliveries(t.Context(), engine.DeliveryQuery{WebhookID: 1, Limit: 1})
+	if err != nil || len(list.Items) != 1 {
+		t.Fatal(list, err)
+	}
+	page = f.wantIn(f.get("/deliveries/"+list.Items[0].ID.String()), 200, "operation", "webhook.paused")
+	if strings.Contains(page, "/sessions/") || strings.Contains(page, "00000000-0000") {
+		t.Error("it leads to a session")
+	}
+	if page = f.wantIn(f.get("/deliveries"), 200, "operation"); strings.Contains(page, "00000000-0000") {
+		t.Error("the list has a session that is none")
+	}
+}
