@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -31,7 +32,7 @@ var languages = []struct {
 		"verify/python.py", strconv.QuoteToASCII},
 	{snippet{Name: "Go", File: "endpoint.go", Run: "go run endpoint.go", About: "an endpoint that verifies, with the standard library."},
 		"verify/go.txt", strconv.QuoteToASCII},
-	{snippet{Name: "PHP", File: "endpoint.php", Run: "php -S 127.0.0.1:9000 endpoint.php", About: "an endpoint that verifies, with nothing but PHP."},
+	{snippet{Name: "PHP", File: "endpoint.php", Run: "php -S 127.0.0.1:{{port}} endpoint.php", About: "an endpoint that verifies, with nothing but PHP."},
 		"verify/php.php", quotePHP},
 }
 
@@ -43,7 +44,9 @@ func snippets(secret, endpoint string) []snippet {
 	if secret == "" {
 		secret = noSecret
 	}
+	port := ""
 	if u, err := url.Parse(endpoint); err == nil { // it was parsed when it was set
+		port = u.Port()
 		u.RawQuery = strings.ReplaceAll(u.RawQuery, " ", "%20") // curl refuses a space, and the path has none left
 		endpoint = u.String()
 	}
@@ -54,6 +57,7 @@ func snippets(secret, endpoint string) []snippet {
 			panic(err)
 		}
 		list[i] = l.snippet
+		list[i].Run = strings.ReplaceAll(l.Run, "{{port}}", cmp.Or(port, "9000")) // as the code has it
 		// One pass: what was filled in is not looked at again.
 		list[i].Code = strings.NewReplacer("{{secret}}", l.quote(secret), "{{url}}", l.quote(endpoint)).Replace(string(source))
 	}
