@@ -35,13 +35,16 @@ func at(t tree, keys ...string) tree {
 	return t
 }
 
-// resolved follows a reference. What is not there is nil.
+// resolved follows a reference, and adds what stands beside it. What is not there is nil.
 func resolved(v any) tree {
 	t, _ := v.(tree)
-	if ref, ok := t["$ref"].(string); ok {
-		return at(described, strings.Split(strings.TrimPrefix(ref, "#/"), "/")...)
+	ref, ok := t["$ref"].(string)
+	if !ok {
+		return t
 	}
-	return t
+	full := maps.Clone(at(described, strings.Split(strings.TrimPrefix(ref, "#/"), "/")...))
+	maps.Copy(full, t)
+	return full
 }
 
 // TestDescriptionIsOpenAPI holds the description against the schema of OpenAPI 3.1 itself.
@@ -59,6 +62,20 @@ func TestDescriptionIsOpenAPI(t *testing.T) {
 	}
 	if ok, errs := v.ValidateDocument(); !ok {
 		t.Error(errs)
+	}
+	// What that schema cannot say: generators name functions by these.
+	ids := make(map[string]string)
+	for path, item := range at(described, "paths") {
+		for method := range item.(tree) {
+			if method == "parameters" {
+				continue
+			}
+			id, _ := at(item.(tree), method)["operationId"].(string)
+			if other, ok := ids[id]; id == "" || ok {
+				t.Errorf("the operationId of %s %s is %q, as that of %q", method, path, id, other)
+			}
+			ids[id] = method + " " + path
+		}
 	}
 }
 

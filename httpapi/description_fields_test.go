@@ -1,0 +1,276 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	gotoken "go/token"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"hookbolt/engine"
+)
+
+// schema returns a schema of the description by its name.
+func schema(name string) tree { return at(described, "components", "schemas", name) }
+
+// properties returns those of a schema, with those of the schemas that it is made of, and which of them are required.
+func properties(s tree) (fields map[string]tree, required []string) {
+	fields = make(map[string]tree)
+	parts, _ := s["allOf"].([]any)
+	for _, part := range parts {
+		more, names := properties(resolved(part))
+		maps.Copy(fields, more)
+		required = append(required, names...)
+	}
+	own, _ := s["properties"].(tree)
+	for name := range own {
+		fields[name] = at(own, name)
+	}
+	names, _ := s["required"].([]any)
+	for _, name := range names {
+		required = append(required, name.(string))
+	}
+	slices.Sort(required)
+	return fields, required
+}
+
+// sameNames compares what the description has with what the code has.
+func sameNames[T any](t *testing.T, what string, documented map[string]T, real []string) {
+	t.Helper()
+	names := slices.Sorted(maps.Keys(documented))
+	slices.Sort(real)
+	if !slices.Equal(names, real) {
+		t.Errorf("%s: the description has\n%v, the code has\n%v", what, names, real)
+	}
+}
+
+// answerFields are the fields of an answer's Go type, by their names in JSON, in embedded structs, too.
+func answerFields(typ reflect.Type) map[string]reflect.StructField {
+	fields := make(map[string]reflect.StructField)
+	for f := range typ.Fields() {
+		if f.Anonymous {
+			maps.Copy(fields, answerFields(f.Type))
+		} else if tag := f.Tag.Get("json"); tag != "" && tag != "-" {
+			fields[tag] = f
+		}
+	}
+	return fields
+}
+
+// TestDescriptionHasTheAnswers holds the schemas of answers against the types that are encoded: the same fields, all of them required, and
+// null only where a value may be null.
+func TestDescriptionHasTheAnswers(t *testing.T) {
+	for name, value := range map[string]any{
+		"Webhook": webhook{}, "WebhookWithSecret": webhookWithSecret{}, "WebhookDetail": webhookDetail{}, "Health": health{}, "PreviousSecret": previousSecret{},
+		"DeliveryCounts": deliveryCounts{}, "WebhookPage": page[webhook]{}, "DeliveryPage": page[delivery]{}, "Delivery": delivery{}, "DeliveryDetail": deliveryDetail{},
+		"Attempt": attempt{}, "Phases": phases{}, "Replay": replay{}, "Session": session{}, "StoredEvent": event{}, "Erased": erased{}, "Problem": problem{},
+		"InputError": engine.InputError{}, "PlatformHook": platformHook{}, "PlatformCreatedHook": platformCreated{}, "PlatformLog": platformLog{},
+		"PlatformHookPage": platformPage[platformHook]{}, "PlatformLogPage": platformPage[platformLog]{}, "PlatformProblem": platformProblem{},
+	} {
+		documented, required := properties(schema(name))
+		var names, always []string
+		for tag, f := range answerFields(reflect.TypeOf(value)) {
+			field, optional := strings.CutSuffix(tag, ",omitempty")
+			names = append(names, field)
+			if !optional {
+				always = append(always, field)
+			}
+			checkNull(t, name+"."+field, documented[field], f.Type)
+		}
+		sameNames(t, name, documented, names)
+		if slices.Sort(always); !slices.Equal(required, always) {
+			t.Errorf("%s: the description requires %v, of the type there are always %v", name, required, always)
+		}
+	}
+}
+
+// checkNull holds whether a field of the description may be null against its Go type. An instant is null when it is zero, which only the code
+// around it can tell.
+func checkNull(t *testing.T, name string, documented tree, typ reflect.Type) {
+	t.Helper()
+	may := strings.Contains(jsonOf(t, documented["type"]), `"null"`)
+	switch {
+	case typ == reflect.TypeFor[instant](), typ == reflect.TypeFor[json.RawMessage](), typ.Kind() == reflect.Interface:
+	case may != (typ.Kind() == reflect.Pointer):
+		t.Errorf("%s may be null: %t, but its type is %s", name, may, typ)
+	}
+}
+
+// parse reads a file of the engine.
+func parse(t *testing.T, file string) *ast.File {
+	t.Helper()
+	f, err := parser.ParseFile(gotoken.NewFileSet(), "../engine/"+file, nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// text returns the value of a string literal.
+func text(e ast.Expr) (string, bool) {
+	lit, ok := e.(*ast.BasicLit)
+	if !ok || lit.Kind != gotoken.STRING {
+		return "", false
+	}
+	s, err := strconv.Unquote(lit.Value)
+	return s, err == nil
+}
+
+// cases returns the texts that a function of the engine switches on: the names of the fields that it reads.
+func cases(t *testing.T, file, function string) []string {
+	t.Helper()
+	names := make(map[string]bool)
+	for _, decl := range parse(t, file).Decls {
+		if fn, ok := decl.(*ast.FuncDecl); ok && fn.Name.Name == function {
+			ast.Inspect(fn, func(n ast.Node) bool {
+				if clause, ok := n.(*ast.CaseClause); ok {
+					for _, e := range clause.List {
+						if s, ok := text(e); ok {
+							names[s] = true
+						}
+					}
+				}
+				return true
+			})
+		}
+	}
+	if len(names) == 0 {
+		t.Errorf("%s has no function %s that reads fields", file, function)
+	}
+	return slices.Collect(maps.Keys(names))
+}
+
+// keys returns the keys of a table of the engine with their values.
+func keys(t *testing.T, file, table string) map[string]ast.Expr {
+	t.Helper()
+	found := make(map[string]ast.Expr)
+	ast.Inspect(parse(t, file), func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && spec.Names[0].Name == table {
+			for _, e := range spec.Values[0].(*ast.CompositeLit).Elts {
+				pair := e.(*ast.KeyValueExpr)
+				if s, ok := text(pair.Key); ok {
+					found[s] = pair.Value
+				}
+			}
+		}
+		return true
+	})
+	if len(found) == 0 {
+		t.Errorf("%s has no table %s", file, table)
+	}
+	return found
+}
+
+// TestDescriptionHasTheInput holds the schemas of requests against the parsers, whose tables and cases are read from their source: what a
+// parser knows is nowhere else.
+func TestDescriptionHasTheInput(t *testing.T) {
+	change, _ := properties(schema("WebhookChange"))
+	sameNames(t, "WebhookChange", change, slices.Collect(maps.Keys(keys(t, "settings.go", "webhookSettings"))))
+	rotation, _ := properties(schema("Rotation"))
+	sameNames(t, "Rotation", rotation, cases(t, "settings.go", "ParseRotation"))
+	replayed, _ := properties(schema("ReplayRequest"))
+	sameNames(t, "ReplayRequest", replayed, cases(t, "replay.go", "ParseReplay"))
+	for setting, function := range map[string]string{"basic_auth": "basicAuth", "oauth2": "oauth2"} {
+		fields, _ := properties(change[setting])
+		sameNames(t, setting, fields, cases(t, "credentials.go", function))
+	}
+
+	for name, function := range map[string]string{"Answer": "answer", "Lead": "lead", "Result": "result"} {
+		fields, _ := properties(schema(name))
+		sameNames(t, name, fields, cases(t, "event.go", function))
+	}
+	common, _ := properties(schema("EventFields"))
+	typed := keys(t, "event.go", "typedFields")
+	all := maps.Clone(common)
+	for name, table := range typed {
+		all[name] = nil
+		var types []string
+		for _, e := range table.(*ast.CompositeLit).Elts[1].(*ast.CompositeLit).Elts {
+			types = append(types, strings.TrimPrefix(e.(*ast.Ident).Name, "Event"))
+		}
+		for event, variant := range map[string]string{"Start": "StartEvent", "Vote": "VoteEvent", "Undo": "UndoEvent", "Lead": "LeadEvent", "ResultView": "ResultViewEvent",
+			"Finish": "FinishEvent"} {
+			fields, _ := properties(schema(variant))
+			if _, has := fields[name]; has != slices.Contains(types, event) {
+				t.Errorf("%s has %s: %t, but it belongs to %v", variant, name, has, types)
+			}
+		}
+	}
+	read := slices.AppendSeq(cases(t, "event.go", "member"), maps.Keys(typed))
+	slices.Sort(read)
+	sameNames(t, "the names of events' fields", all, slices.Compact(read))
+	known := make(map[string]bool)
+	for _, name := range at(schema("EventFields"), "propertyNames")["enum"].([]any) {
+		known[name.(string)] = true
+	}
+	sameNames(t, "propertyNames of EventFields", known, slices.Collect(maps.Keys(all)))
+
+	platform, _ := properties(schema("PlatformHookChange"))
+	names := slices.AppendSeq(slices.Clone(platformFlags), maps.Keys(platformFields))
+	slices.Sort(names)
+	sameNames(t, "PlatformHookChange", platform, slices.Compact(names))
+}
+
+// jsonNames returns the names that the fields of a struct of the engine have in JSON.
+func jsonNames(t *testing.T, file, name string) []string {
+	t.Helper()
+	var names []string
+	ast.Inspect(parse(t, file), func(n ast.Node) bool {
+		if spec, ok := n.(*ast.TypeSpec); ok && spec.Name.Name == name {
+			for _, f := range spec.Type.(*ast.StructType).Fields.List {
+				tag, _ := text(f.Tag)
+				names = append(names, reflect.StructTag(tag).Get("json"))
+			}
+		}
+		return true
+	})
+	return names
+}
+
+// TestDescriptionHasTheOperations holds the schemas of operational events against the types that are encoded.
+func TestDescriptionHasTheOperations(t *testing.T) {
+	for name, typ := range map[string]string{"Operation": "operation", "OperationWebhook": "operationWebhook", "OperationPaused": "pausedOperation",
+		"OperationFailing": "failingOperation", "OperationRecovered": "recoveredOperation", "OperationFailed": "failedOperation", "OperationDisk": "diskOperation",
+		"OperationTest": "testOperation"} {
+		fields, required := properties(schema(name))
+		sameNames(t, name, fields, jsonNames(t, "operations.go", typ))
+		if len(required) != len(fields) {
+			t.Errorf("%s requires %v only", name, required)
+		}
+	}
+}
+
+// TestDescriptionHasTheWords holds lists of words against the engine's.
+func TestDescriptionHasTheWords(t *testing.T) {
+	words := func(list any) string { return strings.Trim(jsonOf(t, list), "[]") }
+	withNull := func(list any) string { return words(list) + ",null" }
+	kinds := []engine.Kind{engine.KindComplete, engine.KindIncomplete, engine.KindTest, engine.KindOperation}
+	types := []engine.EventType{engine.EventStart, engine.EventVote, engine.EventUndo, engine.EventLead, engine.EventResultView, engine.EventFinish}
+	reasons := []engine.NextReason{engine.NextBySchedule, engine.NextByRetryAfter, engine.NextByToken, engine.NextExhausted, engine.NextCancelled, engine.NextQueuedAgain}
+	operations := []engine.OperationType{engine.OperationPaused, engine.OperationFailing, engine.OperationRecovered, engine.OperationFailed, engine.OperationDiskLow,
+		engine.OperationDiskOK, engine.OperationTest}
+	for _, c := range []struct {
+		name string
+		at   tree
+		want string
+	}{
+		{"Status", schema("Status"), words(engine.Statuses)},
+		{"ErrorClass", schema("ErrorClass"), withNull(engine.ErrorClasses)},
+		{"kind", at(schema("Delivery"), "properties", "kind"), words(kinds)},
+		{"next_reason", at(schema("Attempt"), "properties", "next_reason"), withNull(reasons)},
+		{"ReplayScope", schema("ReplayScope"), words([]engine.ReplayScope{engine.ReplayFailed, engine.ReplayAny, engine.ReplayMissing})},
+		{"type", at(schema("EventFields"), "properties", "type"), words(types)},
+		{"content_type", at(schema("EventFields"), "properties", "content_type"), withNull(engine.ContentTypes)},
+		{"content_type of a payload", at(schema("Payload"), "properties", "content_type"), words(engine.ContentTypes)},
+		{"type of an operation", at(schema("Operation"), "properties", "type"), words(operations)},
+	} {
+		if got := words(c.at["enum"]); got != c.want {
+			t.Errorf("%s: the description has %s, the engine %s", c.name, got, c.want)
+		}
+	}
+}
