@@ -146,17 +146,18 @@ func TestDescriptionHasTheDefaults(t *testing.T) {
 		name, target string
 		without      []string // those that have no default
 	}{
-		{"WebhookChange", "/v1/webhooks", []string{"url", "secret"}},
-		{"PlatformHookChange", "/platform/hooks/web", []string{"url", "public_id", "account_wide", "use_oauth", "oauth_login_endpoint", "oauth_request_body",
+		{"NewWebhook", "/v1/webhooks", []string{"url", "secret"}},
+		{"NewPlatformHook", "/platform/hooks/web", []string{"url", "public_id", "account_wide", "use_oauth", "oauth_login_endpoint", "oauth_request_body",
 			"oauth_request_headers"}},
 	} {
 		var made map[string]any
 		if err := json.Unmarshal([]byte(f.want(201, "POST", c.target, `{"url":"https://example.com/"}`)), &made); err != nil {
 			t.Fatal(err)
 		}
+		// A change has no defaults: who leaves a setting out of it leaves it as it is.
 		settings, _ := properties(schema(c.name))
-		for name, s := range settings {
-			preset, has := s["default"]
+		for name := range settings {
+			preset, has := at(schema(c.name), "properties", name)["default"]
 			if has == slices.Contains(c.without, name) {
 				t.Errorf("%s of %s has a default: %t", name, c.name, has)
 			}
