@@ -71,8 +71,13 @@ func answerBut(f func(received, *http.Request) (*http.Response, error)) func(rec
 func TestOperationsOfWebhooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := operationsWorld(t, func(c *engine.Config) { c.PauseAfter = 3 * time.Hour })
-		var mended atomic.Bool
-		w.net.answer = answerBut(failUntil(&mended))
+		var mended, gone atomic.Bool
+		w.net.answer = answerBut(func(r received, req *http.Request) (*http.Response, error) {
+			if gone.Load() {
+				return answer(410), nil
+			}
+			return failUntil(&mended)(r, req)
+		})
 		hook := w.webhook(`{"url":"https://bad.example/?token=hidden","name":"crm & co","delay":0,"retry_schedule":["24h"]}`)
 		w.sessions(100)
 		time.Sleep(59 * time.Minute)
@@ -106,7 +111,7 @@ func TestOperationsOfWebhooks(t *testing.T) {
 		mended.Store(false)
 		w.sessions(100)
 		time.Sleep(3*time.Hour + 6*time.Minute)
-		w.net.answer = answerBut(func(received, *http.Request) (*http.Response, error) { return answer(410), nil })
+		gone.Store(true)
 		w.patch(hook.ID, `{"paused":false}`)
 		time.Sleep(time.Minute)
 		synctest.Wait()
