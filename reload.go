@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -33,11 +34,8 @@ func (l *loader) rereadable(c *Config) bool {
 // they were.
 func (a *app) reload() {
 	cfg, _, err := a.reloader.load()
-	if err == nil && cfg.HTTP.TLSCertFile != "" && a.certificate != nil {
-		err = a.certificate.use(cfg.HTTP.TLSCertFile, cfg.HTTP.TLSKeyFile) // its files may be new where its settings are not
-	}
 	if err != nil {
-		a.log.Error("the settings were not reloaded; those before hold", "error", err)
+		a.keepSettings(err)
 		return
 	}
 	fixed := fixedSettings
@@ -56,6 +54,17 @@ func (a *app) reload() {
 			changed = append(changed, name)
 		}
 	}
+	// What stays has to go with what is new: a port that others can reach stays open to them when the file has another one, and no token.
+	if err := cfg.Validate(); err != nil {
+		a.keepSettings(fmt.Errorf("%w; of what has changed, this takes a restart: %s", err, strings.Join(wait, ", ")))
+		return
+	}
+	if a.certificate != nil && !slices.Contains(wait, "http.tls_cert_file") {
+		if err := a.certificate.use(cfg.HTTP.TLSCertFile, cfg.HTTP.TLSKeyFile); err != nil { // its files may be new where its settings are not
+			a.keepSettings(err)
+			return
+		}
+	}
 	a.cfg = cfg
 	a.store.SetLimits(int64(cfg.Storage.MinFree), int64(cfg.Storage.MaxBytes))
 	a.engine.Configure(cfg.engine(""))
@@ -69,4 +78,9 @@ func (a *app) reload() {
 		return
 	}
 	a.log.Info("settings reloaded", "changed", changed)
+}
+
+// keepSettings tells that a reload was refused.
+func (a *app) keepSettings(err error) {
+	a.log.Error("the settings were not reloaded; those before hold", "error", err)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -96,6 +97,47 @@ func TestReload(t *testing.T) {
 	if log := out.String(); strings.Contains(log, old) || strings.Contains(log, fresh) {
 		t.Errorf("a token is in the log:\n%s", log)
 	}
+}
+
+// TestReloadKeepsTheDoorShut: a server that others can reach goes on to ask for a token, although one that only listens where the file now
+// says could do without: its port stays.
+func TestReloadKeepsTheDoorShut(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.HTTP.Listen = "127.0.0.1:0"
+	cfg.HTTP.AdminTokens = []string{"an-admin-token-of-mine"}
+	cfg.Storage.Path = filepath.Join(t.TempDir(), "test.db")
+	out := newOutput()
+	logger, level := cfg.Log.logger(out)
+	a, err := newApp(cfg, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.cfg.HTTP.Listen = "192.0.2.1:80" // as if: tests open no port to others
+	a.reloader = reloader{level: level, load: func() (Config, origins, error) {
+		open := cfg
+		open.HTTP.AdminTokens, open.Storage.Path, open.Delivery.MaxInFlight = nil, "other.db", 7
+		return open, nil, open.Validate()
+	}}
+	a.reload()
+	if code := serveLocal(a.api, "GET", "/v1/webhooks"); code != http.StatusUnauthorized {
+		t.Errorf("without a token it answers %d", code)
+	}
+	if got := a.engine.Config().MaxInFlight; got == 7 {
+		t.Error("the rest was reloaded")
+	}
+	out.find(t, `level=ERROR msg="the settings were not reloaded; those before hold".*http.listen: 192.0.2.1:80 can be reached from other machines.*this takes a restart: http.listen, storage.path`)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := a.run(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// serveLocal makes a call without a token and returns the answer's status.
+func serveLocal(h http.Handler, method, path string) int {
+	w, r := httptest.NewRecorder(), httptest.NewRequest(method, "http://localhost"+path, nil)
+	h.ServeHTTP(w, r)
+	return w.Code
 }
 
 // TestHangUpWithoutFiles: where there is nothing to read again, a closed terminal ends the server like any other command.
