@@ -226,7 +226,7 @@ const (
 func (e *Engine) watchDisk(ctx context.Context) {
 	low := false
 	for {
-		if w := e.store.Webhooks().Operations(); w != nil {
+		if w := e.store.Webhooks().Operations(); w != nil && w.Active {
 			now := utcNow()
 			s, err := e.store.Stats(ctx, now, false)
 			if err == nil {

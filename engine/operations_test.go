@@ -354,6 +354,24 @@ func TestOperationsOfTheDisk(t *testing.T) {
 				t.Errorf("told %v", data[2])
 			}
 		}
+
+		// Switched off it gets nothing, not even later; switched on it is told how things are then.
+		id := w.Webhooks()[0].ID
+		w.patch(id, `{"active":false}`)
+		free.Store(199)
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		for _, d := range w.list(engine.DeliveryQuery{WebhookID: id}) {
+			if d.Status.Waiting() {
+				t.Errorf("while it is switched off it has %+v", d)
+			}
+		}
+		w.patch(id, `{"active":true}`)
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		if types, _ := w.told(); len(types) != 5 || types[4] != "disk.low" {
+			t.Errorf("told %v", types)
+		}
 	})
 }
 
