@@ -115,10 +115,12 @@ func TestDescriptionRequestExamples(t *testing.T) {
 // TestDescriptionProblemExamples makes the mistakes that the examples of problems are the answers to, and gets those answers to the letter.
 func TestDescriptionProblemExamples(t *testing.T) {
 	// What it takes more than a request to come to.
-	elsewhere := []string{"the body did not arrive in time", "something went wrong inside hookbolt; its log says more", "webhook 1 was changed meanwhile",
+	elsewhere := []string{"the body did not arrive in time", "the body could not be read to its end", "something went wrong inside hookbolt; its log says more", "webhook 1 was changed meanwhile",
 		"the database takes no work at the moment; what this request would have stored is not acknowledged",
 		"another backup is being made or sent; there is one at a time", "webhook 1 is made by delivery.operations_url; it goes when that is no longer set"}
-	open, closed := newFixture(t, Config{}), newFixture(t, Config{AdminTokens: []string{"admin"}, IngestTokens: []string{"ingest"}})
+	open := newFixture(t, Config{})
+	closed := newFixture(t, Config{AdminTokens: []string{"admin"}, IngestTokens: []string{"ingest"},
+		CORSOrigins: []string{"https://page.example"}})
 	open.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
 	open.want(202, "POST", "/v1/events", start(sessionA)+finish(sessionA))
 	var list listOf[shownDelivery]
@@ -157,6 +159,8 @@ func TestDescriptionProblemExamples(t *testing.T) {
 	answer(open, "GET", "/v1/webhooks", "", "Host", "example.com")
 	open.want(200, "PATCH", "/v1/webhooks/1", `{"content_id":"`+contentA+`"}`)
 	answer(open, "GET", "/v1/webhooks/1/preview?as_of=2000-01-01T00:00:00Z&session_id="+sessionA, "")
+	closed.token = "admin"
+	answer(closed, "POST", "/v1/events", "", "Origin", "https://page.example")
 	closed.token = "ingest"
 	answer(closed, "OPTIONS", "/v1/events", "", "Origin", "https://quiz.example.com")
 	for _, prefix := range []string{"/v1/webhooks", "/platform/hooks/web"} {
