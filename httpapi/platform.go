@@ -89,7 +89,7 @@ type platformPage[T any] struct {
 const (
 	platformPerPage    = 15 // Laravel's default
 	platformMaxPerPage = 100
-	platformMaxPage    = 1 << 30
+	platformMaxPage    = 1 << 24 // times the most entries it fits in 32 bits
 )
 
 // paging reads page and per_page.
@@ -297,6 +297,8 @@ func (a *API) readPlatformHook(r *http.Request, present *engine.Webhook) (engine
 	if err := json.Unmarshal(body, &given); err != nil || given == nil {
 		return engine.WebhookPatch{}, engine.InputErrors{{Detail: "the body must be a JSON object"}}
 	}
+	// A null says nothing: it must not switch a webhook on, or send leads, because that is the default.
+	maps.DeleteFunc(given, func(_ string, value json.RawMessage) bool { return string(value) == "null" })
 	settings, err := platformSettings(given, present)
 	if err != nil {
 		return engine.WebhookPatch{}, err
@@ -312,10 +314,10 @@ func (a *API) readPlatformHook(r *http.Request, present *engine.Webhook) (engine
 // platformSettings turns what was given into the settings of /v1.
 func platformSettings(given map[string]json.RawMessage, present *engine.Webhook) (map[string]json.RawMessage, error) {
 	settings := make(map[string]json.RawMessage)
-	flags := make(map[string]bool) // those that are there and not null
+	flags := make(map[string]bool) // those that are there
 	for _, name := range platformFlags {
 		value, ok := given[name]
-		if !ok || isNull(value) {
+		if !ok {
 			continue
 		}
 		switch string(bytes.Trim(value, `"`)) {
@@ -338,15 +340,12 @@ func platformSettings(given map[string]json.RawMessage, present *engine.Webhook)
 	}
 
 	wide, said := flags["account_wide"]
-	content, named := settings["content_id"]
-	named = named && !isNull(content)
+	_, named := settings["content_id"]
 	switch {
 	case said && wide:
 		settings["content_id"] = json.RawMessage("null")
 	case said && !named && (present == nil || present.ContentID == nil):
 		return nil, engine.InputErrors{{Field: "public_id", Detail: "is required where account_wide is false: the content that the webhook is for"}}
-	case !named && present != nil: // a null that says nothing must not send everybody's leads there
-		delete(settings, "content_id")
 	}
 
 	oauth, err := platformOAuth(given, flags, present)
@@ -369,7 +368,7 @@ func platformOAuth(given map[string]json.RawMessage, flags map[string]bool, pres
 	changed := said && use && len(oauth) == 0
 	for name, key := range map[string]string{"oauth_login_endpoint": "token_url", "oauth_request_body": "body", "oauth_request_headers": "headers"} {
 		value, ok := given[name]
-		if !ok || isNull(value) || string(value) == `""` {
+		if !ok || string(value) == `""` {
 			continue
 		}
 		if value[0] == '[' && string(bytes.Join(bytes.Fields(value), nil)) == "[]" {
@@ -391,12 +390,10 @@ func platformOAuth(given map[string]json.RawMessage, flags map[string]bool, pres
 	return json.Marshal(oauth)
 }
 
-func isNull(value json.RawMessage) bool { return string(value) == "null" }
-
 // wholeNumber lets a span come as text, as forms send it.
 func wholeNumber(name string, value json.RawMessage) json.RawMessage {
 	if digits := bytes.Trim(value, `"`); strings.HasSuffix(name, "delay") && len(digits) > 0 && !bytes.ContainsFunc(digits, func(r rune) bool { return r < '0' || r > '9' }) {
-		return digits
+		return append(bytes.TrimLeft(digits[:len(digits)-1], "0"), digits[len(digits)-1]) // JSON has no leading zeros
 	}
 	return value
 }

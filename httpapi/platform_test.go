@@ -79,6 +79,11 @@ func TestPlatformHooks(t *testing.T) {
 	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"account_wide":true}`), `{"account_wide":true,"public_id":null}`)
 	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"public_id":"`+contentB+`"}`), `{"account_wide":false,"public_id":"`+contentB+`"}`)
 	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"account_wide":false,"public_id":null}`), `{"account_wide":false,"public_id":"`+contentB+`"}`)
+	// A null changes nothing, whatever is the default.
+	f.platform(200, "PUT", "/hooks/web/1", `{"is_active":false,"send_leads":0,"name":"quiet","delay":"0045"}`)
+	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"is_active":null,"send_leads":null,"name":null,"delay":null,"use_oauth":null}`),
+		`{"url":"https://example.com/hook","is_active":false,"send_leads":false,"name":"quiet","delay":45,"use_oauth":false}`)
+	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"is_active":true,"send_leads":1,"delay":"000"}`), `{"is_active":true,"send_leads":true,"delay":0}`)
 	// What was read can be written back.
 	shown := f.platform(200, "GET", "/hooks/web/1", "")
 	text, err := json.Marshal(shown)
@@ -120,6 +125,7 @@ func TestPlatformBadInput(t *testing.T) {
 		{"PUT", "/hooks/web/1", `{"account_wide":0}`, "public_id", "is required where account_wide is false"},
 		{"PUT", "/hooks/web/1", `{"delay":"soon"}`, "delay", "must be"},
 		{"GET", "/hooks/web?page=0", "", "page", "must be 1 to"},
+		{"GET", "/hooks/web?page=16777217", "", "page", "must be 1 to 16777216"},
 		{"GET", "/hooks/web?per_page=101", "", "per_page", "must be 1 to 100"},
 		{"GET", "/hooks/web?public_id=x", "", "public_id", "UUID"},
 		{"GET", "/hooks/web/1/logs?page=x", "", "page", "must be 1 to"},
@@ -199,6 +205,7 @@ func TestPlatformPages(t *testing.T) {
 		{"", `{"current_page":1,"per_page":15,"last_page":2,"total":17}`, []float64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}},
 		{"?page=2", `{"current_page":2,"per_page":15,"last_page":2,"total":17}`, []float64{16, 17}},
 		{"?page=3&per_page=4", `{"current_page":3,"per_page":4,"last_page":5,"total":17}`, []float64{9, 10, 11, 12}},
+		{"?page=16777216&per_page=100", `{"current_page":16777216,"per_page":100,"last_page":1,"total":17}`, nil},
 		{"?page=99&unknown=1", `{"current_page":99,"per_page":15,"last_page":2,"total":17}`, nil},
 		{"?public_id=" + contentA + "&per_page=2&page=2", `{"current_page":2,"per_page":2,"last_page":5,"total":9}`, []float64{5, 7}},
 		{"?public_id=" + contentB, `{"current_page":1,"per_page":15,"last_page":1,"total":0}`, nil},
