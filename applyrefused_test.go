@@ -26,6 +26,7 @@ func TestApplyRefuses(t *testing.T) {
 	const valid = "[[webhook]]\nname = \"c\"\nurl = \"https://example.com/\"\n"
 	for text, want := range map[string][]string{
 		"webhook = ":                                        {"line 1, column 10: "},
+		"[[webhook]]\nsecret = sekret":                      {"line 2, column 10: expected value but found … instead"},
 		"[webhook]\nname = \"c\"":                           {"webhook: must be tables, each of which begins with [[webhook]]"},
 		"webhooks = 1\n" + valid:                            {`unknown key "webhooks"`},
 		"[[Webhook]]\nname = \"c\"":                         {`unknown key "Webhook"`},

@@ -124,6 +124,10 @@ func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 		// The syntax.
 		{"no value", "[http]\nlisten =\n", `line 2, column 9: expected value but found '\n' instead`},
 		{"twice", "[http]\nlisten = \":1\"\nlisten = \":2\"", `line 3, column 15: Key 'http.listen' has already been defined.`},
+		{"token without quotes", "[http]\nadmin_tokens = [abcdefghijklmnop]", `line 2, column 17: expected value but found … instead`},
+		{"token of digits without quotes", "[http]\nadmin_tokens = [" + token + "]", `line 2, column 17: Invalid integer …: cannot have leading zeroes`},
+		{"large number without quotes", "[http]\nadmin_tokens = [12345678901234567890]", `line 2, column 17: … is out of range for int64`},
+		{"date without quotes", "[http]\nadmin_tokens = [2026-13-32]", `line 2, column 17: invalid datetime: …`},
 		{"not TOML", "{\"http\": 1}", `line 1, column 1: `},
 		{"not text", "[http]\nlisten = \"\xff\"", `line 2, `},
 		// Names.

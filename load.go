@@ -244,8 +244,12 @@ func syntaxError(err error) error {
 		}
 		return r
 	}, pe.Message)
-	return fmt.Errorf("line %d, column %d: %s", pe.Position.Line, pe.Position.Col, message)
+	return fmt.Errorf("line %d, column %d: %s", pe.Position.Line, pe.Position.Col, quotedText.ReplaceAllString(message, "…"))
 }
+
+// quotedText is what the decoder repeats of a file: a value without its quotes may be a secret. A single character, of which it says that
+// another one was expected, is none. Large numbers it repeats as they are.
+var quotedText = regexp.MustCompile(`"[^"]{2,}.*"|\b[0-9]\w{7,}\b`)
 
 var (
 	wrongType  = regexp.MustCompile(`^toml: (line \d+) \(last key "(.+)"\): incompatible types: TOML value has type (\w+); destination has type (\w+)$`)
