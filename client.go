@@ -46,7 +46,11 @@ func clientFlags(fs *flag.FlagSet) func() (*client, error) {
 	return func() (*client, error) {
 		u, err := url.Parse(*base)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			return nil, usageError{fmt.Errorf("%s: -url must be an http or https URL, such as https://hooks.example.com (got %.100q)", fs.Name(), *base)}
+			shown := *base
+			if err == nil {
+				shown = u.Redacted()
+			}
+			return nil, usageError{fmt.Errorf("%s: -url must be an http or https URL, such as https://hooks.example.com (got %.100q)", fs.Name(), shown)}
 		}
 		token := os.Getenv(tokenVariable)
 		if *tokenFile != "" {

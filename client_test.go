@@ -135,6 +135,14 @@ func TestClientErrors(t *testing.T) {
 	}
 }
 
+// TestClientURLWithPassword: what is refused because of a password is not told with it.
+func TestClientURLWithPassword(t *testing.T) {
+	_, err := clientOf(t, "-url", "https://me:sekret@hooks.example.com")
+	if err == nil || !strings.HasSuffix(err.Error(), `-url must be an http or https URL, such as https://hooks.example.com (got "https://me:xxxxx@hooks.example.com")`) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestClientWithoutServer(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	server.Close()

@@ -106,8 +106,10 @@ func lookAt(ctx context.Context, c *client) (*statusReport, error) {
 		state = "not ready"
 		s.warn("%s", refused.Detail)
 	}
-	up := time.Since(time.Unix(int64(m.value("process_start_time_seconds")), 0)).Round(time.Second)
-	s.title = fmt.Sprintf("hookbolt %s at %s, %s, up %s", m.label("hookbolt_build_info", "version"), c.base, state, up)
+	s.title = fmt.Sprintf("hookbolt %s at %s, %s", m.label("hookbolt_build_info", "version"), c.base, state)
+	if started := m.value("process_start_time_seconds"); !math.IsNaN(started) { // not every system tells, FreeBSD for one
+		s.title += fmt.Sprintf(", up %s", time.Since(time.Unix(int64(started), 0)).Round(time.Second))
+	}
 	s.describe(m)
 	err = s.nameWebhooks(ctx, c)
 	if refused, ok := errors.AsType[*answerError](err); ok && refused.Status == http.StatusForbidden {
@@ -157,7 +159,7 @@ func (s *statusReport) describe(m scraped) {
 	}
 	commits := "hookbolt_storage_commit_duration_seconds"
 	if p99 := m.quantile(commits, 0.99); p99 > slowCommit && m.metric(commits).GetHistogram().GetSampleCount() >= 100 {
-		s.warn("one in a hundred commits takes %s or longer: the disk is slow", p99)
+		s.warn("commits are slow, p99 %s: so is the disk", upTo(p99))
 	}
 	if oldest > lateAge && m.value(hooks, "state", "failing") == 0 {
 		s.warn("a delivery has been due for %s, and no endpoint is failing", oldest)
@@ -253,7 +255,7 @@ func (m scraped) labels(family, name string) []string {
 	for _, metric := range m[family].GetMetric() {
 		for _, l := range metric.GetLabel() {
 			if l.GetName() == name {
-				values = append(values, l.GetValue())
+				values = append(values, oneLine(l.GetValue())) // others may have written it
 			}
 		}
 	}
