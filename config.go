@@ -271,6 +271,15 @@ func (c *DeliveryConfig) checkOperations() error {
 	return fmt.Errorf("delivery.operations_%s: %w", field, err)
 }
 
+// checkOperationsAddress finds what Validate leaves out, since it is no matter where the webhook is there already, or nothing is
+// delivered: whether a new operations_url is an address that is refused.
+func (c *Config) checkOperationsAddress() error {
+	if err := engine.CheckOperationsAddress(c.Delivery.OperationsURL, c.engine("").AllowNetworks); err != nil {
+		return fmt.Errorf("delivery.operations_url: %w", err)
+	}
+	return nil
+}
+
 // engine is the part of the settings that the engine works by.
 func (c *Config) engine(version string) engine.Config {
 	e := engine.Config{

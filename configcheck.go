@@ -47,6 +47,9 @@ func configCommand(_ context.Context, args []string, stdout, _ io.Writer) error 
 			return err
 		}
 	}
+	if err := cfg.checkOperationsAddress(); err != nil {
+		return from.locate(err)
+	}
 	return cfg.print(stdout, from)
 }
 

@@ -88,4 +88,23 @@ func TestOperationsURL(t *testing.T) {
 	if code := p.exit(t); code != exitFailure || !strings.Contains(p.stderr.String(), "hookbolt: delivery.operations_url: ") || !strings.Contains(p.stderr.String(), "allow_networks") {
 		t.Errorf("exit code %d: %s", code, p.stderr)
 	}
+	p = start(t, "config", "check", "-config", config)
+	if code := p.exit(t); code != exitFailure || !strings.Contains(p.stderr.String(), config+": delivery.operations_url: ") || !strings.Contains(p.stderr.String(), "allow_networks") {
+		t.Errorf("exit code %d of the check: %s%s", code, p.stderr, p.stdout)
+	}
+	p = start(t, "config", "check", "-config", config, "-allow", "10.0.0.0/8")
+	if code := p.exit(t); code != 0 {
+		t.Errorf("exit code %d of the check: %s", code, p.stderr)
+	}
+}
+
+// TestReloadWithRefusedOperations: a reload with an address that is refused changes nothing else, either.
+func TestReloadWithRefusedOperations(t *testing.T) {
+	dir := t.TempDir()
+	config := writeConfig(t, dir, "", "")
+	cmd, url, out := spawnSaying(t, config)
+	writeConfig(t, dir, `admin_tokens = ["an-admin-token-of-mine"]`, `operations_url = "http://10.1.2.3/"`)
+	hangUp(t, cmd, out, `level=ERROR msg="the settings were not reloaded; those before hold" error="delivery.operations_url: .*allow_networks`)
+	status, answer := call(t, "GET", url+"/v1/webhooks", "")
+	wantStatus(t, 200, status, answer)
 }

@@ -59,6 +59,12 @@ func (a *app) reload() {
 		a.keepSettings(fmt.Errorf("%w; of what has changed, this takes a restart: %s", err, strings.Join(wait, ", ")))
 		return
 	}
+	if slices.Contains(changed, "delivery.operations_url") {
+		if err := cfg.checkOperationsAddress(); err != nil {
+			a.keepSettings(err)
+			return
+		}
+	}
 	if a.certificate != nil && !slices.Contains(wait, "http.tls_cert_file") {
 		if err := a.certificate.use(cfg.HTTP.TLSCertFile, cfg.HTTP.TLSKeyFile); err != nil { // its files may be new where its settings are not
 			a.keepSettings(err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -196,6 +197,12 @@ func CheckOperations(url string, secret Secret) (field string, err error) {
 		}
 	}
 	return "", nil
+}
+
+// CheckOperationsAddress returns the error with which EnsureOperations would refuse to set a URL whose host is an address that the
+// configuration does not allow; nil for "".
+func CheckOperationsAddress(url string, allow []netip.Prefix) error {
+	return guard{allow}.checkEndpoint(url)
 }
 
 // checkOperations refuses changes of the operations webhook that the configuration would take back, or that make no sense.
