@@ -97,6 +97,9 @@ func TestEnvironment(t *testing.T) {
 	if err != nil || got.HTTP.Listen != "127.0.0.1:1" || got.Delivery.Timeout != engine.Duration(4*time.Second) || len(got.Delivery.RetrySchedule) != 3 {
 		t.Errorf("%+v, %v", got, err)
 	}
+	if got, _, err := (&loader{path: file, environ: []string{"HOOKBOLT_DELIVERY_RETRY_SCHEDULE=[]"}}).load(); err != nil || len(got.Delivery.RetrySchedule) != 0 {
+		t.Errorf("a list without items: %v, %v", got.Delivery.RetrySchedule, err)
+	}
 	if from["http.listen"] != file || from["delivery.timeout"] != "HOOKBOLT_DELIVERY_TIMEOUT" || from["log.level"] != "" {
 		t.Errorf("origins %v", from)
 	}

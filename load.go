@@ -157,6 +157,9 @@ func setText(v reflect.Value, text string) error {
 		v.SetBool(text == "true")
 	case reflect.Slice:
 		items := strings.Split(text, ",")
+		if text == "[]" { // an empty variable is no variable
+			items = nil
+		}
 		list := reflect.MakeSlice(v.Type(), len(items), len(items))
 		for i, item := range items {
 			if err := setText(list.Index(i), strings.TrimSpace(item)); err != nil {
