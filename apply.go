@@ -35,7 +35,7 @@ func apply(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	defer c.close()
 	hooks, err := readWebhookFile(*path)
 	if err == nil && *prune && len(hooks) == 0 {
-		err = fmt.Errorf("%s has no webhook, and with -prune that would delete all of the server's", *path)
+		err = errors.New("there is no webhook in the file, and with -prune that would delete all of the server's")
 	}
 	var plan *webhookPlan
 	if err == nil {

@@ -31,7 +31,7 @@ func TestApplyRefuses(t *testing.T) {
 		"webhooks = 1\n" + valid:                            {`unknown key "webhooks"`},
 		"[[Webhook]]\nname = \"c\"":                         {`unknown key "Webhook"`},
 		"webhook = [1]":                                     {"webhook: must be tables"},
-		"[[webhook]]\nurl = \"x\"":                          {"webhook 1: name: is required"},
+		"[[webhook]]\nurl = \"x\"":                          {"webhook 1: name: is required", "webhook 1: url: "},
 		valid + "[[webhook]]\nname = \"\"":                  {"webhook 2: name: is required"},
 		"[[webhook]]\nname = {env = \"X\"}":                 {"webhook 1: name: is required"},
 		valid + valid:                                       {`webhook "c": name: stands twice`},

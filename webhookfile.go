@@ -64,19 +64,21 @@ func parseWebhooks(text string, from sources) ([]*wantedWebhook, error) {
 	var hooks []*wantedWebhook
 	seen := make(map[string]bool)
 	for i, table := range tables {
-		name, ok := table["name"].(string)
-		if !ok || name == "" {
-			problems = append(problems, fmt.Sprintf("webhook %d: name: is required, in quotes: webhooks are told apart by it", i+1))
-			continue
-		}
 		r := &webhookReader{from: from, want: wantedWebhook{JSON: make(map[string]json.RawMessage), Keep: make(map[string]bool), Hidden: make(map[string]bool)}}
-		if seen[name] {
+		name, _ := table["name"].(string)
+		called := fmt.Sprintf("webhook %.200q", name)
+		switch {
+		case name == "":
+			called = fmt.Sprintf("webhook %d", i+1)
+			r.fail("name", "is required, in quotes: webhooks are told apart by it")
+			delete(table, "name") // this says what is wrong with it
+		case seen[name]:
 			r.fail("name", "stands twice: webhooks are told apart by it")
 		}
 		seen[name] = true
 		r.read(table)
 		for _, problem := range r.problems {
-			problems = append(problems, fmt.Sprintf("webhook %.200q: %s", name, problem))
+			problems = append(problems, called+": "+problem)
 		}
 		hooks = append(hooks, &r.want)
 	}
