@@ -284,7 +284,10 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 		after, err = e.store.RecordAttempt(context.WithoutCancel(ctx), r)
 	}
 	switch {
-	case errors.Is(err, ErrGone), errors.Is(err, ErrUnavailable): // whoever sees the store fail says so, once
+	case errors.Is(err, ErrGone):
+		e.noteQueued(c.notice)
+		return time.Time{}
+	case errors.Is(err, ErrUnavailable): // whoever sees the store fail says so, once
 		return time.Time{}
 	case err != nil:
 		e.log.Error("an attempt could not be recorded; it is repeated after the next start", "delivery", d.ID, "error", err)

@@ -169,6 +169,37 @@ func TestOperationsOfDeliveries(t *testing.T) {
 	})
 }
 
+// TestOperationsOfErasedDeliveries erases the sessions of the attempts around the end of an hour of failures: what there is to tell is about the
+// endpoint, and the next attempt would not tell it again.
+func TestOperationsOfErasedDeliveries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := operationsWorld(t)
+		begin, erased := time.Now(), 0
+		w.net.answer = answerBut(func(r received, _ *http.Request) (*http.Response, error) {
+			if age := time.Since(begin); age > 55*time.Minute && age < 70*time.Minute {
+				var payload struct {
+					SessionID uuid.UUID `json:"session_id"`
+				}
+				if err := json.Unmarshal(r.body, &payload); err != nil {
+					t.Error(err)
+				}
+				if _, err := w.Erase(context.Background(), engine.Erasure{SessionID: payload.SessionID}); err != nil {
+					t.Error(err)
+				}
+				erased++
+			}
+			return answer(500), nil
+		})
+		w.webhook(`{"url":"https://bad.example/","delay":0,"retry_schedule":["24h"]}`)
+		w.sessions(100)
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if types, _ := w.told(); erased < 2 || !slices.Equal(types, []string{"webhook.failing"}) {
+			t.Errorf("told %v", types)
+		}
+	})
+}
+
 func operationsID(w *world) uint32 { return w.store.Webhooks().Operations().ID }
 
 // TestOperationsSurviveACrash holds the operations endpoint back, so that what is told stands in the queue, as it does after a crash.

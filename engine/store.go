@@ -32,8 +32,8 @@ type Store interface {
 
 	// RecordAttempt adds an attempt of a claimed delivery, ends the claim, and moves the delivery on. If it was cancelled or
 	// queued again while the attempt was under way, the attempt is added and only a 2xx moves it. It returns the delivery as
-	// it is then. ErrGone means that it was erased meanwhile: its claim has ended, and of the attempt only Health is kept. After any
-	// other error the claim stays: what cannot be recorded must not be sent again and again.
+	// it is then. ErrGone means that it was erased meanwhile: its claim has ended, and of the attempt only Health and Notices are
+	// kept. After any other error the claim stays: what cannot be recorded must not be sent again and again.
 	RecordAttempt(ctx context.Context, r AttemptRecord) (Delivery, error)
 
 	// Release ends the claims of deliveries that were taken but not attempted: they are due as before.
@@ -202,7 +202,7 @@ type AttemptRecord struct {
 	// Health is that of the webhook's endpoint since the attempt. It is kept unless what is kept has a higher Order.
 	Health Health
 	// Notices returns what is queued for the operations webhook, if there is one that is active, for the delivery as it is after the
-	// attempt; what is nil is passed over. It is pure, and may be called again.
+	// attempt, an empty one if it was erased; what is nil is passed over. It is pure, and may be called again.
 	Notices func(after *Delivery) [][]byte
 }
 

@@ -354,7 +354,7 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 		if gone = errors.Is(err, engine.ErrNotFound); gone {
 			b.setHealth(r.Delivery.WebhookID, r.Health)
 			b.after = append(b.after, func() { s.unclaim(number) })
-			return nil
+			return b.notifyOf(&r, &engine.Delivery{}) // of the endpoint there may be something to tell
 		}
 		if err != nil {
 			return err
@@ -371,12 +371,8 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 		b.setHealth(d.WebhookID, r.Health)
 		after = d.Delivery
 		b.after = append(b.after, func() { s.unclaim(number) })
-		if r.Notices != nil {
-			for _, n := range r.Notices(&after) {
-				if err := b.notify(n, r.At); err != nil {
-					return err
-				}
-			}
+		if err := b.notifyOf(&r, &after); err != nil {
+			return err
 		}
 		return b.saveDelivery(&old, &d)
 	})
@@ -484,6 +480,19 @@ func (b *batch) enqueue(webhookID uint32, kind engine.Kind, payload []byte, now 
 	}
 	err := b.createDelivery(&d)
 	return d.Delivery, err
+}
+
+// notifyOf queues the operational events of an attempt.
+func (b *batch) notifyOf(r *engine.AttemptRecord, after *engine.Delivery) error {
+	if r.Notices == nil {
+		return nil
+	}
+	for _, n := range r.Notices(after) {
+		if err := b.notify(n, r.At); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // notify queues an operational event, nil for none, if somebody wants it.
