@@ -36,7 +36,7 @@ func runBench(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	fs.BoolVar(&o.Crash, "crash", false, "kill the server before that start")
 	fs.DurationVar(&o.Idle, "idle", 0, "look at the server for a `SPAN` while it has nothing to do")
 	fs.IntVar(&o.Outage, "outage", 0, "at the end take in `N` sessions while every endpoint fails, and measure how they drain")
-	fs.StringVar(&o.URL, "url", "", "measure the server that runs at `URL`, on this machine, in place of one of its own")
+	fs.StringVar(&o.URL, "url", "", "measure the server that runs at `URL`, on this machine, in place of one of its own; its webhooks for every content get the sessions, too")
 	fs.StringVar(&o.Token, "token", "", "its admin `TOKEN`, if it wants one; or HOOKBOLT_TOKEN in the environment")
 	config := fs.String("config", "", "run its own server with the settings of `FILE`, but for http.listen, storage.path and log")
 	fs.StringVar(&o.Dir, "dir", "", "put its database under the folder `DIR`, on the disk that is to be measured")
