@@ -84,12 +84,14 @@ func askReady(ctx context.Context, url string, anyCertificate bool) error {
 		return err // it names the URL
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusOK {
+	var answer struct{ Status, Detail any } // of a problem, status is a number
+	json.NewDecoder(io.LimitReader(resp.Body, 4096)).Decode(&answer)
+	if resp.StatusCode == http.StatusOK && answer.Status == "ready" {
 		return nil
 	}
-	var problem struct{ Detail string }
-	if json.NewDecoder(io.LimitReader(resp.Body, 4096)).Decode(&problem); problem.Detail == "" {
-		problem.Detail = "not an answer of hookbolt"
+	detail, ok := answer.Detail.(string)
+	if !ok {
+		detail = "not an answer of hookbolt"
 	}
-	return fmt.Errorf("%s: %d: %q", url, resp.StatusCode, problem.Detail)
+	return fmt.Errorf("%s: %d: %q", url, resp.StatusCode, detail)
 }

@@ -128,8 +128,8 @@ func pausedNotice(w *Webhook, cause pauseCause, now time.Time) []byte {
 
 // failedNotice tells that a delivery has failed for good; w is its webhook. It is nil where there is nothing to tell.
 func failedNotice(w *Webhook, d *Delivery, now time.Time) []byte {
-	if w == nil || w.Operations || d.Status != StatusFailed || !d.FinishedAt.Equal(now) {
-		return nil // the latter: it was cancelled or the like while the attempt was under way
+	if w == nil || w.Operations || d.Kind == KindTest || d.Status != StatusFailed || !d.FinishedAt.Equal(now) {
+		return nil // who sends a test looks at it; and one may have ended otherwise while the attempt was under way
 	}
 	return OperationFailed.payload(now, failedOperation{showOperationWebhook(w), d.ID.String(), d.Kind, formatTime(d.CreatedAt), d.Attempts, d.LastError, statusOrNil(d.LastStatus)})
 }

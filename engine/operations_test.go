@@ -148,6 +148,15 @@ func TestOperationsOfDeliveries(t *testing.T) {
 		if body := string(w.net.to("ops.example")[0].body); strings.Contains(body, session.String()) {
 			t.Errorf("it tells which session: %s", body)
 		}
+		// A test fails for who has asked for it.
+		if _, err := w.TestWebhook(t.Context(), hook.ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if d := w.list(engine.DeliveryQuery{WebhookID: hook.ID, Status: engine.StatusFailed}); len(d) != 2 {
+			t.Errorf("%d deliveries have failed, want 2", len(d))
+		}
 		// A cancelled one has not failed.
 		w.patch(hook.ID, `{"retry_schedule":["1h"]}`)
 		w.session()

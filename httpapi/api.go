@@ -283,7 +283,7 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, rt *route, err erro
 	}
 	var shown any = p.complete()
 	status, contentType := p.Status, typeProblem
-	if strings.HasPrefix(rt.path, platformPath) {
+	if strings.HasPrefix(r.URL.Path, platformPath) { // also where there is no such route
 		shown, status = showPlatformProblem(p)
 		contentType = typeJSON
 	}

@@ -101,6 +101,8 @@ func TestPlatformHooks(t *testing.T) {
 	has(t, f.platform(404, "GET", "/hooks/web/1", ""), `{"message":"webhook 1: not found"}`)
 	f.platform(404, "PUT", "/hooks/web/1", `{}`)
 	f.platform(404, "DELETE", "/hooks/web/x", "")
+	f.platform(404, "GET", "/hooks/sheet", "")
+	f.platform(405, "PATCH", "/hooks/web/1", "{}")
 	f.token = "other"
 	if answer := f.platform(401, "GET", "/hooks/web", ""); answer["message"] == "" || answer["errors"] != nil {
 		t.Errorf("%v", answer)
