@@ -39,7 +39,7 @@ var goodCalls = []call{
 	{"GET", "/platform/hooks/web", ""},
 	{"POST", "/platform/hooks/web", `{"url":"https://example.com/"}`},
 	{"GET", "/platform/hooks/web/1", ""},
-	{"PUT", "/platform/hooks/web/1", `{"delay":8}`},
+	{"PUT", "/platform/hooks/web/1", `{"url":null,"is_active":null,"delay":"08"}`},
 	{"GET", "/platform/hooks/web/1/logs", ""},
 	{"DELETE", "/v1/sessions/" + sessionA, ""},
 	{"DELETE", "/v1/visitors/7", ""},
