@@ -303,7 +303,7 @@ func (a *API) readPlatformHook(r *http.Request, present *engine.Webhook) (engine
 	if err != nil {
 		return engine.WebhookPatch{}, err
 	}
-	text, err := json.Marshal(settings)
+	text, _, err := encode(settings)
 	if err != nil {
 		return engine.WebhookPatch{}, err
 	}
@@ -387,7 +387,8 @@ func platformOAuth(given map[string]json.RawMessage, flags map[string]bool, pres
 	if oauth["body"] == nil && oauth["client_id"] == nil {
 		oauth["body"] = json.RawMessage(`{"grant_type":"client_credentials"}`)
 	}
-	return json.Marshal(oauth)
+	text, _, err := encode(oauth)
+	return text, err
 }
 
 // wholeNumber lets a span come as text, as forms send it.

@@ -165,6 +165,12 @@ func TestPlatformOAuth(t *testing.T) {
 	if o := oauth(1); string(o.TokenURL) != "https://auth.example/token?k=v" || !strings.Contains(string(o.Body), `"n":1`) || o.Headers["X-Tenant"] != "u" {
 		t.Errorf("changed to %#v", o.Setting())
 	}
+	// Its text is sent as it came.
+	f.platform(200, "PUT", "/hooks/web/1", `{"oauth_request_body":{"client":"a&b<c>"}}`)
+	f.platform(200, "PUT", "/hooks/web/1", `{"oauth_request_headers":{"x-tenant":"v"}}`)
+	if o := oauth(1); string(o.Body) != `{"client":"a&b<c>"}` || o.Headers["X-Tenant"] != "v" {
+		t.Errorf("changed to %s", o.Setting())
+	}
 	// One that was set by /v1 keeps its form, too.
 	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","oauth2":{"token_url":"https://auth.example/","client_id":"i","client_secret":"s","scopes":["a","b"]}}`)
 	f.platform(200, "PUT", "/hooks/web/2", `{"oauth_login_endpoint":"https://auth2.example/"}`)
