@@ -44,7 +44,7 @@ func TestBench(t *testing.T) {
 func TestBenchJSON(t *testing.T) {
 	dir := t.TempDir()
 	config := filepath.Join(dir, "config.toml")
-	if err := os.WriteFile(config, []byte("[http]\nlisten = '127.0.0.1:1'\nadmin_tokens = ['admin-token-of-a-file']\nmax_body = '2MiB'\n[log]\nlevel = 'error'\n"), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte("[http]\nlisten = '127.0.0.1:1'\nadmin_tokens = ['admin-token-of-a-file']\nmax_body = '2MiB'\n[delivery]\noperations_url = 'https://ops.example.com/'\n[log]\nlevel = 'error'\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := start(t, strings.Fields(quickBench+" -json -rate 200 -batch 2 -crash -scheduled 10 -keep -dir "+dir+" -config "+config)...)
@@ -65,7 +65,7 @@ func TestBenchJSON(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(kept, "hookbolt.db")); err != nil {
 		t.Error(err)
 	}
-	if text := readFile(t, filepath.Join(kept, "config.toml")); !strings.Contains(text, `max_body = "2MiB"`) {
+	if text := readFile(t, filepath.Join(kept, "config.toml")); !strings.Contains(text, `max_body = "2MiB"`) || strings.Contains(text, "operations") {
 		t.Errorf("the server's configuration is\n%s", text)
 	}
 }
