@@ -59,7 +59,10 @@ type live struct {
 }
 
 // Config is the present configuration: what holds for webhooks that do not say otherwise.
-func (e *Engine) Config() Config { return e.live.Load().cfg }
+func (e *Engine) Config() Config { return *e.config() }
+
+// config is Config without the copy, for what every attempt asks. It is not changed.
+func (e *Engine) config() *Config { return &e.live.Load().cfg }
 
 func (e *Engine) sender() *sender { return e.live.Load().sender }
 

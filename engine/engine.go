@@ -58,7 +58,7 @@ func (e *Engine) laneLimits(id Lane) laneLimits {
 	case w.Paused || !w.Active:
 		return laneLimits{}
 	}
-	limits := laneLimits{inFlight: e.Config().WebhookMaxInFlight}
+	limits := laneLimits{inFlight: e.config().WebhookMaxInFlight}
 	if w.MaxInFlight != nil {
 		limits.inFlight = *w.MaxInFlight
 	}
@@ -100,7 +100,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.store.Release(e.lanes.close())
 
 	stop() // the loop may have ended by an error of its own
-	grace := time.AfterFunc(e.Config().ShutdownTimeout, func() { cutOff(errShutdown) })
+	grace := time.AfterFunc(e.config().ShutdownTimeout, func() { cutOff(errShutdown) })
 	work.Wait()
 	grace.Stop()
 	e.sender().transports.closeIdleConnections()
@@ -220,7 +220,7 @@ func (e *Engine) timeout(w *Webhook) time.Duration {
 	if w.Timeout != nil {
 		return time.Duration(*w.Timeout)
 	}
-	return e.Config().Timeout
+	return e.config().Timeout
 }
 
 // freeze builds the payload of a trigger and stores it. It returns no payload if there is nothing to send: with a nil error or
@@ -267,7 +267,7 @@ func buildTriggered(d *Delivery, events []Event, w *Webhook, now time.Time) ([]b
 // until there is, or ctx ends: what was sent must not be sent again for want of a record.
 func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) time.Time {
 	d := &c.taken.Delivery
-	policy := e.Config().Retry
+	policy := e.config().Retry
 	if w != nil && w.RetrySchedule != nil {
 		policy.Schedule = *w.RetrySchedule
 	}
@@ -277,8 +277,10 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	if e.store.Webhooks().Get(d.WebhookID) == nil { // gone meanwhile, perhaps before this was noted
 		e.metrics.history.forget(d.WebhookID)
 	}
-	notices := func(after *Delivery) [][]byte { return [][]byte{c.notice, failedNotice(w, after, now)} }
-	r := AttemptRecord{Delivery: *d, Attempt: a, Next: next, At: now, Health: c.health, Notices: notices}
+	r := AttemptRecord{Delivery: *d, Attempt: a, Next: next, At: now, Health: c.health}
+	if c.notice != nil || next.Status == StatusFailed { // which is rare
+		r.Notices = func(after *Delivery) [][]byte { return [][]byte{c.notice, failedNotice(w, after, now)} }
+	}
 	after, err := e.store.RecordAttempt(context.WithoutCancel(ctx), r)
 	for errors.Is(err, ErrFull) && sleep(ctx, fullRetry) {
 		after, err = e.store.RecordAttempt(context.WithoutCancel(ctx), r)
@@ -293,7 +295,9 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 		e.log.Error("an attempt could not be recorded; it is repeated after the next start", "delivery", d.ID, "error", err)
 		return time.Time{}
 	}
-	e.noteQueued(notices(&after)...)
+	if r.Notices != nil {
+		e.noteQueued(r.Notices(&after)...)
+	}
 	if after.FinishedAt.Equal(now) { // by this attempt, not by a cancellation while it was under way
 		e.metrics.finish(after.Status, 1)
 	}
@@ -330,7 +334,7 @@ func (e *Engine) giveUp(ctx context.Context, c *claim, cause error) time.Time {
 func (e *Engine) maintain(ctx context.Context) {
 	for ctx.Err() == nil {
 		now := utcNow()
-		done, err := e.store.Maintain(ctx, now, e.Config().Retention)
+		done, err := e.store.Maintain(ctx, now, e.config().Retention)
 		e.metrics.finish(StatusCancelled, done.Cancelled)
 		e.metrics.removed("age", done.Expired)
 		e.metrics.removed("size", done.Evicted)

@@ -110,7 +110,7 @@ func (e *Engine) noteAttempt(ctx context.Context, w *Webhook, a *Attempt) (Healt
 	switch {
 	case a.Status == http.StatusGone:
 		e.pause(ctx, w, a, pauseGone, fmt.Sprintf("the endpoint answered 410 Gone at %s", now.Format(time.RFC3339)))
-	case h.Failing() && now.Sub(h.FirstFailedAt) >= e.Config().PauseAfter:
+	case h.Failing() && now.Sub(h.FirstFailedAt) >= e.config().PauseAfter:
 		e.pause(ctx, w, a, pauseFailing, fmt.Sprintf("every attempt has failed since %s", h.FirstFailedAt.Format(time.RFC3339)))
 	}
 	return h, healthNotice(w, before, h, a, now)

@@ -1,9 +1,7 @@
 package engine
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"time"
@@ -89,13 +87,11 @@ type (
 
 // payload is the body that is sent.
 func (t OperationType) payload(now time.Time, data any) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(operation{t, formatTime(now), data}); err != nil {
+	body, err := encode(operation{t, FormatTime(now), data})
+	if err != nil {
 		panic(err) // cannot be: strings and numbers
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	return body
 }
 
 func showOperationWebhook(w *Webhook) operationWebhook {
@@ -131,7 +127,7 @@ func failedNotice(w *Webhook, d *Delivery, now time.Time) []byte {
 	if w == nil || w.Operations || d.Kind == KindTest || d.Status != StatusFailed || !d.FinishedAt.Equal(now) {
 		return nil // who sends a test looks at it; and one may have ended otherwise while the attempt was under way
 	}
-	return OperationFailed.payload(now, failedOperation{showOperationWebhook(w), d.ID.String(), d.Kind, formatTime(d.CreatedAt), d.Attempts, d.LastError, statusOrNil(d.LastStatus)})
+	return OperationFailed.payload(now, failedOperation{showOperationWebhook(w), d.ID.String(), d.Kind, FormatTime(d.CreatedAt), d.Attempts, d.LastError, statusOrNil(d.LastStatus)})
 }
 
 // healthNotice tells of an endpoint that has been failing for long, or works again after that; nil if there is nothing to tell.
@@ -139,9 +135,9 @@ func healthNotice(w *Webhook, before, after Health, a *Attempt, now time.Time) [
 	switch {
 	case w.Operations:
 	case after.Told && !before.Told:
-		return OperationFailing.payload(now, failingOperation{showOperationWebhook(w), formatTime(after.FailingSince), after.Failures, a.Error, statusOrNil(a.Status)})
+		return OperationFailing.payload(now, failingOperation{showOperationWebhook(w), FormatTime(after.FailingSince), after.Failures, a.Error, statusOrNil(a.Status)})
 	case before.failingLong(now) && !after.Failing():
-		return OperationRecovered.payload(now, recoveredOperation{showOperationWebhook(w), formatTime(before.FailingSince), before.Failures})
+		return OperationRecovered.payload(now, recoveredOperation{showOperationWebhook(w), FormatTime(before.FailingSince), before.Failures})
 	}
 	return nil
 }
@@ -212,7 +208,7 @@ func (e *Engine) checkOperations(w, before *Webhook) error {
 		return nil
 	case w.URL != before.URL:
 		return InputErrors{{Field: "url", Detail: "is set by delivery.operations_url"}}
-	case w.Secret != before.Secret && e.Config().OperationsSecret != "":
+	case w.Secret != before.Secret && e.config().OperationsSecret != "":
 		return InputErrors{{Field: "secret", Detail: "is set by delivery.operations_secret"}}
 	case w.ContentID != nil:
 		return InputErrors{{Field: "content_id", Detail: "must be null: operational events are of no content"}}

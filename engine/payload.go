@@ -27,8 +27,8 @@ type payload struct {
 	Leads            *[]Lead     `json:"leads,omitempty"`
 }
 
-// formatTime writes a date as the seed does: UTC with six decimals.
-func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
+// FormatTime writes a date as the seed does: UTC with six decimals.
+func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
 
 // BuildPayload writes down a session as a webhook wants it. complete says which of the two kinds it is, preparedAt becomes
 // event_time, in whole seconds. Text is written as it came (RFC 8259 demands no escape for &, < and >), on one line, without a
@@ -36,19 +36,19 @@ func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05
 func BuildPayload(s Session, w *Webhook, complete bool, preparedAt time.Time) ([]byte, error) {
 	p := newPayload(s, w, complete)
 	p.EventTime = new(preparedAt.Unix())
-	return p.encode()
+	return encode(p)
 }
 
 // DescribeSession writes down all that is known of a session, in the payload's shape but without event_time: nothing is sent.
 func DescribeSession(s Session) ([]byte, error) {
-	return newPayload(s, &Webhook{SendAnswers: true, SendLeads: true}, !s.FinishedAt.IsZero()).encode()
+	return encode(newPayload(s, &Webhook{SendAnswers: true, SendLeads: true}, !s.FinishedAt.IsZero()))
 }
 
 func newPayload(s Session, w *Webhook, complete bool) *payload {
 	p := &payload{
 		PoltioUserID:     s.Identity.PoltioUserID,
 		SessionID:        s.ID,
-		SessionStartDate: formatTime(s.StartedAt),
+		SessionStartDate: FormatTime(s.StartedAt),
 		PublisherUUID:    s.Identity.PublisherUUID,
 		CustomID:         s.Identity.CustomID,
 		ContentType:      s.Identity.ContentType,
@@ -56,7 +56,7 @@ func newPayload(s Session, w *Webhook, complete bool) *payload {
 		CompleteSession:  complete,
 	}
 	if complete {
-		p.SessionEndDate = new(formatTime(s.EndedAt))
+		p.SessionEndDate = new(FormatTime(s.EndedAt))
 		if s.Result != nil {
 			r := *s.Result
 			if r.TimeSpent == nil {
@@ -84,11 +84,12 @@ func newPayload(s Session, w *Webhook, complete bool) *payload {
 	return p
 }
 
-func (p *payload) encode() ([]byte, error) {
+// encode writes a body that is sent.
+func encode(body any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(p); err != nil {
+	if err := enc.Encode(body); err != nil {
 		return nil, fmt.Errorf("build payload: %w", err)
 	}
 	return plainSeparators(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
@@ -143,7 +144,7 @@ func samplePayload(w *Webhook, now time.Time) ([]byte, error) {
 		},
 		Leads: []Lead{{
 			Phone: new("+1231231234"), Email: new("test@example.com"), Name: new("Test"), Comment: new("Sent by a test delivery"),
-			CreatedAt: new(formatTime(now)), TCChecked: new(true), ContentID: new(int64(12345)),
+			CreatedAt: new(FormatTime(now)), TCChecked: new(true), ContentID: new(int64(12345)),
 		}},
 	}, w, true, now)
 }

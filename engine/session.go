@@ -236,7 +236,7 @@ func Fold(events []Event, asOf time.Time) Session {
 		case EventLead:
 			lead := *ev.Lead
 			if lead.CreatedAt == nil {
-				lead.CreatedAt = new(formatTime(ev.Time))
+				lead.CreatedAt = new(FormatTime(ev.Time))
 			}
 			s.Leads = append(s.Leads, lead)
 		case EventResultView:

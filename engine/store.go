@@ -202,7 +202,7 @@ type AttemptRecord struct {
 	// Health is that of the webhook's endpoint since the attempt. It is kept unless what is kept has a higher Order.
 	Health Health
 	// Notices returns what is queued for the operations webhook, if there is one that is active, for the delivery as it is after the
-	// attempt, an empty one if it was erased; what is nil is passed over. It is pure, and may be called again.
+	// attempt, an empty one if it was erased; what is nil is passed over. It is pure, and may be called again. Nil means nothing.
 	Notices func(after *Delivery) [][]byte
 }
 

@@ -99,7 +99,7 @@ func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webho
 		if r.Secret == w.Secret {
 			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "signs already: give another one, or none to have one made"}}
 		}
-		if w.Operations && e.Config().OperationsSecret != "" {
+		if w.Operations && e.config().OperationsSecret != "" {
 			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "is set by delivery.operations_secret"}}
 		}
 		w.UpdatedAt = utcNow()
