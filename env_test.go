@@ -12,16 +12,19 @@ import (
 	"hookbolt/engine"
 )
 
+// writeFile writes a file that is nobody else's, and returns its path.
+func writeFile(t *testing.T, path, text string) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // TestEnvironment sets every setting by its variable, and holds the result against the same in a file.
 func TestEnvironment(t *testing.T) {
 	dir := t.TempDir()
-	write := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	write := func(name, text string) string { return writeFile(t, filepath.Join(dir, name), text) }
 	cert, key := write("cert.pem", ""), write("key.pem", "")
 	values := map[string][2]string{ // by the setting: what the variable has, what the file would
 		"http.listen":                     {"127.0.0.1:9999", `"127.0.0.1:9999"`},
@@ -139,13 +142,7 @@ func TestBadEnvironment(t *testing.T) {
 // TestSecretsFromFiles reads tokens from files, as those who manage secrets provide them.
 func TestSecretsFromFiles(t *testing.T) {
 	dir := t.TempDir()
-	write := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	write := func(name, text string) string { return writeFile(t, filepath.Join(dir, name), text) }
 	admin, ingest := write("admin", "admin-token-number-1\r\n\nadmin-token-number-2"), write("ingest", "ingest-token-number-1\n")
 	cfg, from, err := (&loader{environ: []string{"HOOKBOLT_HTTP_ADMIN_TOKENS_FILE=" + admin, "HOOKBOLT_HTTP_INGEST_TOKENS_FILE=" + ingest}}).load()
 	if err != nil || !reflect.DeepEqual(cfg.HTTP.AdminTokens, []string{"admin-token-number-1", "admin-token-number-2"}) ||

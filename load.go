@@ -186,14 +186,11 @@ func (c *Config) readSecrets(from origins) error {
 		if !secret.IsZero() && (secret.Kind() != reflect.Slice || secret.Len() > 0) {
 			return fmt.Errorf("%s: %s is set, too: set one of them", name, of)
 		}
-		text, err := os.ReadFile(field.String())
+		text, err := readSecretFile(field.String())
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		lines := strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' || r == '\r' })
-		if len(lines) == 0 {
-			return fmt.Errorf("%s: %s is empty", name, field.String())
-		}
+		lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
 		switch secret.Kind() {
 		case reflect.Slice: // a line for each
 			secret.Set(reflect.ValueOf(lines))

@@ -16,6 +16,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"hookbolt/bench"
 )
 
 // What needs attention, beside what hookbolt itself says of webhooks: the same bounds as in deploy/prometheus/alerts.yml, as far as they
@@ -312,30 +314,14 @@ func seconds(s float64) time.Duration {
 	}
 }
 
-// number writes a count with a comma between thousands; "?" where it is not known.
-func number(n float64) string {
-	if math.IsNaN(n) {
-		return "?"
-	}
-	digits := fmt.Sprintf("%.0f", n)
-	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return digits
-}
+// number writes a count, byteCount a size; "?" where it is not known.
+func number(n float64) string { return known(n, bench.Number) }
 
-// byteCount writes a size to a tenth of its unit; "?" where it is not known.
-func byteCount(n float64) string {
+func byteCount(n float64) string { return known(n, bench.Bytes) }
+
+func known(n float64, show func(float64) string) string {
 	if math.IsNaN(n) {
 		return "?"
 	}
-	for i := len(sizeUnits) - 1; ; i-- {
-		u := sizeUnits[i]
-		if rounded := n / float64(u.bytes); i == 0 || rounded < 1024 {
-			if u.bytes == 1 {
-				return fmt.Sprintf("%.0f bytes", n)
-			}
-			return fmt.Sprintf("%.1f %s", rounded, u.name)
-		}
-	}
+	return show(n)
 }

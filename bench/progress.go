@@ -50,9 +50,9 @@ func (p *progress) follow(stage string, tallies ...*tally) (stop func()) {
 				now[2] += t.arrived.Load()
 				waiting += t.waiting()
 			}
-			rate := func(i int) string { return number(perSecond(now[i]-before[i], interval)) }
+			rate := func(i int) string { return Number(perSecond(now[i]-before[i], interval)) }
 			line := fmt.Sprintf("%s, %.0f s: sent %s/s, accepted %s/s, delivered %s/s, waiting %s", stage, time.Since(began).Seconds(), rate(0), rate(1), rate(2),
-				number(float64(waiting)))
+				Number(float64(waiting)))
 			before = now
 			if p.terminal {
 				fmt.Fprintf(p.w, "\r%s\x1b[K", line)

@@ -60,14 +60,11 @@ type platformHook struct {
 	UpdatedAt           string     `json:"updated_at"`
 }
 
-// platformTime is how Laravel writes times: those of the payload.
-const platformTime = "2006-01-02T15:04:05.000000Z"
-
 func showPlatformHook(w *engine.Webhook) platformHook {
 	return platformHook{
 		ID: w.ID, URL: w.URL, PublicID: w.ContentID, Name: w.Name, IsActive: w.Active, Delay: w.Delay, SendLeads: w.SendLeads, SendAnswers: w.SendAnswers,
 		AccountWide: w.ContentID == nil, IncompleteSend: w.SendIncomplete, IncompleteDelay: w.IncompleteDelay, UseOAuth: w.OAuth2 != nil,
-		CreatedAt: w.CreatedAt.UTC().Format(platformTime), UpdatedAt: w.UpdatedAt.UTC().Format(platformTime),
+		CreatedAt: engine.FormatTime(w.CreatedAt), UpdatedAt: engine.FormatTime(w.UpdatedAt),
 	}
 }
 
@@ -229,12 +226,12 @@ type platformLog struct {
 
 func showPlatformLog(d *engine.Delivery) platformLog {
 	log := platformLog{ID: d.ID, HookID: d.WebhookID, SessionID: orNull(d.SessionID), Status: d.Status, StatusCode: orNull(d.LastStatus),
-		Error: orNull(d.LastError), Attempts: d.Attempts, CreatedAt: d.CreatedAt.UTC().Format(platformTime)}
+		Error: orNull(d.LastError), Attempts: d.Attempts, CreatedAt: engine.FormatTime(d.CreatedAt)}
 	if d.Kind.OfSession() {
 		log.CompleteSession = new(d.Kind == engine.KindComplete)
 	}
 	if !d.FinishedAt.IsZero() {
-		log.FinishedAt = new(d.FinishedAt.UTC().Format(platformTime))
+		log.FinishedAt = new(engine.FormatTime(d.FinishedAt))
 	}
 	return log
 }
