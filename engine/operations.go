@@ -227,24 +227,34 @@ const (
 
 // watchDisk tells when room becomes low, and when there is enough again, until ctx ends.
 func (e *Engine) watchDisk(ctx context.Context) {
-	low := false
-	for {
-		if w := e.store.Webhooks().Operations(); w != nil && w.Active {
-			now := utcNow()
-			s, err := e.store.Stats(ctx, now, false)
-			if err == nil {
-				if payload := diskNotice(&s, low, now); payload != nil {
-					if _, err = e.store.Enqueue(ctx, w.ID, KindOperation, payload, now); err == nil {
-						low = !low
-						e.noteQueued(payload)
-					}
-				}
-			}
-		}
+	for low := false; ; {
+		low = e.tellDisk(ctx, low)
 		if !sleep(ctx, diskLook) {
 			return
 		}
 	}
+}
+
+// tellDisk tells of a change of the room for new data, if somebody wants to hear of it. low is what was told last, and what it returns is
+// what has been told then: what could not be told is told at the next look.
+func (e *Engine) tellDisk(ctx context.Context, low bool) bool {
+	w, now := e.store.Webhooks().Operations(), utcNow()
+	if w == nil || !w.Active {
+		return low
+	}
+	s, err := e.store.Stats(ctx, now, false)
+	if err != nil {
+		return low
+	}
+	payload := diskNotice(&s, low, now)
+	if payload == nil {
+		return low
+	}
+	if _, err := e.store.Enqueue(ctx, w.ID, KindOperation, payload, now); err != nil {
+		return low
+	}
+	e.noteQueued(payload)
+	return !low
 }
 
 // diskNotice tells of a change of the room for new data; nil if there is none. low is how it was before.
