@@ -170,8 +170,7 @@ func (s *Store) commit(ops []*op) (err error) {
 			started, txid := time.Now(), uint64(b.tx.ID())
 			s.claim(b.claims...) // before anybody can see them
 			if err := b.tx.Commit(); err != nil {
-				s.unclaim(b.claims...)
-				return s.commitFailed(ops, err, txid, time.Since(started))
+				return s.commitFailed(ops, b.claims, err, txid, time.Since(started))
 			}
 			s.observe(len(ops), time.Since(started))
 			s.space.accepted()
@@ -187,12 +186,14 @@ func (s *Store) commit(ops []*op) (err error) {
 	return nil
 }
 
-// commitFailed answers operations whose commit has failed. Where nothing of it can have been seen the writer goes on.
-func (s *Store) commitFailed(ops []*op, err error, txid uint64, took time.Duration) error {
+// commitFailed answers operations whose commit has failed. Where nothing of it can have been seen the writer goes on, and the claims end.
+// Else they stay: its meta page may be in the file, where readers see it, and what is not on the disk must not be sent.
+func (s *Store) commitFailed(ops []*op, claims []uint64, err error, txid uint64, took time.Duration) error {
 	newest, lookErr := s.newestOnDisk()
 	if lookErr != nil || !isRefusal(err, newest, txid) {
 		return s.refuse(ops, fmt.Errorf("commit: %w", err))
 	}
+	s.unclaim(claims...)
 	full := fmt.Errorf("%w: the disk takes no more", engine.ErrFull)
 	s.space.refuse(full, took)
 	for _, o := range ops {

@@ -116,3 +116,22 @@ func TestQuestionsDoNotHangWithTheWriter(t *testing.T) {
 		t.Errorf("asked again: %v", err)
 	}
 }
+
+// After a commit that failed when it may have been seen, what it has put into lanes stays claimed: it is not on the disk, and must not be
+// sent in the moment before the store has failed as a whole.
+func TestFailedCommitKeepsItsClaims(t *testing.T) {
+	s := openTest(t, newPath(t))
+	claimed := func() bool {
+		s.claimMu.Lock()
+		defer s.claimMu.Unlock()
+		_, ok := s.claims[7]
+		return ok
+	}
+	s.claim(7)
+	if err := s.commitFailed(nil, []uint64{7}, errors.New("sync: input/output error"), 1<<40, 0); err == nil || !claimed() {
+		t.Errorf("after a failed sync: %v, claimed: %t", err, claimed())
+	}
+	if err := s.commitFailed(nil, []uint64{7}, errors.New(boltResizeFailed+"no space"), 1<<40, 0); err != nil || claimed() {
+		t.Errorf("after a refusal: %v, claimed: %t", err, claimed())
+	}
+}
