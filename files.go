@@ -13,7 +13,7 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 // asideEnv is set in the environment of a process that reads a suspect file.
@@ -28,7 +28,7 @@ func checkFile(ctx context.Context, args []string, stdout, stderr io.Writer) err
 		return err
 	}
 	return aside(ctx, "check", files, stdout, stderr, func() error {
-		report, err := storage.CheckFile(files[0])
+		report, err := bolt.CheckFile(files[0])
 		if err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func compactFile(ctx context.Context, args []string, stdout, stderr io.Writer) e
 		return err
 	}
 	return aside(ctx, "compact", files, stdout, stderr, func() error {
-		size, copySize, err := storage.Compact(files[0], files[1])
+		size, copySize, err := bolt.Compact(files[0], files[1])
 		if err == nil {
 			_, err = fmt.Fprintf(stdout, "ok: %s compacted to %s\n", mebibytes(size), mebibytes(copySize))
 		}
@@ -82,7 +82,7 @@ func aside(ctx context.Context, command string, files []string, stdout, stderr i
 		return err
 	}
 	if command == "compact" {
-		os.Remove(files[1] + storage.UnfinishedSuffix)
+		os.Remove(files[1] + bolt.UnfinishedSuffix)
 	}
 	return fmt.Errorf("%s: %s: %w", command, files[0], err)
 }
@@ -94,7 +94,7 @@ func inspect(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
-	return aside(ctx, "inspect", files, stdout, stderr, func() error { return storage.Inspect(files[0]) })
+	return aside(ctx, "inspect", files, stdout, stderr, func() error { return bolt.Inspect(files[0]) })
 }
 
 // inspectApart returns a function that has another process inspect a database file. Where none can be started it goes without.
@@ -139,5 +139,5 @@ func apart(ctx context.Context, stdout io.Writer, args ...string) (said string, 
 		return stderr.String(), errTold
 	}
 	reason, _, _ := strings.Cut(stderr.String(), "\n")
-	return "", fmt.Errorf("%w: reading it ended the process (%s: %s)", storage.ErrCorrupt, ended, reason)
+	return "", fmt.Errorf("%w: reading it ended the process (%s: %s)", bolt.ErrCorrupt, ended, reason)
 }

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 // lookFor returns the path of a reverse proxy's binary, without which a test is skipped, unless HOOKBOLT_REQUIRE_PROXIES=1.
@@ -197,7 +197,7 @@ func useThroughProxy(t *testing.T, base string) {
 	if err := os.WriteFile(path, []byte(text(resp)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if report, err := storage.CheckFile(path); err != nil || len(report.Violations) > 0 || report.Sessions != 1 {
+	if report, err := bolt.CheckFile(path); err != nil || len(report.Violations) > 0 || report.Sessions != 1 {
 		t.Errorf("the backup is not what it should be: %+v, %v", report, err)
 	}
 }

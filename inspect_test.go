@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 // A damaged database keeps the server from starting, with one line that says so, whatever it would do to the process that reads it.
@@ -47,7 +47,7 @@ func TestDamagedDatabaseIsRefused(t *testing.T) {
 			}
 			line := said.String()
 			if strings.Count(line, "\n") != 1 || !strings.Contains(line, path) ||
-				!strings.Contains(line, storage.ErrCorrupt.Error()) && !strings.Contains(line, storage.ErrNotDatabase.Error()) {
+				!strings.Contains(line, bolt.ErrCorrupt.Error()) && !strings.Contains(line, bolt.ErrNotDatabase.Error()) {
 				t.Errorf("it said %q, want one line that names the file and what it is", line)
 			}
 			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, content) {
@@ -67,7 +67,7 @@ func TestDamagedDatabaseIsRefused(t *testing.T) {
 func TestInspectionThatDies(t *testing.T) {
 	t.Setenv("HOOKBOLT_TEST_INSPECT", "panic")
 	err := inspectApart(slog.New(slog.DiscardHandler))("some.db")
-	if err == nil || !strings.Contains(err.Error(), storage.ErrCorrupt.Error()) || strings.Contains(err.Error(), "\n") {
+	if err == nil || !strings.Contains(err.Error(), bolt.ErrCorrupt.Error()) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v, want one line that says damaged", err)
 	}
 }

@@ -27,7 +27,7 @@ import (
 	"go.uber.org/goleak"
 
 	"hookbolt/engine"
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 // TestMain lets the test binary be hookbolt itself, for tests that need a process of their own. It fails the package if its tests leave
@@ -405,7 +405,7 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 	}
 
 	// Both are on disk.
-	store, err := storage.Open(filepath.Join(dir, "test.db"), storage.Options{})
+	store, err := bolt.Open(filepath.Join(dir, "test.db"), bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -463,7 +463,7 @@ func TestStopIsBounded(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 
-	store, err := storage.Open(filepath.Join(dir, "test.db"), storage.Options{})
+	store, err := bolt.Open(filepath.Join(dir, "test.db"), bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -479,7 +479,7 @@ func TestStopIsBounded(t *testing.T) {
 
 // failingStore is a database whose disk fails when the test says so.
 type failingStore struct {
-	*storage.Store
+	*bolt.Store
 	failed chan struct{}
 }
 
@@ -508,7 +508,7 @@ func TestFailedCommitStopsAtOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			store := failingStore{a.store.(*storage.Store), make(chan struct{})}
+			store := failingStore{a.store.(*bolt.Store), make(chan struct{})}
 			defer store.Close()
 			a.store = store
 			ctx, stop := context.WithCancel(t.Context())

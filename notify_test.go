@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"hookbolt/engine"
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 // serviceManager is systemd as far as a service sees it: a socket, and variables that tell of it.
@@ -134,7 +134,7 @@ func TestHungWriterGivesNoSignOfLife(t *testing.T) {
 	}
 	hangs, goOn, appended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
-		_, err := a.store.(*storage.Store).AppendEvents(t.Context(), events,
+		_, err := a.store.(*bolt.Store).AppendEvents(t.Context(), events,
 			func(head engine.SessionHead, fresh []engine.Event, hooks *engine.WebhookSet) (engine.Decision, error) {
 				close(hangs)
 				<-goOn

@@ -22,7 +22,7 @@ import (
 
 	"hookbolt/engine"
 	"hookbolt/httpapi"
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 // gcPercent is how much the heap grows between two collections. What lives is a few MB, however much is queued, so collecting at Go's 100
@@ -86,7 +86,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 type app struct {
 	cfg   Config
 	log   *slog.Logger
-	store interface { // a *storage.Store
+	store interface { // a *bolt.Store
 		Failed() <-chan struct{}
 		Err() error
 		Close() error
@@ -115,7 +115,7 @@ func newApp(cfg Config, log *slog.Logger) (*app, error) {
 			return nil, err
 		}
 	}
-	store, err := storage.Open(cfg.Storage.Path, storage.Options{Inspect: inspectApart(log),
+	store, err := bolt.Open(cfg.Storage.Path, bolt.Options{Inspect: inspectApart(log),
 		MinFree: int64(cfg.Storage.MinFree), MaxBytes: int64(cfg.Storage.MaxBytes), ObserveCommit: observeCommits(reg)})
 	if err != nil {
 		return nil, err

@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hookbolt/engine"
-	"hookbolt/storage"
-	"hookbolt/storage/storagetest"
+	"hookbolt/storage/bolt"
+	"hookbolt/storage/bolt/bolttest"
 )
 
 // TestHistoryIsFed holds the history against what was made to happen and against the metrics.
@@ -130,11 +130,11 @@ func TestRecentOfAWebhookThatIsGone(t *testing.T) {
 }
 
 func TestOverviewTellsTheLimits(t *testing.T) {
-	store, err := storage.Open(filepath.Join(t.TempDir(), "hookbolt.db"), storage.Options{MaxBytes: 1 << 30, MinFree: 1 << 20})
+	store, err := bolt.Open(filepath.Join(t.TempDir(), "hookbolt.db"), bolt.Options{MaxBytes: 1 << 30, MinFree: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer storagetest.Close(t, store)
+	defer bolttest.Close(t, store)
 	o, err := engine.New(store, engine.DefaultConfig(), prometheus.NewRegistry(), nil).Overview(t.Context())
 	if err != nil || o.MaxBytes != 1<<30 || o.MinFreeBytes != 1<<20 || o.SizeBytes <= o.FreeBytes || o.Full != nil {
 		t.Errorf("%+v, %v", o, err)

@@ -23,8 +23,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hookbolt/engine"
-	"hookbolt/storage"
-	"hookbolt/storage/storagetest"
+	"hookbolt/storage/bolt"
+	"hookbolt/storage/bolt/bolttest"
 )
 
 // received is a request as an endpoint got it.
@@ -90,7 +90,7 @@ type world struct {
 	path  string
 	net   *network
 	cfg   engine.Config
-	store *storage.Store
+	store *bolt.Store
 	wrap  func(engine.Store) engine.Store // what the engine is given in place of the store; nil: the store
 	*engine.Engine
 	metrics *prometheus.Registry
@@ -114,7 +114,7 @@ func newWorld(t testing.TB, configure ...func(*engine.Config)) *world {
 func (w *world) start() {
 	w.t.Helper()
 	var err error
-	if w.store, err = storage.Open(w.path, storage.Options{}); err != nil {
+	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
 		w.t.Fatal(err)
 	}
 	var given engine.Store = w.store
@@ -135,7 +135,7 @@ func (w *world) start() {
 		if err := <-done; err != nil {
 			w.t.Errorf("Run: %v", err)
 		}
-		storagetest.Close(w.t, w.store)
+		bolttest.Close(w.t, w.store)
 	})
 }
 
@@ -903,11 +903,11 @@ func TestRunEndsWhenTheStoreFails(t *testing.T) {
 		w.session()
 		w.stop()
 		boom := errors.New("boom")
-		s, err := storage.Open(w.path, storage.Options{})
+		s, err := bolt.Open(w.path, bolt.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer storagetest.Close(t, s)
+		defer bolttest.Close(t, s)
 		e := engine.New(brokenStore{s, boom}, w.cfg, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 		if err := e.Run(t.Context()); !errors.Is(err, boom) {
 			t.Errorf("Run: %v, want %v", err, boom)
@@ -1120,7 +1120,7 @@ func TestIncompleteBuiltLate(t *testing.T) {
 		at := time.Now().Add(40 * time.Second).UTC().Format(time.RFC3339)
 		time.Sleep(time.Hour)
 		// While the process is away the instant passes; the vote after it arrives before the payload can be built.
-		s, err := storage.Open(w.path, storage.Options{})
+		s, err := bolt.Open(w.path, bolt.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -1131,7 +1131,7 @@ func TestIncompleteBuiltLate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		storagetest.Close(t, s)
+		bolttest.Close(t, s)
 		w.start()
 		synctest.Wait()
 		got := w.net.all()

@@ -20,7 +20,7 @@ import (
 	"github.com/google/uuid"
 
 	"hookbolt/engine"
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 // erase erases a visitor, 7 being that of event.
@@ -230,7 +230,7 @@ func TestErasedIsNotInTheCompactedFile(t *testing.T) {
 		w.stop()
 
 		out := filepath.Join(t.TempDir(), "out.db")
-		if _, _, err := storage.Compact(w.path, out); err != nil {
+		if _, _, err := bolt.Compact(w.path, out); err != nil {
 			t.Fatal(err)
 		}
 		after := readFile(t, out)

@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hookbolt/engine"
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 // These benchmarks measure what a person would notice, in real time and over real sockets of the loopback address. They report
@@ -30,13 +30,13 @@ import (
 type live struct {
 	*engine.Engine
 	b     testing.TB
-	store *storage.Store
+	store *bolt.Store
 	stop  func()
 }
 
 func newLive(b testing.TB, path string) *live {
 	b.Helper()
-	store, err := storage.Open(path, storage.Options{})
+	store, err := bolt.Open(path, bolt.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

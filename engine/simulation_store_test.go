@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hookbolt/engine"
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 // process is one run of the engine on the database, from a start to a stop or a crash. It stands between the engine and the store:
@@ -31,7 +31,7 @@ import (
 type process struct {
 	engine.Store
 	s    *sim
-	real *storage.Store
+	real *bolt.Store
 	path string
 	gone chan struct{} // closed by a crash
 
@@ -256,7 +256,7 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // open opens the database for the next process, and start runs the engine on it.
 func (s *sim) open() {
-	store, err := storage.Open(s.path, storage.Options{})
+	store, err := bolt.Open(s.path, bolt.Options{})
 	s.check(err)
 	if s.checkNext {
 		s.checkNext = false

@@ -19,8 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hookbolt/engine"
-	"hookbolt/storage"
-	"hookbolt/storage/storagetest"
+	"hookbolt/storage/bolt"
+	"hookbolt/storage/bolt/bolttest"
 )
 
 // TestRouteTable holds the table in the package documentation against the routes.
@@ -118,7 +118,7 @@ func TestProbes(t *testing.T) {
 // TestNoRoom shows that a full disk leads to 503 with the reason, for events and readiness alone.
 func TestNoRoom(t *testing.T) {
 	f := newFixture(t, Config{})
-	full, err := storage.Open(filepath.Join(t.TempDir(), "full.db"), storage.Options{MaxBytes: 1})
+	full, err := bolt.Open(filepath.Join(t.TempDir(), "full.db"), bolt.Options{MaxBytes: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestNoRoom(t *testing.T) {
 func TestStoreGone(t *testing.T) {
 	f := newFixture(t, Config{})
 	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
-	storagetest.Close(t, f.store)
+	bolttest.Close(t, f.store)
 	for _, c := range []struct{ method, target, body string }{
 		{"POST", "/v1/events", start(sessionA)},
 		{"POST", "/v1/webhooks", `{"url":"https://example.com/"}`},

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"hookbolt/storage/storagetest"
+	"hookbolt/storage/bolt/bolttest"
 )
 
 // goodCalls is one request for each described route that is taken while webhook 1, session A and its delivery are there. DELIVERY stands for
@@ -107,7 +107,7 @@ func TestDescriptionHasTheErrors(t *testing.T) {
 		}
 		list := calls(f)
 		if trouble.status == http.StatusServiceUnavailable {
-			storagetest.Close(t, f.store)
+			bolttest.Close(t, f.store)
 		}
 		for _, c := range list {
 			r := f.request(c.method, c.target, c.body)

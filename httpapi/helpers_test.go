@@ -15,8 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hookbolt/engine"
-	"hookbolt/storage"
-	"hookbolt/storage/storagetest"
+	"hookbolt/storage/bolt"
+	"hookbolt/storage/bolt/bolttest"
 )
 
 const (
@@ -33,7 +33,7 @@ type fixture struct {
 	t      testing.TB
 	h      http.Handler
 	engine *engine.Engine
-	store  *storage.Store
+	store  *bolt.Store
 	reg    *prometheus.Registry
 	log    *logBuffer
 	token  string // sent with each request, if it is not ""
@@ -52,7 +52,7 @@ func newFixtureOn(t testing.TB, cfg Config, network roundTripper) *fixture {
 	t.Helper()
 	f := &fixture{t: t, reg: prometheus.NewRegistry(), log: &logBuffer{tee: t.Output()}}
 	log := slog.New(slog.NewTextHandler(f.log, nil))
-	f.store = storagetest.Open(t)
+	f.store = bolttest.Open(t)
 	ecfg := engine.DefaultConfig()
 	ecfg.Transport = network
 	ecfg.Retry.Jitter = 0

@@ -78,10 +78,10 @@ func (f *flock) all() []edit {
 // The mutants that several experiments use as failing controls.
 var (
 	// noSync never syncs: what was acknowledged may be lost with the power.
-	noSync = mutantFlock.shared("no-sync", edit{file: "storage/store.go", old: "\t\tNoFreelistSync: true,\n",
+	noSync = mutantFlock.shared("no-sync", edit{file: "storage/bolt/store.go", old: "\t\tNoFreelistSync: true,\n",
 		new: "\t\tNoFreelistSync: true,\n\t\tNoSync: mutant(\"no-sync\"),\n"})
 	// earlyAcknowledgement answers the callers some time before the commit.
-	earlyAcknowledgement = mutantFlock.shared("early", edit{file: "storage/writer.go", old: "\t\t\tstarted, txid := time.Now()",
+	earlyAcknowledgement = mutantFlock.shared("early", edit{file: "storage/bolt/writer.go", old: "\t\t\tstarted, txid := time.Now()",
 		new: "\t\t\tif mutant(\"early\") {\n\t\t\t\tfor _, o := range ops {\n\t\t\t\t\to.done <- nil\n\t\t\t\t}\n\t\t\t\ttime.Sleep(20 * time.Millisecond)\n\t\t\t}\n" +
 			"\t\t\tstarted, txid := time.Now()"})
 	// forgetfulEngine records no attempt: every delivery is made again after each start.

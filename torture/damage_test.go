@@ -24,11 +24,11 @@ import (
 	"github.com/google/uuid"
 
 	"hookbolt/engine"
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 // gullibleStorage does not look at checksums.
-var gullibleStorage = []edit{{file: "storage/codec.go", old: "\tif checksum(key, content) != binary.BigEndian.Uint32(value[len(value)-4:]) {\n", new: "\tif false {\n"}}
+var gullibleStorage = []edit{{file: "storage/bolt/codec.go", old: "\tif checksum(key, content) != binary.BigEndian.Uint32(value[len(value)-4:]) {\n", new: "\tif false {\n"}}
 
 func init() { mutants = append(mutants, gullibleStorage) }
 
@@ -188,7 +188,7 @@ func (d *damageLab) fill() {
 	if code, err := s.wait(20 * time.Second); err != nil || code != 0 {
 		t.Fatal(code, err)
 	}
-	store, err := storage.Open(g.database, storage.Options{})
+	store, err := bolt.Open(g.database, bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,7 +405,7 @@ func (d *damageLab) read(path string) (readout, error) {
 
 func readChild(arg string, w io.Writer) error {
 	path, idsFile, _ := strings.Cut(arg, "\n")
-	s, err := storage.Open(path, storage.Options{})
+	s, err := bolt.Open(path, bolt.Options{})
 	if err != nil {
 		return err
 	}

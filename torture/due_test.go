@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"hookbolt/engine"
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 // boundlessEngine knows no limit for all lanes together.
@@ -116,7 +116,7 @@ func manyDueRound(t *testing.T, binary string, due int) manyDue {
 // fillDue puts sessions that have finished into a database that no process has open.
 func fillDue(t *testing.T, database string, sessions int) {
 	t.Helper()
-	store, err := storage.Open(database, storage.Options{})
+	store, err := bolt.Open(database, bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,9 +14,9 @@ import (
 
 var (
 	// brittleWriter takes every commit that failed for the end.
-	brittleWriter = []edit{{"storage/writer.go", "lookErr != nil || !isRefusal(err, newest, txid)", "lookErr != nil || newest <= txid"}}
+	brittleWriter = []edit{{"storage/bolt/writer.go", "lookErr != nil || !isRefusal(err, newest, txid)", "lookErr != nil || newest <= txid"}}
 	// noWatermark takes events in as long as there is room at all.
-	noWatermark = []edit{{"storage/space.go", "p.disk.known && left < p.minFree", "p.disk.known && left < 0"}}
+	noWatermark = []edit{{"storage/bolt/space.go", "p.disk.known && left < p.minFree", "p.disk.known && left < 0"}}
 )
 
 func init() { mutants = append(mutants, brittleWriter, noWatermark) }

@@ -15,7 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"hookbolt/engine"
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 // childEnv names what the test binary does as a child of itself, on what childArg names: looking at a database that may be damaged
@@ -91,7 +91,7 @@ func childOf(ctx context.Context, binary, name, arg string) ([]byte, error) {
 }
 
 func inspectChild(path string, out io.Writer) error {
-	s, err := storage.Open(path, storage.Options{})
+	s, err := bolt.Open(path, bolt.Options{})
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func inspectChild(path string, out io.Writer) error {
 }
 
 // eachDelivery walks all deliveries of a database.
-func eachDelivery(s *storage.Store, f func(*engine.Delivery)) error {
+func eachDelivery(s *bolt.Store, f func(*engine.Delivery)) error {
 	q := engine.DeliveryQuery{Limit: 5000}
 	for {
 		page, err := s.Deliveries(context.Background(), q)

@@ -15,7 +15,7 @@ import (
 )
 
 // lingeringReader holds the read transaction of a list for as long as a client might read.
-var lingeringReader = mutantFlock.shared("lingering", edit{file: "storage/list.go", old: "\t\tpage = engine.DeliveryPage{}\n",
+var lingeringReader = mutantFlock.shared("lingering", edit{file: "storage/bolt/list.go", old: "\t\tpage = engine.DeliveryPage{}\n",
 	new: "\t\tpage = engine.DeliveryPage{}\n\t\tdefer time.Sleep(mutated(\"lingering\", 3*time.Second, 0))\n"})
 
 // Long lists, sessions, metrics and backups in a loop, some read slowly, beside load: those who send events hardly notice, the file does

@@ -16,7 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"hookbolt/engine"
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 func init() { children["verify"] = verifyChild }
@@ -160,7 +160,7 @@ func judge(q question, must map[uuid.UUID]item) (a judgement) {
 		}
 		return a
 	}
-	s, err := storage.Open(path, storage.Options{})
+	s, err := bolt.Open(path, bolt.Options{})
 	if err != nil {
 		return judgement{Errors: []string{err.Error()}}
 	}
@@ -178,7 +178,7 @@ func judge(q question, must map[uuid.UUID]item) (a judgement) {
 	return a
 }
 
-func holds(s *storage.Store, id uuid.UUID, i item) bool {
+func holds(s *bolt.Store, id uuid.UUID, i item) bool {
 	if i.Delivered {
 		d, _, _, err := s.Delivery(context.Background(), id)
 		return err == nil && d.Status == engine.StatusDelivered

@@ -21,7 +21,7 @@ import (
 
 	"hookbolt/engine"
 	"hookbolt/httpapi"
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 // What BenchmarkPages stores: webhooks, two for each content, and so two deliveries for each session. The first two have more: they are
@@ -81,7 +81,7 @@ func benchSession(webhook uint32, n int) (id uuid.UUID, events string) {
 type pagesBench struct {
 	fixture
 	b     *testing.B
-	store *storage.Store
+	store *bolt.Store
 
 	gathered strings.Builder // events that are taken in with the next request
 	sessions int             // whose they are
@@ -91,7 +91,7 @@ type pagesBench struct {
 // newPagesBench fills a database through the engine and the store, without a network: the events are taken in as any, and each delivery
 // is taken up, frozen and recorded as the engine does it.
 func newPagesBench(b *testing.B) *pagesBench {
-	store, err := storage.Open(filepath.Join(b.TempDir(), "hookbolt.db"), storage.Options{})
+	store, err := bolt.Open(filepath.Join(b.TempDir(), "hookbolt.db"), bolt.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

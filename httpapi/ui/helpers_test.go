@@ -14,7 +14,7 @@ import (
 
 	"hookbolt/engine"
 	"hookbolt/httpapi"
-	"hookbolt/storage/storagetest"
+	"hookbolt/storage/bolt/bolttest"
 )
 
 // TestMain fails the package if its tests leave a goroutine behind.
@@ -31,7 +31,7 @@ type fixture struct {
 // newFixture makes one without tokens. network takes the place of the network; nil where a test sends nothing.
 func newFixture(t testing.TB, network http.RoundTripper) *fixture {
 	t.Helper()
-	return newFixtureOn(t, storagetest.Open(t), network)
+	return newFixtureOn(t, bolttest.Open(t), network)
 }
 
 // newFixtureOn is newFixture on a store of the test's own.

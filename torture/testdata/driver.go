@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"hookbolt/engine"
-	"hookbolt/storage"
+	"hookbolt/storage/bolt"
 )
 
 func init() {
@@ -30,7 +30,7 @@ func tortureAppend(ctx context.Context, args []string, stdout, _ io.Writer) erro
 	if err != nil {
 		return err
 	}
-	s, err := storage.Open(args[0], storage.Options{})
+	s, err := bolt.Open(args[0], bolt.Options{})
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func tortureAppend(ctx context.Context, args []string, stdout, _ io.Writer) erro
 	return nil
 }
 
-func tortureStep(ctx context.Context, s *storage.Store, n int, stdout io.Writer) error {
+func tortureStep(ctx context.Context, s *bolt.Store, n int, stdout io.Writer) error {
 	if s.Webhooks().Get(1) == nil {
 		w := engine.Webhook{URL: "https://a.example/", Active: true, Secret: "whsec_MfKQ9r8GKYqTwjUPD8ILPZIo2LaLaSw4VXTqUm6qyHA="}
 		if _, err := s.PutWebhook(ctx, engine.WebhookChange{Webhook: w}); err != nil {

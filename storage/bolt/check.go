@@ -1,0 +1,343 @@
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+
+	"go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// Check reads the whole database and holds its buckets against each other: bbolt's own check of the pages, each record's
+// checksum, and the invariants between records and indexes. It returns what is violated, at most a hundred lines. It is for
+// tests and tools: it holds a read transaction for as long as it takes.
+func (s *Store) Check() []error {
+	c := newChecker(s.nonce)
+	if err := s.db.View(c.run); err != nil {
+		c.errs = append(c.errs, err)
+	}
+	return c.errs
+}
+
+const maxViolations = 100
+
+var (
+	errTooMany      = errors.New("too many violations, the rest is not listed")
+	errPagesDamaged = errors.New("pages are damaged: what is in them was not looked at")
+)
+
+// checker holds a database's buckets against each other. What points to a record is looked up from both sides, so that it needs
+// little memory of its own, however much is stored.
+type checker struct {
+	nonce uint32
+	tx    *bbolt.Tx
+
+	sessionCount, deliveryCount, webhookCount int
+
+	expiring numberSet // S of sessions that stand in expiry
+	ending   numberSet // D of deliveries that go by what stands in expiry
+	paid     numberSet // P of payloads that belong to a delivery
+	counts   map[uint32]*counts
+	errs     []error
+}
+
+func newChecker(nonce uint32) *checker {
+	return &checker{nonce: nonce, expiring: make(numberSet), ending: make(numberSet), paid: make(numberSet), counts: make(map[uint32]*counts)}
+}
+
+// numberSet is a set of numbers, as a bit for each in words by number/64: they lie close to each other, but for those of damaged keys,
+// which may be anywhere.
+type numberSet map[uint64]uint64
+
+// add adds a number, and tells whether it was there already.
+func (n numberSet) add(number uint64) (before bool) {
+	before = n.has(number)
+	n[number/64] |= 1 << (number % 64)
+	return before
+}
+
+func (n numberSet) has(number uint64) bool { return n[number/64]&(1<<(number%64)) != 0 }
+
+// expect notes a violation.
+func (c *checker) expect(ok bool, format string, args ...any) {
+	if !ok && len(c.errs) < maxViolations {
+		c.errs = append(c.errs, fmt.Errorf(format, args...))
+	}
+}
+
+func (c *checker) run(tx *bbolt.Tx) error {
+	c.tx = tx
+	for err := range tx.Check() {
+		c.expect(false, "page: %v", err)
+	}
+	if len(c.errs) > 0 {
+		return errPagesDamaged // reading on could go round in circles
+	}
+	for _, step := range []func() error{c.sequences, c.indexes, c.deliveries, c.sessions, c.leftovers, c.hooks, c.tallies, c.healths} {
+		if err := step(); err != nil {
+			return err
+		}
+		if len(c.errs) >= maxViolations {
+			return errTooMany
+		}
+	}
+	return nil
+}
+
+func (c *checker) each(bucket []byte, f func(k, v []byte) error) error {
+	return c.tx.Bucket(bucket).ForEach(f)
+}
+
+func (c *checker) stored(bucket, key []byte) bool { return c.tx.Bucket(bucket).Get(key) != nil }
+
+// sequences holds that no number is given a second time.
+func (c *checker) sequences() error {
+	for _, name := range [][]byte{bucketWebhooks, bucketSessions, bucketDeliveries, bucketPayloads, bucketJobs} {
+		b := c.tx.Bucket(name)
+		last, _ := b.Cursor().Last()
+		next := u64key(b.Sequence())
+		c.expect(bytes.Compare(last, next[8-min(8, len(last)):]) <= 0, "%s: %x is stored, and the last number given is %d", name, last, b.Sequence())
+	}
+	return nil
+}
+
+// indexes holds what points to deliveries and sessions against what it points to.
+func (c *checker) indexes() error {
+	for _, index := range []struct {
+		bucket []byte
+		size   int
+		key    func(*deliveryRecord) []byte // where the delivery stands in it, nil for nowhere
+	}{
+		{bucketQueue, queueKeyLen, func(r *deliveryRecord) []byte { k, _ := indexKeys(r); return k }},
+		{bucketByWebhook, 12, byWebhookKey},
+		{bucketExceptions, 13, func(r *deliveryRecord) []byte { _, k := indexKeys(r); return k }},
+	} {
+		err := c.each(index.bucket, func(k, _ []byte) error {
+			if len(k) != index.size {
+				c.expect(false, "%s %x: bad key", index.bucket, k)
+				return nil
+			}
+			number := binary.BigEndian.Uint64(k[len(k)-8:])
+			r, err := readDelivery(c.nonce, c.tx.Bucket(bucketDeliveries), number)
+			switch {
+			case err != nil: // told with the delivery itself
+			case r.number == 0:
+				c.expect(false, "%s %x: delivery %d is not stored", index.bucket, k, number)
+			default:
+				c.expect(bytes.Equal(k, index.key(&r)), "%s %x: not the place of delivery %d", index.bucket, k, number)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return c.each(bucketExpiry, func(k, v []byte) error {
+		if len(k) != 17 || k[0] != expirySession && k[0] != expiryDelivery {
+			c.expect(false, "expiry %x: bad key", k)
+			return nil
+		}
+		numbers, err := decodeExpiry(k, v)
+		c.expect(err == nil, "%v", err)
+		for _, number := range numbers {
+			if k[0] == expirySession {
+				c.expiring.add(number)
+			} else if r, err := readDelivery(c.nonce, c.tx.Bucket(bucketDeliveries), number); err == nil && r.number != 0 && expiresAt(&r, expiryAt(k)) {
+				c.ending.add(number)
+			}
+		}
+		return nil
+	})
+}
+
+func (c *checker) count(webhookID uint32) *counts {
+	if c.counts[webhookID] == nil {
+		c.counts[webhookID] = new(counts)
+	}
+	return c.counts[webhookID]
+}
+
+// deliveries holds each delivery against its indexes, its payload and its attempts.
+func (c *checker) deliveries() error {
+	return c.each(bucketDeliveries, func(k, v []byte) error {
+		c.deliveryCount++
+		if len(k) != 8 {
+			c.expect(false, "deliveries %x: bad key", k)
+			return nil
+		}
+		number := binary.BigEndian.Uint64(k)
+		r, err := decodeDelivery(c.nonce, number, v)
+		if err != nil {
+			c.expect(false, "%v", err)
+			return nil
+		}
+		c.count(r.WebhookID).byStatus[r.Status]++
+		queue, exception := indexKeys(&r)
+		c.expect(c.stored(bucketByWebhook, byWebhookKey(&r)), "delivery %d: not in by_webhook", number)
+		c.expect(queue == nil || c.stored(bucketQueue, queue), "delivery %d: %s, not at its place in the queue", number, r.Status)
+		c.expect(exception == nil || c.stored(bucketExceptions, exception), "delivery %d: %s, not at its place in exceptions", number, r.Status)
+		c.expect(r.Status.Waiting() == r.FinishedAt.IsZero(), "delivery %d: %s, finished at %v", number, r.Status, r.FinishedAt)
+		c.expect(r.Status.Waiting() || c.ending.has(number), "delivery %d: does not expire", number)
+		c.expect(r.Status != engine.StatusPending && r.Status != engine.StatusDelivered || r.payload != 0, "delivery %d: %s without a payload", number, r.Status)
+		c.expect(r.Status != engine.StatusScheduled || r.payload == 0, "delivery %d: scheduled with a payload", number)
+		c.expect(r.Status != engine.StatusScheduled || c.stored(bucketSessions, u64key(r.session)), "delivery %d: waits, its session %d is gone", number, r.session)
+		if r.payload != 0 {
+			c.expect(!c.paid.add(r.payload), "payload %d: belongs to two deliveries", r.payload)
+			key := u64key(r.payload)
+			body, err := unseal(bucketPayloads, key, c.tx.Bucket(bucketPayloads).Get(key))
+			c.expect(err == nil && json.Valid(body), "delivery %d: payload %d: %v", number, r.payload, err)
+		}
+		if queue != nil && !queueKeyIsTest(queue) {
+			kept := countsIn(c.tx, r.WebhookID)
+			if bytes.Compare(queue[lanePrefixLen:], kept.dueUpTo[:]) <= 0 {
+				c.count(r.WebhookID).due++
+			}
+		}
+		attempts := 0
+		cur := c.tx.Bucket(bucketAttempts).Cursor()
+		for ak, av := cur.Seek(k); bytes.HasPrefix(ak, k); ak, av = cur.Next() {
+			attempts++
+			_, err := decodeAttempt(ak, av)
+			c.expect(err == nil && bytes.Equal(ak, itemKey(number, uint32(attempts))), "delivery %d: attempt %x: %v", number, ak, err)
+		}
+		c.expect(attempts == r.Attempts, "delivery %d: %d attempts stored, %d counted", number, attempts, r.Attempts)
+		return nil
+	})
+}
+
+// countsIn reads the counts of a webhook as they are stored.
+func countsIn(tx *bbolt.Tx, webhookID uint32) counts {
+	key := u32key(webhookID)
+	c, err := decodeCounts(key, tx.Bucket(bucketCounts).Get(key))
+	if err != nil {
+		return counts{}
+	}
+	return c
+}
+
+// sessions holds the sessions against their events, numbers and marks.
+func (c *checker) sessions() error {
+	numbered, err := uint64(math.MaxUint64), error(nil) // before version 5
+	if meta := c.tx.Bucket(bucketMeta); meta.Get(keyNumbered) != nil {
+		numbered, err = metaU64(meta, keyNumbered)
+		c.expect(err == nil, "%v", err)
+	}
+	entries := 0 // those in session_numbers that lead to a session
+	err = c.each(bucketSessions, func(k, v []byte) error {
+		c.sessionCount++
+		if len(k) != 8 {
+			c.expect(false, "sessions %x: bad key", k)
+			return nil
+		}
+		number := binary.BigEndian.Uint64(k)
+		r, err := decodeSession(number, v)
+		if err != nil {
+			c.expect(false, "%v", err)
+			return nil
+		}
+		switch entry := c.tx.Bucket(bucketSessionNumbers).Get(r.ID[:]); {
+		case bytes.Equal(entry, k):
+			entries++
+		case entry != nil || number <= numbered:
+			c.expect(false, "session %d: session_numbers does not lead to it", number)
+		}
+		c.expect(c.expiring.has(number), "session %d: does not expire", number)
+		record, err := readSessionRecord(c.tx.Bucket(bucketEvents), r)
+		c.expect(err == nil, "session %d: %v", number, err)
+		events, err := record.Events()
+		c.expect(err == nil, "session %d: %v", number, err)
+		c.expect(len(events) == r.Events && len(record.Batches) == int(r.batches), "session %d: %d events in %d batches stored, %d in %d counted",
+			number, len(events), len(record.Batches), r.Events, r.batches)
+		type once struct {
+			webhook uint32
+			kind    engine.Kind
+		}
+		marked := make(map[once]bool)
+		for _, m := range r.Marks {
+			c.expect(!marked[once{m.WebhookID, m.Kind}], "session %d: two %s deliveries for webhook %d", number, m.Kind, m.WebhookID)
+			marked[once{m.WebhookID, m.Kind}] = true
+		}
+		return nil
+	})
+	numbers := 0
+	if err == nil {
+		err = c.each(bucketSessionNumbers, func(k, v []byte) error { numbers++; return nil })
+	}
+	c.expect(entries == numbers, "session_numbers has %d entries, and %d lead to a session", numbers, entries)
+	return err
+}
+
+// leftovers looks for what belongs to nothing.
+func (c *checker) leftovers() error {
+	for _, part := range []struct{ bucket, of []byte }{{bucketEvents, bucketSessions}, {bucketAttempts, bucketDeliveries}} {
+		err := c.each(part.bucket, func(k, _ []byte) error {
+			c.expect(len(k) == 12 && c.stored(part.of, k[:8]), "%s %x: belongs to nothing", part.bucket, k)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return c.each(bucketPayloads, func(k, _ []byte) error {
+		c.expect(len(k) == 8 && c.paid.has(binary.BigEndian.Uint64(k)), "payload %x: belongs to no delivery", k)
+		return nil
+	})
+}
+
+// hooks reads the webhooks and the jobs.
+func (c *checker) hooks() error {
+	set, err := readWebhooks(c.tx.Bucket(bucketWebhooks), c.tx.Bucket(bucketJobs))
+	if err != nil {
+		c.expect(false, "%v", err)
+		return nil
+	}
+	c.webhookCount = len(set.All())
+	return nil
+}
+
+// tallies holds the counts against what was counted.
+func (c *checker) tallies() error {
+	err := c.each(bucketCounts, func(k, v []byte) error {
+		kept, err := decodeCounts(k, v)
+		if err != nil {
+			c.expect(false, "%v", err)
+			return nil
+		}
+		if len(k) != 4 {
+			c.expect(false, "counts %x: bad key", k)
+			return nil
+		}
+		id := binary.BigEndian.Uint32(k)
+		counted := c.count(id)
+		c.expect(kept.byStatus == counted.byStatus, "counts of webhook %d: kept %v, counted %v", id, kept.byStatus, counted.byStatus)
+		c.expect(kept.due == counted.due, "counts of webhook %d: %d kept as due, %d counted", id, kept.due, counted.due)
+		delete(c.counts, id)
+		return nil
+	})
+	for id, counted := range c.counts {
+		c.expect(counted.empty(), "counts of webhook %d: none kept, counted %v", id, counted.byStatus)
+	}
+	return err
+}
+
+// healths holds the endpoints' health against the webhooks: only those that there are have one, and only while something fails.
+func (c *checker) healths() error {
+	if c.tx.Bucket(bucketHealth) == nil { // of version 1
+		return nil
+	}
+	return c.each(bucketHealth, func(k, v []byte) error {
+		h, err := decodeHealth(k, v)
+		if err != nil {
+			c.expect(false, "%v", err)
+			return nil
+		}
+		c.expect(c.stored(bucketWebhooks, k), "health %x: there is no such webhook", k)
+		c.expect(h.Failures > 0 && !h.FirstFailedAt.IsZero(), "health %x: %d failures since %v", k, h.Failures, h.FirstFailedAt)
+		return nil
+	})
+}

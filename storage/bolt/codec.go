@@ -1,0 +1,514 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"time"
+
+	"github.com/google/uuid"
+
+	"hookbolt/engine"
+)
+
+// ErrCorrupt is returned when a stored record is not what was written.
+var ErrCorrupt = errors.New("stored record is damaged")
+
+// formatV1 is the first byte of each sealed value.
+const formatV1 = 1
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sealOverhead is how much longer a sealed value is than its body.
+const sealOverhead = 1 + 4
+
+// newRecord begins a value that seal ends.
+func newRecord(size int) *encoder {
+	e := &encoder{b: make([]byte, 1, size+sealOverhead)}
+	e.b[0] = formatV1
+	return e
+}
+
+// seal ends a record: a checksum over its key and its content makes damage, and a value under a wrong key, show.
+func (e *encoder) seal(key []byte) []byte {
+	return binary.BigEndian.AppendUint32(e.b, checksum(key, e.b))
+}
+
+func checksum(key, content []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, content)
+}
+
+// sealBytes makes a value of bytes that need no encoding.
+func sealBytes(key, body []byte) []byte {
+	e := newRecord(len(body))
+	e.b = append(e.b, body...)
+	return e.seal(key)
+}
+
+// unseal checks a value and returns its body, which shares its memory.
+func unseal(bucket, key, value []byte) ([]byte, error) {
+	if len(value) < sealOverhead || value[0] != formatV1 {
+		return nil, fmt.Errorf("%w: %s %x: not a sealed value of a known format", ErrCorrupt, bucket, key)
+	}
+	content := value[:len(value)-4]
+	if checksum(key, content) != binary.BigEndian.Uint32(value[len(value)-4:]) {
+		return nil, fmt.Errorf("%w: %s %x: checksum mismatch", ErrCorrupt, bucket, key)
+	}
+	return content[1:], nil
+}
+
+// encoder writes the fields of a record one after another.
+type encoder struct{ b []byte }
+
+func (e *encoder) byte(v byte)              { e.b = append(e.b, v) }
+func (e *encoder) uint(v uint64)            { e.b = binary.AppendUvarint(e.b, v) }
+func (e *encoder) int(v int64)              { e.b = binary.AppendVarint(e.b, v) }
+func (e *encoder) fixed(v uint64)           { e.b = binary.BigEndian.AppendUint64(e.b, v) }
+func (e *encoder) time(t time.Time)         { e.fixed(instant(t)) }
+func (e *encoder) uuid(id uuid.UUID)        { e.b = append(e.b, id[:]...) }
+func (e *encoder) string(s string)          { e.uint(uint64(len(s))); e.b = append(e.b, s...) }
+func (e *encoder) duration(d time.Duration) { e.int(int64(d)) }
+
+func (e *encoder) optionalInt(v *int64) {
+	if v == nil {
+		e.byte(0)
+		return
+	}
+	e.byte(1)
+	e.int(*v)
+}
+
+func (e *encoder) optionalString(v *string) {
+	if v == nil {
+		e.byte(0)
+		return
+	}
+	e.byte(1)
+	e.string(*v)
+}
+
+// decoder reads what encoder wrote. After a failure everything reads as zero; done tells.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) take(n int) []byte {
+	if d.bad || n < 0 || n > len(d.b) {
+		d.bad = true
+		return nil
+	}
+	p := d.b[:n]
+	d.b = d.b[n:]
+	return p
+}
+
+func (d *decoder) byte() byte {
+	if p := d.take(1); p != nil {
+		return p[0]
+	}
+	return 0
+}
+
+func (d *decoder) uint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.bad = true
+		return 0
+	}
+	d.take(n)
+	return v
+}
+
+func (d *decoder) int() int64 {
+	v, n := binary.Varint(d.b)
+	if n <= 0 {
+		d.bad = true
+		return 0
+	}
+	d.take(n)
+	return v
+}
+
+func (d *decoder) fixed() uint64 {
+	if p := d.take(8); p != nil {
+		return binary.BigEndian.Uint64(p)
+	}
+	return 0
+}
+
+func (d *decoder) time() time.Time {
+	n := d.fixed()
+	d.bad = d.bad || n > math.MaxInt64
+	return fromInstant(n)
+}
+
+// count reads a number that fits everywhere, such as a webhook's id or a number of attempts.
+func (d *decoder) count() uint32 {
+	n := d.uint()
+	d.bad = d.bad || n > math.MaxUint32
+	return uint32(n)
+}
+
+func (d *decoder) uuid() (id uuid.UUID) {
+	copy(id[:], d.take(16))
+	return id
+}
+
+func (d *decoder) length() int {
+	n := d.uint()
+	if n > uint64(len(d.b)) {
+		d.bad = true
+		return 0
+	}
+	return int(n)
+}
+
+func (d *decoder) string() string { return string(d.take(d.length())) }
+
+func (d *decoder) optionalInt() *int64 {
+	if d.byte() == 0 {
+		return nil
+	}
+	return new(d.int())
+}
+
+func (d *decoder) optionalString() *string {
+	if d.byte() == 0 {
+		return nil
+	}
+	return new(d.string())
+}
+
+// done tells whether the record was read as a whole.
+func (d *decoder) done(bucket, key []byte) error {
+	if d.bad || len(d.b) > 0 {
+		return fmt.Errorf("%w: %s %x: fields do not fit", ErrCorrupt, bucket, key)
+	}
+	return nil
+}
+
+// sessionRecord is a session's head as it is stored.
+type sessionRecord struct {
+	engine.SessionHead
+	number  uint64
+	batches uint32 // how many values it has in events
+}
+
+func (r *sessionRecord) encode() []byte {
+	key := u64key(r.number)
+	e := newRecord(128 + 21*len(r.Marks))
+	e.uuid(r.ID)
+	e.uuid(r.Identity.ContentID)
+	e.string(string(r.Identity.ContentType))
+	e.optionalInt(r.Identity.PoltioUserID)
+	e.optionalString(r.Identity.PublisherUUID)
+	e.optionalString(r.Identity.CustomID)
+	e.uint(uint64(r.Events))
+	e.uint(uint64(r.batches))
+	e.time(r.FirstReceivedAt)
+	e.time(r.LastReceivedAt)
+	e.time(r.FinishedAt)
+	e.uint(uint64(len(r.Marks)))
+	for _, m := range r.Marks {
+		e.uint(uint64(m.WebhookID))
+		e.byte(byte(m.Kind))
+		e.uuid(m.DeliveryID)
+	}
+	e.uint(uint64(r.Bytes)) // since version 3
+	return e.seal(key)
+}
+
+func decodeSession(number uint64, value []byte) (sessionRecord, error) {
+	key := u64key(number)
+	body, err := unseal(bucketSessions, key, value)
+	if err != nil {
+		return sessionRecord{}, err
+	}
+	d := decoder{b: body}
+	r := sessionRecord{number: number}
+	r.ID = d.uuid()
+	r.Identity = engine.Identity{
+		ContentID:     d.uuid(),
+		ContentType:   engine.ContentType(d.string()),
+		PoltioUserID:  d.optionalInt(),
+		PublisherUUID: d.optionalString(),
+		CustomID:      d.optionalString(),
+	}
+	r.Events = int(d.count())
+	r.batches = d.count()
+	r.FirstReceivedAt, r.LastReceivedAt, r.FinishedAt = d.time(), d.time(), d.time()
+	for n := d.uint(); n > 0 && !d.bad; n-- {
+		r.Marks = append(r.Marks, engine.Mark{WebhookID: d.count(), Kind: engine.Kind(d.byte()), DeliveryID: d.uuid()})
+	}
+	if len(d.b) > 0 { // not of version 1 or 2
+		r.Bytes = int64(d.uint())
+		d.bad = d.bad || r.Bytes < 0
+	}
+	return r, d.done(bucketSessions, key)
+}
+
+// sessionVisitor reads no more of a session's head than whose it is.
+func sessionVisitor(key, value []byte) (*int64, error) {
+	body, err := unseal(bucketSessions, key, value)
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{b: body}
+	d.uuid()
+	d.uuid()
+	d.string()
+	visitor := d.optionalInt()
+	if d.bad {
+		return nil, fmt.Errorf("%w: %s %x: fields do not fit", ErrCorrupt, bucketSessions, key)
+	}
+	return visitor, nil
+}
+
+// encodeEvents writes the events of one request: the time of receipt, their ids, and a JSON list of them as they came.
+func encodeEvents(key []byte, events []engine.Event) []byte {
+	size := 32
+	for i := range events {
+		size += len(events[i].JSON) + len(events[i].ID) + 4
+	}
+	e := newRecord(size)
+	e.time(events[0].ReceivedAt)
+	ids := 0
+	for i := range events {
+		if events[i].ID != "" {
+			ids++
+		}
+	}
+	e.uint(uint64(ids))
+	for i := range events {
+		if events[i].ID != "" {
+			e.string(events[i].ID)
+		}
+	}
+	for i := range events {
+		if i == 0 {
+			e.byte('[')
+		} else {
+			e.byte(',')
+		}
+		e.b = append(e.b, events[i].JSON...)
+	}
+	e.byte(']')
+	return e.seal(key)
+}
+
+// decodeEvents reads what encodeEvents wrote; the JSON shares the value's memory. id, if not nil, is called for each id.
+func decodeEvents(key, value []byte, id func(string)) (engine.EventBatch, error) {
+	body, err := unseal(bucketEvents, key, value)
+	if err != nil {
+		return engine.EventBatch{}, err
+	}
+	d := decoder{b: body}
+	b := engine.EventBatch{ReceivedAt: d.time()}
+	for n := d.uint(); n > 0 && !d.bad; n-- {
+		if s := d.take(d.length()); id != nil {
+			id(string(s))
+		}
+	}
+	b.JSON = d.take(len(d.b))
+	return b, d.done(bucketEvents, key)
+}
+
+// deliveryRecord is a delivery as it is stored.
+type deliveryRecord struct {
+	engine.Delivery
+	number  uint64 // D
+	session uint64 // S, 0 for a test
+	payload uint64 // P, 0 while nothing is frozen
+}
+
+func (r *deliveryRecord) encode() []byte {
+	key := u64key(r.number)
+	e := newRecord(128)
+	e.byte(byte(r.Status))
+	e.byte(byte(r.Kind))
+	e.uint(uint64(r.WebhookID))
+	e.uint(r.WebhookRevision)
+	e.uint(r.session)
+	e.uuid(r.SessionID)
+	e.uuid(r.ContentID)
+	e.time(r.CreatedAt)
+	e.time(r.DueAt)
+	e.time(r.NextAttemptAt)
+	e.time(r.FrozenAt)
+	e.time(r.FinishedAt)
+	e.uint(uint64(r.Attempts))
+	e.uint(uint64(r.Tries))
+	e.uint(uint64(r.LastStatus))
+	e.string(string(r.LastError))
+	e.uint(r.payload)
+	return e.seal(key)
+}
+
+func decodeDelivery(nonce uint32, number uint64, value []byte) (deliveryRecord, error) {
+	key := u64key(number)
+	body, err := unseal(bucketDeliveries, key, value)
+	if err != nil {
+		return deliveryRecord{}, err
+	}
+	d := decoder{b: body}
+	r := deliveryRecord{number: number}
+	r.Status, r.Kind = engine.Status(d.byte()), engine.Kind(d.byte())
+	d.bad = d.bad || r.Status < engine.StatusScheduled || r.Status > engine.StatusCancelled || r.Kind < engine.KindComplete || r.Kind > engine.KindOperation
+	r.WebhookID, r.WebhookRevision = d.count(), d.uint()
+	r.session, r.SessionID, r.ContentID = d.uint(), d.uuid(), d.uuid()
+	r.CreatedAt, r.DueAt, r.NextAttemptAt, r.FrozenAt, r.FinishedAt = d.time(), d.time(), d.time(), d.time(), d.time()
+	r.Attempts, r.Tries, r.LastStatus = int(d.count()), int(d.count()), int(d.count())
+	r.LastError = engine.ErrorClass(d.string())
+	r.payload = d.uint()
+	r.ID = deliveryID(r.CreatedAt, nonce, number)
+	return r, d.done(bucketDeliveries, key)
+}
+
+// storedStatus reads no more than a stored delivery's status, unchecked; 0 if there is none.
+func storedStatus(value []byte) engine.Status {
+	if len(value) < 2 {
+		return 0
+	}
+	return engine.Status(value[1])
+}
+
+func encodeAttempt(key []byte, a *engine.Attempt) []byte {
+	size := 224 + len(a.ErrorDetail) + len(a.Response)
+	for _, f := range a.ResponseHeader {
+		size += len(f.Name) + len(f.Value) + 4
+	}
+	e := newRecord(size)
+	e.time(a.StartedAt)
+	e.duration(a.Duration)
+	e.uint(uint64(a.Status))
+	e.string(string(a.Error))
+	e.string(a.ErrorDetail)
+	e.string(string(a.Response))
+	// Since version 2.
+	for _, d := range []time.Duration{a.Phases.Token, a.Phases.DNS, a.Phases.Connect, a.Phases.TLS, a.Phases.FirstByte} {
+		e.duration(d)
+	}
+	e.string(a.Address)
+	e.byte(flag(a.Reused))
+	e.string(a.Protocol)
+	e.uint(uint64(len(a.ResponseHeader)))
+	for _, f := range a.ResponseHeader {
+		e.string(f.Name)
+		e.string(f.Value)
+	}
+	e.time(a.NextAt)
+	e.string(string(a.NextReason))
+	// Since version 4.
+	e.string(a.Sent.Signature)
+	e.string(a.Sent.UserAgent)
+	e.uint(uint64(len(a.Sent.Credentials)))
+	for _, name := range a.Sent.Credentials {
+		e.string(name)
+	}
+	return e.seal(key)
+}
+
+func flag(v bool) byte {
+	if v {
+		return 1
+	}
+	return 0
+}
+
+func decodeAttempt(key, value []byte) (engine.Attempt, error) {
+	body, err := unseal(bucketAttempts, key, value)
+	if err != nil {
+		return engine.Attempt{}, err
+	}
+	d := decoder{b: body}
+	a := engine.Attempt{
+		StartedAt:   d.time(),
+		Duration:    time.Duration(d.int()),
+		Status:      int(d.count()),
+		Error:       engine.ErrorClass(d.string()),
+		ErrorDetail: d.string(),
+		Response:    []byte(d.string()),
+	}
+	if len(d.b) == 0 { // of version 1
+		return a, d.done(bucketAttempts, key)
+	}
+	for _, span := range []*time.Duration{&a.Phases.Token, &a.Phases.DNS, &a.Phases.Connect, &a.Phases.TLS, &a.Phases.FirstByte} {
+		*span = time.Duration(d.int())
+	}
+	a.Address, a.Reused, a.Protocol = d.string(), d.byte() != 0, d.string()
+	for n := d.uint(); n > 0 && !d.bad; n-- {
+		a.ResponseHeader = append(a.ResponseHeader, engine.HeaderField{Name: d.string(), Value: d.string()})
+	}
+	a.NextAt, a.NextReason = d.time(), engine.NextReason(d.string())
+	if len(d.b) == 0 { // of version 2 or 3
+		return a, d.done(bucketAttempts, key)
+	}
+	a.Sent.Signature, a.Sent.UserAgent = d.string(), d.string()
+	for n := d.uint(); n > 0 && !d.bad; n-- {
+		a.Sent.Credentials = append(a.Sent.Credentials, d.string())
+	}
+	return a, d.done(bucketAttempts, key)
+}
+
+func encodeHealth(key []byte, h *engine.Health) []byte {
+	e := newRecord(40)
+	e.uint(uint64(h.Failures))
+	e.time(h.FirstFailedAt)
+	e.time(h.FailingSince)
+	e.uint(uint64(h.Probes))
+	e.time(h.NextProbeAt)
+	return e.seal(key)
+}
+
+func decodeHealth(key, value []byte) (engine.Health, error) {
+	body, err := unseal(bucketHealth, key, value)
+	if err != nil {
+		return engine.Health{}, err
+	}
+	d := decoder{b: body}
+	h := engine.Health{Failures: int(d.count()), FirstFailedAt: d.time(), FailingSince: d.time(), Probes: int(d.count()), NextProbeAt: d.time()}
+	return h, d.done(bucketHealth, key)
+}
+
+// counts are the numbers of a webhook's deliveries by status, and of those that are due.
+type counts struct {
+	byStatus [6]int64 // by engine.Status; 0 is unused
+	// due is how many entries of the webhook's ordinary lane stand up to dueUpTo. The mark follows the clock when
+	// somebody asks: each entry is looked at once, as it becomes due, instead of all of them at each question.
+	due     int64
+	dueUpTo [16]byte // due(8) D(8), as in a queue key
+}
+
+func (c *counts) waiting() int64 {
+	return c.byStatus[engine.StatusScheduled] + c.byStatus[engine.StatusPending]
+}
+
+func (c *counts) empty() bool { return c.byStatus == [6]int64{} }
+
+func (c *counts) encode(key []byte) []byte {
+	e := newRecord(80)
+	for _, n := range c.byStatus {
+		e.int(n)
+	}
+	e.int(c.due)
+	e.b = append(e.b, c.dueUpTo[:]...)
+	return e.seal(key)
+}
+
+func decodeCounts(key, value []byte) (counts, error) {
+	var c counts
+	body, err := unseal(bucketCounts, key, value)
+	if err != nil {
+		return c, err
+	}
+	d := decoder{b: body}
+	for i := range c.byStatus {
+		c.byStatus[i] = d.int()
+	}
+	c.due = d.int()
+	copy(c.dueUpTo[:], d.take(16))
+	return c, d.done(bucketCounts, key)
+}

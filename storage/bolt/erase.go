@@ -1,0 +1,216 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// Bounds of one step of an erasure. It looks in a read transaction and changes what it has found in one of the writer's.
+const (
+	eraseLooks = 2000 // records looked at
+	eraseFinds = 100  // sessions or deliveries erased
+	// eraseChanges is how many keys may be deleted before the step ends: a session may have thousands of events.
+	eraseChanges = 2000
+)
+
+// erasePhase is a part of an erasure. A delivery may be kept for longer than its session, so that erasing the sessions is not
+// enough. The sessions come first: one that expires under way leaves deliveries, which come second. What has come in meanwhile comes
+// last.
+type erasePhase byte
+
+const (
+	eraseSessions   erasePhase = 's'
+	eraseDeliveries erasePhase = 'd'
+	eraseNewcomers  erasePhase = 'n'
+)
+
+// erasePlace is where an erasure goes on.
+type erasePlace struct {
+	phase erasePhase
+	from  uint64 // S or D: the next to look at
+	// session is the S up to which sessions have been looked at, while deliveries are.
+	session uint64
+}
+
+func (p erasePlace) String() string { return fmt.Sprintf("%c%d.%d", p.phase, p.from, p.session) }
+
+func parseErasePlace(s string) (p erasePlace, err error) {
+	if s == "" {
+		return erasePlace{phase: eraseSessions}, nil
+	}
+	_, err = fmt.Sscanf(s, "%c%d.%d", &p.phase, &p.from, &p.session)
+	return p, err
+}
+
+// Erase implements engine.Store.
+func (s *Store) Erase(ctx context.Context, what engine.Erasure, place string) (engine.ErasedStep, error) {
+	at, err := parseErasePlace(place)
+	if err != nil {
+		return engine.ErasedStep{}, fmt.Errorf("place of an erasure: %w", err)
+	}
+	var found []uint64
+	var damaged []error
+	var more bool
+	next := at
+	session := s.finder(what.SessionID)
+	err = s.view(ctx, func(tx *bbolt.Tx) (err error) {
+		found, damaged, more, err = next.look(tx, s, session, what)
+		return err
+	})
+	if err != nil {
+		return engine.ErasedStep{}, err
+	}
+	var step engine.ErasedStep
+	if len(found) > 0 {
+		var stopped uint64
+		err := s.write(ctx, 64<<10, func(b *batch) (err error) {
+			step = engine.ErasedStep{}
+			stopped, err = b.erase(at.phase, found, &step)
+			return err
+		})
+		if err != nil {
+			return engine.ErasedStep{}, err
+		}
+		if stopped != 0 {
+			next.from, more = stopped, true
+		}
+	}
+	if !more {
+		switch at.phase {
+		case eraseSessions:
+			next = erasePlace{phase: eraseDeliveries, session: next.from}
+		case eraseDeliveries:
+			next = erasePlace{phase: eraseNewcomers, from: at.session}
+		case eraseNewcomers:
+			step.Damaged = damaged
+			return step, nil
+		}
+	}
+	step.Next = next.String()
+	step.Damaged = damaged
+	return step, nil
+}
+
+// look goes on through the numbers, as far as one step goes, and returns those that are to be erased. It tells whether there are more
+// to look at, and what could not be read.
+func (p *erasePlace) look(tx *bbolt.Tx, s *Store, session finder, what engine.Erasure) (found []uint64, damaged []error, more bool, err error) {
+	if what.Visitor == nil && p.phase != eraseDeliveries {
+		r, err := session.read(tx)
+		if r.number != 0 {
+			found = append(found, r.number)
+		}
+		return found, nil, false, err
+	}
+	bucket, matches := bucketSessions, func(k, v []byte) (bool, error) { return isVisitors(k, v, *what.Visitor) }
+	if p.phase == eraseDeliveries {
+		bucket, matches = bucketDeliveries, func(k, v []byte) (bool, error) { return s.isLeftOf(tx, what, k, v) }
+	}
+	c := tx.Bucket(bucket).Cursor()
+	looked := 0
+	for k, v := c.Seek(u64key(p.from)); k != nil; k, v = c.Next() {
+		if looked++; looked > eraseLooks || len(found) == eraseFinds {
+			return found, damaged, true, nil
+		}
+		number := binary.BigEndian.Uint64(k)
+		switch ok, err := matches(k, v); {
+		case errors.Is(err, ErrCorrupt): // whoever asks is not to keep the rest for it
+			damaged = append(damaged, err)
+		case err != nil:
+			return nil, nil, false, err
+		case ok:
+			found = append(found, number)
+		}
+		p.from = number + 1
+	}
+	return found, damaged, false, nil
+}
+
+// isVisitors tells whether a session is a visitor's.
+func isVisitors(key, head []byte, visitor int64) (bool, error) {
+	id, err := sessionVisitor(key, head)
+	return id != nil && *id == visitor, err
+}
+
+// isLeftOf tells whether a delivery is one that an erasure's sessions have left behind. What was cancelled before its payload was
+// built knows its session, but no visitor: once its session has expired, nothing leads from the one to the other.
+func (s *Store) isLeftOf(tx *bbolt.Tx, what engine.Erasure, key, value []byte) (bool, error) {
+	if what.Visitor == nil && !bytes.Contains(value, what.SessionID[:]) {
+		return false, nil // without reading it: there may be millions
+	}
+	r, err := decodeDelivery(s.nonce, binary.BigEndian.Uint64(key), value)
+	switch {
+	case err != nil || !r.Kind.OfSession():
+		return false, err
+	case what.Visitor == nil:
+		return r.SessionID == what.SessionID, nil
+	case r.payload == 0, tx.Bucket(bucketSessions).Get(u64key(r.session)) != nil: // a session that is there takes its deliveries along
+		return false, nil
+	}
+	k := u64key(r.payload)
+	body, err := unseal(bucketPayloads, k, tx.Bucket(bucketPayloads).Get(k))
+	if err != nil {
+		return false, err
+	}
+	visitor, err := engine.PayloadVisitor(body)
+	if err != nil {
+		return false, fmt.Errorf("%w: payload %d: %v", ErrCorrupt, r.payload, err)
+	}
+	return visitor != nil && *visitor == *what.Visitor, nil
+}
+
+// erase erases sessions or deliveries, as far as one step goes. It returns the first that it has not come to, 0 if there is none.
+func (b *batch) erase(phase erasePhase, numbers []uint64, step *engine.ErasedStep) (left uint64, err error) {
+	before := b.changes
+	for _, number := range numbers {
+		if b.changes-before > eraseChanges {
+			return number, nil
+		}
+		if phase == eraseDeliveries {
+			err = b.eraseDelivery(number, step)
+		} else {
+			err = b.eraseSession(number, step)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return 0, nil
+}
+
+// eraseSession erases a session and its deliveries. One that has expired since it was found is left to the deliveries' phase.
+func (b *batch) eraseSession(number uint64, step *engine.ErasedStep) error {
+	v := b.sessions.Get(u64key(number))
+	if v == nil {
+		return nil
+	}
+	r, err := decodeSession(number, v)
+	if err != nil {
+		return err
+	}
+	for _, m := range r.Marks {
+		if err := b.eraseDelivery(deliveryNumber(m.DeliveryID), step); err != nil {
+			return err
+		}
+	}
+	step.Erased.Sessions++
+	step.Erased.Events += int64(r.Events)
+	return b.removeSession(&r)
+}
+
+func (b *batch) eraseDelivery(number uint64, step *engine.ErasedStep) error {
+	r, err := b.s.readDelivery(b.deliveries, number)
+	if err != nil || r.number == 0 {
+		return err
+	}
+	step.Erased.Deliveries++
+	step.Erased.Attempts += int64(r.Attempts)
+	step.Gone = append(step.Gone, r.Delivery)
+	return b.removeDelivery(&r)
+}

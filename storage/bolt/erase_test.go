@@ -1,0 +1,416 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// addVisit stores a finished session of a visitor, with its payloads as they would be, and returns its id.
+func addVisit(t testing.TB, s *Store, visitor int64) uuid.UUID {
+	t.Helper()
+	id := uuid.New()
+	body := fmt.Sprintf(`{"type":"start","session_id":%q,"content_id":%q,"content_type":"quiz","poltio_user_id":%d,"time":"2026-01-15T10:00:00Z"}
+		{"type":"finish","session_id":%[1]q,"time":"2026-01-15T10:00:01Z"}`, id, content, visitor)
+	events, err := engine.ParseEvents([]byte(body), now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.AppendEvents(t.Context(), events, engine.Admit); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func visitorPayload(visitor int64) []byte {
+	return fmt.Appendf(nil, `{"poltio_user_id":%d,"leads":[{"user_id":8}]}`, visitor)
+}
+
+// erase carries out an erasure, checking the database after each step.
+func erase(t testing.TB, s *Store, what engine.Erasure) (total engine.Erased, gone []engine.Delivery, steps int) {
+	t.Helper()
+	for place, more := "", true; more; more = place != "" {
+		step, err := s.Erase(t.Context(), what, place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total.Add(step.Erased)
+		gone = append(gone, step.Gone...)
+		steps++
+		place = step.Next
+		for _, err := range s.Check() {
+			t.Fatalf("after step %d: %v", steps, err)
+		}
+	}
+	return total, gone, steps
+}
+
+func visitor(id int64) engine.Erasure { return engine.Erasure{Visitor: &id} }
+
+// keys counts what the buckets hold that grow with sessions and deliveries: not session_numbers, which new ones are not in yet, and not
+// expiry, whose entries stand for many and go by themselves.
+func keys(t testing.TB, s *Store) map[string]int {
+	t.Helper()
+	n := make(map[string]int)
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketSessions, bucketEvents, bucketDeliveries, bucketAttempts, bucketPayloads,
+			bucketQueue, bucketByWebhook, bucketExceptions} {
+			n[string(name)] = tx.Bucket(name).Stats().KeyN
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// spread takes the scheduled deliveries of a lane to every state there is, in turn, but for those of a visitor.
+func spread(t testing.TB, s *Store, lane engine.Lane, but int64) {
+	t.Helper()
+	nexts := []engine.Next{{Status: engine.StatusPending, At: now().Add(time.Hour)}, delivered, {Status: engine.StatusFailed}}
+	for i, taken := range take(t, s, lane, 1000).Taken {
+		d := taken.Delivery
+		of := *taken.Session.Head.Identity.PoltioUserID
+		if of == but || i%5 == 0 { // stays scheduled
+			s.Release([]engine.Delivery{d})
+			continue
+		}
+		switch i % 5 {
+		case 1:
+			s.Release([]engine.Delivery{d})
+			if err := cancel(s, d.ID); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if err := s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: visitorPayload(of), At: now()}); err != nil {
+			t.Fatal(err)
+		}
+		a := broken
+		a.Response = []byte("no")
+		if i%5 == 3 {
+			a = ok
+		}
+		if _, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: a, Next: nexts[i%5-2], At: now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestEraseLeavesOthersAlone(t *testing.T) {
+	s := openTest(t, newPath(t))
+	lanes := []engine.Lane{{WebhookID: putWebhook(t, s, engine.Webhook{}).ID}, {WebhookID: putWebhook(t, s, engine.Webhook{}).ID}}
+	const others = 7
+	for range others {
+		addVisit(t, s, 8)
+	}
+	for _, lane := range lanes {
+		spread(t, s, lane, 0)
+	}
+	if _, err := s.Enqueue(t.Context(), lanes[0].WebhookID, engine.KindTest, visitorPayload(7), now()); err != nil { // a sample, not a visitor's
+		t.Fatal(err)
+	}
+	before := keys(t, s)
+
+	var first uuid.UUID
+	const n = 250
+	for i := range n {
+		id := addVisit(t, s, 7)
+		if i == 0 {
+			first = id
+		}
+	}
+	addVisit(t, s, math.MinInt64)
+	for _, lane := range lanes {
+		spread(t, s, lane, 8)
+	}
+	if got, _, _ := erase(t, s, visitor(-8)); got != (engine.Erased{}) {
+		t.Errorf("erasing a stranger: %+v", got)
+	}
+	if got, _, _ := erase(t, s, engine.Erasure{SessionID: first}); got.Sessions != 1 || got.Events != 2 || got.Deliveries != 2 {
+		t.Errorf("erasing a session: %+v", got)
+	}
+	if got, _, _ := erase(t, s, visitor(math.MinInt64)); got.Sessions != 1 || got.Deliveries != 2 {
+		t.Errorf("erasing another visitor: %+v", got)
+	}
+	got, gone, steps := erase(t, s, visitor(7))
+	if got.Sessions != n-1 || got.Events != 2*(n-1) || got.Deliveries != 2*(n-1) || len(gone) != 2*(n-1) || got.Attempts == 0 {
+		t.Errorf("erased %+v with %d gone", got, len(gone))
+	}
+	if steps < 5 {
+		t.Errorf("%d steps: the test saw none that ended early", steps)
+	}
+	if after := keys(t, s); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("what is left\n%v\nwhat was there before\n%v", after, before)
+	}
+	if got, _, _ := erase(t, s, visitor(7)); got != (engine.Erased{}) {
+		t.Errorf("erasing again: %+v", got)
+	}
+}
+
+// A delivery is kept for longer than its session if so configured, or if it was sent again late.
+func TestEraseFindsDeliveriesOfExpiredSessions(t *testing.T) {
+	for _, of := range []string{"session", "visitor"} {
+		t.Run(of, func(t *testing.T) {
+			s := openTest(t, newPath(t))
+			w := putWebhook(t, s, engine.Webhook{})
+			lane := engine.Lane{WebhookID: w.ID}
+			for range 3 {
+				addVisit(t, s, 8)
+			}
+			id := addVisit(t, s, 7)
+			for _, taken := range take(t, s, lane, 10).Taken {
+				d := taken.Delivery
+				if err := s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: visitorPayload(*taken.Session.Head.Identity.PoltioUserID), At: now()}); err != nil {
+					t.Fatal(err)
+				}
+				deliver(t, s, pending(d), delivered, ok)
+			}
+			if _, err := s.Maintain(t.Context(), now().Add(time.Hour), engine.Retention{Sessions: time.Minute, Deliveries: 100 * time.Hour}); err != nil {
+				t.Fatal(err)
+			}
+			if n := keys(t, s); n["sessions"] != 0 || n["deliveries"] != 4 {
+				t.Fatalf("the test needs deliveries without sessions: %v", n)
+			}
+			what := engine.Erasure{SessionID: id}
+			if of == "visitor" {
+				what = visitor(7)
+			}
+			if got, _, _ := erase(t, s, what); got != (engine.Erased{Deliveries: 1, Attempts: 1}) {
+				t.Errorf("erased %+v", got)
+			}
+			if n := keys(t, s); n["deliveries"] != 3 || n["payloads"] != 3 || n["attempts"] != 3 {
+				t.Errorf("left: %v", n)
+			}
+		})
+	}
+}
+
+func pending(d engine.Delivery) engine.Delivery {
+	d.Status = engine.StatusPending
+	return d
+}
+
+// What comes in while an erasure is under way is erased, wherever that has got to.
+func TestEraseCoversNewcomers(t *testing.T) {
+	s := openTest(t, newPath(t))
+	putWebhook(t, s, engine.Webhook{})
+	for range 2*eraseFinds + 1 {
+		addVisit(t, s, 7)
+	}
+	var total engine.Erased
+	added := 2*eraseFinds + 1
+	phases := make(map[string]bool)
+	for place, more := "", true; more; more = place != "" {
+		step, err := s.Erase(t.Context(), visitor(7), place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total.Add(step.Erased)
+		if place = step.Next; place != "" && !phases[place[:1]] {
+			phases[place[:1]] = true
+			addVisit(t, s, 7)
+			added++
+		}
+	}
+	if len(phases) != 3 || total.Sessions != int64(added) || keys(t, s)["sessions"] != 0 {
+		t.Errorf("%d of %d sessions erased in phases %v; left: %v", total.Sessions, added, phases, keys(t, s))
+	}
+}
+
+// A session with more events than one step erases keys goes whole, or not at all.
+func TestEraseOfLongSessions(t *testing.T) {
+	s := openTest(t, newPath(t))
+	putWebhook(t, s, engine.Webhook{})
+	ids := []uuid.UUID{addVisit(t, s, 7), addVisit(t, s, 7), addVisit(t, s, 7)}
+	const votes = 1100 // two of these sessions are more than eraseChanges
+	for range votes {
+		for _, id := range ids {
+			ev, err := engine.ParseEvents(fmt.Appendf(nil, `{"type":"vote","session_id":%q,"question_id":1,"answer_id":2}`, id), now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.AppendEvents(t.Context(), ev, engine.Admit); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var by []int64 // sessions by step
+	for place, more := "", true; more; more = place != "" {
+		step, err := s.Erase(t.Context(), visitor(7), place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := step.Erased; e != (engine.Erased{}) {
+			by = append(by, e.Sessions)
+			if e.Events != e.Sessions*(votes+2) {
+				t.Errorf("%+v", e)
+			}
+		}
+		place = step.Next
+		for _, err := range s.Check() {
+			t.Error(err)
+		}
+	}
+	if fmt.Sprint(by) != "[2 1]" {
+		t.Errorf("the steps erased %v sessions", by)
+	}
+}
+
+func TestErasedSessionMayBeginAnew(t *testing.T) {
+	s := openTest(t, newPath(t))
+	putWebhook(t, s, engine.Webhook{})
+	id := uuid.New()
+	for round := range 2 {
+		if _, err := s.AppendEvents(t.Context(), session(t, id, time.Now()), engine.Admit); err != nil {
+			t.Fatal(err)
+		}
+		record, deliveries, err := s.Session(t.Context(), id)
+		if err != nil || len(deliveries) != 1 || record.Head.Events != 3 {
+			t.Fatalf("round %d: %d deliveries of %d events: %v", round, len(deliveries), record.Head.Events, err)
+		}
+		if got, _, _ := erase(t, s, engine.Erasure{SessionID: id}); got != (engine.Erased{Sessions: 1, Events: 3, Deliveries: 1}) {
+			t.Errorf("round %d: erased %+v", round, got)
+		}
+		if _, _, err := s.Session(t.Context(), id); !errors.Is(err, engine.ErrNotFound) {
+			t.Errorf("round %d: %v, want ErrNotFound", round, err)
+		}
+		if _, _, _, err := s.Delivery(t.Context(), deliveries[0].ID); !errors.Is(err, engine.ErrNotFound) {
+			t.Errorf("round %d: %v, want ErrNotFound", round, err)
+		}
+	}
+}
+
+// Whatever a claimed delivery was about to do, after its erasure the claim ends and nothing comes back.
+func TestEraseOfWhatIsClaimed(t *testing.T) {
+	for _, frozen := range []bool{false, true} {
+		t.Run(fmt.Sprintf("frozen=%t", frozen), func(t *testing.T) {
+			s := openTest(t, newPath(t))
+			w := putWebhook(t, s, engine.Webhook{})
+			addVisit(t, s, 7)
+			d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
+			f := engine.Freeze{Delivery: d, Payload: visitorPayload(7), At: now()}
+			if frozen {
+				if err := s.Freeze(t.Context(), f); err != nil {
+					t.Fatal(err)
+				}
+			}
+			erase(t, s, visitor(7))
+			var err error
+			if frozen {
+				health := engine.Health{Order: 1, Failures: 1, FirstFailedAt: now()}
+				_, err = s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: broken, Next: delivered, At: now(), Health: health})
+				if stats, _ := s.Stats(t.Context(), now(), false); stats.Health[w.ID].Failures != 1 {
+					t.Errorf("health %+v: what the attempt told of the endpoint is lost", stats.Health)
+				}
+			} else {
+				err = s.Freeze(t.Context(), f)
+			}
+			if !errors.Is(err, engine.ErrGone) || len(s.claims) != 0 {
+				t.Errorf("%v, %d claims; want ErrGone and none", err, len(s.claims))
+			}
+			if n := keys(t, s); n["deliveries"] != 0 || n["payloads"] != 0 || n["attempts"] != 0 {
+				t.Errorf("left: %v", n)
+			}
+		})
+	}
+}
+
+// Jobs that are under way come to what is left.
+func TestEraseUnderJobs(t *testing.T) {
+	s := openTest(t, newPath(t))
+	old := putWebhook(t, s, engine.Webhook{})
+	const n = 20
+	var ids []uuid.UUID
+	for range n {
+		ids = append(ids, addVisit(t, s, 7))
+	}
+	later := putWebhook(t, s, engine.Webhook{})
+	if count, err := s.Replay(t.Context(), engine.Replay{WebhookID: later.ID, Scope: engine.ReplayMissing, Until: now()}); err != nil || count != n {
+		t.Fatalf("%d to replay: %v", count, err)
+	}
+	off := old
+	off.Active = false
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: off,
+		Cancels: []engine.Cancellation{{WebhookID: old.ID, Revision: old.Revision, Scope: engine.CancelAll}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids[:n-3] {
+		erase(t, s, engine.Erasure{SessionID: id})
+	}
+	cancelled, queued := 0, 0
+	for range 10 {
+		m, err := s.Maintain(t.Context(), now(), engine.Retention{Sessions: time.Hour, Deliveries: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancelled += m.Cancelled
+		queued += len(m.Queued)
+		erase(t, s, engine.Erasure{SessionID: ids[n-3]})
+	}
+	if cancelled != 2 && cancelled != 3 || queued != 2 {
+		t.Errorf("%d cancelled, %d queued", cancelled, queued)
+	}
+	if stats, err := s.Stats(t.Context(), now(), false); err != nil || len(stats.Replays) != 0 {
+		t.Errorf("%d replays are still on their way: %v", len(stats.Replays), err)
+	}
+}
+
+// A caller that goes away stops an erasure between two steps.
+func TestEraseStops(t *testing.T) {
+	s := openTest(t, newPath(t))
+	addVisit(t, s, 7)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if _, err := s.Erase(ctx, visitor(7), ""); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if _, err := s.Erase(t.Context(), visitor(7), "nonsense"); err == nil {
+		t.Error("a place that is none was taken")
+	}
+	if n := keys(t, s)["sessions"]; n != 1 {
+		t.Errorf("%d sessions", n)
+	}
+}
+
+// A damaged record of somebody else, who is not known any more, keeps nobody from being erased, and is named.
+func TestErasePassesDamage(t *testing.T) {
+	path := newPath(t)
+	s := openTest(t, path)
+	putWebhook(t, s, engine.Webhook{})
+	addVisit(t, s, 1)
+	other := addVisit(t, s, 2)
+	checkAndClose(t, s)
+	damage(t, path, bucketSessions, (*bbolt.Cursor).First)
+	s, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var total engine.Erased
+	damaged := 0
+	for place, more := "", true; more; more = place != "" {
+		step, err := s.Erase(t.Context(), visitor(2), place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total.Add(step.Erased)
+		damaged += len(step.Damaged)
+		place = step.Next
+	}
+	if total.Sessions != 1 || damaged != 1 {
+		t.Errorf("%+v erased, %d damaged, want one of each", total, damaged)
+	}
+	if _, _, err := s.Session(t.Context(), other); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("the session: %v", err)
+	}
+}

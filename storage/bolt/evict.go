@@ -1,0 +1,149 @@
+package bolt
+
+import (
+	"bytes"
+	"errors"
+	"time"
+
+	"hookbolt/engine"
+)
+
+const (
+	// crowdedPercent is how much of max_bytes may be in use before retention by size begins. What is left until ingest is refused has
+	// to last while it works.
+	crowdedPercent = 90
+	// crowdedLook is how often to look whether so much is in use, crowdedRest how long to wait when nothing more could be removed.
+	crowdedLook = time.Second
+	crowdedRest = 10 * time.Second
+	// idleSession is for how long nothing of a session that has not finished must have come in until it may go: its visitor may come back.
+	idleSession = 24 * time.Hour
+)
+
+// eviction is where retention by size stands: it walks expiry, deliveries first, then sessions. Owned by the writer.
+type eviction struct {
+	kind  byte      // of what it looks at
+	after []byte    // the last key that it has looked at and left
+	rest  time.Time // until when it has nothing to look for
+}
+
+// stepEviction removes what is finished before its time, oldest first, while too much of max_bytes is in use: first deliveries with their
+// payloads and attempts, then sessions that have finished, and those that nothing has been heard of for a day. What waits is never
+// removed, nor a session of which something does.
+func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
+	if _, maxBytes := b.s.space.limits(); maxBytes == 0 {
+		return nil
+	}
+	m.Next = earlier(m.Next, now.Add(crowdedLook))
+	if !b.s.space.crowded() {
+		b.s.eviction = eviction{}
+		return nil
+	}
+	e := b.s.eviction
+	if now.Before(e.rest) && e.rest.Sub(now) <= crowdedRest { // else the clock was set back
+		return nil
+	}
+	if e.kind == 0 {
+		e.kind = expiryDelivery
+	}
+	prefix := []byte{e.kind}
+	c := b.expiry.Cursor()
+	k, v := c.Seek(append(bytes.Clone(prefix), e.after...))
+	var keys, values [][]byte
+	for ; bytes.HasPrefix(k, prefix) && len(keys) < expireStep; k, v = c.Next() {
+		if !bytes.Equal(k[1:], e.after) {
+			keys, values = append(keys, bytes.Clone(k)), append(values, bytes.Clone(v))
+		}
+	}
+	before, looked := b.changes, 0
+	enough := func() bool { return looked >= expireStep || b.changes-before > expireChanges }
+	for i, k := range keys {
+		if enough() {
+			break
+		}
+		numbers, err := decodeExpiry(k, values[i])
+		if errors.Is(err, ErrCorrupt) {
+			m.Damaged = append(m.Damaged, err)
+			e.after = k[1:]
+			continue
+		}
+		var stay []uint64
+		done := 0
+		for ; done < len(numbers) && !enough(); done++ {
+			looked++
+			gone, err := b.evict(k[0], numbers[done], expiryAt(k), now, &m.Evicted)
+			switch {
+			case errors.Is(err, ErrCorrupt):
+				m.Damaged = append(m.Damaged, err)
+			case err != nil:
+				return err
+			}
+			if !gone {
+				stay = append(stay, numbers[done])
+			}
+		}
+		// What there was no time for gets an entry of its own behind the one of what stays: the next step goes on there.
+		rest := numbers[done:]
+		if len(stay) < len(numbers) {
+			if err := b.delete(b.expiry, k); err != nil {
+				return err
+			}
+			for _, numbers := range [][]uint64{stay, rest} {
+				if len(numbers) == 0 {
+					continue
+				}
+				if err := b.putExpiry(k[0], expiryAt(k), numbers); err != nil {
+					return err
+				}
+			}
+		}
+		switch {
+		case len(stay) > 0:
+			e.after = expiryKey(k[0], expiryAt(k), stay[0])[1:]
+		case len(rest) == 0:
+			e.after = k[1:]
+		}
+	}
+	switch {
+	case len(keys) > 0:
+		m.Next = now
+	case e.kind == expiryDelivery:
+		e, m.Next = eviction{kind: expirySession}, now
+	default:
+		e = eviction{rest: now.Add(crowdedRest)} // then from the front again
+	}
+	b.after = append(b.after, func() { b.s.eviction = e })
+	return nil
+}
+
+// evict removes what a number in an entry of expiry of that time stands for, if it may go. It tells whether the number has nothing to do there any more.
+func (b *batch) evict(kind byte, number uint64, at, now time.Time, count *engine.Removed) (gone bool, err error) {
+	if kind == expiryDelivery {
+		r, err := b.s.readDelivery(b.deliveries, number)
+		if err != nil || r.number == 0 || !expiresAt(&r, at) { // one that was sent again has another entry, or will have one
+			return err == nil, err
+		}
+		count.Deliveries++
+		return true, b.removeDelivery(&r)
+	}
+	v := b.sessions.Get(u64key(number))
+	if v == nil {
+		return true, nil
+	}
+	r, err := decodeSession(number, v)
+	if err != nil || r.FinishedAt.IsZero() && now.Sub(r.LastReceivedAt) < idleSession {
+		return false, err
+	}
+	if waits, err := b.waits(&r); err != nil || waits {
+		return false, err
+	}
+	count.Sessions++
+	return true, b.removeSession(&r)
+}
+
+// earlier returns the earlier of two times.
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

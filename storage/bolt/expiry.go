@@ -1,0 +1,204 @@
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"time"
+
+	"hookbolt/engine"
+)
+
+const (
+	// waitingRecheck is when a session that is old enough to go, but for which something still waits, is looked at again.
+	waitingRecheck = time.Hour
+	// damagedRecheck is when what could not be read is tried again.
+	damagedRecheck = 24 * time.Hour
+)
+
+// expiring is what a batch has to put into expiry, of one kind: an entry for all of it, since retention goes by days, and entries of
+// their own would be a good part of what is written for a delivery.
+type expiring struct {
+	numbers []uint64
+	at      time.Time // the latest of their times
+}
+
+// expire puts something into expiry when the batch ends: at is when it came into being, or to its end.
+func (b *batch) expire(kind byte, number uint64, at time.Time) {
+	e := &b.expiring[kind]
+	e.numbers = append(e.numbers, number)
+	e.at = later(e.at, at)
+}
+
+// putExpiring writes what expire has gathered.
+func (b *batch) putExpiring() error {
+	for kind, e := range b.expiring {
+		if len(e.numbers) == 0 {
+			continue
+		}
+		slices.Sort(e.numbers) // what is cut off an entry has a key behind it
+		if err := b.putExpiry(byte(kind), e.at, e.numbers); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putExpiry writes an entry for at least one number.
+func (b *batch) putExpiry(kind byte, at time.Time, numbers []uint64) error {
+	key := expiryKey(kind, at, numbers[0])
+	return b.put(b.expiry, key, encodeExpiry(key, numbers[1:]))
+}
+
+// encodeExpiry makes the value of an expiry key: the numbers beside the one in the key.
+func encodeExpiry(key []byte, others []uint64) []byte {
+	if len(others) == 0 {
+		return nil
+	}
+	e := newRecord(binary.MaxVarintLen64 * len(others))
+	for _, n := range others {
+		e.uint(n)
+	}
+	return e.seal(key)
+}
+
+// decodeExpiry returns all the numbers that an expiry entry stands for.
+func decodeExpiry(key, value []byte) ([]uint64, error) {
+	numbers := []uint64{binary.BigEndian.Uint64(key[9:])}
+	if len(value) == 0 {
+		return numbers, nil
+	}
+	body, err := unseal(bucketExpiry, key, value)
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{b: body}
+	for len(d.b) > 0 && !d.bad {
+		numbers = append(numbers, d.uint())
+	}
+	return numbers, d.done(bucketExpiry, key)
+}
+
+func expiryAt(k []byte) time.Time { return fromInstant(binary.BigEndian.Uint64(k[1:])) }
+
+// expiration removes what a number stands for if it is from before oldest, and tells whether it did. at is the time in its expiry key,
+// which has been deleted: what stays is put again.
+type expiration func(number uint64, at, oldest, now time.Time) (removed bool, err error)
+
+// stepExpiry looks at what of a kind may be old enough to go, and counts what goes. It returns when to do so again: now if there is more.
+func (b *batch) stepExpiry(kind byte, now time.Time, keep time.Duration, expire expiration, count *int, m *engine.Maintained) (time.Time, error) {
+	oldest := now.Add(-keep) // what is from before may go
+	var keys, values [][]byte
+	next := now.Add(maintainAtLeast)
+	c := b.expiry.Cursor()
+	for k, v := c.Seek([]byte{kind}); k != nil && k[0] == kind; k, v = c.Next() {
+		if at := expiryAt(k); at.After(oldest) {
+			next = at.Add(keep)
+			break
+		}
+		if len(keys) == expireStep {
+			break
+		}
+		keys, values = append(keys, bytes.Clone(k)), append(values, bytes.Clone(v))
+	}
+	if len(keys) > 0 {
+		next = now // there may be more, and what is looked at may be put again
+	}
+	before, looked := b.changes, 0
+	for i, k := range keys {
+		if looked >= expireStep || b.changes-before > expireChanges {
+			break
+		}
+		if err := b.delete(b.expiry, k); err != nil {
+			return next, err
+		}
+		numbers, err := decodeExpiry(k, values[i])
+		if errors.Is(err, ErrCorrupt) { // it is left to whoever looks at the file
+			m.Damaged = append(m.Damaged, err)
+			again := expiryKey(kind, oldest.Add(damagedRecheck), binary.BigEndian.Uint64(k[9:]))
+			if err := b.put(b.expiry, again, values[i]); err != nil {
+				return next, err
+			}
+			continue
+		}
+		for j, number := range numbers {
+			if looked++; looked > expireStep || b.changes-before > expireChanges {
+				if err := b.putExpiry(kind, expiryAt(k), numbers[j:]); err != nil {
+					return next, err
+				}
+				break
+			}
+			removed, err := expire(number, expiryAt(k), oldest, now)
+			if errors.Is(err, ErrCorrupt) { // others are not to wait for it
+				m.Damaged = append(m.Damaged, err)
+				err = b.put(b.expiry, expiryKey(kind, oldest.Add(damagedRecheck), number), nil)
+			}
+			if err != nil {
+				return next, err
+			}
+			if removed {
+				*count++
+			}
+		}
+	}
+	return next, nil
+}
+
+// expireSession erases a session whose last event came before oldest, or notes when to look again.
+func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) (removed bool, err error) {
+	key := u64key(number)
+	v := b.sessions.Get(key)
+	if v == nil {
+		return false, nil // erased already
+	}
+	r, err := decodeSession(number, v)
+	if err != nil {
+		return false, err
+	}
+	if r.LastReceivedAt.After(oldest) {
+		return false, b.put(b.expiry, expiryKey(expirySession, r.LastReceivedAt, number), nil)
+	}
+	waits, err := b.waits(&r)
+	if err != nil {
+		return false, err
+	}
+	if waits {
+		return false, b.put(b.expiry, expiryKey(expirySession, oldest.Add(waitingRecheck), number), nil)
+	}
+	return true, b.removeSession(&r)
+}
+
+// waits tells whether a delivery of a session is scheduled or pending.
+func (b *batch) waits(r *sessionRecord) (bool, error) {
+	for _, m := range r.Marks {
+		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(m.DeliveryID))
+		if err != nil || d.number != 0 && d.Status.Waiting() {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// expireDelivery removes a delivery that reached its final state at the given time or before. One that was sent again since has another
+// entry, or will have one.
+func (b *batch) expireDelivery(number uint64, at, _, _ time.Time) (removed bool, err error) {
+	r, err := b.s.readDelivery(b.deliveries, number)
+	if err != nil || r.number == 0 || !expiresAt(&r, at) {
+		return false, err
+	}
+	return true, b.removeDelivery(&r)
+}
+
+// expiresAt tells whether an expiry entry of that time is one by which a delivery goes.
+func expiresAt(r *deliveryRecord, at time.Time) bool {
+	return !r.FinishedAt.IsZero() && !r.FinishedAt.After(at)
+}
+
+// later returns the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,92 @@
+package bolt
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"hookbolt/engine"
+)
+
+// A disk that takes no more refuses changes and nothing else: the process goes on, what was acknowledged is there, and it works again
+// once there is space. The limit for the size of files stands in for the disk; it is a process's, so this takes one of its own.
+func TestFullDisk(t *testing.T) {
+	if os.Getenv("HOOKBOLT_TEST_RLIMIT") == "" {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFullDisk$", "-test.v")
+		cmd.Env = append(os.Environ(), "HOOKBOLT_TEST_RLIMIT=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	signal.Ignore(syscall.SIGXFSZ)
+	path := newPath(t)
+	s := openTest(t, path)
+	w := putWebhook(t, s, engine.Webhook{})
+	addSession(t, s, time.Now().Add(-time.Second))
+	d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
+
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(size uint64) {
+		t.Helper()
+		small := limit
+		small.Cur = size
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &small); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(uint64(info.Size()))
+	var kept []uuid.UUID
+	for err == nil {
+		id := uuid.New()
+		if _, err = s.AppendEvents(t.Context(), session(t, id, time.Now()), engine.Admit); err == nil {
+			kept = append(kept, id)
+		}
+	}
+	if !errors.Is(err, engine.ErrFull) {
+		t.Fatalf("events: %v, want ErrFull", err)
+	}
+	if _, err := s.AppendEvents(t.Context(), session(t, uuid.New(), time.Now()), engine.Admit); !errors.Is(err, engine.ErrFull) {
+		t.Errorf("events right after: %v, want ErrFull", err)
+	}
+	if err := s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte("{}"), At: now()}); !errors.Is(err, engine.ErrFull) {
+		t.Errorf("freezing: %v, want ErrFull", err)
+	}
+	if stats, err := s.Stats(t.Context(), time.Now(), false); err != nil || !errors.Is(stats.Full, engine.ErrFull) {
+		t.Errorf("stats: %v, %v", stats.Full, err)
+	}
+	if s.Err() != nil {
+		t.Fatalf("the store has stopped: %v", s.Err())
+	}
+
+	set(limit.Cur)
+	for deadline := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(deadline); {
+		_, err = s.Stats(t.Context(), time.Now(), true)
+	}
+	if err != nil {
+		t.Fatalf("with space again: %v", err)
+	}
+	deliver(t, s, d, delivered, ok) // its claim is still there
+	kept = append(kept, addSession(t, s, time.Now())[0].SessionID)
+	checkAndClose(t, s)
+	s = openTest(t, path)
+	for _, id := range kept {
+		if _, _, err := s.Session(t.Context(), id); err != nil {
+			t.Errorf("acknowledged session %s: %v", id, err)
+		}
+	}
+	t.Logf("%d sessions until the disk was full", len(kept)-1)
+}

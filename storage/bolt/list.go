@@ -1,0 +1,296 @@
+package bolt
+
+import (
+	"bytes"
+	"container/heap"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"math"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// maxListed is how many deliveries are looked at for one page. A page that finds fewer than its limit among them ends there.
+const maxListed = 5000
+
+// Deliveries implements engine.Store.
+func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) (engine.DeliveryPage, error) {
+	var page engine.DeliveryPage
+	session := s.finder(q.SessionID)
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		page = engine.DeliveryPage{}
+		w, err := s.walk(tx, session, q)
+		if err != nil {
+			return err
+		}
+		deliveries := tx.Bucket(bucketDeliveries)
+		for looked := 0; ; looked++ {
+			place, number, ok := w.peek()
+			if !ok {
+				return nil
+			}
+			if len(page.Items) == q.Limit || looked == maxListed {
+				page.NextCursor = base64.RawURLEncoding.EncodeToString(w.last)
+				return nil
+			}
+			// Most of a long search is passed over by the number or the status alone, which costs a fraction of decoding it all.
+			var v []byte
+			if w.numbers.has(number) {
+				v = deliveries.Get(u64key(number))
+			}
+			if v != nil && (q.Status == 0 || storedStatus(v) == q.Status) {
+				r, err := decodeDelivery(s.nonce, number, v)
+				if err != nil {
+					return err
+				}
+				if matches(&r.Delivery, q) {
+					page.Items = append(page.Items, r.Delivery)
+				}
+			}
+			w.last = append(w.last[:0], place...)
+			w.next()
+		}
+	})
+	return page, err
+}
+
+func matches(d *engine.Delivery, q engine.DeliveryQuery) bool {
+	return (q.WebhookID == 0 || d.WebhookID == q.WebhookID) &&
+		(q.Status == 0 || d.Status == q.Status) &&
+		(q.Since.IsZero() || !d.CreatedAt.Before(q.Since)) &&
+		(q.Until.IsZero() || !d.CreatedAt.After(q.Until))
+}
+
+// walk chooses the index that leads to a query's deliveries with the fewest detours. session is that of a query for one.
+func (s *Store) walk(tx *bbolt.Tx, session finder, q engine.DeliveryQuery) (*walker, error) {
+	after, err := base64.RawURLEncoding.DecodeString(q.Cursor)
+	if err != nil || q.Cursor != "" && len(after) != 8 && len(after) != 16 {
+		return nil, errBadCursor
+	}
+	if q.SessionID != [16]byte{} {
+		return walkSession(tx, session, after)
+	}
+	if q.WebhookID == 0 && q.Status == 0 {
+		return newWalker(tx.Bucket(bucketDeliveries), [][]byte{nil}, 8, s.numbersBetween(tx, q), after)
+	}
+	ids, err := webhooksWith(tx, q)
+	if err != nil {
+		return nil, err
+	}
+	var prefixes [][]byte
+	switch {
+	case q.Status.Waiting():
+		for _, id := range ids {
+			prefixes = append(prefixes, lanePrefix(engine.Lane{WebhookID: id}), lanePrefix(engine.Lane{WebhookID: id, Test: true}))
+		}
+		w, err := newWalker(tx.Bucket(bucketQueue), prefixes, 16, nil, after)
+		if err == nil {
+			w.numbers = s.numbersBetween(tx, q)
+		}
+		return w, err
+	case q.Status == engine.StatusFailed || q.Status == engine.StatusCancelled:
+		for _, id := range ids {
+			prefixes = append(prefixes, exceptionPrefix(id, q.Status))
+		}
+		return newWalker(tx.Bucket(bucketExceptions), prefixes, 8, s.numbersBetween(tx, q), after)
+	case q.WebhookID == 0 && len(ids) > 0: // delivered ones of any webhook, which most are
+		return newWalker(tx.Bucket(bucketDeliveries), [][]byte{nil}, 8, s.numbersBetween(tx, q), after)
+	}
+	for _, id := range ids {
+		prefixes = append(prefixes, u32key(id))
+	}
+	return newWalker(tx.Bucket(bucketByWebhook), prefixes, 8, s.numbersBetween(tx, q), after)
+}
+
+var errBadCursor = engine.InputErrors{{Field: "cursor", Detail: "must be the next_cursor of a page of the same list"}}
+
+// webhooksWith returns the webhooks that have deliveries of a query's status, only the query's own if it names one. The counts know: a
+// million deliveries of other states need not be looked through to find none.
+func webhooksWith(tx *bbolt.Tx, q engine.DeliveryQuery) (ids []uint32, err error) {
+	var prefix []byte
+	if q.WebhookID != 0 {
+		prefix = u32key(q.WebhookID)
+	}
+	c := tx.Bucket(bucketCounts).Cursor()
+	for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		n, err := decodeCounts(k, v)
+		if err != nil {
+			return nil, err
+		}
+		if q.Status == 0 && !n.empty() || q.Status != 0 && n.byStatus[q.Status] > 0 {
+			ids = append(ids, binary.BigEndian.Uint32(k))
+		}
+	}
+	return ids, nil
+}
+
+// walkSession walks a session's deliveries, which its marks name.
+func walkSession(tx *bbolt.Tx, session finder, after []byte) (*walker, error) {
+	r, err := session.read(tx)
+	if err != nil {
+		return nil, err
+	}
+	if len(after) == 16 {
+		return nil, errBadCursor
+	}
+	w := &walker{size: 8, last: after}
+	for _, m := range r.Marks {
+		if k := u64key(deliveryNumber(m.DeliveryID)); len(after) == 0 || bytes.Compare(k, after) < 0 {
+			w.heads = append(w.heads, &walkHead{place: k})
+		}
+	}
+	heap.Init(&w.heads)
+	return w, nil
+}
+
+// span is a range of delivery numbers, both ends inclusive.
+type span struct{ from, to uint64 }
+
+// has tells whether a number lies in a span; nil stands for all.
+func (r *span) has(number uint64) bool {
+	return r == nil || r.from <= number && number <= r.to
+}
+
+// numbersBetween returns the numbers of the deliveries that were made between q.Since and q.Until: the writer gives numbers and
+// times in the same order. A clock that was set back in between blurs the ends; what the span lets through is still compared one
+// by one.
+func (s *Store) numbersBetween(tx *bbolt.Tx, q engine.DeliveryQuery) *span {
+	if q.Since.IsZero() && q.Until.IsZero() {
+		return nil
+	}
+	r := &span{0, math.MaxUint64}
+	if !q.Since.IsZero() {
+		r.from = s.firstNumberAt(tx, q.Since)
+	}
+	if !q.Until.IsZero() {
+		if r.to = s.firstNumberAt(tx, q.Until.Add(1)); r.to == 0 {
+			return &span{1, 0}
+		}
+		r.to--
+	}
+	return r
+}
+
+// firstNumberAt finds the first delivery that was made at or after t by halving.
+func (s *Store) firstNumberAt(tx *bbolt.Tx, t time.Time) uint64 {
+	c := tx.Bucket(bucketDeliveries).Cursor()
+	last, _ := c.Last()
+	if last == nil {
+		return 0
+	}
+	// sort.Search counts in int, which is too small on 32 bits. The one that is sought lies in [low, high].
+	low, high := uint64(0), binary.BigEndian.Uint64(last)+1
+	for low < high {
+		middle := low + (high-low)/2
+		k, v := c.Seek(u64key(middle)) // there is one: middle is at most the last
+		r, err := decodeDelivery(s.nonce, binary.BigEndian.Uint64(k), v)
+		if err != nil || !r.CreatedAt.Before(t) {
+			high = middle
+		} else {
+			low = middle + 1
+		}
+	}
+	return low
+}
+
+// walker goes through the keys of several prefixes at once, from the greatest down, comparing what stands behind the prefix
+// (the place), which ends in a delivery's number.
+type walker struct {
+	heads walkHeap
+	size  int    // of a place
+	last  []byte // the place behind which a next page begins
+	from  []byte // no place below this one; nil for none
+	// numbers are those that are wanted, where places do not go by them.
+	numbers *span
+}
+
+type walkHead struct {
+	cursor *bbolt.Cursor // nil: a single place
+	prefix []byte
+	place  []byte
+}
+
+func newWalker(bucket *bbolt.Bucket, prefixes [][]byte, size int, numbers *span, after []byte) (*walker, error) {
+	if len(after) != 0 && len(after) != size {
+		return nil, errBadCursor
+	}
+	w := &walker{size: size, last: after}
+	below := after // places from here on are left out
+	if len(below) == 0 {
+		below = bytes.Repeat([]byte{0xff}, size) // none: no due time or number is as great
+	}
+	if numbers != nil {
+		w.from = u64key(numbers.from)
+		if numbers.to < numbers.from {
+			return w, nil
+		}
+		if numbers.to < math.MaxUint64 {
+			if to := u64key(numbers.to + 1); bytes.Compare(to, below) < 0 {
+				below = to
+			}
+		}
+	}
+	for _, prefix := range prefixes {
+		h := &walkHead{cursor: bucket.Cursor(), prefix: prefix}
+		// To the first key that is left out, and one back.
+		k, _ := h.cursor.Seek(append(bytes.Clone(prefix), below...))
+		if k == nil {
+			k, _ = h.cursor.Last()
+		} else {
+			k, _ = h.cursor.Prev()
+		}
+		if w.accept(h, k) {
+			w.heads = append(w.heads, h)
+		}
+	}
+	heap.Init(&w.heads)
+	return w, nil
+}
+
+// accept sets a head to a key, if that still belongs to its prefix.
+func (w *walker) accept(h *walkHead, k []byte) bool {
+	if len(k) != len(h.prefix)+w.size || !bytes.HasPrefix(k, h.prefix) {
+		return false
+	}
+	h.place = k[len(h.prefix):]
+	return w.from == nil || bytes.Compare(h.place, w.from) >= 0
+}
+
+// peek returns the greatest place that is left, and the delivery's number in it.
+func (w *walker) peek() (place []byte, number uint64, ok bool) {
+	if len(w.heads) == 0 {
+		return nil, 0, false
+	}
+	place = w.heads[0].place
+	return place, binary.BigEndian.Uint64(place[len(place)-8:]), true
+}
+
+// next goes on to the next place.
+func (w *walker) next() {
+	h := w.heads[0]
+	if h.cursor != nil {
+		if k, _ := h.cursor.Prev(); w.accept(h, k) {
+			heap.Fix(&w.heads, 0)
+			return
+		}
+	}
+	heap.Pop(&w.heads)
+}
+
+// walkHeap has the greatest place first.
+type walkHeap []*walkHead
+
+func (h walkHeap) Len() int           { return len(h) }
+func (h walkHeap) Less(i, j int) bool { return bytes.Compare(h[i].place, h[j].place) > 0 }
+func (h walkHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *walkHeap) Push(x any)        { *h = append(*h, x.(*walkHead)) }
+func (h *walkHeap) Pop() any {
+	last := len(*h) - 1
+	head := (*h)[last]
+	*h = (*h)[:last]
+	return head
+}

@@ -1,0 +1,179 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// Bounds of one step of the background work: what others may have to wait for.
+const (
+	cancelStep = 500 // queue entries looked at
+	expireStep = 200 // what stands in expiry and is looked at, of each kind
+	// expireChanges is how many keys may be deleted before a step of one kind ends: a session may have thousands of events.
+	expireChanges = 2000
+)
+
+const (
+	// maintainAtLeast is how often Maintain wants to be asked, at the least; more often if something is kept for a shorter time.
+	maintainAtLeast = time.Hour
+	// fullRecheck is when work that was put off for want of space is tried again.
+	fullRecheck = time.Second
+)
+
+// Maintain implements engine.Store.
+func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention) (engine.Maintained, error) {
+	var m engine.Maintained
+	err := s.write(ctx, 64<<10, func(b *batch) error {
+		m = engine.Maintained{Next: now.Add(min(maintainAtLeast, r.Sessions, r.Deliveries))}
+		if err := b.stepJob(now, &m); err != nil {
+			return err
+		}
+		for _, kind := range []struct {
+			kind   byte
+			keep   time.Duration
+			expire expiration
+			count  *int
+		}{
+			{expirySession, r.Sessions, b.expireSession, &m.Expired.Sessions},
+			{expiryDelivery, r.Deliveries, b.expireDelivery, &m.Expired.Deliveries},
+		} {
+			at, err := b.stepExpiry(kind.kind, now, kind.keep, kind.expire, kind.count, &m)
+			if err != nil {
+				return err
+			}
+			if at.Before(m.Next) {
+				m.Next = at
+			}
+		}
+		return b.stepEviction(now, &m)
+	})
+	if err != nil {
+		return engine.Maintained{}, err
+	}
+	return m, nil
+}
+
+// stepJob carries the oldest job on, by one step: cancellations first, since what they cover lies in the way of what a lane may
+// send, and a replay may take its time.
+func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
+	var key []byte
+	var j job
+	c := b.jobs.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		candidate, err := decodeJob(k, v)
+		if err != nil {
+			return err
+		}
+		if key == nil || candidate.Cancellation != nil {
+			key, j = bytes.Clone(k), candidate
+		}
+		if j.Cancellation != nil {
+			break
+		}
+	}
+	if key == nil {
+		return nil
+	}
+	if j.Replay != nil && j.Replay.Scope == engine.ReplayMissing && b.s.space.room() != nil {
+		m.Next = earlier(m.Next, now.Add(fullRecheck)) // it makes new deliveries
+		return nil
+	}
+	var more bool
+	var err error
+	if j.Replay != nil {
+		more, err = b.stepReplay(j.Replay, now, m)
+	} else {
+		more, err = b.stepCancellation(&j, now, m)
+	}
+	if err != nil {
+		return err
+	}
+	m.Next = now // this one goes on, or there may be another one
+	if more {
+		return b.putJob(binary.BigEndian.Uint64(key), j)
+	}
+	if err := b.delete(b.jobs, key); err != nil || j.Replay != nil {
+		return err
+	}
+	return b.setWebhooks(b.hooks.All()) // without the cancellation
+}
+
+// stepCancellation carries a cancellation on. It tells whether there is more to do.
+func (b *batch) stepCancellation(j *job, now time.Time, m *engine.Maintained) (more bool, err error) {
+	// The lanes of a webhook stand one after the other.
+	prefix := u32key(j.WebhookID)
+	c := b.queue.Cursor()
+	k, _ := c.Seek(append(bytes.Clone(prefix), 0))
+	if j.Cursor != nil {
+		if k, _ = c.Seek(j.Cursor); bytes.Equal(k, j.Cursor) {
+			k, _ = c.Next()
+		}
+	}
+	var numbers []uint64
+	for ; bytes.HasPrefix(k, prefix) && len(numbers) < cancelStep; k, _ = c.Next() {
+		numbers = append(numbers, queueKeyNumber(k))
+		j.Cursor = bytes.Clone(k)
+	}
+	for _, number := range numbers {
+		covered, err := b.cancelIfCovered(number, j.Cancellation, now)
+		if errors.Is(err, ErrCorrupt) {
+			m.Damaged = append(m.Damaged, err)
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		if covered {
+			m.Cancelled++
+		}
+	}
+	return len(numbers) == cancelStep, nil
+}
+
+func (b *batch) cancelIfCovered(number uint64, c *engine.Cancellation, now time.Time) (covered bool, err error) {
+	old, err := b.s.readDelivery(b.deliveries, number)
+	if err != nil {
+		return false, err
+	}
+	if !c.Covers(&old.Delivery) {
+		return false, nil
+	}
+	d := old
+	d.finish(engine.StatusCancelled, now)
+	return true, b.saveDelivery(&old, &d)
+}
+
+// removeSession removes a session with its events. Its deliveries stay, and so does what stands of it in expiry.
+func (b *batch) removeSession(r *sessionRecord) error {
+	key := u64key(r.number)
+	if err := b.deletePrefix(b.events, key); err != nil {
+		return err
+	}
+	if err := b.delete(b.sessionNumbers, r.ID[:]); err != nil { // if it is there already
+		return err
+	}
+	b.numbers[r.ID] = 0
+	return b.delete(b.sessions, key)
+}
+
+// deletePrefix deletes all keys that begin with prefix: collected first, for a bbolt cursor that deletes may skip keys.
+func (b *batch) deletePrefix(bucket *bbolt.Bucket, prefix []byte) error {
+	var keys [][]byte
+	c := bucket.Cursor()
+	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+		keys = append(keys, bytes.Clone(k))
+	}
+	for _, k := range keys {
+		if err := b.delete(bucket, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,196 @@
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+// mergeAt is how many sessions are found by memory alone before a merge begins; a variable for tests. Twice as many may be there at most:
+// some 5 MB, and a tenth of a second at a start.
+var mergeAt = 1 << 16
+
+// mergePace is how many sessions are merged for each new one: a merge ends long before the next one is due.
+const mergePace = 2
+
+// numbers finds the numbers of new sessions. session_numbers is the only bucket whose keys are random, and each random key makes a
+// commit write a page of its own. So a new session does not get its entry at once: sessions up to a number, which meta has as
+// "numbered", have theirs, and those beyond are held in memory too, which the heads of the sessions fill at a start. When they are many
+// they are merged: in the order of their ids, a few with each commit, so that neighbours share a page.
+type numbers struct {
+	mu    sync.RWMutex         // held by the writer to change what follows, by others to read it
+	young map[uuid.UUID]uint64 // since the merge under way began
+	old   map[uuid.UUID]uint64 // what it is about; nil if there is none
+
+	// Owned by the writer.
+	chunk []numbered // what is left of old to be merged, by id
+	upTo  uint64     // the highest number in old
+}
+
+type numbered struct {
+	id     uuid.UUID
+	number uint64
+}
+
+// find returns a session's number, 0 if it is not among the new ones. Whoever looks into the bucket then must begin his transaction
+// after this, so that it has what was merged in between.
+func (n *numbers) find(id uuid.UUID) uint64 {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if number := n.young[id]; number != 0 {
+		return number
+	}
+	return n.old[id]
+}
+
+// apply takes in what a batch has changed: numbers by id, 0 for a session that was removed.
+func (n *numbers) apply(changed map[uuid.UUID]uint64) {
+	if len(changed) == 0 {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id, number := range changed {
+		if number != 0 {
+			n.young[id] = number
+			continue
+		}
+		delete(n.young, id)
+		delete(n.old, id)
+	}
+}
+
+// begin begins a merge of all that there is.
+func (n *numbers) begin() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.old, n.young = n.young, make(map[uuid.UUID]uint64)
+	n.chunk, n.upTo = make([]numbered, 0, len(n.old)), 0
+	for id, number := range n.old {
+		n.chunk = append(n.chunk, numbered{id, number})
+		n.upTo = max(n.upTo, number)
+	}
+	slices.SortFunc(n.chunk, func(a, b numbered) int { return bytes.Compare(a.id[:], b.id[:]) })
+}
+
+// end ends it.
+func (n *numbers) end() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.old, n.chunk = nil, nil
+}
+
+// mergeNumbers carries the merge on, as far as the batch has new sessions.
+func (b *batch) mergeNumbers() error {
+	n := &b.s.numbers
+	if len(b.numbers) == 0 {
+		return nil
+	}
+	if n.old == nil {
+		if len(n.young) < mergeAt {
+			return nil
+		}
+		n.begin()
+	}
+	chunk, rest := n.chunk, n.chunk[min(len(n.chunk), mergePace*len(b.numbers)):]
+	for _, e := range chunk[:len(chunk)-len(rest)] {
+		if number, changed := b.numbers[e.id]; n.old[e.id] != e.number || changed && number != e.number {
+			continue // removed since
+		}
+		if err := b.put(b.sessionNumbers, e.id[:], u64key(e.number)); err != nil {
+			return err
+		}
+	}
+	if len(rest) > 0 {
+		b.after = append(b.after, func() { n.chunk = rest })
+		return nil
+	}
+	b.after = append(b.after, n.end)
+	return b.put(b.meta, keyNumbered, sealBytes(keyNumbered, u64key(n.upTo)))
+}
+
+// load fills in the sessions that have no entry yet. One whose head is damaged cannot be among them: it is not found by its id any more,
+// which "hookbolt check" tells, and may begin anew.
+func (n *numbers) load(tx *bbolt.Tx) error {
+	upTo, err := metaU64(tx.Bucket(bucketMeta), keyNumbered)
+	if err != nil {
+		return err
+	}
+	n.young = make(map[uuid.UUID]uint64)
+	c := tx.Bucket(bucketSessions).Cursor()
+	for k, v := c.Seek(u64key(upTo + 1)); k != nil; k, v = c.Next() {
+		r, err := decodeSession(binary.BigEndian.Uint64(k), v)
+		if errors.Is(err, ErrCorrupt) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		n.young[r.ID] = r.number
+	}
+	return nil
+}
+
+// sessionNumber returns a session's number as of this batch; 0 if it is not stored.
+func (b *batch) sessionNumber(id uuid.UUID) (uint64, error) {
+	if number, changed := b.numbers[id]; changed {
+		return number, nil
+	}
+	if number := b.s.numbers.find(id); number != 0 {
+		return number, nil
+	}
+	return mergedNumber(b.tx, id)
+}
+
+// mergedNumber looks a session up among those that have their entry.
+func mergedNumber(tx *bbolt.Tx, id uuid.UUID) (uint64, error) {
+	v := tx.Bucket(bucketSessionNumbers).Get(id[:])
+	switch {
+	case v == nil:
+		return 0, nil
+	case len(v) != 8:
+		return 0, fmt.Errorf("%w: session_numbers: a value is not a number", ErrCorrupt)
+	}
+	return binary.BigEndian.Uint64(v), nil
+}
+
+// finder looks up a session by its id. It is made before the transaction that it is used in begins; see numbers.find.
+type finder struct {
+	id     uuid.UUID
+	recent uint64 // its number, if it was among the new ones
+}
+
+func (s *Store) finder(id uuid.UUID) finder { return finder{id, s.numbers.find(id)} }
+
+// read reads the session's head; its number is 0 if it is not stored.
+func (f finder) read(tx *bbolt.Tx) (sessionRecord, error) {
+	if f.recent != 0 {
+		if tx.Bucket(bucketSessions).Get(u64key(f.recent)) == nil { // removed meanwhile
+			return sessionRecord{}, nil
+		}
+		return readSession(tx.Bucket(bucketSessions), f.recent, f.id)
+	}
+	number, err := mergedNumber(tx, f.id)
+	if err != nil {
+		return sessionRecord{}, err
+	}
+	return readSession(tx.Bucket(bucketSessions), number, f.id)
+}
+
+// readSession reads a session's head by its number, which the session with that id is to have; number 0 gives none.
+func readSession(sessions *bbolt.Bucket, number uint64, id uuid.UUID) (sessionRecord, error) {
+	if number == 0 {
+		return sessionRecord{}, nil
+	}
+	r, err := decodeSession(number, sessions.Get(u64key(number)))
+	if err == nil && r.ID != id {
+		err = fmt.Errorf("%w: session_numbers leads to session %d for the id of another", ErrCorrupt, number)
+	}
+	return r, err
+}

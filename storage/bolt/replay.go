@@ -1,0 +1,232 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// Bounds of one step of a replay.
+const (
+	replayLooks = 1000 // entries looked at
+	replayStep  = 500  // deliveries queued
+)
+
+// replayJob is a replay that is being carried out. It goes through numbers, upwards and once: those of deliveries, or, for what is
+// missing, those of sessions.
+type replayJob struct {
+	engine.Replay
+	// From is the next number to look at, To the last one.
+	From uint64 `json:"from"`
+	To   uint64 `json:"to"`
+}
+
+// Replay implements engine.Store.
+func (s *Store) Replay(ctx context.Context, r engine.Replay) (int64, error) {
+	j := replayJob{Replay: r, From: 1}
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		if r.Scope == engine.ReplayMissing {
+			j.To = tx.Bucket(bucketSessions).Sequence()
+			return nil
+		}
+		j.To = tx.Bucket(bucketDeliveries).Sequence()
+		between := s.numbersBetween(tx, engine.DeliveryQuery{Since: r.Since, Until: r.Until})
+		if between != nil {
+			j.From, j.To = max(j.From, between.from), min(j.To, between.to)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	// A page at a time, so that no transaction is held for long.
+	j.Count = 0
+	for counted, more := j, true; more; {
+		err := s.view(ctx, func(tx *bbolt.Tx) error {
+			w, err := replayable(s.hooks.Load(), r.WebhookID)
+			if err != nil {
+				return err
+			}
+			var found []replayTarget
+			found, _, more, err = counted.look(s, tx, w, math.MaxInt, s.hooks.Load())
+			j.Count += int64(len(found))
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	if r.DryRun || j.Count == 0 {
+		return j.Count, nil
+	}
+	err = s.write(ctx, 1024, func(b *batch) error {
+		if _, err := replayable(b.hooks, r.WebhookID); err != nil {
+			return err
+		}
+		number, err := b.next(b.jobs)
+		if err != nil {
+			return err
+		}
+		return b.putJob(number, job{Replay: &j})
+	})
+	return j.Count, err
+}
+
+func replayable(hooks *engine.WebhookSet, id uint32) (*engine.Webhook, error) {
+	w := hooks.Get(id)
+	switch {
+	case w == nil:
+		return nil, fmt.Errorf("webhook %d: %w", id, engine.ErrNotFound)
+	case !w.Active:
+		return nil, fmt.Errorf("%w: webhook %d is inactive", engine.ErrConflict, id)
+	}
+	return w, nil
+}
+
+// replayTarget is a delivery to send again, or, if its number is 0, a session to make one for.
+type replayTarget struct {
+	delivery deliveryRecord
+	session  sessionRecord
+}
+
+// look goes on through the numbers, as far as one step goes, and returns what it finds to replay, at most that many. It tells
+// whether there are more numbers to look at. marked, where it is given, has the cancellations that are still to be carried out:
+// what they cover counts as cancelled, which it will be by the time that the replay gets to it. damaged is what could not be read.
+func (j *replayJob) look(s *Store, tx *bbolt.Tx, w *engine.Webhook, most int, marked *engine.WebhookSet) (found []replayTarget, damaged []error, more bool, err error) {
+	bucket, prefix := tx.Bucket(bucketByWebhook), u32key(w.ID)
+	switch j.Scope {
+	case engine.ReplayMissing:
+		bucket, prefix = tx.Bucket(bucketSessions), nil
+	case engine.ReplayFailed:
+		bucket, prefix = tx.Bucket(bucketExceptions), exceptionPrefix(w.ID, engine.StatusFailed)
+	}
+	c := bucket.Cursor()
+	looked := 0
+	for k, v := c.Seek(binary.BigEndian.AppendUint64(bytes.Clone(prefix), j.From)); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		number := binary.BigEndian.Uint64(k[len(prefix):])
+		if number > j.To {
+			break
+		}
+		if looked++; looked > replayLooks || len(found) == most {
+			return found, damaged, true, nil
+		}
+		j.From = number + 1
+		target, ok, err := j.target(s, tx, w, number, v, marked)
+		if errors.Is(err, ErrCorrupt) {
+			damaged = append(damaged, err)
+			continue
+		}
+		if err != nil {
+			return nil, nil, false, err
+		}
+		if ok {
+			found = append(found, target)
+		}
+	}
+	return found, damaged, false, nil
+}
+
+// target returns what a number stands for, if it is to be replayed. head is the session's, for what is missing.
+func (j *replayJob) target(s *Store, tx *bbolt.Tx, w *engine.Webhook, number uint64, head []byte, marked *engine.WebhookSet) (t replayTarget, ok bool, err error) {
+	if j.Scope == engine.ReplayMissing {
+		if t.session, err = decodeSession(number, head); err != nil || !j.Misses(&t.session.SessionHead, w) {
+			return t, false, err
+		}
+		if number = t.session.markedDelivery(w.ID, engine.KindComplete); number == 0 {
+			return t, true, nil
+		}
+	}
+	if t.delivery, err = s.readDelivery(tx.Bucket(bucketDeliveries), number); err != nil || t.delivery.number == 0 {
+		return t, false, err // it was delivered or failed, and its retention has ended
+	}
+	d := &t.delivery
+	if marked != nil && d.Status.Waiting() && marked.Covered(&d.Delivery) {
+		d.Status = engine.StatusCancelled
+	}
+	canBuild := d.payload != 0 || tx.Bucket(bucketSessions).Get(u64key(d.session)) != nil
+	return t, canBuild && j.Covers(&d.Delivery, w), nil
+}
+
+// markedDelivery returns the number of the delivery of that kind that the session has led to, 0 if there is none.
+func (r *sessionRecord) markedDelivery(webhookID uint32, kind engine.Kind) uint64 {
+	for _, m := range r.Marks {
+		if m.WebhookID == webhookID && m.Kind == kind {
+			return deliveryNumber(m.DeliveryID)
+		}
+	}
+	return 0
+}
+
+// stepReplay carries a replay on. It tells whether there is more to do.
+func (b *batch) stepReplay(j *replayJob, now time.Time, m *engine.Maintained) (more bool, err error) {
+	w, err := replayable(b.hooks, j.WebhookID)
+	if err != nil {
+		return false, nil // switched off or deleted: nothing of it is to be sent
+	}
+	found, damaged, more, err := j.look(b.s, b.tx, w, replayStep, nil)
+	if err != nil {
+		return false, err
+	}
+	m.Damaged = append(m.Damaged, damaged...)
+	for i := range found {
+		q, err := b.replay(&found[i], w, now)
+		if err != nil {
+			return false, err
+		}
+		m.Queued = append(m.Queued, q)
+	}
+	j.Done += int64(len(found))
+	return more, nil
+}
+
+func (b *batch) replay(t *replayTarget, w *engine.Webhook, now time.Time) (engine.Queued, error) {
+	if t.delivery.number != 0 {
+		d := t.delivery
+		d.requeue(w, now)
+		return engine.Queued{Lane: d.Lane(), At: now}, b.saveDelivery(&t.delivery, &d)
+	}
+	d, err := b.trigger(&t.session, engine.Trigger{WebhookID: w.ID, Kind: engine.KindComplete, DueAt: now}, nil)
+	if err != nil {
+		return engine.Queued{}, err
+	}
+	return engine.Queued{Lane: d.Lane(), At: now}, b.put(b.sessions, u64key(t.session.number), t.session.encode())
+}
+
+// endReplays drops what a webhook's replays have not queued yet.
+func (b *batch) endReplays(webhookID uint32) error {
+	var keys [][]byte
+	err := b.jobs.ForEach(func(k, v []byte) error {
+		j, err := decodeJob(k, v)
+		if err == nil && j.Replay != nil && j.Replay.WebhookID == webhookID {
+			keys = append(keys, bytes.Clone(k))
+		}
+		return err
+	})
+	for _, k := range keys {
+		if err := b.delete(b.jobs, k); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// replays returns those on their way.
+func (b *batch) replays() ([]engine.Replay, error) {
+	var list []engine.Replay
+	err := b.jobs.ForEach(func(k, v []byte) error {
+		j, err := decodeJob(k, v)
+		if j.Replay != nil {
+			list = append(list, j.Replay.Replay)
+		}
+		return err
+	})
+	return list, err
+}

@@ -1,0 +1,580 @@
+package bolt
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"hookbolt/engine"
+)
+
+// schemaVersion is that of the layout which the package documentation describes.
+const schemaVersion = 6
+
+// pageSize is bbolt's, the same on every machine so that a file can be moved.
+const pageSize = 4096
+
+// Returned by Open.
+var (
+	// ErrInUse is returned when another process has the database open.
+	ErrInUse = errors.New("the database is in use by another process")
+	// ErrNotDatabase is returned for a file that is something else.
+	ErrNotDatabase = errors.New("not a hookbolt database")
+	// ErrSchema is returned when the database was made by a newer hookbolt.
+	ErrSchema = errors.New("the database was made by a newer version of hookbolt")
+	// ErrNetwork is returned for a file on another machine's disk: locks, memory maps and syncs do not hold there what they promise.
+	ErrNetwork = errors.New("the database must be on a local disk, and this directory is on a network file system")
+)
+
+// Options are what a Store may use, and what it reports to. The zero value sets no limits and reports to nobody.
+type Options struct {
+	// MinFree is the watermark, in bytes: with less left on the disk and in the file, no events are taken in. Where the file system
+	// does not say what is left, there is none.
+	MinFree int64
+	// MaxBytes is how much of the file may be in use before no events are taken in; from 90 % of it on, what is finished is removed
+	// before its time, oldest first. 0 means no limit.
+	MaxBytes int64
+	// Inspect is called with the path of a file that is there, before anything is written to it; an error keeps it closed. It is for
+	// Inspect of this package, called in a process of its own: damage may end the process that reads it.
+	Inspect func(path string) error
+	// ObserveCommit is called after each commit with the number of operations in it and the time that it took.
+	ObserveCommit func(operations int, took time.Duration)
+}
+
+// Store is a database file, open. Its methods may be called at once.
+type Store struct {
+	path string
+	db   *bbolt.DB
+	lock *os.File // held from before the first look at the file until after its close
+	opts Options
+
+	nonce uint32                            // of the database; see deliveryID
+	hooks atomic.Pointer[engine.WebhookSet] // written by the writer
+
+	ops     chan *op      // capacity maxBatchOps; callers send, the writer receives
+	bulk    chan *op      // the same, for large ones
+	quit    chan struct{} // closed by Close
+	stopped chan struct{} // closed by the writer at its end
+	failed  chan struct{} // closed by the writer when a commit fails; failure is set before
+	failure error
+
+	counts map[uint32]counts        // owned by the writer
+	health map[uint32]engine.Health // owned by the writer; also of healthy endpoints, for their Order
+
+	numbers  numbers
+	space    space
+	eviction eviction // owned by the writer
+
+	claimMu sync.Mutex
+	claims  map[uint64]struct{} // D of what is taken and not given back; guarded by claimMu
+
+	backing sync.Mutex // held while there is a backup
+
+	closing sync.Once
+}
+
+// Open opens the database file at path, and makes it if there is none. It writes only after it has made sure that no other
+// process has the file.
+func Open(path string, opts Options) (*Store, error) {
+	if opts.ObserveCommit == nil {
+		opts.ObserveCommit = func(int, time.Duration) {}
+	}
+	if d, err := lookForNetwork(filepath.Dir(path)); err == nil && d.network != "" {
+		return nil, fmt.Errorf("open database %s: %w (%s)", path, ErrNetwork, d.network)
+	}
+	lock, err := acquireLock(path + ".lock")
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	s := &Store{path: path, lock: lock, opts: opts, space: newSpace(path, opts),
+		ops: make(chan *op, maxBatchOps), bulk: make(chan *op, maxBatchOps), quit: make(chan struct{}), stopped: make(chan struct{}),
+		failed: make(chan struct{}), counts: make(map[uint32]counts), health: make(map[uint32]engine.Health), claims: make(map[uint64]struct{})}
+	if err := s.open(path); err != nil {
+		if s.db != nil {
+			s.db.Close()
+		}
+		lock.Close()
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	go s.writer()
+	return s, nil
+}
+
+// lookForNetwork is lookAtDisk; a variable for a test, which has no such file system.
+var lookForNetwork = lookAtDisk
+
+func (s *Store) open(path string) error {
+	switch _, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := create(path); err != nil {
+			return fmt.Errorf("create: %w", err)
+		}
+	case err != nil:
+		return err
+	default:
+		if err := s.inspect(path); err != nil {
+			return err
+		}
+	}
+	if err := heal(path); err != nil {
+		return fmt.Errorf("make the newest state durable: %w", err)
+	}
+	if err := removeStale(path + backupSuffix); err != nil {
+		return err
+	}
+	if _, err := s.lock.WriteAt([]byte(openMark), 0); err != nil {
+		return fmt.Errorf("mark as open: %w", err)
+	}
+	var err error
+	if s.db, err = bbolt.Open(path, 0o600, boltOptions()); err != nil {
+		if errors.Is(err, bolterrors.ErrTimeout) {
+			return ErrInUse
+		}
+		return err
+	}
+	if err := s.migrate(); err != nil {
+		return err
+	}
+	if err := s.load(); err != nil {
+		return err
+	}
+	tx, err := s.db.Begin(true) // at the end of which bbolt counts its free pages
+	if err != nil {
+		return err
+	}
+	size := tx.Size()
+	err = tx.Rollback()
+	s.space.note(size, s.freeInFile())
+	return err
+}
+
+// migrate brings a database of an older version up to date.
+func (s *Store) migrate() error {
+	schema, err := s.schema()
+	if err != nil || schema == schemaVersion {
+		return err
+	}
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		if _, err := tx.CreateBucketIfNotExists(bucketHealth); err != nil {
+			return err
+		}
+		meta := tx.Bucket(bucketMeta)
+		if schema < 5 {
+			numbered := u64key(tx.Bucket(bucketSessions).Sequence()) // all of them
+			if err := meta.Put(keyNumbered, sealBytes(keyNumbered, numbered)); err != nil {
+				return err
+			}
+		}
+		return meta.Put(keySchema, sealBytes(keySchema, u32key(schemaVersion)))
+	})
+}
+
+// schema reads the version of the layout; a newer one than this program knows is ErrSchema.
+func (s *Store) schema() (schema uint32, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) (err error) {
+		meta := tx.Bucket(bucketMeta)
+		if meta == nil {
+			return fmt.Errorf("%w: it has no meta bucket", ErrNotDatabase)
+		}
+		schema, err = metaU32(meta, keySchema)
+		return err
+	})
+	if err == nil && schema > schemaVersion {
+		err = fmt.Errorf("%w: it has schema %d, this version knows %d", ErrSchema, schema, schemaVersion)
+	}
+	return schema, err
+}
+
+func boltOptions() *bbolt.Options {
+	o := &bbolt.Options{
+		Timeout:      time.Second, // for the lock that bbolt takes on the file itself
+		PageSize:     pageSize,
+		FreelistType: bbolt.FreelistMapType, // the array type is slow with many free pages
+		// Written at a clean stop only, see Close.
+		NoFreelistSync: true,
+	}
+	// Remapping a file that has outgrown its map waits for all readers and lets nobody in; address space costs nothing. On
+	// Windows the file would grow to the map's size.
+	if strconv.IntSize == 64 && runtime.GOOS != "windows" {
+		size := int64(16 << 30) // a variable: as a constant it would not compile for 32 bits
+		o.InitialMmapSize = int(size)
+	}
+	return o
+}
+
+// create makes an empty database. bbolt's own creation is not crash-safe: what a crash leaves of it may be unusable.
+func create(path string) error {
+	tmp := path + ".tmp"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	o := boltOptions()
+	o.InitialMmapSize, o.NoFreelistSync = 0, false
+	db, err := bbolt.Open(tmp, 0o600, o)
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range allBuckets {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket(bucketMeta)
+		if err := meta.Put(keySchema, sealBytes(keySchema, u32key(schemaVersion))); err != nil {
+			return err
+		}
+		if err := meta.Put(keyNumbered, sealBytes(keyNumbered, u64key(0))); err != nil {
+			return err
+		}
+		return meta.Put(keyNonce, sealBytes(keyNonce, u32key(rand.Uint32N(1<<nonceBits))))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path) // durable once its directory is synced, see heal
+}
+
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // directories cannot be synced there
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// heal makes durable what the file shows. If the sync of the last commit before a crash of the process failed, the system
+// may show a meta page that the disk does not have; building on it could destroy the file at the next power cut. Writing the
+// two meta pages again, as they are read, and syncing settles it. The same holds for the file's name, if it is the sync of the directory
+// that a new database's making did not come to, or that failed.
+func heal(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	metas, err := readMetas(f)
+	if err != nil {
+		return err
+	}
+	if err := checkSize(f, metas); err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(metas, 0); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func readMetas(f *os.File) ([]byte, error) {
+	metas := make([]byte, 2*pageSize)
+	if n, err := f.ReadAt(metas, 0); err == io.EOF {
+		return nil, fmt.Errorf("%w: the file has only %d bytes", ErrNotDatabase, n)
+	} else if err != nil {
+		return nil, err
+	}
+	return metas, nil
+}
+
+// What is read of bbolt's meta pages (version 2 of its format): a header of 16 bytes, then at these offsets.
+const (
+	metaMagic     = 16      // u32
+	metaVersion   = 16 + 4  // u32
+	metaHighWater = 16 + 40 // u64: the first page beyond those in use
+	metaTxid      = 16 + 48 // u64
+	metaChecksum  = 16 + 56 // u64: FNV-1a of what stands before it, from the magic on
+	boltMetaMagic = 0xED0CDAED
+	boltVersion   = 2
+)
+
+// checkSize refuses a file that ends before its pages do, such as an incomplete copy: bbolt would read beyond the end of its map
+// and the process would end by SIGBUS.
+func checkSize(f *os.File, metas []byte) error {
+	_, highWater := newestMeta(metas)
+	if highWater == 0 {
+		return fmt.Errorf("%w: neither of its two meta pages is one", ErrNotDatabase)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if has := uint64(info.Size()) / pageSize; has < highWater {
+		return fmt.Errorf("%w: the file is truncated: it has %d pages of %d", ErrCorrupt, has, highWater)
+	}
+	return nil
+}
+
+// newestMeta returns the newest transaction of two meta pages, and the first page beyond those that it uses; 0 if neither is valid.
+func newestMeta(metas []byte) (txid, highWater uint64) {
+	m := newestMetaPage(metas)
+	if m == nil {
+		return 0, 0
+	}
+	return binary.NativeEndian.Uint64(m[metaTxid:]), binary.NativeEndian.Uint64(m[metaHighWater:])
+}
+
+// newestMetaPage returns the one of two meta pages that bbolt goes by; nil if neither is valid.
+func newestMetaPage(metas []byte) []byte {
+	var newest []byte
+	for _, m := range [][]byte{metas[:pageSize], metas[pageSize:]} {
+		sum := fnv.New64a()
+		sum.Write(m[metaMagic:metaChecksum])
+		if binary.NativeEndian.Uint32(m[metaMagic:]) != boltMetaMagic || binary.NativeEndian.Uint32(m[metaVersion:]) != boltVersion ||
+			sum.Sum64() != binary.NativeEndian.Uint64(m[metaChecksum:]) {
+			continue // bbolt takes the other one
+		}
+		if newest == nil || binary.NativeEndian.Uint64(m[metaTxid:]) > binary.NativeEndian.Uint64(newest[metaTxid:]) {
+			newest = m
+		}
+	}
+	return newest
+}
+
+// inspect looks at a file that is there, before anything is written to it.
+func (s *Store) inspect(path string) error {
+	mark := make([]byte, len(openMark))
+	n, err := s.lock.ReadAt(mark, 0)
+	if err != nil && err != io.EOF {
+		return fmt.Errorf("read the mark of a crash: %w", err)
+	}
+	if string(mark[:n]) == openMark {
+		if err := readThrough(path); err != nil {
+			return err
+		}
+	}
+	if s.opts.Inspect == nil {
+		return nil
+	}
+	return s.opts.Inspect(path)
+}
+
+// openMark stands in the lock file while the database is open. A start that finds it follows a crash. It decides about speed only, so
+// it need not be durable.
+const openMark = "open\n"
+
+// readThrough reads a file from its beginning to its end, so that the system has it in memory as far as it fits. After a crash
+// bbolt looks for the free pages by following the tree through the whole file, page by page as they come: on a file of 0.75 GB
+// that nothing of was in memory that took 20 s, and 1.3 s with this before it.
+func readThrough(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for buf := make([]byte, 1<<20); err == nil; {
+		_, err = f.Read(buf)
+	}
+	if err != io.EOF {
+		return err
+	}
+	return nil
+}
+
+// load reads what is held in memory: it does not grow with the queue.
+func (s *Store) load() error {
+	return s.db.View(func(tx *bbolt.Tx) error {
+		for _, name := range allBuckets {
+			if tx.Bucket(name) == nil {
+				return fmt.Errorf("%w: bucket %s is missing", ErrCorrupt, name)
+			}
+		}
+		var err error
+		if s.nonce, err = metaU32(tx.Bucket(bucketMeta), keyNonce); err != nil {
+			return err
+		}
+		hooks, err := readWebhooks(tx.Bucket(bucketWebhooks), tx.Bucket(bucketJobs))
+		if err != nil {
+			return err
+		}
+		s.hooks.Store(hooks)
+		if err := s.numbers.load(tx); err != nil {
+			return err
+		}
+		err = tx.Bucket(bucketHealth).ForEach(func(k, v []byte) error {
+			h, err := decodeHealth(k, v)
+			s.health[binary.BigEndian.Uint32(k)] = h
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return tx.Bucket(bucketCounts).ForEach(func(k, v []byte) error {
+			c, err := decodeCounts(k, v)
+			s.counts[binary.BigEndian.Uint32(k)] = c
+			return err
+		})
+	})
+}
+
+// metaValue reads a value of so many bytes.
+func metaValue(meta *bbolt.Bucket, key []byte, size int) ([]byte, error) {
+	body, err := unseal(bucketMeta, key, meta.Get(key))
+	if err == nil && len(body) != size {
+		err = fmt.Errorf("%w: meta %s", ErrCorrupt, key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return body, nil
+}
+
+func metaU32(meta *bbolt.Bucket, key []byte) (uint32, error) {
+	body, err := metaValue(meta, key, 4)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint32(body), nil
+}
+
+func metaU64(meta *bbolt.Bucket, key []byte) (uint64, error) {
+	body, err := metaValue(meta, key, 8)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(body), nil
+}
+
+func readWebhooks(webhooks, jobs *bbolt.Bucket) (*engine.WebhookSet, error) {
+	var hooks []*engine.Webhook
+	err := webhooks.ForEach(func(k, v []byte) error {
+		body, err := unseal(bucketWebhooks, k, v)
+		if err != nil {
+			return err
+		}
+		w := new(engine.Webhook)
+		if err := json.Unmarshal(body, w); err != nil {
+			return fmt.Errorf("%w: webhooks %x: %v", ErrCorrupt, k, err)
+		}
+		hooks = append(hooks, w)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	cancels, err := readCancellations(jobs)
+	if err != nil {
+		return nil, err
+	}
+	return engine.NewWebhookSet(hooks, cancels), nil
+}
+
+// Close ends the writer after what it has taken, leaves a list of free pages behind for the next start, and closes the file.
+// Calls that wait for the writer get engine.ErrUnavailable. If the store has failed, be it in its last commit, the error says why.
+func (s *Store) Close() error {
+	err := error(nil)
+	s.closing.Do(func() {
+		close(s.quit)
+		<-s.stopped
+		if err = s.failure; err == nil {
+			err = s.leaveFreeList()
+		}
+		err = errors.Join(err, s.db.Close(), s.lock.Close())
+	})
+	if err != nil {
+		return fmt.Errorf("close database: %w", err)
+	}
+	return nil
+}
+
+// leaveFreeList makes a commit that writes the free list, so that the next open need not scan the file for it. It is as after a crash
+// if there is no room for it.
+func (s *Store) leaveFreeList() error {
+	s.db.NoFreelistSync = false
+	tx, err := s.db.Begin(true)
+	if err != nil {
+		return err
+	}
+	txid := uint64(tx.ID())
+	if err := tx.Commit(); err != nil {
+		if newest, lookErr := s.newestOnDisk(); lookErr == nil && isRefusal(err, newest, txid) {
+			return nil
+		}
+		return err
+	}
+	return s.lock.Truncate(0) // not open any more
+}
+
+// SetLimits changes Options.MinFree and Options.MaxBytes.
+func (s *Store) SetLimits(minFree, maxBytes int64) { s.space.limit(minFree, maxBytes) }
+
+// Failed is closed when a commit has failed: nothing is stored any more, and the process should end.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// Err returns why the store has failed; nil while it has not.
+func (s *Store) Err() error {
+	select {
+	case <-s.failed:
+		return s.failure
+	default:
+		return nil
+	}
+}
+
+func (s *Store) fail(err error) {
+	s.failure = fmt.Errorf("the database could not be written, and nothing is acknowledged any more: %w", err)
+	close(s.failed)
+}
+
+func (s *Store) unavailable() error {
+	if err := s.Err(); err != nil {
+		return fmt.Errorf("%w: %w", engine.ErrUnavailable, err)
+	}
+	return fmt.Errorf("%w: the database is closed", engine.ErrUnavailable)
+}
+
+func (s *Store) observe(operations int, took time.Duration) { s.opts.ObserveCommit(operations, took) }
+
+// Webhooks implements engine.Store.
+func (s *Store) Webhooks() *engine.WebhookSet { return s.hooks.Load() }
+
+// view runs f in a read transaction. f must copy what it keeps and must not wait for anything: a reader keeps pages from
+// being used again.
+func (s *Store) view(ctx context.Context, f func(*bbolt.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-s.stopped:
+		return s.unavailable()
+	default:
+	}
+	err := s.look(f)
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return s.unavailable()
+	}
+	return err
+}
+
+// look runs f in a read transaction, and makes an error of what bbolt or the system do about a damaged file.
+func (s *Store) look(f func(*bbolt.Tx) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if damage := recoverDamage(recover()); damage != nil {
+			err = damage
+		}
+	}()
+	return s.db.View(f)
+}

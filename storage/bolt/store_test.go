@@ -1,0 +1,1214 @@
+package bolt
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+	"go.uber.org/goleak"
+
+	"hookbolt/engine"
+)
+
+// TestMain lets the test binary be its own child process; see TestKilled and TestOpenRefuses. It fails the package if its tests leave a
+// goroutine behind.
+func TestMain(m *testing.M) {
+	if path := os.Getenv("HOOKBOLT_TEST_CHILD"); path != "" {
+		child(path)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// openTest opens the database at path, and checks and closes it when the test ends.
+func openTest(t testing.TB, path string) *Store {
+	t.Helper()
+	s, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { checkAndClose(t, s) })
+	return s
+}
+
+func checkAndClose(t testing.TB, s *Store) {
+	t.Helper()
+	select {
+	case <-s.stopped:
+		return
+	default:
+	}
+	for _, err := range s.Check() {
+		t.Errorf("check: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func newPath(t testing.TB) string { return filepath.Join(t.TempDir(), "hookbolt.db") }
+
+var content = uuid.MustParse("6caaa000-2bd8-4b28-8b9b-bfe1fca94f39")
+
+// session returns the events of a session that starts and finishes at the given time.
+func session(t testing.TB, id uuid.UUID, at time.Time) []engine.Event {
+	t.Helper()
+	stamp := at.UTC().Format(time.RFC3339Nano)
+	body := fmt.Sprintf(`{"type":"start","session_id":%q,"content_id":%q,"content_type":"quiz","poltio_user_id":1,"time":%q}
+		{"type":"vote","session_id":%[1]q,"question_id":1,"answer_id":2,"time":%[3]q}
+		{"type":"finish","session_id":%[1]q,"time":%[3]q}`, id, content, stamp)
+	events, err := engine.ParseEvents([]byte(body), time.Now().UTC().Round(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return events
+}
+
+func putWebhook(t testing.TB, s *Store, w engine.Webhook) engine.Webhook {
+	t.Helper()
+	if w.URL == "" {
+		w.URL = "https://a.example/"
+	}
+	w.Active, w.Secret = true, "whsec_MfKQ9r8GKYqTwjUPD8ILPZIo2LaLaSw4VXTqUm6qyHA="
+	w, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// addSession stores a finished session and returns its deliveries, the newest first.
+func addSession(t testing.TB, s *Store, at time.Time) []engine.Delivery {
+	t.Helper()
+	id := uuid.New()
+	if _, err := s.AppendEvents(t.Context(), session(t, id, at), engine.Admit); err != nil {
+		t.Fatal(err)
+	}
+	_, deliveries, err := s.Session(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return deliveries
+}
+
+func take(t testing.TB, s *Store, lane engine.Lane, room int) engine.LaneTake {
+	t.Helper()
+	takes, err := s.TakeDue(t.Context(), time.Now(), []engine.LaneRoom{{Lane: lane, Room: room}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return takes[0]
+}
+
+// deliver takes a delivery through freezing and one attempt.
+func deliver(t testing.TB, s *Store, d engine.Delivery, next engine.Next, a engine.Attempt) engine.Delivery {
+	t.Helper()
+	if d.Status == engine.StatusScheduled {
+		if err := s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte(`{"n":1}`), At: now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: a, Next: next, At: now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return after
+}
+
+func now() time.Time { return time.Now().UTC().Round(0) }
+
+var (
+	delivered = engine.Next{Status: engine.StatusDelivered}
+	ok        = engine.Attempt{Status: 200}
+	broken    = engine.Attempt{Status: 500, Error: engine.ErrorStatus}
+)
+
+func TestDeliveryID(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
+	last := uuid.Nil
+	for _, n := range []uint64{1, 2, 1 << 20, maxNumber} {
+		for _, nonce := range []uint32{0, 1, 1<<nonceBits - 1} {
+			id := deliveryID(at, nonce, n)
+			if id.Version() != 7 || id.Variant() != uuid.RFC4122 || deliveryNumber(id) != n {
+				t.Errorf("id %s of %d, %d: version %d, number %d", id, nonce, n, id.Version(), deliveryNumber(id))
+			}
+			sec, nsec := id.Time().UnixTime()
+			if got := time.Unix(sec, nsec).UTC(); !got.Equal(at) {
+				t.Errorf("id %s says %v, want %v", id, got, at)
+			}
+		}
+		if id := deliveryID(at, 7, n); id.String() <= last.String() {
+			t.Errorf("ids do not sort: %s after %s", id, last)
+		} else {
+			last = id
+		}
+	}
+}
+
+func TestNumbersAreNeverUsedTwice(t *testing.T) {
+	path := newPath(t)
+	s := openTest(t, path)
+	first := putWebhook(t, s, engine.Webhook{})
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: first, Deleted: true}); err != nil {
+		t.Fatal(err)
+	}
+	checkAndClose(t, s)
+	s = openTest(t, path)
+	if second := putWebhook(t, s, engine.Webhook{}); second.ID != first.ID+1 {
+		t.Errorf("after a deletion and a restart the id is %d, want %d", second.ID, first.ID+1)
+	}
+}
+
+func TestPutWebhookComparesRevisions(t *testing.T) {
+	s := openTest(t, newPath(t))
+	w := putWebhook(t, s, engine.Webhook{})
+	changed := w
+	changed.Name = "first"
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: changed}); err != nil {
+		t.Fatal(err)
+	}
+	changed.Name = "second, from the same reading"
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: changed}); !errors.Is(err, engine.ErrRevision) {
+		t.Errorf("a stale change: %v, want ErrRevision", err)
+	}
+	if got := s.Webhooks().Get(w.ID).Name; got != "first" {
+		t.Errorf("name %q, want first", got)
+	}
+	changed.ID = 99
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: changed}); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("an unknown webhook: %v, want ErrNotFound", err)
+	}
+}
+
+// An operation that fails after a change takes nothing of its own along, and nothing of others away.
+func TestFailedOperationFailsAlone(t *testing.T) {
+	s := openTest(t, newPath(t))
+	boom := errors.New("boom")
+	var runs []string
+	add := func(name string, err error) *op {
+		return &op{done: make(chan error, 1), run: func(b *batch) error {
+			runs = append(runs, name)
+			if e := b.put(b.meta, []byte(name), sealBytes([]byte(name), nil)); e != nil {
+				return e
+			}
+			b.after = append(b.after, func() { runs = append(runs, name+" published") })
+			return err
+		}}
+	}
+	refused := &op{done: make(chan error, 1), run: func(b *batch) error { return boom }}
+	ops := []*op{add("a", nil), refused, add("b", boom), add("c", nil)}
+	if err := s.commit(slices.Clone(ops)); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []error{nil, boom, boom, nil} {
+		if err := <-ops[i].done; err != want {
+			t.Errorf("operation %d: %v, want %v", i, err, want)
+		}
+	}
+	if got, want := strings.Join(runs, ","), "a,b,a,c,a published,c published"; got != want {
+		t.Errorf("ran %s, want %s", got, want)
+	}
+	s.db.View(func(tx *bbolt.Tx) error {
+		for name, want := range map[string]bool{"a": true, "b": false, "c": true} {
+			if got := tx.Bucket(bucketMeta).Get([]byte(name)) != nil; got != want {
+				t.Errorf("%s stored: %t, want %t", name, got, want)
+			}
+		}
+		return nil
+	})
+}
+
+func TestConcurrentCallersShareCommits(t *testing.T) {
+	var mu sync.Mutex
+	commits, operations := 0, 0
+	s, err := Open(newPath(t), Options{ObserveCommit: func(n int, _ time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		commits++
+		operations += n
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { checkAndClose(t, s) })
+	putWebhook(t, s, engine.Webhook{})
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			for range 10 {
+				if _, err := s.AppendEvents(t.Context(), session(t, uuid.New(), time.Now()), engine.Admit); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if operations != 641 || commits > operations/3 {
+		t.Errorf("%d operations in %d commits, want 641 in far fewer", operations, commits)
+	}
+}
+
+// A delivery that finishes between the look at the claims and the look at the queue must not be taken again (durability.md, 5).
+// The claims are looked at first, under their lock; a finished delivery gives up its claim only after its commit.
+func TestTakeDueClaimsBeforeItLooks(t *testing.T) {
+	s := openTest(t, newPath(t))
+	w := putWebhook(t, s, engine.Webhook{})
+	lane := engine.Lane{WebhookID: w.ID}
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	seen := make(map[uuid.UUID]int)
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			for _, taken := range take(t, s, lane, 8).Taken {
+				seen[taken.Delivery.ID]++
+				wg.Go(func() { deliver(t, s, taken.Delivery, delivered, ok) })
+			}
+		}
+	})
+	const n = 300
+	for range n {
+		addSession(t, s, time.Now())
+	}
+	for {
+		stats, err := s.Stats(t.Context(), time.Now(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stats.Webhooks[w.ID].Delivered == n {
+			break
+		}
+	}
+	close(stop)
+	wg.Wait()
+	for id, times := range seen {
+		if times != 1 {
+			t.Errorf("delivery %s was taken %d times", id, times)
+		}
+	}
+	if len(seen) != n {
+		t.Errorf("%d taken, want %d", len(seen), n)
+	}
+}
+
+func TestTakeDue(t *testing.T) {
+	s := openTest(t, newPath(t))
+	w := putWebhook(t, s, engine.Webhook{})
+	lane := engine.Lane{WebhookID: w.ID}
+	if got := take(t, s, lane, 5); len(got.Taken) != 0 || !got.Next.IsZero() {
+		t.Errorf("an empty lane gave %+v", got)
+	}
+	at := now()
+	var want []uuid.UUID
+	for i := range 5 {
+		want = append(want, addSession(t, s, at.Add(time.Duration(i-10)*time.Minute))[0].ID)
+	}
+	future := at.Add(3 * time.Minute)
+	addSession(t, s, future)
+
+	first := take(t, s, lane, 2)
+	second := take(t, s, lane, 10)
+	var got []uuid.UUID
+	for _, taken := range append(first.Taken, second.Taken...) {
+		got = append(got, taken.Delivery.ID)
+		if events, err := taken.Session.Events(); err != nil || len(events) != 3 {
+			t.Errorf("taken with %d events: %v", len(events), err)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("took %v, want %v: oldest first, each once", got, want)
+	}
+	if !second.Next.Equal(future) {
+		t.Errorf("next %v, want %v", second.Next, future)
+	}
+	s.Release([]engine.Delivery{first.Taken[1].Delivery})
+	if again := take(t, s, lane, 10); len(again.Taken) != 1 || again.Taken[0].Delivery.ID != want[1] {
+		t.Errorf("after a release: %+v", again)
+	}
+
+	// A retry stands at its new time, with the payload instead of the session.
+	retry := deliver(t, s, first.Taken[0].Delivery, engine.Next{Status: engine.StatusPending, At: at.Add(-time.Minute)}, broken)
+	if retry.Status != engine.StatusPending || retry.Tries != 1 {
+		t.Errorf("after a failed attempt: %+v", retry)
+	}
+	if again := take(t, s, lane, 10); len(again.Taken) != 1 || string(again.Taken[0].Payload) != `{"n":1}` || again.Taken[0].Session != nil {
+		t.Errorf("the retry: %+v", again)
+	}
+}
+
+func TestFreezeOfWhatIsGone(t *testing.T) {
+	s := openTest(t, newPath(t))
+	w := putWebhook(t, s, engine.Webhook{})
+	lane := engine.Lane{WebhookID: w.ID}
+	freeze := func(d engine.Delivery) error {
+		return s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()})
+	}
+
+	addSession(t, s, time.Now())
+	d := take(t, s, lane, 1).Taken[0].Delivery
+	if _, err := s.Reschedule(t.Context(), d.ID, engine.RescheduleNever, now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := freeze(d); !errors.Is(err, engine.ErrGone) {
+		t.Errorf("cancelled: %v, want ErrGone", err)
+	}
+
+	addSession(t, s, time.Now())
+	d = take(t, s, lane, 1).Taken[0].Delivery
+	if _, err := s.Reschedule(t.Context(), d.ID, engine.RescheduleNow, now().Add(time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if err := freeze(d); !errors.Is(err, engine.ErrGone) {
+		t.Errorf("queued again: %v, want ErrGone", err)
+	}
+	if _, err := s.Reschedule(t.Context(), d.ID, engine.RescheduleNever, now()); err != nil {
+		t.Fatal(err)
+	}
+
+	addSession(t, s, time.Now())
+	d = take(t, s, lane, 1).Taken[0].Delivery
+	cancels := []engine.Cancellation{{WebhookID: w.ID, Revision: w.Revision, Scope: engine.CancelAll}}
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w, Cancels: cancels}); err != nil {
+		t.Fatal(err)
+	}
+	if err := freeze(d); !errors.Is(err, engine.ErrGone) {
+		t.Errorf("covered by a cancellation: %v, want ErrGone", err)
+	}
+	if got := take(t, s, lane, 1); len(got.Taken) != 0 {
+		t.Errorf("what is covered was taken: %+v", got)
+	}
+	// What is queued under the new revision is not covered.
+	addSession(t, s, time.Now())
+	if got := take(t, s, lane, 5); len(got.Taken) != 1 {
+		t.Errorf("what came after the change was not taken")
+	}
+}
+
+// An attempt that ends after its delivery was cancelled or queued again is recorded and changes nothing else, unless it was a
+// success.
+func TestAttemptThatComesTooLate(t *testing.T) {
+	later := engine.Next{Status: engine.StatusPending, At: now().Add(time.Hour)}
+	tests := []struct {
+		name      string
+		meanwhile func(s *Store, id uuid.UUID) error
+		next      engine.Next
+		attempt   engine.Attempt
+		want      engine.Status
+		tries     int
+	}{
+		{"failed after a cancellation", cancel, later, broken, engine.StatusCancelled, 0},
+		{"delivered after a cancellation", cancel, delivered, ok, engine.StatusDelivered, 0},
+		{"failed after a retry by hand", requeue, later, broken, engine.StatusPending, 0},
+		{"failed for good after a retry by hand", requeue, engine.Next{Status: engine.StatusFailed}, broken, engine.StatusPending, 0},
+		{"delivered after a retry by hand", requeue, delivered, ok, engine.StatusDelivered, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := openTest(t, newPath(t))
+			w := putWebhook(t, s, engine.Webhook{})
+			addSession(t, s, time.Now())
+			d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
+			if err := s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()}); err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.meanwhile(s, d.ID); err != nil {
+				t.Fatal(err)
+			}
+			d.Status = engine.StatusPending
+			after := deliver(t, s, d, tt.next, tt.attempt)
+			if after.Status != tt.want || after.Attempts != 1 || after.Tries != tt.tries {
+				t.Errorf("%s with %d attempts and %d tries, want %s with 1 and %d", after.Status, after.Attempts, after.Tries, tt.want, tt.tries)
+			}
+			got, _, attempts, err := s.Delivery(t.Context(), d.ID)
+			if err != nil || got != after || len(attempts) != 1 {
+				t.Errorf("stored: %+v with %d attempts: %v", got, len(attempts), err)
+			}
+		})
+	}
+}
+
+func cancel(s *Store, id uuid.UUID) error {
+	_, err := s.Reschedule(context.Background(), id, engine.RescheduleNever, now())
+	return err
+}
+
+func requeue(s *Store, id uuid.UUID) error {
+	_, err := s.Reschedule(context.Background(), id, engine.RescheduleNow, now().Add(time.Millisecond))
+	return err
+}
+
+func TestIdempotency(t *testing.T) {
+	s := openTest(t, newPath(t))
+	putWebhook(t, s, engine.Webhook{})
+	id := uuid.New()
+	body := func(key string) string {
+		return fmt.Sprintf(`{"type":"vote","id":%q,"session_id":%q,"content_id":%q,"content_type":"quiz","poltio_user_id":1,"question_id":1,"answer_id":1}`, key, id, content)
+	}
+	for _, request := range []string{body("a"), body("a"), body("b") + body("b") + body("c"), body("c") + body("a")} {
+		events, err := engine.ParseEvents([]byte(request), now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.AppendEvents(t.Context(), events, engine.Admit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record, _, err := s.Session(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := record.Events()
+	var ids []string
+	for _, ev := range events {
+		ids = append(ids, ev.ID)
+	}
+	if err != nil || strings.Join(ids, "") != "abc" || record.Head.Events != 3 || len(record.Batches) != 2 {
+		t.Errorf("stored %v in %d batches, head says %d: %v", ids, len(record.Batches), record.Head.Events, err)
+	}
+}
+
+// A request is atomic over its sessions.
+func TestRequestIsAtomic(t *testing.T) {
+	s := openTest(t, newPath(t))
+	good, bad := uuid.New(), uuid.New()
+	events := session(t, good, time.Now())
+	orphan := session(t, bad, time.Now())[1:] // its first event lacks what a first event must carry
+	for i := range orphan {
+		orphan[i].Index = len(events) + i
+	}
+	_, err := s.AppendEvents(t.Context(), append(events, orphan...), engine.Admit)
+	if e, ok := errors.AsType[engine.InputErrors](err); !ok || e[0].Index != 3 || e[0].Field != "content_id" {
+		t.Errorf("got %v, want event 3 to lack content_id", err)
+	}
+	if _, _, err := s.Session(t.Context(), good); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("half of a refused request is stored: %v", err)
+	}
+}
+
+func TestDeliveriesLists(t *testing.T) {
+	s := openTest(t, newPath(t))
+	a, b := putWebhook(t, s, engine.Webhook{}), putWebhook(t, s, engine.Webhook{})
+	var all []engine.Delivery
+	for i := range 30 {
+		all = append(all, addSession(t, s, time.Now().Add(time.Duration(i)*time.Millisecond-time.Minute))...)
+	}
+	// A third is delivered, a third failed, the rest waits.
+	for _, lane := range []engine.Lane{{WebhookID: a.ID}, {WebhookID: b.ID}} {
+		for i, taken := range take(t, s, lane, 20).Taken {
+			next := delivered
+			if i >= 10 {
+				next = engine.Next{Status: engine.StatusFailed}
+			}
+			deliver(t, s, taken.Delivery, next, ok)
+		}
+	}
+	for i, d := range all {
+		var err error
+		if all[i], _, _, err = s.Delivery(t.Context(), d.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.SortFunc(all, func(x, y engine.Delivery) int { return strings.Compare(y.ID.String(), x.ID.String()) })
+	middle, late := all[25].CreatedAt, all[9].CreatedAt // the second is one of those that wait
+
+	tests := []struct {
+		name string
+		q    engine.DeliveryQuery
+		keep func(d engine.Delivery) bool
+	}{
+		{"all", engine.DeliveryQuery{}, func(engine.Delivery) bool { return true }},
+		{"webhook", engine.DeliveryQuery{WebhookID: a.ID}, func(d engine.Delivery) bool { return d.WebhookID == a.ID }},
+		{"unknown webhook", engine.DeliveryQuery{WebhookID: 99}, func(engine.Delivery) bool { return false }},
+		{"delivered", engine.DeliveryQuery{Status: engine.StatusDelivered}, func(d engine.Delivery) bool { return d.Status == engine.StatusDelivered }},
+		{"failed", engine.DeliveryQuery{Status: engine.StatusFailed}, func(d engine.Delivery) bool { return d.Status == engine.StatusFailed }},
+		{"failed of a webhook", engine.DeliveryQuery{Status: engine.StatusFailed, WebhookID: b.ID},
+			func(d engine.Delivery) bool { return d.Status == engine.StatusFailed && d.WebhookID == b.ID }},
+		{"scheduled", engine.DeliveryQuery{Status: engine.StatusScheduled}, func(d engine.Delivery) bool { return d.Status == engine.StatusScheduled }},
+		{"scheduled of a webhook", engine.DeliveryQuery{Status: engine.StatusScheduled, WebhookID: a.ID},
+			func(d engine.Delivery) bool { return d.Status == engine.StatusScheduled && d.WebhookID == a.ID }},
+		{"scheduled since", engine.DeliveryQuery{Status: engine.StatusScheduled, Since: late},
+			func(d engine.Delivery) bool { return d.Status == engine.StatusScheduled && !d.CreatedAt.Before(late) }},
+		{"scheduled until", engine.DeliveryQuery{Status: engine.StatusScheduled, Until: late},
+			func(d engine.Delivery) bool { return d.Status == engine.StatusScheduled && !d.CreatedAt.After(late) }},
+		{"pending", engine.DeliveryQuery{Status: engine.StatusPending}, func(engine.Delivery) bool { return false }},
+		{"session", engine.DeliveryQuery{SessionID: all[7].SessionID}, func(d engine.Delivery) bool { return d.SessionID == all[7].SessionID }},
+		{"session of a webhook", engine.DeliveryQuery{SessionID: all[7].SessionID, WebhookID: b.ID},
+			func(d engine.Delivery) bool { return d.SessionID == all[7].SessionID && d.WebhookID == b.ID }},
+		{"unknown session", engine.DeliveryQuery{SessionID: uuid.New()}, func(engine.Delivery) bool { return false }},
+		{"since", engine.DeliveryQuery{Since: middle}, func(d engine.Delivery) bool { return !d.CreatedAt.Before(middle) }},
+		{"until", engine.DeliveryQuery{Until: middle}, func(d engine.Delivery) bool { return !d.CreatedAt.After(middle) }},
+		{"since and until", engine.DeliveryQuery{Since: middle, Until: middle}, func(d engine.Delivery) bool { return d.CreatedAt.Equal(middle) }},
+		{"before all", engine.DeliveryQuery{Until: middle.Add(-time.Hour)}, func(engine.Delivery) bool { return false }},
+		{"after all", engine.DeliveryQuery{Since: middle.Add(time.Hour)}, func(engine.Delivery) bool { return false }},
+		{"failed since", engine.DeliveryQuery{Status: engine.StatusFailed, Since: middle},
+			func(d engine.Delivery) bool { return d.Status == engine.StatusFailed && !d.CreatedAt.Before(middle) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var want []engine.Delivery
+			for _, d := range all {
+				if tt.keep(d) {
+					want = append(want, d)
+				}
+			}
+			for _, limit := range []int{1, 7, 100} {
+				q, got := tt.q, []engine.Delivery(nil)
+				q.Limit = limit
+				for pages := 0; ; pages++ {
+					page, err := s.Deliveries(t.Context(), q)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if len(page.Items) > limit || pages > 100 {
+						t.Fatalf("page %d has %d items, limit %d", pages, len(page.Items), limit)
+					}
+					got = append(got, page.Items...)
+					if q.Cursor = page.NextCursor; q.Cursor == "" {
+						break
+					}
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("limit %d: got %d deliveries, want %d, or in another order", limit, len(got), len(want))
+				}
+			}
+		})
+	}
+	for _, cursor := range []string{"!", "AAAA", "AAAAAAAAAAAAAAAAAAAAAAAA"} {
+		for _, q := range []engine.DeliveryQuery{{}, {SessionID: uuid.New()}, {Status: engine.StatusScheduled}} {
+			q.Limit, q.Cursor = 10, cursor
+			if _, err := s.Deliveries(t.Context(), q); err == nil {
+				t.Errorf("cursor %q was taken for %+v", cursor, q)
+			}
+		}
+	}
+}
+
+// Deliveries are numbered in the order of their times, however many callers wait for the writer: a list by time misses none.
+func TestTimesGrowWithNumbers(t *testing.T) {
+	s := openTest(t, newPath(t))
+	putWebhook(t, s, engine.Webhook{})
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			for range 10 {
+				addSession(t, s, time.Now())
+			}
+		})
+	}
+	wg.Wait()
+	page, err := s.Deliveries(t.Context(), engine.DeliveryQuery{Limit: 1000})
+	if err != nil || len(page.Items) != 320 {
+		t.Fatalf("%d deliveries: %v", len(page.Items), err)
+	}
+	for i, d := range page.Items[1:] {
+		if d.CreatedAt.After(page.Items[i].CreatedAt) {
+			t.Fatalf("number %d was made at %v, the one after it at %v", i+1, d.CreatedAt, page.Items[i].CreatedAt)
+		}
+	}
+}
+
+// What becomes due while nobody asks is counted over several questions, a bounded step at each, and survives a restart.
+func TestDueIsCounted(t *testing.T) {
+	path := newPath(t)
+	s := openTest(t, path)
+	w := putWebhook(t, s, engine.Webhook{})
+	for i := range 20 {
+		addSession(t, s, time.Now().Add(time.Duration(i-10)*20*time.Second+10*time.Second))
+	}
+	due := func(at time.Time) int64 {
+		t.Helper()
+		stats, err := s.Stats(t.Context(), at, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stats.Webhooks[w.ID].Due
+	}
+	if got := due(time.Now()); got != 10 {
+		t.Errorf("%d due, want 10", got)
+	}
+	taken := take(t, s, engine.Lane{WebhookID: w.ID}, 2).Taken
+	deliver(t, s, taken[0].Delivery, delivered, ok)
+	deliver(t, s, taken[1].Delivery, engine.Next{Status: engine.StatusPending, At: now().Add(time.Hour)}, broken)
+	if got := due(time.Now()); got != 8 {
+		t.Errorf("%d due after two attempts, want 8", got)
+	}
+	addSession(t, s, time.Now().Add(-time.Hour)) // before the mark
+	checkAndClose(t, s)
+	s = openTest(t, path)
+	if got := due(time.Now()); got != 9 {
+		t.Errorf("%d due after a restart, want 9", got)
+	}
+	if got := due(time.Now().Add(2 * time.Hour)); got != 20 {
+		t.Errorf("%d due in two hours, want 20", got)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Run("a second process", func(t *testing.T) {
+		path := newPath(t)
+		cmd := childCommand(t, path)
+		out := start(t, cmd)
+		<-out // it has the database
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(path, Options{}); !errors.Is(err, ErrInUse) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("got %v, want ErrInUse in one line", err)
+		}
+		cmd.Process.Kill()
+		cmd.Wait()
+		if len(before) < 2*pageSize {
+			t.Error("the database was not there")
+		}
+		openTest(t, path) // the lock has gone with the process
+	})
+	t.Run("a process that is about to heal it", func(t *testing.T) {
+		// bbolt's own lock is not held then: the lock file alone must keep others away, before they touch the database.
+		path := newPath(t)
+		s := openTest(t, path)
+		checkAndClose(t, s)
+		lock, err := acquireLock(path + ".lock")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lock.Close()
+		before, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(path, Options{}); !errors.Is(err, ErrInUse) {
+			t.Errorf("got %v, want ErrInUse", err)
+		}
+		if after, err := os.Stat(path); err != nil || !after.ModTime().Equal(before.ModTime()) {
+			t.Errorf("the database was written: %v", err)
+		}
+	})
+	t.Run("a newer schema", func(t *testing.T) {
+		path := newPath(t)
+		s := openTest(t, path)
+		checkAndClose(t, s)
+		db, err := bbolt.Open(path, 0o600, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.Update(func(tx *bbolt.Tx) error {
+			return tx.Bucket(bucketMeta).Put(keySchema, sealBytes(keySchema, u32key(schemaVersion+1)))
+		})
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(path, Options{}); !errors.Is(err, ErrSchema) {
+			t.Errorf("got %v, want ErrSchema", err)
+		}
+	})
+	for name, content := range map[string]string{"an empty file": "", "another file": strings.Repeat("not a database ", 1000)} {
+		t.Run(name, func(t *testing.T) {
+			path := newPath(t)
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(path, Options{}); !errors.Is(err, ErrNotDatabase) {
+				t.Errorf("got %v, want ErrNotDatabase", err)
+			}
+			if after, _ := os.ReadFile(path); string(after) != content {
+				t.Error("it was changed")
+			}
+		})
+	}
+	t.Run("an incomplete copy", func(t *testing.T) {
+		path := newPath(t)
+		s := openTest(t, path)
+		for range 50 {
+			addSession(t, s, time.Now())
+		}
+		checkAndClose(t, s)
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int{2 * pageSize, 4 * pageSize, 12 * pageSize} {
+			if err := os.Truncate(path, int64(size)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(path, Options{}); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "truncated") {
+				t.Errorf("%d of %d bytes: got %v, want ErrCorrupt and the word truncated", size, len(whole), err)
+			}
+			if err := os.WriteFile(path, whole, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		openTest(t, path)
+	})
+	t.Run("a directory that is not there", func(t *testing.T) {
+		if _, err := Open(filepath.Join(t.TempDir(), "no", "hookbolt.db"), Options{}); err == nil {
+			t.Error("it was opened")
+		}
+	})
+}
+
+// What a crash leaves of a creation is made anew.
+func TestCreationIsRepeatedAfterACrash(t *testing.T) {
+	path := newPath(t)
+	if err := os.WriteFile(path+".tmp", []byte("half a database"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	openTest(t, path)
+	if _, err := os.Stat(path + ".tmp"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the temporary file is still there: %v", err)
+	}
+}
+
+// A clean stop leaves the list of free pages behind, so that the next start need not scan the file; in between commits do without.
+func TestFreeListIsWrittenAtACleanStop(t *testing.T) {
+	path := newPath(t)
+	freeList := func() uint64 {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var newest, list uint64
+		for _, m := range [][]byte{b[:pageSize], b[pageSize : 2*pageSize]} {
+			if txid := binary.NativeEndian.Uint64(m[metaTxid:]); txid >= newest {
+				newest, list = txid, binary.NativeEndian.Uint64(m[metaHighWater-8:])
+			}
+		}
+		return list
+	}
+	const none = math.MaxUint64
+	s := openTest(t, path)
+	putWebhook(t, s, engine.Webhook{})
+	if got := freeList(); got != none {
+		t.Errorf("while it is open the list is at page %d, want none", got)
+	}
+	checkAndClose(t, s)
+	if got := freeList(); got == none {
+		t.Error("after a clean stop there is no list")
+	}
+	if o := boltOptions(); o.NoSync || o.NoGrowSync {
+		t.Error("commits are not synced")
+	}
+}
+
+// The lock file tells the next start whether the one before it ended well.
+func TestMarkOfACrash(t *testing.T) {
+	path := newPath(t)
+	mark := func() string {
+		t.Helper()
+		b, err := os.ReadFile(path + ".lock")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	s := openTest(t, path)
+	if got := mark(); got != openMark {
+		t.Errorf("while it is open the mark is %q, want %q", got, openMark)
+	}
+	checkAndClose(t, s)
+	if got := mark(); got != "" {
+		t.Errorf("after a clean stop the mark is %q, want none", got)
+	}
+}
+
+// After a failed commit nothing is acknowledged and nothing is written any more.
+func TestFailedCommitIsFailStop(t *testing.T) {
+	s, err := Open(newPath(t), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	w := putWebhook(t, s, engine.Webhook{})
+	addSession(t, s, time.Now())
+	fail := &op{done: make(chan error, 1), run: func(b *batch) error {
+		b.tx.Rollback() // the commit that follows fails
+		b.changes++
+		return nil
+	}}
+	s.ops <- fail
+	if err := <-fail.done; !errors.Is(err, engine.ErrUnavailable) {
+		t.Errorf("the failed commit was answered %v", err)
+	}
+	<-s.Failed()
+	if s.Err() == nil {
+		t.Error("Err is nil")
+	}
+	if _, err := s.AppendEvents(t.Context(), session(t, uuid.New(), time.Now()), engine.Admit); !errors.Is(err, engine.ErrUnavailable) {
+		t.Errorf("events after it: %v, want ErrUnavailable", err)
+	}
+	if _, err := s.TakeDue(t.Context(), time.Now(), []engine.LaneRoom{{Lane: engine.Lane{WebhookID: w.ID}, Room: 1}}); !errors.Is(err, engine.ErrUnavailable) {
+		t.Errorf("taking after it: %v, want ErrUnavailable", err)
+	}
+	if _, err := s.Stats(t.Context(), time.Now(), true); !errors.Is(err, engine.ErrUnavailable) {
+		t.Errorf("readiness after it: %v, want ErrUnavailable", err)
+	}
+	if err := s.Close(); !errors.Is(err, s.Err()) {
+		t.Errorf("Close: %v, want %v", err, s.Err())
+	}
+}
+
+func TestDamageShows(t *testing.T) {
+	for _, bucket := range [][]byte{bucketWebhooks, bucketSessions, bucketEvents, bucketDeliveries, bucketAttempts, bucketPayloads, bucketCounts, bucketHealth} {
+		t.Run(string(bucket), func(t *testing.T) {
+			path := newPath(t)
+			s := openTest(t, path)
+			w := putWebhook(t, s, engine.Webhook{})
+			addSession(t, s, time.Now())
+			d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
+			deliver(t, s, d, delivered, ok)
+			setHealth(t, s, w.ID, engine.Health{Failures: 1, FirstFailedAt: now(), Order: 1})
+			checkAndClose(t, s)
+
+			db, err := bbolt.Open(path, 0o600, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = db.Update(func(tx *bbolt.Tx) error {
+				k, v := tx.Bucket(bucket).Cursor().First()
+				v = slices.Clone(v)
+				v[len(v)/2] ^= 1
+				return tx.Bucket(bucket).Put(slices.Clone(k), v)
+			})
+			if err := errors.Join(err, db.Close()); err != nil {
+				t.Fatal(err)
+			}
+			s, err = Open(path, Options{})
+			if err != nil {
+				if !errors.Is(err, ErrCorrupt) {
+					t.Errorf("open: %v, want ErrCorrupt", err)
+				}
+				return
+			}
+			defer s.Close()
+			if errs := s.Check(); len(errs) == 0 {
+				t.Error("the check finds nothing")
+			}
+		})
+	}
+}
+
+// child is the process that tests kill: it stores sessions one after another, delivers some, and prints the id of each that
+// is acknowledged, and of each delivery whose 2xx is recorded.
+func child(path string) {
+	s, err := Open(path, Options{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println("open")
+	ctx := context.Background()
+	w, err := s.PutWebhook(ctx, engine.WebhookChange{Webhook: engine.Webhook{URL: "https://a.example/", Active: true}})
+	if err != nil {
+		panic(err)
+	}
+	var mu sync.Mutex
+	say := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Printf(format+"\n", args...)
+	}
+	for range 8 {
+		go func() {
+			for {
+				id := uuid.New()
+				body := fmt.Sprintf(`{"type":"start","session_id":%q,"content_id":%q,"content_type":"quiz","poltio_user_id":1}{"type":"finish","session_id":%[1]q}`, id, content)
+				events, err := engine.ParseEvents([]byte(body), now())
+				if err != nil {
+					panic(err)
+				}
+				if _, err := s.AppendEvents(ctx, events, engine.Admit); err != nil {
+					panic(err)
+				}
+				say("session %s", id)
+			}
+		}()
+	}
+	for {
+		takes, err := s.TakeDue(ctx, time.Now(), []engine.LaneRoom{{Lane: engine.Lane{WebhookID: w.ID}, Room: 4}})
+		if err != nil {
+			panic(err)
+		}
+		for _, taken := range takes[0].Taken {
+			d := taken.Delivery
+			if taken.Payload == nil {
+				if err := s.Freeze(ctx, engine.Freeze{Delivery: d, Payload: []byte(`{"id":"` + d.ID.String() + `"}`), At: now()}); err != nil {
+					panic(err)
+				}
+			}
+			if _, err := s.RecordAttempt(ctx, engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{StartedAt: now(), Status: 200}, Next: engine.Next{Status: engine.StatusDelivered}, At: now()}); err != nil {
+				panic(err)
+			}
+			say("delivered %s", d.ID)
+		}
+	}
+}
+
+func childCommand(t *testing.T, path string) *exec.Cmd {
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), "HOOKBOLT_TEST_CHILD="+path)
+	cmd.Stderr = t.Output()
+	return cmd
+}
+
+// start starts a child and returns its lines.
+func start(t *testing.T, cmd *exec.Cmd) <-chan string {
+	t.Helper()
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := make(chan string, 1<<20)
+	go func() {
+		defer close(lines)
+		for scan := bufio.NewScanner(pipe); scan.Scan(); {
+			lines <- scan.Text()
+		}
+	}()
+	return lines
+}
+
+// A process that is killed at any moment loses nothing that it has acknowledged, and its file is whole.
+func TestKilled(t *testing.T) {
+	path := newPath(t)
+	var sessions, deliveries []uuid.UUID
+	for round := range 8 {
+		cmd := childCommand(t, path)
+		lines := start(t, cmd)
+		seen := 0
+		for line := range lines {
+			if seen++; seen == 40+round*67 {
+				cmd.Process.Kill()
+			}
+			kind, id, _ := strings.Cut(line, " ")
+			switch kind {
+			case "session":
+				sessions = append(sessions, uuid.MustParse(id))
+			case "delivered":
+				deliveries = append(deliveries, uuid.MustParse(id))
+			}
+		}
+		cmd.Wait()
+		s := openTest(t, path)
+		for _, id := range sessions {
+			if _, d, err := s.Session(t.Context(), id); err != nil || len(d) == 0 {
+				t.Fatalf("round %d: acknowledged session %s has %d deliveries: %v", round, id, len(d), err)
+			}
+		}
+		for _, id := range deliveries {
+			if d, _, _, err := s.Delivery(t.Context(), id); err != nil || d.Status != engine.StatusDelivered {
+				t.Fatalf("round %d: recorded delivery %s is %s: %v", round, id, d.Status, err)
+			}
+		}
+		checkAndClose(t, s)
+	}
+	if len(sessions) < 300 || len(deliveries) < 30 {
+		t.Errorf("only %d sessions and %d deliveries: the test saw too little", len(sessions), len(deliveries))
+	}
+}
+
+// A trigger that goes without a trace takes along the attempts at building its payload. (The check at the end finds what is left.)
+func TestDroppedTriggerLeavesNothing(t *testing.T) {
+	s := openTest(t, newPath(t))
+	w := putWebhook(t, s, engine.Webhook{})
+	lane := engine.Lane{WebhookID: w.ID}
+	d := addSession(t, s, time.Now())[0]
+	take(t, s, lane, 1)
+	_, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{Error: engine.ErrorInternal},
+		Next: engine.Next{Status: engine.StatusPending, At: now()}, At: now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := take(t, s, lane, 1).Taken[0].Delivery
+	if again.Status != engine.StatusScheduled || again.Attempts != 1 {
+		t.Fatalf("after a payload could not be built: %+v", again)
+	}
+	if err := s.Freeze(t.Context(), engine.Freeze{Delivery: again, At: now()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := s.Delivery(t.Context(), again.ID); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("the dropped delivery: %v, want ErrNotFound", err)
+	}
+}
+
+// setHealth records the health of a webhook's endpoint, by the attempt of a sample.
+func setHealth(t testing.TB, s *Store, webhookID uint32, h engine.Health) {
+	t.Helper()
+	if _, err := s.Enqueue(t.Context(), webhookID, engine.KindTest, []byte("{}"), now()); err != nil {
+		t.Fatal(err)
+	}
+	d := take(t, s, engine.Lane{WebhookID: webhookID, Test: true}, 1).Taken[0].Delivery
+	_, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{StartedAt: now(), Status: 500, Error: engine.ErrorStatus},
+		Next: engine.Next{Status: engine.StatusFailed, Reason: engine.NextExhausted}, At: now(), Health: h})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The newest health stands, in whatever order attempts are recorded; it outlives the process, but not its webhook.
+func TestHealthIsKept(t *testing.T) {
+	path := newPath(t)
+	s := openTest(t, path)
+	w := putWebhook(t, s, engine.Webhook{URL: "https://a.example/"})
+	at := now()
+	failing := engine.Health{Failures: 7, FirstFailedAt: at, FailingSince: at.Add(time.Second), Probes: 2, NextProbeAt: at.Add(time.Minute), Order: 20}
+	health := func() (engine.Health, bool) {
+		t.Helper()
+		stats, err := s.Stats(t.Context(), now(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, ok := stats.Health[w.ID]
+		return h, ok
+	}
+	for _, step := range []struct {
+		name string
+		set  engine.Health
+		want engine.Health
+	}{
+		{"the first", engine.Health{Failures: 1, FirstFailedAt: at, Order: 10}, engine.Health{Failures: 1, FirstFailedAt: at, Order: 10}},
+		{"a newer one", failing, failing},
+		{"an older one that comes late", engine.Health{Order: 19}, failing},
+		{"none at all", engine.Health{}, failing},
+		{"the end of it", engine.Health{Order: 21}, engine.Health{}},
+		{"a failure from before the end", failing, engine.Health{}},
+	} {
+		setHealth(t, s, w.ID, step.set)
+		if h, ok := health(); h != step.want || ok != (step.want.Failures > 0) {
+			t.Errorf("%s: got %+v, want %+v", step.name, h, step.want)
+		}
+	}
+	failing.Order = 30
+	setHealth(t, s, w.ID, failing)
+	checkAndClose(t, s)
+	s = openTest(t, path)
+	if h, _ := health(); !sameHealth(h, failing) {
+		t.Errorf("after a restart: %+v, want %+v", h, failing)
+	}
+	// A change of the webhook may forget it.
+	w, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w, Health: engine.Health{Order: 1}})
+	if h, ok := health(); err != nil || ok {
+		t.Errorf("after it was forgotten: %+v, %v", h, err)
+	}
+	failing.Order = 2
+	setHealth(t, s, w.ID, failing)
+	// And what is under way when it is deleted brings nothing back. (The check at the end would find it.)
+	d, err := s.Enqueue(t.Context(), w.ID, engine.KindTest, []byte("{}"), now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := take(t, s, engine.Lane{WebhookID: w.ID, Test: true}, 1).Taken[0].Delivery
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w, Deleted: true}); err != nil {
+		t.Fatal(err)
+	}
+	failing.Order = 3
+	if _, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: taken, Attempt: engine.Attempt{Error: engine.ErrorTimeout},
+		Next: engine.Next{Status: engine.StatusFailed}, At: now(), Health: failing}); err != nil {
+		t.Fatal(err)
+	}
+	if h, ok := health(); ok || d.ID != taken.ID {
+		t.Errorf("after the deletion: %+v", h)
+	}
+}
+
+// A database of version 1 is brought up to date, with what it holds.
+func TestVersion1IsBroughtUpToDate(t *testing.T) {
+	path := newPath(t)
+	s := openTest(t, path)
+	w := putWebhook(t, s, engine.Webhook{})
+	sessionID := addSession(t, s, time.Now())[0].SessionID
+	d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
+	deliver(t, s, d, delivered, engine.Attempt{StartedAt: now(), Duration: time.Second, Status: 200, Response: []byte("fine")})
+	sent := engine.Sent{Signature: "v1,c2lnbmF0dXJl", UserAgent: "hookbolt/1.2.3", Credentials: []string{"Authorization", "X-Api-Key"}}
+	addSession(t, s, time.Now())
+	d2 := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
+	deliver(t, s, d2, delivered, engine.Attempt{StartedAt: now(), Status: 204, Address: "192.0.2.1:443", Sent: sent})
+	size := func() int64 {
+		t.Helper()
+		r, _, err := s.Session(t.Context(), sessionID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Head.Bytes
+	}
+	if n := size(); n < 300 || n > 1000 {
+		t.Fatalf("a session of %d bytes", n)
+	}
+	checkAndClose(t, s)
+
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		secondKey, v := tx.Bucket(bucketAttempts).Cursor().Last()
+		a, err := decodeAttempt(secondKey, v)
+		if err != nil || !reflect.DeepEqual(a.Sent, sent) {
+			return fmt.Errorf("what was sent became %+v: %w", a.Sent, err)
+		}
+		a.Sent = engine.Sent{}
+		secondKey = slices.Clone(secondKey)
+		v = encodeAttempt(secondKey, &a)
+		version3 := sealBytes(secondKey, v[1:len(v)-4-3]) // without what was sent, of which three zeros are left
+		key, v := tx.Bucket(bucketAttempts).Cursor().First()
+		if a, err = decodeAttempt(key, v); err != nil {
+			return err
+		}
+		key = slices.Clone(key)
+		old := newRecord(64) // as version 1 wrote it
+		old.time(a.StartedAt)
+		old.duration(a.Duration)
+		old.uint(uint64(a.Status))
+		old.string(string(a.Error))
+		old.string(a.ErrorDetail)
+		old.string(string(a.Response))
+		number, v := tx.Bucket(bucketSessions).Cursor().First()
+		head := sealBytes(number, v[1:len(v)-4-2]) // without the size, which has two bytes here
+		return errors.Join(numberAll(tx), tx.Bucket(bucketSessions).Put(slices.Clone(number), head),
+			tx.Bucket(bucketAttempts).Put(key, old.seal(key)), tx.Bucket(bucketAttempts).Put(secondKey, version3), tx.DeleteBucket(bucketHealth),
+			tx.Bucket(bucketMeta).Put(keySchema, sealBytes(keySchema, u32key(1))))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	s = openTest(t, path)
+	if n := size(); n != 0 {
+		t.Errorf("a session of version 1 has %d bytes", n)
+	}
+	if _, err := s.AppendEvents(t.Context(), session(t, sessionID, time.Now())[2:], engine.Admit); err != nil || size() == 0 {
+		t.Errorf("one more event: %v, %d bytes", err, size())
+	}
+	_, payload, attempts, err := s.Delivery(t.Context(), d.ID)
+	if err != nil || len(attempts) != 1 || string(attempts[0].Response) != "fine" || attempts[0].Address != "" || len(payload) == 0 {
+		t.Errorf("%+v, %v", attempts, err)
+	}
+	if _, _, attempts, err = s.Delivery(t.Context(), d2.ID); err != nil || len(attempts) != 1 || attempts[0].Address != "192.0.2.1:443" ||
+		attempts[0].Sent.Signature != "" {
+		t.Errorf("of version 3: %+v, %v", attempts, err)
+	}
+	setHealth(t, s, w.ID, engine.Health{Failures: 1, FirstFailedAt: now(), Order: 1})
+	checkAndClose(t, s)
+	openTest(t, path) // as of this version
+}
