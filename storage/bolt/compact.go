@@ -3,6 +3,7 @@ package bolt
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,8 +21,8 @@ const compactStep = 8 << 20
 var ErrViolations = errors.New("the database is damaged")
 
 // Compact copies a database that is not open into a new file, without what is free in it: what was erased is not in the copy. The copy
-// is checked before it gets its name, so that there is a whole one or none. It returns the sizes of the file and of the copy. The
-// errors are those of CheckFile, ErrViolations, and fs.ErrExist for a copy that is there already.
+// is never larger than the file. It is checked before it gets its name, so that there is a whole one or none. Compact returns the sizes
+// of the file and of the copy. The errors are those of CheckFile, ErrViolations, and fs.ErrExist for a copy that is there already.
 func Compact(path, copyPath string) (size, copySize int64, err error) {
 	size, copySize, err = compact(path, copyPath)
 	if err != nil {
@@ -47,7 +48,11 @@ func compact(path, copyPath string) (size, copySize int64, err error) {
 		if err != nil {
 			return err
 		}
-		return copyInto(tmp, db)
+		fits, err := copyEntries(tmp, db)
+		if err == nil && !fits {
+			err = copyPages(tmp, path)
+		}
+		return err
 	})
 	if err != nil {
 		return 0, 0, err
@@ -78,20 +83,87 @@ func mustNotExist(path string) error {
 	return nil
 }
 
-// copyInto makes a database at path with all that is in src.
-func copyInto(path string, src *bbolt.DB) error {
+// copyEntries makes a database at path with all entries of src, in pages that are as full as bbolt makes them. It tells whether the copy
+// takes no more pages than src.
+func copyEntries(path string, src *bbolt.DB) (fits bool, err error) {
 	o := boltOptions()
 	o.InitialMmapSize, o.NoFreelistSync = 0, false
-	o.NoSync = true // once at the end will do
+	o.FreelistType = bbolt.FreelistArrayType // a copy of a copy is the same: this type always takes the first of the free pages
+	o.NoSync = true                          // once at the end will do
 	dst, err := bbolt.Open(path, 0o600, o)
+	if err != nil {
+		return false, err
+	}
+	var size, srcSize int64
+	err = bbolt.Compact(dst, src, compactStep)
+	if err == nil {
+		size, err = sizeOfPages(dst)
+	}
+	if err == nil {
+		srcSize, err = sizeOfPages(src)
+	}
+	if err := errors.Join(err, dst.Close()); err != nil {
+		return false, err
+	}
+	// bbolt has made the file larger than its pages: a power of two, or 16 MiB more than it needed.
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return false, err
+	}
+	err = f.Truncate(size)
+	if err == nil {
+		err = f.Sync()
+	}
+	return size <= srcSize, errors.Join(err, f.Close())
+}
+
+// sizeOfPages is the size of a database without what its file has beyond the last page.
+func sizeOfPages(db *bbolt.DB) (size int64, err error) {
+	err = db.View(func(tx *bbolt.Tx) error {
+		size = tx.Size()
+		return nil
+	})
+	return size, err
+}
+
+// copyPages makes a copy of the database at srcPath, page by page, with zeros in place of what is free. It is for a database that
+// has hardly any free pages, and its entries in fewer than copyEntries needs: how many an entry that is larger than a page takes depends on
+// the order in which its neighbours came.
+func copyPages(path, srcPath string) error {
+	dst, err := os.OpenFile(path, os.O_RDWR|os.O_TRUNC, 0)
 	if err != nil {
 		return err
 	}
-	err = bbolt.Compact(dst, src, compactStep)
+	err = withFile(srcPath, true, func(src *bbolt.DB) error {
+		return src.View(func(tx *bbolt.Tx) error {
+			if _, err := tx.WriteTo(dst); err != nil {
+				return err
+			}
+			return clearFree(dst, tx)
+		})
+	})
 	if err == nil {
 		err = dst.Sync()
 	}
 	return errors.Join(err, dst.Close())
+}
+
+// clearFree writes zeros over the free pages of a copy: they may hold what was erased.
+func clearFree(dst io.WriterAt, tx *bbolt.Tx) error {
+	zeros := make([]byte, pageSize)
+	for id := 2; ; id++ { // after the two meta pages
+		page, err := tx.Page(id)
+		switch {
+		case err != nil || page == nil: // the end
+			return err
+		case page.Type != "free":
+			id += page.OverflowCount
+			continue
+		}
+		if _, err := dst.WriteAt(zeros, int64(id)*pageSize); err != nil {
+			return err
+		}
+	}
 }
 
 // violated returns an ErrViolations that names the first violation, nil if there is none.
