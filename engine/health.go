@@ -32,8 +32,8 @@ type Health struct {
 	NextProbeAt time.Time
 	// Told is whether an operational event has told that it is failing. It is not kept beyond a restart.
 	Told bool
-	// Order grows with every attempt at any endpoint, so that the newer of two can be told; 0 stands for none at all. It is not kept
-	// beyond a restart.
+	// Order grows with every attempt at the endpoint and with every change that makes its health obsolete, so that the newer of two can
+	// be told; 0 stands for none at all. It is not kept beyond a restart.
 	Order uint64
 }
 

@@ -40,7 +40,6 @@ type lanes struct {
 	extraClaims  int                  // claims beyond the first prefetch of each lane
 	extraSending int                  // attempts under way beyond the first of each lane
 	wantSend     []*lane              // lanes that could send but for the global limit, in turn
-	order        uint64               // the last Health.Order
 	running      bool                 // Engine.Run takes up arrivals
 	arrived      []*claim             // claimed as they were stored, for the loop to take up
 }
@@ -66,9 +65,11 @@ type lane struct {
 	inWant    bool        // in wantSend
 	cancelled []uuid.UUID // for placeAsked: what was cancelled meanwhile
 
-	health Health      // of the webhook's endpoint; not for tests, which somebody waits for
-	beat   time.Time   // with a rate limit: the earliest time of the next attempt
-	timer  *time.Timer // goes off at beat, if something waits for it
+	health      Health      // of the webhook's endpoint; not for tests, which somebody waits for
+	order       uint64      // the last Health.Order, or one that the store has refused
+	forgetOrder uint64      // the last that forgetting has given out
+	beat        time.Time   // with a rate limit: the earliest time of the next attempt
+	timer       *time.Timer // goes off at beat, if something waits for it
 }
 
 // claim is a delivery that was taken from the store and not yet given back.

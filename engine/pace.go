@@ -108,23 +108,44 @@ func (l *lanes) attempted(webhookID uint32, a *Attempt, now time.Time) (before, 
 	defer l.mu.Unlock()
 	ln := l.laneLocked(Lane{WebhookID: webhookID})
 	before = ln.health
-	l.setHealthLocked(ln, before.After(a, now))
-	return before, ln.health
+	after = before.After(a, now)
+	ln.order++
+	after.Order = ln.order
+	l.setHealthLocked(ln, after)
+	return before, after
 }
 
-// healthy forgets what is known of a webhook's endpoint, and returns what is to be stored.
-func (l *lanes) healthy(webhookID uint32) Health {
+// orderAhead is more than the attempts that can end while the store takes a change.
+const orderAhead = 1 << 32
+
+// forgetting returns the health to store with a change that makes what is known of a webhook's endpoint obsolete. Its Order is above those
+// of the attempts that end before the store has answered: they were made before the change. The lane goes by its old health until
+// forgotten is called.
+func (l *lanes) forgetting(webhookID uint32) Health {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ln := l.laneLocked(Lane{WebhookID: webhookID})
-	l.setHealthLocked(ln, Health{})
-	return ln.health
+	ln.forgetOrder = max(ln.forgetOrder, ln.order) + orderAhead
+	return Health{Order: ln.forgetOrder}
+}
+
+// forgotten tells what the store has answered to a change with a health from forgetting. If it has taken it, the lane goes by it. What
+// comes after is newer in either case: an error does not always mean that nothing was stored.
+func (l *lanes) forgotten(webhookID uint32, h Health, stored bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ln := l.laneLocked(Lane{WebhookID: webhookID})
+	if ln.order >= h.Order {
+		return // a later change was faster
+	}
+	ln.order = h.Order
+	if stored {
+		l.setHealthLocked(ln, h)
+	}
 }
 
 func (l *lanes) setHealthLocked(ln *lane, h Health) {
 	was := ln.health
-	l.order++
-	h.Order = l.order
 	ln.health = h
 	switch {
 	case h.Failing():

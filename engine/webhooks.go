@@ -69,7 +69,7 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 			w.ResumedAt = w.UpdatedAt
 		}
 		if w.URL != before.URL || resumed {
-			c.Health = e.lanes.healthy(w.ID)
+			c.Health = e.lanes.forgetting(w.ID)
 		}
 		if w.Paused && !before.Paused {
 			c.Notice = pausedNotice(w, pauseByHand, w.UpdatedAt)
@@ -144,6 +144,9 @@ func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webh
 		stored, err := e.store.PutWebhook(ctx, c)
 		if errors.Is(err, ErrRevision) {
 			continue
+		}
+		if c.Health.Order != 0 {
+			e.lanes.forgotten(id, c.Health, err == nil)
 		}
 		if err != nil {
 			return Webhook{}, err
