@@ -12,7 +12,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"hookbolt/bench"
+	"hookbolt/internal/bench"
 )
 
 // runBench is the command bench.

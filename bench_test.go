@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"hookbolt/bench"
+	"hookbolt/internal/bench"
 )
 
 // quickBench are the flags of a run that measures nothing of worth, and is soon over.

@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"hookbolt/bench"
+	"hookbolt/internal/bench"
 )
 
 // What needs attention, beside what hookbolt itself says of webhooks: the same bounds as in deploy/prometheus/alerts.yml, as far as they

@@ -113,7 +113,7 @@ func build(t *testing.T, edits ...edit) string {
 // buildTests compiles these tests, with edits of what they use.
 func buildTests(t *testing.T, edits ...edit) string {
 	t.Helper()
-	return compile(t, edits, "test", "-c", "./torture")
+	return compile(t, edits, "test", "-c", "./internal/torture")
 }
 
 func compile(t *testing.T, edits []edit, args ...string) string {
@@ -125,7 +125,7 @@ func compile(t *testing.T, edits []edit, args ...string) string {
 	if built, ok := builds.byKey[name]; ok {
 		return built
 	}
-	root, err := filepath.Abs("..")
+	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func goroot(t *testing.T) string {
 
 // Every mutant must still apply to the source, which is cheap to see, also where no experiment runs.
 func TestMutantsApply(t *testing.T) {
-	root, err := filepath.Abs("..")
+	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}

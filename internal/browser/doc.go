@@ -1,10 +1,10 @@
 // Package browser uses hookbolt's pages as people do: in a real Chromium, driven over the DevTools protocol, with the real binary as a
 // child process behind it. It has tests only, and is no part of the binary.
 //
-//	go test ./browser
-//	go test ./browser -browser.shots /tmp/shots      with pictures of every page
+//	go test ./internal/browser
+//	go test ./internal/browser -browser.shots /tmp/shots      with pictures of every page
 //
-// It takes chromium, and axe-core for one question: can everybody use the page? (cd browser/testdata/axe && npm ci --ignore-scripts).
+// It takes chromium, and axe-core for one question: can everybody use the page? (cd internal/browser/testdata/axe && npm ci --ignore-scripts).
 // What is missing is skipped, and said; with HOOKBOLT_REQUIRE_CHROMIUM=1 it fails instead. Nothing is sent but to loopback.
 //
 // A test starts a server of its own, and endpoints that it can break and mend, and opens tabs. Tabs have cookies of their own and a

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"hookbolt/torture/lossyfs"
+	"hookbolt/internal/torture/lossyfs"
 )
 
 // Power cuts at full load, at random moments: what was not synced is gone, or in part, or not, and half of the time syncs are slow, so

@@ -75,7 +75,7 @@ func experiment(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("replay: go test ./torture -v -run '^%s$' -torture.%s -torture.seed %d", strings.ReplaceAll(t.Name(), "/", "$/^"), form, seed)
+			t.Logf("replay: go test ./internal/torture -v -run '^%s$' -torture.%s -torture.seed %d", strings.ReplaceAll(t.Name(), "/", "$/^"), form, seed)
 		}
 	})
 }

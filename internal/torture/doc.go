@@ -1,9 +1,9 @@
 // Package torture tortures hookbolt: it runs the real binary as child processes, under load, and does to it what the world does. It
 // has tests only, and is no part of the binary.
 //
-//	go test ./torture -v -torture.short                 two minutes or so, every experiment with few repetitions
-//	go test ./torture -v -torture.long -timeout 3h      every experiment with its full count
-//	go test ./torture -v -torture.long -run '^TestKill$' -torture.seed 17
+//	go test ./internal/torture -v -torture.short                 two minutes or so, every experiment with few repetitions
+//	go test ./internal/torture -v -torture.long -timeout 3h      every experiment with its full count
+//	go test ./internal/torture -v -torture.long -run '^TestKill$' -torture.seed 17
 //
 // Without one of the two flags no experiment is run. Everything random comes from a seed, which is printed, and printed once more
 // with the command to repeat the experiment when one fails. A seed repeats what was chosen, not how processes were scheduled.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"hookbolt/torture/lossyfs"
+	"hookbolt/internal/torture/lossyfs"
 )
 
 var (

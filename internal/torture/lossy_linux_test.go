@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"hookbolt/torture/lossyfs"
+	"hookbolt/internal/torture/lossyfs"
 )
 
 func init() { lossyfs.Main() }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"hookbolt/torture/lossyfs"
+	"hookbolt/internal/torture/lossyfs"
 )
 
 // quickRetention lets retention be as short as this experiment needs it.

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"hookbolt/torture/lossyfs"
+	"hookbolt/internal/torture/lossyfs"
 )
 
 // directCreation makes a new database in its place, as bbolt would by itself.

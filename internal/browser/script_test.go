@@ -167,7 +167,7 @@ func TestAnotherAddress(t *testing.T) {
 
 // TestExamplePage holds that the page in docs/browser.md works as it stands there, with the address, and works for everybody.
 func TestExamplePage(t *testing.T) {
-	text, err := os.ReadFile("../docs/browser.md")
+	text, err := os.ReadFile("../../docs/browser.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ func newSite(t *testing.T) site {
 		s.read(&webhook, "POST", "/v1/webhooks", body)
 	}
 	s.webhook = webhook.ID.String()
-	recorded, err := filepath.Glob(filepath.Join("..", "testdata", "sessions", "*.ndjson"))
+	recorded, err := filepath.Glob(filepath.Join("..", "..", "testdata", "sessions", "*.ndjson"))
 	if err != nil || len(recorded) == 0 {
 		t.Fatalf("no recorded sessions: %v", err)
 	}

@@ -45,7 +45,7 @@ func violations(t *testing.T, p *page) []violation {
 	t.Helper()
 	source, err := axeSource()
 	if errors.Is(err, fs.ErrNotExist) {
-		missing(t, "AXE HAS NOT LOOKED AT THE PAGES: it is not there. Install node with npm, and run: cd browser/testdata/axe && npm ci --ignore-scripts")
+		missing(t, "AXE HAS NOT LOOKED AT THE PAGES: it is not there. Install node with npm, and run: cd internal/browser/testdata/axe && npm ci --ignore-scripts")
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"hookbolt/torture/lossyfs"
+	"hookbolt/internal/torture/lossyfs"
 )
 
 var (
