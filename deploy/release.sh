@@ -42,7 +42,7 @@ for target in "${targets[@]}"; do
 
 	name=hookbolt_${version}_${os}_$arch
 	# What is committed of these, and nothing that lies about, such as tokens for Compose.
-	git archive --prefix="$name/" HEAD LICENSE README.md config.example.toml docs deploy | tar -xf - -C "$stage"
+	git archive --prefix="$name/" HEAD LICENSE README.md config.example.toml docs deploy ':(exclude)*_test.go' | tar -xf - -C "$stage"
 	mv "$stage/$binary" "$stage/$name/"
 	chmod -R u=rwX,go=rX "$stage/$name"
 	find "$stage/$name" -exec touch -d "@$committed" {} +

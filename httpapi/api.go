@@ -31,8 +31,8 @@ type Config struct {
 	// AdminTokens open everything, IngestTokens only POST /v1/events, MetricsTokens only GET /metrics. Without AdminTokens no token
 	// is asked for, and only requests whose Host is loopback are answered.
 	AdminTokens, IngestTokens, MetricsTokens []string
-	// CORSOrigins are the origins whose pages may POST /v1/events with an ingest token, as CheckOrigins wants them; "*" alone is all of
-	// them. Without AdminTokens no page of another origin may.
+	// CORSOrigins are the origins whose pages may POST /v1/events with an ingest token, written as browsers write them; "*" alone is
+	// all of them. Without AdminTokens no page of another origin may.
 	CORSOrigins []string
 	// MaxBodyBytes is the most that a request's body may have. Defaults to DefaultMaxBodyBytes.
 	MaxBodyBytes int64

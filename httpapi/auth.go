@@ -3,10 +3,10 @@ package httpapi
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"net"
 	"net/http"
-	"net/netip"
 	"strings"
+
+	"hookbolt/internal/loopback"
 )
 
 // access is a set of kinds of token.
@@ -65,7 +65,7 @@ func newGate(cfg Config) gate {
 // check returns a problem for a request that may not come in; opens says which tokens the route takes beside admin tokens.
 func (g *gate) check(r *http.Request, opens access) error {
 	if g.open {
-		if !IsLoopbackHost(r.Host) {
+		if !loopback.IsHost(r.Host) {
 			return &problem{Status: http.StatusForbidden, Detail: "no http.admin_tokens are set, so only requests whose Host is localhost, 127.0.0.1 or " +
 				"[::1] are answered: any web page could send others by DNS rebinding. To be reached by another name, set http.admin_tokens"}
 		}
@@ -130,27 +130,4 @@ func (g *gate) tokenKinds(value string) access {
 		}
 	}
 	return kinds
-}
-
-// IsLoopbackHost tells whether a Host header names this machine's loopback, whatever the port.
-func IsLoopbackHost(hostport string) bool {
-	host := hostport
-	if h, _, err := net.SplitHostPort(hostport); err == nil {
-		host = h
-	} else if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
-		host = host[1 : len(host)-1]
-	}
-	// Not *.localhost: not every resolver keeps it on this machine.
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.IsLoopback()
-}
-
-// IsLoopbackAddress tells whether a listen address, such as "127.0.0.1:8080", can be reached from this machine only. An address without
-// a host, such as ":8080", is every interface's.
-func IsLoopbackAddress(listen string) bool {
-	_, _, err := net.SplitHostPort(listen)
-	return err == nil && IsLoopbackHost(listen)
 }

@@ -39,6 +39,8 @@ type Options struct {
 	URL, Token string
 	// Executable is hookbolt itself, for the child process. Its commands serve and bench-relay are used.
 	Executable string
+	// Environ is the environment of the child process; nil means that of this one.
+	Environ []string
 	// Config returns the text of the child's configuration file, for a database.
 	Config func(database string) (string, error)
 	// Dir is where the folder with the child's database is made; "" means the system's place for temporary files. Keep leaves it there.

@@ -3,9 +3,9 @@ package bench
 import (
 	"fmt"
 	"io"
-	"math"
-	"strconv"
 	"strings"
+
+	"hookbolt/internal/text"
 )
 
 // section prints lines of a label and a value, aligned, under a title. A line without a value is left out.
@@ -23,7 +23,7 @@ func section(w io.Writer, title string, lines ...[2]string) {
 func (m *Machine) print(w io.Writer, command string) {
 	memory := notKnown
 	if m.MemoryBytes > 0 {
-		memory = Bytes(float64(m.MemoryBytes))
+		memory = text.Bytes(float64(m.MemoryBytes))
 	}
 	section(w, "machine",
 		[2]string{"command", command},
@@ -35,7 +35,7 @@ func (m *Machine) print(w io.Writer, command string) {
 func (m *Measured) print(w io.Writer, title string) {
 	what := fmt.Sprintf("%.1f s, %s, %s a request, %s", m.Seconds, several(m.Connections, "connection"), several(m.Batch, "session"), several(m.Webhooks, "webhook"))
 	if m.Rate != nil {
-		what += fmt.Sprintf(", %s sessions/s", Number(*m.Rate))
+		what += fmt.Sprintf(", %s sessions/s", text.Number(*m.Rate))
 	}
 	share, unsent, failed := "", "", ""
 	if m.ShareOfRelay != nil {
@@ -45,24 +45,24 @@ func (m *Measured) print(w io.Writer, title string) {
 		unsent = fmt.Sprintf("%d requests, for the server was too far behind", m.Unsent)
 	}
 	if m.FailedAttempts > 0 {
-		failed = Number(float64(m.FailedAttempts)) + " at the failing endpoints"
+		failed = text.Number(float64(m.FailedAttempts)) + " at the failing endpoints"
 	}
 	section(w, title, append([][2]string{
 		{"load", what},
 		{"not sent", unsent},
-		{"accepted", fmt.Sprintf("%s sessions/s, %s events/s", Number(m.AcceptedSessions), Number(m.AcceptedEvents))},
+		{"accepted", fmt.Sprintf("%s sessions/s, %s events/s", text.Number(m.AcceptedSessions), text.Number(m.AcceptedEvents))},
 		{"acknowledgement", m.Acknowledgement.text(true)},
-		{"deliveries, end to end", Number(m.Deliveries) + "/s"},
+		{"deliveries, end to end", text.Number(m.Deliveries) + "/s"},
 		{"share", share},
-		{"backlog at the end", fmt.Sprintf("%s sessions; with its drain %s deliveries/s", Number(float64(m.Backlog)), Number(m.Sustained))},
+		{"backlog at the end", fmt.Sprintf("%s sessions; with its drain %s deliveries/s", text.Number(float64(m.Backlog)), text.Number(m.Sustained))},
 		{"lag from due to arrival", m.Lag.text(false)},
 		{"failed attempts", failed},
 		{"CPU for 1,000 deliveries", known(m.CPU, func(v float64) string { return fmt.Sprintf("%.3f s", v) })},
-		{"peak memory", known(m.PeakMemory, Bytes)},
-		{"anonymous memory, heap", known(m.AnonymousMemory, Bytes) + ", " + known(m.Heap, Bytes)},
-		{"commits", known(m.OperationsPerCommit, func(v float64) string { return fmt.Sprintf("%s/s, %.1f operations each", Number(*m.Commits), v) })},
-		{"written for each delivery", known(m.Written, Bytes)},
-		{"database file", known(m.File, Bytes)},
+		{"peak memory", known(m.PeakMemory, text.Bytes)},
+		{"anonymous memory, heap", known(m.AnonymousMemory, text.Bytes) + ", " + known(m.Heap, text.Bytes)},
+		{"commits", known(m.OperationsPerCommit, func(v float64) string { return fmt.Sprintf("%s/s, %.1f operations each", text.Number(*m.Commits), v) })},
+		{"written for each delivery", known(m.Written, text.Bytes)},
+		{"database file", known(m.File, text.Bytes)},
 	}, m.Check.lines()...)...)
 }
 
@@ -70,7 +70,7 @@ func (m *Measured) print(w io.Writer, title string) {
 func (m *Measured) printRelay(w io.Writer) {
 	section(w, "bare relay, without storage", append([][2]string{
 		{"load", fmt.Sprintf("%.1f s, %s, 1 session a request", m.Seconds, several(m.Connections, "connection"))},
-		{"relayed", Number(m.Deliveries) + "/s"},
+		{"relayed", text.Number(m.Deliveries) + "/s"},
 		{"answer", m.Acknowledgement.text(true)},
 		{"CPU for 1,000 deliveries", known(m.CPU, func(v float64) string { return fmt.Sprintf("%.3f s", v) })},
 	}, m.Check.lines()...)...)
@@ -90,8 +90,8 @@ func (c *Check) lines() [][2]string {
 
 func (s *Sample) print(w io.Writer) {
 	fmt.Fprintf(w, "  %5.0f s  accepted %s/s  delivered %s/s  ack p99 %s  lag p50 %s p99 %s  heap %s  anonymous %s  goroutines %s  files %s  database %s\n",
-		s.Seconds, Number(s.Accepted), Number(s.Delivered), s.Acknowledgement.one(.99), s.Lag.one(.5), s.Lag.one(.99), known(s.Heap, Bytes),
-		known(s.AnonymousMemory, Bytes), known(s.Goroutines, Number), known(s.OpenFiles, Number), known(s.File, Bytes))
+		s.Seconds, text.Number(s.Accepted), text.Number(s.Delivered), s.Acknowledgement.one(.99), s.Lag.one(.5), s.Lag.one(.99), known(s.Heap, text.Bytes),
+		known(s.AnonymousMemory, text.Bytes), known(s.Goroutines, text.Number), known(s.OpenFiles, text.Number), known(s.File, text.Bytes))
 }
 
 func (s *Scheduled) print(w io.Writer) {
@@ -100,11 +100,11 @@ func (s *Scheduled) print(w io.Writer) {
 		start = "start to ready, killed"
 	}
 	section(w, "scheduled deliveries", append([][2]string{
-		{"sessions", fmt.Sprintf("%s, over %s, due in 30 days", Number(float64(s.Sessions)), several(s.Webhooks, "webhook"))},
-		{"put in", fmt.Sprintf("in %.1f s, %s sessions/s", s.Seconds, Number(s.PerSecond))},
+		{"sessions", fmt.Sprintf("%s, over %s, due in 30 days", text.Number(float64(s.Sessions)), several(s.Webhooks, "webhook"))},
+		{"put in", fmt.Sprintf("in %.1f s, %s sessions/s", s.Seconds, text.Number(s.PerSecond))},
 		{start, fmt.Sprintf("%.3f s", s.Start)},
-		{"database file", known(s.File, Bytes)},
-		{"anonymous memory, heap", known(s.AnonymousMemory, Bytes) + ", " + known(s.Heap, Bytes) + " after the start"},
+		{"database file", known(s.File, text.Bytes)},
+		{"anonymous memory, heap", known(s.AnonymousMemory, text.Bytes) + ", " + known(s.Heap, text.Bytes) + " after the start"},
 	}, s.Check.lines()[:1]...)...)
 }
 
@@ -112,17 +112,17 @@ func (i *Idle) print(w io.Writer) {
 	section(w, "idle",
 		[2]string{"span", fmt.Sprintf("%.1f s", i.Seconds)},
 		[2]string{"CPU", known(i.CPU, func(v float64) string { return fmt.Sprintf("%.2f %% of a core", v) })},
-		[2]string{"anonymous memory, heap", known(i.AnonymousMemory, Bytes) + ", " + known(i.Heap, Bytes)})
+		[2]string{"anonymous memory, heap", known(i.AnonymousMemory, text.Bytes) + ", " + known(i.Heap, text.Bytes)})
 }
 
 func (o *Outage) print(w io.Writer) {
 	section(w, "outage of every endpoint", append([][2]string{
-		{"backlog", fmt.Sprintf("%s sessions, %s, put in within %.1f s", Number(float64(o.Sessions)), several(o.Webhooks, "webhook"), o.Fill)},
-		{"drained", fmt.Sprintf("in %.1f s, %s deliveries/s; 99 %% of it %s/s", o.DrainSeconds, Number(o.Deliveries), Number(o.Deliveries99))},
+		{"backlog", fmt.Sprintf("%s sessions, %s, put in within %.1f s", text.Number(float64(o.Sessions)), several(o.Webhooks, "webhook"), o.Fill)},
+		{"drained", fmt.Sprintf("in %.1f s, %s deliveries/s; 99 %% of it %s/s", o.DrainSeconds, text.Number(o.Deliveries), text.Number(o.Deliveries99))},
 		{"lag of other lanes", o.OtherLanes.text(false) + fmt.Sprintf(" (%d sessions)", o.OtherLanesSessions)},
 		{"CPU for 1,000 deliveries", known(o.CPU, func(v float64) string { return fmt.Sprintf("%.3f s", v) })},
-		{"peak memory, heap", known(o.PeakMemory, Bytes) + ", " + known(o.Heap, Bytes)},
-		{"database file", known(o.File, Bytes)},
+		{"peak memory, heap", known(o.PeakMemory, text.Bytes) + ", " + known(o.Heap, text.Bytes)},
+		{"database file", known(o.File, text.Bytes)},
 	}, o.Check.lines()...)...)
 }
 
@@ -162,27 +162,5 @@ func several(n int, what string) string {
 	if n != 1 {
 		what += "s"
 	}
-	return Number(float64(n)) + " " + what
-}
-
-// Number shows a whole number with commas.
-func Number(v float64) string {
-	digits := strconv.FormatInt(int64(math.Round(v)), 10)
-	for at := len(digits) - 3; at > 0 && digits[at-1] != '-'; at -= 3 {
-		digits = digits[:at] + "," + digits[at:]
-	}
-	return digits
-}
-
-// Bytes shows a size, in bytes, in the unit that suits it.
-func Bytes(v float64) string {
-	switch {
-	case v >= 10<<30:
-		return fmt.Sprintf("%.1f GiB", v/(1<<30))
-	case v >= 10<<20:
-		return fmt.Sprintf("%.0f MiB", v/(1<<20))
-	case v >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", v/(1<<20))
-	}
-	return fmt.Sprintf("%.1f KiB", v/(1<<10))
+	return text.Number(float64(n)) + " " + what
 }

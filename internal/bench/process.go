@@ -22,13 +22,13 @@ type process struct {
 // startTimeout is how long a child may take until it is ready: a start reads a large database, after a crash all of it.
 const startTimeout = 10 * time.Minute
 
-// startProcess runs an executable and waits until it is ready.
-func startProcess(ctx context.Context, executable string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(executable, args...), log: &logTail{ready: make(chan string, 1)}, exited: make(chan struct{})}
-	p.cmd.Stderr = p.log
+// startProcess runs a command of the executable that the options name and waits until it is ready.
+func startProcess(ctx context.Context, o *Options, args ...string) (*process, error) {
+	p := &process{cmd: exec.Command(o.Executable, args...), log: &logTail{ready: make(chan string, 1)}, exited: make(chan struct{})}
+	p.cmd.Env, p.cmd.Stderr = o.Environ, p.log
 	p.cmd.SysProcAttr = ownGroup()
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s %s: %w", executable, args[0], err)
+		return nil, fmt.Errorf("start %s %s: %w", o.Executable, args[0], err)
 	}
 	go func() {
 		defer close(p.exited)

@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"hookbolt/internal/text"
 )
 
 // progress tells people that a run goes on, on stderr: each second in place on a terminal, elsewhere a line each ten seconds.
@@ -50,9 +52,9 @@ func (p *progress) follow(stage string, tallies ...*tally) (stop func()) {
 				now[2] += t.arrived.Load()
 				waiting += t.waiting()
 			}
-			rate := func(i int) string { return Number(perSecond(now[i]-before[i], interval)) }
+			rate := func(i int) string { return text.Number(perSecond(now[i]-before[i], interval)) }
 			line := fmt.Sprintf("%s, %.0f s: sent %s/s, accepted %s/s, delivered %s/s, waiting %s", stage, time.Since(began).Seconds(), rate(0), rate(1), rate(2),
-				Number(float64(waiting)))
+				text.Number(float64(waiting)))
 			before = now
 			if p.terminal {
 				fmt.Fprintf(p.w, "\r%s\x1b[K", line)

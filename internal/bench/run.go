@@ -160,7 +160,7 @@ func (r *run) stages(ctx context.Context) error {
 // relay measures the bare relay.
 func (r *run) relay(ctx context.Context) error {
 	endpoint := r.sink.newEndpoint(0, 0)
-	p, err := startProcess(ctx, r.opts.Executable, "bench-relay", endpoint.url)
+	p, err := startProcess(ctx, r.opts, "bench-relay", endpoint.url)
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (r *run) generator(url string, targets []target) *generator {
 func (r *run) startServer(ctx context.Context) error {
 	url := strings.TrimSuffix(r.opts.URL, "/")
 	if url == "" {
-		p, err := startProcess(ctx, r.opts.Executable, "serve", "-config", r.configFile())
+		p, err := startProcess(ctx, r.opts, "serve", "-config", r.configFile())
 		if err != nil {
 			return err
 		}

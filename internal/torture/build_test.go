@@ -69,7 +69,7 @@ func (f *flock) all() []edit {
 	for _, e := range f.edits {
 		if dir := path.Dir(e.file); !strings.HasPrefix(dir, "GOROOT") && !asking[dir] {
 			asking[dir] = true
-			edits = append(edits, edit{file: dir + "/ask_mutant.go", new: fmt.Sprintf(askMutant, dir)})
+			edits = append(edits, edit{file: dir + "/ask_mutant.go", new: fmt.Sprintf(askMutant, path.Base(dir))})
 		}
 	}
 	return edits

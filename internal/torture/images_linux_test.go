@@ -16,7 +16,7 @@ import (
 )
 
 // quickRetention lets retention be as short as this experiment needs it.
-var quickRetention = []edit{{"config.go", "minRetention       = engine.Duration(time.Minute)", "minRetention       = engine.Duration(time.Second)"}}
+var quickRetention = []edit{{"internal/config/config.go", "minRetention       = engine.Duration(time.Minute)", "minRetention       = engine.Duration(time.Second)"}}
 
 func init() { mutants = append(mutants, quickRetention) }
 

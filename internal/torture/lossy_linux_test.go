@@ -41,7 +41,7 @@ func driver(t *testing.T) edit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return edit{file: "torture_driver.go", new: string(text)}
+	return edit{file: "internal/cli/torture_driver.go", new: string(text)}
 }
 
 // drive is what one run of the driver has told.

@@ -1,7 +1,7 @@
-// What experiments build into the binary as a further command: they need the storage, and mutants of it, without the server around
-// it.
+// What experiments build into the binary as a further command, as a file of internal/cli: they need the storage, and mutants of it, without
+// the server around it.
 
-package main
+package cli
 
 import (
 	"context"
@@ -15,13 +15,13 @@ import (
 )
 
 func init() {
-	commands["torture-append"] = tortureAppend
+	commands = append(commands, command{name: "torture-append", run: tortureAppend})
 }
 
 // tortureAppend opens the database that the first argument names and stores sessions one after the other, numbered from the
 // second argument on, as many as the third says. Every second one is delivered. It tells each step on stdout once it is durable:
 // "open", "ack SESSION", "done DELIVERY", "closed"; and "error", after which it goes on unless the store has failed.
-func tortureAppend(ctx context.Context, args []string, stdout, _ io.Writer) error {
+func tortureAppend(ctx context.Context, p *Program, args []string) error {
 	from, err := strconv.Atoi(args[1])
 	if err != nil {
 		return err
@@ -34,10 +34,10 @@ func tortureAppend(ctx context.Context, args []string, stdout, _ io.Writer) erro
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(stdout, "open")
+	fmt.Fprintln(p.Stdout, "open")
 	for n := from; n < from+count; n++ {
-		if err := tortureStep(ctx, s, n, stdout); err != nil {
-			fmt.Fprintln(stdout, "error", err)
+		if err := tortureStep(ctx, s, n, p.Stdout); err != nil {
+			fmt.Fprintln(p.Stdout, "error", err)
 			if s.Err() != nil {
 				return err
 			}
@@ -46,7 +46,7 @@ func tortureAppend(ctx context.Context, args []string, stdout, _ io.Writer) erro
 	if err := s.Close(); err != nil {
 		return err
 	}
-	fmt.Fprintln(stdout, "closed")
+	fmt.Fprintln(p.Stdout, "closed")
 	return nil
 }
 

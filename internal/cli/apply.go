@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"hookbolt/internal/client"
+	"hookbolt/internal/config"
+	"hookbolt/internal/webhookfile"
+)
+
+// apply makes the webhooks of a running server those of a file.
+func apply(ctx context.Context, p *Program, args []string) error {
+	flags := flag.NewFlagSet("apply", flag.ContinueOnError)
+	connect := clientFlags(flags)
+	path := flags.String("f", "", "read the webhooks from `FILE`; - is the standard input")
+	dryRun := flags.Bool("dry-run", false, "say what would be done and do nothing; exits with 3 if there is something to do")
+	prune := flags.Bool("prune", false, "delete the webhooks that are not in the file; what waits for them is cancelled")
+	if err := p.parseFlags(flags, args, "Makes the webhooks of a running server those of a file, by their names, and says what it changes. What the file leaves\n"+
+		"out has its default, but for secret and paused, which stay as they are. A second time it changes nothing.\n"+
+		"\"hookbolt dump\" writes such a file."); err != nil {
+		return err
+	}
+	if *path == "" {
+		return usageError{errors.New("apply: -f must name the file, such as webhooks.toml; - is the standard input")}
+	}
+	c, err := connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	plan, err := p.plan(ctx, c, *path, webhookfile.PlanOptions{Prune: *prune})
+	if problems, ok := errors.AsType[webhookfile.Problems](err); ok {
+		return fmt.Errorf("apply: nothing was changed:\n  %s", strings.Join(problems, "\n  "))
+	}
+	if err != nil {
+		return fmt.Errorf("apply: nothing was changed: %w", err)
+	}
+	if *dryRun {
+		plan.Print(p.Stdout)
+		if plan.Pending() {
+			return errPending
+		}
+		return nil
+	}
+	if err := plan.Apply(ctx, c, p.Stdout); err != nil {
+		return fmt.Errorf("apply: %w", err)
+	}
+	return nil
+}
+
+// plan reads a file of webhooks, "-" for the standard input, with what its references lead to, and compares it with a server.
+func (p *Program) plan(ctx context.Context, c *client.Client, path string, o webhookfile.PlanOptions) (*webhookfile.Plan, error) {
+	var file []byte
+	var err error
+	if path == "-" {
+		path = "standard input"
+		file, err = io.ReadAll(p.Stdin)
+	} else {
+		file, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	hooks, err := webhookfile.Read(path, string(file), webhookfile.Sources{Variable: os.LookupEnv, File: config.ReadSecret})
+	if err != nil {
+		return nil, err
+	}
+	if o.Prune && len(hooks) == 0 {
+		return nil, errors.New("there is no webhook in the file, and with -prune that would delete all of the server's")
+	}
+	return webhookfile.NewPlan(ctx, c, hooks, o)
+}

@@ -1,0 +1,139 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"hookbolt/internal/client"
+)
+
+// The exit codes beside 0.
+const (
+	ExitFailure = 1
+	ExitUsage   = 2 // the command line makes no sense
+	ExitPending = 3 // a dry run has found something to do
+)
+
+var (
+	// errAlreadyReported ends a command as a failure of which the log or the output has told already.
+	errAlreadyReported = errors.New("see above")
+	// errPending ends a dry run that has found something to do.
+	errPending = errors.New("there is something to do")
+)
+
+// usageError is a command line that makes no sense.
+type usageError struct{ error }
+
+// Program is hookbolt, with what the process has for its commands.
+type Program struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer // output for people, and the log
+	// Sessions has the sessions that the demo plays, as files NAME.ndjson.
+	Sessions fs.FS
+}
+
+// command is a row of the table.
+type command struct {
+	name string
+	// does and flags are what the usage says; without does it leaves the command out, which is not for people.
+	does, flags string
+	// run reads the flags in args and does the work. It returns when that is done or ctx has ended.
+	run func(ctx context.Context, p *Program, args []string) error
+}
+
+var commands = []command{
+	{"serve", "run the server; the default", "[-config FILE] [-allow NETWORK]... [-pprof ADDRESS]", serve},
+	{"demo", "see it work, with nothing to set", "[-keep]", runDemo},
+	{"listen", "an endpoint that shows webhooks", "[-addr ADDRESS] [-secret SECRET] [-status N] [-delay SPAN] [-fail N]", listen},
+	{"apply", "set the webhooks that a file has", "-f FILE [-dry-run] [-prune] [-url URL] [-token-file FILE]", apply},
+	{"dump", "write such a file of a server", "[-secrets] [-url URL] [-token-file FILE]", dump},
+	{"status", "how a running server does", "[-url URL] [-token-file FILE]", printStatus},
+	{"healthcheck", "ask whether a server is ready", "[-url URL] [-config FILE]", healthcheck},
+	{"config", "check the settings: config check", "[-config FILE] [-allow NETWORK]...", checkConfig},
+	{"check", "look through a database file", "FILE", checkFile},
+	{"compact", "copy one without what is free", "FILE OUT", compactFile},
+	{"bench", "measure what this machine takes", "[-rate N] [-webhooks N] [-dir DIR] [-url URL] [-json] and more", runBench},
+	{"version", "say which build this is", "", printVersion},
+	{name: "inspect", run: inspectFile},
+	{name: "bench-relay", run: benchRelay},
+}
+
+// usage is the text of "hookbolt help".
+func usage() string {
+	var b strings.Builder
+	b.WriteString("hookbolt turns the sessions of polls, quizzes, tests, surveys and calculators into signed webhooks.\n\n" +
+		"Usage: hookbolt [command] [flags]\n\n")
+	row := func(name, does, flags string) {
+		b.WriteString(strings.TrimRight(fmt.Sprintf("  %-12s %-33s %s", name, does, flags), " ") + "\n")
+	}
+	for _, c := range commands {
+		if c.does != "" {
+			row(c.name, c.does, c.flags)
+		}
+	}
+	row("help", `this text; "hookbolt help serve" tells more of serve`, "")
+	return b.String()
+}
+
+// Run runs the command that args name until it is done or ctx ends, and returns the exit code.
+func (p *Program) Run(ctx context.Context, args []string) int {
+	err := p.dispatch(ctx, args)
+	_, isUsage := errors.AsType[usageError](err)
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errPending): // it was told on stdout
+		return ExitPending
+	case errors.Is(err, errAlreadyReported):
+		return ExitFailure
+	}
+	fmt.Fprintf(p.Stderr, "hookbolt: %v%s\n", err, advice(err))
+	if isUsage {
+		return ExitUsage
+	}
+	return ExitFailure
+}
+
+// advice says which flag or variable may mend a call of a server that has failed.
+func advice(err error) string {
+	refused, _ := errors.AsType[*client.StatusError](err)
+	switch {
+	case errors.Is(err, client.ErrUnreachable):
+		return "; -url says where the server is"
+	case errors.Is(err, client.ErrNotHookbolt):
+		return "; is -url right?"
+	case refused != nil && refused.Status == 401:
+		return "; set " + tokenVariable + " to one of the server's http.admin_tokens, or give a file that has one by -token-file"
+	}
+	return ""
+}
+
+func (p *Program) dispatch(ctx context.Context, args []string) error {
+	name := "serve"
+	if len(args) > 0 {
+		switch args[0] {
+		case "help", "-h", "-help", "--help":
+			if len(args) == 1 {
+				_, err := io.WriteString(p.Stdout, usage())
+				return err
+			}
+			args = []string{args[1], "-h"}
+		case "-version", "--version":
+			args = []string{"version"}
+		}
+		if !strings.HasPrefix(args[0], "-") {
+			name, args = args[0], args[1:]
+		}
+	}
+	for _, c := range commands {
+		if c.name == name {
+			return c.run(ctx, p, args)
+		}
+	}
+	return usageError{fmt.Errorf("unknown command %q; \"hookbolt help\" lists them", name)}
+}

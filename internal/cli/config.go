@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+
+	"hookbolt/internal/server"
+)
+
+// checkConfig is "hookbolt config check": what serve would go by, with secrets masked, or why it would not start.
+func checkConfig(_ context.Context, p *Program, args []string) error {
+	check := len(args) > 0 && args[0] == "check"
+	if check {
+		args = args[1:]
+	}
+	flags := flag.NewFlagSet("config", flag.ContinueOnError)
+	settings := settingsFlags(flags)
+	err := p.parseFlags(flags, args, "\"hookbolt config check\" prints the settings that serve would go by, and where each comes from; secrets are masked.\n"+
+		"Where serve would refuse them it says why, and exits with 1. The flags are those of serve.")
+	switch {
+	case err != nil:
+		return err
+	case !check:
+		return usageError{errors.New("config: say \"hookbolt config check\"")}
+	}
+	cfg, from, err := settings.Load()
+	if err != nil {
+		return err
+	}
+	if err := server.Check(&cfg); err != nil {
+		return from.Locate(err)
+	}
+	return cfg.Write(p.Stdout, from)
+}

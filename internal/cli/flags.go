@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+
+	"hookbolt/internal/client"
+	"hookbolt/internal/config"
+)
+
+// The variables of the environment that commands read, beside those of settings.
+const (
+	configVariable = "HOOKBOLT_CONFIG" // names the configuration file where no flag does
+	urlVariable    = "HOOKBOLT_URL"    // where a running server is, for commands that call it
+	tokenVariable  = "HOOKBOLT_TOKEN"  // the token that they send to it
+)
+
+// parseFlags reads a command's flags. Where they ask for help it prints about and the flags, and returns flag.ErrHelp.
+func (p *Program) parseFlags(flags *flag.FlagSet, args []string, about string) error {
+	_, err := p.parseOperands(flags, args, about, "")
+	return err
+}
+
+// parseOperands is parseFlags for a command that takes something beside flags, such as "FILE OUT", which it returns.
+func (p *Program) parseOperands(flags *flag.FlagSet, args []string, about, operands string) ([]string, error) {
+	flags.SetOutput(io.Discard) // the error is told once, by Run
+	flags.Usage = func() {}
+	err := flags.Parse(args)
+	want := len(strings.Fields(operands))
+	switch {
+	case err != nil:
+	case flags.NArg() > want:
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(want))
+	case flags.NArg() < want:
+		err = fmt.Errorf("wants %s", operands)
+	}
+	switch {
+	case err == nil:
+		return flags.Args(), nil
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(p.Stdout, "Usage: hookbolt %s %s\n\n%s\n\n", flags.Name(), cmp.Or(operands, "[flags]"), about)
+		flags.SetOutput(p.Stdout)
+		flags.PrintDefaults()
+		return nil, flag.ErrHelp
+	}
+	if operands != "" {
+		return nil, usageError{fmt.Errorf("%s: %w; usage: hookbolt %[1]s %[3]s", flags.Name(), err, operands)}
+	}
+	return nil, usageError{fmt.Errorf("%s: %w; \"hookbolt help %[1]s\" lists the flags", flags.Name(), err)}
+}
+
+// settingsFlags adds the flags of the commands that read settings. What it returns says where these come from once the flags are parsed.
+func settingsFlags(flags *flag.FlagSet) *config.Loader {
+	l := &config.Loader{Environ: os.Environ()}
+	flags.StringVar(&l.Path, "config", os.Getenv(configVariable), "read settings from `FILE` (config.example.toml has them all)")
+	flags.Func("allow", "allow endpoints in `NETWORK`, such as 127.0.0.0/8 or 10.1.2.3; may be given more than once", func(text string) error {
+		var n config.Network
+		if err := n.UnmarshalText([]byte(text)); err != nil {
+			return err
+		}
+		l.Allow = append(l.Allow, n)
+		return nil
+	})
+	return l
+}
+
+// clientFlags adds the flags of the commands that call a running server. What it returns makes the client once they are parsed, which the
+// caller closes.
+func clientFlags(flags *flag.FlagSet) func() (*client.Client, error) {
+	base := flags.String("url", cmp.Or(os.Getenv(urlVariable), "http://127.0.0.1:8080"), "call the server at `URL`; or HOOKBOLT_URL in the environment")
+	tokenFile := flags.String("token-file", "", "take its admin token, if it wants one, from the first line of `FILE`; or HOOKBOLT_TOKEN in the environment")
+	return func() (*client.Client, error) {
+		u, err := url.Parse(*base)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			shown := *base
+			if err == nil {
+				shown = u.Redacted()
+			}
+			return nil, usageError{fmt.Errorf("%s: -url must be an http or https URL, such as https://hooks.example.com (got %.100q)", flags.Name(), shown)}
+		}
+		token := os.Getenv(tokenVariable)
+		if *tokenFile != "" {
+			if token, err = config.ReadSecret(*tokenFile); err != nil {
+				return nil, fmt.Errorf("-token-file: %w", err)
+			}
+			// The server's own http.admin_tokens_file will do, which has a line for each.
+			token, _, _ = strings.Cut(token, "\n")
+			token = strings.TrimSpace(token)
+		}
+		return client.New(*base, token), nil
+	}
+}

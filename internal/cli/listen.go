@@ -1,0 +1,37 @@
+package cli
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+
+	"hookbolt/internal/receiver"
+)
+
+// listen runs an endpoint that shows what it gets, until ctx ends.
+func listen(ctx context.Context, p *Program, args []string) error {
+	flags := flag.NewFlagSet("listen", flag.ContinueOnError)
+	addr := flags.String("addr", "127.0.0.1:9000", "listen on `ADDRESS`")
+	var o receiver.Options
+	flags.Func("secret", "check signatures with the webhook's `SECRET` (whsec_…)", func(s string) error {
+		o.Secret = s
+		return receiver.CheckSecret(s)
+	})
+	flags.IntVar(&o.Status, "status", 0, "answer `N` instead of 200; with -fail, to the attempts that fail")
+	flags.DurationVar(&o.Delay, "delay", 0, "wait for `SPAN`, such as 20s, before each answer")
+	flags.IntVar(&o.Fail, "fail", 0, "fail the first `N` attempts of each delivery, then answer 200")
+	if err := p.parseFlags(flags, args, "Runs an endpoint that prints the webhooks that it gets and checks their signatures."); err != nil {
+		return err
+	}
+	if err := o.Validate(); err != nil {
+		return usageError{fmt.Errorf("listen: %w", err)}
+	}
+	listener, err := net.Listen("tcp", *addr)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	rec := receiver.New(receiver.NewSharedWriter(p.Stdout), o)
+	fmt.Fprintf(p.Stdout, "Listening on http://%s/ and answering %s. Ctrl-C ends.\n\n", listener.Addr(), rec.Manner())
+	return rec.Serve(ctx, listener)
+}

@@ -1,0 +1,121 @@
+package cli_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"hookbolt/internal/cli"
+	"hookbolt/internal/hookbolttest"
+)
+
+func TestStatus(t *testing.T) {
+	const admin, metrics, ingest = "admin-token-number-1", "metrics-token-number-1", "ingest-token-number-1"
+	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	defer endpoint.Close()
+	p := hookbolttest.Start(t, "serve", "-allow", "127.0.0.1", "-config", hookbolttest.WriteConfig(t, t.TempDir(), `
+		admin_tokens = ["`+admin+`"]
+		metrics_tokens = ["`+metrics+`"]
+		ingest_tokens = ["`+ingest+`"]`, ""))
+	api := p.URL(t)
+	ask := func(token string, code int) string {
+		t.Helper()
+		t.Setenv("HOOKBOLT_TOKEN", token)
+		s := hookbolttest.Start(t, "status", "-url", api)
+		if got := s.Exit(t); got != code {
+			t.Errorf("exit code %d, want %d: %s%s", got, code, s.Stdout, s.Stderr)
+		}
+		if code == 0 || s.Stderr.String() == "" {
+			return s.Stdout.String()
+		}
+		return s.Stderr.String()
+	}
+	if out := ask(admin, 0); !strings.HasPrefix(out, "hookbolt dev at "+api+", ready, up ") || strings.Contains(out, "attention") || strings.Contains(out, "?") || strings.Contains(out, "NaN") {
+		t.Errorf("of a healthy one:\n%s", out)
+	}
+
+	status, answer := hookbolttest.CallAs(t, admin, "POST", api+"/v1/webhooks", fmt.Sprintf(`{"url": %q, "delay": 0, "name": "a\nb"}`, endpoint.URL))
+	hookbolttest.WantStatus(t, 201, status, answer)
+	status, answer = hookbolttest.CallAs(t, admin, "POST", api+"/v1/webhooks", `{"url": "https://example.com/", "paused": true}`)
+	hookbolttest.WantStatus(t, 201, status, answer)
+	for i := range 6 {
+		status, answer = hookbolttest.CallAs(t, ingest, "POST", api+"/v1/events", strings.ReplaceAll(hookbolttest.Session, "11111111", fmt.Sprintf("1111111%d", i)))
+		hookbolttest.WantStatus(t, 202, status, answer)
+	}
+	for deadline := time.Now().Add(hookbolttest.Timeout); !strings.Contains(answer, `"state":"failing"`); {
+		if _, answer = hookbolttest.CallAs(t, admin, "GET", api+"/v1/webhooks", ""); time.Now().After(deadline) {
+			t.Fatal(answer)
+		}
+	}
+	out := ask(admin, cli.ExitFailure)
+	// Five, or one more that was under way beside the fifth, or a probe.
+	for _, want := range []string{`\nevents +accepted 12   refused 0\n`, `failing 1   paused 1`, `4xx [5-9]`, `\nattention   webhook 1 "a b" is failing since \S+: its last [5-9] attempts have failed\n`,
+		`\n            webhook 2 is paused: paused by hand\n`, `commits p50 up to `} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("lacks %s:\n%s", want, out)
+		}
+	}
+	if out := ask(metrics, cli.ExitFailure); !strings.Contains(out, "attention   endpoints that are failing: 1 (an admin token tells which)\n            webhooks that are paused: 1 (") {
+		t.Errorf("with a metrics token:\n%s", out)
+	}
+	if out := ask("", cli.ExitFailure); !strings.Contains(out, "401 Unauthorized") || !strings.Contains(out, "HOOKBOLT_TOKEN") {
+		t.Errorf("without a token: %s", out)
+	}
+	if out := ask(ingest, cli.ExitFailure); !strings.Contains(out, "403 Forbidden") {
+		t.Errorf("with an ingest token: %s", out)
+	}
+}
+
+// TestStatusOfTrouble has a server in more trouble than one can make, and others that are none.
+func TestStatusOfTrouble(t *testing.T) {
+	const metrics = `
+# TYPE hookbolt_build_info gauge
+hookbolt_build_info{version="v9` + "\x1b" + `[2J"} 1
+# TYPE hookbolt_storage_full gauge
+hookbolt_storage_full 1
+# TYPE hookbolt_storage_disk_free_bytes gauge
+hookbolt_storage_disk_free_bytes 5e+08
+# TYPE hookbolt_damaged_records_total counter
+hookbolt_damaged_records_total 1234
+# TYPE hookbolt_queue_oldest_due_age_seconds gauge
+hookbolt_queue_oldest_due_age_seconds 3600
+# TYPE hookbolt_webhooks gauge
+hookbolt_webhooks{state="failing"} 0
+# TYPE hookbolt_storage_commit_duration_seconds histogram
+hookbolt_storage_commit_duration_seconds_bucket{le="0.1"} 50
+hookbolt_storage_commit_duration_seconds_bucket{le="+Inf"} 100
+hookbolt_storage_commit_duration_seconds_sum 100
+hookbolt_storage_commit_duration_seconds_count 100
+`
+	answers := map[string]string{"/metrics": metrics, "/v1/webhooks": `{"items":[],"next_cursor":null}`}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/readyz" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprint(w, `{"type":"about:blank","title":"x","status":503,"detail":"not ready: the disk is full"}`)
+			return
+		}
+		fmt.Fprint(w, answers[r.URL.Path])
+	}))
+	defer server.Close()
+	p := hookbolttest.Start(t, "status", "-url", server.URL)
+	if code := p.Exit(t); code != cli.ExitFailure || p.Stderr.String() != "" {
+		t.Errorf("exit code %d: %s", code, p.Stderr)
+	}
+	for _, want := range []string{"hookbolt v9[2J at " + server.URL + ", not ready\n", "attention   not ready: the disk is full\n", " events are refused for want of room", " 477 MiB are left on the disk",
+		" records that could not be read: 1,234;", " commits are slow, p99 beyond the last bucket: so is the disk", " a delivery has been due for 1h0m0s, and no endpoint is failing", "p99 beyond the last bucket"} {
+		if !strings.Contains(p.Stdout.String(), want) {
+			t.Errorf("lacks %q:\n%s", want, p.Stdout)
+		}
+	}
+	for name, text := range map[string]string{"another program": "# TYPE up gauge\nup 1\n", "no metrics": "<html>", "nothing": ""} {
+		answers["/metrics"] = text
+		p := hookbolttest.Start(t, "status", "-url", server.URL)
+		if code := p.Exit(t); code != cli.ExitFailure || !strings.Contains(p.Stderr.String(), "these are not hookbolt's metrics; is -url right?") || strings.Count(p.Stderr.String(), "\n") != 1 {
+			t.Errorf("%s: exit code %d: %s", name, code, p.Stderr)
+		}
+	}
+}

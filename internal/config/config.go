@@ -1,0 +1,293 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"hookbolt/engine"
+	"hookbolt/internal/loopback"
+)
+
+// Config is all settings, in the sections of the configuration file. config.example.toml tells what each is for. Those that are tagged as
+// secret are shown to nobody.
+type Config struct {
+	HTTP     HTTP     `toml:"http"`
+	Storage  Storage  `toml:"storage"`
+	Delivery Delivery `toml:"delivery"`
+	Log      Log      `toml:"log"`
+}
+
+// HTTP is how callers reach hookbolt.
+type HTTP struct {
+	Listen            string          `toml:"listen"`
+	TLSCertFile       string          `toml:"tls_cert_file"`
+	TLSKeyFile        string          `toml:"tls_key_file"`
+	AdminTokens       []string        `toml:"admin_tokens" secret:"true"`
+	AdminTokensFile   string          `toml:"admin_tokens_file"`
+	IngestTokens      []string        `toml:"ingest_tokens" secret:"true"`
+	IngestTokensFile  string          `toml:"ingest_tokens_file"`
+	MetricsTokens     []string        `toml:"metrics_tokens" secret:"true"`
+	MetricsTokensFile string          `toml:"metrics_tokens_file"`
+	CORSOrigins       []string        `toml:"cors_origins"`
+	MaxBody           Size            `toml:"max_body"`
+	ShutdownTimeout   engine.Duration `toml:"shutdown_timeout"`
+}
+
+// Storage is what is kept, where, and for how long.
+type Storage struct {
+	Path              string          `toml:"path"`
+	SessionRetention  engine.Duration `toml:"session_retention"`
+	DeliveryRetention engine.Duration `toml:"delivery_retention"`
+	MaxBytes          Size            `toml:"max_bytes"`
+	MinFree           Size            `toml:"min_free"`
+}
+
+// Delivery is how endpoints are called, as far as a webhook does not say otherwise.
+type Delivery struct {
+	Timeout            engine.Duration   `toml:"timeout"`
+	MaxInFlight        int               `toml:"max_in_flight"`
+	WebhookMaxInFlight int               `toml:"webhook_max_in_flight"`
+	RetrySchedule      []engine.Duration `toml:"retry_schedule"`
+	RetryJitter        float64           `toml:"retry_jitter"`
+	RetryAfterMax      engine.Duration   `toml:"retry_after_max"`
+	PauseAfter         engine.Duration   `toml:"pause_after"`
+	AllowNetworks      []Network         `toml:"allow_networks"`
+	ProxyFromEnv       bool              `toml:"proxy_from_environment"`
+	OperationsURL      string            `toml:"operations_url"`
+	// OperationsSecret is as the file has it: "whsec_" and base64.
+	OperationsSecret     string `toml:"operations_secret" secret:"true"`
+	OperationsSecretFile string `toml:"operations_secret_file"`
+}
+
+// Log is what is logged, and how.
+type Log struct {
+	Level  string `toml:"level"`
+	Format string `toml:"format"`
+}
+
+// Default is what holds where nothing is set.
+func Default() Config {
+	e := engine.DefaultConfig()
+	return Config{
+		HTTP: HTTP{
+			Listen:          "127.0.0.1:8080",
+			MaxBody:         1 << 20,
+			ShutdownTimeout: engine.Duration(e.ShutdownTimeout),
+		},
+		Storage: Storage{
+			Path:              "hookbolt.db",
+			SessionRetention:  engine.Duration(e.Retention.Sessions),
+			DeliveryRetention: engine.Duration(e.Retention.Deliveries),
+			MinFree:           256 << 20,
+		},
+		Delivery: Delivery{
+			Timeout:            engine.Duration(e.Timeout),
+			MaxInFlight:        e.MaxInFlight,
+			WebhookMaxInFlight: e.WebhookMaxInFlight,
+			// A copy: the decoder writes a file's list into the array that it finds.
+			RetrySchedule: slices.Clone(e.Retry.Schedule),
+			RetryJitter:   e.Retry.Jitter,
+			RetryAfterMax: engine.Duration(e.Retry.RetryAfterMax),
+			PauseAfter:    engine.Duration(e.PauseAfter),
+		},
+		Log: Log{Level: "info", Format: "text"},
+	}
+}
+
+// Bounds of settings, wide enough for every use that was thought of and narrow enough to catch a wrong unit.
+const (
+	minMaxBody         = Size(1 << 10)
+	MaxMaxBody         = Size(64 << 20) // a request is held in memory as a whole
+	maxShutdownTimeout = engine.Duration(time.Hour)
+	minRetention       = engine.Duration(time.Minute)
+	maxRetention       = engine.Duration(10 * 365 * 24 * time.Hour)
+	minMaxBytes        = Size(16 << 20)
+	maxBytes           = Size(1 << 50)
+	maxRetryAfterMax   = engine.Duration(30 * 24 * time.Hour)
+	minPauseAfter      = engine.Duration(time.Minute)
+	maxPauseAfter      = engine.Duration(10 * 365 * 24 * time.Hour) // as good as never
+	MaxMaxInFlight     = 100_000
+	minTokenBytes      = 16
+)
+
+// Validate says what is wrong with the settings: the first thing, in the order of the file.
+func (c *Config) Validate() error {
+	return cmp.Or(
+		checkListen(c.HTTP.Listen),
+		c.HTTP.checkTLS(),
+		c.HTTP.checkTokens(),
+		c.HTTP.checkCORSOrigins(),
+		between("http.max_body", c.HTTP.MaxBody, minMaxBody, MaxMaxBody),
+		between("http.shutdown_timeout", c.HTTP.ShutdownTimeout, 0, maxShutdownTimeout),
+		c.Storage.checkPath(),
+		between("storage.session_retention", c.Storage.SessionRetention, minRetention, maxRetention),
+		between("storage.delivery_retention", c.Storage.DeliveryRetention, minRetention, maxRetention),
+		c.Storage.checkMaxBytes(),
+		between("storage.min_free", c.Storage.MinFree, 0, maxBytes),
+		between("delivery.timeout", c.Delivery.Timeout, engine.Duration(engine.MinTimeout), engine.Duration(engine.MaxTimeout)),
+		between("delivery.max_in_flight", c.Delivery.MaxInFlight, 0, MaxMaxInFlight),
+		between("delivery.webhook_max_in_flight", c.Delivery.WebhookMaxInFlight, 1, engine.MaxMaxInFlight),
+		c.Delivery.checkRetrySchedule(),
+		between("delivery.retry_jitter", c.Delivery.RetryJitter, 0, 1),
+		between("delivery.retry_after_max", c.Delivery.RetryAfterMax, 0, maxRetryAfterMax),
+		between("delivery.pause_after", c.Delivery.PauseAfter, minPauseAfter, maxPauseAfter),
+		c.Delivery.checkOperations(),
+		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
+		oneOf("log.format", c.Log.Format, "text", "json"),
+	)
+}
+
+func between[T cmp.Ordered](key string, got, least, most T) error {
+	if got >= least && got <= most { // false for NaN
+		return nil
+	}
+	return fmt.Errorf("%s: must be %v to %v (got %v)", key, least, most, got)
+}
+
+func oneOf(key, got string, names ...string) error {
+	if slices.Contains(names, got) {
+		return nil
+	}
+	return fmt.Errorf("%s: must be %s (got %q)", key, strings.Join(names, ", "), got)
+}
+
+func checkListen(listen string) error {
+	_, port, err := net.SplitHostPort(listen)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil || strings.ContainsFunc(listen, unicode.IsControl) {
+		return fmt.Errorf("http.listen: must be a host and a port, such as 127.0.0.1:8080 (got %q)", listen)
+	}
+	return nil
+}
+
+// checkTLS looks at what serves HTTPS. Whether the files are a certificate and its key shows when they are read.
+func (c *HTTP) checkTLS() error {
+	switch {
+	case c.TLSCertFile == "" && c.TLSKeyFile != "":
+		return errors.New("http.tls_cert_file: must name a file, since http.tls_key_file does: HTTPS takes both")
+	case c.TLSCertFile != "" && c.TLSKeyFile == "":
+		return errors.New("http.tls_key_file: must name a file, since http.tls_cert_file does: HTTPS takes both")
+	}
+	return nil
+}
+
+// checkTokens looks at the tokens, and at the need for one. It never shows any.
+func (c *HTTP) checkTokens() error {
+	seen := make(map[string]string)
+	lists := []struct {
+		key, file string
+		tokens    []string
+	}{
+		{"http.admin_tokens", c.AdminTokensFile, c.AdminTokens}, {"http.ingest_tokens", c.IngestTokensFile, c.IngestTokens},
+		{"http.metrics_tokens", c.MetricsTokensFile, c.MetricsTokens},
+	}
+	for _, list := range lists {
+		if list.file != "" {
+			list.key += "_file"
+		}
+		for i, token := range list.tokens {
+			if len(token) < minTokenBytes {
+				return fmt.Errorf("%s: each token must have at least %d characters (number %d has %d)", list.key, minTokenBytes, i+1, len(token))
+			}
+			// What else is sent in an Authorization header may be changed on its way.
+			if at := strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }); at >= 0 {
+				return fmt.Errorf("%s: tokens must be letters, digits and punctuation of ASCII, without white space (number %d has something else at character %d)",
+					list.key, i+1, utf8.RuneCountInString(token[:at])+1)
+			}
+			if first, ok := seen[token]; ok {
+				return fmt.Errorf("%s: every token must be another one (number %d is in %s already)", list.key, i+1, first)
+			}
+			seen[token] = list.key
+		}
+	}
+	switch {
+	case len(c.AdminTokens) > 0:
+	// Somebody who sets one of these two expects callers without it to be refused.
+	case len(c.IngestTokens) > 0:
+		return errors.New("http.ingest_tokens: no token is asked for without an admin token: set http.admin_tokens, too")
+	case len(c.MetricsTokens) > 0:
+		return errors.New("http.metrics_tokens: no token is asked for without an admin token: set http.admin_tokens, too")
+	case !loopback.IsAddress(c.Listen):
+		return fmt.Errorf("http.listen: %s can be reached from other machines, which takes a token: set http.admin_tokens, "+
+			`for example to the output of "openssl rand -hex 16" (or listen on 127.0.0.1)`, c.Listen)
+	}
+	return nil
+}
+
+func (c *HTTP) checkCORSOrigins() error {
+	if len(c.CORSOrigins) > 0 && len(c.IngestTokens) == 0 {
+		return errors.New("http.cors_origins: pages send events with an ingest token: set http.ingest_tokens, and http.admin_tokens, without which no token is asked for")
+	}
+	if err := checkOrigins(c.CORSOrigins); err != nil {
+		return fmt.Errorf("http.cors_origins: %w", err)
+	}
+	return nil
+}
+
+func (c *Storage) checkPath() error {
+	if c.Path == "" {
+		return errors.New(`storage.path: must name a file (got "")`)
+	}
+	return nil
+}
+
+func (c *Storage) checkMaxBytes() error {
+	if c.MaxBytes == 0 { // no limit
+		return nil
+	}
+	return between("storage.max_bytes", c.MaxBytes, minMaxBytes, maxBytes)
+}
+
+func (c *Delivery) checkRetrySchedule() error {
+	if err := engine.CheckRetrySchedule(c.RetrySchedule); err != nil {
+		return fmt.Errorf("delivery.retry_schedule: %w", err)
+	}
+	return nil
+}
+
+func (c *Delivery) checkOperations() error {
+	field, err := engine.CheckOperations(c.OperationsURL, engine.Secret(c.OperationsSecret))
+	if err == nil {
+		return nil
+	}
+	if field == "secret" && c.OperationsSecretFile != "" {
+		field = "secret_file"
+	}
+	return fmt.Errorf("delivery.operations_%s: %w", field, err)
+}
+
+// Networks are the networks in which endpoints are allowed.
+func (c *Delivery) Networks() []netip.Prefix {
+	var networks []netip.Prefix
+	for _, n := range c.AllowNetworks {
+		networks = append(networks, netip.Prefix(n))
+	}
+	return networks
+}
+
+// LocalURL is where a server with these settings is reached from its own machine.
+func (c *HTTP) LocalURL() string {
+	scheme := "http"
+	if c.TLSCertFile != "" {
+		scheme = "https"
+	}
+	host, port, _ := net.SplitHostPort(c.Listen) // Validate has seen it
+	switch host {
+	case "", "0.0.0.0": // all addresses of the machine
+		host = "127.0.0.1"
+	case "::": // the same
+		host = "::1"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}

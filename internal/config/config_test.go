@@ -1,0 +1,232 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"hookbolt/engine"
+)
+
+// exampleFile has all settings with their defaults.
+const exampleFile = "../../config.example.toml"
+
+// parseConfig reads the text of a configuration file.
+func parseConfig(text string) (Config, error) {
+	cfg := Default()
+	if err := cfg.readFile(text, "", make(Origins)); err != nil {
+		return cfg, err
+	}
+	return cfg, cfg.Validate()
+}
+
+// loadFile reads a configuration file alone.
+func loadFile(path string) (Config, error) {
+	cfg, _, err := (&Loader{Path: path}).Load()
+	return cfg, err
+}
+
+func TestExampleConfigHasEveryDefault(t *testing.T) {
+	cfg, err := loadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// %#v would tell an empty list from none.
+	if got, want := fmt.Sprintf("%+v", cfg), fmt.Sprintf("%+v", Default()); got != want {
+		t.Errorf("the example differs from the defaults\n got %s\nwant %s", got, want)
+	}
+	md, err := toml.DecodeFile(exampleFile, &map[string]any{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range knownNames() {
+		if !md.IsDefined(strings.Split(name, ".")...) {
+			t.Errorf("the example lacks %s", name)
+		}
+	}
+}
+
+func TestDefaultConfigIsValid(t *testing.T) {
+	cfg := Default()
+	if err := cfg.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConfigIsRead(t *testing.T) {
+	cfg, err := parseConfig(`
+		[http]
+		listen = ":9999"
+		admin_tokens = ["an-admin-token-of-mine"]
+		ingest_tokens = ["an-ingest-token-of-mine", "another-ingest-token"]
+		cors_origins = ["https://quiz.example.com", "http://localhost:3000"]
+		max_body = 2048
+		shutdown_timeout = "0s"
+		[storage]
+		path = "/var/lib/hookbolt/data.db"
+		session_retention = "48h"
+		delivery_retention = "1h30m"
+		max_bytes = "2TiB"
+		min_free = "0"
+		[delivery]
+		timeout = "2m"
+		max_in_flight = 0
+		webhook_max_in_flight = 7
+		retry_schedule = ["1s", "90s"]
+		retry_jitter = 1
+		retry_after_max = "0s"
+		pause_after = "48h"
+		proxy_from_environment = true
+		allow_networks = ["10.1.2.3/8", "192.168.1.7", "fd00::/8", "::ffff:127.0.0.0/104"]
+		[log]
+		level = "debug"
+		format = "json"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.HTTP.Listen = ":9999"
+	want.HTTP.AdminTokens = []string{"an-admin-token-of-mine"}
+	want.HTTP.IngestTokens = []string{"an-ingest-token-of-mine", "another-ingest-token"}
+	want.HTTP.CORSOrigins = []string{"https://quiz.example.com", "http://localhost:3000"}
+	want.HTTP.MaxBody = 2 << 10
+	want.HTTP.ShutdownTimeout = 0
+	want.Storage = Storage{"/var/lib/hookbolt/data.db", engine.Duration(48 * time.Hour), engine.Duration(90 * time.Minute), 2 << 40, 0}
+	want.Delivery = Delivery{
+		Timeout: engine.Duration(2 * time.Minute), WebhookMaxInFlight: 7, RetryJitter: 1, PauseAfter: engine.Duration(48 * time.Hour), ProxyFromEnv: true,
+		RetrySchedule: []engine.Duration{engine.Duration(time.Second), engine.Duration(90 * time.Second)},
+	}
+	for _, n := range []string{"10.0.0.0/8", "192.168.1.7/32", "fd00::/8", "127.0.0.0/8"} {
+		want.Delivery.AllowNetworks = append(want.Delivery.AllowNetworks, Network(netip.MustParsePrefix(n)))
+	}
+	want.Log = Log{"debug", "json"}
+	if got, want := fmt.Sprintf("%+v", cfg), fmt.Sprintf("%+v", want); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+	if got := engine.DefaultRetrySchedule[0]; time.Duration(got) != 5*time.Second {
+		t.Errorf("reading a file changed the default schedule: it begins with %s", got)
+	}
+}
+
+func TestBadConfigIsRefusedInOneLine(t *testing.T) {
+	const token = "0123456789abcdef"
+	for _, tc := range []struct{ name, text, want string }{
+		// The syntax.
+		{"no value", "[http]\nlisten =\n", `line 2, column 9: expected value but found '\n' instead`},
+		{"twice", "[http]\nlisten = \":1\"\nlisten = \":2\"", `line 3, column 15: Key 'http.listen' has already been defined.`},
+		{"token without quotes", "[http]\nadmin_tokens = [abcdefghijklmnop]", `line 2, column 17: expected value but found … instead`},
+		{"token of digits without quotes", "[http]\nadmin_tokens = [" + token + "]", `line 2, column 17: Invalid integer …: cannot have leading zeroes`},
+		{"large number without quotes", "[http]\nadmin_tokens = [12345678901234567890]", `line 2, column 17: … is out of range for int64`},
+		{"date without quotes", "[http]\nadmin_tokens = [2026-13-32]", `line 2, column 17: invalid datetime: …`},
+		{"not TOML", "{\"http\": 1}", `line 1, column 1: `},
+		{"not text", "[http]\nlisten = \"\xff\"", `line 2, `},
+		// Names.
+		{"unknown setting", "[delivery]\ntimout = \"5s\"", `delivery.timout: unknown setting`},
+		{"unknown section", "[server]\nlisten = \":1\"", `server: unknown setting`},
+		{"outside of a section", `listen = ":1"`, `listen: unknown setting`},
+		{"another case", "[delivery]\nTimeout = \"5s\"", `delivery.Timeout: unknown setting`},
+		{"too deep", "[http.listen]\nport = 1", `http.listen.port: unknown setting`},
+		{"of a later version", "[storage]\nencryption = true", `storage.encryption: unknown setting`},
+		// Types.
+		{"section", "http = 8080", `line 1: http: must be a section, [http] (got an integer)`},
+		{"string", "[http]\nlisten = 8080", `line 2: http.listen: must be a string (got an integer)`},
+		{"list", "[http]\nadmin_tokens = \"" + token + "\"", `line 2: http.admin_tokens: must be a list (got a string)`},
+		{"list of strings", "[http]\nadmin_tokens = [1]", `line 2: http.admin_tokens: must be a string (got an integer)`},
+		{"integer", "[delivery]\nmax_in_flight = \"many\"", `line 2: delivery.max_in_flight: must be an integer (got a string)`},
+		{"whole number", "[delivery]\nmax_in_flight = 1.5", `line 2: delivery.max_in_flight: must be an integer (got a number)`},
+		{"number", "[delivery]\nretry_jitter = \"10%\"", `line 2: delivery.retry_jitter: must be a number (got a string)`},
+		{"duration without unit", "[delivery]\ntimeout = 15", `line 2: delivery.timeout: must be a duration, such as "15s", "5m" or "2h" (got "15")`},
+		{"duration", "[http]\nshutdown_timeout = \"soon\"", `line 2: http.shutdown_timeout: must be a duration, such as "15s", "5m" or "2h" (got "soon")`},
+		{"duration in a list", "[delivery]\nretry_schedule = [\"5s\", \"later\"]", `line 2: delivery.retry_schedule: must be a duration, such as "15s", "5m" or "2h" (got "later")`},
+		{"size", "[http]\nmax_body = \"1MB\"", `line 2: http.max_body: must be a size, such as "512KiB", "1MiB" or "1GiB" (got "1MB")`},
+		{"negative size", "[http]\nmax_body = -1", `line 2: http.max_body: must be a size, such as "512KiB", "1MiB" or "1GiB" (got "-1")`},
+		{"size of nothing", "[storage]\nmax_bytes = \"1MiB\"", `storage.max_bytes: must be 16MiB to 1024TiB (got 1MiB)`},
+		{"size of no disk", "[storage]\nmin_free = \"1025TiB\"", `storage.min_free: must be 0 to 1024TiB (got 1025TiB)`},
+		{"huge size", "[http]\nmax_body = \"9999999999GiB\"", `line 2: http.max_body: must be a size, such as "512KiB", "1MiB" or "1GiB" (got "9999999999GiB")`},
+		{"network", "[delivery]\nallow_networks = [\"10.0.0.0/33\"]", `line 2: delivery.allow_networks: must be a network or an address, such as 10.0.0.0/8, 192.168.1.7 or fd00::/8 (got "10.0.0.0/33")`},
+		{"host name", "[delivery]\nallow_networks = [\"localhost\"]", `line 2: delivery.allow_networks: must be a network or an address, such as 10.0.0.0/8, 192.168.1.7 or fd00::/8 (got "localhost")`},
+		{"address with a zone", "[delivery]\nallow_networks = [\"fe80::1%eth0\"]", `line 2: delivery.allow_networks: must be a network or an address, `},
+		// Values.
+		{"listen", "[http]\nlisten = \"8080\"", `http.listen: must be a host and a port, such as 127.0.0.1:8080 (got "8080")`},
+		{"port", "[http]\nlisten = \"127.0.0.1:65536\"", `http.listen: must be a host and a port, such as 127.0.0.1:8080 (got "127.0.0.1:65536")`},
+		{"open to others", "[http]\nlisten = \":8080\"", `http.listen: :8080 can be reached from other machines, which takes a token: set http.admin_tokens, for example to the output of "openssl rand -hex 16" (or listen on 127.0.0.1)`},
+		{"open to others with other tokens", "[http]\nlisten = \"192.0.2.1:8080\"\nmetrics_tokens = [\"" + token + "\"]", `http.metrics_tokens: `},
+		{"tokens that nobody asks for", "[http]\ningest_tokens = [\"" + token + "\"]", `http.ingest_tokens: no token is asked for without an admin token: set http.admin_tokens, too`},
+		{"short token", "[http]\nadmin_tokens = [\"" + token + "\", \"secret\"]", `http.admin_tokens: each token must have at least 16 characters (number 2 has 6)`},
+		{"white space", "[http]\nadmin_tokens = [\"0123456789 abcdef\"]", `http.admin_tokens: tokens must be letters, digits and punctuation of ASCII, without white space (number 1 has something else at character 11)`},
+		{"umlaut", "[http]\nadmin_tokens = [\"0123456789äbcdef\"]", `http.admin_tokens: tokens must be letters, `},
+		{"token in two lists", "[http]\nadmin_tokens = [\"" + token + "\"]\ningest_tokens = [\"" + token + "\"]", `http.ingest_tokens: every token must be another one (number 1 is in http.admin_tokens already)`},
+		{"pages without a token", "[http]\nadmin_tokens = [\"" + token + "\"]\ncors_origins = [\"https://quiz.example.com\"]", `http.cors_origins: pages send events with an ingest token: set http.ingest_tokens, and http.admin_tokens, without which no token is asked for`},
+		{"pages without any token", "[http]\ncors_origins = [\"*\"]", `http.cors_origins: pages send events with an ingest token: set http.ingest_tokens, and http.admin_tokens, without which no token is asked for`},
+		{"origin", "[http]\nadmin_tokens = [\"" + token + "\"]\ningest_tokens = [\"an-ingest-token-of-mine\"]\ncors_origins = [\"https://quiz.example.com/\"]",
+			`http.cors_origins: must be origins such as "https://quiz.example.com" or "http://localhost:3000" (number 1, "https://quiz.example.com/", must end after the host and its port: no user, no path, not even a slash)`},
+		{"small body", "[http]\nmax_body = 100", `http.max_body: must be 1KiB to 64MiB (got 100)`},
+		{"large body", "[http]\nmax_body = \"1GiB\"", `http.max_body: must be 1KiB to 64MiB (got 1GiB)`},
+		{"shutdown", "[http]\nshutdown_timeout = \"-1s\"", `http.shutdown_timeout: must be 0s to 1h (got -1s)`},
+		{"path", "[storage]\npath = \"\"", `storage.path: must name a file (got "")`},
+		{"session retention", "[storage]\nsession_retention = \"0s\"", `storage.session_retention: must be 1m to 87600h (got 0s)`},
+		{"delivery retention", "[storage]\ndelivery_retention = \"100000h\"", `storage.delivery_retention: must be 1m to 87600h (got 100000h)`},
+		{"timeout", "[delivery]\ntimeout = \"0s\"", `delivery.timeout: must be 1s to 2m (got 0s)`},
+		{"in flight", "[delivery]\nmax_in_flight = -1", `delivery.max_in_flight: must be 0 to 100000 (got -1)`},
+		{"in flight of a webhook", "[delivery]\nwebhook_max_in_flight = 0", `delivery.webhook_max_in_flight: must be 1 to 1000 (got 0)`},
+		{"schedule", "[delivery]\nretry_schedule = [\"0s\"]", `delivery.retry_schedule: each step must be 1s to 720h (got 0s)`},
+		{"jitter", "[delivery]\nretry_jitter = 1.01", `delivery.retry_jitter: must be 0 to 1 (got 1.01)`},
+		{"no jitter", "[delivery]\nretry_jitter = nan", `delivery.retry_jitter: must be 0 to 1 (got NaN)`},
+		{"retry after", "[delivery]\nretry_after_max = \"721h\"", `delivery.retry_after_max: must be 0s to 720h (got 721h)`},
+		{"pause after", "[delivery]\npause_after = \"5s\"", `delivery.pause_after: must be 1m to 87600h (got 5s)`},
+		{"level", "[log]\nlevel = \"loud\"", `log.level: must be debug, info, warn, error (got "loud")`},
+		{"format", "[log]\nformat = \"xml\"", `log.format: must be text, json (got "xml")`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "config.toml")
+			if err := os.WriteFile(path, []byte(tc.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := loadFile(path)
+			if err == nil {
+				t.Fatalf("accepted, want %s", tc.want)
+			}
+			if !strings.HasPrefix(err.Error(), path+": "+tc.want) || strings.HasSuffix(tc.want, ")") && err.Error() != path+": "+tc.want {
+				t.Errorf("\n got %s\nwant %s: %s", err, path, tc.want)
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than a line: %q", err)
+			}
+			if strings.Contains(err.Error(), token) {
+				t.Errorf("shows a token: %s", err)
+			}
+		})
+	}
+}
+
+func TestUnreadableConfig(t *testing.T) {
+	if _, err := loadFile(filepath.Join(t.TempDir(), "none.toml")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+	if _, err := loadFile(t.TempDir()); err == nil {
+		t.Error("a directory was read")
+	}
+}
+
+func TestSize(t *testing.T) {
+	for text, want := range map[string]Size{
+		"0": 0, "1": 1, "1023": 1023, "1024": 1 << 10, "1KiB": 1 << 10, "512KiB": 512 << 10, "1MiB": 1 << 20, "3GiB": 3 << 30, "1536MiB": 1536 << 20,
+	} {
+		var got Size
+		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
+			t.Errorf("%s is %d, %v; want %d", text, got, err, want)
+		}
+		var again Size
+		if err := again.UnmarshalText([]byte(got.String())); err != nil || again != got {
+			t.Errorf("%s is written as %s, which is read as %d", text, got, again)
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"reflect"
+	"strings"
+)
+
+// readSecrets reads the settings that stand in files of their own: what "x_file" names is the value of x.
+func (c *Config) readSecrets(from Origins) error {
+	fields := maps.Collect(c.settings())
+	for name, field := range c.settings() {
+		of, isFile := strings.CutSuffix(name, "_file")
+		secret, ok := fields[of]
+		if !isFile || !ok || field.String() == "" {
+			continue
+		}
+		// An empty list, as config.example.toml has it, sets nothing.
+		if !secret.IsZero() && (secret.Kind() != reflect.Slice || secret.Len() > 0) {
+			return fmt.Errorf("%s: %s is set, too: set one of them", name, of)
+		}
+		text, err := ReadSecret(field.String())
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
+		switch secret.Kind() {
+		case reflect.Slice: // a line for each
+			secret.Set(reflect.ValueOf(lines))
+		default:
+			if len(lines) > 1 {
+				return fmt.Errorf("%s: %s must have one line (got %d)", name, field.String(), len(lines))
+			}
+			secret.SetString(lines[0])
+		}
+		from[of] = name
+	}
+	return nil
+}
+
+// maxSecretFile bounds a file that holds a secret, in bytes: what a webhook takes is smaller.
+const maxSecretFile = 64 << 10
+
+// ReadSecret reads a secret from a file of its own. Line ends at the end of the file are not part of it: editors and echo write them.
+func ReadSecret(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxSecretFile+1))
+	secret := strings.TrimRight(string(text), "\r\n")
+	switch {
+	case err != nil:
+		return "", err
+	case len(text) > maxSecretFile:
+		return "", fmt.Errorf("%s has more than %d bytes: that is no secret", path, maxSecretFile)
+	case secret == "":
+		return "", fmt.Errorf("%s is empty", path)
+	}
+	return secret, nil
+}

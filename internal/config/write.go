@@ -1,0 +1,79 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Write writes the settings as a file would have them, with where each comes from.
+func (c *Config) Write(w io.Writer, from Origins) error {
+	var text strings.Builder
+	section := ""
+	for name, value := range c.settings() {
+		of, key, _ := strings.Cut(name, ".")
+		if of != section {
+			fmt.Fprintf(&text, "%s[%s]\n", strings.Repeat("\n", min(len(section), 1)), of)
+			section = of
+		}
+		written := writtenDown(value)
+		if slices.Contains(secretSettings(), name) {
+			written = masked(value)
+		}
+		line, err := toml.Marshal(map[string]any{key: written})
+		if err != nil {
+			return fmt.Errorf("write %s down: %w", name, err)
+		}
+		origin := from[name]
+		if origin == "" {
+			origin = "default"
+		}
+		fmt.Fprintf(&text, "%-48s # %s\n", strings.TrimSuffix(string(line), "\n"), origin)
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+// secretSettings are the names of those that are shown to nobody.
+func secretSettings() []string {
+	var names []string
+	for section := range reflect.TypeFor[Config]().Fields() {
+		for setting := range section.Type.Fields() {
+			if setting.Tag.Get("secret") != "" {
+				names = append(names, section.Tag.Get("toml")+"."+setting.Tag.Get("toml"))
+			}
+		}
+	}
+	return names
+}
+
+// masked shows of a secret only that it is there, of a list how many there are.
+func masked(v reflect.Value) any {
+	const mask = "…"
+	if v.Kind() == reflect.Slice {
+		return slices.Repeat([]string{mask}, v.Len())
+	}
+	if v.IsZero() {
+		return ""
+	}
+	return mask
+}
+
+// writtenDown is a setting's value as it stands in a file.
+func writtenDown(v reflect.Value) any {
+	if s, ok := v.Interface().(fmt.Stringer); ok {
+		return s.String()
+	}
+	if v.Kind() != reflect.Slice {
+		return v.Interface()
+	}
+	list := []any{}
+	for i := range v.Len() {
+		list = append(list, writtenDown(v.Index(i)))
+	}
+	return list
+}

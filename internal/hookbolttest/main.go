@@ -1,0 +1,86 @@
+package hookbolttest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"hookbolt/internal/cli"
+)
+
+// Timeout is how long a test waits for what should come at once, on a machine that is busy with something else.
+const Timeout = 20 * time.Second
+
+// mainVariable is set in the environment of a test binary that is to be hookbolt, to the folder of its sessions.
+const mainVariable = "HOOKBOLT_TEST_MAIN"
+
+// Main is the TestMain of a package that starts servers: it lets the test binary be hookbolt itself, for child processes, among them the one
+// in which a server inspects its database. It fails the package if its tests leave a goroutine behind.
+func Main(m *testing.M) {
+	if sessions := os.Getenv(mainVariable); sessions != "" && !slices.Contains(os.Args, "-test.fuzzworker") {
+		os.Exit(runAsProcess(sessions))
+	}
+	root, err := root()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Setenv(mainVariable, filepath.Join(root, "testdata", "sessions"))
+	goleak.VerifyTestMain(withBinary{m})
+}
+
+// runAsProcess does what the main package does, but for a second signal.
+func runAsProcess(sessions string) int {
+	log.SetOutput(io.Discard)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	p := cli.Program{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Sessions: os.DirFS(sessions)}
+	return p.Run(ctx, os.Args[1:])
+}
+
+// withBinary is a package's tests, after which the binary that Build has made is removed.
+type withBinary struct{ *testing.M }
+
+// Run runs the tests.
+func (w withBinary) Run() int {
+	defer func() { os.RemoveAll(binary.dir) }()
+	return w.M.Run()
+}
+
+// binary is the program that Build has made.
+var binary struct {
+	sync.Mutex
+	dir string // "" until then
+}
+
+// Build returns the path of hookbolt as it is built from the main package, for tests of what only that has.
+func Build(t *testing.T) string {
+	t.Helper()
+	binary.Lock()
+	defer binary.Unlock()
+	if binary.dir == "" {
+		dir, err := os.MkdirTemp("", "hookbolt-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		binary.dir = dir
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "hookbolt.exe"), ".")
+		cmd.Dir, cmd.Env = Path(t, "."), append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("go build: %v\n%s", err, out)
+		}
+	}
+	return filepath.Join(binary.dir, "hookbolt.exe")
+}

@@ -1,0 +1,61 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"hookbolt/internal/loopback"
+)
+
+// CheckProfilesAddress returns an error unless an address can be reached from this machine only. Profiles are for whoever is on this
+// machine: a profile costs time, a dump of the memory shows what visitors have said.
+func CheckProfilesAddress(address string) error {
+	if !loopback.IsAddress(address) {
+		return fmt.Errorf(`must be an address of this machine only, such as "127.0.0.1:6060" (got %q)`, address)
+	}
+	return nil
+}
+
+// StartProfiles serves Go's profiles on an address, as CheckProfilesAddress wants it, until the function that it returns is called.
+func StartProfiles(address string) (url string, stop func() error, err error) {
+	if err := CheckProfilesAddress(address); err != nil {
+		return "", nil, err
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return "", nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	server := &http.Server{Handler: loopbackOnly(mux), ReadHeaderTimeout: 10 * time.Second}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	stop = func() error {
+		server.Close()
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve profiles: %w", err)
+		}
+		return nil
+	}
+	return "http://" + listener.Addr().String() + "/debug/pprof/", stop, nil
+}
+
+// loopbackOnly refuses requests for another host: a web page may have its own name lead to this machine and read the answers in a
+// visitor's browser.
+func loopbackOnly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !loopback.IsHost(r.Host) {
+			http.Error(w, "profiles are for this machine: ask for localhost or a loopback address", http.StatusForbidden)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}

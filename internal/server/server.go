@@ -1,0 +1,104 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"hookbolt/engine"
+	"hookbolt/httpapi"
+	"hookbolt/internal/buildinfo"
+	"hookbolt/internal/config"
+	"hookbolt/internal/dbfile"
+	"hookbolt/storage/bolt"
+)
+
+// Options are what a server is made of.
+type Options struct {
+	// Config must be valid.
+	Config config.Config
+	Log    *slog.Logger
+	// Reload is where the settings are read again; zero for a server that does not.
+	Reload Reload
+}
+
+// Server is the whole server.
+type Server struct {
+	cfg   config.Config
+	log   *slog.Logger
+	store interface { // a *bolt.Store
+		Failed() <-chan struct{}
+		Err() error
+		Close() error
+		SetLimits(minFree, maxBytes int64)
+	}
+	engine      *engine.Engine
+	api         *httpapi.API
+	http        *http.Server
+	listener    net.Listener
+	certificate *certificate // nil for plain HTTP
+	settings    Reload
+}
+
+// New opens the database and the port and puts the parts together. Nothing is served or delivered before Run, which must follow: it closes
+// both again.
+func New(o Options) (*Server, error) {
+	cfg, log := o.Config, o.Log
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	build := buildinfo.Read()
+	registerBuildInfo(reg, build)
+
+	var cert *certificate
+	if cfg.HTTP.TLSCertFile != "" {
+		var err error
+		if cert, err = readCertificate(cfg.HTTP.TLSCertFile, cfg.HTTP.TLSKeyFile, log); err != nil {
+			return nil, err
+		}
+	}
+	store, err := bolt.Open(cfg.Storage.Path, bolt.Options{Inspect: dbfile.Inspector(log),
+		MinFree: int64(cfg.Storage.MinFree), MaxBytes: int64(cfg.Storage.MaxBytes), ObserveCommit: observeCommits(reg)})
+	if err != nil {
+		return nil, err
+	}
+	// The port comes second: a start may take its time to read a large database, and who connects then should hear "refused"
+	// rather than nothing.
+	listener, err := net.Listen("tcp", cfg.HTTP.Listen)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("http.listen: %w", err), store.Close())
+	}
+	e := engine.New(store, engineConfig(&cfg, build.Version), reg, log)
+	if err := e.EnsureOperations(context.Background()); err != nil {
+		return nil, errors.Join(fmt.Errorf("delivery.operations_url: %w", err), listener.Close(), store.Close())
+	}
+	apiCfg := apiConfig(&cfg)
+	apiCfg.Backup = func(ctx context.Context) (httpapi.Snapshot, error) { return store.Backup(ctx) }
+	api := httpapi.New(e, apiCfg, reg, log)
+	server := httpapi.NewServer(api, log)
+	if cert != nil {
+		server.TLSConfig = cert.config()
+	}
+	return &Server{cfg: cfg, log: log, store: store, engine: e, api: api, http: server, listener: listener, certificate: cert, settings: o.Reload}, nil
+}
+
+// URL is where the server can be reached.
+func (s *Server) URL() string {
+	scheme := "http://"
+	if s.certificate != nil {
+		scheme = "https://"
+	}
+	return scheme + s.listener.Addr().String()
+}
+
+func (s *Server) serve() error {
+	if s.certificate != nil {
+		return s.http.ServeTLS(s.listener, "", "") // its configuration has the certificate
+	}
+	return s.http.Serve(s.listener)
+}

@@ -1,0 +1,116 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"hookbolt/engine"
+	"hookbolt/internal/config"
+	"hookbolt/internal/hookbolttest"
+	"hookbolt/internal/server"
+)
+
+// The server says when it is ready, gives signs of life, and says when it stops, in a process of its own.
+func TestServiceManager(t *testing.T) {
+	m := hookbolttest.NewServiceManager(t, 50*time.Millisecond)
+	child := hookbolttest.Spawn(t, hookbolttest.WriteConfig(t, t.TempDir(), `shutdown_timeout = "7m"`, ""), m.Env...)
+	if got, want := m.Next(t), "READY=1\nSTATUS=ready at "+child.URL; got != want {
+		t.Fatalf("the first thing said is %q, want %q", got, want)
+	}
+	status, answer := hookbolttest.Call(t, "GET", child.URL+"/readyz", "")
+	hookbolttest.WantStatus(t, http.StatusOK, status, answer)
+	for range 3 {
+		if got := m.Next(t); got != "WATCHDOG=1" {
+			t.Fatalf("said %q, want a sign of life", got)
+		}
+	}
+	if err := child.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	m.Await(t, "STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC=480000000")
+	if err := child.Wait(); err != nil {
+		t.Errorf("SIGTERM: %v, want exit code 0", err)
+	}
+}
+
+// A full disk is no reason to be killed and started again: the disk would be as full then.
+func TestFullDiskGivesSignsOfLife(t *testing.T) {
+	m := hookbolttest.NewServiceManager(t, 50*time.Millisecond)
+	child := hookbolttest.Spawn(t, hookbolttest.WriteFullDiskConfig(t), m.Env...)
+	m.Next(t)
+	status, answer := hookbolttest.Call(t, "GET", child.URL+"/readyz", "")
+	hookbolttest.WantStatus(t, http.StatusServiceUnavailable, status, answer)
+	for range 3 {
+		if got := m.Next(t); got != "WATCHDOG=1" {
+			t.Fatalf("said %q, want a sign of life", got)
+		}
+	}
+}
+
+// While the writer hangs there is no sign of life, however well the rest of the process does.
+func TestHungWriterGivesNoSignOfLife(t *testing.T) {
+	m := hookbolttest.NewServiceManager(t, 50*time.Millisecond)
+	for _, line := range m.Env {
+		name, value, _ := strings.Cut(line, "=")
+		t.Setenv(name, value)
+	}
+	cfg := config.Default()
+	cfg.HTTP.Listen = "127.0.0.1:0"
+	cfg.Storage.Path = filepath.Join(t.TempDir(), "test.db")
+	log := hookbolttest.NewOutput()
+	logger, _ := server.NewLog(cfg.Log, log)
+	s, err := server.New(server.Options{Config: cfg, Log: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	m.Await(t, "READY=1\nSTATUS=ready at "+s.URL())
+
+	events, err := engine.ParseEvents([]byte(hookbolttest.Session), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hangs, goOn, appended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		_, err := s.Store().AppendEvents(t.Context(), events,
+			func(head engine.SessionHead, fresh []engine.Event, hooks *engine.WebhookSet) (engine.Decision, error) {
+				close(hangs)
+				<-goOn
+				return engine.Admit(head, fresh, hooks)
+			})
+		appended <- err
+	}()
+	<-hangs
+	const refusal = `no sign of life.*\n`
+	log.Find(t, refusal)
+	m.Say(t, "FIRST=1") // what was said before the first refusal has arrived before this
+	count := strings.Count(log.String(), "no sign of life")
+	log.Find(t, fmt.Sprintf(`(?s)(no sign of life.*){%d}`, count+2))
+	status, answer := hookbolttest.Call(t, "GET", s.URL()+"/healthz", "")
+	hookbolttest.WantStatus(t, http.StatusOK, status, answer)
+	m.Say(t, "SECOND=1")
+	m.Await(t, "FIRST=1")
+	if got := m.Next(t); got != "SECOND=1" {
+		t.Errorf("said %q while the writer hung", got)
+	}
+
+	close(goOn)
+	if err := <-appended; err != nil {
+		t.Fatal(err)
+	}
+	for m.Next(t) != "WATCHDOG=1" {
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,45 @@
+package server
+
+import (
+	"time"
+
+	"hookbolt/engine"
+	"hookbolt/httpapi"
+	"hookbolt/internal/config"
+)
+
+// engineConfig is the part of the settings that the engine works by.
+func engineConfig(c *config.Config, version string) engine.Config {
+	return engine.Config{
+		Timeout:            time.Duration(c.Delivery.Timeout),
+		MaxInFlight:        c.Delivery.MaxInFlight,
+		WebhookMaxInFlight: c.Delivery.WebhookMaxInFlight,
+		Retry: engine.RetryPolicy{
+			Schedule:      c.Delivery.RetrySchedule,
+			Jitter:        c.Delivery.RetryJitter,
+			RetryAfterMax: time.Duration(c.Delivery.RetryAfterMax),
+		},
+		Retention: engine.Retention{
+			Sessions:   time.Duration(c.Storage.SessionRetention),
+			Deliveries: time.Duration(c.Storage.DeliveryRetention),
+		},
+		PauseAfter:           time.Duration(c.Delivery.PauseAfter),
+		AllowNetworks:        c.Delivery.Networks(),
+		ProxyFromEnvironment: c.Delivery.ProxyFromEnv,
+		ShutdownTimeout:      time.Duration(c.HTTP.ShutdownTimeout),
+		OperationsURL:        c.Delivery.OperationsURL,
+		OperationsSecret:     engine.Secret(c.Delivery.OperationsSecret),
+		Version:              version,
+	}
+}
+
+// apiConfig is the part of the settings that the API works by.
+func apiConfig(c *config.Config) httpapi.Config {
+	return httpapi.Config{
+		AdminTokens:   c.HTTP.AdminTokens,
+		IngestTokens:  c.HTTP.IngestTokens,
+		MetricsTokens: c.HTTP.MetricsTokens,
+		CORSOrigins:   c.HTTP.CORSOrigins,
+		MaxBodyBytes:  int64(c.HTTP.MaxBody),
+	}
+}

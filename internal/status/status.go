@@ -1,0 +1,200 @@
+// Package status says how a running server does, by its metrics and its API, and what about it needs attention.
+//
+// It knows the server from outside alone: nothing of the domain, of settings, or of commands and their flags.
+package status
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"hookbolt/internal/client"
+	"hookbolt/internal/text"
+)
+
+// What needs attention, beside what hookbolt itself says of webhooks: the same bounds as in deploy/prometheus/alerts.yml, as far as they
+// can be told by one look.
+const (
+	lateAge    = 15 * time.Minute
+	lowDisk    = 1 << 30
+	slowCommit = 500 * time.Millisecond
+)
+
+// Report is how a server does.
+type Report struct {
+	title     string
+	rows      [][2]string
+	attention []string
+}
+
+// NeedsAttention tells whether somebody should do something about the server.
+func (s *Report) NeedsAttention() bool { return len(s.attention) > 0 }
+
+// Text is the report for people.
+func (s *Report) Text() string {
+	var b strings.Builder
+	fmt.Fprintln(&b, s.title)
+	for _, row := range s.rows {
+		fmt.Fprintf(&b, "%-12s%s\n", row[0], row[1])
+	}
+	for i, line := range s.attention {
+		heading := ""
+		if i == 0 {
+			heading = "attention"
+		}
+		fmt.Fprintf(&b, "%-12s%s\n", heading, line)
+	}
+	return b.String()
+}
+
+func (s *Report) row(name string, parts ...string) {
+	parts = slices.DeleteFunc(parts, func(p string) bool { return p == "" })
+	s.rows = append(s.rows, [2]string{name, strings.Join(parts, "   ")})
+}
+
+func (s *Report) warn(format string, args ...any) {
+	s.attention = append(s.attention, fmt.Sprintf(format, args...))
+}
+
+// Look asks a server for its metrics, whether it is ready, and, where the token opens that, for its webhooks.
+func Look(ctx context.Context, c *client.Client) (*Report, error) {
+	answer, err := c.Fetch(ctx, http.MethodGet, "/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(answer))
+	m := scraped(families)
+	if err != nil || families["hookbolt_build_info"] == nil {
+		return nil, client.NotHookbolt("%s/metrics: these are not hookbolt's metrics", c.Base())
+	}
+	s := &Report{}
+	state := "ready"
+	if err := c.Call(ctx, http.MethodGet, "/readyz", nil, nil); err != nil {
+		refused, ok := errors.AsType[*client.StatusError](err)
+		if !ok {
+			return nil, err
+		}
+		state = "not ready"
+		s.warn("%s", refused.Detail)
+	}
+	s.title = fmt.Sprintf("hookbolt %s at %s, %s", m.label("hookbolt_build_info", "version"), c.Base(), state)
+	if started := m.value("process_start_time_seconds"); !math.IsNaN(started) { // not every system tells, FreeBSD for one
+		s.title += fmt.Sprintf(", up %s", time.Since(time.Unix(int64(started), 0)).Round(time.Second))
+	}
+	s.describe(m)
+	s.judge(m)
+	err = s.nameWebhooks(ctx, c)
+	if refused, ok := errors.AsType[*client.StatusError](err); ok && refused.Status == http.StatusForbidden {
+		s.countWebhooks(m) // a metrics token
+		err = nil
+	}
+	return s, err
+}
+
+// describe turns metrics into rows.
+func (s *Report) describe(m scraped) {
+	count := func(family, label, value string) string {
+		return value + " " + number(m.value(family, label, value))
+	}
+	s.row("events", "accepted "+number(m.value("hookbolt_events_accepted_total")), "refused "+number(m.value("hookbolt_events_refused_total")))
+	oldest := seconds(m.value("hookbolt_queue_oldest_due_age_seconds"))
+	queue := "hookbolt_queue_deliveries"
+	s.row("queue", count(queue, "state", "scheduled"), count(queue, "state", "due"), "in flight "+number(m.value(queue, "state", "in_flight")),
+		count(queue, "state", "held"), "oldest due for "+oldest.String())
+	kept := "hookbolt_deliveries"
+	s.row("deliveries", count(kept, "status", "delivered"), count(kept, "status", "failed"), count(kept, "status", "cancelled"), m.quantiles("lag", "hookbolt_delivery_lag_seconds"))
+	attempts := []string{m.quantiles("took", "hookbolt_attempt_duration_seconds")}
+	for _, outcome := range m.labels("hookbolt_attempts_total", "outcome") {
+		if n := m.value("hookbolt_attempts_total", "outcome", outcome); n > 0 {
+			attempts = append(attempts, outcome+" "+number(n))
+		}
+	}
+	s.row("attempts", attempts...)
+	hooks := "hookbolt_webhooks"
+	s.row("webhooks", count(hooks, "state", "active"), count(hooks, "state", "failing"), count(hooks, "state", "paused"), count(hooks, "state", "inactive"))
+	size, free, left := m.value("hookbolt_storage_size_bytes"), m.value("hookbolt_storage_free_bytes"), m.value("hookbolt_storage_disk_free_bytes")
+	onDisk := ""
+	if left >= 0 && !math.IsNaN(left) {
+		onDisk = "left on the disk " + byteCount(left)
+	}
+	s.row("storage", "in use "+byteCount(size-free), "free in the file "+byteCount(free), onDisk, m.quantiles("commits", "hookbolt_storage_commit_duration_seconds"))
+	s.row("process", "memory "+byteCount(m.value("process_resident_memory_bytes")), "heap "+byteCount(m.value("go_memstats_heap_inuse_bytes")), "goroutines "+number(m.value("go_goroutines")))
+}
+
+// judge finds in metrics what needs attention, beside webhooks.
+func (s *Report) judge(m scraped) {
+	if m.value("hookbolt_storage_full") == 1 {
+		s.warn("events are refused for want of room: see storage.min_free and storage.max_bytes")
+	}
+	if left := m.value("hookbolt_storage_disk_free_bytes"); left >= 0 && left < lowDisk {
+		s.warn("%s are left on the disk", byteCount(left))
+	}
+	if n := m.value("hookbolt_damaged_records_total"); n > 0 {
+		s.warn("records that could not be read: %s; \"hookbolt check\" on a backup tells the whole damage", number(n))
+	}
+	commits := "hookbolt_storage_commit_duration_seconds"
+	if p99 := m.quantile(commits, 0.99); p99 > slowCommit && m.metric(commits).GetHistogram().GetSampleCount() >= 100 {
+		s.warn("commits are slow, p99 %s: so is the disk", upTo(p99))
+	}
+	if oldest := seconds(m.value("hookbolt_queue_oldest_due_age_seconds")); oldest > lateAge && m.value("hookbolt_webhooks", "state", "failing") == 0 {
+		s.warn("a delivery has been due for %s, and no endpoint is failing", oldest)
+	}
+}
+
+// countWebhooks says what is known of webhooks in trouble without their names.
+func (s *Report) countWebhooks(m scraped) {
+	if n := m.value("hookbolt_webhooks", "state", "failing"); n > 0 {
+		s.warn("endpoints that are failing: %s (an admin token tells which)", number(n))
+	}
+	if n := m.value("hookbolt_webhooks", "state", "paused"); n > 0 {
+		s.warn("webhooks that are paused: %s (an admin token tells which)", number(n))
+	}
+}
+
+// nameWebhooks lists the webhooks that are failing or paused.
+func (s *Report) nameWebhooks(ctx context.Context, c *client.Client) error {
+	type hook struct {
+		ID          uint32
+		Name        string
+		Active      bool
+		Paused      bool
+		PauseReason *string `json:"pause_reason"`
+		Health      struct {
+			State        string
+			Failures     int
+			FailingSince time.Time `json:"failing_since"`
+		}
+	}
+	hooks, err := client.List[hook](ctx, c, "/v1/webhooks")
+	if err != nil {
+		return err
+	}
+	for _, h := range hooks {
+		name := fmt.Sprintf("webhook %d", h.ID)
+		if h.Name != "" {
+			name += fmt.Sprintf(" %q", text.OneLine(h.Name))
+		}
+		switch {
+		case !h.Active:
+		case h.Paused:
+			reason := "by hand"
+			if h.PauseReason != nil {
+				reason = text.OneLine(*h.PauseReason)
+			}
+			s.warn("%s is paused: %s", name, reason)
+		case h.Health.State == "failing":
+			s.warn("%s is failing since %s: its last %d attempts have failed", name, h.Health.FailingSince.Format(time.RFC3339), h.Health.Failures)
+		}
+	}
+	return nil
+}

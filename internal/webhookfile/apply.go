@@ -1,0 +1,119 @@
+package webhookfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"hookbolt/internal/client"
+)
+
+// signs are what the lines of actions begin with.
+var signs = map[action]string{actionCreate: "+ create", actionChange: "~ change", actionDelete: "- delete"}
+
+// print writes a step for people.
+func (s *step) print(w io.Writer) {
+	switch s.action {
+	case actionNone:
+		fmt.Fprintf(w, "= %s unchanged\n", s.label)
+		return
+	case actionConfirm:
+		fmt.Fprintf(w, "? %s unchanged, unless these are others, which the server does not show: %s\n", s.label, strings.Join(s.lines, ", "))
+		return
+	}
+	cost := ""
+	if s.cost != "" {
+		cost = " (" + s.cost + ")"
+	}
+	fmt.Fprintf(w, "%s %s%s\n", signs[s.action], s.label, cost)
+	for _, line := range s.lines {
+		fmt.Fprintf(w, "    %s\n", line)
+	}
+}
+
+// Print writes the plan for people, as that of a dry run.
+func (p *Plan) Print(w io.Writer) {
+	n := make(map[action]int)
+	for _, s := range p.steps {
+		s.print(w)
+		n[s.action]++
+	}
+	fmt.Fprintf(w, "Dry run: %d to create, %d to change, %d to delete, %d unchanged", n[actionCreate], n[actionChange], n[actionDelete], n[actionNone])
+	if n[actionConfirm] > 0 {
+		fmt.Fprintf(w, ", %d perhaps unchanged", n[actionConfirm])
+	}
+	fmt.Fprintf(w, ".%s\n", p.leftAlone())
+}
+
+// Pending tells whether there is something to do for sure: credentials that the server may have already do not count.
+func (p *Plan) Pending() bool {
+	return slices.ContainsFunc(p.steps, func(s *step) bool { return s.action != actionNone && s.action != actionConfirm })
+}
+
+// leftAlone tells of the webhooks that stay although they are not in the file.
+func (p *Plan) leftAlone() string {
+	if p.unmanaged == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" On the server and not in the file: %d (-prune deletes them).", p.unmanaged)
+}
+
+// Apply does what is planned, one webhook after the other, and tells of each once it is done. It ends with the first that fails: what
+// was done before stays, and the rest is done by another run.
+func (p *Plan) Apply(ctx context.Context, c *client.Client, w io.Writer) error {
+	n := make(map[action]int)
+	var failure error
+	for i, s := range p.steps {
+		if failure = s.apply(ctx, c); failure != nil {
+			failure = fmt.Errorf("%s %s: %w", s.action, s.label, failure)
+			for _, rest := range p.steps[i:] {
+				if rest.action != actionNone {
+					fmt.Fprintf(w, "! not done: %s %s\n", rest.action, rest.label)
+				}
+			}
+			break
+		}
+		s.print(w)
+		n[s.action]++
+	}
+	fmt.Fprintf(w, "%d created, %d changed, %d deleted, %d unchanged.%s\n", n[actionCreate], n[actionChange], n[actionDelete], n[actionNone], p.leftAlone())
+	return failure
+}
+
+// apply does one step. Afterwards the step says what was done.
+func (s *step) apply(ctx context.Context, c *client.Client) error {
+	path := fmt.Sprintf("/v1/webhooks/%d", s.id)
+	switch s.action {
+	case actionCreate:
+		var made servedWebhook
+		if err := c.Call(ctx, http.MethodPost, "/v1/webhooks", s.settings, &made); err != nil {
+			return err
+		}
+		s.label = made.label()
+		if s.settings["secret"] == nil {
+			s.lines = append(s.lines, fmt.Sprintf("secret: made; GET /v1/webhooks/%d/secret shows it", made.ID))
+		}
+	case actionChange, actionConfirm:
+		var now servedWebhook
+		if err := c.Call(ctx, http.MethodPatch, path, s.settings, &now); err != nil {
+			return err
+		}
+		if s.action == actionConfirm {
+			s.action = actionNone
+			if !now.UpdatedAt.Equal(s.updatedAt) {
+				s.action, s.lines = actionChange, []string{strings.Join(s.lines, ", ") + ": another value (not shown)"}
+			}
+		}
+	case actionDelete:
+		err := c.Call(ctx, http.MethodDelete, path, nil, nil)
+		if gone, ok := errors.AsType[*client.StatusError](err); ok && gone.Status == http.StatusNotFound {
+			return nil // somebody else was faster
+		}
+		return err
+	}
+	return nil
+}

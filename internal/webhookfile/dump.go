@@ -1,0 +1,150 @@
+package webhookfile
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"unicode"
+
+	"hookbolt/engine"
+	"hookbolt/internal/client"
+	"hookbolt/internal/text"
+)
+
+// DumpOptions are how a file is made of a server's webhooks.
+type DumpOptions struct {
+	// Secrets puts in the signing secrets.
+	Secrets bool
+}
+
+// Dump returns the text of a file of a server's webhooks, in the order of their ids, and the labels of those that have no name of their
+// own, which such a file has to have.
+func Dump(ctx context.Context, c *client.Client, o DumpOptions) (file string, nameless []string, err error) {
+	all, err := servedWebhooks(ctx, c)
+	if err != nil {
+		return "", nil, err
+	}
+	of := make(map[string]int)
+	for _, s := range all {
+		of[s.Name]++
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "# The webhooks of %s. \"hookbolt apply -f FILE\" makes a server's webhooks those of the file.\n", text.OneLine(c.Base()))
+	for _, s := range all {
+		b.WriteString("\n[[webhook]]\n")
+		if s.Name == "" || of[s.Name] > 1 {
+			nameless = append(nameless, s.label())
+			b.WriteString("# apply wants a name that no other webhook has.\n")
+		}
+		s.dump(&b)
+		if o.Secrets {
+			var now struct {
+				Secret string `json:"secret"`
+			}
+			if err := c.Call(ctx, http.MethodGet, fmt.Sprintf("/v1/webhooks/%d/secret", s.ID), nil, &now); err != nil {
+				return "", nil, err
+			}
+			fmt.Fprintf(&b, "secret = %s\n", quoteTOML(now.Secret))
+		}
+	}
+	return b.String(), nameless, nil
+}
+
+// dump writes a webhook's settings, but for its secret.
+func (s *servedWebhook) dump(b *strings.Builder) {
+	fmt.Fprintf(b, "name = %s\n", quoteTOML(s.Name))
+	byDefault := engine.DefaultWebhook()
+	values, defaults := plainValues(&s.Webhook), plainValues(&byDefault)
+	for _, name := range plainSettings {
+		v := values[name]
+		var unquoted string
+		switch {
+		case name == "paused":
+			if s.Paused {
+				fmt.Fprintf(b, "# It is paused: %s.\n", text.OneLine(s.PauseReason))
+			}
+		case string(v) == string(defaults[name]):
+		case json.Unmarshal(v, &unquoted) == nil:
+			fmt.Fprintf(b, "%s = %s\n", name, quoteTOML(unquoted))
+		default: // numbers, true and false, and lists of plain text are the same in JSON and TOML
+			fmt.Fprintf(b, "%s = %s\n", name, v)
+		}
+	}
+	for _, setting := range credentialTables {
+		if s.has(setting) {
+			fmt.Fprintf(b, "%s = {keep = true} # the server does not show it; elsewhere, such as {%s}\n", setting, s.credentialsElsewhere(setting))
+		}
+	}
+}
+
+// credentialsElsewhere proposes what may stand in a table of credentials whose values are not known.
+func (s *servedWebhook) credentialsElsewhere(setting string) string {
+	names := []string{"username", "password"}
+	switch setting {
+	case "headers":
+		names = slices.Sorted(maps.Keys(s.Headers))
+	case "oauth2":
+		names = []string{"token_url", "client_id", "client_secret"}
+	}
+	prefix := variablePrefix(s)
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s = {env = %q}", keyTOML(name), prefix+upperName(name))
+	}
+	return strings.Join(names, ", ")
+}
+
+// variablePrefix begins the names of variables that are proposed for a webhook's credentials.
+func variablePrefix(s *servedWebhook) string {
+	if name := strings.Trim(upperName(s.Name), "_"); name != "" && name[0] > '9' {
+		return name + "_"
+	}
+	return fmt.Sprintf("WEBHOOK_%d_", s.ID)
+}
+
+// upperName makes a name one of a variable, as far as it has letters and digits of ASCII.
+func upperName(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+			return r
+		}
+		return '_'
+	}, name)
+}
+
+// keyTOML writes a key: bare where TOML allows it.
+func keyTOML(key string) string {
+	if key != "" && !strings.ContainsFunc(key, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '-' && r != '_'
+	}) {
+		return key
+	}
+	return quoteTOML(key)
+}
+
+// quoteTOML writes a string with what cannot be seen, and what could steer a terminal, escaped.
+func quoteTOML(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			fmt.Fprintf(&b, `\U%08X`, r)
+		default:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}

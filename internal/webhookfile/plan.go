@@ -1,0 +1,259 @@
+package webhookfile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"hookbolt/engine"
+	"hookbolt/internal/client"
+	"hookbolt/internal/text"
+)
+
+// action is what is done to a webhook.
+type action string
+
+const (
+	actionCreate action = "create"
+	actionChange action = "change"
+	actionDelete action = "delete"
+	// actionConfirm sends the credentials that the server has already, or others: it does not tell which. Nothing else is to be changed.
+	actionConfirm action = "send the credentials of"
+	actionNone    action = "none"
+)
+
+// step is what is done to one webhook.
+type step struct {
+	action action
+	label  string
+	id     uint32 // 0 where it is made
+	// lines tell what changes, a setting each.
+	lines []string
+	// cost is what is lost by it; "" if nothing is.
+	cost string
+	// settings are sent: all that the file gives for a webhook that is made, else those that change, and credentials.
+	settings map[string]json.RawMessage
+	// updatedAt is when the webhook had last been changed.
+	updatedAt time.Time
+}
+
+// Plan is everything that is done to a server's webhooks, in this order.
+type Plan struct {
+	steps []*step
+	// unmanaged is how many webhooks are not in the file and stay.
+	unmanaged int
+}
+
+// PlanOptions are how a plan is made.
+type PlanOptions struct {
+	// Prune deletes the webhooks that are not in the file.
+	Prune bool
+}
+
+// NewPlan compares what a file wants with what a server has, and changes nothing. The error is Problems where the file does not fit the
+// server.
+func NewPlan(ctx context.Context, c *client.Client, hooks []*Webhook, o PlanOptions) (*Plan, error) {
+	all, err := servedWebhooks(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	byName := make(map[string][]*servedWebhook)
+	for _, s := range all {
+		byName[s.Name] = append(byName[s.Name], s)
+	}
+	plan := new(Plan)
+	var problems Problems
+	for _, want := range hooks {
+		s, err := planWebhook(ctx, c, want, byName[want.Settings.Name])
+		delete(byName, want.Settings.Name)
+		if bad, ok := errors.AsType[Problems](err); ok {
+			problems = append(problems, bad...)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		plan.steps = append(plan.steps, s)
+	}
+	for _, s := range all {
+		switch {
+		case byName[s.Name] == nil:
+		case !o.Prune:
+			plan.unmanaged++
+		default:
+			deletion, err := planDeletion(ctx, c, s)
+			if err != nil {
+				return nil, err
+			}
+			plan.steps = append(plan.steps, deletion)
+		}
+	}
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return plan, nil
+}
+
+// planWebhook plans what is done for a webhook of the file; present are those of its name on the server.
+func planWebhook(ctx context.Context, c *client.Client, want *Webhook, present []*servedWebhook) (*step, error) {
+	switch len(present) {
+	case 0:
+		return planCreation(want)
+	case 1:
+		return planChange(ctx, c, want, present[0])
+	}
+	var ids []string
+	for _, p := range present {
+		ids = append(ids, fmt.Sprint(p.ID))
+	}
+	return nil, Problems{fmt.Sprintf("webhook %q: the server has several of that name, with the ids %s: give them names of their own, or delete all but one",
+		want.Settings.Name, strings.Join(ids, ", "))}
+}
+
+// planDeletion plans the end of a webhook of the server.
+func planDeletion(ctx context.Context, c *client.Client, present *servedWebhook) (*step, error) {
+	cost, err := costOfCancelling(ctx, c, present.ID)
+	if err != nil {
+		return nil, err
+	}
+	deletion := &step{action: actionDelete, label: present.label(), id: present.ID, cost: cost}
+	if present.Name == "" {
+		deletion.lines = []string{"url: " + shownValue(plainValues(&present.Webhook)["url"])}
+	}
+	return deletion, nil
+}
+
+// planCreation plans a webhook that the server does not have.
+func planCreation(want *Webhook) (*step, error) {
+	s := &step{action: actionCreate, label: fmt.Sprintf("%q", want.Settings.Name), settings: want.JSON}
+	var problems Problems
+	for _, setting := range slices.Sorted(maps.Keys(want.Keep)) {
+		problems = append(problems, fmt.Sprintf("webhook %q: %s: keep = true, but the server has no such webhook: give the values", want.Settings.Name, setting))
+	}
+	values := plainValues(&want.Settings)
+	for _, name := range plainSettings {
+		switch {
+		case !want.given(name):
+		case want.Hidden[name]:
+			s.lines = append(s.lines, name+": set (not shown)")
+		default:
+			s.lines = append(s.lines, name+": "+shownValue(values[name]))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(want.Settings.Headers)) {
+		s.lines = append(s.lines, "headers."+name+": set (not shown)")
+	}
+	for _, name := range []string{"basic_auth", "oauth2", "secret"} {
+		if want.given(name) {
+			s.lines = append(s.lines, name+": set (not shown)")
+		}
+	}
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return s, nil
+}
+
+// planChange plans what is to be changed on a webhook of the server.
+func planChange(ctx context.Context, c *client.Client, want *Webhook, present *servedWebhook) (*step, error) {
+	s := &step{action: actionNone, label: fmt.Sprintf("%q", present.Name), id: present.ID, settings: make(map[string]json.RawMessage), updatedAt: present.UpdatedAt}
+	before, after := plainValues(&present.Webhook), plainValues(&want.Settings)
+	for _, name := range plainSettings {
+		switch {
+		case string(before[name]) == string(after[name]), name == "paused" && !want.given(name):
+			continue
+		case want.Hidden[name]:
+			s.lines = append(s.lines, name+": another value (not shown)")
+		default:
+			s.lines = append(s.lines, fmt.Sprintf("%s: %s -> %s", name, shownValue(before[name]), shownValue(after[name])))
+		}
+		s.settings[name] = after[name]
+	}
+	unknown, err := s.planCredentials(want, present)
+	if err != nil {
+		return nil, err
+	}
+	if want.given("secret") {
+		var now struct {
+			Secret engine.Secret `json:"secret"`
+		}
+		if err := c.Call(ctx, http.MethodGet, fmt.Sprintf("/v1/webhooks/%d/secret", present.ID), nil, &now); err != nil {
+			return nil, err
+		}
+		// The one that it has is not sent: that would end the overlap of a rotation.
+		if now.Secret != want.Settings.Secret {
+			s.lines = append(s.lines, "secret: another one (not shown), which signs alone from then on")
+			s.settings["secret"] = want.JSON["secret"]
+		}
+	}
+	switch {
+	case len(s.lines) > 0:
+		s.action = actionChange
+		if len(unknown) > 0 {
+			s.lines = append(s.lines, strings.Join(unknown, ", ")+": sent again (not shown)")
+		}
+	case len(unknown) > 0:
+		s.action, s.lines = actionConfirm, unknown
+	}
+	switch {
+	case present.Active && !want.Settings.Active:
+		s.cost, err = costOfCancelling(ctx, c, present.ID)
+	case present.SendIncomplete && !want.Settings.SendIncomplete, want.Settings.ContentID != nil && s.settings["content_id"] != nil:
+		s.cost = "what waits and no longer fits is cancelled"
+	}
+	return s, err
+}
+
+// planCredentials plans what is to be sent of credentials, and returns those of which nobody can tell whether they change.
+func (s *step) planCredentials(want *Webhook, present *servedWebhook) (unknown []string, err error) {
+	for _, setting := range credentialTables {
+		if want.Keep[setting] {
+			if !present.has(setting) {
+				return nil, Problems{fmt.Sprintf("webhook %q: %s: keep = true, but on the server it has none: give the values", present.Name, setting)}
+			}
+			continue
+		}
+		if setting == "headers" {
+			unknown = append(unknown, s.planHeaders(want, present)...)
+		} else {
+			switch {
+			case want.given(setting) && present.has(setting):
+				unknown = append(unknown, setting)
+			case want.given(setting):
+				s.lines = append(s.lines, setting+": set (not shown)")
+			case present.has(setting):
+				s.lines = append(s.lines, setting+": removed")
+			}
+		}
+		switch {
+		case want.given(setting):
+			s.settings[setting] = want.JSON[setting]
+		case present.has(setting):
+			s.settings[setting] = json.RawMessage("null")
+		}
+	}
+	return unknown, nil
+}
+
+// planHeaders tells what becomes of each header, and returns those of which nobody can tell whether they change.
+func (s *step) planHeaders(want *Webhook, present *servedWebhook) (unknown []string) {
+	for _, name := range slices.Sorted(maps.Keys(want.Settings.Headers)) {
+		if present.Headers[name] {
+			unknown = append(unknown, "headers."+name)
+		} else {
+			s.lines = append(s.lines, "headers."+name+": set (not shown)")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(present.Headers)) {
+		if _, ok := want.Settings.Headers[name]; !ok {
+			s.lines = append(s.lines, "headers."+text.OneLine(name)+": removed")
+		}
+	}
+	return unknown
+}

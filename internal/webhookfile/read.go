@@ -1,0 +1,257 @@
+package webhookfile
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+
+	"hookbolt/engine"
+	"hookbolt/internal/client"
+	"hookbolt/internal/text"
+)
+
+// Webhook is a webhook as a file wants it.
+type Webhook struct {
+	// Settings are all of them, with the default of each that the file leaves out. Where the file leaves out paused or secret, they are
+	// false and "", and mean nothing: see given.
+	Settings engine.Webhook
+	// JSON has the settings that the file gives, as the API takes them, but for those in Keep.
+	JSON map[string]json.RawMessage
+	// Keep has those of headers, basic_auth and oauth2 that are to stay as they are on the server.
+	Keep map[string]bool
+	// Hidden has the settings whose value comes from a variable or a file, and which are shown to nobody for that.
+	Hidden map[string]bool
+}
+
+// given tells whether the file has a setting.
+func (w *Webhook) given(setting string) bool { return w.JSON[setting] != nil }
+
+// Sources are where references lead.
+type Sources struct {
+	// Variable returns the value of an environment variable, and whether it is set.
+	Variable func(name string) (string, bool)
+	// File returns the secret in a file.
+	File func(path string) (string, error)
+}
+
+// Problems are everything that is wrong with a file of webhooks, or with what it asks of a server: one line each, without line ends.
+type Problems []string
+
+// Error has a line for each.
+func (p Problems) Error() string { return strings.Join(p, "\n") }
+
+// Read reads the text of a file of webhooks, and what it refers to. name is what people call the file. The error is Problems, or one of the
+// syntax; it shows no credential.
+func Read(name, file string, from Sources) ([]*Webhook, error) {
+	hooks, err := parse(file, from)
+	if problems, ok := errors.AsType[Problems](err); ok {
+		for i := range problems {
+			problems[i] = name + ": " + problems[i]
+		}
+		return nil, problems
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return hooks, nil
+}
+
+// parse is Read without the name of the file in its errors.
+func parse(file string, from Sources) ([]*Webhook, error) {
+	decoded := make(map[string]any)
+	if _, err := toml.Decode(file, &decoded); err != nil {
+		return nil, text.TOMLSyntax(err)
+	}
+	var problems Problems
+	for _, key := range slices.Sorted(maps.Keys(decoded)) {
+		if key != "webhook" {
+			problems = append(problems, fmt.Sprintf("unknown key %q: each webhook is a table that begins with [[webhook]]", key))
+		}
+	}
+	tables, ok := tableList(decoded["webhook"])
+	if !ok && decoded["webhook"] != nil {
+		problems = append(problems, "webhook: must be tables, each of which begins with [[webhook]] in double brackets")
+	}
+	var hooks []*Webhook
+	seen := make(map[string]bool)
+	for i, table := range tables {
+		r := &webhookReader{from: from, want: Webhook{JSON: make(map[string]json.RawMessage), Keep: make(map[string]bool), Hidden: make(map[string]bool)}}
+		name, _ := table["name"].(string)
+		called := fmt.Sprintf("webhook %.200q", name)
+		switch {
+		case name == "":
+			called = fmt.Sprintf("webhook %d", i+1)
+			r.fail("name", "is required, in quotes: webhooks are told apart by it")
+			delete(table, "name") // this says what is wrong with it
+		case seen[name]:
+			r.fail("name", "stands twice: webhooks are told apart by it")
+		}
+		seen[name] = true
+		r.read(table)
+		for _, problem := range r.problems {
+			problems = append(problems, called+": "+problem)
+		}
+		hooks = append(hooks, &r.want)
+	}
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return hooks, nil
+}
+
+// tableList returns a list of tables, in whatever way it is written.
+func tableList(v any) ([]map[string]any, bool) {
+	switch v := v.(type) {
+	case []map[string]any:
+		return v, true
+	case []any:
+		tables := make([]map[string]any, len(v))
+		for i := range v {
+			table, ok := v[i].(map[string]any)
+			if !ok {
+				return nil, false
+			}
+			tables[i] = table
+		}
+		return tables, true
+	}
+	return nil, false
+}
+
+// webhookReader reads a webhook's table.
+type webhookReader struct {
+	from     Sources
+	want     Webhook
+	problems []string
+}
+
+func (r *webhookReader) fail(field, format string, args ...any) {
+	r.problems = append(r.problems, field+": "+fmt.Sprintf(format, args...))
+}
+
+// credentialTables are the settings that are tables and may stay as they are on the server.
+var credentialTables = []string{"headers", "basic_auth", "oauth2"}
+
+// read makes of a table what the API would be sent, and has the engine read that: so there is one set of rules. The engine tells the first
+// error of an object only, so it is given each setting alone before.
+func (r *webhookReader) read(table map[string]any) {
+	for _, setting := range slices.Sorted(maps.Keys(table)) {
+		if t, ok := table[setting].(map[string]any); ok && slices.Contains(credentialTables, setting) && t["keep"] == true {
+			if len(t) > 1 {
+				r.fail(setting, "keep = true stands alone: what is on the server stays as it is, or is given here as a whole")
+			}
+			r.want.Keep[setting] = true
+			continue
+		}
+		before := len(r.problems)
+		value := r.value(setting, table[setting])
+		if len(r.problems) > before {
+			continue
+		}
+		r.want.JSON[setting] = client.EncodeJSON(value)
+		if _, err := engine.ParseWebhookPatch(client.EncodeJSON(map[string]any{setting: value})); err != nil {
+			r.refused(err)
+		}
+	}
+	if len(r.problems) > 0 {
+		return
+	}
+	patch, err := engine.ParseWebhookPatch(client.EncodeJSON(r.want.JSON))
+	if err == nil {
+		r.want.Settings, err = engine.NewWebhook(patch)
+	}
+	r.refused(err)
+}
+
+// refused notes what the engine says.
+func (r *webhookReader) refused(err error) {
+	bad, ok := errors.AsType[engine.InputErrors](err)
+	if err != nil && !ok {
+		r.problems = append(r.problems, err.Error())
+	}
+	for _, e := range bad {
+		if strings.HasSuffix(e.Detail, "must be a string (got an object)") {
+			e.Detail += `; what stands elsewhere is {env = "VARIABLE"} or {file = "PATH"}`
+		}
+		if r.want.Hidden[e.Field] {
+			e.Detail, _, _ = strings.Cut(e.Detail, " (got ") // what stands there is not for the eye
+		}
+		if e.Field == "" {
+			r.problems = append(r.problems, e.Detail)
+			continue
+		}
+		r.fail(e.Field, "%s", e.Detail)
+	}
+}
+
+// value makes of a value of TOML one of JSON, and puts what references lead to in their place.
+func (r *webhookReader) value(path string, v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		if value, ok := r.reference(path, v); ok {
+			r.want.Hidden[path] = true
+			if !utf8.ValidString(value) {
+				r.fail(path, "what it refers to is not valid UTF-8")
+			}
+			return value
+		}
+		object := make(map[string]any, len(v))
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			object[key] = r.value(path+"."+key, v[key])
+		}
+		return object
+	case []map[string]any:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = r.value(fmt.Sprintf("%s[%d]", path, i), v[i])
+		}
+		return list
+	case []any:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = r.value(fmt.Sprintf("%s[%d]", path, i), v[i])
+		}
+		return list
+	case time.Time:
+		r.fail(path, "must be in quotes: there is no setting that is a date")
+	case float64:
+		if math.IsInf(v, 0) || math.IsNaN(v) {
+			r.fail(path, "must be a number that can be written down (got %v)", v)
+			return 0
+		}
+	}
+	return v
+}
+
+// reference returns what a table leads to that refers to a variable or a file. The tables of headers do not: theirs are names of headers.
+func (r *webhookReader) reference(path string, table map[string]any) (string, bool) {
+	if len(table) != 1 || slices.Contains(credentialTables, path) || path == "oauth2.headers" {
+		return "", false
+	}
+	if name, ok := table["env"].(string); ok {
+		value, set := r.from.Variable(name)
+		switch {
+		case !set:
+			r.fail(path, "the variable %.100q is not set", name)
+		case value == "":
+			r.fail(path, "the variable %.100q is empty", name)
+		}
+		return value, true
+	}
+	if name, ok := table["file"].(string); ok {
+		secret, err := r.from.File(name)
+		if err != nil {
+			r.fail(path, "%s", text.OneLine(err.Error()))
+		}
+		return secret, true
+	}
+	return "", false
+}
