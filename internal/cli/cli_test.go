@@ -18,7 +18,7 @@ func TestBadCommandLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	lost := filepath.Join(dir, "lost.toml")
-	if err := os.WriteFile(lost, fmt.Appendf(nil, "[storage]\npath = '%s'", filepath.Join(dir, "none", "x.db")), 0o600); err != nil {
+	if err := os.WriteFile(lost, fmt.Appendf(nil, "[storage]\npath = '%s'", filepath.Join(dir, "none", "none", "x.db")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
@@ -35,7 +35,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"serve -config " + filepath.Join(dir, "none.toml"), 1, `configuration: open `},
 		{"serve -config " + dir, 1, `configuration: `},
 		{"serve -config " + open, 1, open + `: http.listen: 0.0.0.0:0 can be reached from other machines`},
-		{"serve -config " + lost, 1, `open database `},
+		{"serve -config " + lost, 1, `storage.path: the directory `},
 		{"demo -fast", 2, `demo: flag provided but not defined: -fast`},
 		{"listen -secret hush", 2, `listen: invalid value "hush" for flag -secret: must be whsec_`},
 		{"listen -status 99", 2, `listen: -status must be 200 to 599 (got 99)`},

@@ -15,6 +15,9 @@ func Check(c *config.Config) error {
 			return err
 		}
 	}
+	if _, err := lacksDirectory(c.Storage.Path); err != nil {
+		return err
+	}
 	return checkOperationsAddress(c)
 }
 

@@ -46,8 +46,8 @@ type Server struct {
 	settings    Reload
 }
 
-// New opens the database and the port and puts the parts together. Nothing is served or delivered before Run, which must follow: it closes
-// both again.
+// New opens the database, whose directory it makes if the one above is there, and the port, and puts the parts together. Nothing is served or
+// delivered before Run, which must follow: it closes both again.
 func New(o Options) (*Server, error) {
 	cfg, log := o.Config, o.Log
 	reg := prometheus.NewRegistry()
@@ -61,6 +61,9 @@ func New(o Options) (*Server, error) {
 		if cert, err = readCertificate(cfg.HTTP.TLSCertFile, cfg.HTTP.TLSKeyFile, log); err != nil {
 			return nil, err
 		}
+	}
+	if err := makeDirectory(cfg.Storage.Path); err != nil {
+		return nil, err
 	}
 	store, err := bolt.Open(cfg.Storage.Path, bolt.Options{Inspect: dbfile.Inspector(log),
 		MinFree: int64(cfg.Storage.MinFree), MaxBytes: int64(cfg.Storage.MaxBytes), ObserveCommit: observeCommits(reg)})

@@ -1,0 +1,59 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// lacksDirectory tells whether the directory of a database has to be made. It is an error if the directory cannot be, since the one above it does not
+// exist either: a path with a typing error is not to become a tree of directories.
+func lacksDirectory(database string) (bool, error) {
+	directory := filepath.Dir(database)
+	info, err := os.Stat(directory)
+	switch {
+	case err == nil && info.IsDir():
+		return false, nil
+	case err == nil:
+		return false, fmt.Errorf("storage.path: %s is not a directory", directory)
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, fmt.Errorf("storage.path: %w", err)
+	}
+	above := filepath.Dir(directory)
+	if info, err := os.Stat(above); err != nil || !info.IsDir() {
+		return false, fmt.Errorf("storage.path: the directory %s does not exist, and cannot be made: %s is no directory either", directory, above)
+	}
+	return true, nil
+}
+
+// makeDirectory makes the directory of a database, if it has to, for this user alone.
+func makeDirectory(database string) error {
+	lacks, err := lacksDirectory(database)
+	if err != nil || !lacks {
+		return err
+	}
+	directory := filepath.Dir(database)
+	if err := os.Mkdir(directory, 0o700); err != nil {
+		return fmt.Errorf("storage.path: make the directory: %w", err)
+	}
+	// Else a power cut may take the directory away, with all that was acknowledged.
+	if err := syncDirectory(filepath.Dir(directory)); err != nil {
+		return errors.Join(fmt.Errorf("storage.path: make the directory %s: %w", directory, err), os.Remove(directory))
+	}
+	return nil
+}
+
+// syncDirectory makes durable which files and directories are in a directory.
+func syncDirectory(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil // directories cannot be synced there
+	}
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
