@@ -8,82 +8,115 @@ import (
 // window is the span that a load is measured over.
 type window struct{ warmup, duration time.Duration }
 
-// measure puts a load on a subject and returns what came of it: at full speed, or at a steady rate if it is not 0. It waits until all has
-// arrived. Where ctx ends early, the figures are those up to then.
-func (r *run) measure(ctx context.Context, stage string, s *subject, g *generator, rate float64, span window) *Measured {
-	ctx, stop := s.whileRunning(ctx)
+// stage is a load on a subject: at full speed, or at a steady rate if that is not 0.
+type stage struct {
+	name    string
+	subject *subject
+	source  *generator
+	rate    float64
+	span    window
+}
+
+// measurement is a stage that is measured.
+type measurement struct {
+	*run
+	stage
+	warm, main   *tally
+	attempts     int64 // at the endpoints, before it began
+	stopProgress func()
+	from, to     edge // of what is measured
+}
+
+// measure puts a load on a subject and returns what came of it. It waits until all has arrived. Where ctx ends early, the figures are those
+// up to then.
+func (r *run) measure(ctx context.Context, st stage) *Measured {
+	ctx, stop := st.subject.whileRunning(ctx)
 	defer stop()
-	warm, main := r.sink.newTally(), r.sink.newTally()
-	stopProgress := r.progress.follow(stage, warm, main)
-	defer func() { stopProgress() }() // the last one
-	began, attempts := time.Now(), r.sink.attempts.Load()
-	warmEnd := began.Add(span.warmup)
-	phases := []phase{{warmEnd, warm}, {warmEnd.Add(span.duration), main}}
+	m := &measurement{run: r, stage: st, warm: r.sink.newTally(), main: r.sink.newTally()}
+	m.stopProgress = r.progress.follow(m.name, m.warm, m.main)
+	defer func() { m.stopProgress() }() // the last one
+	began := time.Now()
+	m.attempts = r.sink.attempts.Load()
+	warmEnd := began.Add(m.span.warmup)
+	end := warmEnd.Add(m.span.duration)
+	phases := []phase{{warmEnd, m.warm}, {end, m.main}}
 	loaded := make(chan struct{})
 	go func() {
 		defer close(loaded)
-		if rate > 0 {
-			g.steady(ctx, rate, began, phases)
+		if m.rate > 0 {
+			m.source.steady(ctx, m.rate, began, phases)
 		} else {
-			g.fullSpeed(ctx, phases)
+			m.source.fullSpeed(ctx, phases)
 		}
 	}()
 
 	sleep(ctx, time.Until(warmEnd))
-	from := r.edge(ctx, s, warm, main)
-	var samples []Sample
-	last, at := from, warmEnd
-	for r.opts.Every > 0 && s.api != nil { // the relay is too short for samples
-		at = at.Add(r.opts.Every)
-		if at.After(phases[1].until) || !sleep(ctx, time.Until(at)) {
+	m.from = r.edge(ctx, m.subject, m.warm, m.main)
+	samples := m.samples(ctx, warmEnd, end)
+	sleep(ctx, time.Until(end))
+	m.to = r.edge(context.WithoutCancel(ctx), m.subject, m.warm, m.main)
+	<-loaded
+	settled, lastAt := r.settle(ctx, m.warm, m.main)
+	measured := m.result(lastAt)
+	measured.Check, measured.Samples = r.check(m.name, settled, m.warm, m.main), samples
+	if measured.Unsent > 0 {
+		r.problem("%s: the server was too far behind: %d requests were not sent", m.name, measured.Unsent)
+	}
+	return measured
+}
+
+// samples takes a sample each opts.Every, from an instant to another one, and prints it.
+func (m *measurement) samples(ctx context.Context, at, end time.Time) (samples []Sample) {
+	last := m.from
+	for m.opts.Every > 0 && m.subject.api != nil { // the relay is too short for samples
+		at = at.Add(m.opts.Every)
+		if at.After(end) || !sleep(ctx, time.Until(at)) {
 			break
 		}
-		now := r.edge(ctx, s, warm, main)
-		sample := now.sample(last, from.at)
+		now := m.edge(ctx, m.subject, m.warm, m.main)
+		sample := now.sample(last, m.from.at)
 		samples = append(samples, sample)
-		if !r.opts.JSON {
-			stopProgress()
+		if !m.opts.JSON {
+			m.stopProgress()
 			if len(samples) == 1 {
-				section(r.out, stage+", meanwhile")
+				section(m.out, m.name+", meanwhile")
 			}
-			sample.print(r.out)
-			stopProgress = r.progress.follow(stage, warm, main)
+			sample.print(m.out)
+			m.stopProgress = m.progress.follow(m.name, m.warm, m.main)
 		}
 		last = now
 	}
-	sleep(ctx, time.Until(phases[1].until))
-	to := r.edge(context.WithoutCancel(ctx), s, warm, main)
-	<-loaded
-	settled, lastAt := r.settle(ctx, warm, main)
+	return samples
+}
 
+// result is the figures, once the last delivery has arrived.
+func (m *measurement) result(lastAt time.Time) *Measured {
+	from, to := &m.from, &m.to
 	seconds := to.at.Sub(from.at)
 	arrived := float64(to.arrived - from.arrived)
-	m := &Measured{
-		Seconds: seconds.Seconds(), Connections: g.connections, Batch: g.batch, Webhooks: len(g.targets),
-		Unsent:           warm.unsent.Load() + main.unsent.Load(),
+	r := &Measured{
+		Seconds: seconds.Seconds(), Connections: m.source.connections, Batch: m.source.batch, Webhooks: len(m.source.targets),
+		Unsent:           m.warm.unsent.Load() + m.main.unsent.Load(),
 		AcceptedSessions: perSecond(to.accepted-from.accepted, seconds), AcceptedEvents: perSecond(eventsPerSession*(to.accepted-from.accepted), seconds),
-		Acknowledgement: main.acknowledgement.read().percentiles(), Lag: main.lag.read().percentiles(),
+		Acknowledgement: m.main.acknowledgement.read().percentiles(), Lag: m.main.lag.read().percentiles(),
 		Deliveries: perSecond(to.arrived-from.arrived, seconds), Backlog: to.backlog,
-		Sustained: perSecond(warm.arrived.Load()+main.arrived.Load()-from.arrived, lastAt.Sub(from.at)), FailedAttempts: r.sink.attempts.Load() - attempts,
-		CPU:        over(to.figures.since(from.figures, cpuSeconds), arrived/1000),
-		PeakMemory: to.figures.get(peakMemory), AnonymousMemory: to.figures.get(anonymous), Heap: to.figures.get(heapBytes),
+		Sustained:      perSecond(m.warm.arrived.Load()+m.main.arrived.Load()-from.arrived, lastAt.Sub(from.at)),
+		FailedAttempts: m.sink.attempts.Load() - m.attempts,
+		CPU:            over(to.figures.since(from.figures, cpuSeconds), arrived/1000),
+		PeakMemory:     to.figures.get(peakMemory), AnonymousMemory: to.figures.get(anonymous), Heap: to.figures.get(heapBytes),
 		Commits: over(to.figures.since(from.figures, commits), seconds.Seconds()),
 		Written: over(to.figures.since(from.figures, writtenBytes), arrived), File: to.figures.get(databaseBytes),
-		Check: r.check(stage, settled, warm, main), Samples: samples,
 	}
 	if n := to.figures.since(from.figures, commits); n != nil {
-		m.OperationsPerCommit = over(to.figures.since(from.figures, operations), *n)
+		r.OperationsPerCommit = over(to.figures.since(from.figures, operations), *n)
 	}
-	if rate > 0 {
-		m.Rate = &rate
+	if m.rate > 0 {
+		r.Rate = &m.rate
 	}
-	if relay := r.report.Relay; rate == 0 && relay != nil && relay.Deliveries > 0 {
-		m.ShareOfRelay = new(100 * m.Deliveries / relay.Deliveries)
+	if relay := m.report.Relay; m.rate == 0 && relay != nil && relay.Deliveries > 0 {
+		r.ShareOfRelay = new(100 * r.Deliveries / relay.Deliveries)
 	}
-	if m.Unsent > 0 {
-		r.problem("%s: the server was too far behind: %d requests were not sent", stage, m.Unsent)
-	}
-	return m
+	return r
 }
 
 // edge is how things stood at an instant.
@@ -118,7 +151,7 @@ func (e *edge) sample(earlier edge, begin time.Time) Sample {
 }
 
 // settle waits until all that was accepted has arrived. It tells whether it could wait, and when the last one came. It gives up when
-// nothing has come for r.patience.
+// nothing has come for r.quietTimeout.
 func (r *run) settle(ctx context.Context, tallies ...*tally) (settled bool, lastAt time.Time) {
 	before := int64(-1)
 	for {
@@ -130,7 +163,7 @@ func (r *run) settle(ctx context.Context, tallies ...*tally) (settled bool, last
 		if arrived != before {
 			before, lastAt = arrived, time.Now()
 		}
-		if done || time.Since(lastAt) > r.patience {
+		if done || time.Since(lastAt) > r.quietTimeout {
 			return true, lastAt
 		}
 		if !sleep(ctx, 10*time.Millisecond) {

@@ -13,17 +13,17 @@ import (
 	"time"
 )
 
-// patience is how long nothing may arrive until what is missing counts as missing, beside the webhooks' delay.
-const patience = 30 * time.Second
+// quietTimeout is how long nothing may arrive until what is missing counts as missing, beside the webhooks' delay.
+const quietTimeout = 30 * time.Second
 
 // run is one run of the command.
 type run struct {
-	opts     *Options
-	out      io.Writer
-	progress *progress
-	report   *Report
-	nonce    string
-	patience time.Duration
+	opts         *Options
+	out          io.Writer
+	progress     *progress
+	report       *Report
+	nonce        string
+	quietTimeout time.Duration
 
 	sink     *sink
 	folder   string // of the child's database and configuration; "" with a URL
@@ -39,7 +39,7 @@ func Run(ctx context.Context, opts *Options, stdout, stderr io.Writer) error {
 }
 
 func newRun(opts *Options, stdout, stderr io.Writer) *run {
-	return &run{opts: opts, out: stdout, progress: newProgress(stderr), nonce: newNonce(), patience: patience + opts.Delay,
+	return &run{opts: opts, out: stdout, progress: newProgress(stderr), nonce: newNonce(), quietTimeout: quietTimeout + opts.Delay,
 		report: &Report{StartedAt: time.Now().UTC(), Command: opts.Command, Problems: []string{}}}
 }
 
@@ -169,7 +169,7 @@ func (r *run) relay(ctx context.Context) error {
 	defer g.client.CloseIdleConnections()
 	g.batch, g.token = 1, ""
 	s := &subject{process: p}
-	m := r.measure(ctx, "bare relay", s, g, 0, window{min(r.opts.Warmup, time.Second), r.opts.Relay})
+	m := r.measure(ctx, stage{name: "bare relay", subject: s, source: g, span: window{min(r.opts.Warmup, time.Second), r.opts.Relay}})
 	r.report.Relay = m
 	if !r.opts.JSON {
 		m.printRelay(r.out)
@@ -255,7 +255,7 @@ func (r *run) load(ctx context.Context) error {
 	span := window{r.opts.Warmup, r.opts.Duration}
 	rate := r.opts.Rate
 	if rate == 0 {
-		r.report.FullSpeed = r.measure(ctx, "full speed", &r.server, g, 0, span)
+		r.report.FullSpeed = r.measure(ctx, stage{name: "full speed", subject: &r.server, source: g, span: span})
 		if !r.opts.JSON {
 			r.report.FullSpeed.print(r.out, "full speed")
 		}
@@ -275,7 +275,7 @@ func (r *run) load(ctx context.Context) error {
 	if r.opts.Rate == 0 {
 		title = "half of full speed"
 	}
-	r.report.Steady = r.measure(ctx, title, &r.server, g, rate, span)
+	r.report.Steady = r.measure(ctx, stage{title, &r.server, g, rate, span})
 	if !r.opts.JSON {
 		r.report.Steady.print(r.out, title)
 	}

@@ -135,7 +135,7 @@ func measureFake(t *testing.T, times func(int64) int, change func(*Options)) (*R
 	}
 	var out, log bytes.Buffer
 	r := newRun(&o, &out, &log)
-	r.patience = 50 * time.Millisecond
+	r.quietTimeout = 50 * time.Millisecond
 	err := r.run(t.Context())
 	var report Report
 	if err := json.Unmarshal(out.Bytes(), &report); err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // quickBench are the flags of a run that measures nothing of worth, and is soon over.
-const quickBench = "bench -connections 4 -duration 400ms -warmup 50ms -relay 100ms"
+const quickBench = "bench -connections 4 -duration 400ms -warmup 50ms -relay 400ms"
 
 // All stages, for real: a server and a relay as processes of their own, over loopback.
 func TestBench(t *testing.T) {
