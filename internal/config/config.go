@@ -17,8 +17,8 @@ import (
 	"hookbolt/internal/loopback"
 )
 
-// Config is all settings, in the sections of the configuration file. config.example.toml tells what each is for. Those that are tagged as
-// secret are shown to nobody.
+// Config is all settings, in the sections of the configuration file. config.example.toml says what each one is for. A setting with the tag
+// secret is never shown.
 type Config struct {
 	HTTP     HTTP     `toml:"http"`
 	Storage  Storage  `toml:"storage"`
@@ -26,7 +26,7 @@ type Config struct {
 	Log      Log      `toml:"log"`
 }
 
-// HTTP is how callers reach hookbolt.
+// HTTP is the section [http]: how callers reach hookbolt.
 type HTTP struct {
 	Listen            string          `toml:"listen"`
 	TLSCertFile       string          `toml:"tls_cert_file"`
@@ -42,7 +42,7 @@ type HTTP struct {
 	ShutdownTimeout   engine.Duration `toml:"shutdown_timeout"`
 }
 
-// Storage is what is kept, where, and for how long.
+// Storage is the section [storage]: what is kept, where, and for how long.
 type Storage struct {
 	Path              string          `toml:"path"`
 	SessionRetention  engine.Duration `toml:"session_retention"`
@@ -51,7 +51,7 @@ type Storage struct {
 	MinFree           Size            `toml:"min_free"`
 }
 
-// Delivery is how endpoints are called, as far as a webhook does not say otherwise.
+// Delivery is the section [delivery]: how endpoints are called. A webhook may override some of it.
 type Delivery struct {
 	Timeout            engine.Duration   `toml:"timeout"`
 	MaxInFlight        int               `toml:"max_in_flight"`
@@ -63,18 +63,18 @@ type Delivery struct {
 	AllowNetworks      []Network         `toml:"allow_networks"`
 	ProxyFromEnv       bool              `toml:"proxy_from_environment"`
 	OperationsURL      string            `toml:"operations_url"`
-	// OperationsSecret is as the file has it: "whsec_" and base64.
+	// OperationsSecret is written as in the file: "whsec_" and base64.
 	OperationsSecret     string `toml:"operations_secret" secret:"true"`
 	OperationsSecretFile string `toml:"operations_secret_file"`
 }
 
-// Log is what is logged, and how.
+// Log is the section [log]: what is logged, and how.
 type Log struct {
 	Level  string `toml:"level"`
 	Format string `toml:"format"`
 }
 
-// Default is what holds where nothing is set.
+// Default returns the defaults.
 func Default() Config {
 	e := engine.DefaultConfig()
 	return Config{
@@ -103,7 +103,7 @@ func Default() Config {
 	}
 }
 
-// Bounds of settings, wide enough for every use that was thought of and narrow enough to catch a wrong unit.
+// Bounds of settings: wide enough for every known use, narrow enough to catch a wrong unit.
 const (
 	minMaxBody         = Size(1 << 10)
 	MaxMaxBody         = Size(64 << 20) // a request is held in memory as a whole
@@ -119,7 +119,7 @@ const (
 	minTokenBytes      = 16
 )
 
-// Validate says what is wrong with the settings: the first thing, in the order of the file.
+// Validate returns the first error in the settings, in the order of the file.
 func (c *Config) Validate() error {
 	return cmp.Or(
 		checkListen(c.HTTP.Listen),
@@ -171,7 +171,7 @@ func checkListen(listen string) error {
 	return nil
 }
 
-// checkTLS looks at what serves HTTPS. Whether the files are a certificate and its key shows when they are read.
+// checkTLS checks that a certificate and its key are set together. Whether the files hold them is found when they are read.
 func (c *HTTP) checkTLS() error {
 	switch {
 	case c.TLSCertFile == "" && c.TLSKeyFile != "":
@@ -182,7 +182,7 @@ func (c *HTTP) checkTLS() error {
 	return nil
 }
 
-// checkTokens looks at the tokens, and at the need for one. It never shows any.
+// checkTokens checks the tokens, and whether one is needed. Its errors show none of them.
 func (c *HTTP) checkTokens() error {
 	seen := make(map[string]string)
 	lists := []struct {
@@ -200,7 +200,7 @@ func (c *HTTP) checkTokens() error {
 			if len(token) < minTokenBytes {
 				return fmt.Errorf("%s: each token must have at least %d characters (number %d has %d)", list.key, minTokenBytes, i+1, len(token))
 			}
-			// What else is sent in an Authorization header may be changed on its way.
+			// Other characters in an Authorization header may be changed on the way.
 			if at := strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }); at >= 0 {
 				return fmt.Errorf("%s: tokens must be letters, digits and punctuation of ASCII, without white space (number %d has something else at character %d)",
 					list.key, i+1, utf8.RuneCountInString(token[:at])+1)
@@ -213,7 +213,7 @@ func (c *HTTP) checkTokens() error {
 	}
 	switch {
 	case len(c.AdminTokens) > 0:
-	// Somebody who sets one of these two expects callers without it to be refused.
+	// Whoever sets one of these expects that callers without it are refused.
 	case len(c.IngestTokens) > 0:
 		return errors.New("http.ingest_tokens: no token is asked for without an admin token: set http.admin_tokens, too")
 	case len(c.MetricsTokens) > 0:
@@ -267,7 +267,7 @@ func (c *Delivery) checkOperations() error {
 	return fmt.Errorf("delivery.operations_%s: %w", field, err)
 }
 
-// Networks are the networks in which endpoints are allowed.
+// Networks are the private networks in which endpoints are allowed.
 func (c *Delivery) Networks() []netip.Prefix {
 	var networks []netip.Prefix
 	for _, n := range c.AllowNetworks {
@@ -276,7 +276,7 @@ func (c *Delivery) Networks() []netip.Prefix {
 	return networks
 }
 
-// LocalURL is where a server with these settings is reached from its own machine.
+// LocalURL is the URL of a server with these settings, as seen from its own machine.
 func (c *HTTP) LocalURL() string {
 	scheme := "http"
 	if c.TLSCertFile != "" {

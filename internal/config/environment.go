@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// environmentPrefix begins the names of the variables that settings may come from: HOOKBOLT_HTTP_LISTEN is http.listen.
+// environmentPrefix begins the names of the variables of settings: HOOKBOLT_HTTP_LISTEN is http.listen.
 const environmentPrefix = "HOOKBOLT_"
 
-// readEnvironment puts what variables say in the place of that. An empty variable is as good as none: that is how Compose and others pass
-// one on that is not set. One that begins with the name of a section and is no setting is refused, since it is most likely a typing error.
+// readEnvironment overrides settings with those of the environment. An empty variable counts as not set: that is how Compose and others
+// pass on a variable that is not set. A variable that begins like a section and is no setting is refused: it is most likely misspelled.
 func (c *Config) readEnvironment(environ []string, from Origins) error {
 	fields := make(map[string]reflect.Value)
 	names := make(map[string]string)
@@ -37,7 +37,7 @@ func (c *Config) readEnvironment(environ []string, from Origins) error {
 	return nil
 }
 
-// IsVariable tells whether a setting may come from a variable of this name: whether it begins with the name of a section.
+// IsVariable reports whether a variable is read as a setting: whether its name begins with that of a section.
 func IsVariable(variable string) bool {
 	for section := range reflect.TypeFor[Config]().Fields() {
 		if strings.HasPrefix(variable, environmentPrefix+strings.ToUpper(section.Tag.Get("toml"))+"_") {
@@ -47,7 +47,7 @@ func IsVariable(variable string) bool {
 	return false
 }
 
-// setText sets a setting to what a text says; lists have commas between their items.
+// setText parses a text as the value of a setting. The items of a list are separated by commas.
 func setText(v reflect.Value, text string) error {
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		return u.UnmarshalText([]byte(text))

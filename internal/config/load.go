@@ -12,15 +12,14 @@ import (
 	"hookbolt/internal/text"
 )
 
-// Loader is where settings come from: a file over the defaults, the environment over that, networks from flags beside.
+// Loader says where settings come from: a file overrides the defaults, the environment overrides the file, flags add networks.
 type Loader struct {
 	Path    string    // of the file; "" for none
 	Environ []string  // "NAME=value", as from os.Environ
 	Allow   []Network // beside those of delivery.allow_networks
 }
 
-// Load reads and validates all settings. Its errors are one line, show no secret, and name what to look at: the file or the variable, and
-// the setting.
+// Load reads and validates all settings. An error is one line that names the setting, and the file or the variable, and shows no secret.
 func (l *Loader) Load() (Config, Origins, error) {
 	cfg, from := Default(), make(Origins)
 	if l.Path != "" {
@@ -45,11 +44,11 @@ func (l *Loader) Load() (Config, Origins, error) {
 	return cfg, from, from.Locate(cfg.Validate())
 }
 
-// Origins tells of each setting that is not at its default where it comes from: the path of the file, the name of a variable, or the
-// setting that names the file of a secret.
+// Origins says where each setting comes from that was set: the path of the file, the name of a variable, or the setting that names the file
+// of a secret.
 type Origins map[string]string
 
-// Locate puts in front of an error, which begins with the name of a setting, where that comes from.
+// Locate prefixes an error that begins with the name of a setting with the origin of that setting.
 func (o Origins) Locate(err error) error {
 	if err == nil {
 		return nil
@@ -61,10 +60,10 @@ func (o Origins) Locate(err error) error {
 	return err
 }
 
-// readFile puts what a file says in the place of the defaults.
+// readFile overrides settings with those of a file.
 func (c *Config) readFile(file, path string, from Origins) error {
-	// Once for the syntax and the names, then for the values: so a typing error in a name is called by that name, also where it
-	// is in the case alone (the decoder would let that pass).
+	// Decode twice: first for the syntax and the names, then for the values. So a misspelled name is reported as unknown, even if only its
+	// case is wrong, which the decoder accepts.
 	md, err := toml.Decode(file, &map[string]any{})
 	if err != nil {
 		return text.TOMLSyntax(err)
@@ -88,7 +87,7 @@ var (
 	typeNames  = map[string]string{"slice": "list", "array": "list", "int64": "integer", "float": "number", "float64": "number", "bool": "boolean"}
 )
 
-// valueError makes one line of a value that its setting does not take, in the words of the file instead of Go's.
+// valueError turns an error of a value into one line in the words of the file, instead of Go's.
 func valueError(err error) error {
 	if pe, ok := errors.AsType[toml.ParseError](err); ok { // from an UnmarshalText
 		return fmt.Errorf("line %d: %s: %s", pe.Position.Line, pe.LastKey, pe.Message)

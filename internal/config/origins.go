@@ -10,8 +10,8 @@ import (
 // anyOrigin stands for all origins.
 const anyOrigin = "*"
 
-// checkOrigins returns an error unless each is an origin as browsers write it, such as https://quiz.example.com, or "*" is the only one.
-// The error says which of them is wrong, and how.
+// checkOrigins returns an error unless each item is an origin as browsers write it, such as https://quiz.example.com, or "*" is the only
+// item. The error says which item is wrong, and why.
 func checkOrigins(origins []string) error {
 	for i, origin := range origins {
 		wrong := func(detail string) error {
@@ -33,7 +33,7 @@ func checkOrigins(origins []string) error {
 	return nil
 }
 
-// originTrouble says what keeps an origin from being one that a browser would send; "" for nothing.
+// originTrouble says why no browser would send this origin; "" if browsers may send it.
 func originTrouble(origin string) string {
 	u, err := url.Parse(origin)
 	switch {

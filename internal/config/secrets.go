@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// readSecrets reads the settings that stand in files of their own: what "x_file" names is the value of x.
+// readSecrets reads the settings whose value is in a file of its own: "x_file" names the file with the value of x.
 func (c *Config) readSecrets(from Origins) error {
 	fields := maps.Collect(c.settings())
 	for name, field := range c.settings() {
@@ -41,10 +41,10 @@ func (c *Config) readSecrets(from Origins) error {
 	return nil
 }
 
-// maxSecretFile bounds a file that holds a secret, in bytes: what a webhook takes is smaller.
+// maxSecretFile is the largest file that is read as a secret, in bytes. What a webhook accepts is smaller.
 const maxSecretFile = 64 << 10
 
-// ReadSecret reads a secret from a file of its own. Line ends at the end of the file are not part of it: editors and echo write them.
+// ReadSecret reads a secret from a file of its own. It removes line ends at the end of the file, which editors and echo write.
 func ReadSecret(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {

@@ -41,8 +41,8 @@ func Names() []string {
 	return slices.DeleteFunc(all, func(name string) bool { return !strings.Contains(name, ".") })
 }
 
-// Replace prepares c to take the place of before in a running server, which cannot change the settings that fixed names: those get their
-// values of before. It returns the names of the settings that change, and of those that would, had they not been fixed.
+// Replace prepares c to replace before in a running server. The settings named by fixed cannot change in a running server: they keep the
+// values of before. Replace returns the names of the settings that change, and of those that are kept although c had another value.
 func (c *Config) Replace(before *Config, fixed ...string) (changed, kept []string) {
 	old := maps.Collect(before.settings())
 	for name, value := range c.settings() {
@@ -58,7 +58,7 @@ func (c *Config) Replace(before *Config, fixed ...string) (changed, kept []strin
 	return changed, kept
 }
 
-// ReadsFiles tells whether a setting of c names a file, beside the database. Another start may find another content in it.
+// ReadsFiles reports whether a setting names a file, other than the database, whose content may change.
 func (c *Config) ReadsFiles() bool {
 	for name, value := range c.settings() {
 		if strings.HasSuffix(name, "_file") && value.String() != "" {

@@ -10,7 +10,7 @@ import (
 	"hookbolt/engine"
 )
 
-// Size is a number of bytes that is written as in "512KiB", "1MiB", "1GiB", or plain.
+// Size is a number of bytes. It is written with a unit, such as "512KiB", "1MiB" or "1GiB", or plain.
 type Size int64
 
 var sizeUnits = []struct {
@@ -27,7 +27,7 @@ func (s Size) String() string {
 	return "0"
 }
 
-// UnmarshalText reads what String writes, and any other whole number of a unit.
+// UnmarshalText parses what String writes, and any other integer with a unit.
 func (s *Size) UnmarshalText(text []byte) error {
 	for _, u := range sizeUnits {
 		number, ok := strings.CutSuffix(string(text), u.name)
@@ -44,12 +44,12 @@ func (s *Size) UnmarshalText(text []byte) error {
 	return fmt.Errorf(`must be a size, such as "512KiB", "1MiB" or "1GiB" (got %.40q)`, text)
 }
 
-// Network is a range of addresses, written as in "10.0.0.0/8"; a bare address is a range of one.
+// Network is a range of addresses, such as "10.0.0.0/8". An address alone is a range of one.
 type Network netip.Prefix
 
 func (n Network) String() string { return netip.Prefix(n).String() }
 
-// UnmarshalText reads a range or an address.
+// UnmarshalText parses a range or an address.
 func (n *Network) UnmarshalText(text []byte) error {
 	p, err := engine.ParseNetwork(string(text))
 	if err != nil {

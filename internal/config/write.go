@@ -10,7 +10,7 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// Write writes the settings as a file would have them, with where each comes from.
+// Write writes the settings as a configuration file, with the origin of each as a comment. Secrets are masked.
 func (c *Config) Write(w io.Writer, from Origins) error {
 	var text strings.Builder
 	section := ""
@@ -38,7 +38,7 @@ func (c *Config) Write(w io.Writer, from Origins) error {
 	return err
 }
 
-// secretSettings are the names of those that are shown to nobody.
+// secretSettings are the names of the settings that are never shown.
 func secretSettings() []string {
 	var names []string
 	for section := range reflect.TypeFor[Config]().Fields() {
@@ -51,7 +51,7 @@ func secretSettings() []string {
 	return names
 }
 
-// masked shows of a secret only that it is there, of a list how many there are.
+// masked hides a secret: it shows only that it is set, and of a list how many items it has.
 func masked(v reflect.Value) any {
 	const mask = "…"
 	if v.Kind() == reflect.Slice {
@@ -63,7 +63,7 @@ func masked(v reflect.Value) any {
 	return mask
 }
 
-// writtenDown is a setting's value as it stands in a file.
+// writtenDown is a setting's value as it is written in a file.
 func writtenDown(v reflect.Value) any {
 	if s, ok := v.Interface().(fmt.Stringer); ok {
 		return s.String()

@@ -1,7 +1,7 @@
-// Package demo shows the whole at work: the real server on a database of its own, endpoints beside it, and sessions that are played through
-// the API, whose webhooks it holds against what must come of them.
+// Package demo shows hookbolt at work: it starts a server on a temporary database and endpoints beside it, plays recorded sessions through
+// the API, and checks that the webhooks arrive that must arrive.
 //
-// It starts a server and then knows it by its API alone. It knows nothing of commands and their flags.
+// It starts a server, and uses it through its API alone. It knows nothing of commands and their flags.
 package demo
 
 import (
@@ -26,11 +26,12 @@ import (
 
 // pace is how fast the demo plays. Tests play faster.
 type pace struct {
-	// factor is by how much sessions, and the delays of the webhooks, are shortened.
+	// factor is how many times faster sessions are played, and how many times shorter the delays of webhooks are.
 	factor int64
-	// between is the span from the start of a session to that of the next one.
+	// between is the time from the start of one session to the start of the next.
 	between time.Duration
-	// ahead is how long before its time an event is posted, so that a slow machine does not change what was known at an instant.
+	// ahead is how long before its time an event is posted, so that a slow machine does not change which events are known when a webhook is
+	// due.
 	ahead time.Duration
 	// arrivalTimeout is how long the webhooks may take after the last event.
 	arrivalTimeout time.Duration
@@ -49,7 +50,7 @@ type Options struct {
 	pace pace
 }
 
-// Run plays the sessions and returns what was wrong with what came of them.
+// Run plays the sessions and returns an error if a webhook was missing, wrong or unexpected.
 func Run(ctx context.Context, o Options) error {
 	if o.pace == (pace{}) {
 		o.pace = defaultPace
@@ -99,8 +100,7 @@ func Run(ctx context.Context, o Options) error {
 	return err
 }
 
-// newServer makes a server as it is without a configuration, but with a database of its own, and on a free port unless somebody wants to
-// try it.
+// newServer makes a server with default settings and a temporary database. With Keep it listens on the usual port, if that is free.
 func newServer(database string, o *Options) (*server.Server, error) {
 	cfg := config.Default()
 	cfg.Storage.Path = database
@@ -147,7 +147,7 @@ type hook struct {
 	contentOfSession string
 }
 
-// run plays everything, waits for what must come of it, and returns what was wrong.
+// run plays all sessions, waits for their webhooks, and returns what was wrong.
 func (d *demonstration) run(ctx context.Context) error {
 	fmt.Fprintf(d.out, "hookbolt listens on %s, with a new database; the endpoints of its webhooks are at %s.\n", d.client.Base(), d.endpoints)
 	if err := d.subscribe(ctx); err != nil {

@@ -22,7 +22,7 @@ type delivery struct {
 	} `json:"attempts"`
 }
 
-// settle waits until no delivery waits any more, at most for arrivalTimeout.
+// settle waits until no delivery is scheduled or pending, at most for arrivalTimeout.
 func (d *demonstration) settle(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, d.pace.arrivalTimeout)
 	defer cancel()

@@ -12,7 +12,7 @@ import (
 	"hookbolt/internal/receiver"
 )
 
-// arrival is what may arrive once: a kind of payload of a session at a webhook.
+// arrival is what may arrive once: one kind of payload of a session at a webhook.
 type arrival struct {
 	hook    *hook
 	session string
@@ -21,7 +21,7 @@ type arrival struct {
 
 func (a arrival) String() string { return fmt.Sprintf("%s %s for %q", a.session, a.kind, a.hook.Name) }
 
-// tally is what did arrive.
+// tally counts what has arrived.
 type tally struct {
 	id        string // the webhook-id of the first attempt
 	body      []byte // its body

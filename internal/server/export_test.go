@@ -49,4 +49,4 @@ func (c *certificate) Serial() (int64, error) {
 }
 
 // LookAgain lets the time pass until the files are looked at.
-func (c *certificate) LookAgain() { c.lookedAt = c.lookedAt.Add(-certificateLook) }
+func (c *certificate) LookAgain() { c.checkedAt = c.checkedAt.Add(-certificateCheckInterval) }

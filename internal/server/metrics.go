@@ -9,7 +9,7 @@ import (
 	"hookbolt/internal/buildinfo"
 )
 
-// registerBuildInfo shows in the metrics which build runs.
+// registerBuildInfo registers the metric that says which build runs.
 func registerBuildInfo(reg prometheus.Registerer, v buildinfo.Info) {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "hookbolt_build_info",
@@ -20,7 +20,7 @@ func registerBuildInfo(reg prometheus.Registerer, v buildinfo.Info) {
 	reg.MustRegister(info)
 }
 
-// observeCommits registers the metrics of the storage's writer and returns what feeds them.
+// observeCommits registers the metrics of commits and returns the function that observes one.
 func observeCommits(reg prometheus.Registerer) func(operations int, took time.Duration) {
 	took := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "hookbolt_storage_commit_duration_seconds",

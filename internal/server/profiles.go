@@ -48,8 +48,8 @@ func StartProfiles(address string) (url string, stop func() error, err error) {
 	return "http://" + listener.Addr().String() + "/debug/pprof/", stop, nil
 }
 
-// loopbackOnly refuses requests for another host: a web page may have its own name lead to this machine and read the answers in a
-// visitor's browser.
+// loopbackOnly refuses requests whose Host is another machine. Otherwise a web page could let its own name resolve to this machine, and
+// read the responses in the browser of whoever works on it (DNS rebinding).
 func loopbackOnly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !loopback.IsHost(r.Host) {

@@ -11,18 +11,17 @@ import (
 	"hookbolt/internal/config"
 )
 
-// Reload is where a running server takes its settings from anew.
+// Reload says how a running server reads its settings again.
 type Reload struct {
 	Load  func() (config.Config, error)
 	Level *slog.LevelVar   // of the log
 	Asked <-chan os.Signal // each value has the settings read again
 }
 
-// fixedSettings are those that a running server cannot change: what is open already, or made for good.
+// fixedSettings are the settings that a running server cannot change: they were used when it started.
 var fixedSettings = []string{"http.listen", "storage.path", "delivery.proxy_from_environment", "log.format"}
 
-// reload reads the settings again and goes by them from now on, as far as a running server can. Where one of them is refused all stay as
-// they were.
+// reload reads the settings again and applies those that a running server can change. If one is refused, none is applied.
 func (s *Server) reload() {
 	cfg, err := s.settings.Load()
 	if err != nil {
@@ -53,9 +52,10 @@ func (s *Server) reload() {
 	s.log.Info("settings reloaded", "changed", changed)
 }
 
-// checkReload returns why a running server cannot go by new settings. Where it can, the certificate has been read again.
+// checkReload returns why new settings cannot be applied. If they can, it has read the certificate again.
 func (s *Server) checkReload(cfg *config.Config, changed, waiting []string) error {
-	// What stays has to go with what is new: a port that others can reach stays open to them when the file has another one, and no token.
+	// The fixed settings must be valid together with the new ones: a port that other machines can reach stays open when the file has
+	// another listen address, and no token.
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("%w; of what has changed, this takes a restart: %s", err, strings.Join(waiting, ", "))
 	}
@@ -70,7 +70,7 @@ func (s *Server) checkReload(cfg *config.Config, changed, waiting []string) erro
 	return nil
 }
 
-// keepSettings tells that a reload was refused.
+// keepSettings logs that a reload was refused.
 func (s *Server) keepSettings(err error) {
 	s.log.Error("the settings were not reloaded; those before hold", "error", err)
 }

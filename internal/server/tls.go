@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// certificateLook is how often files are looked at for a new certificate: whoever renews it need not tell us.
-const certificateLook = time.Minute
+// certificateCheckInterval is how often the files are checked for a new certificate. So who renews it need not tell the server.
+const certificateCheckInterval = time.Minute
 
-// certificate is the server's, read from its files, and again when they have changed. Its methods may be called at once.
+// certificate is the server's certificate. It is read again when its files have changed. Its methods may be called concurrently.
 type certificate struct {
 	log *slog.Logger
 
@@ -21,7 +21,7 @@ type certificate struct {
 	certFile, keyFile string
 	pair              *tls.Certificate
 	stamp             string    // of the files that pair was read from, or could not be
-	lookedAt          time.Time // by the monotonic clock
+	checkedAt         time.Time // by the monotonic clock
 }
 
 // readCertificate reads a certificate and its key from files. Its errors begin with the names of the settings for them.
@@ -30,7 +30,7 @@ func readCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, 
 	return c, c.use(certFile, keyFile)
 }
 
-// use reads the certificate from two files, which take the place of those before. If they cannot be read all stays as it was.
+// use reads the certificate from two files, which replace the former files. On an error nothing changes.
 func (c *certificate) use(certFile, keyFile string) error {
 	stamp := stampOf(certFile, keyFile)
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
@@ -39,11 +39,11 @@ func (c *certificate) use(certFile, keyFile string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.certFile, c.keyFile, c.pair, c.stamp, c.lookedAt = certFile, keyFile, &pair, stamp, time.Now()
+	c.certFile, c.keyFile, c.pair, c.stamp, c.checkedAt = certFile, keyFile, &pair, stamp, time.Now()
 	return nil
 }
 
-// stampOf changes when one of the files does.
+// stampOf returns a text that changes when one of the files changes.
 func stampOf(paths ...string) string {
 	var stamp strings.Builder
 	for _, path := range paths {
@@ -57,15 +57,15 @@ func stampOf(paths ...string) string {
 	return stamp.String()
 }
 
-// get is a tls.Config's GetCertificate. Where new files cannot be used, as while only one of the two has been replaced, the certificate
-// before goes on.
+// get is the GetCertificate of a tls.Config. If new files cannot be used, for example because only one of the two has been replaced yet,
+// the former certificate stays.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if time.Since(c.lookedAt) < certificateLook {
+	if time.Since(c.checkedAt) < certificateCheckInterval {
 		return c.pair, nil
 	}
-	c.lookedAt = time.Now()
+	c.checkedAt = time.Now()
 	stamp := stampOf(c.certFile, c.keyFile)
 	if stamp == c.stamp {
 		return c.pair, nil

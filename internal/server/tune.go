@@ -7,16 +7,16 @@ import (
 	"sync"
 )
 
-// gcPercent is how much the heap grows between two collections. What lives is a few MB, however much is queued, so collecting at Go's 100
-// would be frequent for little memory; at 400, large requests of strangers would cost more of it than they are worth.
+// gcPercent is how much the heap grows between two garbage collections. The live heap is a few MB, however much is queued: Go's default of
+// 100 collects often and saves little memory; 400 costs too much memory when requests are large.
 const gcPercent = 150
 
-// TuneRuntime sets the garbage collection and the threads of a process that is a server, unless the environment does (GOGC, GOMAXPROCS).
+// TuneRuntime sets the garbage collection and the threads of the process of a server, unless the environment does (GOGC, GOMAXPROCS).
 var TuneRuntime = sync.OnceFunc(func() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	// The writer gives its place up with each wait for the disk, and would have to wait for another one under load.
+	// The writer gives up its thread with each wait for the disk. One more thread keeps it from waiting for one under load.
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	}

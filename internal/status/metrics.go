@@ -90,10 +90,10 @@ func upTo(d time.Duration) string {
 	return "up to " + d.String()
 }
 
-// maxSpan stands for what is longer than can be told.
+// maxSpan stands for a duration that is too long to be known.
 const maxSpan = time.Duration(math.MaxInt64)
 
-// seconds makes a span of a metric in seconds, to four digits or so: bounds of buckets are powers of two of 0.1 ms.
+// seconds converts a metric in seconds to a duration, rounded: bounds of buckets are 0.1 ms times powers of two.
 func seconds(s float64) time.Duration {
 	switch d := s * float64(time.Second); {
 	case math.IsNaN(s):

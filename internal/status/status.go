@@ -21,8 +21,7 @@ import (
 	"hookbolt/internal/text"
 )
 
-// What needs attention, beside what hookbolt itself says of webhooks: the same bounds as in deploy/prometheus/alerts.yml, as far as they
-// can be told by one look.
+// Thresholds of what needs attention: those of deploy/prometheus/alerts.yml, as far as one look at the metrics can tell.
 const (
 	lateAge    = 15 * time.Minute
 	lowDisk    = 1 << 30
@@ -65,7 +64,7 @@ func (s *Report) warn(format string, args ...any) {
 	s.attention = append(s.attention, fmt.Sprintf(format, args...))
 }
 
-// Look asks a server for its metrics, whether it is ready, and, where the token opens that, for its webhooks.
+// Look asks a server for its metrics, whether it is ready, and, if the token allows it, for its webhooks.
 func Look(ctx context.Context, c *client.Client) (*Report, error) {
 	answer, err := c.Fetch(ctx, http.MethodGet, "/metrics", nil)
 	if err != nil {
@@ -131,7 +130,7 @@ func (s *Report) describe(m scraped) {
 	s.row("process", "memory "+byteCount(m.value("process_resident_memory_bytes")), "heap "+byteCount(m.value("go_memstats_heap_inuse_bytes")), "goroutines "+number(m.value("go_goroutines")))
 }
 
-// judge finds in metrics what needs attention, beside webhooks.
+// judge finds what needs attention by the metrics, except for webhooks.
 func (s *Report) judge(m scraped) {
 	if m.value("hookbolt_storage_full") == 1 {
 		s.warn("events are refused for want of room: see storage.min_free and storage.max_bytes")
@@ -151,7 +150,7 @@ func (s *Report) judge(m scraped) {
 	}
 }
 
-// countWebhooks says what is known of webhooks in trouble without their names.
+// countWebhooks says how many webhooks need attention, where their names are not known.
 func (s *Report) countWebhooks(m scraped) {
 	if n := m.value("hookbolt_webhooks", "state", "failing"); n > 0 {
 		s.warn("endpoints that are failing: %s (an admin token tells which)", number(n))

@@ -35,7 +35,7 @@ func (s *step) print(w io.Writer) {
 	}
 }
 
-// Print writes the plan for people, as that of a dry run.
+// Print writes the plan for people, as a dry run.
 func (p *Plan) Print(w io.Writer) {
 	n := make(map[action]int)
 	for _, s := range p.steps {
@@ -49,12 +49,12 @@ func (p *Plan) Print(w io.Writer) {
 	fmt.Fprintf(w, ".%s\n", p.leftAlone())
 }
 
-// Pending tells whether there is something to do for sure: credentials that the server may have already do not count.
+// Pending reports whether something is certain to change: credentials that the server may have already do not count.
 func (p *Plan) Pending() bool {
 	return slices.ContainsFunc(p.steps, func(s *step) bool { return s.action != actionNone && s.action != actionConfirm })
 }
 
-// leftAlone tells of the webhooks that stay although they are not in the file.
+// leftAlone says how many webhooks stay although they are not in the file.
 func (p *Plan) leftAlone() string {
 	if p.unmanaged == 0 {
 		return ""
@@ -62,8 +62,8 @@ func (p *Plan) leftAlone() string {
 	return fmt.Sprintf(" On the server and not in the file: %d (-prune deletes them).", p.unmanaged)
 }
 
-// Apply does what is planned, one webhook after the other, and tells of each once it is done. It ends with the first that fails: what
-// was done before stays, and the rest is done by another run.
+// Apply carries out the plan, one webhook after the other, and prints each when it is done. It stops at the first failure: what was done
+// stays done, and another run does the rest.
 func (p *Plan) Apply(ctx context.Context, c *client.Client, w io.Writer) error {
 	n := make(map[action]int)
 	var failure error
@@ -84,7 +84,7 @@ func (p *Plan) Apply(ctx context.Context, c *client.Client, w io.Writer) error {
 	return failure
 }
 
-// apply does one step. Afterwards the step says what was done.
+// apply carries out one step. Afterwards the step says what was done.
 func (s *step) apply(ctx context.Context, c *client.Client) error {
 	path := fmt.Sprintf("/v1/webhooks/%d", s.id)
 	switch s.action {

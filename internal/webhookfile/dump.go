@@ -17,12 +17,12 @@ import (
 
 // DumpOptions are how a file is made of a server's webhooks.
 type DumpOptions struct {
-	// Secrets puts in the signing secrets.
+	// Secrets includes the signing secrets.
 	Secrets bool
 }
 
-// Dump returns the text of a file of a server's webhooks, in the order of their ids, and the labels of those that have no name of their
-// own, which such a file has to have.
+// Dump returns a file of a server's webhooks, in the order of their ids, and the labels of those without a unique name, which apply
+// requires.
 func Dump(ctx context.Context, c *client.Client, o DumpOptions) (file string, nameless []string, err error) {
 	all, err := servedWebhooks(ctx, c)
 	if err != nil {
@@ -54,7 +54,7 @@ func Dump(ctx context.Context, c *client.Client, o DumpOptions) (file string, na
 	return b.String(), nameless, nil
 }
 
-// dump writes a webhook's settings, but for its secret.
+// dump writes a webhook's settings, except for its secret.
 func (s *servedWebhook) dump(b *strings.Builder) {
 	fmt.Fprintf(b, "name = %s\n", quoteTOML(s.Name))
 	byDefault := engine.DefaultWebhook()
@@ -81,7 +81,7 @@ func (s *servedWebhook) dump(b *strings.Builder) {
 	}
 }
 
-// credentialsElsewhere proposes what may stand in a table of credentials whose values are not known.
+// credentialsElsewhere proposes references for credentials whose values are not known.
 func (s *servedWebhook) credentialsElsewhere(setting string) string {
 	names := []string{"username", "password"}
 	switch setting {
@@ -105,7 +105,7 @@ func variablePrefix(s *servedWebhook) string {
 	return fmt.Sprintf("WEBHOOK_%d_", s.ID)
 }
 
-// upperName makes a name one of a variable, as far as it has letters and digits of ASCII.
+// upperName turns a name into the name of a variable: letters and digits of ASCII, and _ for all else.
 func upperName(name string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -128,7 +128,7 @@ func keyTOML(key string) string {
 	return quoteTOML(key)
 }
 
-// quoteTOML writes a string with what cannot be seen, and what could steer a terminal, escaped.
+// quoteTOML quotes a string. Characters that are invisible or could steer a terminal are escaped.
 func quoteTOML(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')

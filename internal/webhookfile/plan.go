@@ -23,7 +23,7 @@ const (
 	actionCreate action = "create"
 	actionChange action = "change"
 	actionDelete action = "delete"
-	// actionConfirm sends the credentials that the server has already, or others: it does not tell which. Nothing else is to be changed.
+	// actionConfirm sends credentials, and changes nothing else. The server does not show whether it has the same ones already.
 	actionConfirm action = "send the credentials of"
 	actionNone    action = "none"
 )
@@ -33,13 +33,13 @@ type step struct {
 	action action
 	label  string
 	id     uint32 // 0 where it is made
-	// lines tell what changes, a setting each.
+	// lines say what changes, one setting each.
 	lines []string
-	// cost is what is lost by it; "" if nothing is.
+	// cost says what is lost; "" if nothing is.
 	cost string
-	// settings are sent: all that the file gives for a webhook that is made, else those that change, and credentials.
+	// settings are sent: for a new webhook all that the file has, otherwise those that change, and credentials.
 	settings map[string]json.RawMessage
-	// updatedAt is when the webhook had last been changed.
+	// updatedAt is when the webhook was last changed before this step.
 	updatedAt time.Time
 }
 
@@ -186,7 +186,7 @@ func planChange(ctx context.Context, c *client.Client, want *Webhook, present *s
 		if err := c.Call(ctx, http.MethodGet, fmt.Sprintf("/v1/webhooks/%d/secret", present.ID), nil, &now); err != nil {
 			return nil, err
 		}
-		// The one that it has is not sent: that would end the overlap of a rotation.
+		// Do not send the secret that the server has already: that would end the overlap of a rotation.
 		if now.Secret != want.Settings.Secret {
 			s.lines = append(s.lines, "secret: another one (not shown), which signs alone from then on")
 			s.settings["secret"] = want.JSON["secret"]
@@ -210,7 +210,7 @@ func planChange(ctx context.Context, c *client.Client, want *Webhook, present *s
 	return s, err
 }
 
-// planCredentials plans what is to be sent of credentials, and returns those of which nobody can tell whether they change.
+// planCredentials plans which credentials are sent. It returns those that may or may not change: the server does not show them.
 func (s *step) planCredentials(want *Webhook, present *servedWebhook) (unknown []string, err error) {
 	for _, setting := range credentialTables {
 		if want.Keep[setting] {
@@ -241,7 +241,7 @@ func (s *step) planCredentials(want *Webhook, present *servedWebhook) (unknown [
 	return unknown, nil
 }
 
-// planHeaders tells what becomes of each header, and returns those of which nobody can tell whether they change.
+// planHeaders plans what happens to each header. It returns those that may or may not change.
 func (s *step) planHeaders(want *Webhook, present *servedWebhook) (unknown []string) {
 	for _, name := range slices.Sorted(maps.Keys(want.Settings.Headers)) {
 		if present.Headers[name] {

@@ -18,23 +18,23 @@ import (
 	"hookbolt/internal/text"
 )
 
-// Webhook is a webhook as a file wants it.
+// Webhook is a webhook as it is described in a file.
 type Webhook struct {
-	// Settings are all of them, with the default of each that the file leaves out. Where the file leaves out paused or secret, they are
-	// false and "", and mean nothing: see given.
+	// Settings has all settings; those that the file leaves out have their defaults. If the file leaves out paused or secret, false and ""
+	// mean nothing here: see given.
 	Settings engine.Webhook
-	// JSON has the settings that the file gives, as the API takes them, but for those in Keep.
+	// JSON has the settings that are in the file, except for those in Keep, as the API takes them.
 	JSON map[string]json.RawMessage
-	// Keep has those of headers, basic_auth and oauth2 that are to stay as they are on the server.
+	// Keep has the settings among headers, basic_auth and oauth2 that stay as they are on the server.
 	Keep map[string]bool
-	// Hidden has the settings whose value comes from a variable or a file, and which are shown to nobody for that.
+	// Hidden has the settings whose value comes from a variable or a file. They are never shown.
 	Hidden map[string]bool
 }
 
-// given tells whether the file has a setting.
+// given reports whether the file has a setting.
 func (w *Webhook) given(setting string) bool { return w.JSON[setting] != nil }
 
-// Sources are where references lead.
+// Sources resolve references to values outside of the file.
 type Sources struct {
 	// Variable returns the value of an environment variable, and whether it is set.
 	Variable func(name string) (string, bool)
@@ -107,7 +107,7 @@ func parse(file string, from Sources) ([]*Webhook, error) {
 	return hooks, nil
 }
 
-// tableList returns a list of tables, in whatever way it is written.
+// tableList returns a list of tables, in either notation of TOML.
 func tableList(v any) ([]map[string]any, bool) {
 	switch v := v.(type) {
 	case []map[string]any:
@@ -140,8 +140,8 @@ func (r *webhookReader) fail(field, format string, args ...any) {
 // credentialTables are the settings that are tables and may stay as they are on the server.
 var credentialTables = []string{"headers", "basic_auth", "oauth2"}
 
-// read makes of a table what the API would be sent, and has the engine read that: so there is one set of rules. The engine tells the first
-// error of an object only, so it is given each setting alone before.
+// read converts a table to what the API would be sent and lets the engine parse that, so that there is one set of rules. The engine reports
+// only the first error of an object, so each setting is parsed alone first.
 func (r *webhookReader) read(table map[string]any) {
 	for _, setting := range slices.Sorted(maps.Keys(table)) {
 		if t, ok := table[setting].(map[string]any); ok && slices.Contains(credentialTables, setting) && t["keep"] == true {
@@ -171,7 +171,7 @@ func (r *webhookReader) read(table map[string]any) {
 	r.refused(err)
 }
 
-// refused notes what the engine says.
+// refused collects the errors of the engine.
 func (r *webhookReader) refused(err error) {
 	bad, ok := errors.AsType[engine.InputErrors](err)
 	if err != nil && !ok {
@@ -182,7 +182,7 @@ func (r *webhookReader) refused(err error) {
 			e.Detail += `; what stands elsewhere is {env = "VARIABLE"} or {file = "PATH"}`
 		}
 		if r.want.Hidden[e.Field] {
-			e.Detail, _, _ = strings.Cut(e.Detail, " (got ") // what stands there is not for the eye
+			e.Detail, _, _ = strings.Cut(e.Detail, " (got ") // the value is hidden
 		}
 		if e.Field == "" {
 			r.problems = append(r.problems, e.Detail)
@@ -192,7 +192,7 @@ func (r *webhookReader) refused(err error) {
 	}
 }
 
-// value makes of a value of TOML one of JSON, and puts what references lead to in their place.
+// value converts a TOML value to a JSON value and resolves references.
 func (r *webhookReader) value(path string, v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -231,7 +231,7 @@ func (r *webhookReader) value(path string, v any) any {
 	return v
 }
 
-// reference returns what a table leads to that refers to a variable or a file. The tables of headers do not: theirs are names of headers.
+// reference resolves a table that refers to a variable or a file. Tables of headers are no references: their keys are names of headers.
 func (r *webhookReader) reference(path string, table map[string]any) (string, bool) {
 	if len(table) != 1 || slices.Contains(credentialTables, path) || path == "oauth2.headers" {
 		return "", false

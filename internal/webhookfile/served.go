@@ -12,7 +12,7 @@ import (
 	"hookbolt/internal/text"
 )
 
-// servedWebhook is a webhook as the API shows it: without its secrets, and of its credentials only that they are set.
+// servedWebhook is a webhook as the API shows it: without secrets; of credentials it shows only that they are set.
 type servedWebhook struct {
 	engine.Webhook
 	Headers   map[string]bool `json:"headers"`
@@ -20,13 +20,13 @@ type servedWebhook struct {
 	OAuth2    *bool           `json:"oauth2"`
 }
 
-// servedWebhooks lists a server's webhooks, but for that of operational events, which is its configuration's.
+// servedWebhooks lists a server's webhooks, except for the one for operational events, which belongs to its configuration.
 func servedWebhooks(ctx context.Context, c *client.Client) ([]*servedWebhook, error) {
 	all, err := client.List[*servedWebhook](ctx, c, "/v1/webhooks")
 	return slices.DeleteFunc(all, func(s *servedWebhook) bool { return s.Operations }), err
 }
 
-// label names a webhook of the server: the id tells those apart that have the same name, or none.
+// label names a webhook of the server, with its id: several may have the same name, or none.
 func (s *servedWebhook) label() string { return fmt.Sprintf("%q (id %d)", s.Name, s.ID) }
 
 // has tells which of credentialTables are set.
@@ -40,8 +40,7 @@ func (s *servedWebhook) has(setting string) bool {
 	return s.OAuth2 != nil
 }
 
-// plainSettings are the settings that the API shows, in the order in which people are told of them; the name, which webhooks are told
-// apart by, is not among them.
+// plainSettings are the settings that the API shows, in the order in which they are printed, without the name, which identifies a webhook.
 var plainSettings = []string{"url", "content_id", "active", "paused", "delay", "send_answers", "send_leads", "send_incomplete", "incomplete_delay",
 	"timeout", "max_in_flight", "retry_schedule", "rate_limit", "allow_networks"}
 
@@ -67,7 +66,7 @@ func shownValue(v json.RawMessage) string {
 	return text.OneLine(string(v))
 }
 
-// costOfCancelling says how much waits for a webhook.
+// costOfCancelling says how many deliveries wait for a webhook.
 func costOfCancelling(ctx context.Context, c *client.Client, id uint32) (string, error) {
 	var hook struct {
 		Deliveries struct {
