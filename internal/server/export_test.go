@@ -5,24 +5,14 @@ import (
 
 	"hookbolt/engine"
 	"hookbolt/internal/config"
-	"hookbolt/storage/bolt"
+	"hookbolt/storage"
 )
 
 // EngineConfig is engineConfig.
 func EngineConfig(c *config.Config, version string) engine.Config { return engineConfig(c, version) }
 
-// Store is the server's database.
-func (s *Server) Store() *bolt.Store { return s.store.(*bolt.Store) }
-
-// SetStore puts another one in its place.
-func (s *Server) SetStore(store interface {
-	Failed() <-chan struct{}
-	Err() error
-	Close() error
-	SetLimits(minFree, maxBytes int64)
-}) {
-	s.store = store
-}
+// WrapStore has a server use another store than the one that it opens.
+func (o *Options) WrapStore(wrap func(storage.Store) storage.Store) { o.wrapStore = wrap }
 
 // SetListen has the server take an address for the one that it listens on.
 func (s *Server) SetListen(address string) { s.cfg.HTTP.Listen = address }

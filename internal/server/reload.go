@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"hookbolt/internal/config"
+	"hookbolt/storage"
 )
 
 // Reload says how a running server reads its settings again.
@@ -38,7 +39,9 @@ func (s *Server) reload() {
 		return
 	}
 	s.cfg = cfg
-	s.store.SetLimits(int64(cfg.Storage.MinFree), int64(cfg.Storage.MaxBytes))
+	if file, ok := s.store.(storage.File); ok {
+		file.SetLimits(int64(cfg.Storage.MinFree), int64(cfg.Storage.MaxBytes))
+	}
 	s.engine.Configure(engineConfig(&cfg, ""))
 	s.api.Configure(apiConfig(&cfg))
 	if err := s.engine.EnsureOperations(context.Background()); err != nil {

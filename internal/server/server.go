@@ -16,7 +16,7 @@ import (
 	"hookbolt/internal/buildinfo"
 	"hookbolt/internal/config"
 	"hookbolt/internal/dbfile"
-	"hookbolt/storage/bolt"
+	"hookbolt/storage"
 )
 
 // Options are what a server is made of.
@@ -26,18 +26,15 @@ type Options struct {
 	Log    *slog.Logger
 	// Reload is where the settings are read again; zero for a server that does not.
 	Reload Reload
+	// wrapStore gives the engine another store than the one that was opened; only tests set it.
+	wrapStore func(storage.Store) storage.Store
 }
 
 // Server is the whole server.
 type Server struct {
-	cfg   config.Config
-	log   *slog.Logger
-	store interface { // a *bolt.Store
-		Failed() <-chan struct{}
-		Err() error
-		Close() error
-		SetLimits(minFree, maxBytes int64)
-	}
+	cfg         config.Config
+	log         *slog.Logger
+	store       storage.Store
 	engine      *engine.Engine
 	api         *httpapi.API
 	http        *http.Server
@@ -65,10 +62,13 @@ func New(o Options) (*Server, error) {
 	if err := makeDirectory(cfg.Storage.Path); err != nil {
 		return nil, err
 	}
-	store, err := bolt.Open(cfg.Storage.Path, bolt.Options{Inspect: dbfile.Inspector(log),
-		MinFree: int64(cfg.Storage.MinFree), MaxBytes: int64(cfg.Storage.MaxBytes), ObserveCommit: observeCommits(reg)})
+	store, err := storage.Open(storage.Settings{Path: cfg.Storage.Path, MinFree: int64(cfg.Storage.MinFree), MaxBytes: int64(cfg.Storage.MaxBytes)},
+		storage.Hooks{Inspect: dbfile.Inspector(log), ObserveCommit: observeCommits(reg)})
 	if err != nil {
 		return nil, err
+	}
+	if o.wrapStore != nil {
+		store = o.wrapStore(store)
 	}
 	// The port comes second: a start may take its time to read a large database, and who connects then should hear "refused"
 	// rather than nothing.
@@ -81,7 +81,9 @@ func New(o Options) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("delivery.operations_url: %w", err), listener.Close(), store.Close())
 	}
 	apiCfg := apiConfig(&cfg)
-	apiCfg.Backup = func(ctx context.Context) (httpapi.Snapshot, error) { return store.Backup(ctx) }
+	if file, ok := store.(storage.File); ok {
+		apiCfg.Backup = func(ctx context.Context) (httpapi.Snapshot, error) { return file.Backup(ctx) }
+	}
 	api := httpapi.New(e, apiCfg, reg, log)
 	server := httpapi.NewServer(api, log)
 	if cert != nil {

@@ -19,6 +19,7 @@ import (
 	"hookbolt/internal/config"
 	"hookbolt/internal/hookbolttest"
 	"hookbolt/internal/server"
+	"hookbolt/storage"
 	"hookbolt/storage/bolt"
 )
 
@@ -127,7 +128,7 @@ func TestStopIsBounded(t *testing.T) {
 
 // failingStore is a database whose disk fails when the test says so.
 type failingStore struct {
-	*bolt.Store
+	storage.Store
 	failed chan struct{}
 }
 
@@ -152,13 +153,17 @@ func TestFailedCommitStopsAtOnce(t *testing.T) {
 			cfg.Delivery.AllowNetworks = []config.Network{config.Network(netip.MustParsePrefix("127.0.0.0/8"))}
 			log := hookbolttest.NewOutput()
 			logger, _ := server.NewLog(cfg.Log, log)
-			s, err := server.New(server.Options{Config: cfg, Log: logger})
+			store := failingStore{failed: make(chan struct{})}
+			o := server.Options{Config: cfg, Log: logger}
+			o.WrapStore(func(s storage.Store) storage.Store {
+				store.Store = s
+				return store
+			})
+			s, err := server.New(o)
 			if err != nil {
 				t.Fatal(err)
 			}
-			store := failingStore{s.Store(), make(chan struct{})}
-			defer store.Close()
-			s.SetStore(store)
+			defer store.Close() // a failed one is not closed by the server, which is to end at once
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			ended := make(chan error, 1)

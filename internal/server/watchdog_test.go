@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"hookbolt/internal/config"
 	"hookbolt/internal/hookbolttest"
 	"hookbolt/internal/server"
+	"hookbolt/storage"
 )
 
 // The server says when it is ready, gives signs of life, and says when it stops, in a process of its own.
@@ -53,6 +55,20 @@ func TestFullDiskGivesSignsOfLife(t *testing.T) {
 	}
 }
 
+// hungWriter is a store whose writer hangs while the test says so: whoever asks it waits for as long as he likes.
+type hungWriter struct {
+	storage.Store
+	hangs atomic.Bool
+}
+
+func (s *hungWriter) Stats(ctx context.Context, now time.Time, probe bool) (engine.Stats, error) {
+	if s.hangs.Load() {
+		<-ctx.Done()
+		return engine.Stats{}, ctx.Err()
+	}
+	return s.Store.Stats(ctx, now, probe)
+}
+
 // While the writer hangs there is no sign of life, however well the rest of the process does.
 func TestHungWriterGivesNoSignOfLife(t *testing.T) {
 	m := hookbolttest.NewServiceManager(t, 50*time.Millisecond)
@@ -65,7 +81,13 @@ func TestHungWriterGivesNoSignOfLife(t *testing.T) {
 	cfg.Storage.Path = filepath.Join(t.TempDir(), "test.db")
 	log := hookbolttest.NewOutput()
 	logger, _ := server.NewLog(cfg.Log, log)
-	s, err := server.New(server.Options{Config: cfg, Log: logger})
+	o := server.Options{Config: cfg, Log: logger}
+	writer := &hungWriter{}
+	o.WrapStore(func(s storage.Store) storage.Store {
+		writer.Store = s
+		return writer
+	})
+	s, err := server.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,21 +97,7 @@ func TestHungWriterGivesNoSignOfLife(t *testing.T) {
 	go func() { ended <- s.Run(ctx) }()
 	m.Await(t, "READY=1\nSTATUS=ready at "+s.URL())
 
-	events, err := engine.ParseEvents([]byte(hookbolttest.Session), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	hangs, goOn, appended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	go func() {
-		_, err := s.Store().AppendEvents(t.Context(), events,
-			func(head engine.SessionHead, fresh []engine.Event, hooks *engine.WebhookSet) (engine.Decision, error) {
-				close(hangs)
-				<-goOn
-				return engine.Admit(head, fresh, hooks)
-			})
-		appended <- err
-	}()
-	<-hangs
+	writer.hangs.Store(true)
 	const refusal = `no sign of life.*\n`
 	log.Find(t, refusal)
 	m.Say(t, "FIRST=1") // what was said before the first refusal has arrived before this
@@ -103,10 +111,7 @@ func TestHungWriterGivesNoSignOfLife(t *testing.T) {
 		t.Errorf("said %q while the writer hung", got)
 	}
 
-	close(goOn)
-	if err := <-appended; err != nil {
-		t.Fatal(err)
-	}
+	writer.hangs.Store(false)
 	for m.Next(t) != "WATCHDOG=1" {
 	}
 	stop()
