@@ -57,17 +57,17 @@ func BenchmarkFold(b *testing.B) {
 	}
 }
 
-func BenchmarkBuildPayload(b *testing.B) {
+func BenchmarkRender(b *testing.B) {
 	session := Fold(benchEvents(b), time.Time{})
 	hook := &Webhook{SendAnswers: true, SendLeads: true}
-	payload, err := BuildPayload(session, hook, true, benchNow)
+	payload, err := Render(session, hook, KindComplete, benchNow)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.SetBytes(int64(len(payload)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := BuildPayload(session, hook, true, benchNow); err != nil {
+		if _, err := Render(session, hook, KindComplete, benchNow); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -82,8 +82,9 @@ func BenchmarkAdmit(b *testing.B) {
 	}
 	set := NewWebhookSet(hooks, nil)
 	b.ReportAllocs()
+	a := NewAppend(events, benchNow)
 	for b.Loop() {
-		if d, err := Admit(SessionHead{}, events, set); err != nil || len(d.Triggers) != 1 {
+		if d, err := a.Admit(0, SessionHead{}, nil, set); err != nil || len(d.Triggers) != 1 {
 			b.Fatal(d, err)
 		}
 	}

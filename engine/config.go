@@ -52,8 +52,8 @@ func DefaultConfig() Config {
 	}
 }
 
-// live is a configuration, and what sends by it. It is not changed.
-type live struct {
+// snapshot is a configuration, and what sends by it. It is not changed.
+type snapshot struct {
 	cfg    Config
 	sender *sender
 }
@@ -62,15 +62,15 @@ type live struct {
 func (e *Engine) Config() Config { return *e.config() }
 
 // config is Config without the copy, for what every attempt asks. It is not changed.
-func (e *Engine) config() *Config { return &e.live.Load().cfg }
+func (e *Engine) config() *Config { return &e.snapshot.Load().cfg }
 
-func (e *Engine) sender() *sender { return e.live.Load().sender }
+func (e *Engine) sender() *sender { return e.snapshot.Load().sender }
 
 // Configure replaces the configuration while the engine runs; one call at a time. Attempts under way end by the one before, and so does
 // what is planned: the next try of a delivery, the end of a pause. ProxyFromEnvironment, Version, Transport and Resolver stay as they
 // were, whatever cfg says.
 func (e *Engine) Configure(cfg Config) {
-	before := e.live.Load()
+	before := e.snapshot.Load()
 	cfg.ProxyFromEnvironment, cfg.Version = before.cfg.ProxyFromEnvironment, before.cfg.Version
 	cfg.Transport, cfg.Resolver = before.cfg.Transport, before.cfg.Resolver
 	sends := before.sender
@@ -78,7 +78,7 @@ func (e *Engine) Configure(cfg Config) {
 		// With connections of its own: those that are there may go to addresses that are refused now.
 		sends = newSender(cfg)
 	}
-	e.live.Store(&live{cfg, sends})
+	e.snapshot.Store(&snapshot{cfg, sends})
 	if sends != before.sender {
 		before.sender.transports.closeIdleConnections()
 	}

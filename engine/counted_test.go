@@ -136,7 +136,7 @@ func TestOverviewTellsTheLimits(t *testing.T) {
 	}
 	defer bolttest.Close(t, store)
 	o, err := engine.New(store, engine.DefaultConfig(), prometheus.NewRegistry(), nil).Overview(t.Context())
-	if err != nil || o.MaxBytes != 1<<30 || o.MinFreeBytes != 1<<20 || o.SizeBytes <= o.FreeBytes || o.Full != nil {
+	if err != nil || o.File.MaxBytes != 1<<30 || o.File.MinFreeBytes != 1<<20 || o.SizeBytes <= o.File.FreeBytes || o.Full != nil {
 		t.Errorf("%+v, %v", o, err)
 	}
 }

@@ -924,7 +924,7 @@ type brokenStore struct {
 	err error
 }
 
-func (s brokenStore) TakeDue(context.Context, time.Time, []engine.LaneRoom) ([]engine.LaneTake, error) {
+func (s brokenStore) ClaimDue(context.Context, time.Time, []engine.ClaimRequest) ([]engine.ClaimResult, error) {
 	return nil, s.err
 }
 
@@ -1126,7 +1126,7 @@ func TestIncompleteBuiltLate(t *testing.T) {
 		}
 		events, err := engine.ParseEvents(fmt.Appendf(nil, `{"type":"vote","session_id":%q,"question_id":1,"answer_id":12,"time":%q}`, id, at), time.Now())
 		if err == nil {
-			_, err = s.AppendEvents(t.Context(), events, engine.Admit)
+			_, err = s.AppendEvents(t.Context(), engine.NewAppend(events, time.Now().UTC().Round(0)))
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -32,8 +32,8 @@ func (e *Erased) Add(more Erased) {
 // ErasedStep is what a step of an erasure has come to.
 type ErasedStep struct {
 	Erased Erased
-	// Gone are the deliveries that are no longer there.
-	Gone []Delivery
+	// Deleted are the deliveries that are no longer there.
+	Deleted []Delivery
 	// Next is where the next step goes on; "" if this was the last.
 	Next string
 	// Damaged names what could not be read, and may or may not have been to be erased.
@@ -52,8 +52,8 @@ func (e *Engine) Erase(ctx context.Context, what Erasure) (Erased, error) {
 		if err != nil {
 			return total, err
 		}
-		for i := range step.Gone {
-			e.lanes.cancel(step.Gone[i].ID, step.Gone[i].Lane())
+		for i := range step.Deleted {
+			e.lanes.cancel(step.Deleted[i].ID)
 		}
 		e.reportDamaged(step.Damaged)
 		total.Add(step.Erased)

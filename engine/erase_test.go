@@ -44,7 +44,7 @@ func (w *world) nothingTaken() {
 
 // Wherever a delivery is on its way to the endpoint, it is not sent once its erasure has been answered; and the lane goes on.
 func TestEraseOnTheWay(t *testing.T) {
-	for _, at := range []string{"waiting for its time", "taken", "freezing"} {
+	for _, at := range []string{"waiting for its time", "claimed", "freezing"} {
 		t.Run(at, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
@@ -59,9 +59,9 @@ func TestEraseOnTheWay(t *testing.T) {
 				}
 				h := &hooked{}
 				switch at {
-				case "taken":
-					h.afterTake = func(takes []engine.LaneTake) {
-						if len(takes[0].Taken) > 0 {
+				case "claimed":
+					h.afterClaim = func(results []engine.ClaimResult) {
+						if len(results[0].Claimed) > 0 {
 							erase()
 						}
 					}

@@ -15,22 +15,22 @@ import (
 // putStore is a store with a function around a change of a webhook, and one before the record of an attempt.
 type putStore struct {
 	engine.Store
-	put    func(put func() (engine.Webhook, error)) (engine.Webhook, error)
+	put    func(put func() (engine.WebhookChanged, error)) (engine.WebhookChanged, error)
 	record func()
 
 	slow    atomic.Bool // the endpoint answers what comes from answers, in place of 500 at once
 	answers chan int
 }
 
-func (s *putStore) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.Webhook, error) {
-	put := func() (engine.Webhook, error) { return s.Store.PutWebhook(ctx, c) }
+func (s *putStore) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.WebhookChanged, error) {
+	put := func() (engine.WebhookChanged, error) { return s.Store.PutWebhook(ctx, c) }
 	if s.put == nil {
 		return put()
 	}
 	return s.put(put)
 }
 
-func (s *putStore) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Delivery, error) {
+func (s *putStore) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Recorded, error) {
 	if s.record != nil {
 		s.record()
 	}
@@ -70,7 +70,7 @@ func (w *world) healthOf(id uint32) engine.Health {
 		w.t.Fatal(err)
 	}
 	stored := stats.Health[id]
-	known.Order, known.Told, stored.Order, stored.Told = 0, false, 0, false
+	known.Order, known.Notified, stored.Order, stored.Notified = 0, false, 0, false
 	if known != stored {
 		w.t.Errorf("the lane goes by %+v, and %+v is stored", known, stored)
 	}
@@ -82,29 +82,31 @@ func TestRefusedChangeKeepsHealth(t *testing.T) {
 	const settings = `{"url":"https://bad.example/","delay":0,"max_in_flight":1,"retry_schedule":["24h"]}`
 	broken := errors.New("no answer")
 	for name, tt := range map[string]struct {
-		put  func(w *world, s *putStore, put func() (engine.Webhook, error)) (engine.Webhook, error)
+		put  func(w *world, s *putStore, put func() (engine.WebhookChanged, error)) (engine.WebhookChanged, error)
 		want error
 	}{
-		"no room": {func(*world, *putStore, func() (engine.Webhook, error)) (engine.Webhook, error) {
-			return engine.Webhook{}, errNoRoom
+		"no room": {func(*world, *putStore, func() (engine.WebhookChanged, error)) (engine.WebhookChanged, error) {
+			return engine.WebhookChanged{}, errNoRoom
 		}, engine.ErrFull},
-		"changed meanwhile": {func(w *world, s *putStore, put func() (engine.Webhook, error)) (engine.Webhook, error) {
+		"changed meanwhile": {func(w *world, s *putStore, put func() (engine.WebhookChanged, error)) (engine.WebhookChanged, error) {
 			s.put = nil
 			w.patch(1, `{"name":"of somebody else"}`)
 			return put() // which is ErrRevision, and then ErrConflict
 		}, engine.ErrConflict},
-		"removed meanwhile": {func(w *world, s *putStore, put func() (engine.Webhook, error)) (engine.Webhook, error) {
-			return engine.Webhook{}, engine.ErrNotFound
+		"removed meanwhile": {func(w *world, s *putStore, put func() (engine.WebhookChanged, error)) (engine.WebhookChanged, error) {
+			return engine.WebhookChanged{}, engine.ErrNotFound
 		}, engine.ErrNotFound},
-		"an error": {func(w *world, s *putStore, put func() (engine.Webhook, error)) (engine.Webhook, error) {
-			return engine.Webhook{}, broken
+		"an error": {func(w *world, s *putStore, put func() (engine.WebhookChanged, error)) (engine.WebhookChanged, error) {
+			return engine.WebhookChanged{}, broken
 		}, broken},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, s, hook := failingWorld(t, settings)
 				before, requests := w.healthOf(hook.ID), len(w.net.all())
-				s.put = func(put func() (engine.Webhook, error)) (engine.Webhook, error) { return tt.put(w, s, put) }
+				s.put = func(put func() (engine.WebhookChanged, error)) (engine.WebhookChanged, error) {
+					return tt.put(w, s, put)
+				}
 				p, err := engine.ParseWebhookPatch([]byte(`{"url":"https://new.example/"}`))
 				if err != nil {
 					t.Fatal(err)
@@ -139,7 +141,7 @@ func TestChangeForgetsAttemptsBeforeIt(t *testing.T) {
 			if !recordedFirst {
 				s.record = func() { <-changed }
 			}
-			s.put = func(put func() (engine.Webhook, error)) (engine.Webhook, error) {
+			s.put = func(put func() (engine.WebhookChanged, error)) (engine.WebhookChanged, error) {
 				s.answers <- 500
 				synctest.Wait()
 				if h := w.Health(hook.ID); h.Failures != failures+1 {
@@ -168,9 +170,9 @@ func TestAttemptsAfterAnUnclearAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, s, hook := failingWorld(t, `{"url":"https://bad.example/","delay":0,"max_in_flight":1,"retry_schedule":["24h"]}`)
 		lost := errors.New("the answer is lost")
-		s.put = func(put func() (engine.Webhook, error)) (engine.Webhook, error) {
+		s.put = func(put func() (engine.WebhookChanged, error)) (engine.WebhookChanged, error) {
 			_, err := put()
-			return engine.Webhook{}, errors.Join(lost, err)
+			return engine.WebhookChanged{}, errors.Join(lost, err)
 		}
 		p, err := engine.ParseWebhookPatch([]byte(`{"url":"https://new.example/"}`))
 		if err != nil {

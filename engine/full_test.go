@@ -23,11 +23,11 @@ type crowdedStore struct {
 
 var errNoRoom = fmt.Errorf("%w: the disk takes no more", engine.ErrFull)
 
-func (s *crowdedStore) AppendEvents(ctx context.Context, events []engine.Event, decide engine.Decide) ([]engine.Queued, error) {
+func (s *crowdedStore) AppendEvents(ctx context.Context, a engine.Append) (engine.Appended, error) {
 	if s.append.Load() {
-		return nil, errNoRoom
+		return engine.Appended{}, errNoRoom
 	}
-	return s.Store.AppendEvents(ctx, events, decide)
+	return s.Store.AppendEvents(ctx, a)
 }
 
 func (s *crowdedStore) Freeze(ctx context.Context, f engine.Freeze) error {
@@ -40,9 +40,9 @@ func (s *crowdedStore) Freeze(ctx context.Context, f engine.Freeze) error {
 	return s.Store.Freeze(ctx, f)
 }
 
-func (s *crowdedStore) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Delivery, error) {
+func (s *crowdedStore) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Recorded, error) {
 	if s.record.Load() {
-		return engine.Delivery{}, errNoRoom
+		return engine.Recorded{}, errNoRoom
 	}
 	return s.Store.RecordAttempt(ctx, r)
 }

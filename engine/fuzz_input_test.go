@@ -385,7 +385,7 @@ func FuzzPayloadVisitor(f *testing.F) {
 		if visitor == 0 {
 			s.Identity.PoltioUserID = nil
 		}
-		payload, err := BuildPayload(s, &Webhook{SendAnswers: true, SendLeads: true}, true, time.Unix(0, 0))
+		payload, err := Render(s, &Webhook{SendAnswers: true, SendLeads: true}, KindComplete, time.Unix(0, 0))
 		if err != nil {
 			t.Fatal(err)
 		}

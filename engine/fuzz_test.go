@@ -124,7 +124,7 @@ func FuzzFold(f *testing.F) {
 		first := Fold(events, asOf)
 		payload := foldedPayload(t, first)
 		if !reflect.DeepEqual(events, given) {
-			t.Fatal("Fold or BuildPayload changed the events")
+			t.Fatal("Fold or Render changed the events")
 		}
 		if again := Fold(events, asOf); !reflect.DeepEqual(again, first) || !bytes.Equal(foldedPayload(t, again), payload) {
 			t.Fatalf("two folds of the same events differ:\n%+v\n%+v", first, again)
@@ -211,7 +211,11 @@ func checkSession(t *testing.T, events []Event, asOf time.Time, s Session) {
 }
 
 func foldedPayload(t *testing.T, s Session) []byte {
-	b, err := BuildPayload(s, &Webhook{SendAnswers: true, SendLeads: true}, !s.FinishedAt.IsZero(), s.StartedAt)
+	kind := KindIncomplete
+	if !s.FinishedAt.IsZero() {
+		kind = KindComplete
+	}
+	b, err := Render(s, &Webhook{SendAnswers: true, SendLeads: true}, kind, s.StartedAt)
 	if err != nil {
 		t.Fatal(err)
 	}

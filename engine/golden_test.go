@@ -51,7 +51,7 @@ func TestGoldenPayloads(t *testing.T) {
 			}
 			payloads := playSession(t, body, &v.hook)
 			if name == "seed-example" {
-				payloads = map[Kind][]byte{KindComplete: buildPayload(t, Fold(parseSession(t, body), time.Time{}), &v.hook, true, seedPreparedAt)}
+				payloads = map[Kind][]byte{KindComplete: renderForTest(t, Fold(parseSession(t, body), time.Time{}), &v.hook, KindComplete, seedPreparedAt)}
 			}
 			for _, kind := range []Kind{KindComplete, KindIncomplete} {
 				file := name + "." + kind.String() + ".json"
@@ -136,13 +136,14 @@ func playSession(t testing.TB, body []byte, hook *Webhook) map[Kind][]byte {
 			latest = events[i].Time
 		}
 		arrival[i] = latest
-		d, err := Admit(head, events[i:i+1], hooks)
+		a := NewAppend(events[i:i+1], latest)
+		d, err := a.Admit(0, head, nil, hooks)
 		if err != nil {
 			t.Fatal(err)
 		}
 		head = d.Head
 		for _, trigger := range d.Triggers {
-			head.Marks = append(head.Marks, Mark{WebhookID: trigger.WebhookID, Kind: trigger.Kind})
+			head.Deliveries = append(head.Deliveries, DeliveryRef{ID: uuid.New(), WebhookID: trigger.WebhookID, Kind: trigger.Kind})
 			triggers = append(triggers, trigger)
 		}
 	}
@@ -165,14 +166,14 @@ func playSession(t testing.TB, body []byte, hook *Webhook) map[Kind][]byte {
 			if want := s.FinishedAt.Add(seconds(hook.Delay)); !trigger.DueAt.Equal(want) {
 				t.Fatalf("the complete trigger is due at %s, want finish + delay: %s", trigger.DueAt, want)
 			}
-			payloads[KindComplete] = buildPayload(t, s, hook, true, trigger.DueAt)
+			payloads[KindComplete] = renderForTest(t, s, hook, KindComplete, trigger.DueAt)
 		case KindIncomplete:
 			// Due times do not move, so a start that arrives late is too late for the incomplete webhook.
 			s := Fold(arrived, trigger.DueAt)
 			if s.FinishedAt.IsZero() {
-				payloads[KindIncomplete] = buildPayload(t, s, hook, false, trigger.DueAt)
+				payloads[KindIncomplete] = renderForTest(t, s, hook, KindIncomplete, trigger.DueAt)
 				// Built late, it must be the same: testdata has no event that arrives after the instant and happened before it.
-				late := buildPayload(t, Fold(events, trigger.DueAt), hook, false, trigger.DueAt)
+				late := renderForTest(t, Fold(events, trigger.DueAt), hook, KindIncomplete, trigger.DueAt)
 				if !bytes.Equal(late, payloads[KindIncomplete]) {
 					t.Fatalf("an incomplete payload that is built late differs:\n got %s\nwant %s", late, payloads[KindIncomplete])
 				}
@@ -184,9 +185,9 @@ func playSession(t testing.TB, body []byte, hook *Webhook) map[Kind][]byte {
 	return payloads
 }
 
-func buildPayload(t testing.TB, s Session, hook *Webhook, complete bool, preparedAt time.Time) []byte {
+func renderForTest(t testing.TB, s Session, hook *Webhook, kind Kind, preparedAt time.Time) []byte {
 	t.Helper()
-	payload, err := BuildPayload(s, hook, complete, preparedAt)
+	payload, err := Render(s, hook, kind, preparedAt)
 	if err != nil {
 		t.Fatal(err)
 	}

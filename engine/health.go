@@ -30,10 +30,10 @@ type Health struct {
 	Probes int
 	// NextProbeAt is when the next one may begin; zero while the endpoint is not failing.
 	NextProbeAt time.Time
-	// Told is whether an operational event has told that it is failing. It is not kept beyond a restart.
-	Told bool
-	// Order grows with every attempt at the endpoint and with every change that makes its health obsolete, so that the newer of two can
-	// be told; 0 stands for none at all. It is not kept beyond a restart.
+	// Notified is whether a system event has told that it is failing. It is not kept beyond a restart.
+	Notified bool
+	// Order grows with each attempt while one process owns the webhook's lanes, so that the newer of two can be told; 0 stands for none
+	// at all. It is not kept beyond that.
 	Order uint64
 }
 
@@ -42,7 +42,7 @@ func (h *Health) Failing() bool { return !h.FailingSince.IsZero() }
 
 // failingLong tells whether the endpoint has been failing for so long that the operator is told.
 func (h *Health) failingLong(now time.Time) bool {
-	return h.Failing() && now.Sub(h.FailingSince) >= failingTold
+	return h.Failing() && now.Sub(h.FailingSince) >= notifyFailingAfter
 }
 
 // After is the health after an attempt that has ended at now. It is pure.
@@ -66,7 +66,7 @@ func (h Health) After(a *Attempt, now time.Time) Health {
 		h.Probes++
 		h.NextProbeAt = now.Add(probeInterval(h.Probes))
 	}
-	h.Told = h.Told || h.failingLong(now)
+	h.Notified = h.Notified || h.failingLong(now)
 	return h
 }
 
@@ -85,22 +85,23 @@ func probeInterval(probes int) time.Duration {
 type pauseCause string
 
 const (
-	pauseByHand  pauseCause = "hand"
-	pauseGone    pauseCause = "gone"
-	pauseFailing pauseCause = "failing"
+	pauseByHand       pauseCause = "hand"
+	pauseEndpointGone pauseCause = "gone"
+	pauseFailing      pauseCause = "failing"
 )
 
-var pauseCauses = []pauseCause{pauseByHand, pauseGone, pauseFailing}
+var pauseCauses = []pauseCause{pauseByHand, pauseEndpointGone, pauseFailing}
 
-// noteAttempt takes note of an attempt that was made for w and has just ended, before anything else is sent to its endpoint: the lane
-// goes by its health, changes are logged, and a webhook whose endpoint is gone, or has not worked for Config.PauseAfter, is paused. It
-// returns the health and what the operator is to be told of it, nil for nothing, for the attempt's record.
-func (e *Engine) noteAttempt(ctx context.Context, w *Webhook, a *Attempt) (Health, []byte) {
-	if present := e.store.Webhooks().Get(w.ID); present == nil || isPast(present, w, a) {
+// observeAttempt moves the health of an endpoint on after an attempt that was made for w and has just ended, before anything else is sent
+// there: changes are logged, and a webhook whose endpoint is gone, or has not worked for Config.PauseAfter, is paused. It returns the health
+// and the system event about it, nil for none, for the attempt's record.
+func (e *Engine) observeAttempt(ctx context.Context, w *Webhook, a *Attempt) (Health, []byte) {
+	present := e.store.Webhooks().Get(w.ID)
+	if present == nil || outdated(present, w, a) {
 		return Health{}, nil
 	}
 	now := utcNow()
-	before, h := e.lanes.attempted(w.ID, a, now)
+	before, h := e.lanes.attempted(present, a, now)
 	switch {
 	case h.Failing() && !before.Failing():
 		e.log.Warn("an endpoint is failing; it gets one attempt at a time", "webhook", w.ID, "failures", h.Failures, "error_class", a.Error)
@@ -109,23 +110,17 @@ func (e *Engine) noteAttempt(ctx context.Context, w *Webhook, a *Attempt) (Healt
 	}
 	switch {
 	case a.Status == http.StatusGone:
-		e.pause(ctx, w, a, pauseGone, fmt.Sprintf("the endpoint answered 410 Gone at %s", now.Format(time.RFC3339)))
+		e.pause(ctx, w, a, pauseEndpointGone, fmt.Sprintf("the endpoint answered 410 Gone at %s", now.Format(time.RFC3339)))
 	case h.Failing() && now.Sub(h.FirstFailedAt) >= e.config().PauseAfter:
 		e.pause(ctx, w, a, pauseFailing, fmt.Sprintf("every attempt has failed since %s", h.FirstFailedAt.Format(time.RFC3339)))
 	}
 	return h, healthNotice(w, before, h, a, now)
 }
 
-// isPast tells whether an attempt that was made for w says nothing of what the webhook is now: it has got another URL since, or
-// somebody has let it go on, who knows better than an answer to a request from before.
-func isPast(present, w *Webhook, a *Attempt) bool {
-	return present.URL != w.URL || a.StartedAt.Before(present.ResumedAt)
-}
-
 // pause holds a webhook because of what came of an attempt that was made for w.
 func (e *Engine) pause(ctx context.Context, w *Webhook, a *Attempt, cause pauseCause, reason string) {
 	_, err := e.changeWebhook(context.WithoutCancel(ctx), w.ID, func(present *Webhook) (WebhookChange, error) {
-		if present.Paused || isPast(present, w, a) {
+		if present.Paused || outdated(present, w, a) {
 			return WebhookChange{}, errNoChange
 		}
 		present.Paused, present.PauseReason, present.UpdatedAt = true, reason, utcNow()

@@ -405,7 +405,7 @@ func TestRateLimitOfSlowEndpoint(t *testing.T) {
 }
 
 // A failing endpoint costs no more turns and no more memory for what comes in meanwhile.
-func TestFailingLaneTakesInEvents(t *testing.T) {
+func TestFailingClaimResultsInEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		var mended atomic.Bool

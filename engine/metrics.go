@@ -175,9 +175,11 @@ func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(webhooksDesc, float64(o.Webhooks.Paused), "paused")
 	gauge(webhooksDesc, float64(o.Webhooks.Inactive), "inactive")
 	gauge(sizeDesc, float64(o.SizeBytes))
-	gauge(freeDesc, float64(o.FreeBytes))
-	if o.DiskFreeBytes >= 0 {
-		gauge(diskDesc, float64(o.DiskFreeBytes))
+	if f := o.File; f != nil {
+		gauge(freeDesc, float64(f.FreeBytes))
+		if f.DiskFreeBytes >= 0 {
+			gauge(diskDesc, float64(f.DiskFreeBytes))
+		}
 	}
 	full := 0.0
 	if o.Full != nil {

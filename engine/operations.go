@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -19,7 +20,7 @@ type OperationType string
 // The operational events. The data of each is a struct below.
 const (
 	OperationPaused    OperationType = "webhook.paused"    // a webhook is held: by hand, after 410, after days of failures
-	OperationFailing   OperationType = "webhook.failing"   // an endpoint has been failing for failingTold
+	OperationFailing   OperationType = "webhook.failing"   // an endpoint has been failing for notifyFailingAfter
 	OperationRecovered OperationType = "webhook.recovered" // an endpoint works again that had been failing for that long
 	OperationFailed    OperationType = "delivery.failed"   // a delivery has failed for good
 	OperationDiskLow   OperationType = "disk.low"          // there is little room left, or none
@@ -27,8 +28,8 @@ const (
 	OperationTest      OperationType = "operations.test"   // somebody asked for a test delivery
 )
 
-// failingTold is for how long an endpoint is failing before that is told. It is told once, and once more after a restart.
-const failingTold = time.Hour
+// notifyFailingAfter is for how long an endpoint is failing before that is told. It is told once, and once more after a restart.
+const notifyFailingAfter = time.Hour
 
 // operationsName is the name that the operations webhook is made with.
 const operationsName = "hookbolt operations"
@@ -124,8 +125,8 @@ func pausedNotice(w *Webhook, cause pauseCause, now time.Time) []byte {
 
 // failedNotice tells that a delivery has failed for good; w is its webhook. It is nil where there is nothing to tell.
 func failedNotice(w *Webhook, d *Delivery, now time.Time) []byte {
-	if w == nil || w.Operations || d.Kind == KindTest || d.Status != StatusFailed || !d.FinishedAt.Equal(now) {
-		return nil // who sends a test looks at it; and one may have ended otherwise while the attempt was under way
+	if w == nil || w.Operations || d.Kind == KindTest {
+		return nil // who sends a test looks at it
 	}
 	return OperationFailed.payload(now, failedOperation{showOperationWebhook(w), d.ID.String(), d.Kind, FormatTime(d.CreatedAt), d.Attempts, d.LastError, statusOrNil(d.LastStatus)})
 }
@@ -134,7 +135,7 @@ func failedNotice(w *Webhook, d *Delivery, now time.Time) []byte {
 func healthNotice(w *Webhook, before, after Health, a *Attempt, now time.Time) []byte {
 	switch {
 	case w.Operations:
-	case after.Told && !before.Told:
+	case after.Notified && !before.Notified:
 		return OperationFailing.payload(now, failingOperation{showOperationWebhook(w), FormatTime(after.FailingSince), after.Failures, a.Error, statusOrNil(a.Status)})
 	case before.failingLong(now) && !after.Failing():
 		return OperationRecovered.payload(now, recoveredOperation{showOperationWebhook(w), FormatTime(before.FailingSince), before.Failures})
@@ -142,18 +143,19 @@ func healthNotice(w *Webhook, before, after Health, a *Attempt, now time.Time) [
 	return nil
 }
 
-// noteQueued has the loop look at the operations webhook's lane, if something was put there.
-func (e *Engine) noteQueued(notices ...[]byte) {
-	for _, n := range notices {
-		if w := e.store.Webhooks().Operations(); w != nil && n != nil {
-			e.lanes.note(Queued{Lane{WebhookID: w.ID}, utcNow()})
+// EnsureOperations makes the operations webhook what Config says: makes it, changes it, or removes it. It changes nothing where nothing
+// has to be. Processes may call it at once: the Store keeps a second one from being made, and who comes second looks again. To be called
+// before Run, and after Configure. The error is an InputErrors if the URL is refused.
+func (e *Engine) EnsureOperations(ctx context.Context) error {
+	for {
+		err := e.ensureOperations(ctx)
+		if !errors.Is(err, ErrRevision) {
+			return err
 		}
 	}
 }
 
-// EnsureOperations makes the operations webhook what Config says: makes it, changes it, or removes it. It changes nothing where nothing
-// has to be. To be called before Run, and after Configure. The error is an InputErrors if the URL is refused.
-func (e *Engine) EnsureOperations(ctx context.Context) error {
+func (e *Engine) ensureOperations(ctx context.Context) error {
 	cfg, present := e.Config(), e.store.Webhooks().Operations()
 	switch {
 	case cfg.OperationsURL == "" && present == nil:
@@ -228,57 +230,61 @@ const (
 // watchDisk tells when room becomes low, and when there is enough again, until ctx ends.
 func (e *Engine) watchDisk(ctx context.Context) {
 	for low := false; ; {
-		low = e.tellDisk(ctx, low)
+		if e.keeper.Load() {
+			low = e.notifyDisk(ctx, low)
+		}
 		if !sleep(ctx, diskLook) {
 			return
 		}
 	}
 }
 
-// tellDisk tells of a change of the room for new data, if somebody wants to hear of it. low is what was told last, and what it returns is
+// notifyDisk tells of a change of the room for new data, if somebody wants to hear of it. low is what was told last, and what it returns is
 // what has been told then: what could not be told is told at the next look.
-func (e *Engine) tellDisk(ctx context.Context, low bool) bool {
+func (e *Engine) notifyDisk(ctx context.Context, low bool) bool {
 	w, now := e.store.Webhooks().Operations(), utcNow()
 	if w == nil || !w.Active {
 		return low
 	}
 	s, err := e.store.Stats(ctx, now, false)
-	if err != nil {
+	if err != nil || s.File == nil {
 		return low
 	}
 	payload := diskNotice(&s, low, now)
 	if payload == nil {
 		return low
 	}
-	if _, err := e.store.Enqueue(ctx, w.ID, KindOperation, payload, now); err != nil {
+	d, err := e.store.Enqueue(ctx, w.ID, KindOperation, payload, now)
+	if err != nil {
 		return low
 	}
-	e.noteQueued(payload)
+	e.lanes.wakeAt(Queued{d.Lane(), d.NextAttemptAt})
 	return !low
 }
 
-// diskNotice tells of a change of the room for new data; nil if there is none. low is how it was before.
+// diskNotice tells of a change of the room for new data in a store that has a file; nil if there is none. low is how it was before.
 func diskNotice(s *Stats, low bool, now time.Time) []byte {
 	factor, percent := int64(lowFactor), int64(lowPercent)
 	if low {
 		factor, percent = okFactor, okPercent
 	}
-	used := s.SizeBytes - s.FreeBytes
+	f := s.File
+	used := s.SizeBytes - f.FreeBytes
 	scarce := s.Full != nil ||
-		s.DiskFreeBytes >= 0 && s.MinFreeBytes > 0 && s.DiskFreeBytes+s.FreeBytes < factor*s.MinFreeBytes ||
-		s.MaxBytes > 0 && used > s.MaxBytes/100*percent
+		f.DiskFreeBytes >= 0 && f.MinFreeBytes > 0 && f.DiskFreeBytes+f.FreeBytes < factor*f.MinFreeBytes ||
+		f.MaxBytes > 0 && used > f.MaxBytes/100*percent
 	if scarce == low {
 		return nil
 	}
-	data := diskOperation{MinFreeBytes: s.MinFreeBytes, DatabaseBytes: s.SizeBytes, UsedBytes: used}
+	data := diskOperation{MinFreeBytes: f.MinFreeBytes, DatabaseBytes: s.SizeBytes, UsedBytes: used}
 	if s.Full != nil {
 		data.Reason = new(s.Full.Error())
 	}
-	if s.DiskFreeBytes >= 0 {
-		data.DiskFreeBytes = &s.DiskFreeBytes
+	if f.DiskFreeBytes >= 0 {
+		data.DiskFreeBytes = &f.DiskFreeBytes
 	}
-	if s.MaxBytes > 0 {
-		data.MaxBytes = &s.MaxBytes
+	if f.MaxBytes > 0 {
+		data.MaxBytes = &f.MaxBytes
 	}
 	if scarce {
 		return OperationDiskLow.payload(now, data)

@@ -351,7 +351,7 @@ type scarce struct {
 
 func (s scarce) Stats(ctx context.Context, now time.Time, probe bool) (engine.Stats, error) {
 	stats, err := s.Store.Stats(ctx, now, probe)
-	stats.DiskFreeBytes, stats.FreeBytes, stats.MinFreeBytes, stats.MaxBytes = s.free.Load(), 0, 100, 0
+	stats.File = &engine.FileStats{DiskFreeBytes: s.free.Load(), MinFreeBytes: 100}
 	if s.full.Load() {
 		stats.Full = fmt.Errorf("%w: a reason", engine.ErrFull)
 	}

@@ -20,12 +20,10 @@ type Overview struct {
 	PerWebhook map[uint32]WebhookStats
 	// Replays are those on their way, oldest first.
 	Replays []Replay
-	// SizeBytes is the database file's size, FreeBytes the part of it that is free for new data.
-	SizeBytes, FreeBytes int64
-	// MaxBytes is how much of the file may be in use, 0 for no limit; MinFreeBytes what must be left on the disk and in the file.
-	MaxBytes, MinFreeBytes int64
-	// DiskFreeBytes is what is left on the disk, -1 where that is not known.
-	DiskFreeBytes int64
+	// SizeBytes is how much the database takes.
+	SizeBytes int64
+	// File is what is known of the database file and of its disk; nil if the store has none.
+	File *FileStats
 	// Full says why no events are taken in, with ErrFull; nil while they are.
 	Full error
 }
@@ -38,10 +36,8 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 		return Overview{}, err
 	}
 	o := Overview{
-		Stored: make(map[Status]int64), PerWebhook: s.Webhooks, Replays: s.Replays, SizeBytes: s.SizeBytes, FreeBytes: s.FreeBytes,
-		MaxBytes: s.MaxBytes, MinFreeBytes: s.MinFreeBytes, DiskFreeBytes: s.DiskFreeBytes, Full: s.Full,
+		Stored: make(map[Status]int64), PerWebhook: s.Webhooks, Replays: s.Replays, SizeBytes: s.SizeBytes, File: s.File, Full: s.Full,
 	}
-	claimed := e.lanes.inFlight()
 	hooks := e.store.Webhooks()
 	for _, w := range hooks.All() {
 		switch {
@@ -61,15 +57,14 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 		o.Stored[StatusDelivered] += c.Delivered
 		o.Stored[StatusFailed] += c.Failed
 		o.Stored[StatusCancelled] += c.Cancelled
-		// What is taken up was due. The store counts a moment before the lanes do: no part may come out below 0.
-		taken, tests := claimed[Lane{id, false}], claimed[Lane{id, true}]
-		waiting := max(0, c.Scheduled+c.Pending-taken-tests)
-		o.InFlight += taken + tests
+		// What is claimed was due. A store may count a moment apart: no part may come out below 0.
+		waiting := max(0, c.Scheduled+c.Pending-c.Claimed-c.ClaimedTests)
+		o.InFlight += c.Claimed + c.ClaimedTests
 		if w := hooks.Get(id); w == nil || w.Paused || !w.Active {
 			o.Held += waiting
 			continue
 		}
-		due := min(max(0, c.Due-taken), waiting)
+		due := min(max(0, c.Due-c.Claimed), waiting)
 		o.Due += due
 		o.Scheduled += waiting - due
 		if !c.OldestDueAt.IsZero() {

@@ -10,7 +10,8 @@ import (
 )
 
 // payload is what an endpoint gets: the fields of the seed document's section "Example webhook payload", in its order. Each is
-// always there, null where nothing was given, but for answers and leads, which a webhook can switch off.
+// always there, null where nothing was given, but for answers and leads, which a webhook can switch off. Text is written as it came (RFC 8259
+// demands no escape for &, < and >), on one line, without a final newline.
 type payload struct {
 	PoltioUserID     *int64      `json:"poltio_user_id"`
 	SessionID        uuid.UUID   `json:"session_id"`
@@ -29,15 +30,6 @@ type payload struct {
 
 // FormatTime writes a date as the seed does: UTC with six decimals.
 func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
-
-// BuildPayload writes down a session as a webhook wants it. complete says which of the two kinds it is, preparedAt becomes
-// event_time, in whole seconds. Text is written as it came (RFC 8259 demands no escape for &, < and >), on one line, without a
-// final newline.
-func BuildPayload(s Session, w *Webhook, complete bool, preparedAt time.Time) ([]byte, error) {
-	p := newPayload(s, w, complete)
-	p.EventTime = new(preparedAt.Unix())
-	return encode(p)
-}
 
 // DescribeSession writes down all that is known of a session, in the payload's shape but without event_time: nothing is sent.
 func DescribeSession(s Session) ([]byte, error) {
@@ -128,7 +120,7 @@ func samplePayload(w *Webhook, now time.Time) ([]byte, error) {
 		content = *w.ContentID
 	}
 	user := int64(1234)
-	return BuildPayload(Session{
+	return Render(Session{
 		ID: uuid.MustParse("22ffdf18-1035-4e56-baa2-8327e3af5242"),
 		Identity: Identity{
 			ContentID: content, ContentType: "quiz", PoltioUserID: &user,
@@ -146,5 +138,5 @@ func samplePayload(w *Webhook, now time.Time) ([]byte, error) {
 			Phone: new("+1231231234"), Email: new("test@example.com"), Name: new("Test"), Comment: new("Sent by a test delivery"),
 			CreatedAt: new(FormatTime(now)), TCChecked: new(true), ContentID: new(int64(12345)),
 		}},
-	}, w, true, now)
+	}, w, KindComplete, now)
 }

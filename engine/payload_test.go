@@ -17,7 +17,7 @@ func TestPayloadTextIsPlain(t *testing.T) {
 		"مرحبا 👋 é":                             `"مرحبا 👋 é"`,
 		"\u202e\u202a":                          "\"\u202e\u202a\"",
 	} {
-		payload, err := BuildPayload(Session{Identity: Identity{CustomID: &text}}, &Webhook{}, false, time.Unix(0, 0))
+		payload, err := Render(Session{Identity: Identity{CustomID: &text}}, &Webhook{}, KindIncomplete, time.Unix(0, 0))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,7 +17,7 @@ import (
 type hooked struct {
 	engine.Store
 	beforeFreeze func(engine.Freeze)
-	afterTake    func([]engine.LaneTake)
+	afterClaim   func([]engine.ClaimResult)
 	afterRelease func()
 	afterErase   func()
 }
@@ -29,19 +29,20 @@ func (h *hooked) Freeze(ctx context.Context, f engine.Freeze) error {
 	return h.Store.Freeze(ctx, f)
 }
 
-func (h *hooked) TakeDue(ctx context.Context, now time.Time, rooms []engine.LaneRoom) ([]engine.LaneTake, error) {
-	takes, err := h.Store.TakeDue(ctx, now, rooms)
-	if h.afterTake != nil && err == nil {
-		h.afterTake(takes)
+func (h *hooked) ClaimDue(ctx context.Context, now time.Time, requests []engine.ClaimRequest) ([]engine.ClaimResult, error) {
+	results, err := h.Store.ClaimDue(ctx, now, requests)
+	if h.afterClaim != nil && err == nil {
+		h.afterClaim(results)
 	}
-	return takes, err
+	return results, err
 }
 
-func (h *hooked) Release(d []engine.Delivery) {
-	h.Store.Release(d)
+func (h *hooked) Release(ctx context.Context, d []engine.Delivery) error {
+	err := h.Store.Release(ctx, d)
 	if h.afterRelease != nil {
 		h.afterRelease()
 	}
+	return err
 }
 
 func (h *hooked) Erase(ctx context.Context, what engine.Erasure, place string) (engine.ErasedStep, error) {
@@ -134,17 +135,17 @@ func TestRetryAfterSessionExpired(t *testing.T) {
 }
 
 // A delivery may be cancelled by hand after the store has given it out and before its claim is known.
-func TestCancelDuringTake(t *testing.T) {
+func TestCancelDuringClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.webhook(`{"url":"https://a.example/","delay":0,"retry_schedule":["60s"]}`)
 		w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(500), nil }
 		w.session()
 		time.Sleep(time.Second)
-		w.restartHooked(&hooked{afterTake: func(takes []engine.LaneTake) {
-			for _, take := range takes {
-				for _, taken := range take.Taken {
-					if _, err := w.Cancel(context.Background(), taken.Delivery.ID); err != nil {
+		w.restartHooked(&hooked{afterClaim: func(results []engine.ClaimResult) {
+			for _, result := range results {
+				for _, claimed := range result.Claimed {
+					if _, err := w.Cancel(context.Background(), claimed.Delivery.ID); err != nil {
 						t.Error(err)
 					}
 				}

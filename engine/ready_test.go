@@ -13,13 +13,40 @@ import (
 	"hookbolt/engine"
 )
 
-// What is due on arrival is frozen with its events and sent: the store is asked for no other freezing.
+// A session that is posted whole is frozen with its events and sent: the store is asked for no other freezing.
 func TestDueOnArrival(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		full := w.crowd()
 		w.webhook(`{"url":"https://a.example/","delay":0}`)
 		full.freeze.Store(true)
+		synctest.Wait() // until it delivers
+		id := uuid.New()
+		w.ingest(event("start", id) + event("vote", id, `"question_id":1`, `"answer_id":11`) + event("finish", id))
+		synctest.Wait()
+		got := w.net.all()
+		if len(got) != 1 || !bytes.Contains(got[0].body, []byte(`"answer_id":11`)) {
+			t.Fatalf("%d requests: %v", len(got), got)
+		}
+		d := w.only(engine.DeliveryQuery{})
+		if d.Status != engine.StatusDelivered || !d.FrozenAt.Equal(d.CreatedAt) || full.refused.Load() != 0 {
+			t.Errorf("%+v, and %d payloads were to be frozen apart", d, full.refused.Load())
+		}
+	})
+}
+
+// What finishes a session that came in pieces is claimed as it is stored, and frozen with all the session's events, without a look at the
+// queue.
+func TestDueOnArrivalInPieces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.webhook(`{"url":"https://a.example/","delay":0}`)
+		var claims, frozen int
+		w.restartHooked(&hooked{
+			afterClaim:   func(results []engine.ClaimResult) { claims += len(results[0].Claimed) },
+			beforeFreeze: func(engine.Freeze) { frozen++ },
+		})
+		synctest.Wait() // until it delivers
 		id := uuid.New()
 		w.ingest(event("start", id))
 		w.ingest(event("vote", id, `"question_id":1`, `"answer_id":11`))
@@ -29,9 +56,26 @@ func TestDueOnArrival(t *testing.T) {
 		if len(got) != 1 || !bytes.Contains(got[0].body, []byte(`"answer_id":11`)) {
 			t.Fatalf("%d requests: %v", len(got), got)
 		}
-		d := w.only(engine.DeliveryQuery{})
-		if d.Status != engine.StatusDelivered || !d.FrozenAt.Equal(d.CreatedAt) || full.refused.Load() != 0 {
-			t.Errorf("%+v, and %d payloads were to be frozen apart", d, full.refused.Load())
+		if d := w.only(engine.DeliveryQuery{}); d.Status != engine.StatusDelivered || claims != 0 || frozen != 1 {
+			t.Errorf("%+v, %d claimed from the queue, %d frozen apart; want none and one", d, claims, frozen)
+		}
+	})
+}
+
+// A session that looks whole and is not gets all of its events into the payload, and one that was posted before is not sent again.
+func TestWholeThatIsNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.webhook(`{"url":"https://a.example/","delay":0}`)
+		id := uuid.New()
+		w.ingest(event("vote", id, `"question_id":1`, `"answer_id":11`))
+		whole := event("start", id) + event("vote", id, `"question_id":2`, `"answer_id":22`) + event("finish", id)
+		w.ingest(whole)
+		w.ingest(whole)
+		synctest.Wait()
+		got := w.net.all()
+		if len(got) != 1 || !bytes.Contains(got[0].body, []byte(`"answer_id":11`)) || !bytes.Contains(got[0].body, []byte(`"answer_id":22`)) {
+			t.Fatalf("%d requests: %v", len(got), got)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -85,23 +86,42 @@ func (e *Engine) Replay(ctx context.Context, r Replay) (Replay, error) {
 	return r, err
 }
 
-// Covers tells whether a replay sends a delivery of its webhook w again.
-func (r *Replay) Covers(d *Delivery, w *Webhook) bool {
-	if d.Kind == KindTest || d.Status.Waiting() || !w.wants(d.Kind, d.ContentID) {
+// Webhook returns the webhook of a replay; ErrNotFound if there is none (any more), ErrConflict if it is switched off: nothing of the
+// replay is to be sent.
+func (r *Replay) Webhook(hooks *WebhookSet) (*Webhook, error) {
+	w := hooks.Get(r.WebhookID)
+	switch {
+	case w == nil:
+		return nil, fmt.Errorf("webhook %d: %w", r.WebhookID, ErrNotFound)
+	case !w.Active:
+		return nil, fmt.Errorf("%w: webhook %d is inactive", ErrConflict, r.WebhookID)
+	}
+	return w, nil
+}
+
+// Misses tells whether a replay of what is missing is about a session, as far as its webhook w and the session itself go. Where the session
+// has led to a complete delivery for w, Takes decides.
+func (r *Replay) Misses(head *SessionHead, w *Webhook) bool {
+	return !head.FinishedAt.IsZero() && r.within(head.FinishedAt) && w.wants(KindComplete, head.Identity.ContentID)
+}
+
+// Takes tells whether a replay sends a delivery of its webhook w again. covered tells whether a cancellation covers the delivery, which
+// counts as cancelled then: it will be by the time that the replay gets to it.
+func (r *Replay) Takes(d *Delivery, w *Webhook, from Source, covered bool) bool {
+	status := d.Status
+	if covered && status.Waiting() {
+		status = StatusCancelled
+	}
+	if !from.Frozen && !from.Session || d.Kind == KindTest || status.Waiting() || !w.wants(d.Kind, d.ContentID) {
 		return false
 	}
 	switch r.Scope {
 	case ReplayFailed:
-		return d.Status == StatusFailed && r.within(d.CreatedAt)
+		return status == StatusFailed && r.within(d.CreatedAt)
 	case ReplayAny:
 		return r.within(d.CreatedAt)
 	}
-	return d.Status == StatusCancelled && d.Kind == KindComplete
-}
-
-// Misses tells whether a replay of what is missing is about a session, as far as its webhook w and the session itself go.
-func (r *Replay) Misses(head *SessionHead, w *Webhook) bool {
-	return !head.FinishedAt.IsZero() && r.within(head.FinishedAt) && w.wants(KindComplete, head.Identity.ContentID)
+	return status == StatusCancelled && d.Kind == KindComplete
 }
 
 func (r *Replay) within(t time.Time) bool { return !t.Before(r.Since) && !t.After(r.Until) }

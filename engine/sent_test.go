@@ -55,7 +55,7 @@ func TestRequestHeader(t *testing.T) {
 	}
 	// What is told of an attempt now is told of one that was made then.
 	e := &Engine{}
-	e.live.Store(&live{sender: s})
+	e.snapshot.Store(&snapshot{sender: s})
 	told, err := e.RequestHeader(w, d, payload, a.StartedAt)
 	if err != nil || !slices.Equal(told, kept) {
 		t.Errorf("told %v, kept %v: %v", told, kept, err)
@@ -77,7 +77,7 @@ func TestRequestHeaderWithToken(t *testing.T) {
 	w := &Webhook{ID: 1, URL: server.URL, Secret: newSecret(), OAuth2: &OAuth2{TokenURL: Credential(auth.URL), Body: "x"}}
 	d, payload := &Delivery{ID: uuid.New()}, []byte(`{"n":1}`)
 	e := &Engine{}
-	e.live.Store(&live{sender: s})
+	e.snapshot.Store(&snapshot{sender: s})
 	at := time.Now()
 	told, err := e.RequestHeader(w, d, payload, at)
 	if err != nil || asked != 0 || told[len(told)-1] != (HeaderField{"Authorization", "…"}) {

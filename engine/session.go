@@ -51,135 +51,30 @@ type SessionHead struct {
 	FirstReceivedAt, LastReceivedAt time.Time
 	// FinishedAt is the time of the earliest finish or result_view; zero while there is none.
 	FinishedAt time.Time
-	// Marks are the deliveries that the session has led to: the proof that there is no second one for a webhook and kind.
-	Marks []Mark
+	// Deliveries are those that the session has led to: the proof that there is no second one for a webhook and kind.
+	Deliveries []DeliveryRef
 }
 
-// Mark says that a session has led to a delivery.
-type Mark struct {
-	WebhookID  uint32
-	Kind       Kind
-	DeliveryID uuid.UUID
-}
-
-// Trigger asks for the payload of a session for a webhook.
-type Trigger struct {
+// DeliveryRef names a delivery that a session has led to.
+type DeliveryRef struct {
 	WebhookID uint32
 	Kind      Kind
-	// DueAt is when it fires. It does not move. For an incomplete trigger it is also the instant up to which the payload
-	// holds what has happened.
-	DueAt time.Time
-	// Ready is set where the payload can be built at once.
-	Ready *Ready
+	ID        uuid.UUID
 }
 
-// Ready is for a trigger that is due as soon as it is there: its payload is frozen together with the events that it is made of, which
-// saves the delivery the way through its lane.
-type Ready struct {
-	// Build makes the payload of all the session's events. It is pure, and may be called again. Where it fails, the trigger is
-	// queued like any other.
-	Build func(events []Event, now time.Time) ([]byte, error)
-	// Take gets the delivery, claimed, once it is durable and before any later change is seen. It must not wait.
-	Take func(Taken)
+// Led tells whether the session has led to a delivery of that kind for that webhook.
+func (h *SessionHead) Led(webhookID uint32, kind Kind) bool {
+	return h.DeliveryOf(webhookID, kind) != uuid.Nil
 }
 
-// Decision is what new events mean for a session.
-type Decision struct {
-	// Head is the session's head with the events in it. The Store adds a Mark for each trigger.
-	Head     SessionHead
-	Triggers []Trigger
-}
-
-// Admit decides what fresh events, of one session and in the order of their arrival, mean for it. head is zero for a session
-// that is not stored yet. The error is an InputErrors that names the bad events. Admit is pure: a Store may call it again.
-func Admit(head SessionHead, fresh []Event, hooks *WebhookSet) (Decision, error) {
-	isNew, wasFinished := head.Events == 0, !head.FinishedAt.IsZero()
-	first := fresh[0]
-	if isNew {
-		if err := checkFirst(first); err != nil {
-			return Decision{}, err
-		}
-		head.ID = first.SessionID
-		head.FirstReceivedAt = first.ReceivedAt
-	}
-	if room := MaxSessionEvents - head.Events; len(fresh) > room {
-		var bad InputErrors
-		for _, ev := range fresh[room:] {
-			bad = append(bad, InputError{Index: ev.Index, Field: "session_id",
-				Detail: fmt.Sprintf("the session has %d events already, which is the most that one may have", MaxSessionEvents)})
-		}
-		return Decision{}, bad
-	}
-	head.Events += len(fresh)
-	for i := range fresh {
-		if head.Bytes += int64(len(fresh[i].JSON)); head.Bytes > MaxSessionBytes {
-			return Decision{}, InputErrors{{Index: fresh[i].Index, Field: "session_id",
-				Detail: fmt.Sprintf("with this event the session has more than %d MiB of events, which is the most that one may have", MaxSessionBytes>>20)}}
+// DeliveryOf returns the delivery of that kind that the session has led to for a webhook; uuid.Nil if there is none.
+func (h *SessionHead) DeliveryOf(webhookID uint32, kind Kind) uuid.UUID {
+	for i := range h.Deliveries {
+		if r := &h.Deliveries[i]; r.WebhookID == webhookID && r.Kind == kind {
+			return r.ID
 		}
 	}
-	started, earliest := time.Time{}, first.Time
-	for _, ev := range fresh {
-		head.Identity.fill(ev.Identity)
-		if ev.ReceivedAt.After(head.LastReceivedAt) {
-			head.LastReceivedAt = ev.ReceivedAt
-		}
-		if ev.Time.Before(earliest) {
-			earliest = ev.Time
-		}
-		switch ev.Type {
-		case EventStart, EventVote:
-			if started.IsZero() || ev.Time.Before(started) {
-				started = ev.Time
-			}
-		case EventFinish, EventResultView:
-			if head.FinishedAt.IsZero() || ev.Time.Before(head.FinishedAt) {
-				head.FinishedAt = ev.Time
-			}
-		}
-	}
-	if started.IsZero() {
-		started = earliest
-	}
-
-	d := Decision{Head: head}
-	finishes := !wasFinished && !head.FinishedAt.IsZero()
-	if !isNew && !finishes {
-		return d, nil
-	}
-	hooks.EachMatching(head.Identity.ContentID, func(w *Webhook) {
-		if isNew && w.SendIncomplete {
-			// A session that comes with its finish inside the instant would lead to a trigger that goes without a trace.
-			instant := started.Add(seconds(w.IncompleteDelay))
-			if head.FinishedAt.IsZero() || head.FinishedAt.After(instant) {
-				d.Triggers = append(d.Triggers, Trigger{WebhookID: w.ID, Kind: KindIncomplete, DueAt: instant})
-			}
-		}
-		if finishes && !head.Marked(w.ID, KindComplete) {
-			d.Triggers = append(d.Triggers, Trigger{WebhookID: w.ID, Kind: KindComplete, DueAt: head.FinishedAt.Add(seconds(w.Delay))})
-		}
-	})
-	return d, nil
-}
-
-// Marked tells whether the session has led to a delivery of that kind for that webhook.
-func (h *SessionHead) Marked(webhookID uint32, kind Kind) bool {
-	return slices.ContainsFunc(h.Marks, func(m Mark) bool { return m.WebhookID == webhookID && m.Kind == kind })
-}
-
-// checkFirst refuses a first event that does not say whose session it is.
-func checkFirst(ev Event) error {
-	missing := ""
-	switch {
-	case ev.Identity.ContentID == uuid.Nil:
-		missing = "content_id"
-	case ev.Identity.ContentType == "":
-		missing = "content_type"
-	case ev.Identity.PoltioUserID == nil:
-		missing = "poltio_user_id"
-	default:
-		return nil
-	}
-	return InputErrors{{Index: ev.Index, Field: missing, Detail: "is required in the first event of a session"}}
+	return uuid.Nil
 }
 
 // Session is the state of a session, folded from its events.

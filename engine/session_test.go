@@ -203,14 +203,18 @@ func TestFoldIdentity(t *testing.T) {
 	}
 }
 
-// TestBuildPayloadCompleteness holds what differs between the two kinds and between the webhooks' settings.
-func TestBuildPayloadCompleteness(t *testing.T) {
+// TestRenderCompleteness holds what differs between the two kinds and between the webhooks' settings.
+func TestRenderCompleteness(t *testing.T) {
 	s := Fold([]Event{
 		at(0, EventStart, identified(Identity{ContentID: foldContent, ContentType: "quiz", PoltioUserID: new(int64(1))})),
 		voteAt(1, 1, 11), resultAt(2.0019, 7), leadAt(3, "x"),
 	}, time.Time{})
 	fields := func(complete, answers, leads bool) map[string]any {
-		b, err := BuildPayload(s, &Webhook{SendAnswers: answers, SendLeads: leads}, complete, foldStart.Add(12999*time.Millisecond))
+		kind := KindIncomplete
+		if complete {
+			kind = KindComplete
+		}
+		b, err := Render(s, &Webhook{SendAnswers: answers, SendLeads: leads}, kind, foldStart.Add(12999*time.Millisecond))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,7 +251,7 @@ func TestBuildPayloadCompleteness(t *testing.T) {
 		}
 	}
 	if s.Result.TimeSpent != nil || s.Leads[0].UserID != nil {
-		t.Error("BuildPayload changed the session")
+		t.Error("Render changed the session")
 	}
 }
 
@@ -302,14 +306,14 @@ func TestAdmitTriggers(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var head SessionHead
 			for i, fresh := range tt.calls {
-				d, err := Admit(head, fresh, admitHooks())
+				d, err := admit(head, fresh, admitHooks())
 				if err != nil {
 					t.Fatal(err)
 				}
 				var got []string
 				for _, trigger := range d.Triggers {
 					got = append(got, fmt.Sprintf("%d %s %v", trigger.WebhookID, trigger.Kind, trigger.DueAt.Sub(foldStart).Seconds()))
-					d.Head.Marks = append(slices.Clone(d.Head.Marks), Mark{WebhookID: trigger.WebhookID, Kind: trigger.Kind})
+					d.Head.Deliveries = append(slices.Clone(d.Head.Deliveries), DeliveryRef{ID: uuid.New(), WebhookID: trigger.WebhookID, Kind: trigger.Kind})
 				}
 				slices.Sort(got)
 				if !slices.Equal(got, tt.want[i]) {
@@ -321,16 +325,22 @@ func TestAdmitTriggers(t *testing.T) {
 	}
 }
 
-// TestAdmitMarksAreProof: a mark stops a second complete delivery even for a session whose finish is not known, as after an
-// event was lost; and Marked tells kinds and webhooks apart.
-func TestAdmitMarksAreProof(t *testing.T) {
-	d, err := Admit(SessionHead{}, []Event{firstEvent(at(0, EventStart))}, admitHooks())
+// admit decides about a request of one session.
+func admit(head SessionHead, events []Event, hooks *WebhookSet) (Decision, error) {
+	a := NewAppend(events, foldStart)
+	return a.Admit(0, head, nil, hooks)
+}
+
+// TestAdmitDeliveriesAreProof: a delivery stops a second complete delivery even for a session whose finish is not known, as after an
+// event was lost; and Led tells kinds and webhooks apart.
+func TestAdmitDeliveriesAreProof(t *testing.T) {
+	d, err := admit(SessionHead{}, []Event{firstEvent(at(0, EventStart))}, admitHooks())
 	if err != nil {
 		t.Fatal(err)
 	}
 	head := d.Head
-	head.Marks = []Mark{{WebhookID: hookAll, Kind: KindComplete}, {WebhookID: hookOne, Kind: KindIncomplete}}
-	d, err = Admit(head, []Event{at(9, EventFinish)}, admitHooks())
+	head.Deliveries = []DeliveryRef{{ID: uuid.New(), WebhookID: hookAll, Kind: KindComplete}, {ID: uuid.New(), WebhookID: hookOne, Kind: KindIncomplete}}
+	d, err = admit(head, []Event{at(9, EventFinish)}, admitHooks())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +365,7 @@ func TestAdmitMatchesByContent(t *testing.T) {
 		first.Identity.ContentID = tt.content
 		// The session's content is that of its first event; what comes later with another one changes nothing.
 		later := at(1, EventStart, identified(Identity{ContentID: other}))
-		d, err := Admit(SessionHead{}, []Event{first, later}, admitHooks())
+		d, err := admit(SessionHead{}, []Event{first, later}, admitHooks())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -381,7 +391,7 @@ func TestAdmitHead(t *testing.T) {
 		return ev
 	}
 	first := []Event{received(firstEvent(at(30, EventStart)), 100), received(at(29, EventStart), 100)}
-	d, err := Admit(SessionHead{}, first, admitHooks())
+	d, err := admit(SessionHead{}, first, admitHooks())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -391,7 +401,7 @@ func TestAdmitHead(t *testing.T) {
 	}
 	before := d.Head
 	// A clock that was set back does not bring the last receipt forward.
-	d, err = Admit(before, []Event{received(at(50, EventFinish, identified(Identity{CustomID: new("c"), ContentType: "set"})), 90), received(resultAt(45, 1), 90)}, admitHooks())
+	d, err = admit(before, []Event{received(at(50, EventFinish, identified(Identity{CustomID: new("c"), ContentType: "set"})), 90), received(resultAt(45, 1), 90)}, admitHooks())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -445,7 +455,7 @@ func TestAdmitRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d, err := Admit(tt.head, tt.fresh, admitHooks())
+			d, err := admit(tt.head, tt.fresh, admitHooks())
 			errs, ok := errors.AsType[InputErrors](err)
 			if !ok || len(errs) != 1 {
 				t.Fatalf("got %v, %v; want one InputError", d, err)
@@ -468,7 +478,7 @@ func TestAdmitRefuses(t *testing.T) {
 		"a later event needs none":  {SessionHead{ID: foldSID, Events: 1}, []Event{at(1, EventFinish)}},
 		"an absent optional string": {SessionHead{}, many(1)},
 	} {
-		if _, err := Admit(tt.head, tt.fresh, admitHooks()); err != nil {
+		if _, err := admit(tt.head, tt.fresh, admitHooks()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

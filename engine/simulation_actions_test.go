@@ -72,7 +72,7 @@ func (s *sim) fill() {
 func (s *sim) crash() {
 	s.events()
 	s.mu.Lock()
-	s.plan = crashPlan{changes: 1 + s.rng.IntN(4), of: []string{"", "TakeDue", "Freeze", "RecordAttempt"}[s.rng.IntN(4)], after: s.rng.IntN(2) == 0}
+	s.plan = crashPlan{changes: 1 + s.rng.IntN(4), of: []string{"", "ClaimDue", "Freeze", "RecordAttempt"}[s.rng.IntN(4)], after: s.rng.IntN(2) == 0}
 	patience := time.Duration(s.rng.Int64N(int64(20 * time.Minute)))
 	s.mu.Unlock()
 	select {
@@ -109,6 +109,7 @@ func (s *sim) up(long bool) {
 		h.beatEarly, h.beatLate, h.health.late = time.Time{}, time.Time{}, h.health.stored
 		s.markNext(h, 'b', time.Time{})
 		s.markNext(h, 'p', h.health.late)
+		s.ownAgain(h)
 	}
 	s.mu.Unlock()
 	s.start()       // with the grace of the next stop

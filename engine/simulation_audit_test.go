@@ -265,9 +265,10 @@ type simLate struct {
 // explainLate looks, for each attempt that began after it was ready, for a time in between in which nothing was in its way.
 func (s *sim) explainLate() {
 	type state struct {
-		sending, limit        int
-		held, failing, unsure bool
-		probe, beat           time.Time
+		sending, limit  int
+		held, away      bool // by its webhook; because it is another process's
+		failing, unsure bool
+		probe, beat     time.Time
 	}
 	lanes, down, extra := map[simLane]state{}, false, 0
 	slices.SortStableFunc(s.late, func(a, b simLate) int { return a.ready.Compare(b.ready) })
@@ -285,6 +286,10 @@ func (s *sim) explainLate() {
 			l.held = true
 		case 'r':
 			l.held = false
+		case 'y':
+			l.away = true
+		case 'o':
+			l.away = false
 		case 'd':
 			down = true
 		case 'u':
@@ -323,7 +328,7 @@ func (s *sim) explainLate() {
 				from, free = wait, time.Time{}
 			}
 			switch {
-			case down, in.held, in.unsure, in.sending >= in.limit, in.sending > 0 && (in.failing || extra >= s.cfg.MaxInFlight), !from.Before(to):
+			case down, in.held, in.away, in.unsure, in.sending >= in.limit, in.sending > 0 && (in.failing || extra >= s.cfg.MaxInFlight), !from.Before(to):
 				waiting[n] = time.Time{}
 				continue
 			case free.IsZero():

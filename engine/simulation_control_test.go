@@ -15,24 +15,30 @@ import (
 type faultyStore struct {
 	engine.Store
 	append func([]engine.Event) []engine.Event
-	take   func(time.Time) time.Time
+	claim  func(time.Time) time.Time
 	freeze func(*engine.Freeze) error
 	record func(*engine.AttemptRecord) (forget bool)
 	keep   func(engine.Retention) engine.Retention
 }
 
-func (f *faultyStore) AppendEvents(ctx context.Context, events []engine.Event, decide engine.Decide) ([]engine.Queued, error) {
+func (f *faultyStore) AppendEvents(ctx context.Context, a engine.Append) (engine.Appended, error) {
 	if f.append != nil {
-		events = f.append(events)
+		var events []engine.Event
+		for _, s := range a.Sessions {
+			events = append(events, s.Events...)
+		}
+		less := engine.NewAppend(f.append(events), a.Now)
+		less.Open = a.Open
+		a = less
 	}
-	return f.Store.AppendEvents(ctx, events, decide)
+	return f.Store.AppendEvents(ctx, a)
 }
 
-func (f *faultyStore) TakeDue(ctx context.Context, now time.Time, rooms []engine.LaneRoom) ([]engine.LaneTake, error) {
-	if f.take != nil {
-		now = f.take(now)
+func (f *faultyStore) ClaimDue(ctx context.Context, now time.Time, requests []engine.ClaimRequest) ([]engine.ClaimResult, error) {
+	if f.claim != nil {
+		now = f.claim(now)
 	}
-	return f.Store.TakeDue(ctx, now, rooms)
+	return f.Store.ClaimDue(ctx, now, requests)
 }
 
 func (f *faultyStore) Freeze(ctx context.Context, fr engine.Freeze) error {
@@ -46,10 +52,9 @@ func (f *faultyStore) Freeze(ctx context.Context, fr engine.Freeze) error {
 	return err
 }
 
-func (f *faultyStore) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Delivery, error) {
+func (f *faultyStore) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Recorded, error) {
 	if f.record != nil && f.record(&r) {
-		f.Store.Release([]engine.Delivery{r.Delivery})
-		return r.Delivery, nil
+		return engine.Recorded{Delivery: r.Delivery}, f.Store.Release(ctx, []engine.Delivery{r.Delivery})
 	}
 	return f.Store.RecordAttempt(ctx, r)
 }
@@ -85,7 +90,7 @@ func TestSimulationSees(t *testing.T) {
 					return nil
 				}
 				f.Payload = nil
-				return engine.ErrGone
+				return engine.ErrNotSendable
 			}}
 		}, []simFinding{simLost}},
 		{"a 2xx that is not recorded", func(once func() bool) faultyStore {
@@ -102,9 +107,9 @@ func TestSimulationSees(t *testing.T) {
 				return false
 			}}
 		}, []simFinding{simOff}},
-		{"a delivery that is taken a minute early", func(once func() bool) faultyStore {
+		{"a delivery that is claimed a minute early", func(once func() bool) faultyStore {
 			early := false // from then on, for not every call finds something
-			return faultyStore{take: func(now time.Time) time.Time {
+			return faultyStore{claim: func(now time.Time) time.Time {
 				early = early || once()
 				if early {
 					return now.Add(time.Minute)

@@ -28,6 +28,7 @@ type simHook struct {
 	heldAt    time.Time // since when it is paused or gone
 	resumedAt time.Time // when the hold was last cleared
 	pausedBy  string    // what pause_reason has to say; "" if the model cannot know
+	yieldedAt time.Time // since when its lanes are another process's; zero while they are not
 	byLane    bool      // it was an attempt of the ordinary lane that paused it
 	cancelled time.Time // when a change last cancelled what waits: the background may not be done with it at once
 
@@ -161,7 +162,7 @@ type simLane struct {
 type simMark struct {
 	at   time.Time
 	lane simLane
-	kind byte // '+' '-' sending; 'h' 'r' held, resumed; 'd' 'u' down, up; 'l' limit; 'p' next probe; 'b' beat; '?' '!' health unknown, known
+	kind byte // '+' '-' sending; 'h' 'r' held, resumed; 'y' 'o' yielded, owned again; 'd' 'u' down, up; 'l' limit; 'p' next probe; 'b' beat; '?' '!' health unknown, known
 	n    int
 	next time.Time // for 'p' and 'b'; zero for none
 }
@@ -245,6 +246,9 @@ func (s *sim) started(p *process, r received, url int) (*simDelivery, int) {
 	}
 	if d.sending {
 		s.violate("%s: two attempts at once", what)
+	}
+	if !h.yieldedAt.IsZero() && now.After(h.yieldedAt) {
+		s.violate("%s: sent from a lane of somebody else", what)
 	}
 	if d.mustDrop {
 		s.violate("%s: its session had finished", what)

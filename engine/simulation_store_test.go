@@ -30,10 +30,11 @@ import (
 // behind, and what a power cut takes away, is not simulated here.
 type process struct {
 	engine.Store
-	s    *sim
-	real *bolt.Store
-	path string
-	gone chan struct{} // closed by a crash
+	s     *sim
+	lease *leaseStore // takes lanes away
+	real  *bolt.Store
+	path  string
+	gone  chan struct{} // closed by a crash
 
 	mu sync.RWMutex // held for reading by each change
 }
@@ -168,40 +169,40 @@ func copyFile(from, to string) error {
 	return errors.Join(err, out.Close())
 }
 
-func (p *process) AppendEvents(ctx context.Context, events []engine.Event, decide engine.Decide) (queued []engine.Queued, err error) {
+func (p *process) AppendEvents(ctx context.Context, a engine.Append) (done engine.Appended, err error) {
 	err = p.change("AppendEvents", func() error {
-		queued, err = p.Store.AppendEvents(ctx, events, decide)
+		done, err = p.Store.AppendEvents(ctx, a)
 		return err
 	})
-	return queued, err
+	return done, err
 }
 
-func (p *process) TakeDue(ctx context.Context, now time.Time, rooms []engine.LaneRoom) (takes []engine.LaneTake, err error) {
-	err = p.change("TakeDue", func() error {
-		takes, err = p.Store.TakeDue(ctx, now, rooms)
+func (p *process) ClaimDue(ctx context.Context, now time.Time, requests []engine.ClaimRequest) (results []engine.ClaimResult, err error) {
+	err = p.change("ClaimDue", func() error {
+		results, err = p.Store.ClaimDue(ctx, now, requests)
 		return err
 	})
-	return takes, err
+	return results, err
 }
 
 func (p *process) Freeze(ctx context.Context, f engine.Freeze) error {
 	return p.change("Freeze", func() error { return p.Store.Freeze(ctx, f) })
 }
 
-func (p *process) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (d engine.Delivery, err error) {
+func (p *process) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (done engine.Recorded, err error) {
 	err = p.change("RecordAttempt", func() error {
-		if d, err = p.Store.RecordAttempt(ctx, r); err == nil {
+		if done, err = p.Store.RecordAttempt(ctx, r); err == nil {
 			p.s.recorded(r.Delivery.ID)
 		}
 		return err
 	})
-	return d, err
+	return done, err
 }
 
-func (p *process) Release(d []engine.Delivery) {
+func (p *process) Release(ctx context.Context, d []engine.Delivery) error {
 	p.wait()
 	defer p.wait()
-	p.Store.Release(d)
+	return p.Store.Release(ctx, d)
 }
 
 func (p *process) Reschedule(ctx context.Context, id uuid.UUID, how engine.Reschedule, now time.Time) (d engine.Delivery, err error) {
@@ -212,12 +213,12 @@ func (p *process) Reschedule(ctx context.Context, id uuid.UUID, how engine.Resch
 	return d, err
 }
 
-func (p *process) PutWebhook(ctx context.Context, c engine.WebhookChange) (w engine.Webhook, err error) {
+func (p *process) PutWebhook(ctx context.Context, c engine.WebhookChange) (done engine.WebhookChanged, err error) {
 	err = p.change("PutWebhook", func() error {
-		w, err = p.Store.PutWebhook(ctx, c)
+		done, err = p.Store.PutWebhook(ctx, c)
 		return err
 	})
-	return w, err
+	return done, err
 }
 
 // simGrain is how much of what expires is left to one step of the background work.
@@ -272,7 +273,8 @@ func (s *sim) open() {
 		s.check(copyFile(s.path, s.path+".stale"))
 	}
 	s.store = store
-	s.process = &process{Store: given, s: s, real: store, path: s.path, gone: make(chan struct{})}
+	lease := newLeaseStore(given)
+	s.process = &process{Store: lease, lease: lease, s: s, real: store, path: s.path, gone: make(chan struct{})}
 	s.cfg.Transport = s.process
 	s.metrics = prometheus.NewRegistry()
 	s.Engine = engine.New(s.process, s.cfg, s.metrics, slog.New(slog.DiscardHandler))

@@ -280,6 +280,10 @@ func (s *sim) act() {
 		s.crash()
 	case n < 97:
 		s.fill()
+	case n < 98:
+		s.lose()
+	case n < 99:
+		s.yield()
 	default:
 		s.overview()
 	}

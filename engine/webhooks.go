@@ -33,7 +33,8 @@ func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, er
 	if err := e.checkSettings(&w, &Webhook{}); err != nil {
 		return Webhook{}, err
 	}
-	return e.store.PutWebhook(ctx, WebhookChange{Webhook: w})
+	changed, err := e.store.PutWebhook(ctx, WebhookChange{Webhook: w})
+	return changed.Webhook, err
 }
 
 // UpdateWebhook changes settings of a webhook. What waits and no longer fits is cancelled: none of it is sent after the call
@@ -63,13 +64,8 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 		if len(c.Cancels) > 0 {
 			w.CancelledUpTo = before.Revision
 		}
-		// Another endpoint has no past, and who lets one go on says that it works: its five days begin anew.
-		resumed := before.Paused && !w.Paused
-		if resumed {
+		if before.Paused && !w.Paused {
 			w.ResumedAt = w.UpdatedAt
-		}
-		if w.URL != before.URL || resumed {
-			c.Health = e.lanes.forgetting(w.ID)
 		}
 		if w.Paused && !before.Paused {
 			c.Notice = pausedNotice(w, pauseByHand, w.UpdatedAt)
@@ -141,28 +137,36 @@ func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webh
 			return Webhook{}, err
 		}
 		c.Webhook = w
-		stored, err := e.store.PutWebhook(ctx, c)
+		changed, err := e.store.PutWebhook(ctx, c)
 		if errors.Is(err, ErrRevision) {
 			continue
-		}
-		if c.Health.Order != 0 {
-			e.lanes.forgotten(id, c.Health, err == nil)
 		}
 		if err != nil {
 			return Webhook{}, err
 		}
-		e.lanes.refresh(id, c.Deleted)
-		if c.Deleted {
-			e.sender().tokens.forget(id)
-			e.metrics.history.forget(id)
+		stored := &changed.Webhook
+		if !c.Deleted && ResetsHealth(present, stored) {
+			e.lanes.resetHealth(stored)
 		}
-		e.noteQueued(c.Notice)
-		e.sender().transports.tidy(e.store.Webhooks().All())
+		e.webhookChanged(id)
+		e.lanes.wakeAt(changed.Queued...)
 		if len(c.Cancels) > 0 {
 			e.wakeMaintenance()
 		}
-		return stored, nil
+		return *stored, nil
 	}
+}
+
+// webhookChanged lets go of what was held by a webhook's settings from before a change.
+func (e *Engine) webhookChanged(id uint32) {
+	hooks := e.store.Webhooks()
+	deleted := hooks.Get(id) == nil
+	e.lanes.refresh(id, deleted)
+	if deleted {
+		e.sender().tokens.forget(id)
+		e.metrics.history.forget(id)
+	}
+	e.sender().transports.tidy(hooks.All())
 }
 
 func (p WebhookPatch) applyTo(w *Webhook) {
@@ -212,7 +216,7 @@ func (e *Engine) TestWebhook(ctx context.Context, id uint32) (Delivery, error) {
 	}
 	d, err := e.store.Enqueue(ctx, id, KindTest, payload, now)
 	if err == nil {
-		e.lanes.note(Queued{d.Lane(), d.NextAttemptAt})
+		e.lanes.wakeAt(Queued{d.Lane(), d.NextAttemptAt})
 	}
 	return d, err
 }

@@ -161,33 +161,33 @@ func (p *pagesBench) flush() {
 
 // settle has each delivery meet its fate.
 func (p *pagesBench) settle() {
-	var rooms []engine.LaneRoom
+	var rooms []engine.ClaimRequest
 	for w := uint32(1); benchFate(w, 0) != 0; w++ {
-		rooms = append(rooms, engine.LaneRoom{Lane: engine.Lane{WebhookID: w}, Room: 500})
+		rooms = append(rooms, engine.ClaimRequest{Lane: engine.Lane{WebhookID: w}, Room: 500})
 	}
 	settled := make([]int, len(rooms)) // of each webhook
 	for {
-		takes, err := p.store.TakeDue(p.b.Context(), time.Now().UTC(), rooms)
+		takes, err := p.store.ClaimDue(p.b.Context(), time.Now().UTC(), rooms)
 		if err != nil {
 			p.b.Fatal(err)
 		}
 		var all sync.WaitGroup
 		for i := range takes {
-			for _, t := range takes[i].Taken {
+			for _, t := range takes[i].Claimed {
 				fate := benchFate(rooms[i].Lane.WebhookID, settled[i])
 				settled[i]++
 				all.Go(func() { p.attempt(t, fate) })
 			}
 		}
 		all.Wait()
-		if !slices.ContainsFunc(takes, func(t engine.LaneTake) bool { return len(t.Taken) > 0 }) {
+		if !slices.ContainsFunc(takes, func(t engine.ClaimResult) bool { return len(t.Claimed) > 0 }) {
 			return
 		}
 	}
 }
 
 // attempt freezes the payload of a delivery that was taken, and records an attempt that leads to its fate.
-func (p *pagesBench) attempt(t engine.Taken, fate engine.Status) {
+func (p *pagesBench) attempt(t engine.Claimed, fate engine.Status) {
 	now := time.Now().UTC()
 	events, err := t.Session.Events()
 	if err != nil {
@@ -199,7 +199,7 @@ func (p *pagesBench) attempt(t engine.Taken, fate engine.Status) {
 		p.b.Error(err)
 		return
 	}
-	payload, err := engine.BuildPayload(engine.Fold(events, time.Time{}), &hook, true, now)
+	payload, err := engine.Render(engine.Fold(events, time.Time{}), &hook, engine.KindComplete, now)
 	if err != nil {
 		p.b.Error(err)
 		return

@@ -63,8 +63,11 @@ func (p *Pages) overview(r *http.Request, _ httprouter.Params) (*Answer, error) 
 	}
 	hooks := p.engine.Webhooks()
 	d := overviewData{
-		Overview: o, Webhooked: len(hooks) > 0, Waiting: o.Scheduled + o.Due + o.InFlight + o.Held, UsedBytes: o.SizeBytes - o.FreeBytes,
+		Overview: o, Webhooked: len(hooks) > 0, Waiting: o.Scheduled + o.Due + o.InFlight + o.Held, UsedBytes: o.SizeBytes,
 		Late: o.OldestDueAge >= lateAfter, Spans: spans, Span: spans[0],
+	}
+	if o.File != nil {
+		d.UsedBytes -= o.File.FreeBytes
 	}
 	if r.URL.Query().Get("span") == spans[1].Name {
 		d.Span = spans[1]

@@ -82,10 +82,10 @@ var (
 		new: "\t\tNoFreelistSync: true,\n\t\tNoSync: mutant(\"no-sync\"),\n"})
 	// earlyAcknowledgement answers the callers some time before the commit.
 	earlyAcknowledgement = mutantFlock.shared("early", edit{file: "storage/bolt/writer.go", old: "\t\t\tstarted, txid := time.Now()",
-		new: "\t\t\tif mutant(\"early\") {\n\t\t\t\tfor _, o := range ops {\n\t\t\t\t\to.done <- nil\n\t\t\t\t}\n\t\t\t\ttime.Sleep(20 * time.Millisecond)\n\t\t\t}\n" +
+		new: "\t\t\tif mutant(\"early\") {\n\t\t\t\tfor _, o := range mutations {\n\t\t\t\t\to.done <- nil\n\t\t\t\t}\n\t\t\t\ttime.Sleep(20 * time.Millisecond)\n\t\t\t}\n" +
 			"\t\t\tstarted, txid := time.Now()"})
 	// forgetfulEngine records no attempt: every delivery is made again after each start.
-	forgetfulEngine = mutantFlock.shared("forgetful", edit{file: "engine/engine.go", old: "\tagain = e.record(ctx, c, a, w)\n",
+	forgetfulEngine = mutantFlock.shared("forgetful", edit{file: "engine/deliver.go", old: "\tagain = e.record(ctx, c, a, w)\n",
 		new: "\tif again = (time.Time{}); !mutant(\"forgetful\") {\n\t\tagain = e.record(ctx, c, a, w)\n\t}\n"})
 )
 

@@ -13,8 +13,8 @@ import (
 )
 
 // boundlessEngine knows no limit for all lanes together.
-var boundlessEngine = mutantFlock.shared("boundless", edit{file: "engine/lanes.go", old: "len(l.wantSend) > 0 && l.extraSending < l.maxExtra",
-	new: "len(l.wantSend) > 0 && (l.extraSending < l.maxExtra || mutant(\"boundless\"))"})
+var boundlessEngine = mutantFlock.shared("boundless", edit{file: "engine/turns.go", old: "len(l.waitingForGlobal) > 0 && l.extraSending < l.maxExtra",
+	new: "len(l.waitingForGlobal) > 0 && (l.extraSending < l.maxExtra || mutant(\"boundless\"))"})
 
 // readyLimit is how long a start may take with a million deliveries due. The short form runs on machines that do other things as well.
 func readyLimit() time.Duration { return scale(10*time.Second, 3*time.Second) }
@@ -138,7 +138,7 @@ func fillDue(t *testing.T, database string, sessions int) {
 				}
 				events, err := engine.DecodeEvents([]byte("["+strings.Join(all, ",")+"]"), time.Now())
 				if err == nil {
-					_, err = store.AppendEvents(context.Background(), events, engine.Admit)
+					_, err = store.AppendEvents(context.Background(), engine.NewAppend(events, time.Now().UTC().Round(0)))
 				}
 				if err != nil {
 					mu.Lock()

@@ -10,7 +10,7 @@ import (
 )
 
 // directCreation makes a new database in its place, as bbolt would by itself.
-var directCreation = []edit{{"storage/bolt/store.go", "\ttmp := path + \".tmp\"\n", "\ttmp := path\n"}}
+var directCreation = []edit{{"storage/bolt/create.go", "\ttmp := path + \".tmp\"\n", "\ttmp := path\n"}}
 
 func init() { mutants = append(mutants, directCreation) }
 

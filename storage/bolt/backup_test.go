@@ -45,7 +45,7 @@ func TestBackupUnderLoad(t *testing.T) {
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				id := uuid.New()
-				if _, err := s.AppendEvents(t.Context(), session(t, id, time.Now()), engine.Admit); err != nil {
+				if _, err := s.AppendEvents(t.Context(), engine.NewAppend(session(t, id, time.Now()), now())); err != nil {
 					t.Error(err)
 				}
 				mu.Lock()
@@ -57,7 +57,7 @@ func TestBackupUnderLoad(t *testing.T) {
 	}
 	wg.Go(func() { // what changes and goes away, not only what is added
 		for ctx.Err() == nil {
-			for _, taken := range take(t, s, engine.Lane{WebhookID: w.ID}, 20).Taken {
+			for _, taken := range take(t, s, engine.Lane{WebhookID: w.ID}, 20).Claimed {
 				deliver(t, s, taken.Delivery, delivered, ok)
 			}
 			if _, err := s.Maintain(t.Context(), now().Add(time.Hour), engine.Retention{Sessions: 24 * time.Hour, Deliveries: time.Hour}); err != nil {

@@ -38,26 +38,32 @@ var (
 )
 
 // appendNew stores a new session. Reading its events is part of it, as in earnest.
-func appendNew(s *Store, decide engine.Decide) error {
+func appendNew(s *Store, ready ...engine.Webhook) (done engine.Appended, err error) {
 	events, err := engine.ParseEvents(bytes.ReplaceAll(benchBody, []byte(benchID), []byte(uuid.NewString())), now())
-	if err == nil {
-		_, err = s.AppendEvents(context.Background(), events, decide)
+	if err != nil {
+		return done, err
 	}
-	return err
+	a := engine.NewAppend(events, now())
+	a.Open = make(map[uint32]bool)
+	for _, w := range ready {
+		a.Open[w.ID] = true
+		a.Sessions[0].Payloads = append(a.Sessions[0].Payloads, engine.RenderedPayload{WebhookID: w.ID, Revision: w.Revision, Body: benchPayload})
+	}
+	return s.AppendEvents(context.Background(), a)
 }
 
 // benchStore opens a database with a webhook, and reports what its commits have come to.
 func benchStore(b *testing.B, delay int64) (*Store, engine.Lane) {
 	b.Helper()
-	var operations, commits atomic.Int64
+	var mutations, commits atomic.Int64
 	path := newPath(b)
-	s, err := Open(path, Options{ObserveCommit: func(n int, _ time.Duration) { operations.Add(int64(n)); commits.Add(1) }})
+	s, err := Open(path, Options{ObserveCommit: func(n int, _ time.Duration) { mutations.Add(int64(n)); commits.Add(1) }})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
 		if n := commits.Load(); n > 0 {
-			b.ReportMetric(float64(operations.Load())/float64(n), "ops/commit")
+			b.ReportMetric(float64(mutations.Load())/float64(n), "mutations/commit")
 		}
 		info, err := os.Stat(path)
 		if err == nil {
@@ -95,7 +101,7 @@ func BenchmarkAppend(b *testing.B) {
 	for _, callers := range []int{1, 32, 128} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
 			s, _ := benchStore(b, 86400)
-			inParallel(b, callers, func() error { return appendNew(s, engine.Admit) })
+			inParallel(b, callers, func() error { _, err := appendNew(s); return err })
 		})
 	}
 }
@@ -110,21 +116,20 @@ func benchLife(s *Store, lane engine.Lane, ready bool) func() error {
 	}
 	return func() error {
 		if ready {
-			var taken engine.Taken
-			admit := readyAdmit(func([]engine.Event, time.Time) ([]byte, error) { return benchPayload, nil }, func(t engine.Taken) { taken = t })
-			if err := appendNew(s, admit); err != nil {
+			done, err := appendNew(s, *s.Webhooks().Get(lane.WebhookID))
+			if err != nil {
 				return err
 			}
-			return finish(taken.Delivery)
+			return finish(done.Claimed[0].Delivery)
 		}
-		if err := appendNew(s, engine.Admit); err != nil {
+		if _, err := appendNew(s); err != nil {
 			return err
 		}
-		takes, err := s.TakeDue(ctx, now(), []engine.LaneRoom{{Lane: lane, Room: 1}})
+		takes, err := s.ClaimDue(ctx, now(), []engine.ClaimRequest{{Lane: lane, Room: 1}})
 		if err != nil {
 			return err
 		}
-		for _, t := range takes[0].Taken {
+		for _, t := range takes[0].Claimed {
 			if err := s.Freeze(ctx, engine.Freeze{Delivery: t.Delivery, Payload: benchPayload, At: now()}); err != nil {
 				return err
 			}
@@ -154,21 +159,23 @@ func BenchmarkWaiting(b *testing.B) {
 		for range 1000 {
 			events = append(events, session(b, uuid.New(), at)...)
 		}
-		if _, err := s.AppendEvents(b.Context(), events, engine.Admit); err != nil {
+		if _, err := s.AppendEvents(b.Context(), engine.NewAppend(events, now())); err != nil {
 			b.Fatal(err)
 		}
 	}
 	due := engine.Lane{WebhookID: putWebhook(b, s, engine.Webhook{ContentID: &uuid.UUID{1}}).ID}
 	b.Run("Life", func(b *testing.B) { inParallel(b, 32, benchLife(s, due, true)) })
-	b.Run("TakeDue/room=32", func(b *testing.B) {
+	b.Run("ClaimDue/room=32", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			takes, err := s.TakeDue(b.Context(), at.Add(48*time.Hour), []engine.LaneRoom{{Lane: lane, Room: 32}})
-			if err != nil || len(takes[0].Taken) != 32 {
-				b.Fatalf("%d taken: %v", len(takes[0].Taken), err)
+			takes, err := s.ClaimDue(b.Context(), at.Add(48*time.Hour), []engine.ClaimRequest{{Lane: lane, Room: 32}})
+			if err != nil || len(takes[0].Claimed) != 32 {
+				b.Fatalf("%d taken: %v", len(takes[0].Claimed), err)
 			}
-			for _, t := range takes[0].Taken {
-				s.Release([]engine.Delivery{t.Delivery})
+			for _, t := range takes[0].Claimed {
+				if err := s.Release(b.Context(), []engine.Delivery{t.Delivery}); err != nil {
+					b.Fatal(err)
+				}
 			}
 		}
 	})

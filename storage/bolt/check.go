@@ -115,7 +115,7 @@ func (c *checker) indexes() error {
 	}{
 		{bucketQueue, queueKeyLen, func(r *deliveryRecord) []byte { k, _ := indexKeys(r); return k }},
 		{bucketByWebhook, 12, byWebhookKey},
-		{bucketExceptions, 13, func(r *deliveryRecord) []byte { _, k := indexKeys(r); return k }},
+		{bucketFailedOrCancelled, 13, func(r *deliveryRecord) []byte { _, k := indexKeys(r); return k }},
 	} {
 		err := c.each(index.bucket, func(k, _ []byte) error {
 			if len(k) != index.size {
@@ -147,7 +147,7 @@ func (c *checker) indexes() error {
 		for _, number := range numbers {
 			if k[0] == expirySession {
 				c.expiring.add(number)
-			} else if r, err := readDelivery(c.nonce, c.tx.Bucket(bucketDeliveries), number); err == nil && r.number != 0 && expiresAt(&r, expiryAt(k)) {
+			} else if r, err := readDelivery(c.nonce, c.tx.Bucket(bucketDeliveries), number); err == nil && r.number != 0 && r.FinishedBy(expiryAt(k)) {
 				c.ending.add(number)
 			}
 		}
@@ -180,7 +180,7 @@ func (c *checker) deliveries() error {
 		queue, exception := indexKeys(&r)
 		c.expect(c.stored(bucketByWebhook, byWebhookKey(&r)), "delivery %d: not in by_webhook", number)
 		c.expect(queue == nil || c.stored(bucketQueue, queue), "delivery %d: %s, not at its place in the queue", number, r.Status)
-		c.expect(exception == nil || c.stored(bucketExceptions, exception), "delivery %d: %s, not at its place in exceptions", number, r.Status)
+		c.expect(exception == nil || c.stored(bucketFailedOrCancelled, exception), "delivery %d: %s, not at its place in exceptions", number, r.Status)
 		c.expect(r.Status.Waiting() == r.FinishedAt.IsZero(), "delivery %d: %s, finished at %v", number, r.Status, r.FinishedAt)
 		c.expect(r.Status.Waiting() || c.ending.has(number), "delivery %d: does not expire", number)
 		c.expect(r.Status != engine.StatusPending && r.Status != engine.StatusDelivered || r.payload != 0, "delivery %d: %s without a payload", number, r.Status)
@@ -247,7 +247,7 @@ func (c *checker) sessions() error {
 			c.expect(false, "session %d: session_numbers does not lead to it", number)
 		}
 		c.expect(c.expiring.has(number), "session %d: does not expire", number)
-		record, err := readSessionRecord(c.tx.Bucket(bucketEvents), r)
+		record, err := readSessionRecord(c.tx.Bucket(bucketEvents), &r)
 		c.expect(err == nil, "session %d: %v", number, err)
 		events, err := record.Events()
 		c.expect(err == nil, "session %d: %v", number, err)
@@ -258,7 +258,7 @@ func (c *checker) sessions() error {
 			kind    engine.Kind
 		}
 		marked := make(map[once]bool)
-		for _, m := range r.Marks {
+		for _, m := range r.Deliveries {
 			c.expect(!marked[once{m.WebhookID, m.Kind}], "session %d: two %s deliveries for webhook %d", number, m.Kind, m.WebhookID)
 			marked[once{m.WebhookID, m.Kind}] = true
 		}

@@ -149,13 +149,16 @@ func TestCheckFileRefuses(t *testing.T) {
 		want error
 		text string
 	}{
-		"nothing":          {func(t *testing.T, path string) { os.Remove(path) }, fs.ErrNotExist, ""},
-		"a directory":      {func(t *testing.T, path string) { os.Remove(path); os.Mkdir(path, 0o700) }, ErrNotDatabase, "regular"},
-		"an empty file":    {func(t *testing.T, path string) { os.Truncate(path, 0) }, ErrNotDatabase, "only 0 bytes"},
-		"a text":           {func(t *testing.T, path string) { os.WriteFile(path, bytes.Repeat([]byte("text "), 9999), 0o600) }, ErrNotDatabase, "meta pages"},
-		"half of it":       {func(t *testing.T, path string) { os.Truncate(path, 8*pageSize) }, ErrCorrupt, "truncated"},
-		"a newer schema":   {func(t *testing.T, path string) { tamper(t, path, newer) }, ErrSchema, "schema"},
-		"another database": {func(t *testing.T, path string) { os.Remove(path); tamper(t, path, func(*bbolt.Tx) error { return nil }) }, ErrNotDatabase, "meta bucket"},
+		"nothing":        {func(t *testing.T, path string) { os.Remove(path) }, fs.ErrNotExist, ""},
+		"a directory":    {func(t *testing.T, path string) { os.Remove(path); os.Mkdir(path, 0o700) }, ErrNotDatabase, "regular"},
+		"an empty file":  {func(t *testing.T, path string) { os.Truncate(path, 0) }, ErrNotDatabase, "only 0 bytes"},
+		"a text":         {func(t *testing.T, path string) { os.WriteFile(path, bytes.Repeat([]byte("text "), 9999), 0o600) }, ErrNotDatabase, "meta pages"},
+		"half of it":     {func(t *testing.T, path string) { os.Truncate(path, 8*pageSize) }, ErrCorrupt, "truncated"},
+		"a newer schema": {func(t *testing.T, path string) { tamper(t, path, newer) }, ErrSchema, "schema"},
+		"another database": {func(t *testing.T, path string) {
+			os.Remove(path)
+			tamper(t, path, func(*bbolt.Tx) error { return nil })
+		}, ErrNotDatabase, "meta bucket"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filled(t)
@@ -228,8 +231,8 @@ func TestCheckNamesViolations(t *testing.T) {
 		"by_webhook lacks":       {drop(bucketByWebhook), `delivery 1: not in by_webhook`},
 		"by_webhook has more":    {put(bucketByWebhook, make([]byte, 12), nil), `by_webhook 0+: delivery 0 is not stored`},
 		"by_webhook, another's":  {put(bucketByWebhook, itemKey(9<<32, 1), nil), `by_webhook \w+: not the place of delivery 1`},
-		"exceptions lacks":       {drop(bucketExceptions), `delivery \d+: (failed|cancelled), not at its place in exceptions`},
-		"exceptions has more":    {put(bucketExceptions, append(make([]byte, 12), 1), nil), `exceptions \w+: not the place of delivery 1`},
+		"exceptions lacks":       {drop(bucketFailedOrCancelled), `delivery \d+: (failed|cancelled), not at its place in exceptions`},
+		"exceptions has more":    {put(bucketFailedOrCancelled, append(make([]byte, 12), 1), nil), `exceptions \w+: not the place of delivery 1`},
 		"expiry lacks a session": {drop(bucketExpiry), `session 1: does not expire`},
 		"expiry lacks a delivery": {func(tx *bbolt.Tx) error {
 			k, _ := tx.Bucket(bucketExpiry).Cursor().Last()
@@ -391,7 +394,7 @@ func FuzzDamagedFile(f *testing.F) {
 			switch {
 			case !isKey || bucket == string(bucketExpiry): // the last number given may be greater; a session may be looked at earlier, or later
 			case bucket == string(bucketMeta) && key == string(keyProbe):
-			case got[k] != v && !slices.Contains([]string{string(bucketQueue), string(bucketByWebhook), string(bucketExceptions)}, bucket):
+			case got[k] != v && !slices.Contains([]string{string(bucketQueue), string(bucketByWebhook), string(bucketFailedOrCancelled)}, bucket):
 				t.Errorf("%q is %q, was %q", k, got[k], v)
 			default:
 				if _, ok := got[k]; !ok {

@@ -1,194 +1,13 @@
 package bolt
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"hash/crc32"
-	"math"
 	"time"
 
-	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
 
 	"hookbolt/engine"
 )
-
-// ErrCorrupt is returned when a stored record is not what was written.
-var ErrCorrupt = errors.New("stored record is damaged")
-
-// formatV1 is the first byte of each sealed value.
-const formatV1 = 1
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// sealOverhead is how much longer a sealed value is than its body.
-const sealOverhead = 1 + 4
-
-// newRecord begins a value that seal ends.
-func newRecord(size int) *encoder {
-	e := &encoder{b: make([]byte, 1, size+sealOverhead)}
-	e.b[0] = formatV1
-	return e
-}
-
-// seal ends a record: a checksum over its key and its content makes damage, and a value under a wrong key, show.
-func (e *encoder) seal(key []byte) []byte {
-	return binary.BigEndian.AppendUint32(e.b, checksum(key, e.b))
-}
-
-func checksum(key, content []byte) uint32 {
-	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, content)
-}
-
-// sealBytes makes a value of bytes that need no encoding.
-func sealBytes(key, body []byte) []byte {
-	e := newRecord(len(body))
-	e.b = append(e.b, body...)
-	return e.seal(key)
-}
-
-// unseal checks a value and returns its body, which shares its memory.
-func unseal(bucket, key, value []byte) ([]byte, error) {
-	if len(value) < sealOverhead || value[0] != formatV1 {
-		return nil, fmt.Errorf("%w: %s %x: not a sealed value of a known format", ErrCorrupt, bucket, key)
-	}
-	content := value[:len(value)-4]
-	if checksum(key, content) != binary.BigEndian.Uint32(value[len(value)-4:]) {
-		return nil, fmt.Errorf("%w: %s %x: checksum mismatch", ErrCorrupt, bucket, key)
-	}
-	return content[1:], nil
-}
-
-// encoder writes the fields of a record one after another.
-type encoder struct{ b []byte }
-
-func (e *encoder) byte(v byte)              { e.b = append(e.b, v) }
-func (e *encoder) uint(v uint64)            { e.b = binary.AppendUvarint(e.b, v) }
-func (e *encoder) int(v int64)              { e.b = binary.AppendVarint(e.b, v) }
-func (e *encoder) fixed(v uint64)           { e.b = binary.BigEndian.AppendUint64(e.b, v) }
-func (e *encoder) time(t time.Time)         { e.fixed(instant(t)) }
-func (e *encoder) uuid(id uuid.UUID)        { e.b = append(e.b, id[:]...) }
-func (e *encoder) string(s string)          { e.uint(uint64(len(s))); e.b = append(e.b, s...) }
-func (e *encoder) duration(d time.Duration) { e.int(int64(d)) }
-
-func (e *encoder) optionalInt(v *int64) {
-	if v == nil {
-		e.byte(0)
-		return
-	}
-	e.byte(1)
-	e.int(*v)
-}
-
-func (e *encoder) optionalString(v *string) {
-	if v == nil {
-		e.byte(0)
-		return
-	}
-	e.byte(1)
-	e.string(*v)
-}
-
-// decoder reads what encoder wrote. After a failure everything reads as zero; done tells.
-type decoder struct {
-	b   []byte
-	bad bool
-}
-
-func (d *decoder) take(n int) []byte {
-	if d.bad || n < 0 || n > len(d.b) {
-		d.bad = true
-		return nil
-	}
-	p := d.b[:n]
-	d.b = d.b[n:]
-	return p
-}
-
-func (d *decoder) byte() byte {
-	if p := d.take(1); p != nil {
-		return p[0]
-	}
-	return 0
-}
-
-func (d *decoder) uint() uint64 {
-	v, n := binary.Uvarint(d.b)
-	if n <= 0 {
-		d.bad = true
-		return 0
-	}
-	d.take(n)
-	return v
-}
-
-func (d *decoder) int() int64 {
-	v, n := binary.Varint(d.b)
-	if n <= 0 {
-		d.bad = true
-		return 0
-	}
-	d.take(n)
-	return v
-}
-
-func (d *decoder) fixed() uint64 {
-	if p := d.take(8); p != nil {
-		return binary.BigEndian.Uint64(p)
-	}
-	return 0
-}
-
-func (d *decoder) time() time.Time {
-	n := d.fixed()
-	d.bad = d.bad || n > math.MaxInt64
-	return fromInstant(n)
-}
-
-// count reads a number that fits everywhere, such as a webhook's id or a number of attempts.
-func (d *decoder) count() uint32 {
-	n := d.uint()
-	d.bad = d.bad || n > math.MaxUint32
-	return uint32(n)
-}
-
-func (d *decoder) uuid() (id uuid.UUID) {
-	copy(id[:], d.take(16))
-	return id
-}
-
-func (d *decoder) length() int {
-	n := d.uint()
-	if n > uint64(len(d.b)) {
-		d.bad = true
-		return 0
-	}
-	return int(n)
-}
-
-func (d *decoder) string() string { return string(d.take(d.length())) }
-
-func (d *decoder) optionalInt() *int64 {
-	if d.byte() == 0 {
-		return nil
-	}
-	return new(d.int())
-}
-
-func (d *decoder) optionalString() *string {
-	if d.byte() == 0 {
-		return nil
-	}
-	return new(d.string())
-}
-
-// done tells whether the record was read as a whole.
-func (d *decoder) done(bucket, key []byte) error {
-	if d.bad || len(d.b) > 0 {
-		return fmt.Errorf("%w: %s %x: fields do not fit", ErrCorrupt, bucket, key)
-	}
-	return nil
-}
 
 // sessionRecord is a session's head as it is stored.
 type sessionRecord struct {
@@ -199,7 +18,7 @@ type sessionRecord struct {
 
 func (r *sessionRecord) encode() []byte {
 	key := u64key(r.number)
-	e := newRecord(128 + 21*len(r.Marks))
+	e := newRecord(128 + 21*len(r.Deliveries))
 	e.uuid(r.ID)
 	e.uuid(r.Identity.ContentID)
 	e.string(string(r.Identity.ContentType))
@@ -211,11 +30,11 @@ func (r *sessionRecord) encode() []byte {
 	e.time(r.FirstReceivedAt)
 	e.time(r.LastReceivedAt)
 	e.time(r.FinishedAt)
-	e.uint(uint64(len(r.Marks)))
-	for _, m := range r.Marks {
+	e.uint(uint64(len(r.Deliveries)))
+	for _, m := range r.Deliveries {
 		e.uint(uint64(m.WebhookID))
 		e.byte(byte(m.Kind))
-		e.uuid(m.DeliveryID)
+		e.uuid(m.ID)
 	}
 	e.uint(uint64(r.Bytes)) // since version 3
 	return e.seal(key)
@@ -241,7 +60,7 @@ func decodeSession(number uint64, value []byte) (sessionRecord, error) {
 	r.batches = d.count()
 	r.FirstReceivedAt, r.LastReceivedAt, r.FinishedAt = d.time(), d.time(), d.time()
 	for n := d.uint(); n > 0 && !d.bad; n-- {
-		r.Marks = append(r.Marks, engine.Mark{WebhookID: d.count(), Kind: engine.Kind(d.byte()), DeliveryID: d.uuid()})
+		r.Deliveries = append(r.Deliveries, engine.DeliveryRef{WebhookID: d.count(), Kind: engine.Kind(d.byte()), ID: d.uuid()})
 	}
 	if len(d.b) > 0 { // not of version 1 or 2
 		r.Bytes = int64(d.uint())
@@ -322,6 +141,14 @@ type deliveryRecord struct {
 	number  uint64 // D
 	session uint64 // S, 0 for a test
 	payload uint64 // P, 0 while nothing is frozen
+	// visitor is the poltio_user_id of the session, nil if it has none. It is not known of a delivery from before version 7 of the layout.
+	visitor      *int64
+	visitorKnown bool
+}
+
+// source tells what the next attempt can be made from.
+func (r *deliveryRecord) source(sessions *bbolt.Bucket) engine.Source {
+	return engine.Source{Frozen: r.payload != 0, Session: sessions.Get(u64key(r.session)) != nil}
 }
 
 func (r *deliveryRecord) encode() []byte {
@@ -344,6 +171,9 @@ func (r *deliveryRecord) encode() []byte {
 	e.uint(uint64(r.LastStatus))
 	e.string(string(r.LastError))
 	e.uint(r.payload)
+	if r.visitorKnown { // since version 7
+		e.optionalInt(r.visitor)
+	}
 	return e.seal(key)
 }
 
@@ -363,6 +193,9 @@ func decodeDelivery(nonce uint32, number uint64, value []byte) (deliveryRecord, 
 	r.Attempts, r.Tries, r.LastStatus = int(d.count()), int(d.count()), int(d.count())
 	r.LastError = engine.ErrorClass(d.string())
 	r.payload = d.uint()
+	if r.visitorKnown = len(d.b) > 0; r.visitorKnown { // not of an earlier version
+		r.visitor = d.optionalInt()
+	}
 	r.ID = deliveryID(r.CreatedAt, nonce, number)
 	return r, d.done(bucketDeliveries, key)
 }

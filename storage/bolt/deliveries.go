@@ -42,7 +42,7 @@ func (b *batch) createDelivery(r *deliveryRecord) error {
 	if err != nil {
 		return err
 	}
-	r.CreatedAt = b.began
+	r.CreatedAt, r.visitorKnown = b.began, true
 	r.number, r.ID = number, deliveryID(r.CreatedAt, b.s.nonce, number)
 	if w := b.hooks.Get(r.WebhookID); w != nil {
 		r.WebhookRevision = w.Revision
@@ -68,7 +68,7 @@ func (b *batch) saveDelivery(old, new *deliveryRecord) error {
 	if err := b.moveQueued(oldQueue, newQueue); err != nil {
 		return err
 	}
-	if err := b.move(b.exceptions, oldException, newException); err != nil {
+	if err := b.move(b.failedOrCancelled, oldException, newException); err != nil {
 		return err
 	}
 	if new == nil {
@@ -102,7 +102,7 @@ func indexKeys(r *deliveryRecord) (queue, exception []byte) {
 	case engine.StatusScheduled, engine.StatusPending:
 		queue = queueKey(r)
 	case engine.StatusFailed, engine.StatusCancelled:
-		exception = exceptionKey(r)
+		exception = failedOrCancelledKey(r)
 	}
 	return queue, exception
 }
@@ -144,158 +144,11 @@ func (b *batch) countDue(key []byte, n int64) {
 	}
 }
 
-// TakeDue implements engine.Store.
-func (s *Store) TakeDue(ctx context.Context, now time.Time, rooms []engine.LaneRoom) ([]engine.LaneTake, error) {
-	takes := make([]engine.LaneTake, len(rooms))
-	var claimed []uint64
-	// Claim first, then look: were the transaction opened before the claims are looked at, a delivery that finishes in between
-	// would stand in the queue that this transaction sees, and no longer among the claims; it would be sent again.
-	s.claimMu.Lock()
-	locked := true
-	err := s.view(ctx, func(tx *bbolt.Tx) error {
-		found := make([][][]byte, len(rooms))
-		for i, room := range rooms {
-			var err error
-			found[i], takes[i].Next, err = s.claimDue(tx, now, room)
-			for _, key := range found[i] {
-				claimed = append(claimed, queueKeyNumber(key))
-			}
-			if err != nil {
-				return err
-			}
-		}
-		s.claimMu.Unlock()
-		locked = false
-		for i := range found {
-			for _, key := range found[i] {
-				t, err := s.readTaken(tx, key)
-				if errors.Is(err, ErrCorrupt) {
-					takes[i].Damaged = append(takes[i].Damaged, err)
-					continue
-				}
-				if err != nil {
-					return err
-				}
-				takes[i].Taken = append(takes[i].Taken, t)
-			}
-		}
-		return nil
-	})
-	if locked {
-		s.claimMu.Unlock()
-	}
-	if err != nil {
-		s.unclaim(claimed...)
-		return nil, err
-	}
-	return takes, nil
-}
-
-const (
-	// maxPassed is how many entries that cannot be taken are passed over in one look at a lane.
-	maxPassed = 2000
-	// passedRetry is when to look again after that: the job that clears them away is at work.
-	passedRetry = 50 * time.Millisecond
-)
-
-// claimDue claims what is due in a lane and returns its keys in the queue. s.claimMu is held.
-func (s *Store) claimDue(tx *bbolt.Tx, now time.Time, room engine.LaneRoom) (found [][]byte, next time.Time, err error) {
-	hooks := s.hooks.Load()
-	mayBeCovered := len(hooks.Cancellations(room.Lane.WebhookID)) > 0
-	prefix, nowKey := lanePrefix(room.Lane), instant(now)
-	passed := 0
-	c := tx.Bucket(bucketQueue).Cursor()
-	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
-		due, number := queueKeyDue(k), queueKeyNumber(k)
-		switch {
-		case due > nowKey:
-			return found, fromInstant(due), nil
-		case len(found) == room.Room:
-			return found, time.Time{}, nil
-		case passed == maxPassed:
-			return found, now.Add(passedRetry), nil
-		}
-		if _, taken := s.claims[number]; taken {
-			passed++
-			continue
-		}
-		if mayBeCovered {
-			covered, err := s.isCovered(tx, hooks, number)
-			if err != nil && !errors.Is(err, ErrCorrupt) { // what is damaged shows when it is read
-				return found, time.Time{}, err
-			}
-			if covered {
-				passed++
-				continue
-			}
-		}
-		s.claims[number] = struct{}{}
-		found = append(found, bytes.Clone(k))
-	}
-	return found, time.Time{}, nil
-}
-
-func (s *Store) isCovered(tx *bbolt.Tx, hooks *engine.WebhookSet, number uint64) (bool, error) {
-	r, err := s.readDelivery(tx.Bucket(bucketDeliveries), number)
-	return err == nil && hooks.Covered(&r.Delivery), err
-}
-
-// readTaken reads what it takes to send the delivery that a key in the queue stands for.
-func (s *Store) readTaken(tx *bbolt.Tx, key []byte) (engine.Taken, error) {
-	number := queueKeyNumber(key)
-	r, err := s.readDelivery(tx.Bucket(bucketDeliveries), number)
-	if err != nil {
-		return engine.Taken{}, err
-	}
-	// Keys have no checksum: the record has to say the same.
-	if queue, _ := indexKeys(&r); r.number == 0 || !bytes.Equal(queue, key) {
-		return engine.Taken{}, fmt.Errorf("%w: the queue holds delivery %d at a place that is not its own", ErrCorrupt, number)
-	}
-	t := engine.Taken{Delivery: r.Delivery}
-	if r.payload != 0 {
-		t.Payload, err = readPayload(tx, &r)
-		return t, err
-	}
-	v := tx.Bucket(bucketSessions).Get(u64key(r.session))
-	head, err := decodeSession(r.session, v)
-	if err != nil {
-		return t, err
-	}
-	session, err := readSessionRecord(tx.Bucket(bucketEvents), head)
-	t.Session = &session
-	return t, err
-}
-
 // readPayload copies a delivery's frozen payload.
 func readPayload(tx *bbolt.Tx, r *deliveryRecord) ([]byte, error) {
 	key := u64key(r.payload)
 	body, err := unseal(bucketPayloads, key, tx.Bucket(bucketPayloads).Get(key))
 	return bytes.Clone(body), err
-}
-
-// claim begins claims.
-func (s *Store) claim(numbers ...uint64) {
-	s.claimMu.Lock()
-	defer s.claimMu.Unlock()
-	for _, n := range numbers {
-		s.claims[n] = struct{}{}
-	}
-}
-
-// unclaim ends claims.
-func (s *Store) unclaim(numbers ...uint64) {
-	s.claimMu.Lock()
-	defer s.claimMu.Unlock()
-	for _, n := range numbers {
-		delete(s.claims, n)
-	}
-}
-
-// Release implements engine.Store.
-func (s *Store) Release(taken []engine.Delivery) {
-	for i := range taken {
-		s.unclaim(deliveryNumber(taken[i].ID))
-	}
 }
 
 // storePayload writes a payload and notes its number in the delivery.
@@ -317,11 +170,8 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) error {
 		if err != nil {
 			return err
 		}
-		if old.Status != engine.StatusScheduled || !old.NextAttemptAt.Equal(f.Delivery.NextAttemptAt) {
-			return engine.ErrGone
-		}
-		if b.hooks.Covered(&old.Delivery) {
-			return engine.ErrGone
+		if !f.Fits(&old.Delivery, b.hooks.Covered(&old.Delivery)) {
+			return engine.ErrNotSendable
 		}
 		if f.Payload == nil {
 			b.after = append(b.after, func() { s.unclaim(number) })
@@ -333,82 +183,54 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) error {
 		}
 		return b.saveDelivery(&old, &frozen)
 	})
-	if errors.Is(err, engine.ErrGone) || errors.Is(err, engine.ErrNotFound) {
+	if errors.Is(err, engine.ErrNotSendable) || errors.Is(err, engine.ErrNotFound) {
 		s.unclaim(number)
-		return engine.ErrGone
+		return engine.ErrNotSendable
 	}
 	return err
 }
 
 // RecordAttempt implements engine.Store.
-func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Delivery, error) {
+func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Recorded, error) {
 	number := deliveryNumber(r.Delivery.ID)
-	var after engine.Delivery
-	var gone bool
+	var done engine.Recorded
+	var erased bool
 	size := 512 + len(r.Attempt.Response)
 	for _, f := range r.Attempt.ResponseHeader {
 		size += len(f.Name) + len(f.Value)
 	}
 	err := s.write(ctx, size, func(b *batch) error {
-		old, err := s.findDelivery(b.deliveries, r.Delivery.ID)
-		if gone = errors.Is(err, engine.ErrNotFound); gone {
+		done = engine.Recorded{}
+		if r.KeepsHealth(b.hooks.Get(r.Delivery.WebhookID), b.healthOf(r.Delivery.WebhookID)) {
 			b.setHealth(r.Delivery.WebhookID, r.Health)
+		}
+		old, err := s.findDelivery(b.deliveries, r.Delivery.ID)
+		if erased = errors.Is(err, engine.ErrNotFound); erased {
 			b.after = append(b.after, func() { s.unclaim(number) })
-			return b.notifyOf(&r, &engine.Delivery{}) // of the endpoint there may be something to tell
+			done.Queued, err = b.notify(r.ApplyErased(), r.At)
+			return err
 		}
 		if err != nil {
 			return err
 		}
-		d, a := old, r.Attempt
-		d.Attempts++
-		d.LastStatus, d.LastError = a.Status, a.Error
-		a.NextReason = b.advance(&d, r)
-		a.NextAt = d.NextAttemptAt
+		effect := r.Apply(&old.Delivery, b.hooks.Covered(&old.Delivery))
+		d := old
+		d.Delivery = effect.Delivery
 		key := itemKey(number, uint32(d.Attempts))
-		if err := b.put(b.attempts, key, encodeAttempt(key, &a)); err != nil {
+		if err := b.put(b.attempts, key, encodeAttempt(key, &effect.Attempt)); err != nil {
 			return err
 		}
-		b.setHealth(d.WebhookID, r.Health)
-		after = d.Delivery
+		done.Delivery, done.Moved = d.Delivery, effect.Moved
 		b.after = append(b.after, func() { s.unclaim(number) })
-		if err := b.notifyOf(&r, &after); err != nil {
+		if done.Queued, err = b.notify(effect.Notices, r.At); err != nil {
 			return err
 		}
 		return b.saveDelivery(&old, &d)
 	})
-	if err == nil && gone {
-		err = engine.ErrGone
+	if err == nil && erased {
+		err = engine.ErrNotSendable
 	}
-	return after, err
-}
-
-// advance moves a delivery on after an attempt, and says why to where.
-func (b *batch) advance(d *deliveryRecord, r engine.AttemptRecord) engine.NextReason {
-	next := r.Next
-	if next.Status != engine.StatusDelivered {
-		switch {
-		case !d.Status.Waiting(): // what was done meanwhile stands
-			return engine.NextCancelled
-		case !d.NextAttemptAt.Equal(r.Delivery.NextAttemptAt):
-			return engine.NextQueuedAgain
-		case b.hooks.Covered(&d.Delivery):
-			next = engine.Next{Status: engine.StatusCancelled, Reason: engine.NextCancelled}
-		}
-	}
-	if next.Status != engine.StatusPending {
-		d.finish(next.Status, r.At)
-		return next.Reason
-	}
-	if next.Counts() {
-		d.Tries++
-	}
-	d.NextAttemptAt = next.At // still scheduled, if its payload could not be built
-	return next.Reason
-}
-
-// finish puts a delivery into a final state.
-func (r *deliveryRecord) finish(s engine.Status, at time.Time) {
-	r.Status, r.FinishedAt, r.NextAttemptAt = s, at, time.Time{}
+	return done, err
 }
 
 // Reschedule implements engine.Store.
@@ -421,43 +243,17 @@ func (s *Store) Reschedule(ctx context.Context, id uuid.UUID, how engine.Resched
 		}
 		d := old
 		if how == engine.RescheduleNever {
-			if !old.Status.Waiting() {
-				return fmt.Errorf("%w: it is %s; only a scheduled or pending delivery can be cancelled", engine.ErrConflict, old.Status)
-			}
-			d.finish(engine.StatusCancelled, now)
+			err = d.Cancel(now)
 		} else {
-			if err := b.mayRequeue(&old); err != nil {
-				return err
-			}
-			d.requeue(b.hooks.Get(d.WebhookID), now)
+			err = d.Requeue(b.hooks.Get(d.WebhookID), d.source(b.sessions), now)
+		}
+		if err != nil {
+			return err
 		}
 		after = d.Delivery
 		return b.saveDelivery(&old, &d)
 	})
 	return after, err
-}
-
-// mayRequeue says why a delivery cannot be sent again.
-func (b *batch) mayRequeue(r *deliveryRecord) error {
-	w := b.hooks.Get(r.WebhookID)
-	switch {
-	case w == nil:
-		return fmt.Errorf("%w: webhook %d was deleted", engine.ErrConflict, r.WebhookID)
-	case !w.Active && r.Kind != engine.KindTest:
-		return fmt.Errorf("%w: webhook %d is inactive", engine.ErrConflict, r.WebhookID)
-	case r.payload == 0 && b.sessions.Get(u64key(r.session)) == nil:
-		return fmt.Errorf("%w: it has no payload, and its session is no longer stored", engine.ErrConflict)
-	}
-	return nil
-}
-
-// requeue makes a delivery due now, with a fresh schedule. w is its webhook.
-func (r *deliveryRecord) requeue(w *engine.Webhook, now time.Time) {
-	r.Status = engine.StatusPending
-	if r.payload == 0 {
-		r.Status = engine.StatusScheduled
-	}
-	r.WebhookRevision, r.Tries, r.FinishedAt, r.NextAttemptAt = w.Revision, 0, time.Time{}, now
 }
 
 // Enqueue implements engine.Store.
@@ -482,27 +278,21 @@ func (b *batch) enqueue(webhookID uint32, kind engine.Kind, payload []byte, now 
 	return d.Delivery, err
 }
 
-// notifyOf queues the operational events of an attempt.
-func (b *batch) notifyOf(r *engine.AttemptRecord, after *engine.Delivery) error {
-	if r.Notices == nil {
-		return nil
-	}
-	for _, n := range r.Notices(after) {
-		if err := b.notify(n, r.At); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// notify queues an operational event, nil for none, if somebody wants it.
-func (b *batch) notify(payload []byte, now time.Time) error {
+// notify queues system events, if somebody wants them, and says what it has put into lanes.
+func (b *batch) notify(notices [][]byte, now time.Time) ([]engine.Queued, error) {
 	w := b.hooks.Operations()
-	if payload == nil || w == nil || !w.Active {
-		return nil
+	if w == nil || !w.Active {
+		return nil, nil
 	}
-	_, err := b.enqueue(w.ID, engine.KindOperation, payload, now)
-	return err
+	var queued []engine.Queued
+	for _, payload := range notices {
+		d, err := b.enqueue(w.ID, engine.KindOperation, payload, now)
+		if err != nil {
+			return nil, err
+		}
+		queued = append(queued, engine.Queued{Lane: d.Lane(), At: d.NextAttemptAt})
+	}
+	return queued, nil
 }
 
 // Delivery implements engine.Store.

@@ -45,11 +45,12 @@
 //	4  attempts have what they sent at their end, which those of earlier versions lack
 //	5  new sessions have no entry in session_numbers yet, and meta has "numbered"; an entry of expiry may stand for several numbers
 //	6  has deliveries of the kind operation
+//	7  a delivery has the visitor of its session at its end, which those of earlier versions lack
 //
 // # Erasure
 //
 // A session that is erased takes its deliveries along, which its marks name. Deliveries that have outlived their session are found by
-// the id of the session in their record, or by the visitor in their payload. bbolt frees the pages and does not clear them: what was
+// the session or the visitor in their record; the visitor of one from before version 7 by its payload. bbolt frees the pages and does not clear them: what was
 // erased is out of the file when its pages have been used again, or in the copy that Compact makes.
 //
 // # Backups
@@ -62,7 +63,7 @@
 //
 // Every change goes through one goroutine, the writer. It takes whatever has gathered while the last commit was on its way to
 // the disk, applies it in one bbolt transaction, and answers all callers after the fsync (group commit). There is no
-// artificial delay: the batch grows with the load by itself. An operation that fails, fails alone. Large ones, such as imports, wait
+// artificial delay: the batch grows with the load by itself. A mutation that fails, fails alone. Large ones, such as imports, wait
 // behind all others, and a commit ends with a few of them.
 //
 // What a commit costs is its pages: some 30 for 14 finished sessions with all that belongs to them, of which the values are a third.

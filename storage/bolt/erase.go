@@ -138,8 +138,8 @@ func isVisitors(key, head []byte, visitor int64) (bool, error) {
 	return id != nil && *id == visitor, err
 }
 
-// isLeftOf tells whether a delivery is one that an erasure's sessions have left behind. What was cancelled before its payload was
-// built knows its session, but no visitor: once its session has expired, nothing leads from the one to the other.
+// isLeftOf tells whether a delivery is one that an erasure's sessions have left behind. One from before version 7 of the layout does not
+// name its visitor: that is in its payload, if it has one.
 func (s *Store) isLeftOf(tx *bbolt.Tx, what engine.Erasure, key, value []byte) (bool, error) {
 	if what.Visitor == nil && !bytes.Contains(value, what.SessionID[:]) {
 		return false, nil // without reading it: there may be millions
@@ -150,7 +150,11 @@ func (s *Store) isLeftOf(tx *bbolt.Tx, what engine.Erasure, key, value []byte) (
 		return false, err
 	case what.Visitor == nil:
 		return r.SessionID == what.SessionID, nil
-	case r.payload == 0, tx.Bucket(bucketSessions).Get(u64key(r.session)) != nil: // a session that is there takes its deliveries along
+	case tx.Bucket(bucketSessions).Get(u64key(r.session)) != nil: // a session that is there takes its deliveries along
+		return false, nil
+	case r.visitorKnown:
+		return r.visitor != nil && *r.visitor == *what.Visitor, nil
+	case r.payload == 0:
 		return false, nil
 	}
 	k := u64key(r.payload)
@@ -194,8 +198,8 @@ func (b *batch) eraseSession(number uint64, step *engine.ErasedStep) error {
 	if err != nil {
 		return err
 	}
-	for _, m := range r.Marks {
-		if err := b.eraseDelivery(deliveryNumber(m.DeliveryID), step); err != nil {
+	for _, m := range r.Deliveries {
+		if err := b.eraseDelivery(deliveryNumber(m.ID), step); err != nil {
 			return err
 		}
 	}
@@ -211,6 +215,6 @@ func (b *batch) eraseDelivery(number uint64, step *engine.ErasedStep) error {
 	}
 	step.Erased.Deliveries++
 	step.Erased.Attempts += int64(r.Attempts)
-	step.Gone = append(step.Gone, r.Delivery)
+	step.Deleted = append(step.Deleted, r.Delivery)
 	return b.removeDelivery(&r)
 }

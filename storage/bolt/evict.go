@@ -15,8 +15,6 @@ const (
 	// crowdedLook is how often to look whether so much is in use, crowdedRest how long to wait when nothing more could be removed.
 	crowdedLook = time.Second
 	crowdedRest = 10 * time.Second
-	// idleSession is for how long nothing of a session that has not finished must have come in until it may go: its visitor may come back.
-	idleSession = 24 * time.Hour
 )
 
 // eviction is where retention by size stands: it walks expiry, deliveries first, then sessions. Owned by the writer.
@@ -45,15 +43,7 @@ func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
 	if e.kind == 0 {
 		e.kind = expiryDelivery
 	}
-	prefix := []byte{e.kind}
-	c := b.expiry.Cursor()
-	k, v := c.Seek(append(bytes.Clone(prefix), e.after...))
-	var keys, values [][]byte
-	for ; bytes.HasPrefix(k, prefix) && len(keys) < expireStep; k, v = c.Next() {
-		if !bytes.Equal(k[1:], e.after) {
-			keys, values = append(keys, bytes.Clone(k)), append(values, bytes.Clone(v))
-		}
-	}
+	keys, values := b.evictable(&e)
 	before, looked := b.changes, 0
 	enough := func() bool { return looked >= expireStep || b.changes-before > expireChanges }
 	for i, k := range keys {
@@ -81,26 +71,8 @@ func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
 				stay = append(stay, numbers[done])
 			}
 		}
-		// What there was no time for gets an entry of its own behind the one of what stays: the next step goes on there.
-		rest := numbers[done:]
-		if len(stay) < len(numbers) {
-			if err := b.delete(b.expiry, k); err != nil {
-				return err
-			}
-			for _, numbers := range [][]uint64{stay, rest} {
-				if len(numbers) == 0 {
-					continue
-				}
-				if err := b.putExpiry(k[0], expiryAt(k), numbers); err != nil {
-					return err
-				}
-			}
-		}
-		switch {
-		case len(stay) > 0:
-			e.after = expiryKey(k[0], expiryAt(k), stay[0])[1:]
-		case len(rest) == 0:
-			e.after = k[1:]
+		if err := b.splitExpiry(&e, k, stay, numbers[done:], len(numbers)); err != nil {
+			return err
 		}
 	}
 	switch {
@@ -115,11 +87,49 @@ func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
 	return nil
 }
 
+// evictable returns the entries of expiry that come next in an eviction, with their values, as many as a step may look at.
+func (b *batch) evictable(e *eviction) (keys, values [][]byte) {
+	prefix := []byte{e.kind}
+	c := b.expiry.Cursor()
+	k, v := c.Seek(append(bytes.Clone(prefix), e.after...))
+	for ; bytes.HasPrefix(k, prefix) && len(keys) < expireStep; k, v = c.Next() {
+		if !bytes.Equal(k[1:], e.after) {
+			keys, values = append(keys, bytes.Clone(k)), append(values, bytes.Clone(v))
+		}
+	}
+	return keys, values
+}
+
+// splitExpiry writes what is left of an entry of expiry that had so many numbers: those that stay, and the rest, for which there was no
+// time. The rest gets an entry of its own behind the one of what stays: the next step goes on there.
+func (b *batch) splitExpiry(e *eviction, k []byte, stay, rest []uint64, had int) error {
+	if len(stay) < had {
+		if err := b.delete(b.expiry, k); err != nil {
+			return err
+		}
+		for _, numbers := range [][]uint64{stay, rest} {
+			if len(numbers) == 0 {
+				continue
+			}
+			if err := b.putExpiry(k[0], expiryAt(k), numbers); err != nil {
+				return err
+			}
+		}
+	}
+	switch {
+	case len(stay) > 0:
+		e.after = expiryKey(k[0], expiryAt(k), stay[0])[1:]
+	case len(rest) == 0:
+		e.after = k[1:]
+	}
+	return nil
+}
+
 // evict removes what a number in an entry of expiry of that time stands for, if it may go. It tells whether the number has nothing to do there any more.
 func (b *batch) evict(kind byte, number uint64, at, now time.Time, count *engine.Removed) (gone bool, err error) {
 	if kind == expiryDelivery {
 		r, err := b.s.readDelivery(b.deliveries, number)
-		if err != nil || r.number == 0 || !expiresAt(&r, at) { // one that was sent again has another entry, or will have one
+		if err != nil || r.number == 0 || !r.FinishedBy(at) { // one that was sent again has another entry, or will have one
 			return err == nil, err
 		}
 		count.Deliveries++
@@ -130,7 +140,7 @@ func (b *batch) evict(kind byte, number uint64, at, now time.Time, count *engine
 		return true, nil
 	}
 	r, err := decodeSession(number, v)
-	if err != nil || r.FinishedAt.IsZero() && now.Sub(r.LastReceivedAt) < idleSession {
+	if err != nil || !r.Evictable(now) {
 		return false, err
 	}
 	if waits, err := b.waits(&r); err != nil || waits {

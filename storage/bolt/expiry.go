@@ -156,7 +156,7 @@ func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) (removed bo
 	if err != nil {
 		return false, err
 	}
-	if r.LastReceivedAt.After(oldest) {
+	if !r.Expired(oldest) {
 		return false, b.put(b.expiry, expiryKey(expirySession, r.LastReceivedAt, number), nil)
 	}
 	waits, err := b.waits(&r)
@@ -171,8 +171,8 @@ func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) (removed bo
 
 // waits tells whether a delivery of a session is scheduled or pending.
 func (b *batch) waits(r *sessionRecord) (bool, error) {
-	for _, m := range r.Marks {
-		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(m.DeliveryID))
+	for _, m := range r.Deliveries {
+		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(m.ID))
 		if err != nil || d.number != 0 && d.Status.Waiting() {
 			return true, err
 		}
@@ -184,15 +184,10 @@ func (b *batch) waits(r *sessionRecord) (bool, error) {
 // entry, or will have one.
 func (b *batch) expireDelivery(number uint64, at, _, _ time.Time) (removed bool, err error) {
 	r, err := b.s.readDelivery(b.deliveries, number)
-	if err != nil || r.number == 0 || !expiresAt(&r, at) {
+	if err != nil || r.number == 0 || !r.FinishedBy(at) {
 		return false, err
 	}
 	return true, b.removeDelivery(&r)
-}
-
-// expiresAt tells whether an expiry entry of that time is one by which a delivery goes.
-func expiresAt(r *deliveryRecord, at time.Time) bool {
-	return !r.FinishedAt.IsZero() && !r.FinishedAt.After(at)
 }
 
 // later returns the later of two times.

@@ -21,7 +21,7 @@ func addTogether(t *testing.T, s *Store, n int) []uuid.UUID {
 		ids = append(ids, uuid.New())
 		events = append(events, session(t, ids[len(ids)-1], now())...)
 	}
-	if _, err := s.AppendEvents(t.Context(), events, engine.Admit); err != nil {
+	if _, err := s.AppendEvents(t.Context(), engine.NewAppend(events, now())); err != nil {
 		t.Fatal(err)
 	}
 	return ids
@@ -49,13 +49,13 @@ func TestExpiryTogether(t *testing.T) {
 	}
 	keep := engine.Retention{Sessions: time.Hour, Deliveries: time.Hour}
 	start := now()
-	for _, tk := range take(t, s, engine.Lane{WebhookID: w.ID}, len(ids)-1).Taken {
+	for _, tk := range take(t, s, engine.Lane{WebhookID: w.ID}, len(ids)-1).Claimed {
 		deliver(t, s, tk.Delivery, delivered, ok)
 	}
 	// The last one's delivery waits; the one before goes on half an hour later.
 	late, err := engine.ParseEvents([]byte(`{"type":"lead","session_id":"`+ids[len(ids)-2].String()+`","lead":{"name":"n"}}`), start.Add(30*time.Minute))
 	if err == nil {
-		_, err = s.AppendEvents(t.Context(), late, engine.Admit)
+		_, err = s.AppendEvents(t.Context(), engine.NewAppend(late, now()))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func TestEvictionWithinAnEntry(t *testing.T) {
 	s := openTest(t, newPath(t))
 	w := putWebhook(t, s, engine.Webhook{})
 	ids := addTogether(t, s, 2*expireStep+50)
-	waiting := take(t, s, engine.Lane{WebhookID: w.ID}, len(ids)).Taken
+	waiting := take(t, s, engine.Lane{WebhookID: w.ID}, len(ids)).Claimed
 	for _, tk := range waiting[2*expireStep:] { // the deliveries of the last 50 are done
 		deliver(t, s, tk.Delivery, delivered, ok)
 	}
@@ -145,7 +145,7 @@ func TestExpiryOfWhatIsSentAgain(t *testing.T) {
 	if n := maintain(now().Add(2 * time.Hour)); n != 0 {
 		t.Error("it went while it waited")
 	}
-	if got := take(t, s, d.Lane(), 1); len(got.Taken) != 1 || got.Taken[0].Delivery.ID != again.ID {
+	if got := take(t, s, d.Lane(), 1); len(got.Claimed) != 1 || got.Claimed[0].Delivery.ID != again.ID {
 		t.Fatalf("taken: %+v", got)
 	}
 	deliver(t, s, again, delivered, ok)

@@ -30,7 +30,7 @@ func TestFullDisk(t *testing.T) {
 	s := openTest(t, path)
 	w := putWebhook(t, s, engine.Webhook{})
 	addSession(t, s, time.Now().Add(-time.Second))
-	d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
+	d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Claimed[0].Delivery
 
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
@@ -52,14 +52,14 @@ func TestFullDisk(t *testing.T) {
 	var kept []uuid.UUID
 	for err == nil {
 		id := uuid.New()
-		if _, err = s.AppendEvents(t.Context(), session(t, id, time.Now()), engine.Admit); err == nil {
+		if _, err = s.AppendEvents(t.Context(), engine.NewAppend(session(t, id, time.Now()), now())); err == nil {
 			kept = append(kept, id)
 		}
 	}
 	if !errors.Is(err, engine.ErrFull) {
 		t.Fatalf("events: %v, want ErrFull", err)
 	}
-	if _, err := s.AppendEvents(t.Context(), session(t, uuid.New(), time.Now()), engine.Admit); !errors.Is(err, engine.ErrFull) {
+	if _, err := s.AppendEvents(t.Context(), engine.NewAppend(session(t, uuid.New(), time.Now()), now())); !errors.Is(err, engine.ErrFull) {
 		t.Errorf("events right after: %v, want ErrFull", err)
 	}
 	if err := s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte("{}"), At: now()}); !errors.Is(err, engine.ErrFull) {

@@ -32,7 +32,7 @@ func FuzzStoredRecords(f *testing.F) {
 		Sent:     engine.Sent{Signature: "v1,c2lnbmF0dXJl", UserAgent: "hookbolt/dev", Credentials: []string{"Authorization"}},
 		Protocol: "HTTP/2.0", Status: 500, Error: engine.ErrorStatus, ErrorDetail: "the endpoint answered 500", Response: []byte("no"),
 		ResponseHeader: []engine.HeaderField{{Name: "Server", Value: "x"}}}
-	deliver(f, s, take(f, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery, engine.Next{Status: engine.StatusFailed, Reason: engine.NextExhausted}, full)
+	deliver(f, s, take(f, s, engine.Lane{WebhookID: w.ID}, 1).Claimed[0].Delivery, engine.Next{Status: engine.StatusFailed, Reason: engine.NextExhausted}, full)
 	setHealth(f, s, w.ID, engine.Health{Failures: 1, FirstFailedAt: now(), Order: 1})
 	for _, j := range []job{{Cancellation: &engine.Cancellation{WebhookID: 1}}, {Replay: &replayJob{}}} {
 		body, err := json.Marshal(j)
@@ -265,7 +265,7 @@ func dump(t testing.TB, path string) string {
 				return nil
 			}
 			return bucket.ForEach(func(k, v []byte) error {
-				if slices.ContainsFunc([][]byte{bucketQueue, bucketByWebhook, bucketExceptions}, func(b []byte) bool { return bytes.Equal(b, name) }) {
+				if slices.ContainsFunc([][]byte{bucketQueue, bucketByWebhook, bucketFailedOrCancelled}, func(b []byte) bool { return bytes.Equal(b, name) }) {
 					v = nil // nobody reads it
 				}
 				fmt.Fprintf(&b, "%s %x %x\n", name, k, v)
@@ -370,7 +370,7 @@ func variousDeliveries(f *testing.F) (*Store, []engine.Delivery) {
 		all = append(all, addSession(f, s, time.Now().Add(time.Duration(i)*time.Millisecond-time.Minute))...)
 	}
 	for _, w := range hooks {
-		for i, taken := range take(f, s, engine.Lane{WebhookID: w.ID}, 8).Taken {
+		for i, taken := range take(f, s, engine.Lane{WebhookID: w.ID}, 8).Claimed {
 			next := []engine.Next{delivered, {Status: engine.StatusFailed}, {Status: engine.StatusPending, At: now().Add(time.Hour)}}[i%3]
 			deliver(f, s, taken.Delivery, next, ok)
 		}

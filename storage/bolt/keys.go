@@ -11,25 +11,25 @@ import (
 
 // The buckets; see the package documentation for their keys and values.
 var (
-	bucketMeta           = []byte("meta")
-	bucketWebhooks       = []byte("webhooks")
-	bucketSessionNumbers = []byte("session_numbers")
-	bucketSessions       = []byte("sessions")
-	bucketEvents         = []byte("events")
-	bucketDeliveries     = []byte("deliveries")
-	bucketAttempts       = []byte("attempts")
-	bucketPayloads       = []byte("payloads")
-	bucketQueue          = []byte("queue")
-	bucketByWebhook      = []byte("by_webhook")
-	bucketExceptions     = []byte("exceptions")
-	bucketExpiry         = []byte("expiry")
-	bucketJobs           = []byte("jobs")
-	bucketCounts         = []byte("counts")
-	bucketHealth         = []byte("health")
+	bucketMeta              = []byte("meta")
+	bucketWebhooks          = []byte("webhooks")
+	bucketSessionNumbers    = []byte("session_numbers")
+	bucketSessions          = []byte("sessions")
+	bucketEvents            = []byte("events")
+	bucketDeliveries        = []byte("deliveries")
+	bucketAttempts          = []byte("attempts")
+	bucketPayloads          = []byte("payloads")
+	bucketQueue             = []byte("queue")
+	bucketByWebhook         = []byte("by_webhook")
+	bucketFailedOrCancelled = []byte("exceptions")
+	bucketExpiry            = []byte("expiry")
+	bucketJobs              = []byte("jobs")
+	bucketCounts            = []byte("counts")
+	bucketHealth            = []byte("health")
 )
 
 var allBuckets = [][]byte{bucketMeta, bucketWebhooks, bucketSessionNumbers, bucketSessions, bucketEvents, bucketDeliveries,
-	bucketAttempts, bucketPayloads, bucketQueue, bucketByWebhook, bucketExceptions, bucketExpiry, bucketJobs, bucketCounts, bucketHealth}
+	bucketAttempts, bucketPayloads, bucketQueue, bucketByWebhook, bucketFailedOrCancelled, bucketExpiry, bucketJobs, bucketCounts, bucketHealth}
 
 var (
 	keySchema = []byte("schema")
@@ -93,12 +93,12 @@ func byWebhookKey(r *deliveryRecord) []byte {
 }
 
 // exceptionPrefix is what the keys of a webhook's failed or cancelled deliveries begin with.
-func exceptionPrefix(webhookID uint32, s engine.Status) []byte {
+func failedOrCancelledPrefix(webhookID uint32, s engine.Status) []byte {
 	return append(binary.BigEndian.AppendUint32(make([]byte, 0, 13), webhookID), byte(s))
 }
 
-func exceptionKey(r *deliveryRecord) []byte {
-	return binary.BigEndian.AppendUint64(exceptionPrefix(r.WebhookID, r.Status), r.number)
+func failedOrCancelledKey(r *deliveryRecord) []byte {
+	return binary.BigEndian.AppendUint64(failedOrCancelledPrefix(r.WebhookID, r.Status), r.number)
 }
 
 // Kinds of expiry keys.

@@ -94,9 +94,9 @@ func (s *Store) walk(tx *bbolt.Tx, session finder, q engine.DeliveryQuery) (*wal
 		return w, err
 	case q.Status == engine.StatusFailed || q.Status == engine.StatusCancelled:
 		for _, id := range ids {
-			prefixes = append(prefixes, exceptionPrefix(id, q.Status))
+			prefixes = append(prefixes, failedOrCancelledPrefix(id, q.Status))
 		}
-		return newWalker(tx.Bucket(bucketExceptions), prefixes, 8, s.numbersBetween(tx, q), after)
+		return newWalker(tx.Bucket(bucketFailedOrCancelled), prefixes, 8, s.numbersBetween(tx, q), after)
 	case q.WebhookID == 0 && len(ids) > 0: // delivered ones of any webhook, which most are
 		return newWalker(tx.Bucket(bucketDeliveries), [][]byte{nil}, 8, s.numbersBetween(tx, q), after)
 	}
@@ -138,8 +138,8 @@ func walkSession(tx *bbolt.Tx, session finder, after []byte) (*walker, error) {
 		return nil, errBadCursor
 	}
 	w := &walker{size: 8, last: after}
-	for _, m := range r.Marks {
-		if k := u64key(deliveryNumber(m.DeliveryID)); len(after) == 0 || bytes.Compare(k, after) < 0 {
+	for _, m := range r.Deliveries {
+		if k := u64key(deliveryNumber(m.ID)); len(after) == 0 || bytes.Compare(k, after) < 0 {
 			w.heads = append(w.heads, &walkHead{place: k})
 		}
 	}

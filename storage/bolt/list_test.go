@@ -18,7 +18,7 @@ func TestLongSearch(t *testing.T) {
 	for range maxListed + 1 {
 		events = append(events, session(t, uuid.New(), time.Now().Add(-time.Minute))...)
 	}
-	if _, err := s.AppendEvents(t.Context(), events, engine.Admit); err != nil {
+	if _, err := s.AppendEvents(t.Context(), engine.NewAppend(events, now())); err != nil {
 		t.Fatal(err)
 	}
 	page := func(q engine.DeliveryQuery) engine.DeliveryPage {
@@ -37,7 +37,7 @@ func TestLongSearch(t *testing.T) {
 			}
 		}
 	}
-	if taken := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken; len(taken) != 1 || taken[0].Delivery.ID != oldest.ID {
+	if taken := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Claimed; len(taken) != 1 || taken[0].Delivery.ID != oldest.ID {
 		t.Fatalf("took %+v", taken)
 	}
 	deliver(t, s, oldest, delivered, ok)

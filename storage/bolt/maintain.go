@@ -146,7 +146,7 @@ func (b *batch) cancelIfCovered(number uint64, c *engine.Cancellation, now time.
 		return false, nil
 	}
 	d := old
-	d.finish(engine.StatusCancelled, now)
+	d.Finish(engine.StatusCancelled, now)
 	return true, b.saveDelivery(&old, &d)
 }
 

@@ -24,13 +24,13 @@ const mergePace = 2
 // "numbered", have theirs, and those beyond are held in memory too, which the heads of the sessions fill at a start. When they are many
 // they are merged: in the order of their ids, a few with each commit, so that neighbours share a page.
 type numbers struct {
-	mu    sync.RWMutex         // held by the writer to change what follows, by others to read it
-	young map[uuid.UUID]uint64 // since the merge under way began
-	old   map[uuid.UUID]uint64 // what it is about; nil if there is none
+	mu      sync.RWMutex         // held by the writer to change what follows, by others to read it
+	recent  map[uuid.UUID]uint64 // since the merge under way began
+	merging map[uuid.UUID]uint64 // what it is about; nil if there is none
 
 	// Owned by the writer.
-	chunk []numbered // what is left of old to be merged, by id
-	upTo  uint64     // the highest number in old
+	pending []numbered // what is left to be merged, by id
+	upTo    uint64     // the highest number in merging
 }
 
 type numbered struct {
@@ -43,10 +43,10 @@ type numbered struct {
 func (n *numbers) find(id uuid.UUID) uint64 {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	if number := n.young[id]; number != 0 {
+	if number := n.recent[id]; number != 0 {
 		return number
 	}
-	return n.old[id]
+	return n.merging[id]
 }
 
 // apply takes in what a batch has changed: numbers by id, 0 for a session that was removed.
@@ -58,11 +58,11 @@ func (n *numbers) apply(changed map[uuid.UUID]uint64) {
 	defer n.mu.Unlock()
 	for id, number := range changed {
 		if number != 0 {
-			n.young[id] = number
+			n.recent[id] = number
 			continue
 		}
-		delete(n.young, id)
-		delete(n.old, id)
+		delete(n.recent, id)
+		delete(n.merging, id)
 	}
 }
 
@@ -70,20 +70,20 @@ func (n *numbers) apply(changed map[uuid.UUID]uint64) {
 func (n *numbers) begin() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.old, n.young = n.young, make(map[uuid.UUID]uint64)
-	n.chunk, n.upTo = make([]numbered, 0, len(n.old)), 0
-	for id, number := range n.old {
-		n.chunk = append(n.chunk, numbered{id, number})
+	n.merging, n.recent = n.recent, make(map[uuid.UUID]uint64)
+	n.pending, n.upTo = make([]numbered, 0, len(n.merging)), 0
+	for id, number := range n.merging {
+		n.pending = append(n.pending, numbered{id, number})
 		n.upTo = max(n.upTo, number)
 	}
-	slices.SortFunc(n.chunk, func(a, b numbered) int { return bytes.Compare(a.id[:], b.id[:]) })
+	slices.SortFunc(n.pending, func(a, b numbered) int { return bytes.Compare(a.id[:], b.id[:]) })
 }
 
 // end ends it.
 func (n *numbers) end() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.old, n.chunk = nil, nil
+	n.merging, n.pending = nil, nil
 }
 
 // mergeNumbers carries the merge on, as far as the batch has new sessions.
@@ -92,15 +92,15 @@ func (b *batch) mergeNumbers() error {
 	if len(b.numbers) == 0 {
 		return nil
 	}
-	if n.old == nil {
-		if len(n.young) < mergeAt {
+	if n.merging == nil {
+		if len(n.recent) < mergeAt {
 			return nil
 		}
 		n.begin()
 	}
-	chunk, rest := n.chunk, n.chunk[min(len(n.chunk), mergePace*len(b.numbers)):]
-	for _, e := range chunk[:len(chunk)-len(rest)] {
-		if number, changed := b.numbers[e.id]; n.old[e.id] != e.number || changed && number != e.number {
+	next, rest := n.pending, n.pending[min(len(n.pending), mergePace*len(b.numbers)):]
+	for _, e := range next[:len(next)-len(rest)] {
+		if number, changed := b.numbers[e.id]; n.merging[e.id] != e.number || changed && number != e.number {
 			continue // removed since
 		}
 		if err := b.put(b.sessionNumbers, e.id[:], u64key(e.number)); err != nil {
@@ -108,7 +108,7 @@ func (b *batch) mergeNumbers() error {
 		}
 	}
 	if len(rest) > 0 {
-		b.after = append(b.after, func() { n.chunk = rest })
+		b.after = append(b.after, func() { n.pending = rest })
 		return nil
 	}
 	b.after = append(b.after, n.end)
@@ -122,7 +122,7 @@ func (n *numbers) load(tx *bbolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	n.young = make(map[uuid.UUID]uint64)
+	n.recent = make(map[uuid.UUID]uint64)
 	c := tx.Bucket(bucketSessions).Cursor()
 	for k, v := c.Seek(u64key(upTo + 1)); k != nil; k, v = c.Next() {
 		r, err := decodeSession(binary.BigEndian.Uint64(k), v)
@@ -132,7 +132,7 @@ func (n *numbers) load(tx *bbolt.Tx) error {
 		if err != nil {
 			return err
 		}
-		n.young[r.ID] = r.number
+		n.recent[r.ID] = r.number
 	}
 	return nil
 }

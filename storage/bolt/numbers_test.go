@@ -48,7 +48,7 @@ func TestNumbersThroughMerges(t *testing.T) {
 					if n < 2 && len(ids) > 0 {
 						id = ids[r.IntN(len(ids))]
 					}
-					if _, err := s.AppendEvents(t.Context(), session(t, id, now()), engine.Admit); err != nil {
+					if _, err := s.AppendEvents(t.Context(), engine.NewAppend(session(t, id, now()), now())); err != nil {
 						t.Fatal(err)
 					}
 					ids = append(ids, id)
@@ -95,7 +95,7 @@ func TestFindWhileMerging(t *testing.T) {
 		writers.Go(func() {
 			for range 100 {
 				id := uuid.New()
-				if _, err := s.AppendEvents(context.Background(), session(t, id, now()), engine.Admit); err != nil {
+				if _, err := s.AppendEvents(context.Background(), engine.NewAppend(session(t, id, now()), now())); err != nil {
 					t.Error(err)
 					return
 				}

@@ -5,10 +5,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 	"time"
 
+	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 
 	"hookbolt/engine"
@@ -51,7 +51,7 @@ func (s *Store) Replay(ctx context.Context, r engine.Replay) (int64, error) {
 	j.Count = 0
 	for counted, more := j, true; more; {
 		err := s.view(ctx, func(tx *bbolt.Tx) error {
-			w, err := replayable(s.hooks.Load(), r.WebhookID)
+			w, err := r.Webhook(s.hooks.Load())
 			if err != nil {
 				return err
 			}
@@ -68,7 +68,7 @@ func (s *Store) Replay(ctx context.Context, r engine.Replay) (int64, error) {
 		return j.Count, nil
 	}
 	err = s.write(ctx, 1024, func(b *batch) error {
-		if _, err := replayable(b.hooks, r.WebhookID); err != nil {
+		if _, err := r.Webhook(b.hooks); err != nil {
 			return err
 		}
 		number, err := b.next(b.jobs)
@@ -78,17 +78,6 @@ func (s *Store) Replay(ctx context.Context, r engine.Replay) (int64, error) {
 		return b.putJob(number, job{Replay: &j})
 	})
 	return j.Count, err
-}
-
-func replayable(hooks *engine.WebhookSet, id uint32) (*engine.Webhook, error) {
-	w := hooks.Get(id)
-	switch {
-	case w == nil:
-		return nil, fmt.Errorf("webhook %d: %w", id, engine.ErrNotFound)
-	case !w.Active:
-		return nil, fmt.Errorf("%w: webhook %d is inactive", engine.ErrConflict, id)
-	}
-	return w, nil
 }
 
 // replayTarget is a delivery to send again, or, if its number is 0, a session to make one for.
@@ -106,7 +95,7 @@ func (j *replayJob) look(s *Store, tx *bbolt.Tx, w *engine.Webhook, most int, ma
 	case engine.ReplayMissing:
 		bucket, prefix = tx.Bucket(bucketSessions), nil
 	case engine.ReplayFailed:
-		bucket, prefix = tx.Bucket(bucketExceptions), exceptionPrefix(w.ID, engine.StatusFailed)
+		bucket, prefix = tx.Bucket(bucketFailedOrCancelled), failedOrCancelledPrefix(w.ID, engine.StatusFailed)
 	}
 	c := bucket.Cursor()
 	looked := 0
@@ -140,34 +129,23 @@ func (j *replayJob) target(s *Store, tx *bbolt.Tx, w *engine.Webhook, number uin
 		if t.session, err = decodeSession(number, head); err != nil || !j.Misses(&t.session.SessionHead, w) {
 			return t, false, err
 		}
-		if number = t.session.markedDelivery(w.ID, engine.KindComplete); number == 0 {
+		id := t.session.DeliveryOf(w.ID, engine.KindComplete)
+		if id == uuid.Nil {
 			return t, true, nil
 		}
+		number = deliveryNumber(id)
 	}
 	if t.delivery, err = s.readDelivery(tx.Bucket(bucketDeliveries), number); err != nil || t.delivery.number == 0 {
 		return t, false, err // it was delivered or failed, and its retention has ended
 	}
 	d := &t.delivery
-	if marked != nil && d.Status.Waiting() && marked.Covered(&d.Delivery) {
-		d.Status = engine.StatusCancelled
-	}
-	canBuild := d.payload != 0 || tx.Bucket(bucketSessions).Get(u64key(d.session)) != nil
-	return t, canBuild && j.Covers(&d.Delivery, w), nil
-}
-
-// markedDelivery returns the number of the delivery of that kind that the session has led to, 0 if there is none.
-func (r *sessionRecord) markedDelivery(webhookID uint32, kind engine.Kind) uint64 {
-	for _, m := range r.Marks {
-		if m.WebhookID == webhookID && m.Kind == kind {
-			return deliveryNumber(m.DeliveryID)
-		}
-	}
-	return 0
+	covered := marked != nil && marked.Covered(&d.Delivery)
+	return t, j.Takes(&d.Delivery, w, d.source(tx.Bucket(bucketSessions)), covered), nil
 }
 
 // stepReplay carries a replay on. It tells whether there is more to do.
 func (b *batch) stepReplay(j *replayJob, now time.Time, m *engine.Maintained) (more bool, err error) {
-	w, err := replayable(b.hooks, j.WebhookID)
+	w, err := j.Webhook(b.hooks)
 	if err != nil {
 		return false, nil // switched off or deleted: nothing of it is to be sent
 	}
@@ -190,10 +168,12 @@ func (b *batch) stepReplay(j *replayJob, now time.Time, m *engine.Maintained) (m
 func (b *batch) replay(t *replayTarget, w *engine.Webhook, now time.Time) (engine.Queued, error) {
 	if t.delivery.number != 0 {
 		d := t.delivery
-		d.requeue(w, now)
+		if err := d.Requeue(w, d.source(b.sessions), now); err != nil {
+			return engine.Queued{}, err
+		}
 		return engine.Queued{Lane: d.Lane(), At: now}, b.saveDelivery(&t.delivery, &d)
 	}
-	d, err := b.trigger(&t.session, engine.Trigger{WebhookID: w.ID, Kind: engine.KindComplete, DueAt: now}, nil)
+	d, err := b.trigger(&t.session, &engine.Trigger{WebhookID: w.ID, Kind: engine.KindComplete, DueAt: now})
 	if err != nil {
 		return engine.Queued{}, err
 	}

@@ -113,7 +113,7 @@ func TestEviction(t *testing.T) {
 	begun := begin(t, s) // has not finished
 	waiting := addSession(t, s, time.Now().Add(-time.Minute))[0]
 	lane := engine.Lane{WebhookID: w.ID}
-	held := take(t, s, lane, 1).Taken[0].Delivery
+	held := take(t, s, lane, 1).Claimed[0].Delivery
 	if held.ID != waiting.ID {
 		t.Fatalf("took %s, want %s", held.ID, waiting.ID)
 	}
@@ -121,10 +121,10 @@ func TestEviction(t *testing.T) {
 	full := func() error {
 		for range 5000 {
 			id := uuid.New()
-			if _, err := s.AppendEvents(t.Context(), session(t, id, time.Now()), engine.Admit); err != nil {
+			if _, err := s.AppendEvents(t.Context(), engine.NewAppend(session(t, id, time.Now()), now())); err != nil {
 				return err
 			}
-			d := take(t, s, lane, 1).Taken[0].Delivery
+			d := take(t, s, lane, 1).Claimed[0].Delivery
 			deliver(t, s, d, delivered, ok)
 			done = append(done, d)
 		}
@@ -188,7 +188,7 @@ func TestEviction(t *testing.T) {
 func begin(t *testing.T, s *Store) uuid.UUID {
 	t.Helper()
 	id := uuid.New()
-	if _, err := s.AppendEvents(t.Context(), session(t, id, time.Now())[:1], engine.Admit); err != nil {
+	if _, err := s.AppendEvents(t.Context(), engine.NewAppend(session(t, id, time.Now())[:1], now())); err != nil {
 		t.Fatal(err)
 	}
 	return id
@@ -234,14 +234,14 @@ func TestDamagedRecordIsSetAside(t *testing.T) {
 			}
 			lane := engine.Lane{WebhookID: w.ID}
 			got := take(t, s, lane, 1)
-			if len(got.Taken) != 0 || len(got.Damaged) != 1 || !errors.Is(got.Damaged[0], ErrCorrupt) {
-				t.Fatalf("the damaged one: took %d, damaged %v", len(got.Taken), got.Damaged)
+			if len(got.Claimed) != 0 || len(got.Damaged) != 1 || !errors.Is(got.Damaged[0], ErrCorrupt) {
+				t.Fatalf("the damaged one: took %d, damaged %v", len(got.Claimed), got.Damaged)
 			}
 			got = take(t, s, lane, 5)
-			if len(got.Taken) != 1 || got.Taken[0].Delivery.ID != second.ID || len(got.Damaged) != 0 {
-				t.Fatalf("after it: took %d, damaged %v, want the second", len(got.Taken), got.Damaged)
+			if len(got.Claimed) != 1 || got.Claimed[0].Delivery.ID != second.ID || len(got.Damaged) != 0 {
+				t.Fatalf("after it: took %d, damaged %v, want the second", len(got.Claimed), got.Damaged)
 			}
-			deliver(t, s, got.Taken[0].Delivery, delivered, ok)
+			deliver(t, s, got.Claimed[0].Delivery, delivered, ok)
 			m, err := s.Maintain(t.Context(), now().Add(time.Hour), engine.Retention{Sessions: time.Minute, Deliveries: time.Minute})
 			if err != nil || m.Expired.Deliveries != 1 {
 				t.Errorf("retention: %+v, %v; want one delivery to expire", m, err)
@@ -278,8 +278,8 @@ func TestMisplacedQueueEntryIsSetAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if got := take(t, s, engine.Lane{WebhookID: w.ID}, 1); len(got.Taken) != 0 || len(got.Damaged) != 1 {
-		t.Errorf("took %d, damaged %v", len(got.Taken), got.Damaged)
+	if got := take(t, s, engine.Lane{WebhookID: w.ID}, 1); len(got.Claimed) != 0 || len(got.Damaged) != 1 {
+		t.Errorf("took %d, damaged %v", len(got.Claimed), got.Damaged)
 	}
 	if len(s.Check()) == 0 {
 		t.Error("the check finds nothing")
@@ -305,7 +305,7 @@ func TestTruncatedWhileOpen(t *testing.T) {
 	if _, _, err := s.Session(t.Context(), last); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("reading: %v, want ErrCorrupt", err)
 	}
-	if _, err := s.AppendEvents(t.Context(), session(t, uuid.New(), time.Now()), engine.Admit); !errors.Is(err, engine.ErrUnavailable) {
+	if _, err := s.AppendEvents(t.Context(), engine.NewAppend(session(t, uuid.New(), time.Now()), now())); !errors.Is(err, engine.ErrUnavailable) {
 		t.Errorf("writing: %v, want ErrUnavailable", err)
 	}
 	<-s.Failed()

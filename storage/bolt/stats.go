@@ -18,10 +18,10 @@ const maxDueStep = 50_000
 func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.Stats, error) {
 	var stats engine.Stats
 	minFree, maxBytes := s.space.limits()
-	err := s.ask(ctx, 1024, func(b *batch) error {
+	err := s.submitRead(ctx, 1024, func(b *batch) error {
 		stats = engine.Stats{Webhooks: make(map[uint32]engine.WebhookStats, len(s.counts)), Health: maps.Clone(s.health),
-			SizeBytes: b.tx.Size(), FreeBytes: s.freeInFile(), MaxBytes: maxBytes, MinFreeBytes: minFree,
-			DiskFreeBytes: s.space.left(), Full: s.space.room()}
+			SizeBytes: b.tx.Size(), Full: s.space.room(), File: &engine.FileStats{FreeBytes: s.freeInFile(), MaxBytes: maxBytes,
+				MinFreeBytes: minFree, DiskFreeBytes: s.space.left()}}
 		maps.Copy(stats.Health, b.health)
 		maps.DeleteFunc(stats.Health, func(_ uint32, h engine.Health) bool { return h.Failures == 0 })
 		var err error
@@ -44,9 +44,10 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 		for id := range b.counts { // touched for the first time in this very batch
 			ids[id] = true
 		}
+		claimed := s.claimCounts()
 		for id := range ids {
 			c := b.count(id)
-			w := engine.WebhookStats{
+			w := engine.WebhookStats{Claimed: claimed[engine.Lane{WebhookID: id}], ClaimedTests: claimed[engine.Lane{WebhookID: id, Test: true}],
 				Scheduled: c.byStatus[engine.StatusScheduled], Pending: c.byStatus[engine.StatusPending],
 				Delivered: c.byStatus[engine.StatusDelivered], Failed: c.byStatus[engine.StatusFailed], Cancelled: c.byStatus[engine.StatusCancelled],
 			}
@@ -103,7 +104,7 @@ func (b *batch) oldestDue(webhookID uint32, now time.Time) (time.Time, error) {
 	}
 	due := fromInstant(queueKeyDue(k))
 	r, err := b.s.readDelivery(b.deliveries, queueKeyNumber(k))
-	if errors.Is(err, ErrCorrupt) { // a start asks, too: TakeDue sets it aside and names it
+	if errors.Is(err, ErrCorrupt) { // a start asks, too: ClaimDue sets it aside and names it
 		return due, nil
 	}
 	if r.CreatedAt.After(due) {

@@ -2,14 +2,10 @@ package bolt
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -26,7 +22,7 @@ import (
 )
 
 // schemaVersion is that of the layout which the package documentation describes.
-const schemaVersion = 6
+const schemaVersion = 7
 
 // pageSize is bbolt's, the same on every machine so that a file can be moved.
 const pageSize = 4096
@@ -54,8 +50,8 @@ type Options struct {
 	// Inspect is called with the path of a file that is there, before anything is written to it; an error keeps it closed. It is for
 	// Inspect of this package, called in a process of its own: damage may end the process that reads it.
 	Inspect func(path string) error
-	// ObserveCommit is called after each commit with the number of operations in it and the time that it took.
-	ObserveCommit func(operations int, took time.Duration)
+	// ObserveCommit is called after each commit with the number of mutations in it and the time that it took.
+	ObserveCommit func(mutations int, took time.Duration)
 }
 
 // Store is a database file, open. Its methods may be called at once.
@@ -68,12 +64,12 @@ type Store struct {
 	nonce uint32                            // of the database; see deliveryID
 	hooks atomic.Pointer[engine.WebhookSet] // written by the writer
 
-	ops     chan *op      // capacity maxBatchOps; callers send, the writer receives
-	bulk    chan *op      // the same, for large ones
-	quit    chan struct{} // closed by Close
-	stopped chan struct{} // closed by the writer at its end
-	failed  chan struct{} // closed by the writer when a commit fails; failure is set before
-	failure error
+	mutations chan *mutation // capacity maxBatchMutations; callers send, the writer receives
+	bulk      chan *mutation // the same, for large ones
+	quit      chan struct{}  // closed by Close
+	stopped   chan struct{}  // closed by the writer at its end
+	failed    chan struct{}  // closed by the writer when a commit fails; failure is set before
+	failure   error
 
 	counts map[uint32]counts        // owned by the writer
 	health map[uint32]engine.Health // owned by the writer; also of healthy endpoints, for their Order
@@ -83,9 +79,11 @@ type Store struct {
 	eviction eviction // owned by the writer
 
 	claimMu sync.Mutex
-	claims  map[uint64]struct{} // D of what is taken and not given back; guarded by claimMu
+	claims  map[uint64]engine.Lane // what is claimed and not given back, by D; guarded by claimMu
 
 	backing sync.Mutex // held while there is a backup
+
+	owning sync.RWMutex // held by Watch while it tells of all webhooks; for reading, by changes of them
 
 	closing sync.Once
 }
@@ -104,8 +102,8 @@ func Open(path string, opts Options) (*Store, error) {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	s := &Store{path: path, lock: lock, opts: opts, space: newSpace(path, opts),
-		ops: make(chan *op, maxBatchOps), bulk: make(chan *op, maxBatchOps), quit: make(chan struct{}), stopped: make(chan struct{}),
-		failed: make(chan struct{}), counts: make(map[uint32]counts), health: make(map[uint32]engine.Health), claims: make(map[uint64]struct{})}
+		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), quit: make(chan struct{}), stopped: make(chan struct{}),
+		failed: make(chan struct{}), counts: make(map[uint32]counts), health: make(map[uint32]engine.Health), claims: make(map[uint64]engine.Lane)}
 	if err := s.open(path); err != nil {
 		if s.db != nil {
 			s.db.Close()
@@ -165,43 +163,6 @@ func (s *Store) open(path string) error {
 	return err
 }
 
-// migrate brings a database of an older version up to date.
-func (s *Store) migrate() error {
-	schema, err := s.schema()
-	if err != nil || schema == schemaVersion {
-		return err
-	}
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		if _, err := tx.CreateBucketIfNotExists(bucketHealth); err != nil {
-			return err
-		}
-		meta := tx.Bucket(bucketMeta)
-		if schema < 5 {
-			numbered := u64key(tx.Bucket(bucketSessions).Sequence()) // all of them
-			if err := meta.Put(keyNumbered, sealBytes(keyNumbered, numbered)); err != nil {
-				return err
-			}
-		}
-		return meta.Put(keySchema, sealBytes(keySchema, u32key(schemaVersion)))
-	})
-}
-
-// schema reads the version of the layout; a newer one than this program knows is ErrSchema.
-func (s *Store) schema() (schema uint32, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) (err error) {
-		meta := tx.Bucket(bucketMeta)
-		if meta == nil {
-			return fmt.Errorf("%w: it has no meta bucket", ErrNotDatabase)
-		}
-		schema, err = metaU32(meta, keySchema)
-		return err
-	})
-	if err == nil && schema > schemaVersion {
-		err = fmt.Errorf("%w: it has schema %d, this version knows %d", ErrSchema, schema, schemaVersion)
-	}
-	return schema, err
-}
-
 func boltOptions() *bbolt.Options {
 	o := &bbolt.Options{
 		Timeout:      time.Second, // for the lock that bbolt takes on the file itself
@@ -217,140 +178,6 @@ func boltOptions() *bbolt.Options {
 		o.InitialMmapSize = int(size)
 	}
 	return o
-}
-
-// create makes an empty database. bbolt's own creation is not crash-safe: what a crash leaves of it may be unusable.
-func create(path string) error {
-	tmp := path + ".tmp"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	o := boltOptions()
-	o.InitialMmapSize, o.NoFreelistSync = 0, false
-	db, err := bbolt.Open(tmp, 0o600, o)
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range allBuckets {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return err
-			}
-		}
-		meta := tx.Bucket(bucketMeta)
-		if err := meta.Put(keySchema, sealBytes(keySchema, u32key(schemaVersion))); err != nil {
-			return err
-		}
-		if err := meta.Put(keyNumbered, sealBytes(keyNumbered, u64key(0))); err != nil {
-			return err
-		}
-		return meta.Put(keyNonce, sealBytes(keyNonce, u32key(rand.Uint32N(1<<nonceBits))))
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path) // durable once its directory is synced, see heal
-}
-
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // directories cannot be synced there
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// heal makes durable what the file shows. If the sync of the last commit before a crash of the process failed, the system
-// may show a meta page that the disk does not have; building on it could destroy the file at the next power cut. Writing the
-// two meta pages again, as they are read, and syncing settles it. The same holds for the file's name, if it is the sync of the directory
-// that a new database's making did not come to, or that failed.
-func heal(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	metas, err := readMetas(f)
-	if err != nil {
-		return err
-	}
-	if err := checkSize(f, metas); err != nil {
-		return err
-	}
-	if _, err := f.WriteAt(metas, 0); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func readMetas(f *os.File) ([]byte, error) {
-	metas := make([]byte, 2*pageSize)
-	if n, err := f.ReadAt(metas, 0); err == io.EOF {
-		return nil, fmt.Errorf("%w: the file has only %d bytes", ErrNotDatabase, n)
-	} else if err != nil {
-		return nil, err
-	}
-	return metas, nil
-}
-
-// What is read of bbolt's meta pages (version 2 of its format): a header of 16 bytes, then at these offsets.
-const (
-	metaMagic     = 16      // u32
-	metaVersion   = 16 + 4  // u32
-	metaHighWater = 16 + 40 // u64: the first page beyond those in use
-	metaTxid      = 16 + 48 // u64
-	metaChecksum  = 16 + 56 // u64: FNV-1a of what stands before it, from the magic on
-	boltMetaMagic = 0xED0CDAED
-	boltVersion   = 2
-)
-
-// checkSize refuses a file that ends before its pages do, such as an incomplete copy: bbolt would read beyond the end of its map
-// and the process would end by SIGBUS.
-func checkSize(f *os.File, metas []byte) error {
-	_, highWater := newestMeta(metas)
-	if highWater == 0 {
-		return fmt.Errorf("%w: neither of its two meta pages is one", ErrNotDatabase)
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if has := uint64(info.Size()) / pageSize; has < highWater {
-		return fmt.Errorf("%w: the file is truncated: it has %d pages of %d", ErrCorrupt, has, highWater)
-	}
-	return nil
-}
-
-// newestMeta returns the newest transaction of two meta pages, and the first page beyond those that it uses; 0 if neither is valid.
-func newestMeta(metas []byte) (txid, highWater uint64) {
-	m := newestMetaPage(metas)
-	if m == nil {
-		return 0, 0
-	}
-	return binary.NativeEndian.Uint64(m[metaTxid:]), binary.NativeEndian.Uint64(m[metaHighWater:])
-}
-
-// newestMetaPage returns the one of two meta pages that bbolt goes by; nil if neither is valid.
-func newestMetaPage(metas []byte) []byte {
-	var newest []byte
-	for _, m := range [][]byte{metas[:pageSize], metas[pageSize:]} {
-		sum := fnv.New64a()
-		sum.Write(m[metaMagic:metaChecksum])
-		if binary.NativeEndian.Uint32(m[metaMagic:]) != boltMetaMagic || binary.NativeEndian.Uint32(m[metaVersion:]) != boltVersion ||
-			sum.Sum64() != binary.NativeEndian.Uint64(m[metaChecksum:]) {
-			continue // bbolt takes the other one
-		}
-		if newest == nil || binary.NativeEndian.Uint64(m[metaTxid:]) > binary.NativeEndian.Uint64(newest[metaTxid:]) {
-			newest = m
-		}
-	}
-	return newest
 }
 
 // inspect looks at a file that is there, before anything is written to it.
@@ -391,94 +218,6 @@ func readThrough(path string) error {
 		return err
 	}
 	return nil
-}
-
-// load reads what is held in memory: it does not grow with the queue.
-func (s *Store) load() error {
-	return s.db.View(func(tx *bbolt.Tx) error {
-		for _, name := range allBuckets {
-			if tx.Bucket(name) == nil {
-				return fmt.Errorf("%w: bucket %s is missing", ErrCorrupt, name)
-			}
-		}
-		var err error
-		if s.nonce, err = metaU32(tx.Bucket(bucketMeta), keyNonce); err != nil {
-			return err
-		}
-		hooks, err := readWebhooks(tx.Bucket(bucketWebhooks), tx.Bucket(bucketJobs))
-		if err != nil {
-			return err
-		}
-		s.hooks.Store(hooks)
-		if err := s.numbers.load(tx); err != nil {
-			return err
-		}
-		err = tx.Bucket(bucketHealth).ForEach(func(k, v []byte) error {
-			h, err := decodeHealth(k, v)
-			s.health[binary.BigEndian.Uint32(k)] = h
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		return tx.Bucket(bucketCounts).ForEach(func(k, v []byte) error {
-			c, err := decodeCounts(k, v)
-			s.counts[binary.BigEndian.Uint32(k)] = c
-			return err
-		})
-	})
-}
-
-// metaValue reads a value of so many bytes.
-func metaValue(meta *bbolt.Bucket, key []byte, size int) ([]byte, error) {
-	body, err := unseal(bucketMeta, key, meta.Get(key))
-	if err == nil && len(body) != size {
-		err = fmt.Errorf("%w: meta %s", ErrCorrupt, key)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return body, nil
-}
-
-func metaU32(meta *bbolt.Bucket, key []byte) (uint32, error) {
-	body, err := metaValue(meta, key, 4)
-	if err != nil {
-		return 0, err
-	}
-	return binary.BigEndian.Uint32(body), nil
-}
-
-func metaU64(meta *bbolt.Bucket, key []byte) (uint64, error) {
-	body, err := metaValue(meta, key, 8)
-	if err != nil {
-		return 0, err
-	}
-	return binary.BigEndian.Uint64(body), nil
-}
-
-func readWebhooks(webhooks, jobs *bbolt.Bucket) (*engine.WebhookSet, error) {
-	var hooks []*engine.Webhook
-	err := webhooks.ForEach(func(k, v []byte) error {
-		body, err := unseal(bucketWebhooks, k, v)
-		if err != nil {
-			return err
-		}
-		w := new(engine.Webhook)
-		if err := json.Unmarshal(body, w); err != nil {
-			return fmt.Errorf("%w: webhooks %x: %v", ErrCorrupt, k, err)
-		}
-		hooks = append(hooks, w)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	cancels, err := readCancellations(jobs)
-	if err != nil {
-		return nil, err
-	}
-	return engine.NewWebhookSet(hooks, cancels), nil
 }
 
 // Close ends the writer after what it has taken, leaves a list of free pages behind for the next start, and closes the file.
@@ -545,7 +284,7 @@ func (s *Store) unavailable() error {
 	return fmt.Errorf("%w: the database is closed", engine.ErrUnavailable)
 }
 
-func (s *Store) observe(operations int, took time.Duration) { s.opts.ObserveCommit(operations, took) }
+func (s *Store) observe(mutations int, took time.Duration) { s.opts.ObserveCommit(mutations, took) }
 
 // Webhooks implements engine.Store.
 func (s *Store) Webhooks() *engine.WebhookSet { return s.hooks.Load() }
@@ -561,15 +300,15 @@ func (s *Store) view(ctx context.Context, f func(*bbolt.Tx) error) error {
 		return s.unavailable()
 	default:
 	}
-	err := s.look(f)
+	err := s.viewRecovering(f)
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return s.unavailable()
 	}
 	return err
 }
 
-// look runs f in a read transaction, and makes an error of what bbolt or the system do about a damaged file.
-func (s *Store) look(f func(*bbolt.Tx) error) (err error) {
+// viewRecovering runs f in a read transaction, and makes an error of what bbolt or the system do about a damaged file.
+func (s *Store) viewRecovering(f func(*bbolt.Tx) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if damage := recoverDamage(recover()); damage != nil {

@@ -84,18 +84,18 @@ func putWebhook(t testing.TB, s *Store, w engine.Webhook) engine.Webhook {
 		w.URL = "https://a.example/"
 	}
 	w.Active, w.Secret = true, "whsec_MfKQ9r8GKYqTwjUPD8ILPZIo2LaLaSw4VXTqUm6qyHA="
-	w, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w})
+	done, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w
+	return done.Webhook
 }
 
 // addSession stores a finished session and returns its deliveries, the newest first.
 func addSession(t testing.TB, s *Store, at time.Time) []engine.Delivery {
 	t.Helper()
 	id := uuid.New()
-	if _, err := s.AppendEvents(t.Context(), session(t, id, at), engine.Admit); err != nil {
+	if _, err := s.AppendEvents(t.Context(), engine.NewAppend(session(t, id, at), now())); err != nil {
 		t.Fatal(err)
 	}
 	_, deliveries, err := s.Session(t.Context(), id)
@@ -105,9 +105,9 @@ func addSession(t testing.TB, s *Store, at time.Time) []engine.Delivery {
 	return deliveries
 }
 
-func take(t testing.TB, s *Store, lane engine.Lane, room int) engine.LaneTake {
+func take(t testing.TB, s *Store, lane engine.Lane, room int) engine.ClaimResult {
 	t.Helper()
-	takes, err := s.TakeDue(t.Context(), time.Now(), []engine.LaneRoom{{Lane: lane, Room: room}})
+	takes, err := s.ClaimDue(t.Context(), time.Now(), []engine.ClaimRequest{{Lane: lane, Room: room}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,11 +122,11 @@ func deliver(t testing.TB, s *Store, d engine.Delivery, next engine.Next, a engi
 			t.Fatal(err)
 		}
 	}
-	after, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: a, Next: next, At: now()})
+	done, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: a, Next: next, At: now()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return after
+	return done.Delivery
 }
 
 func now() time.Time { return time.Now().UTC().Round(0) }
@@ -199,8 +199,8 @@ func TestFailedOperationFailsAlone(t *testing.T) {
 	s := openTest(t, newPath(t))
 	boom := errors.New("boom")
 	var runs []string
-	add := func(name string, err error) *op {
-		return &op{done: make(chan error, 1), run: func(b *batch) error {
+	add := func(name string, err error) *mutation {
+		return &mutation{done: make(chan error, 1), run: func(b *batch) error {
 			runs = append(runs, name)
 			if e := b.put(b.meta, []byte(name), sealBytes([]byte(name), nil)); e != nil {
 				return e
@@ -209,14 +209,14 @@ func TestFailedOperationFailsAlone(t *testing.T) {
 			return err
 		}}
 	}
-	refused := &op{done: make(chan error, 1), run: func(b *batch) error { return boom }}
-	ops := []*op{add("a", nil), refused, add("b", boom), add("c", nil)}
-	if err := s.commit(slices.Clone(ops)); err != nil {
+	refused := &mutation{done: make(chan error, 1), run: func(b *batch) error { return boom }}
+	mutations := []*mutation{add("a", nil), refused, add("b", boom), add("c", nil)}
+	if err := s.commit(slices.Clone(mutations)); err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range []error{nil, boom, boom, nil} {
-		if err := <-ops[i].done; err != want {
-			t.Errorf("operation %d: %v, want %v", i, err, want)
+		if err := <-mutations[i].done; err != want {
+			t.Errorf("mutation %d: %v, want %v", i, err, want)
 		}
 	}
 	if got, want := strings.Join(runs, ","), "a,b,a,c,a published,c published"; got != want {
@@ -234,12 +234,12 @@ func TestFailedOperationFailsAlone(t *testing.T) {
 
 func TestConcurrentCallersShareCommits(t *testing.T) {
 	var mu sync.Mutex
-	commits, operations := 0, 0
+	commits, mutations := 0, 0
 	s, err := Open(newPath(t), Options{ObserveCommit: func(n int, _ time.Duration) {
 		mu.Lock()
 		defer mu.Unlock()
 		commits++
-		operations += n
+		mutations += n
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -250,21 +250,21 @@ func TestConcurrentCallersShareCommits(t *testing.T) {
 	for range 64 {
 		wg.Go(func() {
 			for range 10 {
-				if _, err := s.AppendEvents(t.Context(), session(t, uuid.New(), time.Now()), engine.Admit); err != nil {
+				if _, err := s.AppendEvents(t.Context(), engine.NewAppend(session(t, uuid.New(), time.Now()), now())); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	if operations != 641 || commits > operations/3 {
-		t.Errorf("%d operations in %d commits, want 641 in far fewer", operations, commits)
+	if mutations != 641 || commits > mutations/3 {
+		t.Errorf("%d mutations in %d commits, want 641 in far fewer", mutations, commits)
 	}
 }
 
 // A delivery that finishes between the look at the claims and the look at the queue must not be taken again (durability.md, 5).
 // The claims are looked at first, under their lock; a finished delivery gives up its claim only after its commit.
-func TestTakeDueClaimsBeforeItLooks(t *testing.T) {
+func TestClaimDueClaimsBeforeItLooks(t *testing.T) {
 	s := openTest(t, newPath(t))
 	w := putWebhook(t, s, engine.Webhook{})
 	lane := engine.Lane{WebhookID: w.ID}
@@ -278,7 +278,7 @@ func TestTakeDueClaimsBeforeItLooks(t *testing.T) {
 				return
 			default:
 			}
-			for _, taken := range take(t, s, lane, 8).Taken {
+			for _, taken := range take(t, s, lane, 8).Claimed {
 				seen[taken.Delivery.ID]++
 				wg.Go(func() { deliver(t, s, taken.Delivery, delivered, ok) })
 			}
@@ -309,11 +309,11 @@ func TestTakeDueClaimsBeforeItLooks(t *testing.T) {
 	}
 }
 
-func TestTakeDue(t *testing.T) {
+func TestClaimDue(t *testing.T) {
 	s := openTest(t, newPath(t))
 	w := putWebhook(t, s, engine.Webhook{})
 	lane := engine.Lane{WebhookID: w.ID}
-	if got := take(t, s, lane, 5); len(got.Taken) != 0 || !got.Next.IsZero() {
+	if got := take(t, s, lane, 5); len(got.Claimed) != 0 || !got.Next.IsZero() {
 		t.Errorf("an empty lane gave %+v", got)
 	}
 	at := now()
@@ -327,7 +327,7 @@ func TestTakeDue(t *testing.T) {
 	first := take(t, s, lane, 2)
 	second := take(t, s, lane, 10)
 	var got []uuid.UUID
-	for _, taken := range append(first.Taken, second.Taken...) {
+	for _, taken := range append(first.Claimed, second.Claimed...) {
 		got = append(got, taken.Delivery.ID)
 		if events, err := taken.Session.Events(); err != nil || len(events) != 3 {
 			t.Errorf("taken with %d events: %v", len(events), err)
@@ -339,17 +339,17 @@ func TestTakeDue(t *testing.T) {
 	if !second.Next.Equal(future) {
 		t.Errorf("next %v, want %v", second.Next, future)
 	}
-	s.Release([]engine.Delivery{first.Taken[1].Delivery})
-	if again := take(t, s, lane, 10); len(again.Taken) != 1 || again.Taken[0].Delivery.ID != want[1] {
+	s.Release(t.Context(), []engine.Delivery{first.Claimed[1].Delivery})
+	if again := take(t, s, lane, 10); len(again.Claimed) != 1 || again.Claimed[0].Delivery.ID != want[1] {
 		t.Errorf("after a release: %+v", again)
 	}
 
 	// A retry stands at its new time, with the payload instead of the session.
-	retry := deliver(t, s, first.Taken[0].Delivery, engine.Next{Status: engine.StatusPending, At: at.Add(-time.Minute)}, broken)
+	retry := deliver(t, s, first.Claimed[0].Delivery, engine.Next{Status: engine.StatusPending, At: at.Add(-time.Minute)}, broken)
 	if retry.Status != engine.StatusPending || retry.Tries != 1 {
 		t.Errorf("after a failed attempt: %+v", retry)
 	}
-	if again := take(t, s, lane, 10); len(again.Taken) != 1 || string(again.Taken[0].Payload) != `{"n":1}` || again.Taken[0].Session != nil {
+	if again := take(t, s, lane, 10); len(again.Claimed) != 1 || string(again.Claimed[0].Payload) != `{"n":1}` || again.Claimed[0].Session != nil {
 		t.Errorf("the retry: %+v", again)
 	}
 }
@@ -363,41 +363,41 @@ func TestFreezeOfWhatIsGone(t *testing.T) {
 	}
 
 	addSession(t, s, time.Now())
-	d := take(t, s, lane, 1).Taken[0].Delivery
+	d := take(t, s, lane, 1).Claimed[0].Delivery
 	if _, err := s.Reschedule(t.Context(), d.ID, engine.RescheduleNever, now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := freeze(d); !errors.Is(err, engine.ErrGone) {
-		t.Errorf("cancelled: %v, want ErrGone", err)
+	if err := freeze(d); !errors.Is(err, engine.ErrNotSendable) {
+		t.Errorf("cancelled: %v, want ErrNotSendable", err)
 	}
 
 	addSession(t, s, time.Now())
-	d = take(t, s, lane, 1).Taken[0].Delivery
+	d = take(t, s, lane, 1).Claimed[0].Delivery
 	if _, err := s.Reschedule(t.Context(), d.ID, engine.RescheduleNow, now().Add(time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	if err := freeze(d); !errors.Is(err, engine.ErrGone) {
-		t.Errorf("queued again: %v, want ErrGone", err)
+	if err := freeze(d); !errors.Is(err, engine.ErrNotSendable) {
+		t.Errorf("queued again: %v, want ErrNotSendable", err)
 	}
 	if _, err := s.Reschedule(t.Context(), d.ID, engine.RescheduleNever, now()); err != nil {
 		t.Fatal(err)
 	}
 
 	addSession(t, s, time.Now())
-	d = take(t, s, lane, 1).Taken[0].Delivery
+	d = take(t, s, lane, 1).Claimed[0].Delivery
 	cancels := []engine.Cancellation{{WebhookID: w.ID, Revision: w.Revision, Scope: engine.CancelAll}}
 	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w, Cancels: cancels}); err != nil {
 		t.Fatal(err)
 	}
-	if err := freeze(d); !errors.Is(err, engine.ErrGone) {
-		t.Errorf("covered by a cancellation: %v, want ErrGone", err)
+	if err := freeze(d); !errors.Is(err, engine.ErrNotSendable) {
+		t.Errorf("covered by a cancellation: %v, want ErrNotSendable", err)
 	}
-	if got := take(t, s, lane, 1); len(got.Taken) != 0 {
+	if got := take(t, s, lane, 1); len(got.Claimed) != 0 {
 		t.Errorf("what is covered was taken: %+v", got)
 	}
 	// What is queued under the new revision is not covered.
 	addSession(t, s, time.Now())
-	if got := take(t, s, lane, 5); len(got.Taken) != 1 {
+	if got := take(t, s, lane, 5); len(got.Claimed) != 1 {
 		t.Errorf("what came after the change was not taken")
 	}
 }
@@ -425,7 +425,7 @@ func TestAttemptThatComesTooLate(t *testing.T) {
 			s := openTest(t, newPath(t))
 			w := putWebhook(t, s, engine.Webhook{})
 			addSession(t, s, time.Now())
-			d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
+			d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Claimed[0].Delivery
 			if err := s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()}); err != nil {
 				t.Fatal(err)
 			}
@@ -467,7 +467,7 @@ func TestIdempotency(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.AppendEvents(t.Context(), events, engine.Admit); err != nil {
+		if _, err := s.AppendEvents(t.Context(), engine.NewAppend(events, now())); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -494,7 +494,7 @@ func TestRequestIsAtomic(t *testing.T) {
 	for i := range orphan {
 		orphan[i].Index = len(events) + i
 	}
-	_, err := s.AppendEvents(t.Context(), append(events, orphan...), engine.Admit)
+	_, err := s.AppendEvents(t.Context(), engine.NewAppend(append(events, orphan...), now()))
 	if e, ok := errors.AsType[engine.InputErrors](err); !ok || e[0].Index != 3 || e[0].Field != "content_id" {
 		t.Errorf("got %v, want event 3 to lack content_id", err)
 	}
@@ -512,7 +512,7 @@ func TestDeliveriesLists(t *testing.T) {
 	}
 	// A third is delivered, a third failed, the rest waits.
 	for _, lane := range []engine.Lane{{WebhookID: a.ID}, {WebhookID: b.ID}} {
-		for i, taken := range take(t, s, lane, 20).Taken {
+		for i, taken := range take(t, s, lane, 20).Claimed {
 			next := delivered
 			if i >= 10 {
 				next = engine.Next{Status: engine.StatusFailed}
@@ -644,7 +644,7 @@ func TestDueIsCounted(t *testing.T) {
 	if got := due(time.Now()); got != 10 {
 		t.Errorf("%d due, want 10", got)
 	}
-	taken := take(t, s, engine.Lane{WebhookID: w.ID}, 2).Taken
+	taken := take(t, s, engine.Lane{WebhookID: w.ID}, 2).Claimed
 	deliver(t, s, taken[0].Delivery, delivered, ok)
 	deliver(t, s, taken[1].Delivery, engine.Next{Status: engine.StatusPending, At: now().Add(time.Hour)}, broken)
 	if got := due(time.Now()); got != 8 {
@@ -839,12 +839,12 @@ func TestFailedCommitIsFailStop(t *testing.T) {
 	defer s.Close()
 	w := putWebhook(t, s, engine.Webhook{})
 	addSession(t, s, time.Now())
-	fail := &op{done: make(chan error, 1), run: func(b *batch) error {
+	fail := &mutation{done: make(chan error, 1), run: func(b *batch) error {
 		b.tx.Rollback() // the commit that follows fails
 		b.changes++
 		return nil
 	}}
-	s.ops <- fail
+	s.mutations <- fail
 	if err := <-fail.done; !errors.Is(err, engine.ErrUnavailable) {
 		t.Errorf("the failed commit was answered %v", err)
 	}
@@ -852,10 +852,10 @@ func TestFailedCommitIsFailStop(t *testing.T) {
 	if s.Err() == nil {
 		t.Error("Err is nil")
 	}
-	if _, err := s.AppendEvents(t.Context(), session(t, uuid.New(), time.Now()), engine.Admit); !errors.Is(err, engine.ErrUnavailable) {
+	if _, err := s.AppendEvents(t.Context(), engine.NewAppend(session(t, uuid.New(), time.Now()), now())); !errors.Is(err, engine.ErrUnavailable) {
 		t.Errorf("events after it: %v, want ErrUnavailable", err)
 	}
-	if _, err := s.TakeDue(t.Context(), time.Now(), []engine.LaneRoom{{Lane: engine.Lane{WebhookID: w.ID}, Room: 1}}); !errors.Is(err, engine.ErrUnavailable) {
+	if _, err := s.ClaimDue(t.Context(), time.Now(), []engine.ClaimRequest{{Lane: engine.Lane{WebhookID: w.ID}, Room: 1}}); !errors.Is(err, engine.ErrUnavailable) {
 		t.Errorf("taking after it: %v, want ErrUnavailable", err)
 	}
 	if _, err := s.Stats(t.Context(), time.Now(), true); !errors.Is(err, engine.ErrUnavailable) {
@@ -873,7 +873,7 @@ func TestDamageShows(t *testing.T) {
 			s := openTest(t, path)
 			w := putWebhook(t, s, engine.Webhook{})
 			addSession(t, s, time.Now())
-			d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
+			d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Claimed[0].Delivery
 			deliver(t, s, d, delivered, ok)
 			setHealth(t, s, w.ID, engine.Health{Failures: 1, FirstFailedAt: now(), Order: 1})
 			checkAndClose(t, s)
@@ -916,7 +916,7 @@ func child(path string) {
 	}
 	fmt.Println("open")
 	ctx := context.Background()
-	w, err := s.PutWebhook(ctx, engine.WebhookChange{Webhook: engine.Webhook{URL: "https://a.example/", Active: true}})
+	done, err := s.PutWebhook(ctx, engine.WebhookChange{Webhook: engine.Webhook{URL: "https://a.example/", Active: true}})
 	if err != nil {
 		panic(err)
 	}
@@ -935,7 +935,7 @@ func child(path string) {
 				if err != nil {
 					panic(err)
 				}
-				if _, err := s.AppendEvents(ctx, events, engine.Admit); err != nil {
+				if _, err := s.AppendEvents(ctx, engine.NewAppend(events, now())); err != nil {
 					panic(err)
 				}
 				say("session %s", id)
@@ -943,11 +943,11 @@ func child(path string) {
 		}()
 	}
 	for {
-		takes, err := s.TakeDue(ctx, time.Now(), []engine.LaneRoom{{Lane: engine.Lane{WebhookID: w.ID}, Room: 4}})
+		takes, err := s.ClaimDue(ctx, time.Now(), []engine.ClaimRequest{{Lane: engine.Lane{WebhookID: done.Webhook.ID}, Room: 4}})
 		if err != nil {
 			panic(err)
 		}
-		for _, taken := range takes[0].Taken {
+		for _, taken := range takes[0].Claimed {
 			d := taken.Delivery
 			if taken.Payload == nil {
 				if err := s.Freeze(ctx, engine.Freeze{Delivery: d, Payload: []byte(`{"id":"` + d.ID.String() + `"}`), At: now()}); err != nil {
@@ -1040,7 +1040,7 @@ func TestDroppedTriggerLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again := take(t, s, lane, 1).Taken[0].Delivery
+	again := take(t, s, lane, 1).Claimed[0].Delivery
 	if again.Status != engine.StatusScheduled || again.Attempts != 1 {
 		t.Fatalf("after a payload could not be built: %+v", again)
 	}
@@ -1055,12 +1055,19 @@ func TestDroppedTriggerLeavesNothing(t *testing.T) {
 // setHealth records the health of a webhook's endpoint, by the attempt of a sample.
 func setHealth(t testing.TB, s *Store, webhookID uint32, h engine.Health) {
 	t.Helper()
+	setHealthOf(t, s, s.Webhooks().Get(webhookID), h)
+}
+
+// setHealthOf is setHealth by an attempt that was made for a webhook as it was.
+func setHealthOf(t testing.TB, s *Store, w *engine.Webhook, h engine.Health) {
+	t.Helper()
+	webhookID := w.ID
 	if _, err := s.Enqueue(t.Context(), webhookID, engine.KindTest, []byte("{}"), now()); err != nil {
 		t.Fatal(err)
 	}
-	d := take(t, s, engine.Lane{WebhookID: webhookID, Test: true}, 1).Taken[0].Delivery
+	d := take(t, s, engine.Lane{WebhookID: webhookID, Test: true}, 1).Claimed[0].Delivery
 	_, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{StartedAt: now(), Status: 500, Error: engine.ErrorStatus},
-		Next: engine.Next{Status: engine.StatusFailed, Reason: engine.NextExhausted}, At: now(), Health: h})
+		Next: engine.Next{Status: engine.StatusFailed, Reason: engine.NextExhausted}, At: now(), Webhook: w, Health: h})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -1106,10 +1113,18 @@ func TestHealthIsKept(t *testing.T) {
 	if h, _ := health(); !sameHealth(h, failing) {
 		t.Errorf("after a restart: %+v, want %+v", h, failing)
 	}
-	// A change of the webhook may forget it.
-	w, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w, Health: engine.Health{Order: 1}})
+	// Another endpoint has no past, and an attempt at the one before does not bring it back.
+	before := w
+	w.URL = "https://b.example/"
+	done, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w})
 	if h, ok := health(); err != nil || ok {
-		t.Errorf("after it was forgotten: %+v, %v", h, err)
+		t.Errorf("after the URL was changed: %+v, %v", h, err)
+	}
+	w = done.Webhook
+	failing.Order = 1
+	setHealthOf(t, s, &before, failing)
+	if h, ok := health(); ok {
+		t.Errorf("after a late attempt at the endpoint before: %+v", h)
 	}
 	failing.Order = 2
 	setHealth(t, s, w.ID, failing)
@@ -1118,13 +1133,13 @@ func TestHealthIsKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	taken := take(t, s, engine.Lane{WebhookID: w.ID, Test: true}, 1).Taken[0].Delivery
+	taken := take(t, s, engine.Lane{WebhookID: w.ID, Test: true}, 1).Claimed[0].Delivery
 	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w, Deleted: true}); err != nil {
 		t.Fatal(err)
 	}
 	failing.Order = 3
 	if _, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: taken, Attempt: engine.Attempt{Error: engine.ErrorTimeout},
-		Next: engine.Next{Status: engine.StatusFailed}, At: now(), Health: failing}); err != nil {
+		Next: engine.Next{Status: engine.StatusFailed}, At: now(), Webhook: &w, Health: failing}); err != nil {
 		t.Fatal(err)
 	}
 	if h, ok := health(); ok || d.ID != taken.ID {
@@ -1138,11 +1153,11 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 	s := openTest(t, path)
 	w := putWebhook(t, s, engine.Webhook{})
 	sessionID := addSession(t, s, time.Now())[0].SessionID
-	d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
+	d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Claimed[0].Delivery
 	deliver(t, s, d, delivered, engine.Attempt{StartedAt: now(), Duration: time.Second, Status: 200, Response: []byte("fine")})
 	sent := engine.Sent{Signature: "v1,c2lnbmF0dXJl", UserAgent: "hookbolt/1.2.3", Credentials: []string{"Authorization", "X-Api-Key"}}
 	addSession(t, s, time.Now())
-	d2 := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Taken[0].Delivery
+	d2 := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Claimed[0].Delivery
 	deliver(t, s, d2, delivered, engine.Attempt{StartedAt: now(), Status: 204, Address: "192.0.2.1:443", Sent: sent})
 	size := func() int64 {
 		t.Helper()
@@ -1197,7 +1212,7 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 	if n := size(); n != 0 {
 		t.Errorf("a session of version 1 has %d bytes", n)
 	}
-	if _, err := s.AppendEvents(t.Context(), session(t, sessionID, time.Now())[2:], engine.Admit); err != nil || size() == 0 {
+	if _, err := s.AppendEvents(t.Context(), engine.NewAppend(session(t, sessionID, time.Now())[2:], now())); err != nil || size() == 0 {
 		t.Errorf("one more event: %v, %d bytes", err, size())
 	}
 	_, payload, attempts, err := s.Delivery(t.Context(), d.ID)

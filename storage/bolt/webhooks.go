@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 
 	"go.etcd.io/bbolt"
@@ -21,69 +20,94 @@ type job struct {
 }
 
 // PutWebhook implements engine.Store.
-func (s *Store) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.Webhook, error) {
-	var stored engine.Webhook
+func (s *Store) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.WebhookChanged, error) {
+	s.owning.RLock() // see Watch
+	defer s.owning.RUnlock()
+	var done engine.WebhookChanged
 	err := s.write(ctx, 1024, func(b *batch) error {
-		w := c.Webhook
-		if w.ID != 0 {
-			present := b.hooks.Get(w.ID)
-			if present == nil {
-				return fmt.Errorf("webhook %d: %w", w.ID, engine.ErrNotFound)
-			}
-			if present.Revision != w.Revision {
-				return engine.ErrRevision
-			}
-		} else {
-			id, err := b.next(b.webhooks)
-			if err != nil {
-				return err
-			}
-			w.ID = uint32(id)
-		}
-		w.Revision++
-		key := u32key(w.ID)
-		if c.Deleted {
-			if err := b.delete(b.webhooks, key); err != nil {
-				return err
-			}
-		} else {
-			body, err := json.Marshal(w)
-			if err != nil {
-				return err
-			}
-			if err := b.put(b.webhooks, key, sealBytes(key, body)); err != nil {
-				return err
-			}
-		}
-		for _, cancel := range c.Cancels {
-			if cancel.Scope == engine.CancelAll {
-				if err := b.endReplays(w.ID); err != nil {
-					return err
-				}
-			}
-			number, err := b.next(b.jobs)
-			if err != nil {
-				return err
-			}
-			if err := b.putJob(number, job{Cancellation: &cancel}); err != nil {
-				return err
-			}
-		}
-		if c.Deleted {
-			c.Health.Order = math.MaxUint64 // an attempt that is under way brings nothing back
-		}
-		b.setHealth(w.ID, c.Health)
-		if err := b.notify(c.Notice, w.UpdatedAt); err != nil {
+		w := c.Webhook // the change may be asked for again
+		before, err := b.beforeChange(&w)
+		if err != nil {
 			return err
 		}
-		stored = w
+		w.Revision++
+		if err := b.saveWebhook(&w, c.Deleted); err != nil {
+			return err
+		}
+		if err := b.beginCancellations(w.ID, c.Cancels); err != nil {
+			return err
+		}
+		if c.Deleted || before != nil && engine.ResetsHealth(before, &w) {
+			b.setHealth(w.ID, engine.Health{Order: b.healthOf(w.ID).Order})
+		}
+		var notices [][]byte
+		if c.Notice != nil {
+			notices = append(notices, c.Notice)
+		}
+		if done.Queued, err = b.notify(notices, w.UpdatedAt); err != nil {
+			return err
+		}
+		done.Webhook = w
 		hooks := slices.DeleteFunc(slices.Clone(b.hooks.All()), func(h *engine.Webhook) bool { return h.ID == w.ID })
 		if !c.Deleted {
 			hooks = append(hooks, &w)
 		}
 		return b.setWebhooks(hooks)
 	})
-	return stored, err
+	return done, err
+}
+
+// beforeChange returns the webhook that a change is about, as it is, nil for a new one, which gets its id. It refuses what somebody else
+// has overtaken.
+func (b *batch) beforeChange(w *engine.Webhook) (*engine.Webhook, error) {
+	if w.ID == 0 {
+		if w.Operations && b.hooks.Operations() != nil {
+			return nil, engine.ErrRevision
+		}
+		id, err := b.next(b.webhooks)
+		w.ID = uint32(id)
+		return nil, err
+	}
+	present := b.hooks.Get(w.ID)
+	if present == nil {
+		return nil, fmt.Errorf("webhook %d: %w", w.ID, engine.ErrNotFound)
+	}
+	if present.Revision != w.Revision {
+		return nil, engine.ErrRevision
+	}
+	return present, nil
+}
+
+// saveWebhook writes a webhook's record, or deletes it.
+func (b *batch) saveWebhook(w *engine.Webhook, deleted bool) error {
+	key := u32key(w.ID)
+	if deleted {
+		return b.delete(b.webhooks, key)
+	}
+	body, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	return b.put(b.webhooks, key, sealBytes(key, body))
+}
+
+// beginCancellations leaves a job for each cancellation of a webhook.
+func (b *batch) beginCancellations(webhookID uint32, cancels []engine.Cancellation) error {
+	for _, cancel := range cancels {
+		if cancel.Scope == engine.CancelAll {
+			if err := b.endReplays(webhookID); err != nil {
+				return err
+			}
+		}
+		number, err := b.next(b.jobs)
+		if err != nil {
+			return err
+		}
+		if err := b.putJob(number, job{Cancellation: &cancel}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // setWebhooks makes the set of webhooks anew, with the cancellations that the jobs are about.

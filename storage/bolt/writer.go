@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -18,9 +17,9 @@ import (
 
 // Bounds of one commit: what a crowd of callers may gather, so that the first of them does not wait for ever.
 const (
-	maxBatchOps   = 2048
-	maxBatchBytes = 4 << 20
-	// maxBulkBytes is from what size on a commit takes no large operation more, bulkBytes from where on one is large. Large ones stand in
+	maxBatchMutations = 2048
+	maxBatchBytes     = 4 << 20
+	// maxBulkBytes is from what size on a commit takes no large mutation more, bulkBytes from where on one is large. Large ones stand in
 	// a line of their own: attempts and single sessions are not to wait for several imports.
 	maxBulkBytes = 2 << 20
 	bulkBytes    = 64 << 10
@@ -29,8 +28,8 @@ const (
 // growingFill is how full bbolt leaves a page when it splits one: pages to which nothing is added any more may be full.
 const growingFill = 0.9
 
-// op is one caller's change.
-type op struct {
+// mutation is one caller's change.
+type mutation struct {
 	// run makes the change. It has no effect outside its batch, for it may be called again. An error that it returns before
 	// its first change fails this caller alone; a later one makes the batch start anew without it.
 	run  func(*batch) error
@@ -41,18 +40,18 @@ type op struct {
 // write hands a change to the writer and waits until it is durable. ctx bounds the wait for its turn alone: what the writer has
 // may become durable, and the caller has to know.
 func (s *Store) write(ctx context.Context, size int, run func(*batch) error) error {
-	return s.hand(ctx, nil, size, run)
+	return s.submit(ctx, nil, size, run)
 }
 
-// ask is write for a question, whose answer is not waited for beyond ctx: a writer that hangs with its disk must not take those along
+// submitRead is write for a question, whose answer is not waited for beyond ctx: a writer that hangs with its disk must not take those along
 // who ask how it does. After an error run may still be going on.
-func (s *Store) ask(ctx context.Context, size int, run func(*batch) error) error {
-	return s.hand(ctx, ctx.Done(), size, run)
+func (s *Store) submitRead(ctx context.Context, size int, run func(*batch) error) error {
+	return s.submit(ctx, ctx.Done(), size, run)
 }
 
-func (s *Store) hand(ctx context.Context, enough <-chan struct{}, size int, run func(*batch) error) error {
-	o := &op{run: run, size: size, done: make(chan error, 1)}
-	line := s.ops
+func (s *Store) submit(ctx context.Context, enough <-chan struct{}, size int, run func(*batch) error) error {
+	o := &mutation{run: run, size: size, done: make(chan error, 1)}
+	line := s.mutations
 	if size >= bulkBytes {
 		line = s.bulk
 	}
@@ -82,103 +81,87 @@ func (s *Store) hand(ctx context.Context, enough <-chan struct{}, size int, run 
 func (s *Store) writer() {
 	defer close(s.stopped)
 	debug.SetPanicOnFault(true) // see recoverDamage
-	var ops []*op
+	var mutations []*mutation
 	for {
 		select {
-		case o := <-s.ops:
-			ops = s.gather(append(ops[:0], o))
+		case o := <-s.mutations:
+			mutations = s.gather(append(mutations[:0], o))
 		case o := <-s.bulk:
-			ops = s.gather(append(ops[:0], o))
+			mutations = s.gather(append(mutations[:0], o))
 		case <-s.quit:
 			return
 		}
-		if err := s.commit(ops); err != nil {
+		if err := s.commit(mutations); err != nil {
 			s.fail(err)
 			return
 		}
-		clear(ops) // a request may be large
+		clear(mutations) // a request may be large
 	}
 }
 
-// gather adds to the first operation of a batch those that wait behind it. Whoever is about to hand one in, such as the callers
+// gather adds to the first mutation of a batch those that wait behind it. Whoever is about to hand one in, such as the callers
 // that the commit before has just answered, gets the processor first: that costs no time when nobody is, and commits are what costs
 // most. The batch is bounded, so that the first of a crowd does not wait for ever.
-func (s *Store) gather(ops []*op) []*op {
-	size := ops[0].size
-	take := func(line chan *op, most int) {
-		for len(line) > 0 && len(ops) < maxBatchOps && size < most {
+func (s *Store) gather(mutations []*mutation) []*mutation {
+	size := mutations[0].size
+	take := func(line chan *mutation, most int) {
+		for len(line) > 0 && len(mutations) < maxBatchMutations && size < most {
 			o := <-line
-			ops = append(ops, o)
+			mutations = append(mutations, o)
 			size += o.size
 		}
 	}
-	for had := 0; had < len(ops); {
-		had = len(ops)
+	for had := 0; had < len(mutations); {
+		had = len(mutations)
 		runtime.Gosched()
-		take(s.ops, maxBatchBytes)
+		take(s.mutations, maxBatchBytes)
 		take(s.bulk, maxBulkBytes)
 	}
-	return ops
+	return mutations
 }
 
-// commit applies operations in one transaction and answers them. It returns an error if the transaction could not be made
+// commit applies mutations in one transaction and answers them. It returns an error if the transaction could not be made
 // durable: then nothing may be written any more. A transaction that was refused for want of space fails its callers alone.
-func (s *Store) commit(ops []*op) (err error) {
+func (s *Store) commit(mutations []*mutation) (err error) {
 	if full := s.space.writable(); full != nil {
-		return s.answerFull(ops, full)
+		return s.answerFull(mutations, full)
 	}
 	var b *batch
 	defer func() {
 		if damage := recoverDamage(recover()); damage != nil {
 			b.tx.Rollback()
-			err = s.refuse(ops, damage)
+			err = s.refuse(mutations, damage)
 		}
 	}()
-	for len(ops) > 0 {
+	for len(mutations) > 0 {
 		b, err = s.begin()
 		if err != nil {
-			return s.refuse(ops, fmt.Errorf("begin: %w", err))
+			return s.refuse(mutations, fmt.Errorf("begin: %w", err))
 		}
-		applied := ops[:0:0]
-		var spoiled *op
-		for _, o := range ops {
-			before := b.changes
-			switch err := o.run(b); {
-			case err == nil:
-				applied = append(applied, o)
-			case b.changes == before:
-				o.done <- err
-			default:
-				o.done <- err
-				spoiled = o
-			}
-			if spoiled != nil {
-				break
-			}
-		}
-		if spoiled != nil {
+		applied, failed := b.apply(mutations)
+		if failed != nil {
 			b.tx.Rollback()
-			ops = without(ops, applied, spoiled)
+			mutations = remainingAfter(mutations, applied, failed)
 			continue
 		}
-		ops = applied
+		mutations = applied
 		if b.changes > 0 {
 			if err := b.finish(); err != nil {
 				b.tx.Rollback()
-				return s.refuse(ops, fmt.Errorf("finish: %w", err))
+				return s.refuse(mutations, fmt.Errorf("finish: %w", err))
 			}
 			started, txid := time.Now(), uint64(b.tx.ID())
 			s.claim(b.claims...) // before anybody can see them
 			if err := b.tx.Commit(); err != nil {
-				return s.commitFailed(ops, b.claims, err, txid, time.Since(started))
+				return s.commitFailed(mutations, b.claims, err, txid, time.Since(started))
 			}
-			s.observe(len(ops), time.Since(started))
+			s.observe(len(mutations), time.Since(started))
 			s.space.accepted()
 		} else {
 			b.tx.Rollback()
 		}
 		b.publish()
-		for _, o := range ops {
+		for _, o := range mutations {
 			o.done <- nil
 		}
 		return nil
@@ -186,17 +169,37 @@ func (s *Store) commit(ops []*op) (err error) {
 	return nil
 }
 
-// commitFailed answers operations whose commit has failed. Where nothing of it can have been seen the writer goes on, and the claims end.
+// apply runs mutations one after another, and answers those that fail: without a change they have failed alone, else the transaction has to
+// begin anew without the one that it returns.
+func (b *batch) apply(mutations []*mutation) (applied []*mutation, failed *mutation) {
+	for _, o := range mutations {
+		before := b.changes
+		err := o.run(b)
+		if err == nil {
+			applied = append(applied, o)
+			continue
+		}
+		o.done <- err
+		if b.changes != before {
+			return applied, o
+		}
+	}
+	return applied, nil
+}
+
+// commitFailed answers mutations whose commit has failed. Where nothing of it can have been seen the writer goes on, and the claims end.
 // Else they stay: its meta page may be in the file, where readers see it, and what is not on the disk must not be sent.
-func (s *Store) commitFailed(ops []*op, claims []uint64, err error, txid uint64, took time.Duration) error {
+func (s *Store) commitFailed(mutations []*mutation, claims []claimedNumber, err error, txid uint64, took time.Duration) error {
 	newest, lookErr := s.newestOnDisk()
 	if lookErr != nil || !isRefusal(err, newest, txid) {
-		return s.refuse(ops, fmt.Errorf("commit: %w", err))
+		return s.refuse(mutations, fmt.Errorf("commit: %w", err))
 	}
-	s.unclaim(claims...)
+	for _, c := range claims {
+		s.unclaim(c.number)
+	}
 	full := fmt.Errorf("%w: the disk takes no more", engine.ErrFull)
 	s.space.refuse(full, took)
-	for _, o := range ops {
+	for _, o := range mutations {
 		o.done <- full
 	}
 	return nil
@@ -214,12 +217,12 @@ func (s *Store) newestOnDisk() (uint64, error) {
 	return txid, err
 }
 
-// answerFull answers operations while nothing can be written: those that only look get what they want, the others full.
-func (s *Store) answerFull(ops []*op, full error) error {
-	for _, o := range ops {
+// answerFull answers mutations while nothing can be written: those that only look get what they want, the others full.
+func (s *Store) answerFull(mutations []*mutation, full error) error {
+	for _, o := range mutations {
 		b, err := s.begin()
 		if err != nil {
-			return s.refuse(ops, fmt.Errorf("begin: %w", err))
+			return s.refuse(mutations, fmt.Errorf("begin: %w", err))
 		}
 		b.full = true
 		err = o.run(b)
@@ -241,22 +244,25 @@ func recoverDamage(v any) error {
 	return fmt.Errorf("%w: reading the file led to: %v", ErrCorrupt, v)
 }
 
-// without returns the operations that are still to be answered after one has spoiled the batch: those that were applied
+// remainingAfter returns the mutations that are still to be answered after one has failed half-way: those that were applied
 // before it, and those that did not have their turn.
-func without(ops, applied []*op, spoiled *op) []*op {
+func remainingAfter(mutations, applied []*mutation, failed *mutation) []*mutation {
 	rest := applied
-	for i, o := range ops {
-		if o == spoiled {
-			return append(rest, ops[i+1:]...)
+	for i, o := range mutations {
+		if o == failed {
+			return append(rest, mutations[i+1:]...)
 		}
 	}
 	return rest
 }
 
-// refuse answers operations of which none became durable.
-func (s *Store) refuse(ops []*op, err error) error {
-	for _, o := range ops {
-		o.done <- fmt.Errorf("%w: %w", engine.ErrUnavailable, err)
+// refuse answers mutations of which none became durable.
+func (s *Store) refuse(mutations []*mutation, err error) error {
+	for _, o := range mutations {
+		select {
+		case o.done <- fmt.Errorf("%w: %w", engine.ErrUnavailable, err):
+		default: // it has failed alone before
+		}
 	}
 	return err
 }
@@ -269,8 +275,8 @@ type batch struct {
 	changes int  // how many puts and deletes there were
 	full    bool // nothing can be written: it is rolled back
 
-	meta, webhooks, sessionNumbers, sessions, events, deliveries, attempts *bbolt.Bucket
-	payloads, queue, byWebhook, exceptions, expiry, jobs, counters, ailing *bbolt.Bucket
+	meta, webhooks, sessionNumbers, sessions, events, deliveries, attempts         *bbolt.Bucket
+	payloads, queue, byWebhook, failedOrCancelled, expiry, jobs, counters, healths *bbolt.Bucket
 
 	hooks  *engine.WebhookSet       // as of this batch
 	counts map[uint32]*counts       // those that this batch has touched
@@ -278,7 +284,7 @@ type batch struct {
 	// numbers are those of the sessions that this batch has made, 0 for those that it has removed.
 	numbers  map[uuid.UUID]uint64
 	expiring [expiryDelivery + 1]expiring // by kind
-	claims   []uint64                     // D of what is claimed as it is made
+	claims   []claimedNumber              // what is claimed as it is made
 	after    []func()                     // run once the batch is durable
 }
 
@@ -299,9 +305,9 @@ func (s *Store) begin() (b *batch, err error) {
 		meta: tx.Bucket(bucketMeta), webhooks: tx.Bucket(bucketWebhooks), sessionNumbers: tx.Bucket(bucketSessionNumbers),
 		sessions: tx.Bucket(bucketSessions), events: tx.Bucket(bucketEvents), deliveries: tx.Bucket(bucketDeliveries),
 		attempts: tx.Bucket(bucketAttempts), payloads: tx.Bucket(bucketPayloads), queue: tx.Bucket(bucketQueue),
-		byWebhook: tx.Bucket(bucketByWebhook), exceptions: tx.Bucket(bucketExceptions), expiry: tx.Bucket(bucketExpiry),
+		byWebhook: tx.Bucket(bucketByWebhook), failedOrCancelled: tx.Bucket(bucketFailedOrCancelled), expiry: tx.Bucket(bucketExpiry),
 		jobs: tx.Bucket(bucketJobs), counters: tx.Bucket(bucketCounts),
-		ailing: tx.Bucket(bucketHealth),
+		healths: tx.Bucket(bucketHealth),
 	}
 	// bbolt forgets the fill percent with each bucket handle.
 	for _, bucket := range []*bbolt.Bucket{b.sessions, b.events, b.deliveries, b.attempts, b.payloads, b.queue, b.byWebhook, b.expiry} {
@@ -337,16 +343,17 @@ func (b *batch) count(webhookID uint32) *counts {
 	return c
 }
 
-// setHealth keeps the health of a webhook's endpoint, unless what is kept is newer. What is as healthy as before, the most frequent
-// case by far, costs no write.
+// healthOf returns the health of a webhook's endpoint as of this batch.
+func (b *batch) healthOf(webhookID uint32) engine.Health {
+	if h, ok := b.health[webhookID]; ok {
+		return h
+	}
+	return b.s.health[webhookID]
+}
+
+// setHealth sets the health of a webhook's endpoint. What is as healthy as before, the most frequent case by far, costs no write.
 func (b *batch) setHealth(webhookID uint32, h engine.Health) {
-	before, ok := b.health[webhookID]
-	if !ok {
-		before = b.s.health[webhookID]
-	}
-	if h.Order <= before.Order {
-		return
-	}
+	before := b.healthOf(webhookID)
 	b.health[webhookID] = h
 	if !sameHealth(h, before) {
 		b.changes++
@@ -355,7 +362,7 @@ func (b *batch) setHealth(webhookID uint32, h engine.Health) {
 
 // sameHealth compares what is written of two healths.
 func sameHealth(a, b engine.Health) bool {
-	a.Order, a.Told = b.Order, b.Told
+	a.Order, a.Notified = b.Order, b.Notified
 	return a == b
 }
 
@@ -370,9 +377,9 @@ func (b *batch) finish() error {
 		switch {
 		case sameHealth(h, b.s.health[id]):
 		case h.Failures == 0:
-			err = b.ailing.Delete(key)
+			err = b.healths.Delete(key)
 		default:
-			err = b.ailing.Put(key, encodeHealth(key, &h))
+			err = b.healths.Put(key, encodeHealth(key, &h))
 		}
 		if err != nil {
 			return err
@@ -402,7 +409,13 @@ func (b *batch) publish() {
 			b.s.counts[id] = *c
 		}
 	}
-	maps.Copy(b.s.health, b.health)
+	for id, h := range b.health {
+		if b.hooks.Get(id) == nil {
+			delete(b.s.health, id)
+		} else {
+			b.s.health[id] = h
+		}
+	}
 	b.s.hooks.Store(b.hooks)
 	b.s.numbers.apply(b.numbers)
 	for _, f := range b.after {

@@ -40,7 +40,7 @@ func TestSmallChangesPassLargeOnes(t *testing.T) {
 		}
 	}
 	call(1, change("small"))
-	for len(s.ops) == 0 {
+	for len(s.mutations) == 0 {
 		runtime.Gosched()
 	}
 	close(goOn)
@@ -107,7 +107,7 @@ func TestQuestionsDoNotHangWithTheWriter(t *testing.T) {
 		}
 		close(goOn)
 	})
-	for len(s.ops) == 0 { // the question stands in line
+	for len(s.mutations) == 0 { // the question stands in line
 		runtime.Gosched()
 	}
 	cancel()
@@ -127,11 +127,11 @@ func TestFailedCommitKeepsItsClaims(t *testing.T) {
 		_, ok := s.claims[7]
 		return ok
 	}
-	s.claim(7)
-	if err := s.commitFailed(nil, []uint64{7}, errors.New("sync: input/output error"), 1<<40, 0); err == nil || !claimed() {
+	s.claim(claimedNumber{number: 7})
+	if err := s.commitFailed(nil, []claimedNumber{{number: 7}}, errors.New("sync: input/output error"), 1<<40, 0); err == nil || !claimed() {
 		t.Errorf("after a failed sync: %v, claimed: %t", err, claimed())
 	}
-	if err := s.commitFailed(nil, []uint64{7}, errors.New(boltResizeFailed+"no space"), 1<<40, 0); err != nil || claimed() {
+	if err := s.commitFailed(nil, []claimedNumber{{number: 7}}, errors.New(boltResizeFailed+"no space"), 1<<40, 0); err != nil || claimed() {
 		t.Errorf("after a refusal: %v, claimed: %t", err, claimed())
 	}
 }

@@ -64,18 +64,18 @@ func tortureStep(ctx context.Context, s *bolt.Store, n int, stdout io.Writer) er
 	if err != nil {
 		return err
 	}
-	if _, err := s.AppendEvents(ctx, events, engine.Admit); err != nil {
+	if _, err := s.AppendEvents(ctx, engine.NewAppend(events, time.Now().UTC().Round(0))); err != nil {
 		return err
 	}
 	fmt.Fprintln(stdout, "ack", id)
 	if n%2 == 0 {
 		return nil
 	}
-	takes, err := s.TakeDue(ctx, now.Add(time.Minute), []engine.LaneRoom{{Lane: engine.Lane{WebhookID: 1}, Room: 1}})
+	takes, err := s.ClaimDue(ctx, now.Add(time.Minute), []engine.ClaimRequest{{Lane: engine.Lane{WebhookID: 1}, Room: 1}})
 	if err != nil {
 		return err
 	}
-	for _, taken := range takes[0].Taken {
+	for _, taken := range takes[0].Claimed {
 		d := taken.Delivery
 		if d.Status == engine.StatusScheduled {
 			if err := s.Freeze(ctx, engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now}); err != nil {

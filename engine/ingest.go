@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// maxRenderedBytes bounds what is rendered for a request before it is stored; what is beyond is rendered when it is taken up.
+const maxRenderedBytes = 4 << 20
+
+// Ingest stores a request's events and returns how many there were. When it returns without an error they are on disk. The
+// error is an InputErrors if the events are refused; nothing is stored then.
+func (e *Engine) Ingest(ctx context.Context, body []byte) (int, error) {
+	now := utcNow()
+	events, seen, err := parseEvents(body, now)
+	if err == nil && len(events) > 0 {
+		err = e.append(ctx, events, now)
+	}
+	if err != nil {
+		if _, ok := errors.AsType[InputErrors](err); ok {
+			e.metrics.eventsRefused.Add(float64(max(1, seen)))
+		}
+		return 0, err
+	}
+	e.metrics.accepted(len(events))
+	return len(events), nil
+}
+
+// append stores events, and takes up what is due already.
+func (e *Engine) append(ctx context.Context, events []Event, now time.Time) error {
+	hooks := e.store.Webhooks()
+	a := NewAppend(events, now)
+	a.Open = e.lanes.openWebhooks(hooks)
+	renderPosted(&a, hooks)
+	call := e.lanes.beginCall()
+	done, err := e.store.AppendEvents(ctx, a)
+	refused := e.lanes.offer(call, done.Claimed)
+	e.giveBack(ctx, refused)
+	for i := range refused {
+		e.lanes.wakeAt(Queued{refused[i].Lane(), refused[i].NextAttemptAt})
+	}
+	e.lanes.wakeAt(done.Queued...)
+	e.observeRoom(err)
+	return err
+}
+
+// renderPosted renders what sessions that are posted whole lead to at once, if they are new: so it is frozen as it is stored.
+func renderPosted(a *Append, hooks *WebhookSet) {
+	size := 0
+	for i := range a.Sessions {
+		p := &a.Sessions[i]
+		d, err := a.Admit(i, SessionHead{}, nil, hooks)
+		if err != nil || len(d.Fresh) != len(p.Events) {
+			continue // it goes on with a session, or is refused: the store says which
+		}
+		var s *Session
+		for _, t := range d.Triggers {
+			if !t.Claim || size > maxRenderedBytes {
+				continue
+			}
+			if s == nil {
+				s = new(Fold(d.Fresh, time.Time{}))
+			}
+			w := hooks.Get(t.WebhookID)
+			body, err := Render(*s, w, t.Kind, a.Now)
+			if err != nil {
+				continue // it shows when it is taken up
+			}
+			p.Payloads = append(p.Payloads, RenderedPayload{w.ID, w.Revision, body})
+			size += len(body)
+		}
+	}
+}
+
+// observeRoom logs when events begin to be refused for want of room, and when there is room again.
+func (e *Engine) observeRoom(err error) {
+	switch full := errors.Is(err, ErrFull); {
+	case full && !e.full.Swap(true):
+		e.log.Warn("events are refused with 503 until there is room for them", "reason", err)
+		e.wakeMaintenance()
+	case err == nil && e.full.Load() && e.full.Swap(false):
+		e.log.Info("there is room for events again")
+	}
+}

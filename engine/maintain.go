@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// maintain carries out background work until ctx ends, while this process is the keeper.
+func (e *Engine) maintain(ctx context.Context) {
+	for ctx.Err() == nil {
+		if !e.keeper.Load() {
+			select {
+			case <-ctx.Done():
+			case <-e.maintenanceWake:
+			}
+			continue
+		}
+		now := utcNow()
+		done, err := e.store.Maintain(ctx, now, e.config().Retention)
+		e.metrics.finish(StatusCancelled, done.Cancelled)
+		e.metrics.removed("age", done.Expired)
+		e.metrics.removed("size", done.Evicted)
+		e.lanes.wakeAt(done.Queued...)
+		e.reportDamaged(done.Damaged)
+		if err != nil {
+			done.Next = now.Add(time.Minute)
+			switch {
+			case errors.Is(err, ErrFull), errors.Is(err, ErrTransient):
+				done.Next = now.Add(fullRetry)
+			case ctx.Err() == nil && !errors.Is(err, ErrUnavailable):
+				e.log.Error("background work failed", "error", err)
+			}
+		}
+		// A breath between two steps leaves the writer to those who wait for it.
+		select {
+		case <-ctx.Done():
+		case <-e.maintenanceWake:
+		case <-time.After(max(5*time.Millisecond, done.Next.Sub(now))):
+		}
+	}
+}
+
+// reportDamaged tells of records that could not be read.
+func (e *Engine) reportDamaged(damaged []error) {
+	for _, err := range damaged {
+		e.metrics.damaged.Inc()
+		e.log.Error("a damaged record was set aside; \"hookbolt check\" tells more", "error", err)
+	}
+}
+
+// wakeMaintenance tells maintain that a change has left work for it.
+func (e *Engine) wakeMaintenance() {
+	select {
+	case e.maintenanceWake <- struct{}{}:
+	default:
+	}
+}

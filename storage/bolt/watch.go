@@ -1,0 +1,43 @@
+package bolt
+
+import (
+	"context"
+	"maps"
+
+	"hookbolt/engine"
+)
+
+// Watch implements engine.Store: the one process that has the file owns all lanes from the beginning, and nobody else changes anything.
+func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
+	if err := s.ownAll(ctx, f); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// ownAll tells f of all webhooks. They are not changed meanwhile, so that their health is what it is told to be.
+func (s *Store) ownAll(ctx context.Context, f func(engine.News)) error {
+	s.owning.Lock()
+	defer s.owning.Unlock()
+	news := engine.News{Keeper: true}
+	err := s.submitRead(ctx, 0, func(b *batch) error {
+		own := make(map[uint32]engine.Health)
+		for _, w := range b.hooks.All() {
+			own[w.ID] = b.healthOf(w.ID)
+		}
+		news.Own = own
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	f(engine.News{Own: maps.Clone(news.Own), Keeper: true})
+	return nil
+}
+
+// Mine implements engine.Store.
+func (s *Store) Mine(uint32) bool { return s.Err() == nil }
