@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"hookbolt/engine/jsonread"
 )
 
 // Limits of what a webhook sends along for its endpoint.
@@ -100,32 +102,32 @@ var ownHeaders = []string{"Accept-Encoding", "Connection", "Content-Encoding", "
 // ownHeaderPrefixes are what names begin with that are not a webhook's to set.
 var ownHeaderPrefixes = []string{"Webhook-", "Proxy-", "Sec-"}
 
-// headerObject reads headers: an object of names and values. mayContentType allows Content-Type among them.
-func (r *jsonReader) headerObject(mayContentType bool) map[string]Credential {
+// readHeaders reads headers: an object of names and values. mayContentType allows Content-Type among them.
+func readHeaders(r *jsonread.Reader, mayContentType bool) map[string]Credential {
 	headers := make(map[string]Credential)
 	total := 0
-	r.object(func(key []byte) bool {
+	r.Object(func(key []byte) bool {
 		name := textproto.CanonicalMIMEHeaderKey(string(key))
 		_, twice := headers[name]
 		switch isOurs := !(mayContentType && name == "Content-Type") && (slices.Contains(ownHeaders, name) ||
 			slices.ContainsFunc(ownHeaderPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })); {
 		case !isToken(name):
-			r.fail("a header's name must be letters, digits, - and the like, without spaces")
+			r.Fail("a header's name must be letters, digits, - and the like, without spaces")
 		case isOurs:
-			r.fail("this header is hookbolt's own and cannot be set")
+			r.Fail("this header is hookbolt's own and cannot be set")
 		case twice:
-			r.fail("the header stands twice; its name is the same in any case")
+			r.Fail("the header stands twice; its name is the same in any case")
 		}
-		value := r.text("a header's value", maxHeaderValue)
+		value := readText(r, "a header's value", maxHeaderValue)
 		if strings.TrimSpace(value) != value || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
-			r.fail("a header's value must not begin or end with a space, nor hold line breaks or other control characters")
+			r.Fail("a header's value must not begin or end with a space, nor hold line breaks or other control characters")
 		}
 		headers[name] = Credential(value)
 		total += len(name) + len(value)
 		return true
 	})
 	if len(headers) > maxHeaders || total > maxHeadersBytes {
-		r.fail("must have at most %d headers with %d bytes in all (got %d with %d)", maxHeaders, maxHeadersBytes, len(headers), total)
+		r.Fail("must have at most %d headers with %d bytes in all (got %d with %d)", maxHeaders, maxHeadersBytes, len(headers), total)
 	}
 	return headers
 }
@@ -138,29 +140,29 @@ func isToken(name string) bool {
 	})
 }
 
-// text reads a string that must not be empty.
-func (r *jsonReader) text(what string, most int) string {
-	s := r.str()
+// readText reads a string that must not be empty.
+func readText(r *jsonread.Reader, what string, most int) string {
+	s := r.Text()
 	if s == "" || len(s) > most {
-		r.fail("%s must have 1 to %d bytes (got %d)", what, most, len(s))
+		r.Fail("%s must have 1 to %d bytes (got %d)", what, most, len(s))
 	}
 	return s
 }
 
-func (r *jsonReader) basicAuth() *BasicAuth {
+func readBasicAuth(r *jsonread.Reader) *BasicAuth {
 	var b BasicAuth
 	hasUser, hasPassword := false, false
-	r.object(func(key []byte) bool {
+	r.Object(func(key []byte) bool {
 		switch string(key) {
 		case "username":
 			hasUser = true
-			b.Username = Credential(r.str())
+			b.Username = Credential(r.Text())
 			if strings.Contains(string(b.Username), ":") {
-				r.fail("must not hold a colon, which ends it (RFC 7617)")
+				r.Fail("must not hold a colon, which ends it (RFC 7617)")
 			}
 		case "password":
 			hasPassword = true
-			b.Password = Credential(r.str())
+			b.Password = Credential(r.Text())
 		default:
 			return false
 		}
@@ -168,43 +170,43 @@ func (r *jsonReader) basicAuth() *BasicAuth {
 	})
 	switch {
 	case !hasUser:
-		r.failAt("username", "is required")
+		r.FailAt("username", "is required")
 	case !hasPassword:
-		r.failAt("password", `is required; it may be ""`)
+		r.FailAt("password", `is required; it may be ""`)
 	case len(b.Username)+len(b.Password) > maxCredential:
-		r.fail("must have at most %d bytes in all (got %d)", maxCredential, len(b.Username)+len(b.Password))
+		r.Fail("must have at most %d bytes in all (got %d)", maxCredential, len(b.Username)+len(b.Password))
 	}
 	return &b
 }
 
-func (r *jsonReader) oauth2() *OAuth2 {
+func readOAuth2(r *jsonread.Reader) *OAuth2 {
 	var o OAuth2
-	r.object(func(key []byte) bool {
+	r.Object(func(key []byte) bool {
 		switch string(key) {
 		case "token_url":
-			o.TokenURL = Credential(r.str())
+			o.TokenURL = Credential(r.Text())
 			if err := checkURL(string(o.TokenURL)); err != nil {
-				r.fail("%v", err)
+				r.Fail("%v", err)
 			}
 		case "client_id":
-			o.ClientID = Credential(r.text("client_id", maxCredential))
+			o.ClientID = Credential(readText(r, "client_id", maxCredential))
 		case "client_secret":
-			o.ClientSecret = Credential(r.text("client_secret", maxCredential))
+			o.ClientSecret = Credential(readText(r, "client_secret", maxCredential))
 		case "scopes":
-			r.array(func(int) {
-				scope := r.text("a scope", maxCredential)
+			r.Array(func(int) {
+				scope := readText(r, "a scope", maxCredential)
 				if strings.ContainsAny(scope, " \t\r\n") {
-					r.fail("a scope must not hold white space: each is a string of its own")
+					r.Fail("a scope must not hold white space: each is a string of its own")
 				}
 				o.Scopes = append(o.Scopes, Credential(scope))
 			})
 			if len(o.Scopes) > maxScopes {
-				r.fail("must have at most %d scopes (got %d)", maxScopes, len(o.Scopes))
+				r.Fail("must have at most %d scopes (got %d)", maxScopes, len(o.Scopes))
 			}
 		case "headers":
-			o.Headers = r.headerObject(true)
+			o.Headers = readHeaders(r, true)
 		case "body":
-			o.Body, o.IsJSON = r.tokenBody()
+			o.Body, o.IsJSON = readTokenBody(r)
 		default:
 			return false
 		}
@@ -213,27 +215,25 @@ func (r *jsonReader) oauth2() *OAuth2 {
 	standard := o.ClientID != "" || o.ClientSecret != "" || o.Scopes != nil
 	switch {
 	case o.TokenURL == "":
-		r.failAt("token_url", "is required: where to get a token")
+		r.FailAt("token_url", "is required: where to get a token")
 	case o.Body != "" && standard:
-		r.failAt("body", "takes the place of client_id, client_secret and scopes: give the one or the others")
+		r.FailAt("body", "takes the place of client_id, client_secret and scopes: give the one or the others")
 	case o.Body == "" && o.ClientID == "":
-		r.failAt("client_id", "is required, with client_secret; or body in their place")
+		r.FailAt("client_id", "is required, with client_secret; or body in their place")
 	case o.Body == "" && o.ClientSecret == "":
-		r.failAt("client_secret", "is required with client_id")
+		r.FailAt("client_secret", "is required with client_id")
 	}
 	return &o
 }
 
-// tokenBody reads the body of a token request: a string, which is sent as it is, or an object, which is sent as JSON.
-func (r *jsonReader) tokenBody() (body Credential, isJSON bool) {
-	if r.peek() != '{' {
-		return Credential(r.text("body", maxCredential)), false
+// readTokenBody reads the body of a token request: a string, which is sent as it is, or an object, which is sent as JSON.
+func readTokenBody(r *jsonread.Reader) (body Credential, isJSON bool) {
+	if r.Peek() != '{' {
+		return Credential(readText(r, "body", maxCredential)), false
 	}
-	start := r.pos
-	r.skip()
-	raw := bytes.TrimSpace(r.data[start:r.pos])
+	raw := r.Raw()
 	if len(raw) > maxCredential {
-		r.fail("body must have 1 to %d bytes (got %d)", maxCredential, len(raw))
+		r.Fail("body must have 1 to %d bytes (got %d)", maxCredential, len(raw))
 	}
 	return Credential(raw), true
 }

@@ -48,7 +48,7 @@ func ParseStatus(name string) (Status, error) {
 			return s, nil
 		}
 	}
-	return 0, fmt.Errorf("must be scheduled, pending, delivered, failed or cancelled (got %q)", excerpt([]byte(name)))
+	return 0, fmt.Errorf("must be scheduled, pending, delivered, failed or cancelled (got %q)", Excerpt(name))
 }
 
 // Waiting tells whether a delivery in this state stands in its lane.

@@ -27,7 +27,7 @@ func (d Duration) String() string {
 func (d *Duration) UnmarshalText(text []byte) error {
 	span, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf(`must be a duration, such as "15s", "5m" or "2h" (got %q)`, excerpt(text))
+		return fmt.Errorf(`must be a duration, such as "15s", "5m" or "2h" (got %q)`, Excerpt(string(text)))
 	}
 	*d = Duration(span)
 	return nil

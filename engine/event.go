@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unicode/utf8"
+
+	"hookbolt/engine/jsonread"
 
 	"github.com/google/uuid"
 )
@@ -140,7 +141,7 @@ func ParseEvents(body []byte, now time.Time) ([]Event, error) {
 
 // parseEvents is ParseEvents, and tells how many events it has looked at, the bad ones too.
 func parseEvents(body []byte, now time.Time) (events []Event, seen int, err error) {
-	p := eventParser{jsonReader: newSharingReader(body), now: now.UTC().Round(0), live: true}
+	p := eventParser{Reader: jsonread.New(body), body: body, now: now.UTC().Round(0), live: true}
 	p.run()
 	if len(p.errs) > 0 {
 		return nil, p.index, p.errs
@@ -151,7 +152,7 @@ func parseEvents(body []byte, now time.Time) (events []Event, seen int, err erro
 // DecodeEvents reads events that were accepted before, at receivedAt, from a list of their JSON. What depends on the clock
 // is not checked again.
 func DecodeEvents(list []byte, receivedAt time.Time) ([]Event, error) {
-	p := eventParser{jsonReader: newSharingReader(list), now: receivedAt.UTC()}
+	p := eventParser{Reader: jsonread.New(list), body: list, now: receivedAt.UTC()}
 	p.run()
 	if len(p.errs) > 0 {
 		return nil, fmt.Errorf("decode stored events: %w", p.errs)
@@ -161,7 +162,8 @@ func DecodeEvents(list []byte, receivedAt time.Time) ([]Event, error) {
 
 // eventParser reads the events of one request.
 type eventParser struct {
-	jsonReader
+	jsonread.Reader
+	body   []byte
 	now    time.Time
 	live   bool // fresh input, as opposed to stored events: check times against the clock
 	events []Event
@@ -170,53 +172,23 @@ type eventParser struct {
 }
 
 func (p *eventParser) run() {
-	if at := invalidUTF8(p.data); at >= 0 {
-		p.malformed(at, "the text is not valid UTF-8")
-	}
-	for p.peek() != 0 || p.pos < len(p.data) && p.syntax == nil {
-		if p.peek() != '[' {
-			p.event()
-			continue
-		}
-		p.array(func(int) {
-			p.path = p.path[:0] // an event is named by its index in the request
-			p.event()
-			p.path = append(p.path, pathStep{})
-		})
-	}
-	switch {
-	case p.syntax == tooManyErrors:
-		p.refuse(InputError{Detail: fmt.Sprintf("%d events are wrong; what follows was not looked at", len(p.errs))})
-	case p.syntax != nil:
-		p.refuse(InputError{Detail: "malformed JSON " + p.place(p.syntax.offset) + ": " + p.syntax.detail})
-	case p.index == 0 && len(bytes.TrimSpace(p.data)) == 0:
-		p.refuse(InputError{Detail: "the body is empty; send events as JSON objects or lists of them"})
+	p.Sequence(func() { p.event() })
+	switch malformed := p.Malformed(); {
+	case malformed != nil:
+		p.refuse(malformed)
+	case len(p.errs) == maxInputErrors-1: // refuse has stopped the reading
+		p.refuse(&jsonread.Error{Detail: fmt.Sprintf("%d events are wrong; what follows was not looked at", len(p.errs))})
+	case p.index == 0 && len(bytes.TrimSpace(p.body)) == 0:
+		p.refuse(&jsonread.Error{Detail: "the body is empty; send events as JSON objects or lists of them"})
 	}
 }
 
-// tooManyErrors stands for a syntax error: it ends the reading of a request of which enough is known to be wrong.
-var tooManyErrors = &syntaxError{}
-
-func (p *eventParser) refuse(e InputError) {
-	e.Index = p.index
-	p.errs = append(p.errs, e)
+// refuse notes what is wrong with the present event. It stops the reading once the request has as many errors as an answer may have.
+func (p *eventParser) refuse(e *jsonread.Error) {
+	p.errs = append(p.errs, InputError{Index: p.index, Field: e.Field, Detail: e.Detail})
 	p.events = p.events[:0] // of no use beside one that is bad, but for its room
-	if len(p.errs) == maxInputErrors-1 && p.syntax == nil {
-		p.syntax = tooManyErrors
-	}
-}
-
-// invalidUTF8 returns the offset of the first byte that is not UTF-8, -1 if there is none.
-func invalidUTF8(b []byte) int {
-	if utf8.Valid(b) {
-		return -1
-	}
-	for i := 0; ; {
-		r, size := utf8.DecodeRune(b[i:])
-		if r == utf8.RuneError && size == 1 {
-			return i
-		}
-		i += size
+	if len(p.errs) == maxInputErrors-1 {
+		p.Stop()
 	}
 }
 
@@ -225,29 +197,28 @@ const assumedEventBytes = 150
 
 // event reads one event of the request.
 func (p *eventParser) event() {
-	isObject := p.peek() == '{'
-	start := p.pos
+	isObject := p.Peek() == '{'
+	start := p.Offset()
 	if p.events == nil {
-		p.events = make([]Event, 0, 1+len(p.data)/assumedEventBytes)
+		p.events = make([]Event, 0, 1+len(p.body)/assumedEventBytes)
 	}
 	p.events = append(p.events, Event{Index: p.index, ReceivedAt: p.now})
 	ev := &p.events[len(p.events)-1]
 	var f eventFields
 	if isObject {
-		p.object(func(key []byte) bool { return p.member(ev, &f, key) })
+		p.Object(func(key []byte) bool { return p.member(ev, &f, key) })
 	} else {
-		p.wrongType("an event, which is an object")
+		p.WrongType("an event, which is an object")
 	}
-	if p.syntax != nil {
+	if p.Ended() {
 		return
 	}
-	ev.JSON = p.data[start:p.pos]
+	ev.JSON = p.body[start:p.Offset()]
 	if isObject {
 		p.check(ev, &f)
 	}
-	if p.field != nil {
-		p.refuse(*p.field)
-		p.field = nil
+	if wrong := p.TakeError(); wrong != nil {
+		p.refuse(wrong)
 	} else if p.errs != nil {
 		p.events = p.events[:0]
 	}
@@ -289,7 +260,7 @@ var typedFields = map[string]typedField{
 func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 	switch string(key) {
 	case "type", "id", "session_id", "time", "content_id", "content_type", "poltio_user_id", "publisher_uuid", "custom_id":
-		if p.null() {
+		if p.Null() {
 			return true
 		}
 	default:
@@ -297,7 +268,7 @@ func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 		if !ok {
 			return false
 		}
-		if p.null() {
+		if p.Null() {
 			return true
 		}
 		if f.given == nil {
@@ -309,32 +280,32 @@ func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 	case "type":
 		ev.Type = p.eventType()
 	case "id":
-		if ev.ID = p.str(); len(ev.ID) == 0 || len(ev.ID) > maxEventID {
-			p.fail("must have 1 to %d bytes (got %d)", maxEventID, len(ev.ID))
+		if ev.ID = p.Text(); len(ev.ID) == 0 || len(ev.ID) > maxEventID {
+			p.Fail("must have 1 to %d bytes (got %d)", maxEventID, len(ev.ID))
 		}
 	case "session_id":
-		ev.SessionID, f.hasSID = p.uuid(), true
+		ev.SessionID, f.hasSID = p.UUID(), true
 	case "time":
-		ev.Time, f.hasTime = p.time(), true
+		ev.Time, f.hasTime = p.Time(), true
 	case "content_id":
-		ev.Identity.ContentID = p.uuid()
+		ev.Identity.ContentID = p.UUID()
 	case "content_type":
 		ev.Identity.ContentType = p.contentType()
 	case "poltio_user_id":
-		ev.Identity.PoltioUserID = new(p.integer())
+		ev.Identity.PoltioUserID = new(p.Integer())
 	case "publisher_uuid":
-		ev.Identity.PublisherUUID = new(p.str())
+		ev.Identity.PublisherUUID = new(p.Text())
 	case "custom_id":
-		ev.Identity.CustomID = new(p.str())
+		ev.Identity.CustomID = new(p.Text())
 	case "question_id":
-		ev.QuestionID, f.question = p.integer(), true
+		ev.QuestionID, f.question = p.Integer(), true
 	case "question":
-		ev.Question = new(p.str())
+		ev.Question = new(p.Text())
 	case "answers":
 		f.list = true
-		p.array(func(int) { ev.Answers = append(ev.Answers, p.answer()) })
+		p.Array(func(int) { ev.Answers = append(ev.Answers, p.answer()) })
 		if len(ev.Answers) == 0 {
-			p.fail("must hold at least one answer")
+			p.Fail("must hold at least one answer")
 		}
 	case "lead":
 		ev.Lead = p.lead()
@@ -353,107 +324,87 @@ func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 // check holds an event whose fields were all read against the rules for its type.
 func (p *eventParser) check(ev *Event, f *eventFields) {
 	if ev.Type == "" {
-		p.failAt("type", "is required: start, vote, undo, lead, result_view or finish")
+		p.FailAt("type", "is required: start, vote, undo, lead, result_view or finish")
 		return
 	}
 	if !f.hasSID {
-		p.failAt("session_id", "is required: a UUID")
+		p.FailAt("session_id", "is required: a UUID")
 	}
 	for _, field := range f.given {
 		if !slices.Contains(field.types, ev.Type) {
-			p.failAt(field.name, "does not belong to an event of type %s", ev.Type)
+			p.FailAt(field.name, "does not belong to an event of type %s", ev.Type)
 		}
 	}
 	if !f.hasTime {
 		ev.Time = p.now
-	} else if p.live && p.field == nil {
+	} else if p.live && !p.Failed() {
 		if ev.Time.Before(minTime) {
-			p.failAt("time", "must not be before 2000-01-01 (got %s)", ev.Time.Format(time.RFC3339))
+			p.FailAt("time", "must not be before 2000-01-01 (got %s)", ev.Time.Format(time.RFC3339))
 		}
 		if ev.Time.After(p.now.Add(maxAhead)) {
-			p.failAt("time", "must not be more than 5 minutes ahead of the server's clock (got %s, the server has %s)",
+			p.FailAt("time", "must not be more than 5 minutes ahead of the server's clock (got %s, the server has %s)",
 				ev.Time.Format(time.RFC3339), p.now.Format(time.RFC3339))
 		}
 	}
 	switch ev.Type {
 	case EventVote:
 		if !f.question {
-			p.failAt("question_id", "is required in a vote: an integer")
+			p.FailAt("question_id", "is required in a vote: an integer")
 		}
 		switch {
 		case f.list && f.short:
-			p.failAt("answers", "must not stand beside answer_id, answer, parent or addon: give one answer in these, or several in answers")
+			p.FailAt("answers", "must not stand beside answer_id, answer, parent or addon: give one answer in these, or several in answers")
 		case !f.list && !f.answerID:
-			p.failAt("answer_id", "is required in a vote: an integer (or answers, a list)")
+			p.FailAt("answer_id", "is required in a vote: an integer (or answers, a list)")
 		case !f.list:
 			ev.Answers = []Answer{f.answer}
 		}
 	case EventUndo:
 		if !f.question {
-			p.failAt("question_id", "is required in an undo: an integer")
+			p.FailAt("question_id", "is required in an undo: an integer")
 		}
 		if f.answerID {
 			ev.AnswerID = &f.answer.ID
 		}
 	case EventLead:
 		if ev.Lead == nil {
-			p.failAt("lead", "is required in a lead: an object")
+			p.FailAt("lead", "is required in a lead: an object")
 		} else if *ev.Lead == (Lead{}) {
-			p.failAt("lead", "must have at least one of user_id, phone, email, name, comment, created_at, tc_checked, content_type, content_id")
+			p.FailAt("lead", "must have at least one of user_id, phone, email, name, comment, created_at, tc_checked, content_type, content_id")
 		}
 	case EventResultView:
 		if ev.Result == nil {
-			p.failAt("result", "is required in a result_view: an object")
+			p.FailAt("result", "is required in a result_view: an object")
 		}
 	}
 }
 
 func (p *eventParser) eventType() EventType {
-	t := EventType(p.str())
+	t := EventType(p.Text())
 	switch t {
 	case EventStart, EventVote, EventUndo, EventLead, EventResultView, EventFinish:
 	default:
-		p.fail("must be start, vote, undo, lead, result_view or finish (got %q)", excerpt([]byte(t)))
+		p.Fail("must be start, vote, undo, lead, result_view or finish (got %q)", Excerpt(string(t)))
 	}
 	return t
 }
 
 func (p *eventParser) contentType() ContentType {
-	t := ContentType(p.str())
+	t := ContentType(p.Text())
 	if slices.Contains(ContentTypes, t) {
 		return t
 	}
-	p.fail("must be set, quiz, test, survey or content (got %q)", excerpt([]byte(t)))
+	p.Fail("must be set, quiz, test, survey or content (got %q)", Excerpt(string(t)))
 	return t
-}
-
-func (r *jsonReader) uuid() uuid.UUID {
-	s := r.str()
-	id, err := ParseUUID(s)
-	if err != nil {
-		r.fail("%v", err)
-	}
-	return id
-}
-
-// ParseUUID reads a UUID of any version in its 36-character form.
-func ParseUUID(s string) (uuid.UUID, error) {
-	// uuid.Parse alone takes braces, a URN and the form without hyphens, too.
-	if len(s) == 36 {
-		if id, err := uuid.Parse(s); err == nil && id != uuid.Nil {
-			return id, nil
-		}
-	}
-	return uuid.Nil, fmt.Errorf("must be a UUID of 36 characters, such as 22ffdf18-1035-4e56-baa2-8327e3af5242 (got %q)", excerpt([]byte(s)))
 }
 
 func (p *eventParser) answer() Answer {
 	var a Answer
 	given := false
-	p.object(func(key []byte) bool {
+	p.Object(func(key []byte) bool {
 		switch string(key) {
 		case "answer_id", "answer", "parent", "addon":
-			if !p.null() {
+			if !p.Null() {
 				given = given || string(key) == "answer_id"
 				p.answerMember(&a, key)
 			}
@@ -462,7 +413,7 @@ func (p *eventParser) answer() Answer {
 		return false
 	})
 	if !given {
-		p.failAt("answer_id", "is required in an answer: an integer")
+		p.FailAt("answer_id", "is required in an answer: an integer")
 	}
 	return a
 }
@@ -470,19 +421,19 @@ func (p *eventParser) answer() Answer {
 func (p *eventParser) answerMember(a *Answer, key []byte) {
 	switch string(key) {
 	case "answer_id":
-		a.ID = p.integer()
+		a.ID = p.Integer()
 	case "answer":
-		a.Answer = new(p.str())
+		a.Answer = new(p.Text())
 	case "parent":
-		a.Parent = new(p.str())
+		a.Parent = new(p.Text())
 	case "addon":
-		a.Addon = new(p.str())
+		a.Addon = new(p.Text())
 	}
 }
 
 func (p *eventParser) lead() *Lead {
 	var l Lead
-	p.object(func(key []byte) bool {
+	p.Object(func(key []byte) bool {
 		var s **string
 		var n **int64
 		switch string(key) {
@@ -499,8 +450,8 @@ func (p *eventParser) lead() *Lead {
 		case "created_at":
 			s = &l.CreatedAt
 		case "tc_checked":
-			if !p.null() {
-				l.TCChecked = new(p.boolean())
+			if !p.Null() {
+				l.TCChecked = new(p.Bool())
 			}
 			return true
 		case "content_type":
@@ -519,24 +470,24 @@ func (p *eventParser) lead() *Lead {
 // optional reads a string or an integer into whichever of the two is not nil; null leaves it nil.
 func (p *eventParser) optional(s **string, n **int64) {
 	switch {
-	case p.null():
+	case p.Null():
 	case s != nil:
-		*s = new(p.str())
+		*s = new(p.Text())
 	default:
-		*n = new(p.integer())
+		*n = new(p.Integer())
 	}
 }
 
 func (p *eventParser) result() *Result {
 	var res Result
 	given := false
-	p.object(func(key []byte) bool {
+	p.Object(func(key []byte) bool {
 		var s **string
 		var n **int64
 		switch string(key) {
 		case "result_id":
-			if !p.null() {
-				res.ID, given = p.integer(), true
+			if !p.Null() {
+				res.ID, given = p.Integer(), true
 			}
 			return true
 		case "result_title":
@@ -558,7 +509,7 @@ func (p *eventParser) result() *Result {
 		return true
 	})
 	if !given {
-		p.failAt("result_id", "is required in a result: an integer")
+		p.FailAt("result_id", "is required in a result: an integer")
 	}
 	return &res
 }

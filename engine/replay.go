@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"hookbolt/engine/jsonread"
 )
 
 // ReplayScope says which deliveries a replay is about.
@@ -39,24 +41,24 @@ type Replay struct {
 // The error is an InputErrors.
 func ParseReplay(body []byte) (Replay, error) {
 	var replay Replay
-	err := parseObject(body, func(r *jsonReader, key string) bool {
-		switch key {
+	err := parseObject(body, func(r *jsonread.Reader, key []byte) bool {
+		switch string(key) {
 		case "status":
-			scope := ReplayScope(r.str())
+			scope := ReplayScope(r.Text())
 			if !slices.Contains([]ReplayScope{ReplayFailed, ReplayAny, ReplayMissing}, scope) {
-				r.fail("must be failed, any or missing (got %q)", Excerpt(string(scope)))
+				r.Fail("must be failed, any or missing (got %q)", Excerpt(string(scope)))
 			}
 			replay.Scope = scope
 		case "since":
-			if !r.null() {
-				replay.Since = r.time()
+			if !r.Null() {
+				replay.Since = r.Time()
 			}
 		case "until":
-			if !r.null() {
-				replay.Until = r.time()
+			if !r.Null() {
+				replay.Until = r.Time()
 			}
 		case "dry_run":
-			replay.DryRun = !r.null() && r.boolean()
+			replay.DryRun = !r.Null() && r.Bool()
 		default:
 			return false
 		}

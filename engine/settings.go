@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"time"
 	"unicode/utf8"
+
+	"hookbolt/engine/jsonread"
 )
 
 // Limits of a webhook's settings.
@@ -39,15 +41,15 @@ func (p WebhookPatch) IfRevision(revision uint64) WebhookPatch {
 }
 
 // webhookSetting reads a setting's value, checks it, and returns how to set it. isNull means "the default again".
-type webhookSetting func(r *jsonReader, isNull bool) func(*Webhook)
+type webhookSetting func(r *jsonread.Reader, isNull bool) func(*Webhook)
 
 // boolSetting is a setting that is true or false.
 func boolSetting(field func(*Webhook) *bool) webhookSetting {
-	return func(r *jsonReader, isNull bool) func(*Webhook) {
+	return func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		d := DefaultWebhook()
 		value := *field(&d)
 		if !isNull {
-			value = r.boolean()
+			value = r.Bool()
 		}
 		return func(w *Webhook) { *field(w) = value }
 	}
@@ -55,12 +57,12 @@ func boolSetting(field func(*Webhook) *bool) webhookSetting {
 
 // delaySetting is a setting in whole seconds.
 func delaySetting(field func(*Webhook) *int64) webhookSetting {
-	return func(r *jsonReader, isNull bool) func(*Webhook) {
+	return func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		d := DefaultWebhook()
 		value := *field(&d)
 		if !isNull {
-			if value = r.integer(); value < 0 || value > MaxDelay {
-				r.fail("must be whole seconds, 0 to %d (got %d)", MaxDelay, value)
+			if value = r.Integer(); value < 0 || value > MaxDelay {
+				r.Fail("must be whole seconds, 0 to %d (got %d)", MaxDelay, value)
 			}
 		}
 		return func(w *Webhook) { *field(w) = value }
@@ -69,36 +71,36 @@ func delaySetting(field func(*Webhook) *int64) webhookSetting {
 
 // webhookSettings are the settings that a caller can give, by their names in JSON.
 var webhookSettings = map[string]webhookSetting{
-	"url": func(r *jsonReader, isNull bool) func(*Webhook) {
+	"url": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		if isNull {
-			r.fail("has no default: it must be an http or https URL")
+			r.Fail("has no default: it must be an http or https URL")
 			return nil
 		}
-		raw := r.str()
-		if err := checkURL(raw); err != nil && r.field == nil {
-			r.fail("%v", err)
+		raw := r.Text()
+		if err := checkURL(raw); err != nil {
+			r.Fail("%v", err)
 		}
 		return func(w *Webhook) { w.URL = raw }
 	},
-	"content_id": func(r *jsonReader, isNull bool) func(*Webhook) {
+	"content_id": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		if isNull {
 			return func(w *Webhook) { w.ContentID = nil }
 		}
-		id := r.uuid()
+		id := r.UUID()
 		return func(w *Webhook) { w.ContentID = &id }
 	},
-	"name": func(r *jsonReader, isNull bool) func(*Webhook) {
+	"name": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		name := ""
 		if !isNull {
-			if name = r.str(); utf8.RuneCountInString(name) > maxNameCharacters {
-				r.fail("must have at most %d characters", maxNameCharacters)
+			if name = r.Text(); utf8.RuneCountInString(name) > maxNameCharacters {
+				r.Fail("must have at most %d characters", maxNameCharacters)
 			}
 		}
 		return func(w *Webhook) { w.Name = name }
 	},
 	"active": boolSetting(func(w *Webhook) *bool { return &w.Active }),
-	"paused": func(r *jsonReader, isNull bool) func(*Webhook) {
-		paused := !isNull && r.boolean()
+	"paused": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
+		paused := !isNull && r.Bool()
 		return func(w *Webhook) {
 			switch {
 			case !paused:
@@ -114,114 +116,114 @@ var webhookSettings = map[string]webhookSetting{
 	"send_answers":     boolSetting(func(w *Webhook) *bool { return &w.SendAnswers }),
 	"send_leads":       boolSetting(func(w *Webhook) *bool { return &w.SendLeads }),
 	"send_incomplete":  boolSetting(func(w *Webhook) *bool { return &w.SendIncomplete }),
-	"timeout": func(r *jsonReader, isNull bool) func(*Webhook) {
+	"timeout": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		if isNull {
 			return func(w *Webhook) { w.Timeout = nil }
 		}
-		d := r.duration()
+		d := readDuration(r)
 		if time.Duration(d) < MinTimeout || time.Duration(d) > MaxTimeout {
-			r.fail("must be %s to %s (got %s)", Duration(MinTimeout), Duration(MaxTimeout), d)
+			r.Fail("must be %s to %s (got %s)", Duration(MinTimeout), Duration(MaxTimeout), d)
 		}
 		return func(w *Webhook) { w.Timeout = &d }
 	},
-	"max_in_flight": func(r *jsonReader, isNull bool) func(*Webhook) {
+	"max_in_flight": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		if isNull {
 			return func(w *Webhook) { w.MaxInFlight = nil }
 		}
-		n := r.integer()
+		n := r.Integer()
 		if n < 1 || n > MaxMaxInFlight {
-			r.fail("must be 1 to %d (got %d)", MaxMaxInFlight, n)
+			r.Fail("must be 1 to %d (got %d)", MaxMaxInFlight, n)
 		}
 		return func(w *Webhook) { w.MaxInFlight = new(int(n)) }
 	},
-	"retry_schedule": func(r *jsonReader, isNull bool) func(*Webhook) {
+	"retry_schedule": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		if isNull {
 			return func(w *Webhook) { w.RetrySchedule = nil }
 		}
 		steps := []Duration{}
-		r.array(func(int) { steps = append(steps, r.duration()) })
+		r.Array(func(int) { steps = append(steps, readDuration(r)) })
 		if err := CheckRetrySchedule(steps); err != nil {
-			r.fail("%v", err)
+			r.Fail("%v", err)
 		}
 		return func(w *Webhook) { w.RetrySchedule = &steps }
 	},
-	"rate_limit": func(r *jsonReader, isNull bool) func(*Webhook) {
+	"rate_limit": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		if isNull {
 			return func(w *Webhook) { w.RateLimit = nil }
 		}
-		n := r.decimal()
+		n := r.Decimal()
 		if n < MinRateLimit || n > MaxRateLimit {
-			r.fail("must be %v to %v deliveries a second (got %v)", MinRateLimit, MaxRateLimit, n)
+			r.Fail("must be %v to %v deliveries a second (got %v)", MinRateLimit, MaxRateLimit, n)
 		}
 		return func(w *Webhook) { w.RateLimit = &n }
 	},
-	"allow_networks": func(r *jsonReader, isNull bool) func(*Webhook) {
+	"allow_networks": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		var list []netip.Prefix
 		if !isNull {
-			list = r.networkList()
+			list = readNetworks(r)
 		}
 		return func(w *Webhook) { w.AllowNetworks = list }
 	},
-	"headers": func(r *jsonReader, isNull bool) func(*Webhook) {
+	"headers": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		var headers map[string]Credential
 		if !isNull {
-			headers = r.headerObject(false)
+			headers = readHeaders(r, false)
 		}
 		return func(w *Webhook) { w.Headers = headers }
 	},
-	"basic_auth": func(r *jsonReader, isNull bool) func(*Webhook) {
+	"basic_auth": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		var b *BasicAuth
 		if !isNull {
-			b = r.basicAuth()
+			b = readBasicAuth(r)
 		}
 		return func(w *Webhook) { w.BasicAuth = b }
 	},
-	"oauth2": func(r *jsonReader, isNull bool) func(*Webhook) {
+	"oauth2": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		var o *OAuth2
 		if !isNull {
-			o = r.oauth2()
+			o = readOAuth2(r)
 		}
 		return func(w *Webhook) { w.OAuth2 = o }
 	},
-	"secret": func(r *jsonReader, isNull bool) func(*Webhook) {
+	"secret": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		// Without an overlap, and earlier ones end as well: this is how secrets that have leaked are got rid of.
 		if isNull {
 			return func(w *Webhook) { w.Secret, w.PreviousSecrets = newSecret(), nil }
 		}
-		s := r.secret()
+		s := readSecret(r)
 		return func(w *Webhook) { w.Secret, w.PreviousSecrets = s, nil }
 	},
 }
 
-func (r *jsonReader) secret() Secret {
-	s := Secret(r.str())
+func readSecret(r *jsonread.Reader) Secret {
+	s := Secret(r.Text())
 	if _, err := s.Key(); err != nil {
-		r.fail("%v", err)
+		r.Fail("%v", err)
 	}
 	return s
 }
 
-// networkList reads a list of networks.
-func (r *jsonReader) networkList() []netip.Prefix {
+// readNetworks reads a list of networks.
+func readNetworks(r *jsonread.Reader) []netip.Prefix {
 	list := []netip.Prefix{}
-	r.array(func(int) {
-		n, err := ParseNetwork(r.str())
+	r.Array(func(int) {
+		n, err := ParseNetwork(r.Text())
 		if err != nil {
-			r.fail("%v", err)
+			r.Fail("%v", err)
 		}
 		list = append(list, n)
 	})
 	if len(list) > maxAllowNetworks {
-		r.fail("must have at most %d networks (got %d)", maxAllowNetworks, len(list))
+		r.Fail("must have at most %d networks (got %d)", maxAllowNetworks, len(list))
 	}
 	return list
 }
 
-func (r *jsonReader) duration() Duration {
+func readDuration(r *jsonread.Reader) Duration {
 	var d Duration
-	s := r.str()
+	s := r.Text()
 	if err := d.UnmarshalText([]byte(s)); err != nil {
-		r.fail("%v", err)
+		r.Fail("%v", err)
 	}
 	return d
 }
@@ -229,10 +231,10 @@ func (r *jsonReader) duration() Duration {
 // ParseWebhookPatch reads settings from a JSON object. A null sets the default again. The error is an InputErrors.
 func ParseWebhookPatch(body []byte) (WebhookPatch, error) {
 	var patch WebhookPatch
-	err := parseObject(body, func(r *jsonReader, key string) bool {
-		read, ok := webhookSettings[key]
+	err := parseObject(body, func(r *jsonread.Reader, key []byte) bool {
+		read, ok := webhookSettings[string(key)]
 		if ok {
-			patch.apply = append(patch.apply, read(r, r.null()))
+			patch.apply = append(patch.apply, read(r, r.Null()))
 		}
 		return ok
 	})
@@ -257,20 +259,20 @@ func ParseRotation(body []byte) (Rotation, error) {
 	if len(body) == 0 {
 		return rotation, nil
 	}
-	err := parseObject(body, func(r *jsonReader, key string) bool {
-		switch key {
+	err := parseObject(body, func(r *jsonread.Reader, key []byte) bool {
+		switch string(key) {
 		case "overlap":
-			if r.null() {
+			if r.Null() {
 				break
 			}
-			d := r.duration()
+			d := readDuration(r)
 			if d < 0 || time.Duration(d) > MaxOverlap {
-				r.fail("must be 0s to %s (got %s)", Duration(MaxOverlap), d)
+				r.Fail("must be 0s to %s (got %s)", Duration(MaxOverlap), d)
 			}
 			rotation.Overlap = time.Duration(d)
 		case "secret":
-			if !r.null() {
-				rotation.Secret = r.secret()
+			if !r.Null() {
+				rotation.Secret = readSecret(r)
 			}
 		default:
 			return false

@@ -24,15 +24,15 @@ func checkURL(raw string) error {
 	host, err := asciiHost(u.Hostname())
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("must be an http or https URL, such as https://example.com/hook (got scheme %q)", excerpt([]byte(u.Scheme)))
+		return fmt.Errorf("must be an http or https URL, such as https://example.com/hook (got scheme %q)", Excerpt(u.Scheme))
 	case err != nil:
-		return fmt.Errorf("must name a host that can be looked up (got %q: %s)", excerpt([]byte(u.Hostname())), excerpt([]byte(err.Error())))
+		return fmt.Errorf("must name a host that can be looked up (got %q: %s)", Excerpt(u.Hostname()), Excerpt(err.Error()))
 	case host == "":
 		return fmt.Errorf("must name a host, as in https://example.com/hook")
 	case endsInNumber(host) && !isAddress(host):
-		return fmt.Errorf("must write an IPv4 address as four decimal numbers, as in http://192.0.2.1/ (got host %q)", excerpt([]byte(host)))
+		return fmt.Errorf("must write an IPv4 address as four decimal numbers, as in http://192.0.2.1/ (got host %q)", Excerpt(host))
 	case !portFits(u.Port()):
-		return fmt.Errorf("port must be 1 to 65535 (got %s)", excerpt([]byte(u.Port())))
+		return fmt.Errorf("port must be 1 to 65535 (got %s)", Excerpt(u.Port()))
 	case u.User != nil:
 		return fmt.Errorf("must not hold a user name or password")
 	case u.Fragment != "":

@@ -177,7 +177,7 @@ func TestDescriptionHasTheInput(t *testing.T) {
 	sameNames(t, "Rotation", rotation, cases(t, "settings.go", "ParseRotation"))
 	replayed, _ := properties(schema("ReplayRequest"))
 	sameNames(t, "ReplayRequest", replayed, cases(t, "replay.go", "ParseReplay"))
-	for setting, function := range map[string]string{"basic_auth": "basicAuth", "oauth2": "oauth2"} {
+	for setting, function := range map[string]string{"basic_auth": "readBasicAuth", "oauth2": "readOAuth2"} {
 		fields, _ := properties(change[setting])
 		sameNames(t, setting, fields, cases(t, "credentials.go", function))
 	}
