@@ -20,7 +20,7 @@ func waitingDelivery() Delivery {
 func TestAttemptApply(t *testing.T) {
 	at, later := ruleAt.Add(time.Second), ruleAt.Add(time.Hour)
 	retry := Next{StatusPending, later, NextBySchedule}
-	failed := Attempt{Status: 500, Error: ErrorStatus}
+	failed := Attempt{Outcome: Outcome{Status: 500, Error: ErrorStatus}}
 	requeued := func(d *Delivery) { d.NextAttemptAt, d.Tries = ruleAt.Add(time.Nanosecond), 0 }
 	cancelled := func(d *Delivery) { d.Finish(StatusCancelled, ruleAt) }
 	for name, tt := range map[string]struct {
@@ -35,18 +35,18 @@ func TestAttemptApply(t *testing.T) {
 		reason    NextReason
 		moved     bool
 	}{
-		"delivered":                    {attempt: Attempt{Status: 200}, next: Next{Status: StatusDelivered}, status: StatusDelivered, finished: at, tries: 1, moved: true},
+		"delivered":                    {attempt: Attempt{Outcome: Outcome{Status: 200}}, next: Next{Status: StatusDelivered}, status: StatusDelivered, finished: at, tries: 1, moved: true},
 		"retried":                      {attempt: failed, next: retry, status: StatusPending, nextAt: later, tries: 2, reason: NextBySchedule, moved: true},
 		"retried with a new token":     {attempt: failed, next: Next{StatusPending, at, NextByToken}, status: StatusPending, nextAt: at, tries: 1, reason: NextByToken, moved: true},
 		"failed for good":              {attempt: failed, next: Next{Status: StatusFailed, Reason: NextExhausted}, status: StatusFailed, finished: at, tries: 1, reason: NextExhausted, moved: true},
 		"covered":                      {covered: true, attempt: failed, next: retry, status: StatusCancelled, finished: at, tries: 1, reason: NextCancelled, moved: true},
-		"covered, delivered":           {covered: true, attempt: Attempt{Status: 204}, next: Next{Status: StatusDelivered}, status: StatusDelivered, finished: at, tries: 1, moved: true},
+		"covered, delivered":           {covered: true, attempt: Attempt{Outcome: Outcome{Status: 204}}, next: Next{Status: StatusDelivered}, status: StatusDelivered, finished: at, tries: 1, moved: true},
 		"cancelled meanwhile":          {meanwhile: cancelled, attempt: failed, next: retry, status: StatusCancelled, finished: ruleAt, tries: 1, reason: NextCancelled},
-		"cancelled, delivered":         {meanwhile: cancelled, attempt: Attempt{Status: 200}, next: Next{Status: StatusDelivered}, status: StatusDelivered, finished: at, tries: 1, moved: true},
+		"cancelled, delivered":         {meanwhile: cancelled, attempt: Attempt{Outcome: Outcome{Status: 200}}, next: Next{Status: StatusDelivered}, status: StatusDelivered, finished: at, tries: 1, moved: true},
 		"cancelled, failed for good":   {meanwhile: cancelled, attempt: failed, next: Next{Status: StatusFailed, Reason: NextExhausted}, status: StatusCancelled, finished: ruleAt, tries: 1, reason: NextCancelled},
 		"queued again meanwhile":       {meanwhile: requeued, attempt: failed, next: retry, status: StatusPending, nextAt: ruleAt.Add(1), tries: 0, reason: NextQueuedAgain},
 		"queued again, failed":         {meanwhile: requeued, attempt: failed, next: Next{Status: StatusFailed, Reason: NextExhausted}, status: StatusPending, nextAt: ruleAt.Add(1), tries: 0, reason: NextQueuedAgain},
-		"queued again, delivered":      {meanwhile: requeued, attempt: Attempt{Status: 200}, next: Next{Status: StatusDelivered}, status: StatusDelivered, finished: at, moved: true},
+		"queued again, delivered":      {meanwhile: requeued, attempt: Attempt{Outcome: Outcome{Status: 200}}, next: Next{Status: StatusDelivered}, status: StatusDelivered, finished: at, moved: true},
 		"queued again, covered, fails": {meanwhile: requeued, covered: true, attempt: failed, next: retry, status: StatusPending, nextAt: ruleAt.Add(1), reason: NextQueuedAgain},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestAttemptApplyTellsNobody(t *testing.T) {
 		"the operations webhook": func(r *AttemptRecord) { r.Webhook = &Webhook{ID: 3, Operations: true} },
 		"a deleted webhook":      func(r *AttemptRecord) { r.Webhook = nil },
 	} {
-		r := AttemptRecord{Delivery: waitingDelivery(), Attempt: Attempt{Error: ErrorTimeout}, Next: Next{Status: StatusFailed}, At: ruleAt, Webhook: &Webhook{ID: 3}}
+		r := AttemptRecord{Delivery: waitingDelivery(), Attempt: Attempt{Outcome: Outcome{Error: ErrorTimeout}}, Next: Next{Status: StatusFailed}, At: ruleAt, Webhook: &Webhook{ID: 3}}
 		change(&r)
 		if e := r.Apply(&r.Delivery, false); len(e.Notices) != 0 || e.Delivery.Status != StatusFailed {
 			t.Errorf("%s: %q of %+v", name, e.Notices, e.Delivery)
@@ -197,7 +197,7 @@ func TestKeepsHealth(t *testing.T) {
 		"the one that it was made for":   {moved, moved, 5, 4, true},
 		"the one after it was let go on": {resumed, resumed, 5, 4, false}, // begun before
 	} {
-		r := AttemptRecord{Webhook: tt.of, Attempt: Attempt{StartedAt: ruleAt.Add(time.Minute)}, Health: Health{Order: tt.order}}
+		r := AttemptRecord{Webhook: tt.of, Attempt: Attempt{Outcome: Outcome{StartedAt: ruleAt.Add(time.Minute)}}, Health: Health{Order: tt.order}}
 		if got := r.KeepsHealth(tt.present, Health{Order: tt.kept}); got != tt.want {
 			t.Errorf("%s: %t, want %t", name, got, tt.want)
 		}

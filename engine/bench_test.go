@@ -2,9 +2,6 @@ package engine
 
 import (
 	"bytes"
-	"io"
-	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -86,41 +83,6 @@ func BenchmarkAdmit(b *testing.B) {
 	for b.Loop() {
 		if d, err := a.Admit(0, SessionHead{}, nil, set); err != nil || len(d.Triggers) != 1 {
 			b.Fatal(d, err)
-		}
-	}
-}
-
-func BenchmarkSign(b *testing.B) {
-	secret, payload := []Secret{newSecret()}, []byte(benchSession)
-	id := uuid.NewString()
-	b.SetBytes(int64(len(payload)))
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := sign(make(http.Header), secret, id, benchNow, payload); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// instantEndpoint answers without a network.
-type instantEndpoint struct{}
-
-func (instantEndpoint) RoundTrip(r *http.Request) (*http.Response, error) {
-	io.Copy(io.Discard, r.Body)
-	return &http.Response{StatusCode: http.StatusOK, Proto: "HTTP/1.1", Body: io.NopCloser(strings.NewReader("")),
-		Header: http.Header{"Date": {"Fri, 14 Mar 2025 09:27:18 GMT"}, "Content-Length": {"0"}}}, nil
-}
-
-// BenchmarkAttempt makes attempts, without what the network costs.
-func BenchmarkAttempt(b *testing.B) {
-	cfg := DefaultConfig()
-	cfg.Transport = instantEndpoint{}
-	s := newSender(cfg)
-	w, d, payload := &Webhook{ID: 1, URL: "https://hooks.example.com/polls", Secret: newSecret()}, &Delivery{ID: uuid.New(), WebhookID: 1}, []byte(benchSession)
-	b.ReportAllocs()
-	for b.Loop() {
-		if a, err := s.send(b.Context(), w, d, payload, cfg.Timeout); err != nil || a.Status != http.StatusOK {
-			b.Fatal(a, err)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"hookbolt/engine/send"
 )
 
 // Config is how the engine delivers. It has no useful zero value: start from DefaultConfig.
@@ -32,7 +34,7 @@ type Config struct {
 	OperationsSecret Secret
 	// Version is told to endpoints in the User-Agent.
 	Version string
-	// Transport carries the attempts. Nil means newTransport; only tests give another one.
+	// Transport carries the attempts. Nil means a guarded transport; only tests give another one.
 	Transport http.RoundTripper
 	// Resolver looks names up. Nil means the system's; only tests give another one.
 	Resolver *net.Resolver
@@ -55,7 +57,7 @@ func DefaultConfig() Config {
 // snapshot is a configuration, and what sends by it. It is not changed.
 type snapshot struct {
 	cfg    Config
-	sender *sender
+	sender *send.Sender
 }
 
 // Config is the present configuration: what holds for webhooks that do not say otherwise.
@@ -64,7 +66,7 @@ func (e *Engine) Config() Config { return *e.config() }
 // config is Config without the copy, for what every attempt asks. It is not changed.
 func (e *Engine) config() *Config { return &e.snapshot.Load().cfg }
 
-func (e *Engine) sender() *sender { return e.snapshot.Load().sender }
+func (e *Engine) sender() *send.Sender { return e.snapshot.Load().sender }
 
 // Configure replaces the configuration while the engine runs; one call at a time. Attempts under way end by the one before, and so does
 // what is planned: the next try of a delivery, the end of a pause. ProxyFromEnvironment, Version, Transport and Resolver stay as they
@@ -80,7 +82,7 @@ func (e *Engine) Configure(cfg Config) {
 	}
 	e.snapshot.Store(&snapshot{cfg, sends})
 	if sends != before.sender {
-		before.sender.transports.closeIdleConnections()
+		before.sender.CloseIdleConnections()
 	}
 	e.lanes.setMaxExtra(cfg.MaxInFlight)
 	for _, w := range e.store.Webhooks().All() {

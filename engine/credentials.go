@@ -1,20 +1,13 @@
 package engine
 
 import (
-	"bytes"
-	"cmp"
-	"encoding/base64"
 	"encoding/json"
-	"html"
-	"log/slog"
-	"net/http"
 	"net/textproto"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"hookbolt/engine/jsonread"
+	"hookbolt/engine/send"
 )
 
 // Limits of what a webhook sends along for its endpoint.
@@ -26,56 +19,9 @@ const (
 	maxScopes       = 64
 )
 
-// Credential is a piece of text that opens something at an endpoint. It is stored, sent to the endpoint, and shown to nobody.
-type Credential string
-
-// String keeps the credential out of text, LogValue out of logs.
-func (c Credential) String() string { return "…" }
-
-// LogValue is what a log shows.
-func (c Credential) LogValue() slog.Value { return slog.StringValue(c.String()) }
-
-// BasicAuth is a user name and a password, sent as RFC 7617 says.
-type BasicAuth struct {
-	Username Credential `json:"username"`
-	Password Credential `json:"password"`
-}
-
-// String and LogValue keep both out of text and logs, as those of Credential cannot where a whole struct is printed.
-func (b BasicAuth) String() string { return "…" }
-
-// LogValue is what a log shows.
-func (b BasicAuth) LogValue() slog.Value { return slog.StringValue(b.String()) }
-
-// authorization is the value of the Authorization header.
-func (b *BasicAuth) authorization() string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(string(b.Username)+":"+string(b.Password)))
-}
-
-// OAuth2 is how to get an access token by the client credentials grant (RFC 6749, section 4.4): in the standard form, or with a
-// body and headers of the caller's own. The token is sent as RFC 6750 says.
-type OAuth2 struct {
-	// TokenURL may hold a credential in its query, so it is none of what is shown.
-	TokenURL     Credential   `json:"token_url"`
-	ClientID     Credential   `json:"client_id,omitzero"`
-	ClientSecret Credential   `json:"client_secret,omitzero"`
-	Scopes       []Credential `json:"scopes,omitempty"`
-	// Body is sent as it is, in place of the standard form; "" means the standard form. IsJSON tells what it was given as.
-	Body   Credential `json:"body,omitzero"`
-	IsJSON bool       `json:"is_json,omitzero"`
-	// Headers are sent to the token endpoint.
-	Headers map[string]Credential `json:"headers,omitempty"`
-}
-
-// String and LogValue are as those of BasicAuth.
-func (o OAuth2) String() string { return "…" }
-
-// LogValue is what a log shows.
-func (o OAuth2) LogValue() slog.Value { return slog.StringValue(o.String()) }
-
-// Setting returns the members of the setting oauth2 that makes o, as ParseWebhookPatch reads it, so that one of them can be changed. They
-// hold credentials: nobody is to be shown them.
-func (o *OAuth2) Setting() map[string]json.RawMessage {
+// OAuth2Setting returns the members of the setting oauth2 that makes o, as ParseWebhookPatch reads it, so that one of them can be
+// changed. They hold credentials: they must not be shown.
+func OAuth2Setting(o *OAuth2) map[string]json.RawMessage {
 	stored := *o
 	if o.IsJSON {
 		stored.Body, stored.IsJSON = "", false
@@ -185,7 +131,7 @@ func readOAuth2(r *jsonread.Reader) *OAuth2 {
 		switch string(key) {
 		case "token_url":
 			o.TokenURL = Credential(r.Text())
-			if err := checkURL(string(o.TokenURL)); err != nil {
+			if err := send.CheckURL(string(o.TokenURL)); err != nil {
 				r.Fail("%v", err)
 			}
 		case "client_id":
@@ -249,124 +195,4 @@ func (w *Webhook) checkCredentials() error {
 		return InputErrors{{Field: "oauth2", Detail: detail}}
 	}
 	return nil
-}
-
-// authorize sets a webhook's own headers on a request. authorization is what its OAuth token makes of that header, "" where there is none.
-func (w *Webhook) authorize(h http.Header, authorization string) {
-	for name, value := range w.Headers {
-		h.Set(name, string(value))
-	}
-	switch {
-	case w.BasicAuth != nil:
-		h.Set("Authorization", w.BasicAuth.authorization())
-	case authorization != "":
-		h.Set("Authorization", authorization)
-	}
-}
-
-// secrets returns what a webhook's attempts send that nobody may see, longest first. An endpoint that answers with what it was sent
-// must not carry it into what is kept of its answers.
-func (w *Webhook) secrets(authorization string) []string {
-	if w.BasicAuth != nil {
-		authorization = w.BasicAuth.authorization()
-	}
-	if authorization == "" && len(w.Headers) == 0 {
-		return nil
-	}
-	list := []string{authorization}
-	for _, value := range w.Headers {
-		list = append(list, string(value))
-	}
-	for _, value := range list {
-		if _, credentials, ok := strings.Cut(value, " "); ok { // of "Bearer …"
-			list = append(list, credentials)
-		}
-	}
-	if w.BasicAuth != nil {
-		list = append(list, string(w.BasicAuth.Password), string(w.BasicAuth.Username))
-	}
-	for _, value := range list {
-		list = append(list, spellings(value)...)
-	}
-	// What is too short is no secret, and would riddle the answers.
-	list = slices.DeleteFunc(list, func(s string) bool { return len(s) < minRedacted })
-	slices.SortFunc(list, func(a, b string) int { return cmp.Or(len(b)-len(a), cmp.Compare(a, b)) })
-	return slices.Compact(list)
-}
-
-// spellings are other forms in which an endpoint may write what it was sent: in JSON, with slashes escaped or not, in a URL, in HTML.
-func spellings(value string) []string {
-	var inJSON bytes.Buffer
-	enc := json.NewEncoder(&inJSON)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(value) // a string can always be written
-	plain := strings.Trim(strings.TrimSuffix(inJSON.String(), "\n"), `"`)
-	ascii := strings.Trim(strconv.QuoteToASCII(value), `"`)
-	escaped, _ := json.Marshal(value)
-	list := []string{plain, ascii, strings.Trim(string(escaped), `"`), url.QueryEscape(value), url.PathEscape(value), html.EscapeString(value)}
-	for _, s := range list[:3] {
-		list = append(list, strings.ReplaceAll(s, "/", `\/`))
-	}
-	return list
-}
-
-const (
-	// minRedacted is the length from which on a credential is looked for in answers.
-	minRedacted = 4
-	redacted    = "[redacted]"
-)
-
-// redactName replaces a header's name that holds a secret, in whatever case: net/http has written the name its own way.
-func redactName(name string, secrets []string) string {
-	for _, s := range secrets {
-		if strings.Contains(strings.ToLower(name), strings.ToLower(s)) {
-			return redacted
-		}
-	}
-	return name
-}
-
-// redact replaces what belongs to a secret in a text, also where secrets overlap, and the beginning of one at its end, where it may have
-// been cut off.
-func redact(text []byte, secrets []string) []byte {
-	var ends []int // by where a secret begins, the end of the longest that does; 0 where none does
-	cover := func(from, to int) {
-		if ends == nil {
-			ends = make([]int, len(text))
-		}
-		ends[from] = max(ends[from], to)
-	}
-	for _, s := range secrets {
-		for from := 0; ; from++ {
-			at := bytes.Index(text[from:], []byte(s))
-			if at < 0 {
-				break
-			}
-			from += at
-			cover(from, from+len(s))
-		}
-		for n := min(len(s)-1, len(text)); n >= minRedacted; n-- {
-			if bytes.HasSuffix(text, []byte(s[:n])) {
-				cover(len(text)-n, len(text))
-				break
-			}
-		}
-	}
-	if ends == nil {
-		return text
-	}
-	var clean []byte
-	covered := -1 // up to where
-	for i, c := range text {
-		if ends[i] > 0 {
-			if i > covered {
-				clean = append(clean, redacted...)
-			}
-			covered = max(covered, ends[i])
-		}
-		if i >= covered {
-			clean = append(clean, c)
-		}
-	}
-	return clean
 }

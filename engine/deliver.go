@@ -48,8 +48,8 @@ func (e *Engine) notFrozen(ctx context.Context, c *claim, err error) time.Time {
 	}
 	e.log.Error("a payload could not be rendered", "delivery", d.ID, "error", err)
 	// As a failed attempt, so that it shows and is tried again, but not at once.
-	return e.record(ctx, c, Attempt{StartedAt: utcNow(), Error: ErrorInternal,
-		ErrorDetail: "the payload could not be built from the stored events"}, e.store.Webhooks().Get(d.WebhookID))
+	return e.record(ctx, c, Attempt{Outcome: Outcome{StartedAt: utcNow(), Error: ErrorInternal,
+		ErrorDetail: "the payload could not be built from the stored events"}}, e.store.Webhooks().Get(d.WebhookID))
 }
 
 // freeze renders the payload of a trigger and stores it. It returns no payload if there is nothing to send: with a nil error or
@@ -89,11 +89,11 @@ func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte)
 		e.lanes.returnSlot(c)
 		return a, nil, false
 	}
-	a, err := e.sender().send(sendCtx, w, &c.claimed.Delivery, payload, e.timeout(w))
+	outcome, err := e.sender().Send(sendCtx, newRequest(w, &c.claimed.Delivery, payload, utcNow(), e.timeout(w)))
 	if err != nil {
 		return a, nil, false
 	}
-	a.Probe = c.probe
+	a = Attempt{Outcome: outcome, Probe: c.probe}
 	c.health, c.notice = e.observeAttempt(sendCtx, w, &a)
 	return a, w, true
 }

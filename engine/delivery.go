@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"hookbolt/engine/send"
+
 	"github.com/google/uuid"
 )
 
@@ -96,28 +98,6 @@ type Lane struct {
 // Lane tells in which lane the delivery stands while it waits.
 func (d *Delivery) Lane() Lane { return Lane{d.WebhookID, d.Kind == KindTest} }
 
-// ErrorClass says what kept an attempt from being a success; "" for a 2xx.
-type ErrorClass string
-
-// The classes of failed attempts.
-const (
-	ErrorStatus         ErrorClass = "status"          // an answer that is not 2xx
-	ErrorTimeout        ErrorClass = "timeout"         // no answer in time
-	ErrorDNS            ErrorClass = "dns"             // the host's name did not resolve
-	ErrorAddressRefused ErrorClass = "address_refused" // the address guard said no
-	ErrorRefused        ErrorClass = "refused"         // nobody listens there
-	ErrorReset          ErrorClass = "reset"           // the connection broke
-	ErrorTLS            ErrorClass = "tls"             // handshake or certificate
-	ErrorProtocol       ErrorClass = "protocol"        // not HTTP
-	ErrorTooLarge       ErrorClass = "too_large"       // a header, or interim answers, without end
-	ErrorOAuth          ErrorClass = "oauth2"          // the token endpoint gave no token
-	ErrorInternal       ErrorClass = "internal"        // the request could not be made
-)
-
-// ErrorClasses are all classes.
-var ErrorClasses = []ErrorClass{ErrorStatus, ErrorTimeout, ErrorDNS, ErrorAddressRefused, ErrorRefused, ErrorReset, ErrorTLS,
-	ErrorProtocol, ErrorTooLarge, ErrorOAuth, ErrorInternal}
-
 // NextReason says why a delivery's next try after an attempt is when it is, or why there is none; "" after a success.
 type NextReason string
 
@@ -133,91 +113,19 @@ const (
 
 // Attempt is one POST of a delivery, with its outcome.
 type Attempt struct {
-	// StartedAt is when it began; webhook-timestamp is its Unix second.
-	StartedAt time.Time
-	// Duration is the span until the answer was read, as far as it is kept, or until the attempt failed.
-	Duration time.Duration
-	Phases   Phases
-	// Address is the address and port that was connected to, or tried last; "" if it did not come to that.
-	Address string
-	// Reused tells that the connection was there already.
-	Reused bool
-	// Protocol is that of the answer, such as "HTTP/1.1" or "HTTP/2.0".
-	Protocol string
-	// Status is the answer's; 0 if there was none.
-	Status int
-	// Error is "" for a 2xx; ErrorDetail tells more, for people.
-	Error       ErrorClass
-	ErrorDetail string
-	// ResponseHeader is the answer's header, at most maxResponseHeaderKept of it, sorted by name.
-	ResponseHeader []HeaderField
-	// Response is the beginning of the answer's body, at most maxResponseBytes of it.
-	Response []byte
-	// Sent is what it sent beside the payload; zero if nothing was sent, or by a version that did not keep it.
-	Sent Sent
+	Outcome
+
 	// NextAt is when the delivery's next try was set to, zero if there is none; NextReason says why.
 	NextAt     time.Time
 	NextReason NextReason
 
-	// RetryAfter is what the answer asked for on 429 and 503; 0 if nothing. It is not stored: the next try's time is.
-	RetryAfter time.Duration
-	// TokenRejected tells that the answer was 401 to an OAuth token from before this try was due, which may have been revoked since:
-	// the delivery is tried again at once, with a new one. It is not stored.
-	TokenRejected bool
-	// Probe tells that the endpoint was failing when the attempt had its turn. It is not stored.
+	// Probe says that the endpoint was failing when the attempt had its turn. It is not stored, as RetryAfter and TokenRejected of the
+	// outcome are not: the next try's time and reason are.
 	Probe bool
 }
-
-// Sent is what differs from attempt to attempt in the header of the request.
-type Sent struct {
-	// Signature is the value of webhook-signature, UserAgent that of User-Agent.
-	Signature, UserAgent string
-	// Credentials are the names of the header fields that the webhook's settings have filled, sorted. What they held is not kept.
-	Credentials []string
-}
-
-// hidden stands for what is not shown.
-const hidden = "…"
 
 // RequestHeader returns the header of the attempt's request as far as it is hookbolt's or the webhook's own, with "…" for credentials;
 // nil if nothing was sent, or by a version that did not keep it. d is the attempt's delivery.
 func (a *Attempt) RequestHeader(d *Delivery) []HeaderField {
-	if a.Sent.Signature == "" {
-		return nil
-	}
-	return a.Sent.header(d, a.StartedAt)
+	return a.Sent.Header(&send.Request{ID: d.ID.String(), ContentType: payloadType}, a.StartedAt)
 }
-
-func (s *Sent) header(d *Delivery, at time.Time) []HeaderField {
-	h := []HeaderField{
-		{"Content-Type", payloadType}, {"User-Agent", s.UserAgent}, {HeaderID, d.ID.String()}, {HeaderTimestamp, unixSecond(at)}, {HeaderSignature, s.Signature},
-	}
-	for _, name := range s.Credentials {
-		h = append(h, HeaderField{name, hidden})
-	}
-	return h
-}
-
-// Phases are the parts of an attempt that it took time for; 0 where there was none, as on a connection that was there already.
-type Phases struct {
-	// Token is the span for getting an OAuth token.
-	Token time.Duration
-	// DNS, Connect and TLS are the spans of the look-up, of the connection (to the address that answered, or was tried last), and of
-	// the handshake.
-	DNS, Connect, TLS time.Duration
-	// FirstByte is the span from the start of the attempt to the first byte of the answer.
-	FirstByte time.Duration
-}
-
-// HeaderField is a line of a header.
-type HeaderField struct{ Name, Value string }
-
-const (
-	// maxResponseBytes is how much of an endpoint's answer is kept.
-	maxResponseBytes = 1024
-	// maxResponseHeaderKept is how many bytes of its header are, names and values.
-	maxResponseHeaderKept = 4096
-)
-
-// Delivered tells whether the attempt was a success.
-func (a *Attempt) Delivered() bool { return a.Error == "" }

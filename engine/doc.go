@@ -1,5 +1,6 @@
 // Package engine is the domain of hookbolt and the loop that drives it: session events, the fold that turns them into a
-// session, triggers, the payload, signing, and the delivery of webhooks with retries.
+// session, triggers, the payload, and the delivery of webhooks with retries. Two packages below know no domain: jsonread reads JSON
+// from clients, and send makes one attempt.
 //
 // # The life of a session
 //

@@ -130,7 +130,7 @@ func (e *Engine) runOwner(parent context.Context) error {
 	grace := time.AfterFunc(e.config().ShutdownTimeout, func() { cutOff(errShutdown) })
 	work.Wait()
 	grace.Stop()
-	e.sender().transports.closeIdleConnections()
+	e.sender().CloseIdleConnections()
 	return cmp.Or(err, watch.end())
 }
 

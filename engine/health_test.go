@@ -18,7 +18,7 @@ func TestHealthAfter(t *testing.T) {
 	at := start
 	var h engine.Health
 	fail := func(probe bool) {
-		h = h.After(&engine.Attempt{StartedAt: at, Error: engine.ErrorTimeout, Probe: probe}, at)
+		h = h.After(&engine.Attempt{Outcome: engine.Outcome{StartedAt: at, Error: engine.ErrorTimeout}, Probe: probe}, at)
 	}
 	for i := range 4 {
 		at = start.Add(time.Duration(i) * time.Minute)
@@ -27,10 +27,10 @@ func TestHealthAfter(t *testing.T) {
 	if h.Failing() || h.Failures != 4 || !h.FirstFailedAt.Equal(start) {
 		t.Fatalf("after four failures: %+v", h)
 	}
-	if h.After(&engine.Attempt{Status: 200}, at) != (engine.Health{}) {
+	if h.After(&engine.Attempt{Outcome: engine.Outcome{Status: 200}}, at) != (engine.Health{}) {
 		t.Error("a success is not the end of the failures")
 	}
-	for _, a := range []engine.Attempt{{Error: engine.ErrorInternal}, {Status: 401, Error: engine.ErrorStatus, TokenRejected: true}} {
+	for _, a := range []engine.Attempt{{Outcome: engine.Outcome{Error: engine.ErrorInternal}}, {Outcome: engine.Outcome{Status: 401, Error: engine.ErrorStatus, TokenRejected: true}}} {
 		if h.After(&a, at) != h {
 			t.Errorf("%+v says nothing of the endpoint, and counts", a)
 		}
@@ -56,7 +56,7 @@ func TestHealthAfter(t *testing.T) {
 	if !h.FirstFailedAt.Equal(start) || !h.FailingSince.Equal(since) {
 		t.Errorf("the beginnings have moved: %+v", h)
 	}
-	if h.After(&engine.Attempt{Status: 204}, at) != (engine.Health{}) {
+	if h.After(&engine.Attempt{Outcome: engine.Outcome{Status: 204}}, at) != (engine.Health{}) {
 		t.Error("the first success does not end it")
 	}
 }

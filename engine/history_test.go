@@ -17,15 +17,15 @@ func TestHistory(t *testing.T) {
 		h.finished(StatusDelivered, 1)
 		d := &Delivery{ID: uuid.New(), WebhookID: 7}
 		for range 99 {
-			h.attempted(d, &Attempt{Status: 200}, 7*time.Millisecond)
+			h.attempted(d, &Attempt{Outcome: Outcome{Status: 200}}, 7*time.Millisecond)
 		}
-		h.attempted(d, &Attempt{Status: 503, Error: ErrorStatus}, 20*time.Second)
+		h.attempted(d, &Attempt{Outcome: Outcome{Status: 503, Error: ErrorStatus}}, 20*time.Second)
 		time.Sleep(time.Minute)
 		h.accepted(2)
 		h.finished(StatusFailed, 1)
 		h.finished(StatusCancelled, 4)
 		h.retried()
-		h.attempted(d, &Attempt{Status: 503, Error: ErrorStatus}, -1)
+		h.attempted(d, &Attempt{Outcome: Outcome{Status: 503, Error: ErrorStatus}}, -1)
 
 		now := utcNow()
 		list, _ := h.intervalsLocked(now, time.Minute, 60)
@@ -129,14 +129,14 @@ func TestRecent(t *testing.T) {
 		h := newHistory()
 		a, b := &Delivery{ID: uuid.New(), WebhookID: 1}, &Delivery{ID: uuid.New(), WebhookID: 1}
 		at := utcNow()
-		h.attempted(a, &Attempt{Status: 204}, 3*time.Millisecond)
+		h.attempted(a, &Attempt{Outcome: Outcome{Status: 204}}, 3*time.Millisecond)
 		time.Sleep(time.Second)
-		h.attempted(b, &Attempt{Error: ErrorTimeout}, -1)
+		h.attempted(b, &Attempt{Outcome: Outcome{Error: ErrorTimeout}}, -1)
 		want := Recent{AttemptedAt: at.Add(time.Second), DeliveryID: b.ID, Error: ErrorTimeout, DeliveredAt: at, Lag: 3 * time.Millisecond, LagAt: at}
 		if got := *h.recent[1]; got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
-		h.attempted(&Delivery{ID: a.ID, WebhookID: 1, Kind: KindTest}, &Attempt{Status: 204}, time.Millisecond)
+		h.attempted(&Delivery{ID: a.ID, WebhookID: 1, Kind: KindTest}, &Attempt{Outcome: Outcome{Status: 204}}, time.Millisecond)
 		want.DeliveryID, want.Status, want.Error, want.DeliveredAt = a.ID, 204, "", want.AttemptedAt
 		if got := *h.recent[1]; got != want {
 			t.Errorf("after a test: got %+v, want %+v", got, want)

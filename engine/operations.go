@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"hookbolt/engine/send"
 )
 
 // Operational events tell the operator, by an ordinary signed delivery to Config.OperationsURL, what he would otherwise have to look for.
@@ -185,7 +187,7 @@ func (e *Engine) ensureOperations(ctx context.Context) error {
 // secret. It never repeats the secret.
 func CheckOperations(url string, secret Secret) (field string, err error) {
 	if url != "" {
-		if err := checkURL(url); err != nil {
+		if err := send.CheckURL(url); err != nil {
 			return "url", err
 		}
 	}
@@ -200,7 +202,7 @@ func CheckOperations(url string, secret Secret) (field string, err error) {
 // CheckOperationsAddress returns the error with which EnsureOperations would refuse to set a URL whose host is an address that the
 // configuration does not allow; nil for "".
 func CheckOperationsAddress(url string, allow []netip.Prefix) error {
-	return guard{allow}.checkEndpoint(url)
+	return send.CheckAddress(url, allow)
 }
 
 // checkOperations refuses changes of the operations webhook that the configuration would take back, or that make no sense.

@@ -65,15 +65,7 @@ func (e *Engine) Delivery(ctx context.Context, id uuid.UUID) (Delivery, []byte, 
 // RequestHeader is what an attempt of a delivery would send at that time beside its payload, with "…" for credentials, as
 // Attempt.RequestHeader tells it of one that was made. It asks for no token. The error is that of a secret that cannot sign.
 func (e *Engine) RequestHeader(w *Webhook, d *Delivery, payload []byte, at time.Time) ([]HeaderField, error) {
-	authorization := ""
-	if w.OAuth2 != nil {
-		authorization = hidden // a token would have to be asked for
-	}
-	_, sent, err := e.sender().header(w, d, payload, at, authorization)
-	if err != nil {
-		return nil, err
-	}
-	return sent.header(d, at), nil
+	return e.sender().Preview(newRequest(w, d, payload, at, e.timeout(w)), at)
 }
 
 // Deliveries lists deliveries.

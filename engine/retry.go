@@ -2,9 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"net/http"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -72,17 +69,4 @@ func (p RetryPolicy) After(a *Attempt, tries int, now time.Time, draw float64) N
 		return Next{StatusPending, now.Add(asked), NextByRetryAfter}
 	}
 	return Next{StatusPending, now.Add(wait), NextBySchedule}
-}
-
-// parseRetryAfter reads the header of RFC 9110, section 10.2.3: seconds, or a date. Anything else is 0.
-func parseRetryAfter(header string, now time.Time) time.Duration {
-	header = strings.TrimSpace(header)
-	if isDigits := strings.Trim(header, "0123456789") == ""; isDigits && header != "" {
-		n, _ := strconv.ParseUint(header, 10, 31) // more than fits is the most that fits: the caller bounds it
-		return seconds(int64(n))
-	}
-	if at, err := http.ParseTime(header); err == nil {
-		return max(0, at.Sub(now))
-	}
-	return 0
 }

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"hookbolt/engine/jsonread"
+	"hookbolt/engine/send"
 )
 
 // Limits of a webhook's settings.
@@ -18,7 +19,6 @@ const (
 	MaxRateLimit      = 10_000.0
 	maxRetrySteps     = 50
 	maxRetryStep      = 30 * 24 * time.Hour
-	maxURLBytes       = 2048
 	maxAllowNetworks  = 64
 	maxNameCharacters = 200
 	MaxOverlap        = 30 * 24 * time.Hour
@@ -77,7 +77,7 @@ var webhookSettings = map[string]webhookSetting{
 			return nil
 		}
 		raw := r.Text()
-		if err := checkURL(raw); err != nil {
+		if err := send.CheckURL(raw); err != nil {
 			r.Fail("%v", err)
 		}
 		return func(w *Webhook) { w.URL = raw }
@@ -188,7 +188,7 @@ var webhookSettings = map[string]webhookSetting{
 	"secret": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
 		// Without an overlap, and earlier ones end as well: this is how secrets that have leaked are got rid of.
 		if isNull {
-			return func(w *Webhook) { w.Secret, w.PreviousSecrets = newSecret(), nil }
+			return func(w *Webhook) { w.Secret, w.PreviousSecrets = send.NewSecret(), nil }
 		}
 		s := readSecret(r)
 		return func(w *Webhook) { w.Secret, w.PreviousSecrets = s, nil }

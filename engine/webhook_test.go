@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +26,15 @@ func applyPatch(t *testing.T, to Webhook, body string) Webhook {
 		apply(&to)
 	}
 	return to
+}
+
+const vectorSecret = Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw") // of Standard Webhooks' reference libraries
+
+var vectorTime = time.Unix(1614265330, 0)
+
+// testSecret returns the n-th of ten secrets.
+func testSecret(n int) Secret {
+	return Secret("whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{byte(n)}, 32)))
 }
 
 // changedWebhook is a webhook on which no setting has its default.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"hookbolt/engine/send"
 )
 
 // NewWebhook returns a webhook with those settings, and the defaults of all others; it is not stored. Its Secret is "" unless it is
@@ -28,7 +30,7 @@ func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, er
 	w.CreatedAt = utcNow()
 	w.UpdatedAt = w.CreatedAt
 	if w.Secret == "" {
-		w.Secret = newSecret()
+		w.Secret = send.NewSecret()
 	}
 	if err := e.checkSettings(&w, &Webhook{}); err != nil {
 		return Webhook{}, err
@@ -89,7 +91,7 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 // likely it is the second time that somebody asks.
 func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webhook, error) {
 	if r.Secret == "" {
-		r.Secret = newSecret()
+		r.Secret = send.NewSecret()
 	}
 	return e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
 		if r.Secret == w.Secret {
@@ -163,10 +165,10 @@ func (e *Engine) webhookChanged(id uint32) {
 	deleted := hooks.Get(id) == nil
 	e.lanes.refresh(id, deleted)
 	if deleted {
-		e.sender().tokens.forget(id)
+		e.sender().ForgetToken(tokenKey(id))
 		e.metrics.history.forget(id)
 	}
-	e.sender().transports.tidy(hooks.All())
+	e.sender().CloseUnused(allowedNetworks(hooks))
 }
 
 func (p WebhookPatch) applyTo(w *Webhook) {
@@ -184,10 +186,7 @@ func (e *Engine) checkSettings(w, before *Webhook) error {
 	if w.URL == before.URL && slices.Equal(w.AllowNetworks, before.AllowNetworks) && w.OAuth2 == before.OAuth2 {
 		return nil
 	}
-	if err := e.sender().guard.checkWebhook(w); err != nil {
-		return InputErrors{{Field: err.field, Detail: err.Error(), Allow: err.allow()}}
-	}
-	return nil
+	return e.checkAddresses(w)
 }
 
 // Webhook returns a webhook; ErrNotFound if there is none with that id.

@@ -360,7 +360,7 @@ func platformOAuth(given map[string]json.RawMessage, flags map[string]bool, pres
 	}
 	oauth := make(map[string]json.RawMessage)
 	if present != nil && present.OAuth2 != nil {
-		oauth = present.OAuth2.Setting()
+		oauth = engine.OAuth2Setting(present.OAuth2)
 	}
 	changed := said && use && len(oauth) == 0
 	for name, key := range map[string]string{"oauth_login_endpoint": "token_url", "oauth_request_body": "body", "oauth_request_headers": "headers"} {

@@ -157,29 +157,29 @@ func TestPlatformOAuth(t *testing.T) {
 	has(t, f.platform(201, "POST", "/hooks/web", `{"url":"https://example.com/","use_oauth":true,"oauth_login_endpoint":"https://auth.example/token?k=v",
 		"oauth_request_body":{"client":"a", "n":1},"oauth_request_headers":{"x-tenant":"t"}}`), `{"use_oauth":true,"oauth_login_endpoint":null}`)
 	if o := oauth(1); string(o.TokenURL) != "https://auth.example/token?k=v" || string(o.Body) != `{"client":"a","n":1}` && string(o.Body) != `{"client":"a", "n":1}` || !o.IsJSON || o.Headers["X-Tenant"] != "t" {
-		t.Errorf("made %#v", o.Setting())
+		t.Errorf("made %#v", engine.OAuth2Setting(o))
 	}
 	// A part of it, the rest as it was.
 	f.platform(200, "PUT", "/hooks/web/1", `{"oauth_request_headers":{"x-tenant":"u"}}`)
 	f.platform(200, "PUT", "/hooks/web/1", `{"use_oauth":1,"oauth_login_endpoint":null,"oauth_request_body":null}`)
 	if o := oauth(1); string(o.TokenURL) != "https://auth.example/token?k=v" || !strings.Contains(string(o.Body), `"n":1`) || o.Headers["X-Tenant"] != "u" {
-		t.Errorf("changed to %#v", o.Setting())
+		t.Errorf("changed to %#v", engine.OAuth2Setting(o))
 	}
 	// Its text is sent as it came.
 	f.platform(200, "PUT", "/hooks/web/1", `{"oauth_request_body":{"client":"a&b<c>"}}`)
 	f.platform(200, "PUT", "/hooks/web/1", `{"oauth_request_headers":{"x-tenant":"v"}}`)
 	if o := oauth(1); string(o.Body) != `{"client":"a&b<c>"}` || o.Headers["X-Tenant"] != "v" {
-		t.Errorf("changed to %s", o.Setting())
+		t.Errorf("changed to %s", engine.OAuth2Setting(o))
 	}
 	// One that was set by /v1 keeps its form, too.
 	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","oauth2":{"token_url":"https://auth.example/","client_id":"i","client_secret":"s","scopes":["a","b"]}}`)
 	f.platform(200, "PUT", "/hooks/web/2", `{"oauth_login_endpoint":"https://auth2.example/"}`)
 	if o := oauth(2); o.TokenURL != "https://auth2.example/" || o.ClientID != "i" || o.ClientSecret != "s" || len(o.Scopes) != 2 || o.Body != "" {
-		t.Errorf("changed to %#v", o.Setting())
+		t.Errorf("changed to %#v", engine.OAuth2Setting(o))
 	}
 	f.platform(200, "PUT", "/hooks/web/2", `{"oauth_request_body":{"a":"b"}}`)
 	if o := oauth(2); o.ClientID != "" || o.Scopes != nil || string(o.Body) != `{"a":"b"}` {
-		t.Errorf("changed to %#v", o.Setting())
+		t.Errorf("changed to %#v", engine.OAuth2Setting(o))
 	}
 	has(t, f.platform(200, "PUT", "/hooks/web/2", `{"use_oauth":"0"}`), `{"use_oauth":false}`)
 	if oauth(2) != nil {
@@ -188,7 +188,7 @@ func TestPlatformOAuth(t *testing.T) {
 	// Without a body, the grant alone; PHP's empty list is an empty object.
 	f.platform(200, "PUT", "/hooks/web/2", `{"use_oauth":true,"oauth_login_endpoint":"https://auth.example/","oauth_request_headers":[]}`)
 	if o := oauth(2); string(o.Body) != `{"grant_type":"client_credentials"}` || !o.IsJSON {
-		t.Errorf("made %#v", o.Setting())
+		t.Errorf("made %#v", engine.OAuth2Setting(o))
 	}
 	// Not used, not kept.
 	f.platform(201, "POST", "/hooks/web", `{"url":"https://example.com/","oauth_login_endpoint":"https://auth.example/"}`)

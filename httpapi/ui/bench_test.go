@@ -208,7 +208,7 @@ func (p *pagesBench) attempt(t engine.Claimed, fate engine.Status) {
 		p.b.Error(err)
 		return
 	}
-	a := engine.Attempt{StartedAt: now, Duration: 40 * time.Millisecond, Address: "192.0.2.1:443", Reused: true, Protocol: "HTTP/2.0", Status: 204}
+	a := engine.Attempt{Outcome: engine.Outcome{StartedAt: now, Duration: 40 * time.Millisecond, Address: "192.0.2.1:443", Reused: true, Protocol: "HTTP/2.0", Status: 204}}
 	next := engine.Next{Status: fate}
 	if fate != engine.StatusDelivered {
 		a.Status, a.Error, a.Response = 503, engine.ErrorStatus, []byte("upstream unavailable")

@@ -14,8 +14,8 @@ import (
 )
 
 // idempotencyKey tells net/http that a POST may be sent again on a connection that turns out to be dead, which it does silently.
-var idempotencyKey = mutantFlock.shared("idempotency-key", edit{file: "engine/sender.go", old: "\th.Set(\"Content-Type\", payloadType)\n",
-	new: "\th.Set(\"Content-Type\", payloadType)\n\tif mutant(\"idempotency-key\") {\n\t\th.Set(\"Idempotency-Key\", d.ID.String())\n\t}\n"})
+var idempotencyKey = mutantFlock.shared("idempotency-key", edit{file: "engine/send/request.go", old: "\th.Set(\"Content-Type\", r.ContentType)\n",
+	new: "\th.Set(\"Content-Type\", r.ContentType)\n\tif mutant(\"idempotency-key\") {\n\t\th.Set(\"Idempotency-Key\", r.ID)\n\t}\n"})
 
 // The log of attempts tells the truth: an endpoint that breaks connections in every way gets exactly as many requests under each id
 // as attempts are recorded for it.

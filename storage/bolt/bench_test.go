@@ -32,9 +32,9 @@ var (
 {"type":"result_view","session_id":"5b0c4d8e-7d0f-4c0b-9a53-6f1f2f6f0d11","time":"2025-03-14T09:27:17.43Z","result":{"result_id":4099,"result_title":"Glider 4 Road","result_image":"content/gcp/1741944413.0412.jpg","result_desc":"A soft daily trainer."}}
 `)
 	benchPayload = benchBody[:900]
-	benchAttempt = engine.Attempt{Status: 200, Duration: time.Millisecond, Protocol: "HTTP/1.1", Address: "192.0.2.1:443", Reused: true,
+	benchAttempt = engine.Attempt{Outcome: engine.Outcome{Status: 200, Duration: time.Millisecond, Protocol: "HTTP/1.1", Address: "192.0.2.1:443", Reused: true,
 		ResponseHeader: []engine.HeaderField{{Name: "Content-Length", Value: "0"}, {Name: "Date", Value: "Fri, 14 Mar 2025 09:27:18 GMT"}},
-		Sent:           engine.Sent{Signature: "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=", UserAgent: "hookbolt/v1.0.0"}}
+		Sent:           engine.Sent{Signature: "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=", UserAgent: "hookbolt/v1.0.0"}}}
 )
 
 // appendNew stores a new session. Reading its events is part of it, as in earnest.

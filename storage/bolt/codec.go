@@ -257,14 +257,14 @@ func decodeAttempt(key, value []byte) (engine.Attempt, error) {
 		return engine.Attempt{}, err
 	}
 	d := decoder{b: body}
-	a := engine.Attempt{
+	a := engine.Attempt{Outcome: engine.Outcome{
 		StartedAt:   d.time(),
 		Duration:    time.Duration(d.int()),
 		Status:      int(d.count()),
 		Error:       engine.ErrorClass(d.string()),
 		ErrorDetail: d.string(),
 		Response:    []byte(d.string()),
-	}
+	}}
 	if len(d.b) == 0 { // of version 1
 		return a, d.done(bucketAttempts, key)
 	}

@@ -133,8 +133,8 @@ func now() time.Time { return time.Now().UTC().Round(0) }
 
 var (
 	delivered = engine.Next{Status: engine.StatusDelivered}
-	ok        = engine.Attempt{Status: 200}
-	broken    = engine.Attempt{Status: 500, Error: engine.ErrorStatus}
+	ok        = engine.Attempt{Outcome: engine.Outcome{Status: 200}}
+	broken    = engine.Attempt{Outcome: engine.Outcome{Status: 500, Error: engine.ErrorStatus}}
 )
 
 func TestDeliveryID(t *testing.T) {
@@ -954,7 +954,7 @@ func child(path string) {
 					panic(err)
 				}
 			}
-			if _, err := s.RecordAttempt(ctx, engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{StartedAt: now(), Status: 200}, Next: engine.Next{Status: engine.StatusDelivered}, At: now()}); err != nil {
+			if _, err := s.RecordAttempt(ctx, engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{Outcome: engine.Outcome{StartedAt: now(), Status: 200}}, Next: engine.Next{Status: engine.StatusDelivered}, At: now()}); err != nil {
 				panic(err)
 			}
 			say("delivered %s", d.ID)
@@ -1035,7 +1035,7 @@ func TestDroppedTriggerLeavesNothing(t *testing.T) {
 	lane := engine.Lane{WebhookID: w.ID}
 	d := addSession(t, s, time.Now())[0]
 	take(t, s, lane, 1)
-	_, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{Error: engine.ErrorInternal},
+	_, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{Outcome: engine.Outcome{Error: engine.ErrorInternal}},
 		Next: engine.Next{Status: engine.StatusPending, At: now()}, At: now()})
 	if err != nil {
 		t.Fatal(err)
@@ -1066,7 +1066,7 @@ func setHealthOf(t testing.TB, s *Store, w *engine.Webhook, h engine.Health) {
 		t.Fatal(err)
 	}
 	d := take(t, s, engine.Lane{WebhookID: webhookID, Test: true}, 1).Claimed[0].Delivery
-	_, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{StartedAt: now(), Status: 500, Error: engine.ErrorStatus},
+	_, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{Outcome: engine.Outcome{StartedAt: now(), Status: 500, Error: engine.ErrorStatus}},
 		Next: engine.Next{Status: engine.StatusFailed, Reason: engine.NextExhausted}, At: now(), Webhook: w, Health: h})
 	if err != nil {
 		t.Fatal(err)
@@ -1138,7 +1138,7 @@ func TestHealthIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	failing.Order = 3
-	if _, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: taken, Attempt: engine.Attempt{Error: engine.ErrorTimeout},
+	if _, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: taken, Attempt: engine.Attempt{Outcome: engine.Outcome{Error: engine.ErrorTimeout}},
 		Next: engine.Next{Status: engine.StatusFailed}, At: now(), Webhook: &w, Health: failing}); err != nil {
 		t.Fatal(err)
 	}
@@ -1154,11 +1154,11 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 	w := putWebhook(t, s, engine.Webhook{})
 	sessionID := addSession(t, s, time.Now())[0].SessionID
 	d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Claimed[0].Delivery
-	deliver(t, s, d, delivered, engine.Attempt{StartedAt: now(), Duration: time.Second, Status: 200, Response: []byte("fine")})
+	deliver(t, s, d, delivered, engine.Attempt{Outcome: engine.Outcome{StartedAt: now(), Duration: time.Second, Status: 200, Response: []byte("fine")}})
 	sent := engine.Sent{Signature: "v1,c2lnbmF0dXJl", UserAgent: "hookbolt/1.2.3", Credentials: []string{"Authorization", "X-Api-Key"}}
 	addSession(t, s, time.Now())
 	d2 := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Claimed[0].Delivery
-	deliver(t, s, d2, delivered, engine.Attempt{StartedAt: now(), Status: 204, Address: "192.0.2.1:443", Sent: sent})
+	deliver(t, s, d2, delivered, engine.Attempt{Outcome: engine.Outcome{StartedAt: now(), Status: 204, Address: "192.0.2.1:443", Sent: sent}})
 	size := func() int64 {
 		t.Helper()
 		r, _, err := s.Session(t.Context(), sessionID)

@@ -82,7 +82,7 @@ func tortureStep(ctx context.Context, s *bolt.Store, n int, stdout io.Writer) er
 				return err
 			}
 		}
-		if _, err := s.RecordAttempt(ctx, engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{Status: 200}, At: now,
+		if _, err := s.RecordAttempt(ctx, engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{Outcome: engine.Outcome{Status: 200}}, At: now,
 			Next: engine.Next{Status: engine.StatusDelivered}}); err != nil {
 			return err
 		}

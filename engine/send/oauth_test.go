@@ -1,8 +1,9 @@
-package engine
+package send
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,8 +13,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // tokenEndpoint gives out tokens t1, t2, …, and notes what it was asked with.
@@ -80,15 +79,22 @@ func newProtected(t *testing.T, valid ...string) *protected {
 	return p
 }
 
-func (e *tokenEndpoint) settings() string {
-	return fmt.Sprintf(`{"oauth2":{"token_url":"%s/token?hidden=sekret","client_id":"me","client_secret":"sekret/+ü","scopes":["send","more"]}}`, e.URL)
+// oauth2 returns settings in the standard form.
+func (e *tokenEndpoint) oauth2(scopes ...Credential) *OAuth2 {
+	return &OAuth2{TokenURL: Credential(e.URL + "/token?hidden=sekret"), ClientID: "me", ClientSecret: "sekret/+ü", Scopes: append([]Credential{"send"}, scopes...)}
+}
+
+// sendWith makes one attempt with a token.
+func sendWith(t *testing.T, s *Sender, endpoint string, o *OAuth2) Outcome {
+	t.Helper()
+	return sendTo(t, s, endpoint, Request{OAuth2: o, TokenKey: "7"})
 }
 
 func TestOAuth2StandardForm(t *testing.T) {
 	auth, endpoint := newTokenEndpoint(t), newProtected(t, "Bearer token-1")
 	s, _ := testSender(t, loopback...)
 	for i := range 3 {
-		a := sendTo(t, s, endpoint.URL, auth.settings())
+		a := sendWith(t, s, endpoint.URL, auth.oauth2("more"))
 		wantDelivered(t, a)
 		if (a.Phases.Token > 0) != (i == 0) || a.Phases.FirstByte < a.Phases.Token {
 			t.Errorf("phases: %+v", a.Phases)
@@ -109,20 +115,24 @@ func TestOAuth2StandardForm(t *testing.T) {
 }
 
 func TestOAuth2OwnForm(t *testing.T) {
-	for body, want := range map[string]struct{ body, contentType string }{
-		`"grant=mine&secret=s%26"`:                                   {"grant=mine&secret=s%26", "application/x-www-form-urlencoded"},
-		`{"apiKey": "k", "n": [1,  2]}`:                              {`{"apiKey": "k", "n": [1,  2]}`, "application/json"},
-		`"<token/>","headers":{"Content-Type":"text/xml","X-A":"1"}`: {"<token/>", "text/xml"},
+	for _, tt := range []struct {
+		settings    OAuth2
+		contentType string
+	}{
+		{OAuth2{Body: "grant=mine&secret=s%26"}, "application/x-www-form-urlencoded"},
+		{OAuth2{Body: `{"apiKey": "k", "n": [1,  2]}`, IsJSON: true}, "application/json"},
+		{OAuth2{Body: "<token/>", Headers: map[string]Credential{"Content-Type": "text/xml", "X-A": "1"}}, "text/xml"},
 	} {
 		auth, endpoint := newTokenEndpoint(t), newProtected(t, "Bearer token-1")
 		s, _ := testSender(t, loopback...)
-		a := sendTo(t, s, endpoint.URL, `{"oauth2":{"token_url":"`+auth.URL+`","body":`+body+`}}`)
+		tt.settings.TokenURL = Credential(auth.URL)
+		a := sendWith(t, s, endpoint.URL, &tt.settings)
 		wantDelivered(t, a)
 		r := auth.asked[0]
-		if auth.bodies[0] != want.body || r.Header.Get("Content-Type") != want.contentType || r.Header.Get("Authorization") != "" || auth.requests() != 1 {
+		if auth.bodies[0] != string(tt.settings.Body) || r.Header.Get("Content-Type") != tt.contentType || r.Header.Get("Authorization") != "" || auth.requests() != 1 {
 			t.Errorf("asked with %q as %s, %q", auth.bodies[0], r.Header.Get("Content-Type"), r.Header.Get("Authorization"))
 		}
-		if strings.Contains(body, "X-A") && r.Header.Get("X-A") != "1" {
+		if r.Header.Get("X-A") != string(tt.settings.Headers["X-A"]) {
 			t.Error("the headers are missing")
 		}
 	}
@@ -132,21 +142,21 @@ func TestOAuth2OwnForm(t *testing.T) {
 func TestOAuth2Refused(t *testing.T) {
 	auth, endpoint := newTokenEndpoint(t), newProtected(t, "Bearer token-1")
 	s, _ := testSender(t, loopback...)
-	wantDelivered(t, sendTo(t, s, endpoint.URL, auth.settings()))
+	wantDelivered(t, sendWith(t, s, endpoint.URL, auth.oauth2("more")))
 	endpoint.valid = []string{"Bearer token-2"} // the first is revoked
-	a := sendTo(t, s, endpoint.URL, auth.settings())
+	a := sendWith(t, s, endpoint.URL, auth.oauth2("more"))
 	if a.Status != 401 || !a.TokenRejected {
 		t.Fatalf("with a revoked token: %+v", a)
 	}
-	wantDelivered(t, sendTo(t, s, endpoint.URL, auth.settings()))
+	wantDelivered(t, sendWith(t, s, endpoint.URL, auth.oauth2("more")))
 	if auth.requests() != 2 {
 		t.Errorf("%d tokens asked for, want 2", auth.requests())
 	}
 	endpoint.valid = nil
-	if a := sendTo(t, s, endpoint.URL, auth.settings()); !a.TokenRejected {
+	if a := sendWith(t, s, endpoint.URL, auth.oauth2("more")); !a.TokenRejected {
 		t.Errorf("%+v", a)
 	}
-	a = sendTo(t, s, endpoint.URL, auth.settings())
+	a = sendWith(t, s, endpoint.URL, auth.oauth2("more"))
 	if a.Status != 401 || a.TokenRejected || auth.requests() != 3 {
 		t.Errorf("with a token of its own: %+v after %d requests", a, auth.requests())
 	}
@@ -159,16 +169,16 @@ func TestOAuth2Expiry(t *testing.T) {
 	auth, endpoint := newTokenEndpoint(t), newProtected(t, "Bearer token-1", "Bearer token-2")
 	auth.lifetime = 5 // less than the margin before the end in which another one is asked for
 	s, _ := testSender(t, loopback...)
-	wantDelivered(t, sendTo(t, s, endpoint.URL, auth.settings()))
-	wantDelivered(t, sendTo(t, s, endpoint.URL, auth.settings()))
+	wantDelivered(t, sendWith(t, s, endpoint.URL, auth.oauth2("more")))
+	wantDelivered(t, sendWith(t, s, endpoint.URL, auth.oauth2("more")))
 	if auth.requests() != 2 {
 		t.Errorf("%d requests", auth.requests())
 	}
 	// Other settings, another token.
 	auth.lifetime = 0
 	endpoint.valid = append(endpoint.valid, "Bearer token-3", "Bearer token-4")
-	wantDelivered(t, sendTo(t, s, endpoint.URL, auth.settings()))
-	wantDelivered(t, sendTo(t, s, endpoint.URL, strings.Replace(auth.settings(), `"more"`, `"other"`, 1)))
+	wantDelivered(t, sendWith(t, s, endpoint.URL, auth.oauth2("more")))
+	wantDelivered(t, sendWith(t, s, endpoint.URL, auth.oauth2("other")))
 	if auth.requests() != 4 || !strings.HasSuffix(auth.bodies[3], "scope=send+other") {
 		t.Errorf("%d requests: %q", auth.requests(), auth.bodies)
 	}
@@ -178,11 +188,12 @@ func TestOAuth2Expiry(t *testing.T) {
 func TestOAuth2AsksOnce(t *testing.T) {
 	auth, endpoint := newTokenEndpoint(t), newProtected(t, "Bearer token-1")
 	s, _ := testSender(t, loopback...)
-	w := applyPatch(t, Webhook{ID: 7, URL: endpoint.URL, Secret: newSecret()}, auth.settings())
+	r := requestTo(endpoint.URL)
+	r.OAuth2, r.TokenKey = auth.oauth2(), "7"
 	var work sync.WaitGroup
 	for range 20 {
 		work.Go(func() {
-			a, err := s.send(t.Context(), &w, &Delivery{ID: uuid.New()}, []byte(`{}`), sendPatience)
+			a, err := s.Send(t.Context(), r)
 			if err != nil || !a.Delivered() {
 				t.Errorf("%+v, %v", a, err)
 			}
@@ -192,8 +203,8 @@ func TestOAuth2AsksOnce(t *testing.T) {
 	if auth.requests() != 1 {
 		t.Errorf("%d requests", auth.requests())
 	}
-	s.tokens.forget(7)
-	if len(s.tokens.byWebhook) != 0 {
+	s.ForgetToken("7")
+	if len(s.tokens.byKey) != 0 {
 		t.Error("the token is kept")
 	}
 }
@@ -235,7 +246,7 @@ func TestOAuth2Failures(t *testing.T) {
 			auth := newTokenEndpoint(t)
 			auth.answer = tt.answer
 			s, _ := testSender(t, loopback...)
-			a := sendTo(t, s, endpoint.URL, auth.settings())
+			a := sendWith(t, s, endpoint.URL, auth.oauth2("more"))
 			wantClass(t, a, ErrorOAuth, tt.detail)
 			if strings.Contains(a.ErrorDetail, "sekret") {
 				t.Errorf("the detail tells too much: %s", a.ErrorDetail)
@@ -249,7 +260,7 @@ func TestOAuth2Failures(t *testing.T) {
 	t.Run("guarded", func(t *testing.T) {
 		auth := newTokenEndpoint(t)
 		s, _ := testSender(t)
-		a := sendTo(t, s, "https://endpoint.invalid/", auth.settings())
+		a := sendWith(t, s, "https://endpoint.invalid/", auth.oauth2())
 		wantClass(t, a, ErrorAddressRefused, ": address refused: 127.0.0.1 is not a public address")
 		if auth.requests() != 0 || strings.Contains(a.ErrorDetail, "sekret") {
 			t.Errorf("%d requests; %s", auth.requests(), a.ErrorDetail)
@@ -261,9 +272,10 @@ func TestOAuth2Failures(t *testing.T) {
 		defer close(release)
 		auth.answer = func(int, http.ResponseWriter) { <-release }
 		s, _ := testSender(t, loopback...)
-		w := applyPatch(t, Webhook{ID: 7, URL: endpoint.URL, Secret: newSecret()}, auth.settings())
-		for range 2 { // the second waits for the first
-			a, err := s.send(t.Context(), &w, &Delivery{ID: uuid.New()}, []byte(`{}`), 300*time.Millisecond)
+		r := requestTo(endpoint.URL)
+		r.OAuth2, r.TokenKey, r.Timeout = auth.oauth2(), "7", 300*time.Millisecond
+		for range 2 {
+			a, err := s.Send(t.Context(), r)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -275,10 +287,12 @@ func TestOAuth2Failures(t *testing.T) {
 		release := make(chan struct{})
 		defer close(release)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		auth.answer = func(int, http.ResponseWriter) { cancel(errShutdown); <-release }
+		shutdown := errors.New("shutdown")
+		auth.answer = func(int, http.ResponseWriter) { cancel(shutdown); <-release }
 		s, _ := testSender(t, loopback...)
-		w := applyPatch(t, Webhook{ID: 7, URL: endpoint.URL, Secret: newSecret()}, auth.settings())
-		if a, err := s.send(ctx, &w, &Delivery{ID: uuid.New()}, []byte(`{}`), sendPatience); err != errShutdown {
+		r := requestTo(endpoint.URL)
+		r.OAuth2, r.TokenKey = auth.oauth2(), "7"
+		if a, err := s.Send(ctx, r); err != shutdown {
 			t.Errorf("%+v, %v", a, err)
 		}
 	})

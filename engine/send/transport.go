@@ -1,75 +1,77 @@
-package engine
+package send
 
 import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 )
 
-// Limits of an attempt beside its overall timeout; see durability.md, 10, for what happens without them.
+// Limits of an attempt beside its timeout; see durability.md, 10, for what happens without them.
 const (
 	connectTimeout         = 10 * time.Second
 	connectKeepAlive       = 30 * time.Second
 	tlsHandshakeTimeout    = 10 * time.Second
 	maxResponseHeaderBytes = 32 << 10
 	idleConnTimeout        = 90 * time.Second
-	// idleConnsPerHost keeps a connection for each of a lane's attempts in flight, by default.
+	// idleConnsPerHost is more than the attempts that an endpoint has in flight by default, so that each keeps its connection.
 	idleConnsPerHost = 64
-	// What an endpoint may have sent ahead of its being read, over HTTP/2.
+	// How much an endpoint may send over HTTP/2 before it is read.
 	http2StreamBuffer = 64 << 10
 	http2ConnBuffer   = 1 << 20
 )
 
-// transports has a transport for each set of networks that is allowed: a connection that one webhook may have is in no pool where
-// another one, which may not, would find it.
+// transports has a transport for each set of allowed networks. So a connection to an address that only some endpoints may use is in no
+// pool where the attempts of others would find it.
 type transports struct {
-	cfg  Config
-	base http.RoundTripper // for the many webhooks without networks of their own; Config.Transport is for all
+	options Options
+	base    http.RoundTripper // for endpoints without networks of their own, which most are; Options.Transport is for all
 
 	mu    sync.Mutex
-	byOwn map[string]*http.Transport // by the text of a webhook's own networks; guarded by mu
+	byOwn map[string]*http.Transport // by the text of an endpoint's own networks; guarded by mu
 }
 
-func newTransports(cfg Config) *transports {
-	t := &transports{cfg: cfg, base: cfg.Transport, byOwn: make(map[string]*http.Transport)}
+func newTransports(o Options) *transports {
+	t := &transports{options: o, base: o.Transport, byOwn: make(map[string]*http.Transport)}
 	if t.base == nil {
-		t.base = newTransport(cfg, nil)
+		t.base = newTransport(o, nil)
 	}
 	return t
 }
 
-// of returns the transport for a webhook's attempts.
-func (t *transports) of(w *Webhook) http.RoundTripper {
-	if len(w.AllowNetworks) == 0 || t.cfg.Transport != nil {
+// of returns the transport for an endpoint with these networks of its own.
+func (t *transports) of(own []netip.Prefix) http.RoundTripper {
+	if len(own) == 0 || t.options.Transport != nil {
 		return t.base
 	}
-	key := fmt.Sprint(w.AllowNetworks)
+	key := fmt.Sprint(own)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	transport := t.byOwn[key]
 	if transport == nil {
-		transport = newTransport(t.cfg, w.AllowNetworks)
+		transport = newTransport(t.options, own)
 		t.byOwn[key] = transport
 	}
 	return transport
 }
 
-// tidy closes what no webhook needs any more.
-func (t *transports) tidy(hooks []*Webhook) {
+// closeUnused drops the transports of networks that are not in use.
+func (t *transports) closeUnused(inUse iter.Seq[[]netip.Prefix]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.byOwn) == 0 {
 		return
 	}
 	needed := make(map[string]bool)
-	for _, w := range hooks {
-		needed[fmt.Sprint(w.AllowNetworks)] = true
+	for own := range inUse {
+		needed[fmt.Sprint(own)] = true
 	}
 	for key, transport := range t.byOwn {
 		if !needed[key] {
@@ -80,33 +82,33 @@ func (t *transports) tidy(hooks []*Webhook) {
 }
 
 func (t *transports) closeIdleConnections() {
-	t.tidy(nil)
+	t.closeUnused(slices.Values[[][]netip.Prefix](nil))
 	if base, ok := t.base.(*http.Transport); ok {
 		base.CloseIdleConnections()
 	}
 }
 
-// newTransport makes the transport that attempts go through: guarded at the dial, bounded, without compression.
-func newTransport(cfg Config, own []netip.Prefix) *http.Transport {
+// newTransport returns a transport that guards its dials, bounds what it reads, and asks for no compression.
+func newTransport(o Options, own []netip.Prefix) *http.Transport {
 	t := &http.Transport{
-		DialContext:            guard{cfg.AllowNetworks}.with(own).dialer(cfg.Resolver),
+		DialContext:            guard{o.AllowNetworks}.with(own).dialer(o.Resolver),
 		ForceAttemptHTTP2:      true,
 		TLSHandshakeTimeout:    tlsHandshakeTimeout,
 		MaxResponseHeaderBytes: maxResponseHeaderBytes,
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idleConnsPerHost,
 		IdleConnTimeout:        idleConnTimeout,
-		// Of a body no more than a KiB is read: what an endpoint may send ahead of that is memory for nothing.
+		// Little more than 1 KiB of a body is read: larger buffers would be wasted memory.
 		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: http2StreamBuffer, MaxReceiveBufferPerConnection: http2ConnBuffer},
 	}
-	if cfg.ProxyFromEnvironment {
+	if o.ProxyFromEnvironment {
 		t.Proxy = http.ProxyFromEnvironment
 		t.DialContext = toProxies(t.DialContext)
 	}
 	return t
 }
 
-// toProxies lets a dialer go to the environment's proxies whatever their addresses: whoever has set them means them.
+// toProxies lets a dialer connect to the environment's proxies whatever their addresses: the operator has set them.
 func toProxies(guarded func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
 	proxies := make(map[string]bool)
 	for _, scheme := range []string{"http", "https"} {

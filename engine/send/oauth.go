@@ -1,4 +1,4 @@
-package engine
+package send
 
 import (
 	"context"
@@ -17,56 +17,56 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 )
 
-// maxTokenAnswer is how much of a token endpoint's answer is read.
+// maxTokenAnswer is how many bytes of a token endpoint's response are read.
 const maxTokenAnswer = 64 << 10
 
-// tokens keeps the OAuth tokens of webhooks until they expire.
+// tokens caches OAuth tokens until they expire.
 type tokens struct {
 	userAgent string
 
-	mu        sync.Mutex
-	byWebhook map[uint32]*tokenSource // guarded by mu
+	mu    sync.Mutex
+	byKey map[string]*tokenSource // by Request.TokenKey; guarded by mu
 }
 
-// tokenSource is a webhook's token, and how to get another one.
+// tokenSource is a token, and how to get the next one. What follows turn belongs to the goroutine that has the turn.
 type tokenSource struct {
 	settings *OAuth2                   // what config was made from
-	turn     chan struct{}             // capacity 1; holds a value while somebody has the turn
-	config   *clientcredentials.Config // remembers how the endpoint wants the client's credentials; used by whoever has the turn
-	token    *oauth2.Token             // nil: none; read and written by whoever has the turn, as gotAt
-	gotAt    time.Time                 // when the token was got
+	turn     chan struct{}             // a lock, so that waiting for it can end with a context: capacity 1, full while it is held
+	config   *clientcredentials.Config // remembers in which form the endpoint accepts the client's credentials
+	token    *oauth2.Token             // nil: none
+	gotAt    time.Time                 // when the token was fetched
 }
 
 func newTokens(userAgent string) *tokens {
-	return &tokens{userAgent: userAgent, byWebhook: make(map[uint32]*tokenSource)}
+	return &tokens{userAgent: userAgent, byKey: make(map[string]*tokenSource)}
 }
 
-// source returns a webhook's token source; a new one if its settings have changed.
-func (t *tokens) source(w *Webhook) *tokenSource {
+// source returns the token source of a request; a new one if its settings have changed.
+func (t *tokens) source(r *Request) *tokenSource {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.byWebhook[w.ID]
-	if s != nil && reflect.DeepEqual(s.settings, w.OAuth2) {
+	s := t.byKey[r.TokenKey]
+	if s != nil && reflect.DeepEqual(s.settings, r.OAuth2) {
 		return s
 	}
-	o := w.OAuth2
+	o := r.OAuth2
 	config := &clientcredentials.Config{TokenURL: string(o.TokenURL), ClientID: string(o.ClientID), ClientSecret: string(o.ClientSecret)}
 	for _, scope := range o.Scopes {
 		config.Scopes = append(config.Scopes, string(scope))
 	}
 	if o.Body != "" {
-		config.AuthStyle = oauth2.AuthStyleInParams // the body is replaced: there is nothing to find out
+		config.AuthStyle = oauth2.AuthStyleInParams // the body is replaced anyway: do not probe for the style
 	}
 	s = &tokenSource{settings: o, turn: make(chan struct{}, 1), config: config}
-	t.byWebhook[w.ID] = s
+	t.byKey[r.TokenKey] = s
 	return s
 }
 
-// forget drops what is kept of a webhook.
-func (t *tokens) forget(webhookID uint32) {
+// forget drops the token source of a key.
+func (t *tokens) forget(key string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.byWebhook, webhookID)
+	delete(t.byKey, key)
 }
 
 // grant is a token that an attempt may use.
@@ -74,16 +74,17 @@ type grant struct {
 	source *tokenSource
 	token  *oauth2.Token
 	gotAt  time.Time
-	// cached tells that it has been there before, so that it may have been revoked since.
+	// cached says that the token was not fetched for this attempt, so it may have been revoked since.
 	cached bool
 }
 
-// authorization is the value of the Authorization header.
+// authorization returns the value of the header Authorization.
 func (g *grant) authorization() string { return g.token.Type() + " " + g.token.AccessToken }
 
-// get returns a webhook's token. Only one attempt asks the token endpoint at a time; the others wait for what it gets.
-func (t *tokens) get(ctx context.Context, w *Webhook, transport http.RoundTripper) (*grant, error) {
-	s := t.source(w)
+// get returns a token for a request. Only one attempt fetches a token at a time; the others wait for it and share it. The error is a
+// tokenError.
+func (t *tokens) get(ctx context.Context, r *Request, transport http.RoundTripper) (*grant, error) {
+	s := t.source(r)
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
@@ -102,22 +103,22 @@ func (t *tokens) get(ctx context.Context, w *Webhook, transport http.RoundTrippe
 		return nil, &tokenError{err}
 	}
 	if strings.ContainsFunc(token.Type()+token.AccessToken, func(c rune) bool { return c < ' ' || c > '~' }) {
-		return nil, &tokenError{errors.New("the token cannot stand in a header")} // kept, it would fail every attempt
+		return nil, &tokenError{errors.New("the token is not valid in a header")} // cached, it would fail every attempt
 	}
-	s.token, s.gotAt = token, utcNow()
+	s.token, s.gotAt = token, time.Now().Round(0)
 	return &grant{s, token, s.gotAt, false}, nil
 }
 
-// reject drops a token that an endpoint has refused, unless there is another one already.
+// reject drops a token that an endpoint has refused, unless it was replaced already.
 func (g *grant) reject() {
-	g.source.turn <- struct{}{} // for no longer than somebody's attempt lasts
+	g.source.turn <- struct{}{} // waits for another attempt's fetch at most, which is bounded by its timeout
 	if g.source.token == g.token {
 		g.source.token = nil
 	}
 	<-g.source.turn
 }
 
-// tokenTransport makes the token request what a webhook's settings want it to be.
+// tokenTransport changes the standard token request as the settings say.
 type tokenTransport struct {
 	next      http.RoundTripper
 	settings  *OAuth2
@@ -155,10 +156,10 @@ type tokenError struct{ err error }
 func (e *tokenError) Error() string { return fmt.Sprintf("token endpoint: %v", e.err) }
 func (e *tokenError) Unwrap() error { return e.err }
 
-// grantErrors are those of RFC 6749, section 5.2. Other text of a token endpoint is not repeated: it may hold what it was sent.
+// grantErrors are those of RFC 6749, section 5.2. Other text of a token endpoint is not quoted: it may hold what the endpoint was sent.
 var grantErrors = []string{"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope"}
 
-// classify is classify for the error of a token request.
+// classify is the function classify for the error of a token request.
 func (e *tokenError) classify(timeout time.Duration) (ErrorClass, string) {
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](e.err); ok {
 		detail := fmt.Sprintf("the token endpoint answered %d", refused.Response.StatusCode)
@@ -168,7 +169,7 @@ func (e *tokenError) classify(timeout time.Duration) (ErrorClass, string) {
 		return ErrorOAuth, detail
 	}
 	err, isTransport := e.err, errors.Is(e.err, context.DeadlineExceeded)
-	if u, ok := errors.AsType[*url.Error](err); ok { // it repeats the URL
+	if u, ok := errors.AsType[*url.Error](err); ok { // its text has the URL
 		err, isTransport = u.Err, true
 	}
 	if !isTransport {

@@ -1,4 +1,4 @@
-package engine
+package send
 
 import (
 	"context"
@@ -18,7 +18,7 @@ func TestCheckURL(t *testing.T) {
 		"https://example.com/" + strings.Repeat("a", 2048-20),
 	}
 	for _, raw := range good {
-		if err := checkURL(raw); err != nil {
+		if err := CheckURL(raw); err != nil {
 			t.Errorf("%.80s: %v", raw, err)
 		}
 	}
@@ -50,7 +50,7 @@ func TestCheckURL(t *testing.T) {
 		{"https://example.com/" + strings.Repeat("a", 2048-19), "at most 2048 bytes (got 2049)"},
 	}
 	for _, tt := range bad {
-		if err := checkURL(tt.raw); err == nil || !strings.Contains(err.Error(), tt.detail) {
+		if err := CheckURL(tt.raw); err == nil || !strings.Contains(err.Error(), tt.detail) {
 			t.Errorf("%.80q: got %v, want …%s…", tt.raw, err, tt.detail)
 		} else if strings.Contains(err.Error(), "pass") && strings.Contains(err.Error(), "user:") {
 			t.Errorf("the error repeats a password: %v", err)
@@ -69,11 +69,11 @@ func TestPlainAddress(t *testing.T) {
 		"http://１２７.０.０.１/": "127.0.0.1", "http://127。0｡0．1/": "127.0.0.1", "http://ＬＯＣＡＬＨＯＳＴ/": "127.0.0.1", "http://８.８.８.８/": "8.8.8.8",
 		"http://ü_x.example/": "", "http://%zz/": "",
 	} {
-		addr, ok := plainAddress(endpoint)
+		addr, ok := literalAddress(endpoint)
 		if ok != (want != "") || ok && addr.String() != want {
 			t.Errorf("%s: got %s, %t; want %q", endpoint, addr, ok, want)
 		}
-		refused := (guard{}).checkEndpoint(endpoint) != nil
+		refused := (guard{}).checkURL(endpoint) != nil
 		if refused != (want != "" && want != "8.8.8.8") {
 			t.Errorf("%s: refused: %t", endpoint, refused)
 		}
@@ -318,9 +318,9 @@ func TestEndpoints(t *testing.T) {
 		return nil
 	})
 	for _, tc := range endpoints {
-		err := checkURL(tc.url)
+		err := CheckURL(tc.url)
 		if err == nil {
-			err = guard{}.checkEndpoint(tc.url)
+			err = guard{}.checkURL(tc.url)
 		}
 		if (err == nil) != (tc.creation == "") || err != nil && !strings.Contains(err.Error(), tc.creation) {
 			t.Errorf("%s at creation: %v; want …%s…", tc.url, err, tc.creation)
@@ -388,7 +388,7 @@ func FuzzCheckURL(f *testing.F) {
 	}
 	number := regexp.MustCompile(`(^|\.)([0-9]+|0[xX][0-9a-fA-F]*)$`)
 	f.Fuzz(func(t *testing.T, raw string) {
-		if checkURL(raw) != nil || (guard{}).checkEndpoint(raw) != nil {
+		if CheckURL(raw) != nil || (guard{}).checkURL(raw) != nil {
 			return
 		}
 		address, ok := dialledFor(t, raw)

@@ -1,4 +1,4 @@
-package engine
+package send
 
 import (
 	"errors"
@@ -9,11 +9,15 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"hookbolt/engine/jsonread"
+
 	"golang.org/x/net/idna"
 )
 
-// checkURL says what is wrong with an endpoint's URL, as far as it shows without a look-up.
-func checkURL(raw string) error {
+const maxURLBytes = 2048
+
+// CheckURL returns what is wrong with an endpoint's URL. Names are not looked up.
+func CheckURL(raw string) error {
 	if len(raw) > maxURLBytes {
 		return fmt.Errorf("must have at most %d bytes (got %d)", maxURLBytes, len(raw))
 	}
@@ -24,15 +28,15 @@ func checkURL(raw string) error {
 	host, err := asciiHost(u.Hostname())
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("must be an http or https URL, such as https://example.com/hook (got scheme %q)", Excerpt(u.Scheme))
+		return fmt.Errorf("must be an http or https URL, such as https://example.com/hook (got scheme %q)", jsonread.Excerpt(u.Scheme))
 	case err != nil:
-		return fmt.Errorf("must name a host that can be looked up (got %q: %s)", Excerpt(u.Hostname()), Excerpt(err.Error()))
+		return fmt.Errorf("must name a host that can be looked up (got %q: %s)", jsonread.Excerpt(u.Hostname()), jsonread.Excerpt(err.Error()))
 	case host == "":
 		return fmt.Errorf("must name a host, as in https://example.com/hook")
 	case endsInNumber(host) && !isAddress(host):
-		return fmt.Errorf("must write an IPv4 address as four decimal numbers, as in http://192.0.2.1/ (got host %q)", Excerpt(host))
+		return fmt.Errorf("must write an IPv4 address as four decimal numbers, as in http://192.0.2.1/ (got host %q)", jsonread.Excerpt(host))
 	case !portFits(u.Port()):
-		return fmt.Errorf("port must be 1 to 65535 (got %s)", Excerpt(u.Port()))
+		return fmt.Errorf("port must be 1 to 65535 (got %s)", jsonread.Excerpt(u.Port()))
 	case u.User != nil:
 		return fmt.Errorf("must not hold a user name or password")
 	case u.Fragment != "":
@@ -41,14 +45,14 @@ func checkURL(raw string) error {
 	return nil
 }
 
-// portFits tells whether a URL's port can be connected to; "" means the scheme's own.
+// portFits reports whether a URL's port can be connected to; "" means the scheme's default.
 func portFits(port string) bool {
 	n, err := strconv.ParseUint(port, 10, 16)
 	return port == "" || err == nil && n > 0
 }
 
 // asciiHost returns a URL's host as net/http dials it, but in lower case and without the dot of the root. The error says why no
-// resolver would find it. What is ASCII does not go through IDNA, which refuses the underscores that names within a network have.
+// resolver would find it. An ASCII host does not go through IDNA, which refuses the underscores of names in local networks.
 func asciiHost(host string) (string, error) {
 	if strings.ContainsFunc(host, func(r rune) bool { return r >= utf8.RuneSelf }) {
 		var err error
@@ -67,8 +71,8 @@ func asciiHost(host string) (string, error) {
 	return host, nil
 }
 
-// endsInNumber tells whether a host is meant as an IPv4 address, as the URL standard has it: its last label is a number. Of
-// 127.1, 0177.0.0.1, 2130706433 and 0x7f.1 some resolvers make the address 127.0.0.1, and others look for a name.
+// endsInNumber reports whether a host is meant as an IPv4 address, as the URL standard defines it: its last label is a number. Some
+// resolvers read 127.1, 0177.0.0.1, 2130706433 and 0x7f.1 as the address 127.0.0.1; others look a name up.
 func endsInNumber(host string) bool {
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	if hex, ok := strings.CutPrefix(last, "0x"); ok {
@@ -82,7 +86,7 @@ func isAddress(host string) bool {
 	return err == nil
 }
 
-// urlHost returns the host of an endpoint's URL that checkURL has passed.
+// urlHost returns the host of a URL that CheckURL has passed.
 func urlHost(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -95,8 +99,8 @@ func urlHost(raw string) string {
 	return host
 }
 
-// plainAddress returns the address that a URL's host is in plain sight: an IP literal, or localhost.
-func plainAddress(raw string) (netip.Addr, bool) {
+// literalAddress returns the address of a URL's host that needs no lookup: an IP address, or localhost.
+func literalAddress(raw string) (netip.Addr, bool) {
 	host := urlHost(raw)
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761, section 6.3
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true

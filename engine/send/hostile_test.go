@@ -1,4 +1,4 @@
-package engine
+package send
 
 import (
 	"bufio"
@@ -128,7 +128,7 @@ func TestHostileEndpoints(t *testing.T) {
 			runtime.GC()
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			a := attempt(t, s, scheme+address+secretPath, sendPatience)
+			a := try(t, s, scheme+address+secretPath, testTimeout)
 			runtime.ReadMemStats(&after)
 			wantClass(t, a, h.class, h.detail)
 			if a.Status != h.status || accepted.Load() != 1 {
@@ -187,7 +187,7 @@ func TestHostileHTTP2(t *testing.T) {
 		t.Run(path, func(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			a := attempt(t, s, server.URL+path, sendPatience)
+			a := try(t, s, server.URL+path, testTimeout)
 			runtime.ReadMemStats(&after)
 			if a.Status != want.status || a.Error != want.class || a.Status != 0 && a.Protocol != "HTTP/2.0" {
 				t.Errorf("got %d by %s, %q: %s", a.Status, a.Protocol, a.Error, a.ErrorDetail)

@@ -1,4 +1,4 @@
-package engine
+package send
 
 import (
 	"bytes"
@@ -74,7 +74,7 @@ func TestSignWithSeveral(t *testing.T) {
 }
 
 func TestVerify(t *testing.T) {
-	other := newSecret()
+	other := NewSecret()
 	tests := []struct {
 		name   string
 		change func(http.Header)
@@ -123,7 +123,7 @@ func TestVerify(t *testing.T) {
 }
 
 func TestSignedIsVerified(t *testing.T) {
-	secret, now := newSecret(), time.Date(2026, 5, 1, 0, 0, 0, 123, time.UTC)
+	secret, now := NewSecret(), time.Date(2026, 5, 1, 0, 0, 0, 123, time.UTC)
 	for _, body := range []string{"", "{}", "\x00.\n.", strings.Repeat("ü", 100_000)} {
 		h := http.Header{}
 		if err := sign(h, []Secret{secret}, "018f4e9a-3b7c-7d21-9c65-0a1b2c3d4e18", now, []byte(body)); err != nil {
@@ -168,7 +168,7 @@ func TestSecretKey(t *testing.T) {
 			t.Errorf("the error repeats the secret: %v", err)
 		}
 	}
-	a, b := newSecret(), newSecret()
+	a, b := NewSecret(), NewSecret()
 	if key, err := a.Key(); err != nil || len(key) != 32 || a == b {
 		t.Errorf("new secrets: %d bytes, %v, equal: %t", len(key), err, a == b)
 	}
@@ -176,16 +176,16 @@ func TestSecretKey(t *testing.T) {
 
 // TestSecretStaysSecret tries to get a secret out by every way that text takes.
 func TestSecretStaysSecret(t *testing.T) {
-	secret := newSecret()
+	secret := NewSecret()
 	var text, jsonText strings.Builder
 	for _, h := range []slog.Handler{slog.NewTextHandler(&text, nil), slog.NewJSONHandler(&jsonText, nil)} {
 		slog.New(h).Info("made", "secret", secret)
 	}
-	w := Webhook{Secret: secret, PreviousSecrets: []PreviousSecret{{Secret: secret}}}
+	r := Request{Secrets: []Secret{secret}}
 	for name, got := range map[string]string{
 		"text log": text.String(), "JSON log": jsonText.String(),
 		"%v": fmt.Sprintf("%v", secret), "%q": fmt.Sprintf("%q", secret), "%x": fmt.Sprintf("%x", secret),
-		"webhook %v": fmt.Sprintf("%v", w), "webhook %+v": fmt.Sprintf("%+v", &w),
+		"request %v": fmt.Sprintf("%v", r), "request %+v": fmt.Sprintf("%+v", &r),
 	} {
 		if strings.Contains(got, string(secret[6:20])) || strings.Contains(got, fmt.Sprintf("%x", string(secret[6:20]))) {
 			t.Errorf("%s: %s", name, got)
@@ -195,7 +195,7 @@ func TestSecretStaysSecret(t *testing.T) {
 		}
 	}
 	// The stored form must hold it.
-	if b, err := json.Marshal(w); err != nil || !bytes.Contains(b, []byte(secret)) {
+	if b, err := json.Marshal(secret); err != nil || !bytes.Contains(b, []byte(secret)) {
 		t.Errorf("stored form %s, %v", b, err)
 	}
 }

@@ -1,4 +1,4 @@
-package engine
+package send
 
 import (
 	"context"
@@ -26,7 +26,7 @@ func TestDialGuard(t *testing.T) {
 			defer listener.Close()
 			_, port, _ := net.SplitHostPort(listener.Addr().String())
 			s, _ := testSender(t)
-			a := attempt(t, s, "http://"+net.JoinHostPort(host, port)+secretPath, sendPatience)
+			a := try(t, s, "http://"+net.JoinHostPort(host, port)+secretPath, testTimeout)
 			if a.Error != ErrorAddressRefused {
 				t.Fatalf("got %q: %s", a.Error, a.ErrorDetail)
 			}
@@ -41,13 +41,13 @@ func TestDialGuard(t *testing.T) {
 			address, _ := serveRaw(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
 			_, port, _ := net.SplitHostPort(address)
 			s, _ := testSender(t, loopback...)
-			wantDelivered(t, attempt(t, s, "http://"+net.JoinHostPort(host, port)+secretPath, sendPatience))
+			wantDelivered(t, try(t, s, "http://"+net.JoinHostPort(host, port)+secretPath, testTimeout))
 		})
 	}
 	t.Run("another address allowed", func(t *testing.T) {
 		address, accepted := serveRaw(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
 		s, _ := testSender(t, netip.MustParsePrefix("127.0.0.2/32"))
-		if a := attempt(t, s, "http://"+address+secretPath, sendPatience); a.Error != ErrorAddressRefused || accepted.Load() != 0 {
+		if a := try(t, s, "http://"+address+secretPath, testTimeout); a.Error != ErrorAddressRefused || accepted.Load() != 0 {
 			t.Errorf("got %q: %s", a.Error, a.ErrorDetail)
 		}
 	})
@@ -363,8 +363,8 @@ func TestRebinding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSender(Config{AllowNetworks: []netip.Prefix{network}, Resolver: resolver})
-	defer s.transports.closeIdleConnections()
+	s := New(Options{AllowNetworks: []netip.Prefix{network}, Resolver: resolver})
+	defer s.CloseIdleConnections()
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close") // so that each attempt dials
 		io.WriteString(w, r.Host)
@@ -373,15 +373,15 @@ func TestRebinding(t *testing.T) {
 	defer server.Close()
 
 	endpoint := "http://rebind.example:" + port + secretPath
-	first := attempt(t, s, endpoint, sendPatience)
+	first := try(t, s, endpoint, testTimeout)
 	wantDelivered(t, first)
 	if want := "rebind.example:" + port; string(first.Response) != want {
 		t.Errorf("the first attempt got to %q", first.Response)
 	}
 	for range 2 {
-		wantClass(t, attempt(t, s, endpoint, sendPatience), ErrorAddressRefused, "127.0.0.1 is not a public address")
+		wantClass(t, try(t, s, endpoint, testTimeout), ErrorAddressRefused, "127.0.0.1 is not a public address")
 	}
-	wantDelivered(t, attempt(t, s, "http://both.example:"+port+secretPath, sendPatience))
+	wantDelivered(t, try(t, s, "http://both.example:"+port+secretPath, testTimeout))
 
 	wantNoConnection(t, refused)
 }

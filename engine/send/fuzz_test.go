@@ -1,9 +1,10 @@
-package engine
+package send
 
 import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -16,7 +17,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/google/uuid"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"golang.org/x/net/http/httpguts"
 )
 
@@ -39,7 +40,7 @@ func FuzzAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		answer = bytes.ReplaceAll(answer, []byte("KEY"), []byte(key))
-		transport := newTransport(Config{}, nil)
+		transport := newTransport(Options{}, nil)
 		var serving = make(chan struct{})
 		transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
 			client, server := net.Pipe()
@@ -53,16 +54,17 @@ func FuzzAnswer(f *testing.F) {
 			return client, nil
 		}
 		defer transport.CloseIdleConnections()
-		s := newSender(Config{Transport: transport, Version: "1"})
-		w := &Webhook{URL: "http://endpoint.example/h1dden-path?q=1", Secret: newSecret(), Headers: map[string]Credential{"X-Key": key}}
-		a, err := s.send(t.Context(), w, &Delivery{ID: uuid.New()}, []byte(`{"n":1}`), sendPatience)
+		s := New(Options{Transport: transport, UserAgent: "hookbolt/1"})
+		r := requestTo("http://endpoint.example/h1dden-path?q=1")
+		r.Headers = map[string]Credential{"X-Key": key}
+		a, err := s.Send(t.Context(), r)
 		if err != nil {
 			t.Fatalf("no attempt: %v", err)
 		}
 		transport.CloseIdleConnections()
 		select {
 		case <-serving:
-		case <-time.After(sendPatience):
+		case <-time.After(testTimeout):
 			t.Fatal("the connection is left open")
 		}
 
@@ -87,7 +89,7 @@ func FuzzAnswer(f *testing.F) {
 		if size > maxResponseHeaderKept {
 			t.Fatalf("%d bytes of the header are kept", size)
 		}
-		for _, secret := range []string{key, strings.ToLower(key), "h1dden", string(w.Secret)} {
+		for _, secret := range []string{key, strings.ToLower(key), "h1dden", string(r.Secrets[0])} {
 			if strings.Contains(kept.String(), secret) && (secret == key || !bytes.Contains(answer, []byte(secret))) {
 				t.Fatalf("%q is kept: %q", secret, kept.String())
 			}
@@ -173,9 +175,9 @@ func FuzzTokenAnswer(f *testing.F) {
 			}
 			return &resp, nil
 		})
-		w := &Webhook{ID: 1, OAuth2: &OAuth2{TokenURL: "https://auth.example/h1dden", ClientID: "c", ClientSecret: secret}}
+		r := &Request{TokenKey: "1", OAuth2: &OAuth2{TokenURL: "https://auth.example/h1dden", ClientID: "c", ClientSecret: secret}}
 		tokens := newTokens("hookbolt/1")
-		g, err := tokens.get(t.Context(), w, transport)
+		g, err := tokens.get(t.Context(), r, transport)
 		if err != nil {
 			refused, ok := errors.AsType[*tokenError](err)
 			if !ok || g != nil {
@@ -207,7 +209,7 @@ func FuzzTokenAnswer(f *testing.F) {
 			t.Fatalf("the token is %q, encoding/json finds %q", g.token.AccessToken, std.AccessToken)
 		}
 		before := asked
-		again, err := tokens.get(t.Context(), w, transport)
+		again, err := tokens.get(t.Context(), r, transport)
 		if err != nil || again.cached != (asked == before) || again.cached != g.token.Valid() || again.authorization() != value {
 			t.Fatalf("once more: %v, asked %d times, then %d", err, before, asked)
 		}
@@ -242,23 +244,23 @@ func FuzzRedact(f *testing.F) {
 		if len(text) > 4<<10 || len(header)+len(user)+len(password) > 1<<10 {
 			return
 		}
-		w := &Webhook{}
+		r := &Request{}
 		authorization := ""
 		if kind&1 != 0 {
-			w.BasicAuth = &BasicAuth{Username: Credential(user), Password: Credential(password)}
+			r.BasicAuth = &BasicAuth{Username: Credential(user), Password: Credential(password)}
 		} else {
 			authorization = "Bearer " + password
 		}
 		if kind&2 != 0 {
-			w.Headers = map[string]Credential{"X-Key": Credential(header), "X-Other": "Token " + Credential(user)}
+			r.Headers = map[string]Credential{"X-Key": Credential(header), "X-Other": "Token " + Credential(user)}
 		}
-		secrets := w.secrets(authorization)
+		secrets := r.credentials(authorization)
 		for i, s := range secrets {
 			if len(s) < minRedacted || i > 0 && len(s) > len(secrets[i-1]) {
 				t.Fatalf("secrets %q", secrets)
 			}
 		}
-		for _, s := range []string{authorization, password, string(w.Headers["X-Key"])} {
+		for _, s := range []string{authorization, password, string(r.Headers["X-Key"])} {
 			if len(s) >= minRedacted && !slices.Contains(secrets, s) {
 				t.Fatalf("%q is not looked for", s)
 			}
@@ -309,4 +311,56 @@ func covered(text []byte, secrets []string) string {
 		}
 	}
 	return b.String()
+}
+
+// FuzzVerify: a signature is right to us if it is to a library that other endpoints use, and never for another body. SIGNATURE stands
+// for the right one.
+func FuzzVerify(f *testing.F) {
+	const secret = Secret("whsec_MfKQ9r8GKYqTwjUPD8ILPZIo2LaLaSw4VXTqUm6qyHA=")
+	f.Add("msg_1", int16(0), "", "v1,SIGNATURE", []byte("{}"))
+	f.Add("msg_1", int16(299), "", "v2,abc v1,AAAA v1,SIGNATURE", []byte(""))
+	f.Add("a.b", int16(-400), "", "v1,SIGNATURE", []byte("{}"))
+	f.Add("a.b", int16(400), "", "v1,SIGNATURE v1,SIGNATURE=", []byte("{}"))
+	f.Add("", int16(0), "+1700000000", "v1a,SIGNATURE", []byte("x"))
+	f.Add("x", int16(0), "99999999999999999999", "v1,SIGN\nATURE", []byte("x"))
+	library, err := standardwebhooks.NewWebhook(string(secret))
+	if err != nil {
+		f.Fatal(err)
+	}
+	key, _ := secret.Key()
+	f.Fuzz(func(t *testing.T, id string, age int16, timestamp, signatures string, body []byte) {
+		now := time.Now()
+		if d := max(age, -age) - 300; d > -3 && d < 3 {
+			return // the library has a clock of its own
+		}
+		if timestamp == "" {
+			timestamp = big.NewInt(now.Unix() - int64(age)).String()
+		}
+		right := bytes.TrimPrefix([]byte(signatureOf(key, id, timestamp, body)), []byte("v1,"))
+		h := http.Header{}
+		h.Set(HeaderID, id)
+		h.Set(HeaderTimestamp, timestamp)
+		h.Set(HeaderSignature, strings.ReplaceAll(signatures, "SIGNATURE", string(right)))
+		err := Verify(h, secret, body, now)
+		if theirs := library.Verify(body, h); (err == nil) != (theirs == nil) {
+			t.Fatalf("%v: we say %v, the library says %v", h, err, theirs)
+		}
+		if err == nil && Verify(h, secret, append(body, 'x'), now) == nil {
+			t.Fatal("another body passes as well")
+		}
+	})
+}
+
+// signatureOf signs as the specification says.
+func signatureOf(key []byte, id, timestamp string, body []byte) string {
+	h := http.Header{}
+	at, _ := new(big.Int).SetString(timestamp, 10)
+	if at == nil || at.String() != timestamp || !at.IsInt64() {
+		return "v1,"
+	}
+	secret := Secret(secretPrefix + base64.StdEncoding.EncodeToString(key))
+	if err := sign(h, []Secret{secret}, id, time.Unix(at.Int64(), 0), body); err != nil {
+		panic(err)
+	}
+	return h.Get(HeaderSignature)
 }

@@ -1,4 +1,4 @@
-package engine
+package send
 
 import (
 	"crypto/hmac"
@@ -21,41 +21,41 @@ const (
 	HeaderSignature = "webhook-signature"
 )
 
-// signatureTolerance is how old or early a timestamp may be for Verify: Standard Webhooks' reference libraries take the same.
+// signatureTolerance is how far a timestamp may be from now for Verify, as in the reference libraries of Standard Webhooks.
 const signatureTolerance = 5 * time.Minute
 
-// Secret is the key that signs a webhook's deliveries, in the form of Standard Webhooks: "whsec_" and base64.
+// Secret is a key that signs messages, in the form of Standard Webhooks: "whsec_" and base64.
 type Secret string
 
 const secretPrefix = "whsec_"
 
-// newSecret makes a secret of 32 random bytes.
-func newSecret() Secret {
+// NewSecret returns a secret of 32 random bytes.
+func NewSecret() Secret {
 	key := make([]byte, 32)
 	rand.Read(key) // never fails (crypto/rand)
 	return Secret(secretPrefix + base64.StdEncoding.EncodeToString(key))
 }
 
-// Key returns the bytes that sign. The error says what a secret must look like; it never repeats the secret.
+// Key returns the bytes of the key. The error says what a secret must look like; it never repeats the secret.
 func (s Secret) Key() ([]byte, error) {
 	encoded, ok := strings.CutPrefix(string(s), secretPrefix)
 	key, err := base64.StdEncoding.DecodeString(encoded)
-	// DecodeString passes over line ends and over bits that belong to no byte. Many of the libraries that endpoints verify with do
-	// not, so only the one form that all of them read is a secret.
+	// DecodeString ignores line ends, and bits that belong to no byte. Many libraries that endpoints use do not, so only the one form
+	// that all of them read is valid.
 	if !ok || err != nil || len(key) < 24 || len(key) > 64 || base64.StdEncoding.EncodeToString(key) != encoded {
 		return nil, fmt.Errorf("must be %s followed by the base64 of 24 to 64 bytes, padded and without line breaks", secretPrefix)
 	}
 	return key, nil
 }
 
-// String keeps the secret out of text, LogValue out of logs: a JSON log would otherwise not ask String.
+// String keeps the secret out of text, LogValue out of logs: a JSON log does not call String.
 func (s Secret) String() string { return secretPrefix + "…" }
 
 // LogValue is what a log shows.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// sign sets the headers of Standard Webhooks on a request: the delivery's id, the attempt's second, and for each secret, in their
-// order, the signature over both and the body. A dot separates what is signed, so the id must hold none; a UUID does not.
+// sign sets the headers of Standard Webhooks: the message id, the attempt's Unix second, and for each secret, in their order, the
+// signature over both and the body. A dot separates what is signed, so the id must not hold one.
 func sign(h http.Header, secrets []Secret, id string, at time.Time, body []byte) error {
 	timestamp := unixSecond(at)
 	signatures := make([]string, len(secrets))
@@ -72,7 +72,7 @@ func sign(h http.Header, secrets []Secret, id string, at time.Time, body []byte)
 	return nil
 }
 
-// unixSecond writes a time as webhook-timestamp does.
+// unixSecond returns the value of webhook-timestamp.
 func unixSecond(at time.Time) string { return strconv.FormatInt(at.Unix(), 10) }
 
 func mac(key []byte, id, timestamp string, body []byte) []byte {
@@ -82,7 +82,7 @@ func mac(key []byte, id, timestamp string, body []byte) []byte {
 	return m.Sum(nil)
 }
 
-// Verify checks the signature of a webhook as an endpoint does. now is compared with the timestamp.
+// Verify checks a signature as an endpoint does. The timestamp is compared with now.
 func Verify(h http.Header, secret Secret, body []byte, now time.Time) error {
 	key, err := secret.Key()
 	if err != nil {

@@ -1,0 +1,182 @@
+// Package send makes one delivery attempt: it signs a message, sends it to an endpoint, and reports what came of it.
+//
+// The endpoint is not trusted. Its URL may point into the local network, and it may answer slowly, endlessly, or with what it was
+// sent. So every attempt is bounded in time and memory, connects only to addresses that the guard allows, and keeps no credential in
+// its outcome.
+//
+// The parts, in the order in which an attempt goes through them:
+//
+//   - Request is what to send: endpoint, credentials, signing secrets, message (request.go, credentials.go).
+//   - CheckURL and CheckAddress refuse a bad URL before anything is sent (url.go, guard.go).
+//   - OAuth 2.0 access tokens are fetched and cached (oauth.go).
+//   - The message is signed as Standard Webhooks 1.0 specifies (sign.go).
+//   - The transport connects. The guard checks each resolved address when its socket is dialled (transport.go, guard.go).
+//   - The trace measures the phases (trace.go).
+//   - Outcome is what an attempt came to (outcome.go): the response (response.go) without credentials (redact.go), or the class of its
+//     error (classify.go).
+//
+// The package knows nothing of webhooks, deliveries or retries: its caller hands it all that it needs.
+package send
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// Options are what all attempts of a Sender have in common.
+type Options struct {
+	// UserAgent is the value of the header User-Agent, also for token endpoints.
+	UserAgent string
+	// AllowNetworks are special-purpose addresses that any attempt may connect to.
+	AllowNetworks []netip.Prefix
+	// ProxyFromEnvironment sends attempts through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name. The proxy resolves names
+	// then, and has to guard the network behind it.
+	ProxyFromEnvironment bool
+	// Transport carries the attempts. Nil means a guarded transport; only tests set another one.
+	Transport http.RoundTripper
+	// Resolver looks names up. Nil means the system's; only tests set another one.
+	Resolver *net.Resolver
+}
+
+// Sender makes attempts. It keeps connections and OAuth tokens between them. Its methods may be called at the same time.
+type Sender struct {
+	// transports are used without an http.Client, which would follow redirects. A redirect is a failed attempt: following it would
+	// turn the POST into a GET.
+	transports *transports
+	tokens     *tokens
+	guard      guard
+	// proxied says that a proxy may resolve names: the guard can check only the URL then.
+	proxied   bool
+	userAgent string
+}
+
+// New returns a Sender.
+func New(o Options) *Sender {
+	return &Sender{transports: newTransports(o), tokens: newTokens(o.UserAgent), guard: guard{o.AllowNetworks}, proxied: o.ProxyFromEnvironment,
+		userAgent: o.UserAgent}
+}
+
+// Send makes one attempt. It returns an error only if the attempt was cut off because ctx ended: such an attempt says nothing about
+// the endpoint.
+func (s *Sender) Send(ctx context.Context, r Request) (Outcome, error) {
+	started := time.Now()
+	a := attempt{sender: s, request: &r, trace: &trace{started: started}, outcome: Outcome{StartedAt: started.UTC().Round(0)}}
+	err := a.run(ctx)
+	a.outcome.Duration = time.Since(started)
+	a.trace.end(&a.outcome)
+	if err == nil {
+		return a.outcome, nil
+	}
+	if ctx.Err() != nil {
+		return Outcome{}, context.Cause(ctx)
+	}
+	class, detail := classify(err, r.Timeout)
+	// Errors of net/http may quote what the endpoint has sent.
+	a.outcome.Error, a.outcome.ErrorDetail = class, string(redact([]byte(detail), r.credentials(a.authorization)))
+	return a.outcome, nil
+}
+
+// attempt is a Send under way.
+type attempt struct {
+	sender  *Sender
+	request *Request
+	trace   *trace // on its own: a dial that outlives the attempt keeps it
+	outcome Outcome
+	// grant is the OAuth token in use, nil if there is none. authorization is its value for the header Authorization, "" without one.
+	grant         *grant
+	authorization string
+}
+
+// errNotMade is the error of a request that could not even be made. What wraps it must not hold the URL.
+var errNotMade = errors.New("make request")
+
+// run fills in the outcome, or returns the error that kept the response from coming.
+func (a *attempt) run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, a.request.Timeout)
+	defer cancel()
+	transport := a.sender.transports.of(a.request.AllowNetworks)
+	if a.sender.proxied {
+		if err := a.sender.guard.checkRequest(a.request); err != nil {
+			return err
+		}
+	}
+	if err := a.authorize(ctx, transport); err != nil {
+		return err
+	}
+	req, err := a.httpRequest(ctx)
+	if err != nil {
+		return err
+	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return a.read(resp)
+}
+
+// authorize gets the OAuth token, if the request needs one.
+func (a *attempt) authorize(ctx context.Context, transport http.RoundTripper) error {
+	if a.request.OAuth2 == nil {
+		return nil
+	}
+	started := time.Now()
+	g, err := a.sender.tokens.get(ctx, a.request, transport)
+	if g == nil || !g.cached {
+		a.outcome.Phases.Token = time.Since(started)
+	}
+	if err != nil {
+		return err
+	}
+	a.grant, a.authorization = g, g.authorization()
+	return nil
+}
+
+// read fills in the outcome from the response.
+func (a *attempt) read(resp *http.Response) error {
+	if resp.StatusCode < 100 { // net/http accepts any three digits
+		return fmt.Errorf("malformed HTTP status code %03d", resp.StatusCode)
+	}
+	o := &a.outcome
+	o.setResponse(resp, a.request.credentials(a.authorization))
+	switch resp.StatusCode {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		o.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
+	case http.StatusUnauthorized:
+		if a.grant != nil && a.grant.cached {
+			a.grant.reject()
+			// Another attempt may have fetched the token after this one was due. Only an older token may have been revoked since.
+			o.TokenRejected = a.grant.gotAt.Before(a.request.DueAt)
+		}
+	}
+	return nil
+}
+
+// Preview returns the header that Send would send at that time, as Sent.Header returns it for an attempt. It fetches no token. The
+// error is that of a secret that cannot sign.
+func (s *Sender) Preview(r Request, at time.Time) ([]HeaderField, error) {
+	authorization := ""
+	if r.OAuth2 != nil {
+		authorization = hidden
+	}
+	_, sent, err := s.header(&r, at, authorization)
+	if err != nil {
+		return nil, err
+	}
+	return sent.Header(&r, at), nil
+}
+
+// ForgetToken drops the OAuth token that is cached under a Request's TokenKey.
+func (s *Sender) ForgetToken(key string) { s.tokens.forget(key) }
+
+// CloseUnused closes the connections of sets of AllowNetworks that no endpoint has any more; inUse are those that endpoints have.
+func (s *Sender) CloseUnused(inUse iter.Seq[[]netip.Prefix]) { s.transports.closeUnused(inUse) }
+
+// CloseIdleConnections closes the connections that no attempt uses. Those in use are closed by the idle timeout later.
+func (s *Sender) CloseIdleConnections() { s.transports.closeIdleConnections() }

@@ -1,0 +1,122 @@
+package engine
+
+import (
+	"errors"
+	"iter"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"hookbolt/engine/send"
+)
+
+// Types of package send that are part of the domain: settings of a webhook, and the outcome of an attempt. Who uses engine needs no
+// other package for them.
+type (
+	Secret      = send.Secret
+	Credential  = send.Credential
+	BasicAuth   = send.BasicAuth
+	OAuth2      = send.OAuth2
+	Outcome     = send.Outcome
+	ErrorClass  = send.ErrorClass
+	Phases      = send.Phases
+	Sent        = send.Sent
+	HeaderField = send.HeaderField
+)
+
+// The classes of failed attempts; see package send.
+const (
+	ErrorStatus         = send.ErrorStatus
+	ErrorTimeout        = send.ErrorTimeout
+	ErrorDNS            = send.ErrorDNS
+	ErrorAddressRefused = send.ErrorAddressRefused
+	ErrorRefused        = send.ErrorRefused
+	ErrorReset          = send.ErrorReset
+	ErrorTLS            = send.ErrorTLS
+	ErrorProtocol       = send.ErrorProtocol
+	ErrorTooLarge       = send.ErrorTooLarge
+	ErrorOAuth          = send.ErrorOAuth
+	ErrorInternal       = send.ErrorInternal
+)
+
+// ErrorClasses are all classes.
+var ErrorClasses = send.ErrorClasses
+
+// The headers of Standard Webhooks 1.0.
+const (
+	HeaderID        = send.HeaderID
+	HeaderTimestamp = send.HeaderTimestamp
+	HeaderSignature = send.HeaderSignature
+)
+
+// Verify checks the signature of a webhook as an endpoint does. The timestamp is compared with now.
+func Verify(h http.Header, secret Secret, body []byte, now time.Time) error {
+	return send.Verify(h, secret, body, now)
+}
+
+// ParseNetwork reads a network of allow_networks; see send.ParseNetwork.
+func ParseNetwork(text string) (netip.Prefix, error) { return send.ParseNetwork(text) }
+
+// newSender makes a sender by a configuration.
+func newSender(cfg Config) *send.Sender {
+	return send.New(send.Options{
+		UserAgent: "hookbolt/" + cfg.Version, AllowNetworks: cfg.AllowNetworks, ProxyFromEnvironment: cfg.ProxyFromEnvironment,
+		Transport: cfg.Transport, Resolver: cfg.Resolver,
+	})
+}
+
+// payloadType is the Content-Type of every payload.
+const payloadType = "application/json"
+
+// newRequest makes the request of an attempt that starts at that time. It is the only place where a webhook's settings become what is
+// sent.
+func newRequest(w *Webhook, d *Delivery, payload []byte, at time.Time, timeout time.Duration) send.Request {
+	r := send.Request{
+		URL: w.URL, AllowNetworks: w.AllowNetworks, Timeout: timeout,
+		Headers: w.Headers, BasicAuth: w.BasicAuth, OAuth2: w.OAuth2,
+		ID: d.ID.String(), ContentType: payloadType, Payload: payload, Secrets: w.signingSecrets(at), DueAt: d.NextAttemptAt,
+	}
+	if w.OAuth2 != nil {
+		r.TokenKey = tokenKey(w.ID)
+	}
+	return r
+}
+
+// tokenKey is the key under which the OAuth token of a webhook is cached.
+func tokenKey(webhookID uint32) string { return strconv.FormatUint(uint64(webhookID), 10) }
+
+// checkAddresses refuses a webhook of which a URL names an address that the configuration and the webhook do not allow.
+func (e *Engine) checkAddresses(w *Webhook) error {
+	allow := slices.Concat(e.config().AllowNetworks, w.AllowNetworks)
+	if err := send.CheckAddress(w.URL, allow); err != nil {
+		return addressRefused("url", err)
+	}
+	if w.OAuth2 == nil {
+		return nil
+	}
+	if err := send.CheckAddress(string(w.OAuth2.TokenURL), allow); err != nil {
+		return addressRefused("oauth2.token_url", err)
+	}
+	return nil
+}
+
+func addressRefused(field string, err error) error {
+	bad := InputError{Field: field, Detail: err.Error()}
+	if refused, ok := errors.AsType[*send.AddressError](err); ok {
+		bad.Allow = refused.Network()
+	}
+	return InputErrors{bad}
+}
+
+// allowedNetworks returns the sets of networks that webhooks allow.
+func allowedNetworks(hooks *WebhookSet) iter.Seq[[]netip.Prefix] {
+	return func(yield func([]netip.Prefix) bool) {
+		for _, w := range hooks.All() {
+			if !yield(w.AllowNetworks) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"hookbolt/engine/send"
+
+	"github.com/google/uuid"
+)
+
+// TestNewRequest has every field of a request come from the webhook, the delivery or the arguments.
+func TestNewRequest(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	w := &Webhook{
+		ID: 12, URL: "https://a.example/", AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+		Headers: map[string]Credential{"X-Key": "k"}, BasicAuth: &BasicAuth{Username: "u", Password: "p"}, OAuth2: &OAuth2{TokenURL: "https://auth.example/"},
+		Secret: "whsec_new", PreviousSecrets: []PreviousSecret{{"whsec_old", now.Add(time.Nanosecond)}, {"whsec_older", now}},
+	}
+	d := &Delivery{ID: uuid.New(), NextAttemptAt: now.Add(-time.Second)}
+	want := send.Request{
+		URL: w.URL, AllowNetworks: w.AllowNetworks, Timeout: time.Minute,
+		Headers: w.Headers, BasicAuth: w.BasicAuth, OAuth2: w.OAuth2, TokenKey: "12",
+		ID: d.ID.String(), ContentType: "application/json", Payload: []byte("{}"), Secrets: []Secret{"whsec_new", "whsec_old"}, DueAt: d.NextAttemptAt,
+	}
+	got := newRequest(w, d, []byte("{}"), now, time.Minute)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+	for f, v := range reflect.ValueOf(got).Fields() {
+		if v.IsZero() {
+			t.Errorf("%s is never set", f.Name)
+		}
+	}
+}
+
+// TestRequestHeader compares what an attempt's record shows of the header with what has arrived, and with what is shown of an attempt to
+// come.
+func TestRequestHeader(t *testing.T) {
+	var arrived http.Header
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { arrived = r.Header }))
+	defer server.Close()
+	s := newSender(Config{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Version: "1.2.3"})
+	defer s.CloseIdleConnections()
+	w := &Webhook{
+		ID: 1, URL: server.URL, Secret: send.NewSecret(), PreviousSecrets: []PreviousSecret{{send.NewSecret(), time.Now().Add(time.Hour)}},
+		Headers: map[string]Credential{"X-Api-Key": "open sesame"},
+	}
+	d, payload := &Delivery{ID: uuid.New()}, []byte(`{"n":1}`)
+	outcome, err := s.Send(t.Context(), newRequest(w, d, payload, time.Now(), 20*time.Second))
+	a := Attempt{Outcome: outcome}
+	if err != nil || !a.Delivered() {
+		t.Fatalf("%+v: %v", a, err)
+	}
+	shown := a.RequestHeader(d)
+	for _, f := range shown {
+		if want := arrived.Get(f.Name); want == "" || f.Value != want && f != (HeaderField{Name: "X-Api-Key", Value: "…"}) {
+			t.Errorf("%s: shown as %q, arrived as %q", f.Name, f.Value, want)
+		}
+	}
+	if strings.Count(arrived.Get(HeaderSignature), "v1,") != 2 || arrived.Get(HeaderID) != d.ID.String() || arrived.Get("User-Agent") != "hookbolt/1.2.3" {
+		t.Errorf("arrived: %v", arrived)
+	}
+	e := &Engine{}
+	e.snapshot.Store(&snapshot{sender: s})
+	told, err := e.RequestHeader(w, d, payload, a.StartedAt)
+	if err != nil || !slices.Equal(told, shown) || len(told) != 6 {
+		t.Errorf("of an attempt to come %v is shown, of one that was made %v: %v", told, shown, err)
+	}
+	if (&Attempt{}).RequestHeader(d) != nil {
+		t.Error("a header is shown of an attempt that has sent none")
+	}
+}
+
+// Whatever prints a webhook prints none of its secrets.
+func TestSecretsOfAWebhookAreNotPrinted(t *testing.T) {
+	secret := send.NewSecret()
+	w := Webhook{Secret: secret, PreviousSecrets: []PreviousSecret{{Secret: secret}}}
+	if text := fmt.Sprintf("%v %+v %+v", w, w, &w); strings.Contains(text, string(secret[6:20])) || !strings.Contains(text, "whsec_…") {
+		t.Errorf("printed as %s", text)
+	}
+}
