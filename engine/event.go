@@ -256,21 +256,26 @@ var typedFields = map[string]typedField{
 	"result":      {"result", []EventType{EventResultView}},
 }
 
-// member reads the value of one field of an event.
-func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
+// fieldNamed tells whether an event may have a field of that name, and of which types if not all may; typed is zero if all may.
+func fieldNamed(key []byte) (typed typedField, known bool) {
 	switch string(key) {
 	case "type", "id", "session_id", "time", "content_id", "content_type", "poltio_user_id", "publisher_uuid", "custom_id":
-		if p.Null() {
-			return true
-		}
-	default:
-		typed, ok := typedFields[string(key)]
-		if !ok {
-			return false
-		}
-		if p.Null() {
-			return true
-		}
+		return typedField{}, true
+	}
+	typed, known = typedFields[string(key)]
+	return typed, known
+}
+
+// member reads the value of one field of an event.
+func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
+	typed, known := fieldNamed(key)
+	if !known {
+		return false
+	}
+	if p.Null() {
+		return true
+	}
+	if typed.types != nil {
 		if f.given == nil {
 			f.given = make([]typedField, 0, 4) // a vote has as many
 		}
