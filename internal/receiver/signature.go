@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"hookbolt/engine"
+	"hookbolt/engine/send"
 )
 
 // ErrUnchecked is the verdict on a signature that nobody has checked, for want of a secret.
@@ -13,7 +13,7 @@ var ErrUnchecked = errors.New("not checked")
 
 // CheckSecret returns an error unless a webhook's secret is written as it must be.
 func CheckSecret(secret string) error {
-	_, err := engine.Secret(secret).Key()
+	_, err := send.Secret(secret).Key()
 	return err
 }
 
@@ -23,5 +23,5 @@ func verify(header http.Header, secret string, body []byte, at time.Time) error 
 	if secret == "" {
 		return ErrUnchecked
 	}
-	return engine.Verify(header, engine.Secret(secret), body, at)
+	return send.Verify(header, send.Secret(secret), body, at)
 }
