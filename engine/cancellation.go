@@ -37,19 +37,23 @@ func (c *Cancellation) Covers(d *Delivery) bool {
 	return true
 }
 
-// cancellations says what a change from before to after ends. (Deletion ends everything; it is no change.)
-func cancellations(before, after *Webhook) []Cancellation {
-	c := Cancellation{WebhookID: before.ID, Revision: before.Revision, Scope: CancelAll}
-	if before.Active && !after.Active {
-		return []Cancellation{c}
-	}
+// Cancellations returns what a change of settings from before to after cancels. (A deletion cancels everything; it is no change.)
+func Cancellations(before, after *Webhook) []Cancellation {
 	var list []Cancellation
-	if before.SendIncomplete && !after.SendIncomplete {
-		c.Scope = CancelIncomplete
-		list = append(list, c)
-	}
-	if after.ContentID != nil && (before.ContentID == nil || *before.ContentID != *after.ContentID) {
-		c.Scope, c.ContentID = CancelContent, *after.ContentID
+	for i := range Settings {
+		cancels := Settings[i].cancels
+		if cancels == nil {
+			continue
+		}
+		c := Cancellation{WebhookID: before.ID, Revision: before.Revision, Scope: cancels(before, after)}
+		switch c.Scope {
+		case "":
+			continue
+		case CancelAll: // the others are part of it
+			return []Cancellation{c}
+		case CancelContent:
+			c.ContentID = *after.ContentID
+		}
 		list = append(list, c)
 	}
 	return list

@@ -19,8 +19,8 @@ func CheckRetrySchedule(steps []Duration) error {
 		return fmt.Errorf("must have at most %d steps (got %d)", maxRetrySteps, len(steps))
 	}
 	for _, d := range steps {
-		if time.Duration(d) < time.Second || time.Duration(d) > maxRetryStep {
-			return fmt.Errorf("each step must be 1s to %s (got %s)", Duration(maxRetryStep), d)
+		if time.Duration(d) < minRetryStep || time.Duration(d) > maxRetryStep {
+			return fmt.Errorf("each step must be %s (got %s)", spans(minRetryStep, maxRetryStep), d)
 		}
 	}
 	return nil

@@ -1,12 +1,15 @@
 package engine
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 	"unicode/utf8"
 
 	"hookbolt/engine/jsonread"
 	"hookbolt/engine/send"
+
+	"github.com/google/uuid"
 )
 
 // Limits of a webhook's settings.
@@ -18,192 +21,228 @@ const (
 	MinRateLimit      = 0.001
 	MaxRateLimit      = 10_000.0
 	maxRetrySteps     = 50
+	minRetryStep      = time.Second
 	maxRetryStep      = 30 * 24 * time.Hour
 	maxAllowNetworks  = 64
 	maxNameCharacters = 200
-	MaxOverlap        = 30 * 24 * time.Hour
+	// A secret is whsec_ and the base64 of 24 to 64 bytes.
+	minSecretLength = len("whsec_") + 32
+	maxSecretLength = len("whsec_") + 88
 )
 
-// defaultOverlap is how long a secret signs on after its rotation, unless the caller says: a day to change an endpoint.
-const defaultOverlap = 24 * time.Hour
+// delayLimits are those of the two delays, in seconds.
+var delayLimits = Limits{Minimum: 0, Maximum: MaxDelay}
 
-// WebhookPatch is a change of settings, or the settings of a new webhook.
-type WebhookPatch struct {
-	apply []func(*Webhook)
-	// revision is the one that the change was made for; nil means any.
-	revision *uint64
+// Settings are the settings of a webhook that a caller can give, in the order in which the API answers. Reading, defaults, the API, the
+// platform's API, the form of the page, apply, dump and the tests of openapi.yaml and docs go by this table.
+var Settings = []Setting{
+	{
+		Name: "url", Required: "an http or https URL", Limits: Limits{MaxLength: send.MaxURLBytes}, Effect: EffectAttempt,
+		value: field(func(w *Webhook) *string { return &w.URL }, "", readURL),
+	},
+	{
+		Name: "content_id", Effect: EffectCancel,
+		value: optional(func(w *Webhook) **uuid.UUID { return &w.ContentID }, (*jsonread.Reader).UUID),
+		cancels: func(before, after *Webhook) CancelScope {
+			if after.ContentID != nil && (before.ContentID == nil || *before.ContentID != *after.ContentID) {
+				return CancelContent
+			}
+			return ""
+		},
+	},
+	{
+		Name: "name", Limits: Limits{MaxLength: maxNameCharacters}, Effect: EffectNone,
+		value: field(func(w *Webhook) *string { return &w.Name }, "", readName),
+	},
+	{
+		Name: "active", Effect: EffectCancel,
+		value: boolean(func(w *Webhook) *bool { return &w.Active }, true),
+		cancels: func(before, after *Webhook) CancelScope {
+			if before.Active && !after.Active {
+				return CancelAll
+			}
+			return ""
+		},
+	},
+	{
+		Name: "paused", KeptByFile: true, Effect: EffectHold,
+		value: value{
+			get:    func(w *Webhook) any { return w.Paused },
+			preset: func(w *Webhook) { w.pauseByHand(false) },
+			read: func(r *jsonread.Reader) func(*Webhook) {
+				paused := r.Bool()
+				return func(w *Webhook) { w.pauseByHand(paused) }
+			},
+		},
+	},
+	{
+		Name: "delay", Limits: delayLimits, Effect: EffectDue,
+		value: field(func(w *Webhook) *int64 { return &w.Delay }, 10, readDelay),
+	},
+	{
+		Name: "send_answers", Effect: EffectPayload,
+		value: boolean(func(w *Webhook) *bool { return &w.SendAnswers }, true),
+	},
+	{
+		Name: "send_leads", Effect: EffectPayload,
+		value: boolean(func(w *Webhook) *bool { return &w.SendLeads }, true),
+	},
+	{
+		Name: "send_incomplete", Effect: EffectCancel,
+		value: boolean(func(w *Webhook) *bool { return &w.SendIncomplete }, false),
+		cancels: func(before, after *Webhook) CancelScope {
+			if before.SendIncomplete && !after.SendIncomplete {
+				return CancelIncomplete
+			}
+			return ""
+		},
+	},
+	{
+		Name: "incomplete_delay", Limits: delayLimits, Effect: EffectDue,
+		value: field(func(w *Webhook) *int64 { return &w.IncompleteDelay }, 60, readDelay),
+	},
+	{
+		Name: "timeout", Limits: Limits{Spans: spans(MinTimeout, MaxTimeout)}, Effect: EffectAttempt,
+		value: optional(func(w *Webhook) **Duration { return &w.Timeout }, readTimeout),
+	},
+	{
+		Name: "max_in_flight", Limits: Limits{Minimum: 1, Maximum: MaxMaxInFlight}, Effect: EffectAttempt,
+		value: optional(func(w *Webhook) **int { return &w.MaxInFlight }, readMaxInFlight),
+	},
+	{
+		Name: "retry_schedule", Limits: Limits{MaxItems: maxRetrySteps, Spans: spans(minRetryStep, maxRetryStep)}, Effect: EffectAttempt,
+		value: optional(func(w *Webhook) **[]Duration { return &w.RetrySchedule }, readRetrySchedule),
+	},
+	{
+		Name: "rate_limit", Limits: Limits{Minimum: MinRateLimit, Maximum: MaxRateLimit}, Effect: EffectAttempt,
+		value: optional(func(w *Webhook) **float64 { return &w.RateLimit }, readRateLimit),
+	},
+	{
+		Name: "allow_networks", Limits: Limits{MaxItems: maxAllowNetworks}, Effect: EffectAttempt,
+		value: field(func(w *Webhook) *[]netip.Prefix { return &w.AllowNetworks }, nil, readNetworks).
+			shownAs(func(w *Webhook) any { return append([]netip.Prefix{}, w.AllowNetworks...) }),
+	},
+	{
+		Name: "headers", Secret: true, Limits: Limits{MaxProperties: maxHeaders}, Effect: EffectAttempt,
+		value: field(func(w *Webhook) *map[string]Credential { return &w.Headers }, nil, readWebhookHeaders).shownAs(headerNames),
+	},
+	{
+		Name: "basic_auth", Secret: true, Effect: EffectAttempt,
+		value: field(func(w *Webhook) **BasicAuth { return &w.BasicAuth }, nil, readBasicAuth).
+			shownAsSet(func(w *Webhook) bool { return w.BasicAuth != nil }),
+	},
+	{
+		Name: "oauth2", Secret: true, Effect: EffectAttempt,
+		value: field(func(w *Webhook) **OAuth2 { return &w.OAuth2 }, nil, readOAuth2).
+			shownAsSet(func(w *Webhook) bool { return w.OAuth2 != nil }),
+	},
+	{
+		// A secret that is set has no overlap, and earlier ones end as well: this gets rid of secrets that have leaked. Answers do not
+		// mention it: each webhook has one.
+		Name: "secret", Secret: true, KeptByFile: true, Limits: Limits{MinLength: minSecretLength, MaxLength: maxSecretLength}, Effect: EffectAttempt,
+		value: value{
+			null: func(w *Webhook) { w.Secret, w.PreviousSecrets = send.NewSecret(), nil },
+			read: func(r *jsonread.Reader) func(*Webhook) {
+				s := readSecret(r)
+				return func(w *Webhook) { w.Secret, w.PreviousSecrets = s, nil }
+			},
+		},
+	},
 }
 
-// IfRevision returns the change for a webhook of that revision only: who has seen another one does not know what he overwrites.
-func (p WebhookPatch) IfRevision(revision uint64) WebhookPatch {
-	p.revision = &revision
-	return p
-}
-
-// webhookSetting reads a setting's value, checks it, and returns how to set it. isNull means "the default again".
-type webhookSetting func(r *jsonread.Reader, isNull bool) func(*Webhook)
-
-// boolSetting is a setting that is true or false.
-func boolSetting(field func(*Webhook) *bool) webhookSetting {
-	return func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		d := DefaultWebhook()
-		value := *field(&d)
-		if !isNull {
-			value = r.Bool()
+// DefaultWebhook is a webhook before anything is set. It has no URL and no secret yet.
+func DefaultWebhook() Webhook {
+	var w Webhook
+	for i := range Settings {
+		if preset := Settings[i].value.preset; preset != nil {
+			preset(&w)
 		}
-		return func(w *Webhook) { *field(w) = value }
 	}
+	return w
 }
 
-// delaySetting is a setting in whole seconds.
-func delaySetting(field func(*Webhook) *int64) webhookSetting {
-	return func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		d := DefaultWebhook()
-		value := *field(&d)
-		if !isNull {
-			if value = r.Integer(); value < 0 || value > MaxDelay {
-				r.Fail("must be whole seconds, 0 to %d (got %d)", MaxDelay, value)
-			}
-		}
-		return func(w *Webhook) { *field(w) = value }
+// spans writes the bounds of a duration.
+func spans(shortest, longest time.Duration) string {
+	return fmt.Sprintf("%s to %s", Duration(shortest), Duration(longest))
+}
+
+// pauseByHand sets or clears the hold. A hold that is there already keeps its reason.
+func (w *Webhook) pauseByHand(paused bool) {
+	switch {
+	case !paused:
+		w.PauseReason = ""
+	case !w.Paused:
+		w.PauseReason = "paused by hand"
 	}
+	w.Paused = paused
 }
 
-// webhookSettings are the settings that a caller can give, by their names in JSON.
-var webhookSettings = map[string]webhookSetting{
-	"url": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		if isNull {
-			r.Fail("has no default: it must be an http or https URL")
-			return nil
-		}
-		raw := r.Text()
-		if err := send.CheckURL(raw); err != nil {
-			r.Fail("%v", err)
-		}
-		return func(w *Webhook) { w.URL = raw }
-	},
-	"content_id": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		if isNull {
-			return func(w *Webhook) { w.ContentID = nil }
-		}
-		id := r.UUID()
-		return func(w *Webhook) { w.ContentID = &id }
-	},
-	"name": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		name := ""
-		if !isNull {
-			if name = r.Text(); utf8.RuneCountInString(name) > maxNameCharacters {
-				r.Fail("must have at most %d characters", maxNameCharacters)
-			}
-		}
-		return func(w *Webhook) { w.Name = name }
-	},
-	"active": boolSetting(func(w *Webhook) *bool { return &w.Active }),
-	"paused": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		paused := !isNull && r.Bool()
-		return func(w *Webhook) {
-			switch {
-			case !paused:
-				w.PauseReason = ""
-			case !w.Paused:
-				w.PauseReason = "paused by hand"
-			}
-			w.Paused = paused
-		}
-	},
-	"delay":            delaySetting(func(w *Webhook) *int64 { return &w.Delay }),
-	"incomplete_delay": delaySetting(func(w *Webhook) *int64 { return &w.IncompleteDelay }),
-	"send_answers":     boolSetting(func(w *Webhook) *bool { return &w.SendAnswers }),
-	"send_leads":       boolSetting(func(w *Webhook) *bool { return &w.SendLeads }),
-	"send_incomplete":  boolSetting(func(w *Webhook) *bool { return &w.SendIncomplete }),
-	"timeout": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		if isNull {
-			return func(w *Webhook) { w.Timeout = nil }
-		}
-		d := readDuration(r)
-		if time.Duration(d) < MinTimeout || time.Duration(d) > MaxTimeout {
-			r.Fail("must be %s to %s (got %s)", Duration(MinTimeout), Duration(MaxTimeout), d)
-		}
-		return func(w *Webhook) { w.Timeout = &d }
-	},
-	"max_in_flight": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		if isNull {
-			return func(w *Webhook) { w.MaxInFlight = nil }
-		}
-		n := r.Integer()
-		if n < 1 || n > MaxMaxInFlight {
-			r.Fail("must be 1 to %d (got %d)", MaxMaxInFlight, n)
-		}
-		return func(w *Webhook) { w.MaxInFlight = new(int(n)) }
-	},
-	"retry_schedule": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		if isNull {
-			return func(w *Webhook) { w.RetrySchedule = nil }
-		}
-		steps := []Duration{}
-		r.Array(func(int) { steps = append(steps, readDuration(r)) })
-		if err := CheckRetrySchedule(steps); err != nil {
-			r.Fail("%v", err)
-		}
-		return func(w *Webhook) { w.RetrySchedule = &steps }
-	},
-	"rate_limit": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		if isNull {
-			return func(w *Webhook) { w.RateLimit = nil }
-		}
-		n := r.Decimal()
-		if n < MinRateLimit || n > MaxRateLimit {
-			r.Fail("must be %v to %v deliveries a second (got %v)", MinRateLimit, MaxRateLimit, n)
-		}
-		return func(w *Webhook) { w.RateLimit = &n }
-	},
-	"allow_networks": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		var list []netip.Prefix
-		if !isNull {
-			list = readNetworks(r)
-		}
-		return func(w *Webhook) { w.AllowNetworks = list }
-	},
-	"headers": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		var headers map[string]Credential
-		if !isNull {
-			headers = readHeaders(r, false)
-		}
-		return func(w *Webhook) { w.Headers = headers }
-	},
-	"basic_auth": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		var b *BasicAuth
-		if !isNull {
-			b = readBasicAuth(r)
-		}
-		return func(w *Webhook) { w.BasicAuth = b }
-	},
-	"oauth2": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		var o *OAuth2
-		if !isNull {
-			o = readOAuth2(r)
-		}
-		return func(w *Webhook) { w.OAuth2 = o }
-	},
-	"secret": func(r *jsonread.Reader, isNull bool) func(*Webhook) {
-		// Without an overlap, and earlier ones end as well: this is how secrets that have leaked are got rid of.
-		if isNull {
-			return func(w *Webhook) { w.Secret, w.PreviousSecrets = send.NewSecret(), nil }
-		}
-		s := readSecret(r)
-		return func(w *Webhook) { w.Secret, w.PreviousSecrets = s, nil }
-	},
+// headerNames is what answers have of a webhook's headers: true for each name.
+func headerNames(w *Webhook) any {
+	names := make(map[string]bool)
+	for name := range w.Headers {
+		names[name] = true
+	}
+	return names
 }
 
-func readSecret(r *jsonread.Reader) Secret {
-	s := Secret(r.Text())
-	if _, err := s.Key(); err != nil {
+func readURL(r *jsonread.Reader) string {
+	raw := r.Text()
+	if err := send.CheckURL(raw); err != nil {
 		r.Fail("%v", err)
 	}
-	return s
+	return raw
 }
 
-// readNetworks reads a list of networks.
+func readName(r *jsonread.Reader) string {
+	name := r.Text()
+	if utf8.RuneCountInString(name) > maxNameCharacters {
+		r.Fail("must have at most %d characters", maxNameCharacters)
+	}
+	return name
+}
+
+func readDelay(r *jsonread.Reader) int64 {
+	n := r.Integer()
+	if n < 0 || n > MaxDelay {
+		r.Fail("must be whole seconds, 0 to %d (got %d)", MaxDelay, n)
+	}
+	return n
+}
+
+func readTimeout(r *jsonread.Reader) Duration {
+	d := readDuration(r)
+	if time.Duration(d) < MinTimeout || time.Duration(d) > MaxTimeout {
+		r.Fail("must be %s (got %s)", spans(MinTimeout, MaxTimeout), d)
+	}
+	return d
+}
+
+func readMaxInFlight(r *jsonread.Reader) int {
+	n := r.Integer()
+	if n < 1 || n > MaxMaxInFlight {
+		r.Fail("must be 1 to %d (got %d)", MaxMaxInFlight, n)
+	}
+	return int(n)
+}
+
+func readRetrySchedule(r *jsonread.Reader) []Duration {
+	steps := []Duration{}
+	r.Array(func(int) { steps = append(steps, readDuration(r)) })
+	if err := CheckRetrySchedule(steps); err != nil {
+		r.Fail("%v", err)
+	}
+	return steps
+}
+
+func readRateLimit(r *jsonread.Reader) float64 {
+	n := r.Decimal()
+	if n < MinRateLimit || n > MaxRateLimit {
+		r.Fail("must be %v to %v deliveries a second (got %v)", MinRateLimit, MaxRateLimit, n)
+	}
+	return n
+}
+
 func readNetworks(r *jsonread.Reader) []netip.Prefix {
 	list := []netip.Prefix{}
 	r.Array(func(int) {
@@ -219,6 +258,16 @@ func readNetworks(r *jsonread.Reader) []netip.Prefix {
 	return list
 }
 
+func readWebhookHeaders(r *jsonread.Reader) map[string]Credential { return readHeaders(r, false) }
+
+func readSecret(r *jsonread.Reader) Secret {
+	s := Secret(r.Text())
+	if _, err := s.Key(); err != nil {
+		r.Fail("%v", err)
+	}
+	return s
+}
+
 func readDuration(r *jsonread.Reader) Duration {
 	var d Duration
 	s := r.Text()
@@ -226,61 +275,4 @@ func readDuration(r *jsonread.Reader) Duration {
 		r.Fail("%v", err)
 	}
 	return d
-}
-
-// ParseWebhookPatch reads settings from a JSON object. A null sets the default again. The error is an InputErrors.
-func ParseWebhookPatch(body []byte) (WebhookPatch, error) {
-	var patch WebhookPatch
-	err := parseObject(body, func(r *jsonread.Reader, key []byte) bool {
-		read, ok := webhookSettings[string(key)]
-		if ok {
-			patch.apply = append(patch.apply, read(r, r.Null()))
-		}
-		return ok
-	})
-	if err != nil {
-		return WebhookPatch{}, err
-	}
-	return patch, nil
-}
-
-// Rotation is how a webhook gets its next secret.
-type Rotation struct {
-	// Overlap is how long the present secret signs beside the next one, 0 to MaxOverlap; 0: it stops at once.
-	Overlap time.Duration
-	// Secret is the next secret; "" has one made.
-	Secret Secret
-}
-
-// ParseRotation reads a rotation from a JSON object, in which both fields may be left out or null. Without a body the overlap is a
-// day and the secret is made. The error is an InputErrors.
-func ParseRotation(body []byte) (Rotation, error) {
-	rotation := Rotation{Overlap: defaultOverlap}
-	if len(body) == 0 {
-		return rotation, nil
-	}
-	err := parseObject(body, func(r *jsonread.Reader, key []byte) bool {
-		switch string(key) {
-		case "overlap":
-			if r.Null() {
-				break
-			}
-			d := readDuration(r)
-			if d < 0 || time.Duration(d) > MaxOverlap {
-				r.Fail("must be 0s to %s (got %s)", Duration(MaxOverlap), d)
-			}
-			rotation.Overlap = time.Duration(d)
-		case "secret":
-			if !r.Null() {
-				rotation.Secret = readSecret(r)
-			}
-		default:
-			return false
-		}
-		return true
-	})
-	if err != nil {
-		return Rotation{}, err
-	}
-	return rotation, nil
 }

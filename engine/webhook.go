@@ -69,11 +69,6 @@ type PreviousSecret struct {
 // MaxSecrets is how many secrets may sign a webhook's attempts, the present one included: spec.md, "Delivery".
 const MaxSecrets = 3
 
-// DefaultWebhook is a webhook before anything is set.
-func DefaultWebhook() Webhook {
-	return Webhook{Active: true, Delay: 10, IncompleteDelay: 60, SendAnswers: true, SendLeads: true}
-}
-
 // equals tells whether two webhooks are stored alike, which is what counts: there an empty list is as good as none.
 func (w *Webhook) equals(other *Webhook) bool {
 	a, errA := json.Marshal(w)

@@ -368,11 +368,11 @@ func TestCancellations(t *testing.T) {
 		{"to another content", base(asIs), base(func(w *Webhook) { w.ContentID = &other }), []Cancellation{{WebhookID: 7, Revision: 3, Scope: CancelContent, ContentID: other}}},
 		{"the same content, another pointer", base(asIs), base(func(w *Webhook) { w.ContentID = new(*w.ContentID) }), nil},
 		{"two at once", base(asIs), base(func(w *Webhook) { w.SendIncomplete, w.ContentID = false, &other }),
-			[]Cancellation{{WebhookID: 7, Revision: 3, Scope: CancelIncomplete}, {WebhookID: 7, Revision: 3, Scope: CancelContent, ContentID: other}}},
+			[]Cancellation{{WebhookID: 7, Revision: 3, Scope: CancelContent, ContentID: other}, {WebhookID: 7, Revision: 3, Scope: CancelIncomplete}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := cancellations(tt.before, tt.after); !slices.Equal(got, tt.want) {
+			if got := Cancellations(tt.before, tt.after); !slices.Equal(got, tt.want) {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})

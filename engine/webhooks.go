@@ -62,7 +62,7 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 		if err := cmp.Or(check(w, &before), e.checkSettings(w, &before)); err != nil {
 			return WebhookChange{}, err
 		}
-		c := WebhookChange{Cancels: cancellations(&before, w)}
+		c := WebhookChange{Cancels: Cancellations(&before, w)}
 		if len(c.Cancels) > 0 {
 			w.CancelledUpTo = before.Revision
 		}
@@ -169,12 +169,6 @@ func (e *Engine) webhookChanged(id uint32) {
 		e.metrics.history.forget(id)
 	}
 	e.sender().CloseUnused(allowedNetworks(hooks))
-}
-
-func (p WebhookPatch) applyTo(w *Webhook) {
-	for _, apply := range p.apply {
-		apply(w)
-	}
 }
 
 // checkSettings refuses settings that do not go together. An address that the configuration has come to refuse since it was set does

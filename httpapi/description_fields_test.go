@@ -172,9 +172,13 @@ func keys(t *testing.T, file, table string) map[string]ast.Expr {
 // parser knows is nowhere else.
 func TestDescriptionHasTheInput(t *testing.T) {
 	change, _ := properties(schema("WebhookChange"))
-	sameNames(t, "WebhookChange", change, slices.Collect(maps.Keys(keys(t, "settings.go", "webhookSettings"))))
+	var settings []string
+	for _, s := range engine.Settings {
+		settings = append(settings, s.Name)
+	}
+	sameNames(t, "WebhookChange", change, settings)
 	rotation, _ := properties(schema("Rotation"))
-	sameNames(t, "Rotation", rotation, cases(t, "settings.go", "ParseRotation"))
+	sameNames(t, "Rotation", rotation, cases(t, "rotation.go", "ParseRotation"))
 	replayed, _ := properties(schema("ReplayRequest"))
 	sameNames(t, "ReplayRequest", replayed, cases(t, "replay.go", "ParseReplay"))
 	for setting, function := range map[string]string{"basic_auth": "readBasicAuth", "oauth2": "readOAuth2"} {

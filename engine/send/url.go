@@ -14,12 +14,12 @@ import (
 	"golang.org/x/net/idna"
 )
 
-const maxURLBytes = 2048
+const MaxURLBytes = 2048
 
 // CheckURL returns what is wrong with an endpoint's URL. Names are not looked up.
 func CheckURL(raw string) error {
-	if len(raw) > maxURLBytes {
-		return fmt.Errorf("must have at most %d bytes (got %d)", maxURLBytes, len(raw))
+	if len(raw) > MaxURLBytes {
+		return fmt.Errorf("must have at most %d bytes (got %d)", MaxURLBytes, len(raw))
 	}
 	u, err := url.Parse(raw)
 	if err != nil || raw == "" {
