@@ -51,10 +51,21 @@ func (e InputErrors) Error() string {
 
 // parseObject is jsonread.ParseObject with the error of all calls that take input. The error is an InputErrors.
 func parseObject(body []byte, member func(r *jsonread.Reader, key []byte) bool) error {
-	if err := jsonread.ParseObject(body, member); err != nil {
-		return InputErrors{{Field: err.Field, Detail: err.Detail}}
+	var bad InputErrors
+	for _, err := range jsonread.ParseObject(body, member) {
+		bad = append(bad, InputError{Field: err.Field, Detail: err.Detail})
 	}
-	return nil
+	if bad == nil {
+		return nil
+	}
+	return bad
+}
+
+// ValidJSON tells whether a text is one value of JSON by the rules for input, which are stricter than those of encoding/json.
+func ValidJSON(text []byte) bool {
+	r := jsonread.New(text)
+	r.Skip()
+	return r.Malformed() == nil && !r.More()
 }
 
 // Excerpt returns the beginning of a piece of the caller's input, for an error message.

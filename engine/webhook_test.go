@@ -199,6 +199,22 @@ func TestWebhookPatchRefuses(t *testing.T) {
 	}
 }
 
+// TestWebhookPatchNamesAll: one reading finds everything that is wrong.
+func TestWebhookPatchNamesAll(t *testing.T) {
+	_, err := ParseWebhookPatch([]byte(`{"url":"ftp://a","delay":-1,"name":"fine","nme":1,"basic_auth":{"password":""},"retry_schedule":["soon","later"],"content_id":null,"active":7}`))
+	errs, ok := errors.AsType[InputErrors](err)
+	if !ok {
+		t.Fatalf("got %v, want InputErrors", err)
+	}
+	var fields []string
+	for _, e := range errs {
+		fields = append(fields, e.Field)
+	}
+	if want := []string{"url", "delay", "nme", "basic_auth.username", "retry_schedule[0]", "active"}; !slices.Equal(fields, want) {
+		t.Errorf("it names %v, want %v", fields, want)
+	}
+}
+
 func TestParseRotation(t *testing.T) {
 	const day = 24 * time.Hour
 	given := testSecret(5)

@@ -7,7 +7,7 @@
 // The caller drives the reading: it asks for the value that it expects at this point, as with ParseObject:
 //
 //	var size int64
-//	err := jsonread.ParseObject(body, func(r *jsonread.Reader, key []byte) bool {
+//	errs := jsonread.ParseObject(body, func(r *jsonread.Reader, key []byte) bool {
 //		switch string(key) {
 //		case "size":
 //			if size = r.Integer(); size < 1 {
@@ -20,8 +20,8 @@
 //	})
 //
 // There are two kinds of error. Malformed JSON ends the reading: all methods do nothing from then on. A value that is well-formed but
-// wrong is recorded with its path, only the first one, and reading goes on behind it. So a caller that reads several values can
-// report each wrong one.
+// wrong is recorded with its path, only the first one, and reading goes on behind it. So a caller that reads several values, as
+// ParseObject does, can report each wrong one.
 package jsonread
 
 import (
@@ -109,18 +109,30 @@ func invalidUTF8(b []byte) int {
 	}
 }
 
-// ParseObject reads a body that is a single object. member reads the value of one key, and returns false for an unknown key. If the
-// error is not nil, the caller must drop what member has read.
-func ParseObject(body []byte, member func(r *Reader, key []byte) bool) *Error {
+// maxErrors bounds what ParseObject collects from a body in which everything is wrong.
+const maxErrors = 100
+
+// ParseObject reads a body that is a single object. member reads the value of one key, and returns false for an unknown key. The errors
+// are one for each key whose value is wrong, in their order, at most 100; malformed JSON is a single one. If there are any, the caller
+// must drop what member has read.
+func ParseObject(body []byte, member func(r *Reader, key []byte) bool) []*Error {
 	r := newReader(body)
-	r.Object(func(key []byte) bool { return member(&r, key) })
+	var wrong []*Error
+	r.object(func(key []byte) bool { return member(&r, key) }, func() {
+		if r.Failed() && len(wrong) < maxErrors {
+			wrong = append(wrong, r.TakeError())
+		}
+	})
 	if r.More() {
 		r.unexpected("the end of the body after one object")
 	}
 	if err := r.Malformed(); err != nil {
-		return err
+		return []*Error{err}
 	}
-	return r.field
+	if err := r.TakeError(); err != nil && len(wrong) == 0 { // it is no object
+		wrong = append(wrong, err)
+	}
+	return wrong
 }
 
 // Fail records that the value at the present path is wrong. Only the first record is kept until TakeError.

@@ -69,8 +69,10 @@ func (s *sample) member(r *jsonread.Reader, key []byte) bool {
 
 func parse(body string) (sample, *jsonread.Error) {
 	var s sample
-	err := jsonread.ParseObject([]byte(body), s.member)
-	return s, err
+	if errs := jsonread.ParseObject([]byte(body), s.member); len(errs) > 0 {
+		return s, errs[0]
+	}
+	return s, nil
 }
 
 func TestParseObject(t *testing.T) {
@@ -279,6 +281,31 @@ func TestSequence(t *testing.T) {
 	}
 }
 
+// TestParseObjectNamesAll: each wrong member is named once, by the first that is wrong with it; malformed JSON is the only error.
+func TestParseObjectNamesAll(t *testing.T) {
+	for _, tt := range []struct{ body, want string }{
+		{`{"text":1,"bool":true,"list":[1,"a",2,"b"],"Text":"a","text":"b","integer":1e3}`,
+			"text: must be a string (got a number); list[1]: must be an integer (got a string); Text: unknown field; text: the key stands twice in the same object; " +
+				"integer: must be an integer, written without fraction or exponent (got 1e3)"},
+		{`{"text":1,"bool":2} x`, "malformed JSON at byte 21 (line 1, column 21): unexpected 'x', the end of the body after one object expected"},
+		{`{"text":1,"bool":`, "malformed JSON at byte 18 (line 1, column 18): the body ends too early, a value expected"},
+		{`7`, "must be an object (got a number)"},
+	} {
+		var s sample
+		var got []string
+		for _, err := range jsonread.ParseObject([]byte(tt.body), s.member) {
+			got = append(got, err.Error())
+		}
+		if got := strings.Join(got, "; "); got != tt.want {
+			t.Errorf("%s\n got %s\nwant %s", tt.body, got, tt.want)
+		}
+	}
+	body := "{" + strings.Repeat(`"x":0,`, 1000) + `"y":1}`
+	if errs := jsonread.ParseObject([]byte(body), func(*jsonread.Reader, []byte) bool { return false }); len(errs) != 100 {
+		t.Errorf("%d errors of 1001 unknown fields", len(errs))
+	}
+}
+
 func TestFailAt(t *testing.T) {
 	r := jsonread.New([]byte(`[{"a":[0,{}]}]`))
 	r.Array(func(int) {
@@ -328,14 +355,16 @@ func FuzzParseObject(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		given := bytes.Clone(body)
 		var got, want sample
-		err := jsonread.ParseObject(body, got.member)
+		errs := jsonread.ParseObject(body, got.member)
 		if !bytes.Equal(body, given) {
 			t.Fatal("the input was changed")
 		}
-		if err != nil {
+		for _, err := range errs {
 			if err.Detail == "" || len(err.Detail) > 400 || !utf8.ValidString(err.Field+err.Detail) {
 				t.Fatalf("the error is %q, %q", err.Field, err.Detail)
 			}
+		}
+		if len(errs) > 0 {
 			return
 		}
 		if err := json.Unmarshal(body, &want); err != nil {

@@ -40,7 +40,10 @@ func (r *Reader) Sequence(value func()) {
 }
 
 // Object reads an object. member reads the value of one key, and returns false for an unknown key, whose value is skipped then.
-func (r *Reader) Object(member func(key []byte) bool) {
+func (r *Reader) Object(member func(key []byte) bool) { r.object(member, func() {}) }
+
+// object is Object with a function that is called after each member.
+func (r *Reader) object(member func(key []byte) bool, after func()) {
 	if r.Peek() != '{' {
 		r.WrongType("an object")
 		return
@@ -48,6 +51,7 @@ func (r *Reader) Object(member func(key []byte) bool) {
 	var room [16][]byte
 	seen := room[:0]
 	r.members(func(key []byte) {
+		defer after()
 		for _, k := range seen {
 			if bytes.Equal(k, key) {
 				r.Fail("the key stands twice in the same object")

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/idna"
 )
 
+// MaxURLBytes is how long a URL may be.
 const MaxURLBytes = 2048
 
 // CheckURL returns what is wrong with an endpoint's URL. Names are not looked up.

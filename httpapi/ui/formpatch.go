@@ -42,27 +42,18 @@ func (o object) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// patch makes of the form what the API would be sent. The engine reads each setting alone first, for it tells only the first error of an
-// object, and a person wants to see all.
+// patch makes of the form what the API would be sent, and has the engine read that.
 func (f *webhookForm) patch() (engine.WebhookPatch, error) {
-	settings := f.settings()
-	for _, m := range settings {
-		_, err := parseSettings(object{m})
-		bad, ok := errors.AsType[engine.InputErrors](err)
-		if err != nil && !ok {
-			return engine.WebhookPatch{}, err
-		}
-		for _, e := range bad {
-			if e.Field == "" { // the setting's JSON as a whole
-				e.Field = m.name
-			}
-			f.fail(e.Field, e.Detail)
-		}
+	patch, err := parseSettings(f.settings())
+	bad, ok := errors.AsType[engine.InputErrors](err)
+	if err != nil && !ok {
+		return engine.WebhookPatch{}, err
 	}
+	f.refuse(bad)
 	if len(f.Bad()) > 0 || len(f.Top) > 0 {
 		return engine.WebhookPatch{}, errRefused
 	}
-	return parseSettings(settings)
+	return patch, nil
 }
 
 func parseSettings(o object) (engine.WebhookPatch, error) {
@@ -227,7 +218,7 @@ func (f *webhookForm) oauth2() (oauth any, changed bool) {
 	case trimmed == "":
 	case !strings.HasPrefix(trimmed, "{"):
 		typed = append(typed, member{"body", body})
-	case json.Valid([]byte(trimmed)):
+	case engine.ValidJSON([]byte(trimmed)):
 		typed = append(typed, member{"body", json.RawMessage(trimmed)})
 	default:
 		f.fail("oauth2.body", "begins as a JSON object and is none: a brace, a quote or a comma is missing or too many")

@@ -140,8 +140,7 @@ func (r *webhookReader) fail(field, format string, args ...any) {
 // credentialTables are the settings that are tables and may stay as they are on the server.
 var credentialTables = []string{"headers", "basic_auth", "oauth2"}
 
-// read converts a table to what the API would be sent and lets the engine parse that, so that there is one set of rules. The engine reports
-// only the first error of an object, so each setting is parsed alone first.
+// read converts a table to what the API would be sent and lets the engine parse that, so that there is one set of rules.
 func (r *webhookReader) read(table map[string]any) {
 	for _, setting := range slices.Sorted(maps.Keys(table)) {
 		if t, ok := table[setting].(map[string]any); ok && slices.Contains(credentialTables, setting) && t["keep"] == true {
@@ -152,20 +151,12 @@ func (r *webhookReader) read(table map[string]any) {
 			continue
 		}
 		before := len(r.problems)
-		value := r.value(setting, table[setting])
-		if len(r.problems) > before {
-			continue
+		if value := r.value(setting, table[setting]); len(r.problems) == before {
+			r.want.JSON[setting] = client.EncodeJSON(value)
 		}
-		r.want.JSON[setting] = client.EncodeJSON(value)
-		if _, err := engine.ParseWebhookPatch(client.EncodeJSON(map[string]any{setting: value})); err != nil {
-			r.refused(err)
-		}
-	}
-	if len(r.problems) > 0 {
-		return
 	}
 	patch, err := engine.ParseWebhookPatch(client.EncodeJSON(r.want.JSON))
-	if err == nil {
+	if err == nil && len(r.problems) == 0 { // otherwise what is missing may be among the problems
 		r.want.Settings, err = engine.NewWebhook(patch)
 	}
 	r.refused(err)
