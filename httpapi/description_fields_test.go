@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"hookbolt/engine"
+	"hookbolt/httpapi/jsonobject"
 )
 
 // schema returns a schema of the description by its name.
@@ -51,52 +52,71 @@ func sameNames[T any](t *testing.T, what string, documented map[string]T, real [
 	}
 }
 
-// answerFields are the fields of an answer's Go type, by their names in JSON, in embedded structs, too.
-func answerFields(typ reflect.Type) map[string]reflect.StructField {
-	fields := make(map[string]reflect.StructField)
-	for f := range typ.Fields() {
-		if f.Anonymous {
-			maps.Copy(fields, answerFields(f.Type))
-		} else if tag := f.Tag.Get("json"); tag != "" && tag != "-" {
-			fields[tag] = f
+// answerFields are the types of an answer's fields by their names in JSON, in embedded structs, too; optional has those that may be left out.
+func answerFields(value any) (fields map[string]reflect.Type, optional []string) {
+	fields = make(map[string]reflect.Type)
+	if o, ok := value.(jsonobject.Object); ok {
+		for _, m := range o {
+			fields[m.Name] = reflect.TypeOf(m.Value)
+		}
+		return fields, nil
+	}
+	for f := range reflect.TypeOf(value).Fields() {
+		tag := f.Tag.Get("json")
+		name, isOptional := strings.CutSuffix(tag, ",omitempty")
+		switch {
+		case f.Anonymous:
+			more, may := answerFields(reflect.Zero(f.Type).Interface())
+			maps.Copy(fields, more)
+			optional = append(optional, may...)
+		case tag == "" || tag == "-":
+		default:
+			fields[name] = f.Type
+			if isOptional {
+				optional = append(optional, name)
+			}
 		}
 	}
-	return fields
+	return fields, optional
 }
 
-// TestDescriptionHasTheAnswers holds the schemas of answers against the types that are encoded: the same fields, all of them required, and
-// null only where a value may be null.
+// TestDescriptionHasTheAnswers holds the schemas of answers against what is encoded: the same fields, all of them required, and null only
+// where a value may be null.
 func TestDescriptionHasTheAnswers(t *testing.T) {
+	w := engine.DefaultWebhook()
 	for name, value := range map[string]any{
-		"Webhook": webhook{}, "WebhookWithSecret": webhookWithSecret{}, "WebhookDetail": webhookDetail{}, "Health": health{}, "PreviousSecret": previousSecret{},
+		"Webhook": showWebhook(&w, engine.Health{}), "WebhookWithSecret": showWithSecret(&w, engine.Health{}),
+		"WebhookDetail": showDetail(showWebhook(&w, engine.Health{}), engine.WebhookStats{}, []replay{}), "Health": health{}, "PreviousSecret": previousSecret{},
 		"DeliveryCounts": deliveryCounts{}, "WebhookPage": page[webhook]{}, "DeliveryPage": page[delivery]{}, "Delivery": delivery{}, "DeliveryDetail": deliveryDetail{},
 		"Attempt": attempt{}, "Phases": phases{}, "Replay": replay{}, "Session": session{}, "StoredEvent": event{}, "Erased": erased{}, "Problem": problem{},
-		"InputError": engine.InputError{}, "PlatformHook": platformHook{}, "PlatformCreatedHook": platformCreated{}, "PlatformLog": platformLog{},
+		"InputError": engine.InputError{}, "PlatformHook": showPlatformHook(&w), "PlatformCreatedHook": showPlatformCreated(&w), "PlatformLog": platformLog{},
 		"PlatformHookPage": platformPage[platformHook]{}, "PlatformLogPage": platformPage[platformLog]{}, "PlatformProblem": platformProblem{},
 	} {
 		documented, required := properties(schema(name))
-		var names, always []string
-		for tag, f := range answerFields(reflect.TypeOf(value)) {
-			field, optional := strings.CutSuffix(tag, ",omitempty")
-			names = append(names, field)
-			if !optional {
+		fields, optional := answerFields(value)
+		var always []string
+		for field, typ := range fields {
+			if !slices.Contains(optional, field) {
 				always = append(always, field)
 			}
-			checkNull(t, name+"."+field, documented[field], f.Type)
+			checkNull(t, name+"."+field, documented[field], typ)
 		}
-		sameNames(t, name, documented, names)
+		sameNames(t, name, documented, slices.Collect(maps.Keys(fields)))
 		if slices.Sort(always); !slices.Equal(required, always) {
 			t.Errorf("%s: the description requires %v, of the type there are always %v", name, required, always)
 		}
 	}
 }
 
-// checkNull holds whether a field of the description may be null against its Go type. An instant is null when it is zero, which only the code
-// around it can tell.
+// checkNull holds whether a field of the description may be null against its Go type, which is nil for what is always null. An instant is
+// null when it is zero, which only the code around it can tell.
 func checkNull(t *testing.T, name string, documented tree, typ reflect.Type) {
 	t.Helper()
 	may := strings.Contains(jsonOf(t, documented["type"]), `"null"`)
 	switch {
+	case typ == nil && may:
+	case typ == nil:
+		t.Errorf("%s is always null, and may not be", name)
 	case typ == reflect.TypeFor[instant](), typ == reflect.TypeFor[json.RawMessage](), typ.Kind() == reflect.Interface:
 	case may != (typ.Kind() == reflect.Pointer):
 		t.Errorf("%s may be null: %t, but its type is %s", name, may, typ)
@@ -217,9 +237,63 @@ func TestDescriptionHasTheInput(t *testing.T) {
 	sameNames(t, "propertyNames of EventFields", known, slices.Collect(maps.Keys(all)))
 
 	platform, _ := properties(schema("PlatformHookChange"))
-	names := slices.AppendSeq(slices.Clone(platformFlags), maps.Keys(platformFields))
-	slices.Sort(names)
-	sameNames(t, "PlatformHookChange", platform, slices.Compact(names))
+	var names []string
+	for _, f := range platformFields {
+		names = append(names, f.name)
+	}
+	sameNames(t, "PlatformHookChange", platform, names)
+}
+
+// TestDescriptionHasTheSettings holds what the description says of each setting against the table of settings.
+func TestDescriptionHasTheSettings(t *testing.T) {
+	change, _ := properties(schema("WebhookChange"))
+	fresh, required := properties(schema("NewWebhook"))
+	shown, _ := properties(schema("Webhook"))
+	for i := range engine.Settings {
+		s := &engine.Settings[i]
+		described := resolved(change[s.Name])
+		if may := strings.Contains(jsonOf(t, described["type"]), `"null"`); may == (s.Required != "") {
+			t.Errorf("%s may be null: %t, but what is required of it is %q", s.Name, may, s.Required)
+		}
+		if slices.Contains(required, s.Name) != (s.Required != "") {
+			t.Errorf("NewWebhook requires %v, but what is required of %s is %q", required, s.Name, s.Required)
+		}
+		if secret := described["writeOnly"] == true; secret != s.Secret {
+			t.Errorf("%s is writeOnly: %t, but secret: %t", s.Name, secret, s.Secret)
+		}
+		if _, has := shown[s.Name]; has != s.Shown() {
+			t.Errorf("the schema of answers has %s: %t", s.Name, has)
+		}
+		if preset, has := fresh[s.Name]["default"]; s.Shown() && s.Required == "" && (!has || jsonOf(t, preset) != jsonOf(t, s.Default())) {
+			t.Errorf("the default of %s is %s, described is %v", s.Name, jsonOf(t, s.Default()), preset)
+		}
+		checkLimits(t, s, described)
+	}
+}
+
+// checkLimits compares the limits of a setting with the keywords of its schema, and durations with its words.
+func checkLimits(t *testing.T, s *engine.Setting, described tree) {
+	t.Helper()
+	number := func(keyword string) float64 {
+		n, _ := described[keyword].(float64)
+		if whole, ok := described[keyword].(int); ok {
+			n = float64(whole)
+		}
+		return n
+	}
+	l := s.Limits
+	for keyword, want := range map[string]float64{"minimum": l.Minimum, "maximum": l.Maximum, "minLength": float64(l.MinLength), "maxLength": float64(l.MaxLength),
+		"maxItems": float64(l.MaxItems), "maxProperties": float64(l.MaxProperties)} {
+		if got := number(keyword); got != want {
+			t.Errorf("%s of %s is %v, described is %v", keyword, s.Name, want, got)
+		}
+	}
+	if _, has := described["minimum"]; has != (l.Maximum != 0) {
+		t.Errorf("%s has a minimum: %t", s.Name, has)
+	}
+	if words, _ := described["description"].(string); !strings.Contains(words, l.Spans) {
+		t.Errorf("the description of %s lacks its limits, %s: %s", s.Name, l.Spans, words)
+	}
 }
 
 // jsonNames returns the names that the fields of a struct of the engine have in JSON.

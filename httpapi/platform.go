@@ -15,6 +15,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"hookbolt/engine"
+	"hookbolt/httpapi/jsonobject"
 )
 
 // The hosted platform, whose webhooks hookbolt speaks, manages them at /platform/hooks/web. What follows are its names for what /v1 does,
@@ -39,39 +40,76 @@ func (a *API) platformRoutes() []route {
 	return routes
 }
 
-// platformHook is a webhook as the platform shows it. What asks for a token stays hidden: use_oauth says that it is set.
-type platformHook struct {
-	ID                  uint32     `json:"id"`
-	URL                 string     `json:"url"`
-	PublicID            *uuid.UUID `json:"public_id"`
-	Name                string     `json:"name"`
-	IsActive            bool       `json:"is_active"`
-	Delay               int64      `json:"delay"`
-	SendLeads           bool       `json:"send_leads"`
-	SendAnswers         bool       `json:"send_answers"`
-	AccountWide         bool       `json:"account_wide"`
-	IncompleteSend      bool       `json:"incomplete_send"`
-	IncompleteDelay     int64      `json:"incomplete_delay"`
-	UseOAuth            bool       `json:"use_oauth"`
-	OAuthLoginEndpoint  *string    `json:"oauth_login_endpoint"`
-	OAuthRequestBody    any        `json:"oauth_request_body"`
-	OAuthRequestHeaders any        `json:"oauth_request_headers"`
-	CreatedAt           string     `json:"created_at"`
-	UpdatedAt           string     `json:"updated_at"`
+// platformField is a field of a webhook there, and what it stands for here.
+type platformField struct {
+	// name is the platform's.
+	name string
+	// setting is the name of the setting of /v1, or of a part of one. "" means that the field is none by itself.
+	setting string
+	// show returns its value in answers. Nil means that of the setting.
+	show func(*engine.Webhook) any
 }
+
+// platformFields are the fields that a caller can give, in the order of answers. What asks for a token stays hidden: use_oauth says that it
+// is set.
+var platformFields = []platformField{
+	{name: "url", setting: "url"},
+	{name: "public_id", setting: "content_id"},
+	{name: "name", setting: "name"},
+	{name: "is_active", setting: "active"},
+	{name: "delay", setting: "delay"},
+	{name: "send_leads", setting: "send_leads"},
+	{name: "send_answers", setting: "send_answers"},
+	{name: "account_wide", show: func(w *engine.Webhook) any { return w.ContentID == nil }},
+	{name: "incomplete_send", setting: "send_incomplete"},
+	{name: "incomplete_delay", setting: "incomplete_delay"},
+	{name: "use_oauth", show: func(w *engine.Webhook) any { return w.OAuth2 != nil }},
+	{name: "oauth_login_endpoint", setting: "oauth2.token_url", show: showNull},
+	{name: "oauth_request_body", setting: "oauth2.body", show: showNull},
+	{name: "oauth_request_headers", setting: "oauth2.headers", show: showNull},
+}
+
+func showNull(*engine.Webhook) any { return nil }
+
+// value returns what answers show.
+func (f *platformField) value(w *engine.Webhook) any {
+	if f.show != nil {
+		return f.show(w)
+	}
+	return engine.SettingNamed(f.setting).Get(w)
+}
+
+// isFlag tells whether the field is true or false, for which 1 and 0 may stand, too.
+func (f *platformField) isFlag() bool {
+	_, ok := f.value(&engine.Webhook{}).(bool)
+	return ok
+}
+
+// isWhole tells whether the field is a whole number.
+func (f *platformField) isWhole() bool {
+	_, ok := f.value(&engine.Webhook{}).(int64)
+	return ok
+}
+
+// platformHook is a webhook as the platform shows it.
+type platformHook = jsonobject.Object
 
 func showPlatformHook(w *engine.Webhook) platformHook {
-	return platformHook{
-		ID: w.ID, URL: w.URL, PublicID: w.ContentID, Name: w.Name, IsActive: w.Active, Delay: w.Delay, SendLeads: w.SendLeads, SendAnswers: w.SendAnswers,
-		AccountWide: w.ContentID == nil, IncompleteSend: w.SendIncomplete, IncompleteDelay: w.IncompleteDelay, UseOAuth: w.OAuth2 != nil,
-		CreatedAt: engine.FormatTime(w.CreatedAt), UpdatedAt: engine.FormatTime(w.UpdatedAt),
+	var shown platformHook
+	shown.Add("id", w.ID)
+	for i := range platformFields {
+		shown.Add(platformFields[i].name, platformFields[i].value(w))
 	}
+	shown.Add("created_at", engine.FormatTime(w.CreatedAt))
+	shown.Add("updated_at", engine.FormatTime(w.UpdatedAt))
+	return shown
 }
 
-// platformCreated is a new webhook, with what signs its deliveries: the one thing that the platform does not have.
-type platformCreated struct {
-	platformHook
-	Secret string `json:"secret"`
+// showPlatformCreated shows a new webhook, with what signs its deliveries: the one thing that the platform does not have.
+func showPlatformCreated(w *engine.Webhook) platformHook {
+	shown := showPlatformHook(w)
+	shown.Add("secret", string(w.Secret))
+	return shown
 }
 
 // platformPage is a page as Laravel's paginator shows it.
@@ -176,7 +214,7 @@ func (a *API) platformCreate(r *http.Request, _ httprouter.Params) (any, error) 
 	if err != nil {
 		return nil, platformErrors(err)
 	}
-	return platformCreated{showPlatformHook(&w), string(w.Secret)}, nil
+	return showPlatformCreated(&w), nil
 }
 
 // platformUpdate changes what the body has, and nothing else.
@@ -273,16 +311,6 @@ func (a *API) platformLogs(r *http.Request, ps httprouter.Params) (any, error) {
 	}), nil
 }
 
-// platformFields are the settings that are there under another name, or the same, by the platform's names.
-var platformFields = map[string]string{
-	"url": "url", "public_id": "content_id", "name": "name", "is_active": "active", "delay": "delay", "send_leads": "send_leads", "send_answers": "send_answers",
-	"incomplete_send": "send_incomplete", "incomplete_delay": "incomplete_delay",
-	"oauth_login_endpoint": "oauth2.token_url", "oauth_request_body": "oauth2.body", "oauth_request_headers": "oauth2.headers",
-}
-
-// platformFlags are those that may be 0 and 1, as numbers or as text.
-var platformFlags = []string{"is_active", "send_leads", "send_answers", "account_wide", "incomplete_send", "use_oauth"}
-
 // readPlatformHook reads the body of a creation, or of a change of a webhook. Fields that the platform has and hookbolt has not are passed
 // over, as the platform passes over what it does not know: tools may send more than they need.
 func (a *API) readPlatformHook(r *http.Request, present *engine.Webhook) (engine.WebhookPatch, error) {
@@ -296,7 +324,7 @@ func (a *API) readPlatformHook(r *http.Request, present *engine.Webhook) (engine
 	}
 	// A null says nothing: it must not switch a webhook on, or send leads, because that is the default.
 	maps.DeleteFunc(given, func(_ string, value json.RawMessage) bool { return string(value) == "null" })
-	settings, err := platformSettings(given, present)
+	settings, bad, err := platformSettings(given, present)
 	if err != nil {
 		return engine.WebhookPatch{}, err
 	}
@@ -305,34 +333,39 @@ func (a *API) readPlatformHook(r *http.Request, present *engine.Webhook) (engine
 		return engine.WebhookPatch{}, err
 	}
 	patch, err := engine.ParseWebhookPatch(text)
-	return patch, platformErrors(err)
+	more, ok := errors.AsType[engine.InputErrors](err)
+	if err != nil && !ok {
+		return engine.WebhookPatch{}, err
+	}
+	if bad = append(bad, more...); len(bad) > 0 {
+		return engine.WebhookPatch{}, platformErrors(bad)
+	}
+	return patch, nil
 }
 
-// platformSettings turns what was given into the settings of /v1.
-func platformSettings(given map[string]json.RawMessage, present *engine.Webhook) (map[string]json.RawMessage, error) {
-	settings := make(map[string]json.RawMessage)
+// platformSettings turns what was given into the settings of /v1, as far as it is not bad.
+func platformSettings(given map[string]json.RawMessage, present *engine.Webhook) (settings map[string]json.RawMessage, bad engine.InputErrors, err error) {
+	settings = make(map[string]json.RawMessage)
 	flags := make(map[string]bool) // those that are there
-	for _, name := range platformFlags {
-		value, ok := given[name]
+	for i := range platformFields {
+		f := &platformFields[i]
+		value, ok := given[f.name]
 		if !ok {
 			continue
 		}
-		switch string(bytes.Trim(value, `"`)) {
-		case "true", "1":
-			flags[name] = true
-		case "false", "0":
-			flags[name] = false
-		default:
-			return nil, engine.InputErrors{{Field: name, Detail: fmt.Sprintf("must be true or false, 1 or 0 (got %s)", engine.Excerpt(string(value)))}}
+		if f.isFlag() {
+			flag, ok := readPlatformFlag(value)
+			if !ok {
+				bad = append(bad, engine.InputError{Field: f.name, Detail: fmt.Sprintf("must be true or false, 1 or 0 (got %s)", engine.Excerpt(string(value)))})
+				continue
+			}
+			flags[f.name], value = flag, json.RawMessage(strconv.FormatBool(flag))
 		}
-	}
-	for name, setting := range platformFields {
-		value, ok := given[name]
-		if flag, isFlag := flags[name]; isFlag {
-			value = json.RawMessage(strconv.FormatBool(flag))
+		if f.isWhole() {
+			value = wholeNumber(value)
 		}
-		if ok && !strings.Contains(setting, ".") {
-			settings[setting] = wholeNumber(name, value)
+		if f.setting != "" && !strings.Contains(f.setting, ".") {
+			settings[f.setting] = value
 		}
 	}
 
@@ -342,14 +375,14 @@ func platformSettings(given map[string]json.RawMessage, present *engine.Webhook)
 	case said && wide:
 		settings["content_id"] = json.RawMessage("null")
 	case said && !named && (present == nil || present.ContentID == nil):
-		return nil, engine.InputErrors{{Field: "public_id", Detail: "is required where account_wide is false: the content that the webhook is for"}}
+		bad = append(bad, engine.InputError{Field: "public_id", Detail: "is required where account_wide is false: the content that the webhook is for"})
 	}
 
 	oauth, err := platformOAuth(given, flags, present)
 	if oauth != nil {
 		settings["oauth2"] = oauth
 	}
-	return settings, err
+	return settings, bad, err
 }
 
 // platformOAuth returns the setting oauth2, nil for no change. What is not given stays as it is.
@@ -388,9 +421,20 @@ func platformOAuth(given map[string]json.RawMessage, flags map[string]bool, pres
 	return text, err
 }
 
-// wholeNumber lets a span come as text, as forms send it.
-func wholeNumber(name string, value json.RawMessage) json.RawMessage {
-	if digits := bytes.Trim(value, `"`); strings.HasSuffix(name, "delay") && len(digits) > 0 && !bytes.ContainsFunc(digits, func(r rune) bool { return r < '0' || r > '9' }) {
+// readPlatformFlag reads what is true or false, as text or as a number, too.
+func readPlatformFlag(value json.RawMessage) (flag, ok bool) {
+	switch string(bytes.Trim(value, `"`)) {
+	case "true", "1":
+		return true, true
+	case "false", "0":
+		return false, true
+	}
+	return false, false
+}
+
+// wholeNumber lets a number come as text, as forms send it.
+func wholeNumber(value json.RawMessage) json.RawMessage {
+	if digits := bytes.Trim(value, `"`); len(digits) > 0 && !bytes.ContainsFunc(digits, func(r rune) bool { return r < '0' || r > '9' }) {
 		return append(bytes.TrimLeft(digits[:len(digits)-1], "0"), digits[len(digits)-1]) // JSON has no leading zeros
 	}
 	return value
@@ -404,10 +448,9 @@ func platformErrors(err error) error {
 	}
 	named := slices.Clone(bad)
 	for i := range named {
-		for _, name := range slices.Sorted(maps.Keys(platformFields)) {
-			setting := platformFields[name]
-			if named[i].Field == setting || strings.HasPrefix(named[i].Field, setting+".") {
-				named[i].Field = name + strings.TrimPrefix(named[i].Field, setting)
+		for _, f := range platformFields {
+			if f.setting != "" && (named[i].Field == f.setting || strings.HasPrefix(named[i].Field, f.setting+".")) {
+				named[i].Field = f.name + strings.TrimPrefix(named[i].Field, f.setting)
 				break
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -13,38 +12,12 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"hookbolt/engine"
+	"hookbolt/httpapi/jsonobject"
 )
 
-// webhook is a webhook in an answer: everything but its secrets.
-type webhook struct {
-	ID              uint32             `json:"id"`
-	URL             string             `json:"url"`
-	ContentID       *uuid.UUID         `json:"content_id"`
-	Name            string             `json:"name"`
-	Operations      bool               `json:"operations"` // it gets operational events, and no sessions
-	Active          bool               `json:"active"`
-	Paused          bool               `json:"paused"`
-	PauseReason     *string            `json:"pause_reason"`
-	Delay           int64              `json:"delay"`
-	SendAnswers     bool               `json:"send_answers"`
-	SendLeads       bool               `json:"send_leads"`
-	SendIncomplete  bool               `json:"send_incomplete"`
-	IncompleteDelay int64              `json:"incomplete_delay"`
-	Timeout         *engine.Duration   `json:"timeout"`
-	MaxInFlight     *int               `json:"max_in_flight"`
-	RetrySchedule   *[]engine.Duration `json:"retry_schedule"`
-	RateLimit       *float64           `json:"rate_limit"`
-	AllowNetworks   []netip.Prefix     `json:"allow_networks"`
-	// Headers has true for each name, BasicAuth and OAuth2 are true if they are set: what they hold is shown to nobody.
-	Headers   map[string]bool `json:"headers"`
-	BasicAuth *bool           `json:"basic_auth"`
-	OAuth2    *bool           `json:"oauth2"`
-	// Health is that of the endpoint.
-	Health          health           `json:"health"`
-	PreviousSecrets []previousSecret `json:"previous_secrets"`
-	CreatedAt       instant          `json:"created_at"`
-	UpdatedAt       instant          `json:"updated_at"`
-}
+// webhook is a webhook in an answer: its settings in the order of engine.Settings, without those that are secret, and what hookbolt tells
+// beside them.
+type webhook = jsonobject.Object
 
 // previousSecret is a secret that signs beside the present one: never itself, only until when.
 type previousSecret struct {
@@ -70,36 +43,48 @@ func showHealth(h engine.Health) health {
 
 // showWebhook shows a webhook without its secrets and credentials.
 func showWebhook(w *engine.Webhook, h engine.Health) webhook {
+	var shown webhook
+	shown.Add("id", w.ID)
+	for i := range engine.Settings {
+		s := &engine.Settings[i]
+		if !s.Shown() {
+			continue
+		}
+		shown.Add(s.Name, s.Get(w))
+		switch s.Name { // what belongs to it, and is no setting
+		case "name":
+			shown.Add("operations", w.Operations) // it gets operational events, and no sessions
+		case "paused":
+			shown.Add("pause_reason", orNull(w.PauseReason))
+		}
+	}
 	previous := []previousSecret{}
 	for _, p := range w.Overlapping(time.Now()) {
 		previous = append(previous, previousSecret{instant(p.SignsUntil)})
 	}
-	headers := make(map[string]bool)
-	for name := range w.Headers {
-		headers[name] = true
-	}
-	return webhook{
-		ID: w.ID, URL: w.URL, ContentID: w.ContentID, Name: w.Name, Operations: w.Operations, Active: w.Active, Paused: w.Paused, PauseReason: orNull(w.PauseReason),
-		Delay: w.Delay, SendAnswers: w.SendAnswers, SendLeads: w.SendLeads, SendIncomplete: w.SendIncomplete, IncompleteDelay: w.IncompleteDelay,
-		Timeout: w.Timeout, MaxInFlight: w.MaxInFlight, RetrySchedule: w.RetrySchedule, RateLimit: w.RateLimit,
-		AllowNetworks: append([]netip.Prefix{}, w.AllowNetworks...), Headers: headers, BasicAuth: orNull(w.BasicAuth != nil), OAuth2: orNull(w.OAuth2 != nil),
-		Health: showHealth(h), PreviousSecrets: previous,
-		CreatedAt: instant(w.CreatedAt), UpdatedAt: instant(w.UpdatedAt),
-	}
+	shown.Add("health", showHealth(h))
+	shown.Add("previous_secrets", previous)
+	shown.Add("created_at", instant(w.CreatedAt))
+	shown.Add("updated_at", instant(w.UpdatedAt))
+	return shown
 }
 
-// webhookWithSecret is a webhook in the answer to its creation or its secret's rotation: the only ones that show the secret without
-// being asked for it.
-type webhookWithSecret struct {
-	webhook
-	Secret string `json:"secret"`
+// showWithSecret shows a webhook in the answer to its creation or its secret's rotation: the only ones that show the secret without being
+// asked for it.
+func showWithSecret(w *engine.Webhook, h engine.Health) webhook {
+	shown := showWebhook(w, h)
+	shown.Add("secret", string(w.Secret))
+	return shown
 }
 
 // createdWebhook says where the new webhook is.
-type createdWebhook struct{ webhookWithSecret }
+type createdWebhook struct {
+	webhook
+	id uint32
+}
 
 func (w createdWebhook) location() string {
-	return "/v1/webhooks/" + strconv.FormatUint(uint64(w.ID), 10)
+	return "/v1/webhooks/" + strconv.FormatUint(uint64(w.id), 10)
 }
 
 func (a *API) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
@@ -111,7 +96,7 @@ func (a *API) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return createdWebhook{webhookWithSecret{showWebhook(&w, a.engine.Health(w.ID)), string(w.Secret)}}, nil
+	return createdWebhook{showWithSecret(&w, a.engine.Health(w.ID)), w.ID}, nil
 }
 
 func (a *API) readPatch(r *http.Request) (engine.WebhookPatch, error) {
@@ -151,10 +136,11 @@ func (a *API) listWebhooks(r *http.Request, _ httprouter.Params) (any, error) {
 			continue
 		}
 		if len(answer.Items) == limit {
-			answer.NextCursor = new(strconv.FormatUint(uint64(answer.Items[limit-1].ID), 10))
+			answer.NextCursor = new(strconv.FormatUint(uint64(after), 10))
 			break
 		}
 		answer.Items = append(answer.Items, showWebhook(w, a.engine.Health(w.ID)))
+		after = w.ID
 	}
 	return answer, nil
 }
@@ -166,13 +152,6 @@ func webhookID(ps httprouter.Params) (uint32, error) {
 		return 0, fmt.Errorf("webhook %q: %w", engine.Excerpt(ps.ByName("id")), engine.ErrNotFound)
 	}
 	return id, nil
-}
-
-// webhookDetail is a webhook with what is kept for it, and its replays on their way.
-type webhookDetail struct {
-	webhook
-	Deliveries deliveryCounts `json:"deliveries"`
-	Replays    []replay       `json:"replays"`
 }
 
 // deliveryCounts counts a webhook's deliveries by status; Due are those of the scheduled and pending ones whose time has come.
@@ -205,11 +184,17 @@ func (a *API) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 			replays = append(replays, showReplay(r))
 		}
 	}
-	s := overview.PerWebhook[id]
-	return webhookDetail{showWebhook(&w, a.engine.Health(w.ID)), deliveryCounts{
+	return showDetail(showWebhook(&w, a.engine.Health(w.ID)), overview.PerWebhook[id], replays), nil
+}
+
+// showDetail adds to a webhook what is kept for it, and its replays on their way.
+func showDetail(w webhook, s engine.WebhookStats, replays []replay) webhook {
+	w.Add("deliveries", deliveryCounts{
 		Scheduled: s.Scheduled, Pending: s.Pending, Delivered: s.Delivered, Failed: s.Failed, Cancelled: s.Cancelled,
 		Due: s.Due, OldestDueAt: instant(s.OldestDueAt),
-	}, replays}, nil
+	})
+	w.Add("replays", replays)
+	return w
 }
 
 func (a *API) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
@@ -267,7 +252,7 @@ func (a *API) rotateSecret(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return webhookWithSecret{showWebhook(&w, a.engine.Health(w.ID)), string(w.Secret)}, nil
+	return showWithSecret(&w, a.engine.Health(w.ID)), nil
 }
 
 func (a *API) testWebhook(r *http.Request, ps httprouter.Params) (any, error) {
