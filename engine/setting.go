@@ -17,6 +17,8 @@ type Setting struct {
 	Limits Limits
 	// Secret means that its value is stored and never shown. Answers tell at the most that it is set.
 	Secret bool
+	// Parts are the members that a Secret setting usually has, if it is an object of certain members.
+	Parts []string
 	// KeptByFile means that a file of webhooks that leaves it out keeps what the server has. Other settings get their default then.
 	KeptByFile bool
 	// Effect is what a change means for deliveries that wait already.

@@ -127,12 +127,12 @@ var Settings = []Setting{
 		value: field(func(w *Webhook) *map[string]Credential { return &w.Headers }, nil, readWebhookHeaders).shownAs(headerNames),
 	},
 	{
-		Name: "basic_auth", Secret: true, Effect: EffectAttempt,
+		Name: "basic_auth", Secret: true, Parts: []string{"username", "password"}, Effect: EffectAttempt,
 		value: field(func(w *Webhook) **BasicAuth { return &w.BasicAuth }, nil, readBasicAuth).
 			shownAsSet(func(w *Webhook) bool { return w.BasicAuth != nil }),
 	},
 	{
-		Name: "oauth2", Secret: true, Effect: EffectAttempt,
+		Name: "oauth2", Secret: true, Parts: []string{"token_url", "client_id", "client_secret"}, Effect: EffectAttempt,
 		value: field(func(w *Webhook) **OAuth2 { return &w.OAuth2 }, nil, readOAuth2).
 			shownAsSet(func(w *Webhook) bool { return w.OAuth2 != nil }),
 	},

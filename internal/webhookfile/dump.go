@@ -58,43 +58,56 @@ func Dump(ctx context.Context, c *client.Client, o DumpOptions) (file string, na
 func (s *servedWebhook) dump(b *strings.Builder) {
 	fmt.Fprintf(b, "name = %s\n", quoteTOML(s.Name))
 	byDefault := engine.DefaultWebhook()
-	values, defaults := plainValues(&s.Webhook), plainValues(&byDefault)
-	for _, name := range plainSettings {
-		v := values[name]
-		var unquoted string
+	for _, setting := range plainSettings {
+		v := setting.JSON(&s.Webhook)
 		switch {
-		case name == "paused":
+		case setting.Name == "paused":
 			if s.Paused {
 				fmt.Fprintf(b, "# It is paused: %s.\n", text.OneLine(s.PauseReason))
 			}
-		case string(v) == string(defaults[name]):
-		case json.Unmarshal(v, &unquoted) == nil:
-			fmt.Fprintf(b, "%s = %s\n", name, quoteTOML(unquoted))
-		default: // numbers, true and false, and lists of plain text are the same in JSON and TOML
-			fmt.Fprintf(b, "%s = %s\n", name, v)
+		case string(v) != string(setting.JSON(&byDefault)):
+			fmt.Fprintf(b, "%s = %s\n", setting.Name, valueTOML(v))
 		}
 	}
-	for _, setting := range credentialTables {
-		if s.has(setting) {
-			fmt.Fprintf(b, "%s = {keep = true} # the server does not show it; elsewhere, such as {%s}\n", setting, s.credentialsElsewhere(setting))
+	for _, setting := range credentialSettings {
+		if s.has(setting.Name) {
+			fmt.Fprintf(b, "%s = {keep = true} # the server does not show it; elsewhere, such as {%s}\n", setting.Name, s.credentialsElsewhere(setting))
 		}
 	}
 }
 
+// valueTOML converts a value of JSON, without any null, to TOML.
+func valueTOML(v json.RawMessage) string {
+	var unquoted string
+	if json.Unmarshal(v, &unquoted) == nil {
+		return quoteTOML(unquoted)
+	}
+	var parts []string
+	var list []json.RawMessage
+	if json.Unmarshal(v, &list) == nil {
+		for _, element := range list {
+			parts = append(parts, valueTOML(element))
+		}
+		return "[" + strings.Join(parts, ",") + "]"
+	}
+	var object map[string]json.RawMessage
+	if json.Unmarshal(v, &object) == nil {
+		for _, key := range slices.Sorted(maps.Keys(object)) {
+			parts = append(parts, keyTOML(key)+" = "+valueTOML(object[key]))
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
+	}
+	return string(v) // numbers, true and false are the same in JSON and TOML
+}
+
 // credentialsElsewhere proposes references for credentials whose values are not known.
-func (s *servedWebhook) credentialsElsewhere(setting string) string {
-	names := []string{"username", "password"}
-	switch setting {
-	case "headers":
-		names = slices.Sorted(maps.Keys(s.Headers))
-	case "oauth2":
-		names = []string{"token_url", "client_id", "client_secret"}
-	}
+func (s *servedWebhook) credentialsElsewhere(setting *engine.Setting) string {
 	prefix := variablePrefix(s)
-	for i, name := range names {
-		names[i] = fmt.Sprintf("%s = {env = %q}", keyTOML(name), prefix+upperName(name))
+	var parts []string
+	for _, name := range slices.Concat(setting.Parts, s.names(setting.Name)) {
+		parts = append(parts, fmt.Sprintf("%s = {env = %q}", keyTOML(name), prefix+upperName(name)))
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(parts, ", ")
 }
 
 // variablePrefix begins the names of variables that are proposed for a webhook's credentials.

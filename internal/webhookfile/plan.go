@@ -124,7 +124,7 @@ func planDeletion(ctx context.Context, c *client.Client, present *servedWebhook)
 	}
 	deletion := &step{action: actionDelete, label: present.label(), id: present.ID, cost: cost}
 	if present.Name == "" {
-		deletion.lines = []string{"url: " + shownValue(plainValues(&present.Webhook)["url"])}
+		deletion.lines = []string{"url: " + shownValue(engine.SettingNamed("url"), &present.Webhook)}
 	}
 	return deletion, nil
 }
@@ -136,23 +136,26 @@ func planCreation(want *Webhook) (*step, error) {
 	for _, setting := range slices.Sorted(maps.Keys(want.Keep)) {
 		problems = append(problems, fmt.Sprintf("webhook %q: %s: keep = true, but the server has no such webhook: give the values", want.Settings.Name, setting))
 	}
-	values := plainValues(&want.Settings)
-	for _, name := range plainSettings {
-		switch {
+	for _, setting := range plainSettings {
+		switch name := setting.Name; {
 		case !want.given(name):
 		case want.Hidden[name]:
 			s.lines = append(s.lines, name+": set (not shown)")
 		default:
-			s.lines = append(s.lines, name+": "+shownValue(values[name]))
+			s.lines = append(s.lines, name+": "+shownValue(setting, &want.Settings))
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(want.Settings.Headers)) {
-		s.lines = append(s.lines, "headers."+name+": set (not shown)")
-	}
-	for _, name := range []string{"basic_auth", "oauth2", "secret"} {
-		if want.given(name) {
-			s.lines = append(s.lines, name+": set (not shown)")
+	for _, setting := range credentialSettings {
+		names, isObject := setting.Get(&want.Settings).(map[string]bool)
+		if want.given(setting.Name) && !isObject {
+			s.lines = append(s.lines, setting.Name+": set (not shown)")
 		}
+		for _, name := range slices.Sorted(maps.Keys(names)) {
+			s.lines = append(s.lines, setting.Name+"."+name+": set (not shown)")
+		}
+	}
+	if want.given("secret") {
+		s.lines = append(s.lines, "secret: set (not shown)")
 	}
 	if len(problems) > 0 {
 		return nil, problems
@@ -163,17 +166,17 @@ func planCreation(want *Webhook) (*step, error) {
 // planChange plans what is to be changed on a webhook of the server.
 func planChange(ctx context.Context, c *client.Client, want *Webhook, present *servedWebhook) (*step, error) {
 	s := &step{action: actionNone, label: fmt.Sprintf("%q", present.Name), id: present.ID, settings: make(map[string]json.RawMessage), updatedAt: present.UpdatedAt}
-	before, after := plainValues(&present.Webhook), plainValues(&want.Settings)
-	for _, name := range plainSettings {
+	for _, setting := range plainSettings {
+		name, after := setting.Name, setting.JSON(&want.Settings)
 		switch {
-		case string(before[name]) == string(after[name]), name == "paused" && !want.given(name):
+		case string(setting.JSON(&present.Webhook)) == string(after), setting.KeptByFile && !want.given(name):
 			continue
 		case want.Hidden[name]:
 			s.lines = append(s.lines, name+": another value (not shown)")
 		default:
-			s.lines = append(s.lines, fmt.Sprintf("%s: %s -> %s", name, shownValue(before[name]), shownValue(after[name])))
+			s.lines = append(s.lines, fmt.Sprintf("%s: %s -> %s", name, shownValue(setting, &present.Webhook), shownValue(setting, &want.Settings)))
 		}
-		s.settings[name] = after[name]
+		s.settings[name] = after
 	}
 	unknown, err := s.planCredentials(want, present)
 	if err != nil {
@@ -201,58 +204,59 @@ func planChange(ctx context.Context, c *client.Client, want *Webhook, present *s
 	case len(unknown) > 0:
 		s.action, s.lines = actionConfirm, unknown
 	}
-	switch {
-	case present.Active && !want.Settings.Active:
-		s.cost, err = costOfCancelling(ctx, c, present.ID)
-	case present.SendIncomplete && !want.Settings.SendIncomplete, want.Settings.ContentID != nil && s.settings["content_id"] != nil:
+	for _, ends := range engine.Cancellations(&present.Webhook, &want.Settings) {
 		s.cost = "what waits and no longer fits is cancelled"
+		if ends.Scope == engine.CancelAll {
+			s.cost, err = costOfCancelling(ctx, c, present.ID)
+		}
 	}
 	return s, err
 }
 
 // planCredentials plans which credentials are sent. It returns those that may or may not change: the server does not show them.
 func (s *step) planCredentials(want *Webhook, present *servedWebhook) (unknown []string, err error) {
-	for _, setting := range credentialTables {
-		if want.Keep[setting] {
-			if !present.has(setting) {
-				return nil, Problems{fmt.Sprintf("webhook %q: %s: keep = true, but on the server it has none: give the values", present.Name, setting)}
+	for _, setting := range credentialSettings {
+		name, given, has := setting.Name, want.given(setting.Name), present.has(setting.Name)
+		if want.Keep[name] {
+			if !has {
+				return nil, Problems{fmt.Sprintf("webhook %q: %s: keep = true, but on the server it has none: give the values", present.Name, name)}
 			}
 			continue
 		}
-		if setting == "headers" {
-			unknown = append(unknown, s.planHeaders(want, present)...)
-		} else {
-			switch {
-			case want.given(setting) && present.has(setting):
-				unknown = append(unknown, setting)
-			case want.given(setting):
-				s.lines = append(s.lines, setting+": set (not shown)")
-			case present.has(setting):
-				s.lines = append(s.lines, setting+": removed")
-			}
+		names, isObject := setting.Get(&want.Settings).(map[string]bool)
+		switch {
+		case isObject:
+			unknown = append(unknown, s.planNames(name, names, present.names(name))...)
+		case given && has:
+			unknown = append(unknown, name)
+		case given:
+			s.lines = append(s.lines, name+": set (not shown)")
+		case has:
+			s.lines = append(s.lines, name+": removed")
 		}
 		switch {
-		case want.given(setting):
-			s.settings[setting] = want.JSON[setting]
-		case present.has(setting):
-			s.settings[setting] = json.RawMessage("null")
+		case given:
+			s.settings[name] = want.JSON[name]
+		case has:
+			s.settings[name] = json.RawMessage("null")
 		}
 	}
 	return unknown, nil
 }
 
-// planHeaders plans what happens to each header. It returns those that may or may not change.
-func (s *step) planHeaders(want *Webhook, present *servedWebhook) (unknown []string) {
-	for _, name := range slices.Sorted(maps.Keys(want.Settings.Headers)) {
-		if present.Headers[name] {
-			unknown = append(unknown, "headers."+name)
+// planNames plans what happens to each of the caller's own names in a setting, such as headers. It returns those that may or may not
+// change.
+func (s *step) planNames(setting string, want map[string]bool, present []string) (unknown []string) {
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if slices.Contains(present, name) {
+			unknown = append(unknown, setting+"."+name)
 		} else {
-			s.lines = append(s.lines, "headers."+name+": set (not shown)")
+			s.lines = append(s.lines, setting+"."+name+": set (not shown)")
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(present.Headers)) {
-		if _, ok := want.Settings.Headers[name]; !ok {
-			s.lines = append(s.lines, "headers."+text.OneLine(name)+": removed")
+	for _, name := range present {
+		if !want[name] {
+			s.lines = append(s.lines, setting+"."+text.OneLine(name)+": removed")
 		}
 	}
 	return unknown

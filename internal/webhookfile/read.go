@@ -137,13 +137,15 @@ func (r *webhookReader) fail(field, format string, args ...any) {
 	r.problems = append(r.problems, field+": "+fmt.Sprintf(format, args...))
 }
 
-// credentialTables are the settings that are tables and may stay as they are on the server.
-var credentialTables = []string{"headers", "basic_auth", "oauth2"}
+// isCredential tells whether a setting is a table of credentials, which may stay as it is on the server.
+func isCredential(setting string) bool {
+	return slices.ContainsFunc(credentialSettings, func(s *engine.Setting) bool { return s.Name == setting })
+}
 
 // read converts a table to what the API would be sent and lets the engine parse that, so that there is one set of rules.
 func (r *webhookReader) read(table map[string]any) {
 	for _, setting := range slices.Sorted(maps.Keys(table)) {
-		if t, ok := table[setting].(map[string]any); ok && slices.Contains(credentialTables, setting) && t["keep"] == true {
+		if t, ok := table[setting].(map[string]any); ok && isCredential(setting) && t["keep"] == true {
 			if len(t) > 1 {
 				r.fail(setting, "keep = true stands alone: what is on the server stays as it is, or is given here as a whole")
 			}
@@ -224,7 +226,7 @@ func (r *webhookReader) value(path string, v any) any {
 
 // reference resolves a table that refers to a variable or a file. Tables of headers are no references: their keys are names of headers.
 func (r *webhookReader) reference(path string, table map[string]any) (string, bool) {
-	if len(table) != 1 || slices.Contains(credentialTables, path) || path == "oauth2.headers" {
+	if len(table) != 1 || isCredential(path) || path == "oauth2.headers" {
 		return "", false
 	}
 	if name, ok := table["env"].(string); ok {

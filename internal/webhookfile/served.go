@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -15,9 +16,41 @@ import (
 // servedWebhook is a webhook as the API shows it: without secrets; of credentials it shows only that they are set.
 type servedWebhook struct {
 	engine.Webhook
-	Headers   map[string]bool `json:"headers"`
-	BasicAuth *bool           `json:"basic_auth"`
-	OAuth2    *bool           `json:"oauth2"`
+	// credentials has what the API shows of credentialSettings, by name.
+	credentials map[string]json.RawMessage
+}
+
+// UnmarshalJSON reads an answer of the API. A setting that it lacks, because the server is older, has its default.
+func (s *servedWebhook) UnmarshalJSON(answer []byte) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(answer, &members); err != nil {
+		return err
+	}
+	s.credentials = make(map[string]json.RawMessage)
+	for _, setting := range credentialSettings {
+		s.credentials[setting.Name] = members[setting.Name]
+		delete(members, setting.Name)
+	}
+	s.Webhook = engine.DefaultWebhook()
+	return json.Unmarshal(client.EncodeJSON(members), &s.Webhook)
+}
+
+// has tells which of credentialSettings are set.
+func (s *servedWebhook) has(setting string) bool {
+	switch string(s.credentials[setting]) {
+	case "", "null", "{}":
+		return false
+	}
+	return true
+}
+
+// names returns the caller's own names in a setting, such as those of headers, in order; nil for a setting that has none.
+func (s *servedWebhook) names(setting string) []string {
+	var names map[string]bool
+	if err := json.Unmarshal(s.credentials[setting], &names); err != nil {
+		return nil // true
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // servedWebhooks lists a server's webhooks, except for the one for operational events, which belongs to its configuration.
@@ -29,41 +62,31 @@ func servedWebhooks(ctx context.Context, c *client.Client) ([]*servedWebhook, er
 // label names a webhook of the server, with its id: several may have the same name, or none.
 func (s *servedWebhook) label() string { return fmt.Sprintf("%q (id %d)", s.Name, s.ID) }
 
-// has tells which of credentialTables are set.
-func (s *servedWebhook) has(setting string) bool {
-	switch setting {
-	case "headers":
-		return len(s.Headers) > 0
-	case "basic_auth":
-		return s.BasicAuth != nil
-	}
-	return s.OAuth2 != nil
-}
+// The settings by how apply and dump treat them, in the order in which they are printed. The name, which identifies a webhook, is in neither
+// list, nor is the secret that signs.
+var (
+	// plainSettings are those that the API shows.
+	plainSettings = settingsThat(func(s *engine.Setting) bool { return !s.Secret && s.Name != "name" })
+	// credentialSettings are those that the API shows to be set. A file can keep the values of the server.
+	credentialSettings = settingsThat(func(s *engine.Setting) bool { return s.Secret && !s.KeptByFile })
+)
 
-// plainSettings are the settings that the API shows, in the order in which they are printed, without the name, which identifies a webhook.
-var plainSettings = []string{"url", "content_id", "active", "paused", "delay", "send_answers", "send_leads", "send_incomplete", "incomplete_delay",
-	"timeout", "max_in_flight", "retry_schedule", "rate_limit", "allow_networks"}
-
-// plainValues returns them by name, as JSON; null for what is not set.
-func plainValues(w *engine.Webhook) map[string]json.RawMessage {
-	all, values := make(map[string]json.RawMessage), make(map[string]json.RawMessage)
-	if err := json.Unmarshal(client.EncodeJSON(w), &all); err != nil {
-		panic(err) // it was just written
-	}
-	for _, name := range plainSettings {
-		if values[name] = all[name]; values[name] == nil {
-			values[name] = json.RawMessage("null")
+func settingsThat(fit func(*engine.Setting) bool) (list []*engine.Setting) {
+	for i := range engine.Settings {
+		if s := &engine.Settings[i]; fit(s) {
+			list = append(list, s)
 		}
 	}
-	return values
+	return list
 }
 
-// shownValue is a setting's value for people.
-func shownValue(v json.RawMessage) string {
-	if string(v) == "null" {
+// shownValue is a webhook's value of a setting for people.
+func shownValue(setting *engine.Setting, w *engine.Webhook) string {
+	v, byDefault := string(setting.JSON(w)), engine.DefaultWebhook()
+	if v == "null" || v == "[]" && v == string(setting.JSON(&byDefault)) { // [] is a value where the default is null
 		return "not set"
 	}
-	return text.OneLine(string(v))
+	return text.OneLine(v)
 }
 
 // costOfCancelling says how many deliveries wait for a webhook.
