@@ -26,6 +26,7 @@ const (
 	urlInput    inputKind = "url"
 	numberInput inputKind = "number"
 	checkInput  inputKind = "check"
-	areaInput   inputKind = "area"
+	areaInput   inputKind = "area"   // a list, one on a line
+	listInput   inputKind = "list"   // a list with commas between
 	secretInput inputKind = "secret" // a credential: it is never shown
 )

@@ -2,170 +2,118 @@ package ui
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
-	"strings"
 
 	"hookbolt/engine"
 )
 
-// group is a part of the form of a webhook. The names of its inputs are the paths of the settings in the API, such as "oauth2.token_url"; what
-// removes a setting has its name after "remove.".
-type group struct {
-	ID, Title, Help string
-	Inputs          []input
+// settingWords are what the pages add to a row of engine.Settings: the words for it, and how it is typed.
+type settingWords struct {
+	// name is that of the row.
+	name string
+	// label names the setting for people, in the form and among the facts of a webhook. unit stands beside it in the form.
+	label, unit string
+	kind        inputKind
+	// example is what a numberInput proposes to somebody who has typed no number.
+	example string
+	// help explains it in the form; {empty} in it is what empty says. editing is added for a webhook that exists.
+	help, editing string
+	// empty says what holds if the input is empty.
+	empty func(engine.Config) string
+	// inputs takes the place of the one input that kind makes, and read that of its reading: for what is typed in several inputs. changed
+	// tells whether the setting is to be sent.
+	inputs func(*engine.Webhook) []input
+	read   func(*webhookForm) (value any, changed bool)
+	fact   factWords
 }
 
-// noRetries is what stands for an empty retry schedule, which is another thing than none given.
-const noRetries = "none"
-
-// mainGroups are the settings that the seed has, with what they are set to.
-func mainGroups(w *engine.Webhook) []group {
-	byDefault := engine.DefaultWebhook()
-	moved, turnedOff := "", ""
-	if w.ID != 0 {
-		moved = " If you move it to another content, what waits for it from other contents is cancelled."
-		turnedOff = " If you turn it off, what waits for unfinished sessions is cancelled."
-	}
-	content := ""
-	if w.ContentID != nil {
-		content = w.ContentID.String()
-	}
-	return []group{
-		{ID: "endpoint", Title: "Endpoint", Inputs: []input{
-			{Name: "url", Label: "URL", Kind: urlInput, Value: w.URL,
-				Help: "Your endpoint: hookbolt posts each webhook there, by http or https. To try things out on this machine, run “hookbolt listen” and give http://127.0.0.1:9000/."},
-			{Name: "name", Label: "Name", Kind: textInput, Value: w.Name, Help: "What this webhook is called here. Endpoints do not see it. Empty: its URL."},
-			{Name: "content_id", Label: "Content", Unit: "UUID", Kind: textInput, Value: content,
-				Help: "The one quiz, poll or survey whose sessions fire it. Empty: every content." + moved},
-		}},
-		{ID: "firing", Title: "When it fires, and what it sends", Inputs: []input{
-			{Name: "delay", Label: "Delay", Unit: "seconds", Kind: numberInput, Value: strconv.FormatInt(w.Delay, 10),
-				Help: fmt.Sprintf("From the finish of the set to the firing. Visitors who meet a lead form on the result page have that long to fill it in. 0 to %d; empty: %d.",
-					engine.MaxDelay, byDefault.Delay)},
-			{Name: "send_answers", Label: "Send answers", Kind: checkInput, Checked: w.SendAnswers, Help: "All votes of the session are in the payload. On by default."},
-			{Name: "send_leads", Label: "Send leads", Kind: checkInput, Checked: w.SendLeads, Help: "What the visitor gave in lead forms is in the payload. On by default."},
-			{Name: "send_incomplete", Label: "Send incomplete", Kind: checkInput, Checked: w.SendIncomplete,
-				Help: "It also fires for visitors who began but did not get to the end. Off by default." + turnedOff},
-			{Name: "incomplete_delay", Label: "Incomplete delay", Unit: "seconds", Kind: numberInput, Value: strconv.FormatInt(w.IncompleteDelay, 10),
-				Help: fmt.Sprintf("Only with “Send incomplete”: from the start of the set to that firing. With 120 you get the votes of the first 120 seconds; of a visitor who finishes later you get the complete session as well. 0 to %d; empty: %d.",
-					engine.MaxDelay, byDefault.IncompleteDelay)},
-		}},
-	}
+// factWords say how a setting stands among the facts of a webhook.
+type factWords struct {
+	// hidden keeps it from them, for these webhooks.
+	hidden func(*engine.Webhook) bool
+	// text writes its value, where this is not what stands in the input. after follows a value that is set.
+	text  func(*engine.Webhook) string
+	after string
 }
 
-// moreGroups are the settings that most do without. byDefault is what holds where they are empty.
-func moreGroups(w *engine.Webhook, byDefault engine.Config) []group {
-	groups := []group{
-		{ID: "attempts", Title: "Attempts", Inputs: []input{
-			{Name: "timeout", Label: "Timeout", Unit: "such as 15s", Kind: textInput, Value: optional(w.Timeout),
-				Help: fmt.Sprintf("How long an attempt may take until it counts as failed: %s to %s. Empty: %s.",
-					engine.Duration(engine.MinTimeout), engine.Duration(engine.MaxTimeout), engine.Duration(byDefault.Timeout))},
-			{Name: "max_in_flight", Label: "In flight at once", Unit: "attempts", Kind: numberInput, Value: optional(w.MaxInFlight),
-				Help: fmt.Sprintf("The most attempts under way to the endpoint at any time: 1 to %d. Empty: %d.", engine.MaxMaxInFlight, byDefault.WebhookMaxInFlight)},
-			{Name: "rate_limit", Label: "Rate limit", Unit: "deliveries a second", Kind: numberInput, Value: optional(w.RateLimit),
-				Help: fmt.Sprintf("The most that begin in a second: %v to %.0f. 0.5 is one every two seconds. Empty: no limit.", engine.MinRateLimit, engine.MaxRateLimit)},
-			{Name: "retry_schedule", Label: "Retry schedule", Unit: "such as 5s, 5m, 2h", Kind: textInput, Value: scheduleText(w.RetrySchedule),
-				Help: fmt.Sprintf("How long to wait after each failed attempt until the next one; when all are used up, the delivery has failed. “%s”: a single attempt. Empty: %s.",
-					noRetries, durationList(byDefault.Retry.Schedule))},
-		}},
-		{ID: "network", Title: "Private addresses", Inputs: []input{
-			{Name: "allow_networks", Label: "Allowed networks", Unit: "one on a line", Kind: areaInput, Value: networkLines(w),
-				Help: "hookbolt connects to public addresses only. If the endpoint is on this machine or in your own network, name its address or network here, such as 127.0.0.1 or 10.0.0.0/8. Empty: only what the configuration allows."},
-		}},
-		headerGroup(w), basicGroup(w), oauthGroup(w),
-	}
-	if w.ID == 0 {
-		groups = append(groups, group{ID: "signing", Title: "Signing secret", Inputs: []input{
-			{Name: "secret", Label: "Own secret", Kind: secretInput, Hidden: true,
-				Help: "Signs what is sent. Give one only if the endpoint has it already: whsec_ and the base64 of 24 to 64 bytes. Empty: hookbolt makes one, and shows it to you next."},
-		}})
-	}
-	return groups
+// settingGroup is a part of the form. The parts that most do without are folded away as "More".
+type settingGroup struct {
+	id, title, help string
+	more            bool
+	settings        []settingWords
 }
 
-func headerGroup(w *engine.Webhook) group {
-	g := group{ID: "header-group", Title: "Headers", Help: "Sent to the endpoint with every attempt. Values are stored and shown to nobody."}
-	for _, name := range slices.Sorted(maps.Keys(w.Headers)) {
-		g.Inputs = append(g.Inputs,
-			input{Name: "headers." + name, Label: name, Kind: secretInput, Hidden: true, Set: true},
-			input{Name: removal("headers." + name), Label: "Remove " + name, Kind: checkInput})
-	}
-	return group{g.ID, g.Title, g.Help, append(g.Inputs, input{Name: "headers", Label: "More headers", Unit: "one on a line", Kind: areaInput, Hidden: true,
-		Help: "Each as “Name: value”, such as “X-Api-Key: 12345”."})}
+// buttonSettings are those that have buttons on the page of a webhook, and are in no form.
+var buttonSettings = []string{"active", "paused"}
+
+// settingGroups has each setting that is in the form, in its order.
+var settingGroups = []settingGroup{
+	{id: "endpoint", title: "Endpoint", settings: []settingWords{
+		{name: "url", label: "URL", kind: urlInput,
+			help: "Your endpoint: hookbolt posts each webhook there, by http or https. To try things out on this machine, run “hookbolt listen” and give http://127.0.0.1:9000/."},
+		{name: "name", label: "Name", kind: textInput, read: nameAsTyped, fact: factWords{hidden: always},
+			help: "What this webhook is called here. Endpoints do not see it. Empty: its URL."},
+		{name: "content_id", label: "Content", unit: "UUID", kind: textInput, empty: says("every content"), fact: factWords{hidden: isForOperations},
+			help:    "The one quiz, poll or survey whose sessions fire it. Empty: {empty}.",
+			editing: " If you move it to another content, what waits for it from other contents is cancelled."},
+	}},
+	{id: "firing", title: "When it fires, and what it sends", settings: []settingWords{
+		{name: "delay", label: "Delay", unit: "seconds", kind: numberInput, example: "10",
+			help: "From the finish of the set to the firing. Visitors who meet a lead form on the result page have that long to fill it in. " + secondsHelp("delay"),
+			fact: factWords{hidden: isForOperations, text: func(w *engine.Webhook) string { return wholeSeconds(w.Delay) }, after: " after the finish"}},
+		{name: "send_answers", label: "Send answers", kind: checkInput, fact: factWords{hidden: isForOperations},
+			help: "All votes of the session are in the payload. On by default."},
+		{name: "send_leads", label: "Send leads", kind: checkInput, fact: factWords{hidden: isForOperations},
+			help: "What the visitor gave in lead forms is in the payload. On by default."},
+		{name: "send_incomplete", label: "Send incomplete", kind: checkInput, fact: factWords{hidden: isForOperations},
+			help:    "It also fires for visitors who began but did not get to the end. Off by default.",
+			editing: " If you turn it off, what waits for unfinished sessions is cancelled."},
+		{name: "incomplete_delay", label: "Incomplete delay", unit: "seconds", kind: numberInput, example: "60",
+			help: "Only with “Send incomplete”: from the start of the set to that firing. With 120 you get the votes of the first 120 seconds; of a visitor who finishes later you get the complete session as well. " + secondsHelp("incomplete_delay"),
+			fact: factWords{hidden: func(w *engine.Webhook) bool { return !w.SendIncomplete },
+				text: func(w *engine.Webhook) string { return wholeSeconds(w.IncompleteDelay) }, after: " after the start"}},
+	}},
+	{id: "attempts", title: "Attempts", more: true, settings: []settingWords{
+		{name: "timeout", label: "Timeout", unit: "such as 15s", kind: textInput,
+			empty: func(c engine.Config) string { return engine.Duration(c.Timeout).String() },
+			help:  "How long an attempt may take until it counts as failed: " + engine.SettingNamed("timeout").Limits.Spans + ". Empty: {empty}."},
+		{name: "max_in_flight", label: "In flight at once", unit: "attempts", kind: numberInput, example: "32",
+			empty: func(c engine.Config) string { return strconv.Itoa(c.WebhookMaxInFlight) },
+			help:  "The most attempts under way to the endpoint at any time: " + rangeOf("max_in_flight") + ". Empty: {empty}."},
+		{name: "rate_limit", label: "Rate limit", unit: "deliveries a second", kind: numberInput, example: "0.5", empty: says("no limit"),
+			help: "The most that begin in a second: " + rangeOf("rate_limit") + ". 0.5 is one every two seconds. Empty: {empty}.",
+			fact: factWords{after: " deliveries a second"}},
+		{name: "retry_schedule", label: "Retry schedule", unit: "such as 5s, 5m, 2h", kind: listInput,
+			empty: func(c engine.Config) string { return durationList(c.Retry.Schedule) },
+			help:  "How long to wait after each failed attempt until the next one; when all are used up, the delivery has failed. “" + emptyList + "”: a single attempt. Empty: {empty}."},
+	}},
+	{id: "network", title: "Private addresses", more: true, settings: []settingWords{
+		{name: "allow_networks", label: "Allowed networks", unit: "one on a line", kind: areaInput, empty: says("none but public ones and the configuration's"),
+			help: "hookbolt connects to public addresses only. If the endpoint is on this machine or in your own network, name its address or network here, such as 127.0.0.1 or 10.0.0.0/8. Empty: only what the configuration allows."},
+	}},
+	{id: "header-group", title: "Headers", help: "Sent to the endpoint with every attempt. Values are stored and shown to nobody.", more: true, settings: []settingWords{
+		{name: "headers", label: "Headers", inputs: headerInputs, read: (*webhookForm).headers}}},
+	{id: "basic-group", title: "Basic authentication", more: true, settings: []settingWords{
+		{name: "basic_auth", label: "Basic authentication", inputs: basicInputs, read: (*webhookForm).basicAuth}}},
+	{id: "oauth-group", title: "OAuth 2", help: "hookbolt gets an access token by the client credentials grant, and sends it along.", more: true, settings: []settingWords{
+		{name: "oauth2", label: "OAuth 2", inputs: oauthInputs, read: (*webhookForm).oauth2}}},
+	{id: "signing", title: "Signing secret", more: true, settings: []settingWords{
+		{name: "secret", label: "Own secret", inputs: secretInputs, read: (*webhookForm).secret}}},
 }
 
-func basicGroup(w *engine.Webhook) group {
-	set := w.BasicAuth != nil
-	return removable(set, group{ID: "basic-group", Title: "Basic authentication", Inputs: []input{
-		{Name: "basic_auth.username", Label: "User name", Kind: textInput, Hidden: true, Set: set},
-		{Name: "basic_auth.password", Label: "Password", Kind: secretInput, Hidden: true, Set: set},
-	}}, "basic_auth")
+func says(text string) func(engine.Config) string { return func(engine.Config) string { return text } }
+
+func always(*engine.Webhook) bool { return true }
+
+func isForOperations(w *engine.Webhook) bool { return w.Operations }
+
+// rangeOf writes the limits of a number.
+func rangeOf(setting string) string {
+	l := engine.SettingNamed(setting).Limits
+	return fmt.Sprintf("%v to %.0f", l.Minimum, l.Maximum)
 }
 
-func oauthGroup(w *engine.Webhook) group {
-	o := w.OAuth2
-	set := o != nil
-	if !set {
-		o = &engine.OAuth2{}
-	}
-	return removable(set, group{ID: "oauth-group", Title: "OAuth 2", Help: "hookbolt gets an access token by the client credentials grant, and sends it along.", Inputs: []input{
-		{Name: "oauth2.token_url", Label: "Token URL", Kind: urlInput, Hidden: true, Set: set, Help: "Where to get a token, by http or https."},
-		{Name: "oauth2.client_id", Label: "Client id", Kind: textInput, Hidden: true, Set: o.ClientID != ""},
-		{Name: "oauth2.client_secret", Label: "Client secret", Kind: secretInput, Hidden: true, Set: o.ClientSecret != ""},
-		{Name: "oauth2.scopes", Label: "Scopes", Unit: "with spaces between", Kind: textInput, Hidden: true, Set: len(o.Scopes) > 0},
-		{Name: "oauth2.body", Label: "Token request", Kind: areaInput, Hidden: true, Set: o.Body != "",
-			Help: "In place of client id, client secret and scopes, for servers that want something else: sent as it is, as JSON if it is a JSON object, else as a form."},
-		{Name: "oauth2.headers", Label: "Headers of the token request", Unit: "one on a line", Kind: areaInput, Hidden: true, Set: len(o.Headers) > 0,
-			Help: "Each as “Name: value”. What you type takes the place of all that are set."},
-	}}, "oauth2")
-}
-
-// removable adds what removes a group's setting, if it is set.
-func removable(set bool, g group, name string) group {
-	if set {
-		g.Inputs = append(g.Inputs, input{Name: removal(name), Label: "Remove what is set", Kind: checkInput, Help: "What you type above then stands alone."})
-	}
-	return g
-}
-
-// removal is the name of the input that removes a setting.
-func removal(name string) string { return "remove." + name }
-
-// optional writes a setting that may not be there.
-func optional[T any](v *T) string {
-	if v == nil {
-		return ""
-	}
-	return fmt.Sprint(*v)
-}
-
-func scheduleText(steps *[]engine.Duration) string {
-	switch {
-	case steps == nil:
-		return ""
-	case len(*steps) == 0:
-		return noRetries
-	}
-	return durationList(*steps)
-}
-
-func durationList(steps []engine.Duration) string {
-	if len(steps) == 0 {
-		return noRetries
-	}
-	words := make([]string, len(steps))
-	for i, d := range steps {
-		words[i] = d.String()
-	}
-	return strings.Join(words, ", ")
-}
-
-func networkLines(w *engine.Webhook) string {
-	lines := make([]string, len(w.AllowNetworks))
-	for i, n := range w.AllowNetworks {
-		lines[i] = n.String()
-	}
-	return strings.Join(lines, "\n")
+// secondsHelp ends the help of a delay.
+func secondsHelp(setting string) string {
+	return fmt.Sprintf("%s; empty: %v.", rangeOf(setting), engine.SettingNamed(setting).Default())
 }

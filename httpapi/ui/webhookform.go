@@ -43,15 +43,16 @@ type webhookForm struct {
 
 // newForm makes the form with what a webhook is set to.
 func (p *Pages) newForm(w *engine.Webhook) *webhookForm {
-	return &webhookForm{ID: w.ID, Revision: w.Revision, Main: mainGroups(w), More: moreGroups(w, p.engine.Config()), present: w}
+	c := p.engine.Config()
+	return &webhookForm{ID: w.ID, Revision: w.Revision, Main: groups(w, c, false), More: groups(w, c, true), present: w}
 }
 
 // inputs are those of all groups.
 func (f *webhookForm) inputs(do func(*input)) {
-	for _, groups := range [][]group{f.Main, f.More} {
-		for g := range groups {
-			for i := range groups[g].Inputs {
-				do(&groups[g].Inputs[i])
+	for _, part := range [][]group{f.Main, f.More} {
+		for g := range part {
+			for i := range part[g].Inputs {
+				do(&part[g].Inputs[i])
 			}
 		}
 	}
@@ -105,19 +106,20 @@ func (f *webhookForm) fail(path, detail string) {
 	}
 }
 
-// input returns the input of that name; nil if there is none. A setting that has inputs for its parts is named by the first of them.
-func (f *webhookForm) input(name string) (found *input) {
-	switch name {
-	case "basic_auth":
-		name = "basic_auth.username"
-	case "oauth2":
-		name = "oauth2.token_url"
-	}
+// input returns the input of that name; nil if there is none. A setting that has inputs for its parts only is named by the first of them.
+func (f *webhookForm) input(name string) *input {
+	var found, part *input
 	f.inputs(func(i *input) {
 		if i.Name == name {
 			found = i
 		}
+		if part == nil && strings.HasPrefix(i.Name, name+".") {
+			part = i
+		}
 	})
+	if found == nil {
+		return part
+	}
 	return found
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -228,65 +227,3 @@ func replaysOf(o *engine.Overview, id uint32) (list []engine.Replay) {
 	}
 	return list
 }
-
-// setting is a line of a webhook's settings. Default tells that it is what holds if nothing is set.
-type setting struct {
-	Name, Value string
-	Default     bool
-}
-
-// facts lists a webhook's settings, by the names that the form has for them. Of credentials it tells that they are set. The URL is there
-// as a whole: whoever sees this page gets it from the API, too, and has to be able to check what was typed.
-func facts(w *engine.Webhook, c engine.Config) []setting {
-	byDefault := engine.DefaultWebhook()
-	list := []setting{{"URL", w.URL, false}}
-	if w.Operations {
-		list = append(list, setting{"For", "operational events, as delivery.operations_url asks for", false})
-	} else {
-		content := "every content"
-		if w.ContentID != nil {
-			content = w.ContentID.String()
-		}
-		list = append(list,
-			setting{"Content", content, w.ContentID == nil},
-			setting{"Delay", wholeSeconds(w.Delay) + " after the finish", w.Delay == byDefault.Delay},
-			setting{"Send answers", yesNo(w.SendAnswers), w.SendAnswers == byDefault.SendAnswers},
-			setting{"Send leads", yesNo(w.SendLeads), w.SendLeads == byDefault.SendLeads},
-			setting{"Send incomplete", yesNo(w.SendIncomplete), w.SendIncomplete == byDefault.SendIncomplete})
-	}
-	if w.SendIncomplete {
-		list = append(list, setting{"Incomplete delay", wholeSeconds(w.IncompleteDelay) + " after the start", w.IncompleteDelay == byDefault.IncompleteDelay})
-	}
-	add := func(name, set, otherwise string) {
-		list = append(list, setting{name, cmp.Or(set, otherwise), set == ""})
-	}
-	rate := optional(w.RateLimit)
-	if rate != "" {
-		rate += " deliveries a second"
-	}
-	add("Timeout", optional(w.Timeout), engine.Duration(c.Timeout).String())
-	add("In flight at once", optional(w.MaxInFlight), strconv.Itoa(c.WebhookMaxInFlight))
-	add("Rate limit", rate, "no limit")
-	add("Retry schedule", scheduleText(w.RetrySchedule), durationList(c.Retry.Schedule))
-	add("Allowed networks", strings.ReplaceAll(networkLines(w), "\n", ", "), "none but public ones and the configuration's")
-	if len(w.Headers) > 0 {
-		list = append(list, setting{"Headers", strings.Join(slices.Sorted(maps.Keys(w.Headers)), ", ") + " (values are not shown)", false})
-	}
-	if w.BasicAuth != nil {
-		list = append(list, setting{"Basic authentication", "set", false})
-	}
-	if w.OAuth2 != nil {
-		list = append(list, setting{"OAuth 2", "set", false})
-	}
-	return list
-}
-
-func yesNo(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
-}
-
-// wholeSeconds writes a span as exactly as it is set.
-func wholeSeconds(n int64) string { return engine.Duration(time.Duration(n) * time.Second).String() }

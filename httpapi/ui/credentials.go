@@ -1,0 +1,200 @@
+package ui
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"hookbolt/engine"
+	"hookbolt/httpapi/jsonobject"
+)
+
+// headerInputs are one for each header that is set, and one for more of them.
+func headerInputs(w *engine.Webhook) (inputs []input) {
+	for _, name := range slices.Sorted(maps.Keys(w.Headers)) {
+		inputs = append(inputs,
+			input{Name: "headers." + name, Label: name, Kind: secretInput, Hidden: true, Set: true},
+			input{Name: removal("headers." + name), Label: "Remove " + name, Kind: checkInput})
+	}
+	return append(inputs, input{Name: "headers", Label: "More headers", Unit: "one on a line", Kind: areaInput, Hidden: true,
+		Help: "Each as “Name: value”, such as “X-Api-Key: 12345”."})
+}
+
+func basicInputs(w *engine.Webhook) []input {
+	set := w.BasicAuth != nil
+	return removable(set, "basic_auth", []input{
+		{Name: "basic_auth.username", Label: "User name", Kind: textInput, Hidden: true, Set: set},
+		{Name: "basic_auth.password", Label: "Password", Kind: secretInput, Hidden: true, Set: set},
+	})
+}
+
+func oauthInputs(w *engine.Webhook) []input {
+	o := w.OAuth2
+	set := o != nil
+	if !set {
+		o = &engine.OAuth2{}
+	}
+	return removable(set, "oauth2", []input{
+		{Name: "oauth2.token_url", Label: "Token URL", Kind: urlInput, Hidden: true, Set: set, Help: "Where to get a token, by http or https."},
+		{Name: "oauth2.client_id", Label: "Client id", Kind: textInput, Hidden: true, Set: o.ClientID != ""},
+		{Name: "oauth2.client_secret", Label: "Client secret", Kind: secretInput, Hidden: true, Set: o.ClientSecret != ""},
+		{Name: "oauth2.scopes", Label: "Scopes", Unit: "with spaces between", Kind: textInput, Hidden: true, Set: len(o.Scopes) > 0},
+		{Name: "oauth2.body", Label: "Token request", Kind: areaInput, Hidden: true, Set: o.Body != "",
+			Help: "In place of client id, client secret and scopes, for servers that want something else: sent as it is, as JSON if it is a JSON object, else as a form."},
+		{Name: "oauth2.headers", Label: "Headers of the token request", Unit: "one on a line", Kind: areaInput, Hidden: true, Set: len(o.Headers) > 0,
+			Help: "Each as “Name: value”. What you type takes the place of all that are set."},
+	})
+}
+
+// secretInputs let the caller give the secret of a new webhook. That of one that exists has a page of its own.
+func secretInputs(w *engine.Webhook) []input {
+	if w.ID != 0 {
+		return nil
+	}
+	return []input{{Name: "secret", Label: "Own secret", Kind: secretInput, Hidden: true,
+		Help: "Signs what is sent. Give one only if the endpoint has it already: whsec_ and the base64 of 24 to 64 bytes. Empty: hookbolt makes one, and shows it to you next."}}
+}
+
+// removable adds what removes a setting, if it is set.
+func removable(set bool, name string, inputs []input) []input {
+	if set {
+		inputs = append(inputs, input{Name: removal(name), Label: "Remove what is set", Kind: checkInput, Help: "What you type above then stands alone."})
+	}
+	return inputs
+}
+
+// removal is the name of the input that removes a setting.
+func removal(name string) string { return "remove." + name }
+
+// headerLines reads headers, one on a line. They stay in their order.
+func (f *webhookForm) headerLines(name string) (o jsonobject.Object) {
+	for line := range strings.Lines(f.values.Get(name)) {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		header, value, ok := strings.Cut(line, ":")
+		if header = strings.TrimSpace(header); !ok || strings.ContainsAny(header, " \t") { // the line may be a credential: it is not repeated
+			f.fail(name, "must have a name, without spaces, and a colon on each line, as in “X-Api-Key: 12345”")
+			continue
+		}
+		o.Add(header, strings.TrimSpace(value))
+	}
+	return o
+}
+
+// headers are those that the webhook has, but for what was removed or got another value, and the new ones. changed tells whether that
+// is something else than what it has.
+func (f *webhookForm) headers() (headers any, changed bool) {
+	added := f.headerLines("headers")
+	changed = len(added) > 0
+	var o jsonobject.Object
+	for _, name := range slices.Sorted(maps.Keys(f.present.Headers)) {
+		typed, removed := f.values.Get("headers."+name), f.values.Has(removal("headers."+name))
+		again := slices.ContainsFunc(added, func(m jsonobject.Member) bool { return strings.EqualFold(m.Name, name) })
+		switch {
+		case again: // its new value comes with the others
+		case typed != "":
+			o.Add(name, typed)
+			changed = true
+		case removed:
+			changed = true
+		default:
+			o.Add(name, f.present.Headers[name])
+		}
+	}
+	return append(o, added...), changed
+}
+
+// basicAuth is like headers. Of the two parts, what was not typed stays.
+func (f *webhookForm) basicAuth() (basic any, changed bool) {
+	username, password := f.values.Get("basic_auth.username"), f.values.Get("basic_auth.password")
+	present, removed := f.present.BasicAuth, f.values.Has(removal("basic_auth"))
+	if removed {
+		present = nil
+	}
+	if username == "" && password == "" {
+		return nil, removed
+	}
+	var o jsonobject.Object
+	switch {
+	case username != "":
+		o.Add("username", username)
+	case present != nil:
+		o.Add("username", present.Username)
+	}
+	if password == "" && present != nil {
+		o.Add("password", present.Password)
+	} else {
+		o.Add("password", password)
+	}
+	return o, true
+}
+
+// oauth2 is like headers. Of the parts, what was not typed stays, but what a typed one takes the place of does not.
+func (f *webhookForm) oauth2() (oauth any, changed bool) {
+	present, removed := f.present.OAuth2, f.values.Has(removal("oauth2"))
+	if present == nil || removed {
+		present = &engine.OAuth2{}
+	}
+	body, headers := strings.ReplaceAll(f.values.Get("oauth2.body"), "\r\n", "\n"), f.headerLines("oauth2.headers")
+	var typed jsonobject.Object
+	for _, name := range []string{"token_url", "client_id", "client_secret"} {
+		if value := f.values.Get("oauth2." + name); value != "" {
+			typed.Add(name, value)
+		}
+	}
+	if scopes := strings.Fields(f.values.Get("oauth2.scopes")); len(scopes) > 0 {
+		typed.Add("scopes", scopes)
+	}
+	switch trimmed := strings.TrimSpace(body); {
+	case trimmed == "":
+	case !strings.HasPrefix(trimmed, "{"):
+		typed.Add("body", body)
+	case engine.ValidJSON([]byte(trimmed)):
+		typed.Add("body", json.RawMessage(trimmed))
+	default:
+		f.fail("oauth2.body", "begins as a JSON object and is none: a brace, a quote or a comma is missing or too many")
+		return nil, false
+	}
+	if len(headers) > 0 {
+		typed.Add("headers", headers)
+	}
+	if len(typed) == 0 {
+		return nil, removed
+	}
+	return append(typed, keptOAuth2(present, typed)...), true
+}
+
+// keptOAuth2 is what stays beside what was typed.
+func keptOAuth2(present *engine.OAuth2, typed jsonobject.Object) (kept jsonobject.Object) {
+	has := func(names ...string) bool {
+		return slices.ContainsFunc(typed, func(m jsonobject.Member) bool { return slices.Contains(names, m.Name) })
+	}
+	keep := func(name string, isSet bool, value any) {
+		if isSet && !has(name) {
+			kept.Add(name, value)
+		}
+	}
+	keep("token_url", present.TokenURL != "", present.TokenURL)
+	keep("headers", len(present.Headers) > 0, present.Headers)
+	if !has("body") {
+		keep("client_id", present.ClientID != "", present.ClientID)
+		keep("client_secret", present.ClientSecret != "", present.ClientSecret)
+		keep("scopes", len(present.Scopes) > 0, present.Scopes)
+	}
+	if !has("client_id", "client_secret", "scopes") {
+		var body any = present.Body
+		if present.IsJSON {
+			body = json.RawMessage(present.Body)
+		}
+		keep("body", present.Body != "", body)
+	}
+	return kept
+}
+
+// secret is that of a new webhook, if one was typed.
+func (f *webhookForm) secret() (secret any, changed bool) {
+	text := f.trimmed("secret")
+	return text, text != "" && f.ID == 0
+}

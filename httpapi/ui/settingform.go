@@ -1,0 +1,175 @@
+package ui
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"hookbolt/engine"
+)
+
+// group is a part of the form of a webhook, with its inputs. Their names are the paths of the settings in the API, such as
+// "oauth2.token_url"; what removes a setting has its name after "remove.".
+type group struct {
+	ID, Title, Help string
+	Inputs          []input
+}
+
+// emptyList is what stands for a list that is empty, where that is another thing than none given.
+const emptyList = "none"
+
+// groups are those of the form, or of its part "More", with what a webhook is set to. c is what holds where they are empty.
+func groups(w *engine.Webhook, c engine.Config, more bool) (list []group) {
+	for _, g := range settingGroups {
+		if g.more != more {
+			continue
+		}
+		shown := group{ID: g.id, Title: g.title, Help: g.help}
+		for i := range g.settings {
+			s := &g.settings[i]
+			if s.inputs != nil {
+				shown.Inputs = append(shown.Inputs, s.inputs(w)...)
+			} else {
+				shown.Inputs = append(shown.Inputs, s.input(w, c))
+			}
+		}
+		if len(shown.Inputs) > 0 {
+			list = append(list, shown)
+		}
+	}
+	return list
+}
+
+// input makes the input of a setting that is typed in one.
+func (s *settingWords) input(w *engine.Webhook, c engine.Config) input {
+	i := input{Name: s.name, Label: s.label, Unit: s.unit, Kind: s.kind, Help: s.help}
+	if s.empty != nil {
+		i.Help = strings.ReplaceAll(i.Help, "{empty}", s.empty(c))
+	}
+	if w.ID != 0 {
+		i.Help += s.editing
+	}
+	switch row := engine.SettingNamed(s.name); s.kind {
+	case checkInput:
+		i.Checked = string(row.JSON(w)) == "true"
+	case areaInput:
+		i.Value = valueText(row, w, "\n")
+	default:
+		i.Value = valueText(row, w, ", ")
+	}
+	return i
+}
+
+// valueText writes a webhook's value of a setting as it is typed; "" if it is not set.
+func valueText(row *engine.Setting, w *engine.Webhook, separator string) string {
+	v := row.JSON(w)
+	var text string
+	if json.Unmarshal(v, &text) == nil {
+		return text
+	}
+	var list []string
+	if json.Unmarshal(v, &list) != nil {
+		return string(v) // a number
+	}
+	if len(list) == 0 && !isDefault(row, w) {
+		return emptyList
+	}
+	return strings.Join(list, separator)
+}
+
+// isDefault tells whether a webhook's value of a setting is what it is if nothing is set.
+func isDefault(row *engine.Setting, w *engine.Webhook) bool {
+	byDefault := engine.DefaultWebhook()
+	return row.Required == "" && string(row.JSON(w)) == string(row.JSON(&byDefault))
+}
+
+// typed returns what was typed for a setting, as the API has it: null for what is empty. changed tells whether it is to be sent.
+func (f *webhookForm) typed(s *settingWords) (value any, changed bool) {
+	if s.read != nil {
+		return s.read(f)
+	}
+	switch text := f.trimmed(s.name); {
+	case s.kind == checkInput:
+		return f.values.Has(s.name), true
+	case s.kind == numberInput:
+		return f.number(s.name, s.example), true
+	case s.kind == listInput && text == emptyList:
+		return []string{}, true
+	case s.kind == listInput, s.kind == areaInput:
+		return orNull(list(text)), true
+	case s.kind == urlInput: // which has no default
+		return text, true
+	default:
+		return orNull(text), true
+	}
+}
+
+// nameAsTyped reads the name, which may begin and end with spaces.
+func nameAsTyped(f *webhookForm) (any, bool) { return f.values.Get("name"), true }
+
+// setting is a line of a webhook's settings. Default tells that it is what holds if nothing is set.
+type setting struct {
+	Name, Value string
+	Default     bool
+}
+
+// facts lists a webhook's settings, by the names that the form has for them. Of credentials it tells that they are set. The URL is there
+// as a whole: whoever sees this page gets it from the API, too, and has to be able to check what was typed.
+func facts(w *engine.Webhook, c engine.Config) (list []setting) {
+	for _, g := range settingGroups {
+		for i := range g.settings {
+			s := &g.settings[i]
+			row := engine.SettingNamed(s.name)
+			if row.Shown() && (s.fact.hidden == nil || !s.fact.hidden(w)) && !(row.Secret && isDefault(row, w)) {
+				list = append(list, setting{s.label, s.factText(row, w, c), isDefault(row, w)})
+			}
+			if s.name == "url" && w.Operations {
+				list = append(list, setting{"For", "operational events, as delivery.operations_url asks for", false})
+			}
+		}
+	}
+	return list
+}
+
+// factText writes a webhook's value of a setting for the list of facts.
+func (s *settingWords) factText(row *engine.Setting, w *engine.Webhook, c engine.Config) string {
+	text := ""
+	switch v := row.Get(w).(type) {
+	case bool:
+		return yesNo(v)
+	case map[string]bool:
+		return strings.Join(slices.Sorted(maps.Keys(v)), ", ") + " (values are not shown)"
+	case *bool:
+		return "set"
+	}
+	if text = valueText(row, w, ", "); s.fact.text != nil {
+		text = s.fact.text(w)
+	}
+	if text == "" && s.empty != nil {
+		return s.empty(c)
+	}
+	return text + s.fact.after
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// wholeSeconds writes a span as exactly as it is set.
+func wholeSeconds(n int64) string { return engine.Duration(time.Duration(n) * time.Second).String() }
+
+func durationList(steps []engine.Duration) string {
+	if len(steps) == 0 {
+		return emptyList
+	}
+	words := make([]string, len(steps))
+	for i, d := range steps {
+		words[i] = d.String()
+	}
+	return strings.Join(words, ", ")
+}
