@@ -77,6 +77,41 @@ func TestDocumentedPayload(t *testing.T) {
 	}
 }
 
+// TestDocumentedSettingsOfWebhooks: the page about the API has each setting of a webhook, with its default and with what a change means for
+// deliveries that wait.
+func TestDocumentedSettingsOfWebhooks(t *testing.T) {
+	_, page, _ := strings.Cut(hookbolttest.ReadFile(t, "docs/api.md"), "\n## Settings of a webhook\n")
+	settings, page, _ := strings.Cut(page, "\n| a change of |")
+	effects, _, _ := strings.Cut(page, "\n\n")
+	for i := range engine.Settings {
+		s := &engine.Settings[i]
+		preset := "made"
+		switch {
+		case s.Required != "":
+			preset = "required"
+		case s.Shown():
+			text, err := json.Marshal(s.Default())
+			if err != nil {
+				t.Fatal(err)
+			}
+			preset = "`" + string(text) + "`"
+		}
+		if row := fmt.Sprintf("\n| `%s` | %s | ", s.Name, preset); !strings.Contains(settings, row) {
+			t.Errorf("docs/api.md lacks %s", row)
+		}
+		for row := range strings.Lines(effects) {
+			names, _, _ := strings.Cut(strings.TrimPrefix(row, "| "), " |")
+			first := engine.SettingNamed(strings.Trim(strings.Split(names, ",")[0], "`"))
+			if first != nil && strings.Contains(names, "`"+s.Name+"`") != (first.Effect == s.Effect) {
+				t.Errorf("docs/api.md tells another effect of %s than %s, in the row of %s", s.Name, s.Effect, names)
+			}
+		}
+		if strings.Count(effects, "`"+s.Name+"`") != 1 {
+			t.Errorf("docs/api.md does not tell once what a change of %s means", s.Name)
+		}
+	}
+}
+
 // TestDocumentedLimits: the page about limits has those that hold.
 func TestDocumentedLimits(t *testing.T) {
 	page := hookbolttest.ReadFile(t, "docs/limits.md")
