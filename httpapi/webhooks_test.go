@@ -37,20 +37,6 @@ func TestWebhookLife(t *testing.T) {
 		t.Errorf("secret %q, then %q", created.Secret, shown.Secret)
 	}
 
-	// The shape, to the letter.
-	want := fmt.Sprintf(`{"id":2,"url":"https://example.com/hook?a=1&b=<2>","content_id":null,"name":"","operations":false,"active":true,"paused":false,"pause_reason":null,`+
-		`"delay":10,"send_answers":true,"send_leads":true,"send_incomplete":false,"incomplete_delay":60,"timeout":null,"max_in_flight":null,`+
-		`"retry_schedule":null,"rate_limit":null,"allow_networks":[],"headers":{},"basic_auth":null,"oauth2":null,`+
-		`"health":{"state":"ok","failures":0,"first_failed_at":null,"failing_since":null,"next_probe_at":null},`+
-		`"previous_secrets":[],"created_at":%q,"updated_at":%q`, created.CreatedAt, created.UpdatedAt)
-	counts := `,"deliveries":{"scheduled":0,"pending":0,"delivered":0,"failed":0,"cancelled":0,"due":0,"oldest_due_at":null},"replays":[]`
-	if got := f.want(200, "GET", "/v1/webhooks/2", ""); got != want+counts+"}\n" {
-		t.Errorf("got  %swant %s", got, want+counts+"}")
-	}
-	if got := f.want(200, "GET", "/v1/webhooks?limit=1&cursor=1", ""); got != `{"items":[`+want+`}],"next_cursor":null}`+"\n" {
-		t.Errorf("got %s", got)
-	}
-
 	all := `{"url":"http://example.com/2","content_id":"` + contentA + `","name":"né & <b>","active":false,"paused":true,"delay":0,"send_answers":false,` +
 		`"send_leads":false,"send_incomplete":true,"incomplete_delay":31536000,"timeout":"1500ms","max_in_flight":3,"retry_schedule":["5s","90m"],"rate_limit":2.5,` +
 		`"allow_networks":["10.0.0.0/8","fd00::1"],"headers":{"x-api-key":"k","X-Tenant":"t"},"basic_auth":{"username":"u","password":"p"},"secret":"` + knownSecret + `"}`

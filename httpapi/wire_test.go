@@ -67,6 +67,7 @@ func TestWebhookOnTheWire(t *testing.T) {
 	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
 	for target, end := range map[string]string{
 		"/v1/webhooks/1":        `,"deliveries":{"scheduled":0,"pending":0,"delivered":0,"failed":0,"cancelled":0,"due":0,"oldest_due_at":null},"replays":[]}`,
+		"/v1/webhooks":          `Z"}],"next_cursor":null}`,
 		"/v1/webhooks/1/secret": `"}`,
 	} {
 		if got := strings.TrimSuffix(f.want(200, "GET", target, ""), "\n"); !strings.HasSuffix(got, end) {
