@@ -240,7 +240,7 @@ func TestDescriptionHasTheOperations(t *testing.T) {
 		"OperationFailing": "failingOperation", "OperationRecovered": "recoveredOperation", "OperationFailed": "failedOperation", "OperationDisk": "diskOperation",
 		"OperationTest": "testOperation"} {
 		fields, required := properties(schema(name))
-		sameNames(t, name, fields, jsonNames(t, "operations.go", typ))
+		sameNames(t, name, fields, jsonNames(t, "systemevents.go", typ))
 		if len(required) != len(fields) {
 			t.Errorf("%s requires %v only", name, required)
 		}
