@@ -8,9 +8,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// maxReadyBytes is how much JSON the events of a session may have for its deliveries to be claimed as they are stored: others wait for
+// maxClaimOnArrivalBytes is how much JSON the events of a session may have for its deliveries to be claimed as they are stored: others wait for
 // a look at the queue.
-const maxReadyBytes = 32 << 10
+const maxClaimOnArrivalBytes = 32 << 10
 
 // Append is a request's events, by session, and what it takes to decide what they mean. A Store calls [Append.Admit] for each session.
 type Append struct {
@@ -142,7 +142,7 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 		return d, nil
 	}
 	isNew, wasFinished := head.Events == 0, !head.FinishedAt.IsZero()
-	started, err := head.take(d.Fresh)
+	started, err := head.addEvents(d.Fresh)
 	if err != nil {
 		return Decision{}, err
 	}
@@ -162,7 +162,7 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 		}
 		if finishes && !head.Led(w.ID, KindComplete) {
 			t := Trigger{WebhookID: w.ID, Kind: KindComplete, DueAt: head.FinishedAt.Add(seconds(w.Delay))}
-			if t.Claim = !t.DueAt.After(a.Now) && head.Bytes <= maxReadyBytes && a.Open[w.ID]; t.Claim && whole {
+			if t.Claim = !t.DueAt.After(a.Now) && head.Bytes <= maxClaimOnArrivalBytes && a.Open[w.ID]; t.Claim && whole {
 				t.Payload = p.payload(w)
 			}
 			d.Triggers = append(d.Triggers, t)
@@ -172,7 +172,7 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 }
 
 // take adds fresh events to a session's head, and returns when these say that the session has started. The error is an InputErrors.
-func (h *SessionHead) take(fresh []Event) (started time.Time, err error) {
+func (h *SessionHead) addEvents(fresh []Event) (started time.Time, err error) {
 	first := fresh[0]
 	if h.Events == 0 {
 		if err := checkFirst(first); err != nil {

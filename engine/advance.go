@@ -86,16 +86,16 @@ func (r *AttemptRecord) notices() [][]byte {
 	return [][]byte{r.HealthNotice}
 }
 
-// KeepsHealth tells whether the health that the attempt brings is to be stored. present is the webhook as the transaction sees it, nil if
+// KeepsHealth tells whether the health that the attempt brings is to be stored. current is the webhook as the transaction sees it, nil if
 // it was deleted; kept is the health that is stored.
-func (r *AttemptRecord) KeepsHealth(present *Webhook, kept Health) bool {
-	return r.Health.Order > kept.Order && present != nil && r.Webhook != nil && !outdated(present, r.Webhook, &r.Attempt)
+func (r *AttemptRecord) KeepsHealth(current *Webhook, kept Health) bool {
+	return r.Health.Order > kept.Order && current != nil && r.Webhook != nil && !outdated(current, r.Webhook, &r.Attempt)
 }
 
 // outdated tells whether an attempt that was made for a webhook says nothing of what the webhook is now: it has got another URL since, or
 // somebody has let it go on, who knows better than an answer to a request from before.
-func outdated(present, of *Webhook, a *Attempt) bool {
-	return present.URL != of.URL || a.StartedAt.Before(present.ResumedAt)
+func outdated(current, sentTo *Webhook, a *Attempt) bool {
+	return current.URL != sentTo.URL || a.StartedAt.Before(current.ResumedAt)
 }
 
 // ResetsHealth tells whether a change of a webhook ends what is known of its endpoint: another endpoint has no past, and who lets one go

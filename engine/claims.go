@@ -55,10 +55,10 @@ func (l *lanes) claimRequests(now time.Time) (requests []ClaimRequest, next time
 			rest = append(rest, l.ready[i:]...)
 			break
 		}
-		room, again := l.roomLocked(ln, now)
+		room, nextAt := l.roomLocked(ln, now)
 		switch {
-		case !again.IsZero():
-			l.putTimedLocked(ln, again)
+		case !nextAt.IsZero():
+			l.putTimedLocked(ln, nextAt)
 			continue
 		case room <= 0:
 			ln.place = placeBlocked
@@ -151,7 +151,7 @@ func (l *lanes) claimLocked(call *claimCall, ln *lane, claimed Claimed, revision
 
 // offer takes up deliveries that a call has claimed as they were stored, and ends the call. It returns those that it refuses: what would
 // overtake something that waits, and what there is no room for.
-func (l *lanes) offer(call *claimCall, claimed []Claimed) (refused []Delivery) {
+func (l *lanes) acceptArrivals(call *claimCall, claimed []Claimed) (refused []Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.calls, call)
@@ -181,7 +181,7 @@ func (l *lanes) hasRoomLocked(ln *lane, now time.Time) bool {
 }
 
 // arrivals returns the claims that have arrived, to work on.
-func (l *lanes) arrivals() []*claim {
+func (l *lanes) drainArrivals() []*claim {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	claims := l.arrived
@@ -190,7 +190,7 @@ func (l *lanes) arrivals() []*claim {
 }
 
 // end ends a claim. again is when the delivery is due once more, zero if it is not.
-func (l *lanes) end(c *claim, again time.Time) {
+func (l *lanes) end(c *claim, nextAt time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ln := c.lane
@@ -200,10 +200,10 @@ func (l *lanes) end(c *claim, again time.Time) {
 		ln.place = placeReady
 		l.ready = append(l.ready, ln)
 	case ln.place == placeTimed && l.limits(ln.id).rate > 0:
-		l.lookLocked(ln) // it may not have been sent: its slot is another one's then
+		l.recheckLocked(ln) // it may not have been sent: its slot is another one's then
 	}
-	if !again.IsZero() {
-		l.wakeAtLocked(ln, again)
+	if !nextAt.IsZero() {
+		l.wakeAtLocked(ln, nextAt)
 	}
 	if len(l.ready) > 0 {
 		l.signal()
@@ -213,7 +213,7 @@ func (l *lanes) end(c *claim, again time.Time) {
 // endLocked takes a claim out of the counts.
 func (l *lanes) endLocked(c *claim) {
 	ln := c.lane
-	l.leaveLocked(c)
+	l.dequeueLocked(c)
 	if l.claims[c.claimed.Delivery.ID] == c { // the store may have given it out again already
 		delete(l.claims, c.claimed.Delivery.ID)
 	}

@@ -11,28 +11,28 @@ import (
 // sendCtx when those in flight are cut off.
 func (e *Engine) deliver(ctx, sendCtx context.Context, c *claim) {
 	d := &c.claimed.Delivery
-	again := d.NextAttemptAt
-	defer func() { e.lanes.end(c, again) }()
+	nextAt := d.NextAttemptAt
+	defer func() { e.lanes.end(c, nextAt) }()
 
 	payload := c.claimed.Payload
 	if c.claimed.Session != nil {
 		var err error
 		if payload, err = e.freeze(sendCtx, c); payload == nil {
-			again = e.notFrozen(ctx, c, err)
+			nextAt = e.handleUnfrozen(ctx, c, err)
 			return
 		}
 		c.claimed.Session = nil // which may be large, and the claim may wait for long
 	}
 	a, w, made := e.attempt(ctx, sendCtx, c, payload)
 	if !made {
-		e.giveBack(ctx, []Delivery{*d})
+		e.releaseClaims(ctx, []Delivery{*d})
 		return
 	}
-	again = e.record(ctx, c, a, w)
+	nextAt = e.record(ctx, c, a, w)
 }
 
-// notFrozen deals with a claim that has no payload, and why, and returns when its delivery is due again; zero if it is not.
-func (e *Engine) notFrozen(ctx context.Context, c *claim, err error) time.Time {
+// handleUnfrozen deals with a claim that has no payload, and why, and returns when its delivery is due again; zero if it is not.
+func (e *Engine) handleUnfrozen(ctx context.Context, c *claim, err error) time.Time {
 	d := &c.claimed.Delivery
 	switch {
 	case err == nil: // not to be sent: the claim has ended
@@ -41,7 +41,7 @@ func (e *Engine) notFrozen(ctx context.Context, c *claim, err error) time.Time {
 		return d.NextAttemptAt
 	case errors.Is(err, ErrFull), errors.Is(err, ErrTransient):
 		sleep(ctx, fullRetry) // with its claim: a lane that has no room for more would take it up again at once
-		e.giveBack(ctx, []Delivery{*d})
+		e.releaseClaims(ctx, []Delivery{*d})
 		return utcNow()
 	case errors.Is(err, ErrUnavailable):
 		return time.Time{}
@@ -58,7 +58,7 @@ func (e *Engine) freeze(ctx context.Context, c *claim) ([]byte, error) {
 	d := &c.claimed.Delivery
 	w := e.store.Webhooks().Get(d.WebhookID)
 	if w == nil {
-		e.giveBack(ctx, []Delivery{*d})
+		e.releaseClaims(ctx, []Delivery{*d})
 		return nil, ErrNotSendable
 	}
 	events, err := c.claimed.Session.Events()

@@ -121,7 +121,7 @@ func (e *Engine) runOwner(parent context.Context) error {
 	e.starting.Do(func() { close(e.started) })
 	err := e.loop(ctx, sendCtx, &work)
 	e.running.Store(false)
-	e.giveBack(ctx, e.lanes.stop())
+	e.releaseClaims(ctx, e.lanes.stop())
 
 	stop(err) // the loop may have ended by an error of its own
 	if errors.Is(err, ErrLost) {
@@ -134,8 +134,8 @@ func (e *Engine) runOwner(parent context.Context) error {
 	return cmp.Or(err, watch.end())
 }
 
-// watching is a Watch of the store that is on its way.
-type watching struct {
+// watcher is a call of Store.Watch that is running.
+type watcher struct {
 	first  chan struct{} // closed by the first news
 	cancel context.CancelFunc
 	ended  chan error // capacity 1
@@ -143,14 +143,14 @@ type watching struct {
 
 // watch has the store report news until end is called: also while attempts end after ctx has, for they need their lanes. failed is
 // called if it ends by an error.
-func (e *Engine) watch(ctx context.Context, failed func(error)) *watching {
+func (e *Engine) watch(ctx context.Context, failed func(error)) *watcher {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	w := &watching{first: make(chan struct{}), cancel: cancel, ended: make(chan error, 1)}
-	came := sync.OnceFunc(func() { close(w.first) })
+	w := &watcher{first: make(chan struct{}), cancel: cancel, ended: make(chan error, 1)}
+	gotFirst := sync.OnceFunc(func() { close(w.first) })
 	go func() {
 		err := e.store.Watch(ctx, func(n News) {
 			e.apply(&n)
-			came()
+			gotFirst()
 		})
 		if err != nil {
 			err = fmt.Errorf("watch the lanes: %w", err)
@@ -161,8 +161,8 @@ func (e *Engine) watch(ctx context.Context, failed func(error)) *watching {
 	return w
 }
 
-// end ends the watching and returns the error that it ended by, if it had ended already.
-func (w *watching) end() error {
+// end ends the Watch and returns the error that it ended by, if it had ended already.
+func (w *watcher) end() error {
 	w.cancel()
 	return <-w.ended
 }
@@ -203,7 +203,7 @@ func (e *Engine) loop(ctx, sendCtx context.Context, work *sync.WaitGroup) error 
 		}
 	}
 	for ctx.Err() == nil {
-		start(e.lanes.arrivals())
+		start(e.lanes.drainArrivals())
 		now := utcNow()
 		requests, next := e.lanes.claimRequests(now)
 		if len(requests) > 0 {
@@ -262,8 +262,8 @@ func (e *Engine) observeStore(err error) {
 	}
 }
 
-// giveBack ends the claims of deliveries that are not attempted. Where that is lost with the lanes, the claims are, too.
-func (e *Engine) giveBack(ctx context.Context, claimed []Delivery) {
+// releaseClaims ends the claims of deliveries that are not attempted. Where that is lost with the lanes, the claims are, too.
+func (e *Engine) releaseClaims(ctx context.Context, claimed []Delivery) {
 	if len(claimed) == 0 {
 		return
 	}

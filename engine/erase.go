@@ -45,10 +45,10 @@ type ErasedStep struct {
 // returned. It works in steps: after an error, or if ctx ends, what is gone is gone, and another call erases the rest.
 // ErrNotFound means that nothing is kept of the session. A visitor of whom nothing is kept is no error: that there is nothing to
 // erase is what the caller wants, and no id that he got from hookbolt has turned out to be wrong.
-func (e *Engine) Erase(ctx context.Context, what Erasure) (Erased, error) {
+func (e *Engine) Erase(ctx context.Context, target Erasure) (Erased, error) {
 	var total Erased
-	for place, first := "", true; first || place != ""; first = false {
-		step, err := e.store.Erase(ctx, what, place)
+	for cursor, first := "", true; first || cursor != ""; first = false {
+		step, err := e.store.Erase(ctx, target, cursor)
 		if err != nil {
 			return total, err
 		}
@@ -57,10 +57,10 @@ func (e *Engine) Erase(ctx context.Context, what Erasure) (Erased, error) {
 		}
 		e.reportDamaged(step.Damaged)
 		total.Add(step.Erased)
-		place = step.Next
+		cursor = step.Next
 	}
-	if what.Visitor == nil && total == (Erased{}) {
-		return total, fmt.Errorf("session %s: %w", what.SessionID, ErrNotFound)
+	if target.Visitor == nil && total == (Erased{}) {
+		return total, fmt.Errorf("session %s: %w", target.SessionID, ErrNotFound)
 	}
 	return total, nil
 }

@@ -141,7 +141,7 @@ func ParseEvents(body []byte, now time.Time) ([]Event, error) {
 
 // parseEvents is ParseEvents, and tells how many events it has looked at, the bad ones too.
 func parseEvents(body []byte, now time.Time) (events []Event, seen int, err error) {
-	p := eventParser{Reader: jsonread.New(body), body: body, now: now.UTC().Round(0), live: true}
+	p := eventParser{Reader: jsonread.New(body), body: body, now: now.UTC().Round(0), checkTimes: true}
 	p.run()
 	if len(p.errs) > 0 {
 		return nil, p.index, p.errs
@@ -163,12 +163,12 @@ func DecodeEvents(list []byte, receivedAt time.Time) ([]Event, error) {
 // eventParser reads the events of one request.
 type eventParser struct {
 	jsonread.Reader
-	body   []byte
-	now    time.Time
-	live   bool // fresh input, as opposed to stored events: check times against the clock
-	events []Event
-	index  int
-	errs   InputErrors
+	body       []byte
+	now        time.Time
+	checkTimes bool // fresh input, as opposed to stored events: check times against the clock
+	events     []Event
+	index      int
+	errs       InputErrors
 }
 
 func (p *eventParser) run() {
@@ -342,7 +342,7 @@ func (p *eventParser) check(ev *Event, f *eventFields) {
 	}
 	if !f.hasTime {
 		ev.Time = p.now
-	} else if p.live && !p.Failed() {
+	} else if p.checkTimes && !p.Failed() {
 		if ev.Time.Before(minTime) {
 			p.FailAt("time", "must not be before 2000-01-01 (got %s)", ev.Time.Format(time.RFC3339))
 		}

@@ -96,12 +96,12 @@ var pauseCauses = []pauseCause{pauseByHand, pauseEndpointGone, pauseFailing}
 // there: changes are logged, and a webhook whose endpoint is gone, or has not worked for Config.PauseAfter, is paused. It returns the health
 // and the system event about it, nil for none, for the attempt's record.
 func (e *Engine) observeAttempt(ctx context.Context, w *Webhook, a *Attempt) (Health, []byte) {
-	present := e.store.Webhooks().Get(w.ID)
-	if present == nil || outdated(present, w, a) {
+	current := e.store.Webhooks().Get(w.ID)
+	if current == nil || outdated(current, w, a) {
 		return Health{}, nil
 	}
 	now := utcNow()
-	before, h := e.lanes.attempted(present, a, now)
+	before, h := e.lanes.attempted(current, a, now)
 	switch {
 	case h.Failing() && !before.Failing():
 		e.log.Warn("an endpoint is failing; it gets one attempt at a time", "webhook", w.ID, "failures", h.Failures, "error_class", a.Error)
@@ -119,12 +119,12 @@ func (e *Engine) observeAttempt(ctx context.Context, w *Webhook, a *Attempt) (He
 
 // pause holds a webhook because of what came of an attempt that was made for w.
 func (e *Engine) pause(ctx context.Context, w *Webhook, a *Attempt, cause pauseCause, reason string) {
-	_, err := e.changeWebhook(context.WithoutCancel(ctx), w.ID, func(present *Webhook) (WebhookChange, error) {
-		if present.Paused || outdated(present, w, a) {
+	_, err := e.changeWebhook(context.WithoutCancel(ctx), w.ID, func(current *Webhook) (WebhookChange, error) {
+		if current.Paused || outdated(current, w, a) {
 			return WebhookChange{}, errNoChange
 		}
-		present.Paused, present.PauseReason, present.UpdatedAt = true, reason, utcNow()
-		return WebhookChange{Notice: pausedNotice(present, cause, present.UpdatedAt)}, nil
+		current.Paused, current.PauseReason, current.UpdatedAt = true, reason, utcNow()
+		return WebhookChange{Notice: pausedNotice(current, cause, current.UpdatedAt)}, nil
 	})
 	switch {
 	case err == nil:

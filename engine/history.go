@@ -61,8 +61,8 @@ type minute struct {
 
 // lagCounts is a histogram over lagBounds and what lies beyond.
 type lagCounts struct {
-	counts [len(lagBounds) + 1]uint32
-	most   time.Duration
+	counts  [len(lagBounds) + 1]uint32
+	longest time.Duration
 }
 
 func newHistory() *history {
@@ -74,9 +74,9 @@ func (h *history) placeLocked(unix int64) *minute {
 	return &h.minutes[(unix%historyMinutes+historyMinutes)%historyMinutes]
 }
 
-// lookLocked notes the time, which must have been read under the lock, and returns its Unix minute. What was counted under a clock that
+// observeTimeLocked notes the time, which must have been read under the lock, and returns its Unix minute. What was counted under a clock that
 // was ahead and has been set back since is dropped: it would come up as new when its time has come.
-func (h *history) lookLocked(now time.Time) (unix int64) {
+func (h *history) observeTimeLocked(now time.Time) (unix int64) {
 	unix = now.Unix() / 60
 	if unix < h.last {
 		for i := range h.minutes {
@@ -94,7 +94,7 @@ func (h *history) lookLocked(now time.Time) (unix int64) {
 
 // nowLocked returns the running minute.
 func (h *history) nowLocked() *minute {
-	unix := h.lookLocked(utcNow())
+	unix := h.observeTimeLocked(utcNow())
 	m := h.placeLocked(unix)
 	if m.unix != unix {
 		*m = minute{unix: unix}
@@ -148,7 +148,7 @@ func (h *history) attempted(d *Delivery, a *Attempt, lag time.Duration) {
 		}
 		l := &h.nowLocked().lags
 		l.counts[sort.SearchFloat64s(lagBounds[:], lag.Seconds())]++
-		l.most = max(l.most, lag)
+		l.longest = max(l.longest, lag)
 	}
 }
 
@@ -161,7 +161,7 @@ func (h *history) forget(webhookID uint32) {
 
 // intervalsLocked returns the last n spans of step, the running one last, and since when there is anything to tell.
 func (h *history) intervalsLocked(now time.Time, step time.Duration, n int) ([]Interval, time.Time) {
-	h.lookLocked(now)
+	h.observeTimeLocked(now)
 	list := make([]Interval, n)
 	last := now.UTC().Truncate(step)
 	for i := range list {
@@ -182,7 +182,7 @@ func (h *history) intervalsLocked(now time.Time, step time.Duration, n int) ([]I
 			lags.add(&m.lags)
 		}
 		in.Attempted = lags.total()
-		in.LagP50, in.LagP99, in.LagMax = lags.quantile(.5), lags.quantile(.99), lags.most
+		in.LagP50, in.LagP99, in.LagMax = lags.quantile(.5), lags.quantile(.99), lags.longest
 	}
 	return list, h.since
 }
@@ -191,7 +191,7 @@ func (l *lagCounts) add(other *lagCounts) {
 	for i, n := range other.counts {
 		l.counts[i] += n
 	}
-	l.most = max(l.most, other.most)
+	l.longest = max(l.longest, other.longest)
 }
 
 func (l *lagCounts) total() int64 {
@@ -210,14 +210,14 @@ func (l *lagCounts) quantile(q float64) time.Duration {
 			below += float64(n)
 			continue
 		}
-		low, high := 0.0, l.most.Seconds()
+		low, high := 0.0, l.longest.Seconds()
 		if i > 0 {
 			low = lagBounds[i-1]
 		}
 		if i < len(lagBounds) {
 			high = min(high, lagBounds[i])
 		}
-		return min(time.Duration((low+(high-low)*(rank-below)/float64(n))*float64(time.Second)), l.most) // a long one is rounded
+		return min(time.Duration((low+(high-low)*(rank-below)/float64(n))*float64(time.Second)), l.longest) // a long one is rounded
 	}
 	return 0
 }

@@ -35,8 +35,8 @@ func (e *Engine) append(ctx context.Context, events []Event, now time.Time) erro
 	renderPosted(&a, hooks)
 	call := e.lanes.beginCall()
 	done, err := e.store.AppendEvents(ctx, a)
-	refused := e.lanes.offer(call, done.Claimed)
-	e.giveBack(ctx, refused)
+	refused := e.lanes.acceptArrivals(call, done.Claimed)
+	e.releaseClaims(ctx, refused)
 	for i := range refused {
 		e.lanes.wakeAt(Queued{refused[i].Lane(), refused[i].NextAttemptAt})
 	}

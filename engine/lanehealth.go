@@ -98,10 +98,10 @@ func (l *lanes) setHealthLocked(ln *lane, h Health) {
 	switch {
 	case h.Failing():
 		if l.limitLocked(ln, time.Now()) == 0 {
-			l.giveBackLocked(ln)
+			l.releaseReadyLocked(ln)
 		}
 	case was.Failing():
-		l.lookLocked(ln)
+		l.recheckLocked(ln)
 	}
 }
 
@@ -111,7 +111,7 @@ func (l *lanes) probeNow(webhookID uint32) {
 	defer l.mu.Unlock()
 	if ln := l.byID[Lane{WebhookID: webhookID}]; ln != nil && ln.health.Failing() {
 		ln.health.NextProbeAt = time.Now().UTC().Round(0)
-		l.lookLocked(ln)
+		l.recheckLocked(ln)
 	}
 }
 

@@ -190,22 +190,22 @@ func (l *lanes) refresh(webhookID uint32, gone bool) {
 			continue
 		}
 		if l.limitLocked(ln, now) == 0 {
-			l.giveBackLocked(ln)
+			l.releaseReadyLocked(ln)
 		}
 		l.clipSlotLocked(ln, now)
 		if ln.timer != nil {
 			ln.timer.Stop()
 			ln.timer = nil
 		}
-		l.lookLocked(ln)
+		l.recheckLocked(ln)
 		if gone && ln.claimed == 0 && ln.place == placeIdle {
 			delete(l.byID, id)
 		}
 	}
 }
 
-// lookLocked makes the loop look at a lane, whatever it waits for.
-func (l *lanes) lookLocked(ln *lane) {
+// recheckLocked makes the loop look at a lane, whatever it waits for.
+func (l *lanes) recheckLocked(ln *lane) {
 	switch ln.place {
 	case placeBlocked:
 		ln.place = placeReady

@@ -61,8 +61,8 @@ func (l *lanes) roomLocked(ln *lane, now time.Time) (room int, next time.Time) {
 // rateInterval is the span between two slots.
 func rateInterval(rate float64) time.Duration { return time.Duration(float64(time.Second) / rate) }
 
-// takeSlotLocked gives a claim whose turn it is the present slot of a lane with a rate limit.
-func (l *lanes) takeSlotLocked(ln *lane, c *claim) {
+// reserveSlotLocked gives a claim whose turn it is the present slot of a lane with a rate limit.
+func (l *lanes) reserveSlotLocked(ln *lane, c *claim) {
 	rate := l.limits(ln.id).rate
 	if rate == 0 {
 		return

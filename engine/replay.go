@@ -101,15 +101,15 @@ func (r *Replay) Webhook(hooks *WebhookSet) (*Webhook, error) {
 	return w, nil
 }
 
-// Misses tells whether a replay of what is missing is about a session, as far as its webhook w and the session itself go. Where the session
-// has led to a complete delivery for w, Takes decides.
-func (r *Replay) Misses(head *SessionHead, w *Webhook) bool {
+// IncludesSession tells whether a replay of what is missing is about a session, as far as its webhook w and the session itself go. Where the session
+// has led to a complete delivery for w, Includes decides.
+func (r *Replay) IncludesSession(head *SessionHead, w *Webhook) bool {
 	return !head.FinishedAt.IsZero() && r.within(head.FinishedAt) && w.wants(KindComplete, head.Identity.ContentID)
 }
 
-// Takes tells whether a replay sends a delivery of its webhook w again. covered tells whether a cancellation covers the delivery, which
+// Includes tells whether a replay sends a delivery of its webhook w again. covered tells whether a cancellation covers the delivery, which
 // counts as cancelled then: it will be by the time that the replay gets to it.
-func (r *Replay) Takes(d *Delivery, w *Webhook, from Source, covered bool) bool {
+func (r *Replay) Includes(d *Delivery, w *Webhook, from Source, covered bool) bool {
 	status := d.Status
 	if covered && status.Waiting() {
 		status = StatusCancelled

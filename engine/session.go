@@ -16,7 +16,7 @@ const (
 	KindComplete   Kind = 1 // the session has finished
 	KindIncomplete Kind = 2 // the session had not finished some time after its start
 	KindTest       Kind = 3 // somebody asked for a sample
-	KindOperation  Kind = 4 // an operational event; see OperationType
+	KindOperation  Kind = 4 // an operational event; see SystemEventType
 )
 
 func (k Kind) String() string {

@@ -14,7 +14,7 @@ import (
 //
 // A method that changes something returns nil only when the change is durable. Either all of it is seen or none. All methods may be
 // called concurrently. What a method decides, it decides by the state that its own transaction sees, with the pure functions of this
-// package: [Append.Admit], [Freeze.Fits], [AttemptRecord.Apply], [Delivery.Requeue], [Replay.Takes] and their like. They take values and
+// package: [Append.Admit], [Freeze.Fits], [AttemptRecord.Apply], [Delivery.Requeue], [Replay.Includes] and their like. They take values and
 // return values, and a Store may call them again.
 //
 // # Errors
@@ -93,7 +93,7 @@ type Store interface {
 	// Erase carries out one bounded step of an erasure, from where the step before has left it; "" begins. It covers all that is
 	// stored when it begins, and what is added meanwhile up to where it has not been yet. The claim of a delivery that it erases goes
 	// on until whoever holds it ends it.
-	Erase(ctx context.Context, what Erasure, place string) (ErasedStep, error)
+	Erase(ctx context.Context, target Erasure, cursor string) (ErasedStep, error)
 
 	// Maintain carries out one bounded step of the work that waits in the background: cancellations, replays, retention. One process
 	// calls it, the one that is the keeper (News.Keeper).

@@ -16,18 +16,18 @@ import (
 //
 // The body is that of Standard Webhooks: {"type", "timestamp", "data"}.
 
-// OperationType is what an operational event tells of.
-type OperationType string
+// SystemEventType is what an operational event tells of.
+type SystemEventType string
 
 // The operational events. The data of each is a struct below.
 const (
-	OperationPaused    OperationType = "webhook.paused"    // a webhook is held: by hand, after 410, after days of failures
-	OperationFailing   OperationType = "webhook.failing"   // an endpoint has been failing for notifyFailingAfter
-	OperationRecovered OperationType = "webhook.recovered" // an endpoint works again that had been failing for that long
-	OperationFailed    OperationType = "delivery.failed"   // a delivery has failed for good
-	OperationDiskLow   OperationType = "disk.low"          // there is little room left, or none
-	OperationDiskOK    OperationType = "disk.ok"           // there is room again
-	OperationTest      OperationType = "operations.test"   // somebody asked for a test delivery
+	SystemEventPaused    SystemEventType = "webhook.paused"    // a webhook is held: by hand, after 410, after days of failures
+	SystemEventFailing   SystemEventType = "webhook.failing"   // an endpoint has been failing for notifyFailingAfter
+	SystemEventRecovered SystemEventType = "webhook.recovered" // an endpoint works again that had been failing for that long
+	SystemEventFailed    SystemEventType = "delivery.failed"   // a delivery has failed for good
+	SystemEventDiskLow   SystemEventType = "disk.low"          // there is little room left, or none
+	SystemEventDiskOK    SystemEventType = "disk.ok"           // there is room again
+	SystemEventTest      SystemEventType = "operations.test"   // somebody asked for a test delivery
 )
 
 // notifyFailingAfter is for how long an endpoint is failing before that is told. It is told once, and once more after a restart.
@@ -37,43 +37,43 @@ const notifyFailingAfter = time.Hour
 const operationsName = "hookbolt operations"
 
 type (
-	operation struct {
-		Type      OperationType `json:"type"`
-		Timestamp string        `json:"timestamp"`
-		Data      any           `json:"data"`
+	systemEvent struct {
+		Type      SystemEventType `json:"type"`
+		Timestamp string          `json:"timestamp"`
+		Data      any             `json:"data"`
 	}
-	operationWebhook struct {
+	eventWebhook struct {
 		ID        uint32  `json:"id"`
 		Name      string  `json:"name"`
 		ContentID *string `json:"content_id"`
 	}
-	pausedOperation struct {
-		Webhook operationWebhook `json:"webhook"`
-		Cause   pauseCause       `json:"cause"`
-		Reason  string           `json:"reason"`
+	pausedData struct {
+		Webhook eventWebhook `json:"webhook"`
+		Cause   pauseCause   `json:"cause"`
+		Reason  string       `json:"reason"`
 	}
-	failingOperation struct {
-		Webhook      operationWebhook `json:"webhook"`
-		FailingSince string           `json:"failing_since"`
-		Failures     int              `json:"failures"`
-		LastError    ErrorClass       `json:"last_error"`
-		LastStatus   *int             `json:"last_status"`
+	failingData struct {
+		Webhook      eventWebhook `json:"webhook"`
+		FailingSince string       `json:"failing_since"`
+		Failures     int          `json:"failures"`
+		LastError    ErrorClass   `json:"last_error"`
+		LastStatus   *int         `json:"last_status"`
 	}
-	recoveredOperation struct {
-		Webhook      operationWebhook `json:"webhook"`
-		FailingSince string           `json:"failing_since"`
-		Failures     int              `json:"failures"`
+	recoveredData struct {
+		Webhook      eventWebhook `json:"webhook"`
+		FailingSince string       `json:"failing_since"`
+		Failures     int          `json:"failures"`
 	}
-	failedOperation struct {
-		Webhook    operationWebhook `json:"webhook"`
-		DeliveryID string           `json:"delivery_id"`
-		Kind       Kind             `json:"kind"`
-		CreatedAt  string           `json:"created_at"`
-		Attempts   int              `json:"attempts"`
-		LastError  ErrorClass       `json:"last_error"`
-		LastStatus *int             `json:"last_status"`
+	deliveryFailedData struct {
+		Webhook    eventWebhook `json:"webhook"`
+		DeliveryID string       `json:"delivery_id"`
+		Kind       Kind         `json:"kind"`
+		CreatedAt  string       `json:"created_at"`
+		Attempts   int          `json:"attempts"`
+		LastError  ErrorClass   `json:"last_error"`
+		LastStatus *int         `json:"last_status"`
 	}
-	diskOperation struct {
+	diskData struct {
 		// Reason says why events are refused; null while they are taken in.
 		Reason *string `json:"reason"`
 		// DiskFreeBytes is null where it is not known.
@@ -83,22 +83,22 @@ type (
 		UsedBytes     int64  `json:"used_bytes"`
 		MaxBytes      *int64 `json:"max_bytes"`
 	}
-	testOperation struct {
+	testData struct {
 		Message string `json:"message"`
 	}
 )
 
 // payload is the body that is sent.
-func (t OperationType) payload(now time.Time, data any) []byte {
-	body, err := encode(operation{t, FormatTime(now), data})
+func (t SystemEventType) payload(now time.Time, data any) []byte {
+	body, err := encode(systemEvent{t, FormatTime(now), data})
 	if err != nil {
 		panic(err) // cannot be: strings and numbers
 	}
 	return body
 }
 
-func showOperationWebhook(w *Webhook) operationWebhook {
-	shown := operationWebhook{ID: w.ID, Name: w.Name}
+func describeWebhook(w *Webhook) eventWebhook {
+	shown := eventWebhook{ID: w.ID, Name: w.Name}
 	if w.ContentID != nil {
 		shown.ContentID = new(w.ContentID.String())
 	}
@@ -122,7 +122,7 @@ func pausedNotice(w *Webhook, cause pauseCause, now time.Time) []byte {
 	if reason == "" {
 		reason = "paused by hand"
 	}
-	return OperationPaused.payload(now, pausedOperation{showOperationWebhook(w), cause, reason})
+	return SystemEventPaused.payload(now, pausedData{describeWebhook(w), cause, reason})
 }
 
 // failedNotice tells that a delivery has failed for good; w is its webhook. It is nil where there is nothing to tell.
@@ -130,7 +130,7 @@ func failedNotice(w *Webhook, d *Delivery, now time.Time) []byte {
 	if w == nil || w.Operations || d.Kind == KindTest {
 		return nil // who sends a test looks at it
 	}
-	return OperationFailed.payload(now, failedOperation{showOperationWebhook(w), d.ID.String(), d.Kind, FormatTime(d.CreatedAt), d.Attempts, d.LastError, statusOrNil(d.LastStatus)})
+	return SystemEventFailed.payload(now, deliveryFailedData{describeWebhook(w), d.ID.String(), d.Kind, FormatTime(d.CreatedAt), d.Attempts, d.LastError, statusOrNil(d.LastStatus)})
 }
 
 // healthNotice tells of an endpoint that has been failing for long, or works again after that; nil if there is nothing to tell.
@@ -138,9 +138,9 @@ func healthNotice(w *Webhook, before, after Health, a *Attempt, now time.Time) [
 	switch {
 	case w.Operations:
 	case after.Notified && !before.Notified:
-		return OperationFailing.payload(now, failingOperation{showOperationWebhook(w), FormatTime(after.FailingSince), after.Failures, a.Error, statusOrNil(a.Status)})
+		return SystemEventFailing.payload(now, failingData{describeWebhook(w), FormatTime(after.FailingSince), after.Failures, a.Error, statusOrNil(a.Status)})
 	case before.failingLong(now) && !after.Failing():
-		return OperationRecovered.payload(now, recoveredOperation{showOperationWebhook(w), FormatTime(before.FailingSince), before.Failures})
+		return SystemEventRecovered.payload(now, recoveredData{describeWebhook(w), FormatTime(before.FailingSince), before.Failures})
 	}
 	return nil
 }
@@ -158,23 +158,23 @@ func (e *Engine) EnsureOperations(ctx context.Context) error {
 }
 
 func (e *Engine) ensureOperations(ctx context.Context) error {
-	cfg, present := e.Config(), e.store.Webhooks().Operations()
+	cfg, current := e.Config(), e.store.Webhooks().Operations()
 	switch {
-	case cfg.OperationsURL == "" && present == nil:
+	case cfg.OperationsURL == "" && current == nil:
 		return nil
 	case cfg.OperationsURL == "":
-		return e.deleteWebhook(ctx, present.ID)
-	case present == nil:
+		return e.deleteWebhook(ctx, current.ID)
+	case current == nil:
 		patch := WebhookPatch{apply: []func(*Webhook){func(w *Webhook) {
 			w.URL, w.Name, w.Operations, w.Delay = cfg.OperationsURL, operationsName, true, 0
 			w.Secret = cfg.OperationsSecret
 		}}}
 		_, err := e.CreateWebhook(ctx, patch)
 		return err
-	case present.URL == cfg.OperationsURL && (cfg.OperationsSecret == "" || cfg.OperationsSecret == present.Secret):
+	case current.URL == cfg.OperationsURL && (cfg.OperationsSecret == "" || cfg.OperationsSecret == current.Secret):
 		return nil
 	}
-	_, err := e.updateWebhook(ctx, present.ID, WebhookPatch{apply: []func(*Webhook){func(w *Webhook) {
+	_, err := e.updateWebhook(ctx, current.ID, WebhookPatch{apply: []func(*Webhook){func(w *Webhook) {
 		w.URL = cfg.OperationsURL
 		if cfg.OperationsSecret != "" && cfg.OperationsSecret != w.Secret {
 			w.Secret, w.PreviousSecrets = cfg.OperationsSecret, nil
@@ -221,8 +221,8 @@ func (e *Engine) checkOperations(w, before *Webhook) error {
 }
 
 const (
-	// diskLook is how often the room for new data is looked at.
-	diskLook = 30 * time.Second
+	// diskCheckInterval is how often the room for new data is looked at.
+	diskCheckInterval = 30 * time.Second
 	// Room is low below lowFactor times storage.min_free, or above lowPercent of storage.max_bytes; and no longer low above okFactor times
 	// the one and below okPercent of the other.
 	lowFactor, okFactor   = 2, 3
@@ -235,7 +235,7 @@ func (e *Engine) watchDisk(ctx context.Context) {
 		if e.keeper.Load() {
 			low = e.notifyDisk(ctx, low)
 		}
-		if !sleep(ctx, diskLook) {
+		if !sleep(ctx, diskCheckInterval) {
 			return
 		}
 	}
@@ -278,7 +278,7 @@ func diskNotice(s *Stats, low bool, now time.Time) []byte {
 	if scarce == low {
 		return nil
 	}
-	data := diskOperation{MinFreeBytes: f.MinFreeBytes, DatabaseBytes: s.SizeBytes, UsedBytes: used}
+	data := diskData{MinFreeBytes: f.MinFreeBytes, DatabaseBytes: s.SizeBytes, UsedBytes: used}
 	if s.Full != nil {
 		data.Reason = new(s.Full.Error())
 	}
@@ -289,14 +289,14 @@ func diskNotice(s *Stats, low bool, now time.Time) []byte {
 		data.MaxBytes = &f.MaxBytes
 	}
 	if scarce {
-		return OperationDiskLow.payload(now, data)
+		return SystemEventDiskLow.payload(now, data)
 	}
-	return OperationDiskOK.payload(now, data)
+	return SystemEventDiskOK.payload(now, data)
 }
 
 // testNotice is what a test delivery of the operations webhook sends.
 func testNotice(now time.Time) []byte {
-	return OperationTest.payload(now, testOperation{"This is a test delivery of hookbolt."})
+	return SystemEventTest.payload(now, testData{"This is a test delivery of hookbolt."})
 }
 
 // errNoSessions is for what makes sense only for a webhook that gets sessions.

@@ -23,7 +23,7 @@ func (l *lanes) acquire(ctx context.Context, c *claim) bool {
 	case <-ctx.Done():
 	}
 	l.mu.Lock()
-	left := l.leaveLocked(c)
+	left := l.dequeueLocked(c)
 	l.mu.Unlock()
 	if !left && <-c.turn { // its turn came at the same moment
 		l.release(c)
@@ -31,8 +31,8 @@ func (l *lanes) acquire(ctx context.Context, c *claim) bool {
 	return false
 }
 
-// leaveLocked takes a claim out of its lane's queue, if it is still in it.
-func (l *lanes) leaveLocked(c *claim) bool {
+// dequeueLocked takes a claim out of its lane's queue, if it is still in it.
+func (l *lanes) dequeueLocked(c *claim) bool {
 	at := slices.Index(c.lane.readyQueue, c)
 	if at < 0 {
 		return false
@@ -82,7 +82,7 @@ func (l *lanes) sendFirstLocked(ln *lane) {
 		return
 	}
 	c := ln.readyQueue[0]
-	l.takeSlotLocked(ln, c)
+	l.reserveSlotLocked(ln, c)
 	ln.readyQueue = slices.Delete(ln.readyQueue, 0, 1)
 	if ln.sending++; ln.sending > 1 {
 		l.extraSending++
@@ -93,8 +93,8 @@ func (l *lanes) sendFirstLocked(ln *lane) {
 	c.turn <- true
 }
 
-// giveBackLocked gives back what waits in a lane's queue: the lane is held, for now or for longer.
-func (l *lanes) giveBackLocked(ln *lane) {
+// releaseReadyLocked gives back what waits in a lane's queue: the lane is held, for now or for longer.
+func (l *lanes) releaseReadyLocked(ln *lane) {
 	ln.readyQueue = slices.DeleteFunc(ln.readyQueue, func(c *claim) bool {
 		if c.ready {
 			c.turn <- false

@@ -86,8 +86,8 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 	return after, nil
 }
 
-// RotateSecret gives a webhook its next secret. The present one signs beside it during the overlap, as earlier ones do until theirs
-// end; if that makes more than three, the oldest stops at once. The error is an InputErrors if the secret is the present one: most
+// RotateSecret gives a webhook its next secret. The current one signs beside it during the overlap, as earlier ones do until theirs
+// end; if that makes more than three, the oldest stops at once. The error is an InputErrors if the secret is the current one: most
 // likely it is the second time that somebody asks.
 func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webhook, error) {
 	if r.Secret == "" {
@@ -129,11 +129,11 @@ var errNoChange = errors.New("no change")
 // returns what else there is to do.
 func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webhook) (WebhookChange, error)) (Webhook, error) {
 	for {
-		present := e.store.Webhooks().Get(id)
-		if present == nil {
+		current := e.store.Webhooks().Get(id)
+		if current == nil {
 			return Webhook{}, fmt.Errorf("webhook %d: %w", id, ErrNotFound)
 		}
-		w := *present
+		w := *current
 		c, err := change(&w)
 		if err != nil {
 			return Webhook{}, err
@@ -147,7 +147,7 @@ func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webh
 			return Webhook{}, err
 		}
 		stored := &changed.Webhook
-		if !c.Deleted && ResetsHealth(present, stored) {
+		if !c.Deleted && ResetsHealth(current, stored) {
 			e.lanes.resetHealth(stored)
 		}
 		e.webhookChanged(id)
