@@ -10,30 +10,32 @@ import (
 	"hookbolt/engine/send"
 )
 
-// Operational events tell the operator, by an ordinary signed delivery to Config.OperationsURL, what he would otherwise have to look for.
-// They are queued in the transaction of what they tell of, so that neither is there without the other. The webhook that carries them is
-// made by the engine, is for no content, and is not told of itself: its trouble cannot be told by it.
+// SystemEventType is the type of a system event.
+//
+// A system event notifies the operator: it is an ordinary signed delivery to Config.OperationsURL. It is queued in the transaction that
+// stores its cause, so that neither is stored without the other; the events of the disk are queued by a check of their own. The engine
+// makes the webhook that gets them. That webhook gets no sessions and no events about itself, because its own failures cannot be delivered
+// to it.
 //
 // The body is that of Standard Webhooks: {"type", "timestamp", "data"}.
-
-// SystemEventType is what an operational event tells of.
 type SystemEventType string
 
-// The operational events. The data of each is a struct below.
+// The system events. The data of each is a struct below.
 const (
-	SystemEventPaused    SystemEventType = "webhook.paused"    // a webhook is held: by hand, after 410, after days of failures
+	SystemEventPaused    SystemEventType = "webhook.paused"    // a webhook was paused: by hand, after a 410, after days of failures
 	SystemEventFailing   SystemEventType = "webhook.failing"   // an endpoint has been failing for notifyFailingAfter
-	SystemEventRecovered SystemEventType = "webhook.recovered" // an endpoint works again that had been failing for that long
-	SystemEventFailed    SystemEventType = "delivery.failed"   // a delivery has failed for good
-	SystemEventDiskLow   SystemEventType = "disk.low"          // there is little room left, or none
-	SystemEventDiskOK    SystemEventType = "disk.ok"           // there is room again
-	SystemEventTest      SystemEventType = "operations.test"   // somebody asked for a test delivery
+	SystemEventRecovered SystemEventType = "webhook.recovered" // an endpoint that had been failing for that long works again
+	SystemEventFailed    SystemEventType = "delivery.failed"   // the last retry of a delivery has failed
+	SystemEventDiskLow   SystemEventType = "disk.low"          // the disk or the database is nearly full, or full
+	SystemEventDiskOK    SystemEventType = "disk.ok"           // there is enough room again
+	SystemEventTest      SystemEventType = "operations.test"   // a test delivery, by hand
 )
 
-// notifyFailingAfter is for how long an endpoint is failing before that is told. It is told once, and once more after a restart.
+// notifyFailingAfter is how long an endpoint must be failing before the operator is notified. He is notified once, and again after a
+// restart.
 const notifyFailingAfter = time.Hour
 
-// operationsName is the name that the operations webhook is made with.
+// operationsName is the initial name of the operations webhook.
 const operationsName = "hookbolt operations"
 
 type (
@@ -74,9 +76,9 @@ type (
 		LastStatus *int         `json:"last_status"`
 	}
 	diskData struct {
-		// Reason says why events are refused; null while they are taken in.
+		// Reason says why events are refused; null while they are accepted.
 		Reason *string `json:"reason"`
-		// DiskFreeBytes is null where it is not known.
+		// DiskFreeBytes is null if it is not known.
 		DiskFreeBytes *int64 `json:"disk_free_bytes"`
 		MinFreeBytes  int64  `json:"min_free_bytes"`
 		DatabaseBytes int64  `json:"database_bytes"`
@@ -88,15 +90,16 @@ type (
 	}
 )
 
-// payload is the body that is sent.
+// payload returns the body of a system event.
 func (t SystemEventType) payload(now time.Time, data any) []byte {
 	body, err := encode(systemEvent{t, FormatTime(now), data})
 	if err != nil {
-		panic(err) // cannot be: strings and numbers
+		panic(err) // impossible: the data holds strings and numbers
 	}
 	return body
 }
 
+// describeWebhook returns a webhook as system events show it.
 func describeWebhook(w *Webhook) eventWebhook {
 	shown := eventWebhook{ID: w.ID, Name: w.Name}
 	if w.ContentID != nil {
@@ -105,7 +108,7 @@ func describeWebhook(w *Webhook) eventWebhook {
 	return shown
 }
 
-// statusOrNil is an answer's status, nil if there was none.
+// statusOrNil returns the status of a response, nil if there was no response.
 func statusOrNil(status int) *int {
 	if status == 0 {
 		return nil
@@ -113,7 +116,7 @@ func statusOrNil(status int) *int {
 	return &status
 }
 
-// pausedNotice tells that a webhook has been paused; nil for that of the operational events themselves.
+// pausedNotice returns the event for a paused webhook; nil for the operations webhook.
 func pausedNotice(w *Webhook, cause pauseCause, now time.Time) []byte {
 	if w.Operations {
 		return nil
@@ -125,15 +128,15 @@ func pausedNotice(w *Webhook, cause pauseCause, now time.Time) []byte {
 	return SystemEventPaused.payload(now, pausedData{describeWebhook(w), cause, reason})
 }
 
-// failedNotice tells that a delivery has failed for good; w is its webhook. It is nil where there is nothing to tell.
+// failedNotice returns the event for a delivery that has failed for good; w is its webhook. It is nil if there is none, as for a test.
 func failedNotice(w *Webhook, d *Delivery, now time.Time) []byte {
 	if w == nil || w.Operations || d.Kind == KindTest {
-		return nil // who sends a test looks at it
+		return nil // whoever sends a test sees its result
 	}
 	return SystemEventFailed.payload(now, deliveryFailedData{describeWebhook(w), d.ID.String(), d.Kind, FormatTime(d.CreatedAt), d.Attempts, d.LastError, statusOrNil(d.LastStatus)})
 }
 
-// healthNotice tells of an endpoint that has been failing for long, or works again after that; nil if there is nothing to tell.
+// healthNotice returns the event for an endpoint that has been failing for long, or works again after that; nil if there is none.
 func healthNotice(w *Webhook, before, after Health, a *Attempt, now time.Time) []byte {
 	switch {
 	case w.Operations:
@@ -145,9 +148,9 @@ func healthNotice(w *Webhook, before, after Health, a *Attempt, now time.Time) [
 	return nil
 }
 
-// EnsureOperations makes the operations webhook what Config says: makes it, changes it, or removes it. It changes nothing where nothing
-// has to be. Processes may call it at once: the Store keeps a second one from being made, and who comes second looks again. To be called
-// before Run, and after Configure. The error is an InputErrors if the URL is refused.
+// EnsureOperations creates, changes or deletes the operations webhook, so that it is what Config says. It stores nothing if nothing has to
+// change. Several processes may call it at once: the Store refuses a second operations webhook with ErrRevision, and the call is repeated
+// then. Call it before Run, and after Configure. The error is an InputErrors if the URL is refused.
 func (e *Engine) EnsureOperations(ctx context.Context) error {
 	for {
 		err := e.ensureOperations(ctx)
@@ -157,6 +160,7 @@ func (e *Engine) EnsureOperations(ctx context.Context) error {
 	}
 }
 
+// ensureOperations is one try of EnsureOperations.
 func (e *Engine) ensureOperations(ctx context.Context) error {
 	cfg, current := e.Config(), e.store.Webhooks().Operations()
 	switch {
@@ -183,8 +187,8 @@ func (e *Engine) ensureOperations(ctx context.Context) error {
 	return err
 }
 
-// CheckOperations says what is wrong with the two settings, as far as it shows without a look-up; field is the one that is wrong, url or
-// secret. It never repeats the secret.
+// CheckOperations returns what is wrong with the URL and the secret of the operations webhook. It looks up no names. field is the wrong
+// one, "url" or "secret". The error never repeats the secret.
 func CheckOperations(url string, secret Secret) (field string, err error) {
 	if url != "" {
 		if err := send.CheckURL(url); err != nil {
@@ -199,13 +203,13 @@ func CheckOperations(url string, secret Secret) (field string, err error) {
 	return "", nil
 }
 
-// CheckOperationsAddress returns the error with which EnsureOperations would refuse to set a URL whose host is an address that the
-// configuration does not allow; nil for "".
+// CheckOperationsAddress returns the error with which EnsureOperations would refuse a URL whose host is an address that is not allowed; nil
+// for "".
 func CheckOperationsAddress(url string, allow []netip.Prefix) error {
 	return send.CheckAddress(url, allow)
 }
 
-// checkOperations refuses changes of the operations webhook that the configuration would take back, or that make no sense.
+// checkOperations refuses changes of the operations webhook that EnsureOperations would undo, or that make no sense.
 func (e *Engine) checkOperations(w, before *Webhook) error {
 	switch {
 	case !before.Operations:
@@ -221,15 +225,14 @@ func (e *Engine) checkOperations(w, before *Webhook) error {
 }
 
 const (
-	// diskCheckInterval is how often the room for new data is looked at.
+	// diskCheckInterval is the time between two checks of the room for new data.
 	diskCheckInterval = 30 * time.Second
-	// Room is low below lowFactor times storage.min_free, or above lowPercent of storage.max_bytes; and no longer low above okFactor times
-	// the one and below okPercent of the other.
+	// Room becomes low below lowFactor times storage.min_free, or above lowPercent of storage.max_bytes. It is enough again above
 	lowFactor, okFactor   = 2, 3
 	lowPercent, okPercent = 95, 92
 )
 
-// watchDisk tells when room becomes low, and when there is enough again, until ctx ends.
+// watchDisk queues a system event when room becomes low, and when there is enough again, until ctx ends.
 func (e *Engine) watchDisk(ctx context.Context) {
 	for low := false; ; {
 		if e.keeper.Load() {
@@ -241,8 +244,8 @@ func (e *Engine) watchDisk(ctx context.Context) {
 	}
 }
 
-// notifyDisk tells of a change of the room for new data, if somebody wants to hear of it. low is what was told last, and what it returns is
-// what has been told then: what could not be told is told at the next look.
+// notifyDisk queues a system event if the state of the room has changed and the operations webhook is active. low is the state of the last
+// event. It returns the new one, or low if no event was queued: the next check tries again then.
 func (e *Engine) notifyDisk(ctx context.Context, low bool) bool {
 	w, now := e.store.Webhooks().Operations(), utcNow()
 	if w == nil || !w.Active {
@@ -264,7 +267,7 @@ func (e *Engine) notifyDisk(ctx context.Context, low bool) bool {
 	return !low
 }
 
-// diskNotice tells of a change of the room for new data in a store that has a file; nil if there is none. low is how it was before.
+// diskNotice returns the event for a change of the room in a store that has a file; nil if nothing has changed. low is the state before.
 func diskNotice(s *Stats, low bool, now time.Time) []byte {
 	factor, percent := int64(lowFactor), int64(lowPercent)
 	if low {
@@ -294,10 +297,10 @@ func diskNotice(s *Stats, low bool, now time.Time) []byte {
 	return SystemEventDiskOK.payload(now, data)
 }
 
-// testNotice is what a test delivery of the operations webhook sends.
+// testNotice returns the event that a test delivery of the operations webhook sends.
 func testNotice(now time.Time) []byte {
 	return SystemEventTest.payload(now, testData{"This is a test delivery of hookbolt."})
 }
 
-// errNoSessions is for what makes sense only for a webhook that gets sessions.
+// errNoSessions is returned for calls that make sense only for a webhook that gets sessions.
 var errNoSessions = fmt.Errorf("%w: this webhook gets operational events, not sessions", ErrConflict)
