@@ -217,7 +217,7 @@ func (h *SessionHead) addSizes(fresh []Event) error {
 		var bad InputErrors
 		for _, ev := range fresh[room:] {
 			bad = append(bad, InputError{Index: ev.Index, Field: "session_id",
-				Detail: fmt.Sprintf("the session has %d events already, which is the most that one may have", MaxSessionEvents)})
+				Detail: fmt.Sprintf("a session can have at most %d events", MaxSessionEvents)})
 		}
 		return bad
 	}
@@ -225,7 +225,7 @@ func (h *SessionHead) addSizes(fresh []Event) error {
 	for i := range fresh {
 		if h.Bytes += int64(len(fresh[i].JSON)); h.Bytes > MaxSessionBytes {
 			return InputErrors{{Index: fresh[i].Index, Field: "session_id",
-				Detail: fmt.Sprintf("with this event the session has more than %d MiB of events, which is the most that one may have", MaxSessionBytes>>20)}}
+				Detail: fmt.Sprintf("a session can have at most %d MiB of events", MaxSessionBytes>>20)}}
 		}
 	}
 	return nil

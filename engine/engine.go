@@ -88,7 +88,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		if !errors.Is(err, ErrLost) {
 			return err
 		}
-		e.log.Warn("this process has lost its lanes; it takes up anew what it comes to own", "error", err)
+		e.log.Warn("this process has lost its lanes; it waits to own lanes again", "error", err)
 		e.lanes.yieldAll()
 		if !sleep(ctx, lostRetry) {
 			return nil
@@ -258,7 +258,7 @@ func (e *Engine) observeStore(err error) {
 	}
 	now := time.Now().UnixNano()
 	if last := e.transientLogged.Load(); now-last >= int64(time.Minute) && e.transientLogged.CompareAndSwap(last, now) {
-		e.log.Warn("the store cannot be used for a moment; what is due waits", "error", err)
+		e.log.Warn("the store failed with a transient error; due deliveries wait", "error", err)
 	}
 }
 

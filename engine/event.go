@@ -178,7 +178,7 @@ func (p *eventParser) run() {
 	case malformed != nil:
 		p.refuse(malformed)
 	case len(p.errs) == maxInputErrors-1: // refuse has stopped reading
-		p.refuse(&jsonread.Error{Detail: fmt.Sprintf("%d events are wrong; what follows was not looked at", len(p.errs))})
+		p.refuse(&jsonread.Error{Detail: fmt.Sprintf("%d events are wrong; the rest of the request was not checked", len(p.errs))})
 	case p.index == 0 && len(bytes.TrimSpace(p.body)) == 0:
 		p.refuse(&jsonread.Error{Detail: "the body is empty; send events as JSON objects or lists of them"})
 	}
@@ -360,7 +360,7 @@ func (p *eventParser) check(ev *Event, f *eventFields) {
 		}
 		switch {
 		case f.list && f.short:
-			p.FailAt("answers", "must not stand beside answer_id, answer, parent or addon: give one answer in these, or several in answers")
+			p.FailAt("answers", "must not be combined with answer_id, answer, parent or addon: give one answer in these fields, or several in answers")
 		case !f.list && !f.answerID:
 			p.FailAt("answer_id", "is required in a vote: an integer (or answers, a list)")
 		case !f.list:

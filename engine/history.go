@@ -75,8 +75,8 @@ func (h *history) placeLocked(unix int64) *minute {
 	return &h.minutes[(unix%historyMinutes+historyMinutes)%historyMinutes]
 }
 
-// observeTimeLocked tells the history the time, which must have been read under the lock, and returns its Unix minute. If the clock has
-// been set back, it drops the counts of later minutes: they would reappear when their time comes.
+// observeTimeLocked sets the history's time, which must have been read under the lock, and returns its Unix minute. If the clock has been
+// set back, it drops the counts of later minutes: they would reappear when their time comes.
 func (h *history) observeTimeLocked(now time.Time) (unix int64) {
 	unix = now.Unix() / 60
 	if unix < h.last {

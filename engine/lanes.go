@@ -12,8 +12,8 @@ import (
 // rendered and frozen, so that the endpoint does not wait for the disk.
 const prefetch = 2
 
-// lanes tracks which lanes may have work, how many of their deliveries may be claimed, and how many attempts may be in flight. One rule
-// holds for both limits: each lane may always have its first; what exceeds the first of each lane shares a global limit.
+// lanes tracks which lanes may have work, how many of their deliveries may be claimed, and how many attempts may be in flight. Each lane
+// may always have one attempt in flight, and prefetch claims. What exceeds that shares a global limit with the other lanes.
 //
 // A lane is in one place at a time:
 //

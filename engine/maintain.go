@@ -45,7 +45,7 @@ func (e *Engine) maintain(ctx context.Context) {
 func (e *Engine) reportDamaged(damaged []error) {
 	for _, err := range damaged {
 		e.metrics.damaged.Inc()
-		e.log.Error("a damaged record was set aside; \"hookbolt check\" tells more", "error", err)
+		e.log.Error("a damaged record was set aside; run \"hookbolt check\" for details", "error", err)
 	}
 }
 

@@ -38,7 +38,7 @@ func (e *Engine) Preview(ctx context.Context, webhookID uint32, sessionID uuid.U
 		return nil, errNoSessions
 	}
 	if content := record.Head.Identity.ContentID; !w.wants(KindComplete, content) {
-		return nil, fmt.Errorf("%w: webhook %d is for content %s, and the session is of %s: it is not sent there", ErrConflict, w.ID, w.ContentID, content)
+		return nil, fmt.Errorf("%w: webhook %d is for content %s, but the session has content %s", ErrConflict, w.ID, w.ContentID, content)
 	}
 	events, err := record.Events()
 	if err != nil {

@@ -95,7 +95,7 @@ func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webho
 	}
 	return e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
 		if r.Secret == w.Secret {
-			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "signs already: give another one, or none to have one made"}}
+			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "is the current secret already: give another one, or none to generate one"}}
 		}
 		if w.Operations && e.config().OperationsSecret != "" {
 			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "is set by delivery.operations_secret"}}
@@ -110,7 +110,7 @@ func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webho
 // that there is no such webhook, ErrConflict that it is the operations webhook, which the configuration makes.
 func (e *Engine) DeleteWebhook(ctx context.Context, id uint32) error {
 	if w := e.store.Webhooks().Get(id); w != nil && w.Operations {
-		return fmt.Errorf("%w: webhook %d is made by delivery.operations_url; it goes when that is no longer set", ErrConflict, id)
+		return fmt.Errorf("%w: webhook %d is created by delivery.operations_url; remove that setting to delete it", ErrConflict, id)
 	}
 	return e.deleteWebhook(ctx, id)
 }
