@@ -8,38 +8,38 @@ import (
 	"github.com/google/uuid"
 )
 
-// maxReadyBytes is how much JSON the events of a session may have for its deliveries to be claimed as they are stored: others wait for
-// a look at the queue.
-const maxReadyBytes = 32 << 10
+// maxClaimOnArrivalBytes bounds the JSON of a session's events for its deliveries to be claimed on arrival: the transaction would read all
+// of them. Larger sessions go through the queue.
+const maxClaimOnArrivalBytes = 32 << 10
 
-// Append is a request's events, by session, and what it takes to decide what they mean. A Store calls [Append.Admit] for each session.
+// Append is the events of a request, grouped by session, with the inputs that decide what they mean. A Store calls [Append.Admit] for each
+// session.
 type Append struct {
-	// Now is when the request arrived.
+	// Now is when the request arrived, in UTC.
 	Now time.Time
-	// Open are the webhooks whose lanes send at once what is due. It is not changed any more.
+	// Open has the webhooks whose lanes send a due delivery at once. It must not be changed.
 	Open map[uint32]bool
-	// Sessions are in the order of their first events, at least one.
+	// Sessions are in the order of their first events. There is at least one.
 	Sessions []PostedSession
 }
 
 // PostedSession is the events of one session in a request.
 type PostedSession struct {
-	// Events are in the order of their arrival, at least one.
+	// Events are in the order of their arrival. There is at least one.
 	Events []Event
-	// Payloads were rendered from all of Events, before it was known whether there is more of the session: they are used where there is
-	// not.
+	// Payloads were rendered from Events before the transaction. They are used only if these are all events of the session.
 	Payloads []RenderedPayload
 }
 
 // RenderedPayload is a complete payload for a webhook.
 type RenderedPayload struct {
 	WebhookID uint32
-	// Revision is that of the webhook whose settings have shaped it.
+	// Revision is that of the webhook whose settings it was rendered with.
 	Revision uint64
 	Body     []byte
 }
 
-// NewAppend groups a request's events by session.
+// NewAppend groups the events of a request by session. There must be at least one event.
 func NewAppend(events []Event, now time.Time) Append {
 	a := Append{Now: now}
 	first := events[0].SessionID
@@ -61,7 +61,7 @@ func NewAppend(events []Event, now time.Time) Append {
 	return a
 }
 
-// Size is about how many bytes the request writes.
+// Size returns about how many bytes the request writes.
 func (a *Append) Size() int {
 	size := 0
 	for i := range a.Sessions {
@@ -76,12 +76,12 @@ func (a *Append) Size() int {
 	return size
 }
 
-// HasIDs tells whether one of the events has an id, by which it may be a repeat.
+// HasIDs reports whether one of the events has an id, so that it may be a repeat.
 func (p *PostedSession) HasIDs() bool {
 	return slices.ContainsFunc(p.Events, func(ev Event) bool { return ev.ID != "" })
 }
 
-// fresh returns the events that are no repeats: those whose id is not stored with the session, and has not come before in the request.
+// fresh returns the events that are no repeats: their ids are not in stored, and have not come before in the request.
 func (p *PostedSession) fresh(stored map[string]bool) []Event {
 	if !p.HasIDs() {
 		return p.Events
@@ -100,7 +100,7 @@ func (p *PostedSession) fresh(stored map[string]bool) []Event {
 	return fresh
 }
 
-// payload returns what was rendered for a webhook, if its settings are still the same; else nil.
+// payload returns the payload that was rendered for a webhook; nil if there is none, or if the webhook was changed since.
 func (p *PostedSession) payload(w *Webhook) []byte {
 	for i := range p.Payloads {
 		if r := &p.Payloads[i]; r.WebhookID == w.ID && r.Revision == w.Revision {
@@ -110,31 +110,31 @@ func (p *PostedSession) payload(w *Webhook) []byte {
 	return nil
 }
 
-// Trigger asks for the payload of a session for a webhook.
+// Trigger asks for the payload of a session for a webhook. The Store makes a delivery for it.
 type Trigger struct {
 	WebhookID uint32
 	Kind      Kind
-	// DueAt is when it fires. It does not move. For an incomplete trigger it is also the instant up to which the payload
-	// holds what has happened.
+	// DueAt is when it fires, in UTC. It never changes. The payload of an incomplete trigger holds what has happened up to this instant.
 	DueAt time.Time
-	// Claim tells that its delivery is due, and is to be claimed as it is stored, which saves it the way through the queue.
+	// Claim reports that the delivery is due on arrival and must be claimed in the transaction that stores it. It does not go through the
+	// queue.
 	Claim bool
-	// Payload is what its delivery is to be frozen with as it is stored; nil if that is to be rendered later.
+	// Payload is frozen with the delivery in the same transaction. Nil means that the payload is rendered later.
 	Payload []byte
 }
 
-// Decision is what a request's events mean for a session.
+// Decision is what the events of a request change in a session.
 type Decision struct {
-	// Fresh are the events to store. If there are none, the request changes nothing of the session.
+	// Fresh are the events to store. If there are none, nothing changes.
 	Fresh []Event
-	// Head is the session's head with the events in it. The Store adds a DeliveryRef for each trigger.
+	// Head is the session's head after these events. The Store adds a DeliveryRef for each trigger.
 	Head     SessionHead
 	Triggers []Trigger
 }
 
-// Admit decides what the events of a.Sessions[i] mean. head is the session's, zero if it is not stored yet. stored has the ids of the
-// session's stored events; it may be nil where there are none, or where PostedSession.HasIDs says no. The error is an InputErrors that
-// names the bad events. Admit is pure: a Store may call it again.
+// Admit decides what the events of a.Sessions[i] change. head is the head of the stored session, zero if the session is not stored yet.
+// stored has the ids of its stored events; it may be nil if there are none, or if PostedSession.HasIDs returns false. The error is an
+// InputErrors that names the refused events. Admit is pure, so a Store may call it again.
 func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *WebhookSet) (Decision, error) {
 	p := &a.Sessions[i]
 	d := Decision{Fresh: p.fresh(stored)}
@@ -142,7 +142,7 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 		return d, nil
 	}
 	isNew, wasFinished := head.Events == 0, !head.FinishedAt.IsZero()
-	started, err := head.take(d.Fresh)
+	started, err := head.addEvents(d.Fresh)
 	if err != nil {
 		return Decision{}, err
 	}
@@ -154,7 +154,7 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 	whole := isNew && len(d.Fresh) == len(p.Events)
 	hooks.EachMatching(head.Identity.ContentID, func(w *Webhook) {
 		if isNew && w.SendIncomplete {
-			// A session that comes with its finish inside the instant would lead to a trigger that goes without a trace.
+			// No trigger for a session that is known to finish by the instant: it would be removed without a trace.
 			instant := started.Add(seconds(w.IncompleteDelay))
 			if head.FinishedAt.IsZero() || head.FinishedAt.After(instant) {
 				d.Triggers = append(d.Triggers, Trigger{WebhookID: w.ID, Kind: KindIncomplete, DueAt: instant})
@@ -162,7 +162,7 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 		}
 		if finishes && !head.Led(w.ID, KindComplete) {
 			t := Trigger{WebhookID: w.ID, Kind: KindComplete, DueAt: head.FinishedAt.Add(seconds(w.Delay))}
-			if t.Claim = !t.DueAt.After(a.Now) && head.Bytes <= maxReadyBytes && a.Open[w.ID]; t.Claim && whole {
+			if t.Claim = !t.DueAt.After(a.Now) && head.Bytes <= maxClaimOnArrivalBytes && a.Open[w.ID]; t.Claim && whole {
 				t.Payload = p.payload(w)
 			}
 			d.Triggers = append(d.Triggers, t)
@@ -171,8 +171,9 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 	return d, nil
 }
 
-// take adds fresh events to a session's head, and returns when these say that the session has started. The error is an InputErrors.
-func (h *SessionHead) take(fresh []Event) (started time.Time, err error) {
+// addEvents adds fresh events to a session's head. It returns when the session started according to these events. The error is an
+// InputErrors.
+func (h *SessionHead) addEvents(fresh []Event) (started time.Time, err error) {
 	first := fresh[0]
 	if h.Events == 0 {
 		if err := checkFirst(first); err != nil {
@@ -210,13 +211,13 @@ func (h *SessionHead) take(fresh []Event) (started time.Time, err error) {
 	return started, nil
 }
 
-// addSizes counts fresh events, and refuses those that would be too many or too large for one session.
+// addSizes counts fresh events. It refuses those that exceed the limits of a session.
 func (h *SessionHead) addSizes(fresh []Event) error {
 	if room := MaxSessionEvents - h.Events; len(fresh) > room {
 		var bad InputErrors
 		for _, ev := range fresh[room:] {
 			bad = append(bad, InputError{Index: ev.Index, Field: "session_id",
-				Detail: fmt.Sprintf("the session has %d events already, which is the most that one may have", MaxSessionEvents)})
+				Detail: fmt.Sprintf("a session can have at most %d events", MaxSessionEvents)})
 		}
 		return bad
 	}
@@ -224,13 +225,13 @@ func (h *SessionHead) addSizes(fresh []Event) error {
 	for i := range fresh {
 		if h.Bytes += int64(len(fresh[i].JSON)); h.Bytes > MaxSessionBytes {
 			return InputErrors{{Index: fresh[i].Index, Field: "session_id",
-				Detail: fmt.Sprintf("with this event the session has more than %d MiB of events, which is the most that one may have", MaxSessionBytes>>20)}}
+				Detail: fmt.Sprintf("a session can have at most %d MiB of events", MaxSessionBytes>>20)}}
 		}
 	}
 	return nil
 }
 
-// checkFirst refuses a first event that does not say whose session it is.
+// checkFirst refuses a first event that does not say which content and which visitor the session belongs to.
 func checkFirst(ev Event) error {
 	missing := ""
 	switch {

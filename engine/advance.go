@@ -5,49 +5,48 @@ import (
 	"time"
 )
 
-// How a delivery moves on. These functions are pure: a Store calls them in its transaction, with what is stored.
+// How a delivery moves from state to state. These functions are pure. A Store calls them in its transaction, with the stored records.
 
-// claimedAs tells whether a stored delivery still waits as it was claimed: it has neither ended nor been queued again since. Both are
-// read from what is stored, so the instants are equal to the last digit.
+// claimedAs reports whether a stored delivery is waiting as it was when it was claimed: it has neither ended nor been queued again since.
+// Both instants were read from the store, so they are equal to the last digit.
 func (d *Delivery) claimedAs(claimed *Delivery) bool {
 	return d.Status.Waiting() && d.NextAttemptAt.Equal(claimed.NextAttemptAt)
 }
 
-// Fits tells whether the payload still is the one to freeze: the delivery is scheduled as it was claimed. covered tells whether a
-// cancellation covers it.
+// Fits reports whether the payload may be frozen: the stored delivery is scheduled as it was claimed, and no cancellation covers it.
 func (f *Freeze) Fits(stored *Delivery, covered bool) bool {
 	return stored.Status == StatusScheduled && stored.claimedAs(&f.Delivery) && !covered
 }
 
-// AttemptRecord is an attempt that has ended and what it leads to.
+// AttemptRecord is an attempt that has ended, with its consequences.
 type AttemptRecord struct {
 	// Delivery is the delivery as it was claimed.
 	Delivery Delivery
 	Attempt  Attempt
 	Next     Next
 	At       time.Time
-	// Webhook is the one that the attempt was made for, as it was then; nil if there was no attempt at an endpoint.
+	// Webhook is the webhook as it was when the attempt was made; nil if no attempt was made at an endpoint.
 	Webhook *Webhook
-	// Health is that of the webhook's endpoint since the attempt; see KeepsHealth.
+	// Health is the health of the endpoint after the attempt; see KeepsHealth.
 	Health Health
-	// HealthNotice is the system event about the endpoint; nil for none.
+	// HealthNotice is the payload of the system event about the endpoint; nil for none.
 	HealthNotice []byte
 }
 
-// AttemptEffect is what an attempt does.
+// AttemptEffect is what an attempt changes.
 type AttemptEffect struct {
-	// Delivery is the delivery after it.
+	// Delivery is the delivery after the attempt.
 	Delivery Delivery
-	// Attempt is to be stored with NextAt and NextReason.
+	// Attempt is the attempt to store, with NextAt and NextReason set.
 	Attempt Attempt
-	// Moved tells that the attempt has moved the delivery, and not what was done to it meanwhile.
+	// Moved reports whether the attempt has moved the delivery on; false means that a change made during the attempt stands.
 	Moved bool
-	// Notices are the system events to queue for the operations webhook, if there is one that is active.
+	// Notices are the payloads of system events. They are queued for the operations webhook if there is one and it is active.
 	Notices [][]byte
 }
 
-// Apply decides what the attempt does to its delivery. covered tells whether a cancellation covers it. What was done to the delivery while
-// the attempt was under way stands, but for a 2xx: what the endpoint has taken is delivered.
+// Apply decides what the attempt does to its stored delivery. covered says whether a cancellation covers the delivery. A change that was
+// made during the attempt stands, unless the endpoint answered 2xx: then the delivery is delivered.
 func (r *AttemptRecord) Apply(stored *Delivery, covered bool) AttemptEffect {
 	e := AttemptEffect{Delivery: *stored, Attempt: r.Attempt, Moved: true, Notices: r.notices()}
 	d := &e.Delivery
@@ -75,10 +74,10 @@ func (r *AttemptRecord) Apply(stored *Delivery, covered bool) AttemptEffect {
 	return e
 }
 
-// ApplyErased is Apply for a delivery that was erased meanwhile. It returns the system events: of the endpoint there may be something to
-// tell.
+// ApplyErased is Apply for a delivery that was erased meanwhile. It returns the system events about the endpoint, which are still true.
 func (r *AttemptRecord) ApplyErased() [][]byte { return r.notices() }
 
+// notices returns the system events about the endpoint.
 func (r *AttemptRecord) notices() [][]byte {
 	if r.HealthNotice == nil {
 		return nil
@@ -86,25 +85,25 @@ func (r *AttemptRecord) notices() [][]byte {
 	return [][]byte{r.HealthNotice}
 }
 
-// KeepsHealth tells whether the health that the attempt brings is to be stored. present is the webhook as the transaction sees it, nil if
-// it was deleted; kept is the health that is stored.
-func (r *AttemptRecord) KeepsHealth(present *Webhook, kept Health) bool {
-	return r.Health.Order > kept.Order && present != nil && r.Webhook != nil && !outdated(present, r.Webhook, &r.Attempt)
+// KeepsHealth reports whether Health must be stored. current is the webhook as the transaction sees it, nil if it was deleted; kept is the
+// stored health.
+func (r *AttemptRecord) KeepsHealth(current *Webhook, kept Health) bool {
+	return r.Health.Order > kept.Order && current != nil && r.Webhook != nil && !outdated(current, r.Webhook, &r.Attempt)
 }
 
-// outdated tells whether an attempt that was made for a webhook says nothing of what the webhook is now: it has got another URL since, or
-// somebody has let it go on, who knows better than an answer to a request from before.
-func outdated(present, of *Webhook, a *Attempt) bool {
-	return present.URL != of.URL || a.StartedAt.Before(present.ResumedAt)
+// outdated reports whether an attempt that was made for sentTo says nothing about the webhook's endpoint as it is now: the URL has changed,
+// or the webhook was resumed after the attempt began. Whoever resumed it knew more than this attempt.
+func outdated(current, sentTo *Webhook, a *Attempt) bool {
+	return current.URL != sentTo.URL || a.StartedAt.Before(current.ResumedAt)
 }
 
-// ResetsHealth tells whether a change of a webhook ends what is known of its endpoint: another endpoint has no past, and who lets one go
-// on says that it works.
+// ResetsHealth reports whether a change of a webhook resets the health of its endpoint. A new URL has no history, and whoever resumes a
+// webhook says that its endpoint works.
 func ResetsHealth(before, after *Webhook) bool {
 	return before.URL != after.URL || !before.ResumedAt.Equal(after.ResumedAt)
 }
 
-// moveTo moves a waiting delivery on.
+// moveTo moves a waiting delivery to its next state.
 func (d *Delivery) moveTo(next *Next, at time.Time) {
 	if next.Status != StatusPending {
 		d.Finish(next.Status, at)
@@ -113,15 +112,15 @@ func (d *Delivery) moveTo(next *Next, at time.Time) {
 	if next.Counts() {
 		d.Tries++
 	}
-	d.NextAttemptAt = next.At // still scheduled, if its payload could not be rendered
+	d.NextAttemptAt = next.At // a delivery whose payload could not be rendered stays scheduled
 }
 
-// Finish puts a delivery into a final state.
+// Finish puts a delivery into a final state. at is in UTC.
 func (d *Delivery) Finish(s Status, at time.Time) {
 	d.Status, d.FinishedAt, d.NextAttemptAt = s, at, time.Time{}
 }
 
-// Cancel ends a delivery that waits; ErrConflict means that it does not.
+// Cancel cancels a waiting delivery. ErrConflict means that the delivery is not waiting.
 func (d *Delivery) Cancel(at time.Time) error {
 	if !d.Status.Waiting() {
 		return fmt.Errorf("%w: it is %s; only a scheduled or pending delivery can be cancelled", ErrConflict, d.Status)
@@ -130,14 +129,14 @@ func (d *Delivery) Cancel(at time.Time) error {
 	return nil
 }
 
-// Source tells what a delivery's next attempt can be made from.
+// Source says what the next attempt of a delivery can be made from.
 type Source struct {
-	// Frozen tells that the delivery has its payload, Session that its session is stored.
+	// Frozen says that its payload is stored, Session that its session is stored.
 	Frozen, Session bool
 }
 
-// Requeue makes a delivery due now, with a fresh schedule. w is its webhook, nil if it was deleted. ErrConflict says why it cannot be
-// sent again.
+// Requeue makes a delivery due at now, at the start of its retry schedule. w is its webhook, nil if it was deleted. ErrConflict says why
+// the delivery cannot be sent again.
 func (d *Delivery) Requeue(w *Webhook, from Source, now time.Time) error {
 	switch {
 	case w == nil:

@@ -265,7 +265,7 @@ func TestReplayTakes(t *testing.T) {
 		"failed, a final one that is mark": {ReplayFailed, ended(StatusFailed, KindComplete, 0), all, true, true},
 	} {
 		r := span(tt.scope)
-		if got := r.Takes(&tt.d, hook, tt.from, tt.covered); got != tt.want {
+		if got := r.Includes(&tt.d, hook, tt.from, tt.covered); got != tt.want {
 			t.Errorf("%s: %t, want %t", name, got, tt.want)
 		}
 	}
@@ -343,9 +343,9 @@ func TestAdmitOnArrival(t *testing.T) {
 		"there is more of it":           {head: SessionHead{ID: foldSID, Identity: posted[0].Identity, Events: 1}, hook: hook(10, 7), open: true, payloads: rendered, claim: true},
 		"a lane that is not open":       {hook: hook(10, 7), payloads: rendered},
 		"due later":                     {hook: hook(11, 7), open: true, payloads: rendered},
-		"large":                         {hook: hook(10, 7), open: true, payloads: rendered, bytes: maxReadyBytes + 1},
-		"as large as may be":            {hook: hook(10, 7), open: true, payloads: rendered, bytes: maxReadyBytes, claim: true, frozen: true},
-		"large, of a session with more": {head: SessionHead{ID: foldSID, Identity: posted[0].Identity, Events: 1, Bytes: maxReadyBytes + 1}, hook: hook(10, 7), open: true},
+		"large":                         {hook: hook(10, 7), open: true, payloads: rendered, bytes: maxClaimOnArrivalBytes + 1},
+		"as large as may be":            {hook: hook(10, 7), open: true, payloads: rendered, bytes: maxClaimOnArrivalBytes, claim: true, frozen: true},
+		"large, of a session with more": {head: SessionHead{ID: foldSID, Identity: posted[0].Identity, Events: 1, Bytes: maxClaimOnArrivalBytes + 1}, hook: hook(10, 7), open: true},
 	} {
 		a := NewAppend(posted, now)
 		a.Open = map[uint32]bool{3: tt.open}

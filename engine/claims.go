@@ -8,34 +8,35 @@ import (
 	"github.com/google/uuid"
 )
 
-// maxClaimRequests bounds how many lanes are asked for in one call of the store, and with it how long its read transaction lasts.
+// maxClaimRequests bounds the lanes in one call of ClaimDue, and with it the time that its read transaction lasts.
 const maxClaimRequests = 64
 
-// claim is a delivery that was claimed and not yet given back.
+// claim is a claimed delivery whose claim has not ended.
 type claim struct {
 	claimed Claimed
-	// revision is the webhook's when the delivery was claimed: a cancellation since then may cover it.
+	// revision is that of the webhook when the delivery was claimed. A cancellation of this revision or a later one may cover the delivery.
 	revision uint64
 	lane     *lane
-	turn     chan bool // capacity 1; receives one value, from lanes, once ready: whether it may be sent
+	turn     chan bool // capacity 1; lanes sends one value once the claim is ready: whether to send the delivery
 
-	ready     bool // it is frozen and waits for its turn; guarded by lanes.mu
-	cancelled bool // it was cancelled since it was claimed; guarded by lanes.mu
-	// slot is the time of its attempt, if the lane has a rate limit; guarded by lanes.mu.
+	ready     bool // the payload is frozen, and the claim waits for its turn; guarded by lanes.mu
+	cancelled bool // the delivery was cancelled since it was claimed; guarded by lanes.mu
+	// slot is the end of the interval that the attempt uses, if the lane has a rate limit; guarded by lanes.mu.
 	slot  time.Time
-	probe bool // it is sent to a failing endpoint; guarded by lanes.mu until its turn
+	probe bool // the endpoint was failing at its turn; guarded by lanes.mu until then
 
-	health Health // of the webhook's endpoint since the attempt; owned by the claim's goroutine, as notice is
+	health Health // of the endpoint after the attempt; owned by the claim's goroutine, as notice is
 	notice []byte // the system event about it; nil for none
 }
 
-// claimCall is a call of the store that is on its way and may return claims. What is cancelled meanwhile may be among them.
+// claimCall is a call of the store that may return claims and has not returned yet. It collects the deliveries that are cancelled
+// meanwhile, because the call may return them.
 type claimCall struct {
 	cancelled []uuid.UUID // guarded by lanes.mu
 }
 
-// claimRequests returns what to ask the store for at now. Each lane in it is in place asked until applyClaims or giveUpRequests is
-// called. Where there is nothing to ask for, next is when there will be; zero means not before something wakes a lane.
+// claimRequests returns the lanes to claim from at now. Each of them is in place asked until applyClaims or giveUpRequests is called. If
+// there are no requests, next is when there will be some; zero means not before a lane is woken.
 func (l *lanes) claimRequests(now time.Time) (requests []ClaimRequest, next time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -55,10 +56,10 @@ func (l *lanes) claimRequests(now time.Time) (requests []ClaimRequest, next time
 			rest = append(rest, l.ready[i:]...)
 			break
 		}
-		room, again := l.roomLocked(ln, now)
+		room, nextAt := l.roomLocked(ln, now)
 		switch {
-		case !again.IsZero():
-			l.putTimedLocked(ln, again)
+		case !nextAt.IsZero():
+			l.putTimedLocked(ln, nextAt)
 			continue
 		case room <= 0:
 			ln.place = placeBlocked
@@ -67,7 +68,7 @@ func (l *lanes) claimRequests(now time.Time) (requests []ClaimRequest, next time
 		first := min(room, max(0, prefetch-ln.claimed))
 		extra := max(0, min(room-first, share, global))
 		if first+extra == 0 {
-			rest = append(rest, ln) // only the global limit is in the way
+			rest = append(rest, ln) // only the global limit stops it
 			continue
 		}
 		global -= extra
@@ -82,8 +83,8 @@ func (l *lanes) claimRequests(now time.Time) (requests []ClaimRequest, next time
 	return requests, next
 }
 
-// applyClaims applies the store's answer to requests, which ends the call, and returns the claims to work on. hooks are the webhooks as
-// they were before the call.
+// applyClaims applies the results of the store, which ends the call, and returns the claims to work on. hooks are the webhooks from before
+// the call.
 func (l *lanes) applyClaims(call *claimCall, requests []ClaimRequest, results []ClaimResult, hooks *WebhookSet) []*claim {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,7 +117,7 @@ func (l *lanes) applyClaims(call *claimCall, requests []ClaimRequest, results []
 	return claims
 }
 
-// giveUpRequests ends a call that the store could not answer: the lanes are asked for again.
+// giveUpRequests ends a call that failed. The next turn asks for its lanes again.
 func (l *lanes) giveUpRequests(call *claimCall, requests []ClaimRequest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -128,7 +129,7 @@ func (l *lanes) giveUpRequests(call *claimCall, requests []ClaimRequest) {
 	}
 }
 
-// beginCall begins a call of the store that may return claims. applyClaims, giveUpRequests or offer ends it.
+// beginCall registers a call of the store that may return claims. applyClaims, giveUpRequests or acceptArrivals ends it.
 func (l *lanes) beginCall() *claimCall {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,7 +138,7 @@ func (l *lanes) beginCall() *claimCall {
 	return call
 }
 
-// claimLocked puts a delivery that a call has claimed into its lane's queue.
+// claimLocked adds a delivery that a call has claimed to its lane's queue.
 func (l *lanes) claimLocked(call *claimCall, ln *lane, claimed Claimed, revision uint64) *claim {
 	c := &claim{claimed: claimed, revision: revision, lane: ln, turn: make(chan bool, 1)}
 	c.cancelled = slices.Contains(call.cancelled, claimed.Delivery.ID)
@@ -149,9 +150,9 @@ func (l *lanes) claimLocked(call *claimCall, ln *lane, claimed Claimed, revision
 	return c
 }
 
-// offer takes up deliveries that a call has claimed as they were stored, and ends the call. It returns those that it refuses: what would
-// overtake something that waits, and what there is no room for.
-func (l *lanes) offer(call *claimCall, claimed []Claimed) (refused []Delivery) {
+// acceptArrivals accepts deliveries that AppendEvents has claimed, and ends the call. It returns those that it refuses, because they would
+// overtake a waiting delivery or exceed the limits.
+func (l *lanes) acceptArrivals(call *claimCall, claimed []Claimed) (refused []Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.calls, call)
@@ -170,7 +171,7 @@ func (l *lanes) offer(call *claimCall, claimed []Claimed) (refused []Delivery) {
 	return refused
 }
 
-// hasRoomLocked tells whether a lane may take up a delivery that has just arrived.
+// hasRoomLocked reports whether a lane may accept a delivery that has just arrived.
 func (l *lanes) hasRoomLocked(ln *lane, now time.Time) bool {
 	waits := ln.place != placeIdle && (ln.place != placeTimed || !ln.wakeAt.After(now))
 	if !l.running || waits || ln.claimed >= prefetch && l.extraClaims >= prefetch*l.maxExtra {
@@ -180,8 +181,8 @@ func (l *lanes) hasRoomLocked(ln *lane, now time.Time) bool {
 	return room > 0
 }
 
-// arrivals returns the claims that have arrived, to work on.
-func (l *lanes) arrivals() []*claim {
+// drainArrivals returns the claims that acceptArrivals has accepted since the last call.
+func (l *lanes) drainArrivals() []*claim {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	claims := l.arrived
@@ -189,8 +190,8 @@ func (l *lanes) arrivals() []*claim {
 	return claims
 }
 
-// end ends a claim. again is when the delivery is due once more, zero if it is not.
-func (l *lanes) end(c *claim, again time.Time) {
+// end ends a claim. nextAt is when the delivery is due again, zero if it is not.
+func (l *lanes) end(c *claim, nextAt time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ln := c.lane
@@ -200,21 +201,21 @@ func (l *lanes) end(c *claim, again time.Time) {
 		ln.place = placeReady
 		l.ready = append(l.ready, ln)
 	case ln.place == placeTimed && l.limits(ln.id).rate > 0:
-		l.lookLocked(ln) // it may not have been sent: its slot is another one's then
+		l.recheckLocked(ln) // if it was not sent, another delivery can use its slot
 	}
-	if !again.IsZero() {
-		l.wakeAtLocked(ln, again)
+	if !nextAt.IsZero() {
+		l.wakeAtLocked(ln, nextAt)
 	}
 	if len(l.ready) > 0 {
 		l.signal()
 	}
 }
 
-// endLocked takes a claim out of the counts.
+// endLocked removes a claim from its lane and from the counts.
 func (l *lanes) endLocked(c *claim) {
 	ln := c.lane
-	l.leaveLocked(c)
-	if l.claims[c.claimed.Delivery.ID] == c { // the store may have given it out again already
+	l.dequeueLocked(c)
+	if l.claims[c.claimed.Delivery.ID] == c { // the delivery may be claimed again already
 		delete(l.claims, c.claimed.Delivery.ID)
 	}
 	if ln.claimed--; ln.claimed >= prefetch {
@@ -223,7 +224,7 @@ func (l *lanes) endLocked(c *claim) {
 	ln.health.forgetIfYielded(ln.claimed)
 }
 
-// cancel marks a delivery that is claimed, or is just being claimed, as cancelled: unless its attempt is in flight already, it is not sent.
+// cancel marks a delivery as cancelled that is claimed, or is just being claimed. It is not sent, unless its attempt is in flight already.
 func (l *lanes) cancel(id uuid.UUID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -231,10 +232,11 @@ func (l *lanes) cancel(id uuid.UUID) {
 		c.cancelled = true
 	}
 	for call := range l.calls {
-		call.cancelled = append(call.cancelled, id) // the store may have answered already
+		call.cancelled = append(call.cancelled, id) // the store may have claimed it already
 	}
 }
 
+// isCancelled reports whether the delivery of a claim was cancelled since it was claimed.
 func (l *lanes) isCancelled(c *claim) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -10,37 +10,37 @@ import (
 	"hookbolt/engine/send"
 )
 
-// Config is how the engine delivers. It has no useful zero value: start from DefaultConfig.
+// Config says how the engine delivers. The zero value is not useful: start from DefaultConfig.
 type Config struct {
-	// Timeout bounds an attempt as a whole: look-up, connection, request and answer.
+	// Timeout bounds an attempt as a whole: DNS lookup, connection, request and response.
 	Timeout time.Duration
-	// MaxInFlight is how many attempts may be under way at once, beyond the first of each lane.
+	// MaxInFlight is how many attempts may be in flight at once, beyond the first of each lane.
 	MaxInFlight int
-	// WebhookMaxInFlight is how many of each lane may be.
+	// WebhookMaxInFlight is how many attempts of one lane may be in flight at once.
 	WebhookMaxInFlight int
 	Retry              RetryPolicy
-	// AllowNetworks are the special-purpose addresses that may be connected to all the same.
+	// AllowNetworks are the special-purpose addresses that may be connected to.
 	AllowNetworks []netip.Prefix
-	// ProxyFromEnvironment sends attempts through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name. It is the proxy then that
-	// resolves names, and has to guard the network behind it.
+	// ProxyFromEnvironment sends attempts through the proxy of HTTP_PROXY, HTTPS_PROXY and NO_PROXY. Then the proxy resolves host names,
+	// and must guard the network behind it.
 	ProxyFromEnvironment bool
-	// PauseAfter is for how long every attempt of a webhook must have failed until it is paused.
+	// PauseAfter is how long every attempt of a webhook must have failed before the webhook is paused.
 	PauseAfter time.Duration
 	Retention  Retention
 	// ShutdownTimeout is how long Run waits for the attempts in flight after its context has ended.
 	ShutdownTimeout time.Duration
-	// OperationsURL is where operational events are sent to; "" for nowhere. OperationsSecret signs them; "" has one made.
+	// OperationsURL is where system events are sent; "" for nowhere. OperationsSecret signs them; if it is "", a secret is generated.
 	OperationsURL    string
 	OperationsSecret Secret
-	// Version is told to endpoints in the User-Agent.
+	// Version is sent to endpoints in the User-Agent.
 	Version string
-	// Transport carries the attempts. Nil means a guarded transport; only tests give another one.
+	// Transport makes the requests of attempts. Nil means a transport that guards addresses. Only tests set another one.
 	Transport http.RoundTripper
-	// Resolver looks names up. Nil means the system's; only tests give another one.
+	// Resolver resolves host names. Nil means the system's. Only tests set another one.
 	Resolver *net.Resolver
 }
 
-// DefaultConfig is the configuration of spec.md, "Configuration".
+// DefaultConfig returns the defaults of spec.md, "Configuration".
 func DefaultConfig() Config {
 	return Config{
 		Timeout:            15 * time.Second,
@@ -54,30 +54,31 @@ func DefaultConfig() Config {
 	}
 }
 
-// snapshot is a configuration, and what sends by it. It is not changed.
+// snapshot is a configuration and the sender for it. It is never changed.
 type snapshot struct {
 	cfg    Config
 	sender *send.Sender
 }
 
-// Config is the present configuration: what holds for webhooks that do not say otherwise.
+// Config returns the current configuration. Webhooks may override some of its values.
 func (e *Engine) Config() Config { return *e.config() }
 
-// config is Config without the copy, for what every attempt asks. It is not changed.
+// config is Config without the copy. The result must not be changed.
 func (e *Engine) config() *Config { return &e.snapshot.Load().cfg }
 
+// sender returns the sender for the current configuration.
 func (e *Engine) sender() *send.Sender { return e.snapshot.Load().sender }
 
-// Configure replaces the configuration while the engine runs; one call at a time. Attempts under way end by the one before, and so does
-// what is planned: the next try of a delivery, the end of a pause. ProxyFromEnvironment, Version, Transport and Resolver stay as they
-// were, whatever cfg says.
+// Configure replaces the configuration while the engine runs. Only one call may run at a time. Attempts in flight end with the old
+// configuration, and times that are planned already stay: the next try of a delivery, the end of a pause. ProxyFromEnvironment, Version,
+// Transport and Resolver keep their values, whatever cfg says.
 func (e *Engine) Configure(cfg Config) {
 	before := e.snapshot.Load()
 	cfg.ProxyFromEnvironment, cfg.Version = before.cfg.ProxyFromEnvironment, before.cfg.Version
 	cfg.Transport, cfg.Resolver = before.cfg.Transport, before.cfg.Resolver
 	sends := before.sender
 	if !slices.Equal(cfg.AllowNetworks, before.cfg.AllowNetworks) {
-		// With connections of its own: those that are there may go to addresses that are refused now.
+		// A new sender has no open connections. Those of the old one may go to addresses that are refused now.
 		sends = newSender(cfg)
 	}
 	e.snapshot.Store(&snapshot{cfg, sends})

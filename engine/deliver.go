@@ -7,58 +7,59 @@ import (
 	"time"
 )
 
-// deliver takes one claimed delivery as far as it goes: rendered, frozen, sent, recorded. ctx ends when no new attempt may begin,
-// sendCtx when those in flight are cut off.
+// deliver carries out one claim: it renders, freezes, sends and records. ctx ends when no new attempt may begin, sendCtx when the attempts
+// in flight are cut off.
 func (e *Engine) deliver(ctx, sendCtx context.Context, c *claim) {
 	d := &c.claimed.Delivery
-	again := d.NextAttemptAt
-	defer func() { e.lanes.end(c, again) }()
+	nextAt := d.NextAttemptAt
+	defer func() { e.lanes.end(c, nextAt) }()
 
 	payload := c.claimed.Payload
 	if c.claimed.Session != nil {
 		var err error
 		if payload, err = e.freeze(sendCtx, c); payload == nil {
-			again = e.notFrozen(ctx, c, err)
+			nextAt = e.handleUnfrozen(ctx, c, err)
 			return
 		}
-		c.claimed.Session = nil // which may be large, and the claim may wait for long
+		c.claimed.Session = nil // free its memory: it may be large, and the claim may wait for long
 	}
 	a, w, made := e.attempt(ctx, sendCtx, c, payload)
 	if !made {
-		e.giveBack(ctx, []Delivery{*d})
+		e.releaseClaims(ctx, []Delivery{*d})
 		return
 	}
-	again = e.record(ctx, c, a, w)
+	nextAt = e.record(ctx, c, a, w)
 }
 
-// notFrozen deals with a claim that has no payload, and why, and returns when its delivery is due again; zero if it is not.
-func (e *Engine) notFrozen(ctx context.Context, c *claim, err error) time.Time {
+// handleUnfrozen handles a claim that freeze returned no payload for; err is the error of freeze. It returns when the delivery is due
+// again; zero if it is not.
+func (e *Engine) handleUnfrozen(ctx context.Context, c *claim, err error) time.Time {
 	d := &c.claimed.Delivery
 	switch {
-	case err == nil: // not to be sent: the claim has ended
+	case err == nil: // dropped: there was nothing to send, and the claim has ended
 		return time.Time{}
-	case errors.Is(err, ErrNotSendable): // the same, but it may have been queued again meanwhile: look
+	case errors.Is(err, ErrNotSendable): // it may have been queued again meanwhile: check its lane again
 		return d.NextAttemptAt
 	case errors.Is(err, ErrFull), errors.Is(err, ErrTransient):
-		sleep(ctx, fullRetry) // with its claim: a lane that has no room for more would take it up again at once
-		e.giveBack(ctx, []Delivery{*d})
+		sleep(ctx, fullRetry) // keep the claim meanwhile: the lane would claim it again at once
+		e.releaseClaims(ctx, []Delivery{*d})
 		return utcNow()
 	case errors.Is(err, ErrUnavailable):
 		return time.Time{}
 	}
 	e.log.Error("a payload could not be rendered", "delivery", d.ID, "error", err)
-	// As a failed attempt, so that it shows and is tried again, but not at once.
+	// Record a failed attempt: it is visible, and the retry schedule applies.
 	return e.record(ctx, c, Attempt{Outcome: Outcome{StartedAt: utcNow(), Error: ErrorInternal,
 		ErrorDetail: "the payload could not be built from the stored events"}}, e.store.Webhooks().Get(d.WebhookID))
 }
 
-// freeze renders the payload of a trigger and stores it. It returns no payload if there is nothing to send: with a nil error or
-// ErrNotSendable the claim has ended.
+// freeze renders the payload of a claimed trigger and stores it. A nil payload without an error means that there is nothing to send. With a
+// nil error or ErrNotSendable and no payload, the claim has ended.
 func (e *Engine) freeze(ctx context.Context, c *claim) ([]byte, error) {
 	d := &c.claimed.Delivery
 	w := e.store.Webhooks().Get(d.WebhookID)
 	if w == nil {
-		e.giveBack(ctx, []Delivery{*d})
+		e.releaseClaims(ctx, []Delivery{*d})
 		return nil, ErrNotSendable
 	}
 	events, err := c.claimed.Session.Events()
@@ -78,8 +79,8 @@ func (e *Engine) freeze(ctx context.Context, c *claim) ([]byte, error) {
 	return payload, nil
 }
 
-// attempt waits for a claim's turn and makes the attempt; w is the webhook that it was made for. made is false if there was none,
-// or one that was cut off: the delivery is as due as before.
+// attempt waits for the claim's turn and makes the attempt. w is the webhook that it was made for. made is false if no attempt was made, or
+// if it was cut off: the delivery is due as before.
 func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte) (a Attempt, w *Webhook, made bool) {
 	if !e.lanes.acquire(ctx, c) {
 		return a, nil, false
@@ -98,14 +99,14 @@ func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte)
 	return a, w, true
 }
 
-// webhookFor returns the webhook to send a claimed delivery to as it is now; nil if it is not to be sent, at least not now.
+// webhookFor returns the current webhook of a claimed delivery; nil if the delivery must not be sent, at least not now.
 func (e *Engine) webhookFor(c *claim) *Webhook {
 	w := e.store.Webhooks().Get(c.lane.id.WebhookID)
 	if w == nil || e.lanes.isCancelled(c) || w.Paused && !c.lane.id.Test {
 		return nil
 	}
 	if w.CancelledUpTo >= c.revision {
-		return nil // since it was claimed: the store will know whether it is covered
+		return nil // cancelled since the claim: the store decides whether the delivery is covered
 	}
 	if !e.store.Mine(w.ID) {
 		return nil
@@ -113,6 +114,7 @@ func (e *Engine) webhookFor(c *claim) *Webhook {
 	return w
 }
 
+// timeout returns the timeout of an attempt for a webhook.
 func (e *Engine) timeout(w *Webhook) time.Duration {
 	if w.Timeout != nil {
 		return time.Duration(*w.Timeout)
@@ -120,9 +122,9 @@ func (e *Engine) timeout(w *Webhook) time.Duration {
 	return e.config().Timeout
 }
 
-// record stores an attempt and returns when the delivery is due again; zero if it is not. w is the webhook that it was made for. Where
-// the store has no room, or fails for a moment, it is tried until it works, or ctx ends: what was sent must not be sent again for want of a
-// record.
+// record stores an attempt and returns when the delivery is due again; zero if it is not. w is the webhook that the attempt was made for,
+// nil if it was deleted. If the store has no room, or fails with a transient error, record repeats the call until it works or ctx ends: an
+// attempt that is not recorded would be sent again.
 func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) time.Time {
 	d := &c.claimed.Delivery
 	policy := e.config().Retry
@@ -131,7 +133,7 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	}
 	now := utcNow()
 	e.metrics.attempt(d, &a)
-	if e.store.Webhooks().Get(d.WebhookID) == nil { // gone meanwhile, perhaps before this was counted
+	if e.store.Webhooks().Get(d.WebhookID) == nil { // deleted meanwhile, perhaps before this attempt was counted
 		e.metrics.history.forget(d.WebhookID)
 	}
 	done, err := e.recordUntilStored(ctx, AttemptRecord{Delivery: *d, Attempt: a, Next: policy.After(&a, d.Tries+1, now, rand.Float64()),
@@ -139,7 +141,7 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	e.lanes.wakeAt(done.Queued...)
 	switch {
 	case err == nil:
-	case errors.Is(err, ErrNotSendable), errors.Is(err, ErrUnavailable): // whoever sees the store fail says so, once
+	case errors.Is(err, ErrNotSendable), errors.Is(err, ErrUnavailable): // a failed store is reported elsewhere, once
 		return time.Time{}
 	default:
 		e.log.Error("an attempt could not be recorded; it is repeated after the next start", "delivery", d.ID, "error", err)
@@ -158,6 +160,7 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	return after.NextAttemptAt
 }
 
+// recordUntilStored repeats RecordAttempt while the store has no room or fails with a transient error, until ctx ends.
 func (e *Engine) recordUntilStored(ctx context.Context, r AttemptRecord) (Recorded, error) {
 	for {
 		done, err := e.store.RecordAttempt(context.WithoutCancel(ctx), r)

@@ -9,16 +9,16 @@ import (
 	"github.com/google/uuid"
 )
 
-// Status is the state that a delivery is in.
+// Status is the state of a delivery.
 type Status uint8
 
-// The states of a delivery; see the package's documentation for the ways between them.
+// The states of a delivery; see the package comment for the transitions.
 const (
-	StatusScheduled Status = 1 // the trigger waits for its time
-	StatusPending   Status = 2 // the payload is frozen and on its way
-	StatusDelivered Status = 3 // the endpoint said 2xx
-	StatusFailed    Status = 4 // the retry schedule has ended: the dead letter
-	StatusCancelled Status = 5 // ended by hand or by a change of the webhook
+	StatusScheduled Status = 1 // the trigger waits for its due time
+	StatusPending   Status = 2 // the payload is frozen and not delivered yet
+	StatusDelivered Status = 3 // the endpoint answered 2xx
+	StatusFailed    Status = 4 // the last retry has failed: a dead letter
+	StatusCancelled Status = 5 // cancelled by hand or by a change of the webhook
 )
 
 // Statuses are all states, in the order of a delivery's life.
@@ -40,10 +40,10 @@ func (s Status) String() string {
 	return fmt.Sprintf("Status(%d)", uint8(s))
 }
 
-// MarshalText gives the state's name.
+// MarshalText returns the name of the state.
 func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// ParseStatus is the reverse of String.
+// ParseStatus returns the state with the given name.
 func ParseStatus(name string) (Status, error) {
 	for _, s := range Statuses {
 		if s.String() == name {
@@ -53,17 +53,18 @@ func ParseStatus(name string) (Status, error) {
 	return 0, fmt.Errorf("must be scheduled, pending, delivered, failed or cancelled (got %q)", Excerpt(name))
 }
 
-// Waiting tells whether a delivery in this state stands in its lane.
+// Waiting reports whether a delivery in this state waits in its lane.
 func (s Status) Waiting() bool { return s == StatusScheduled || s == StatusPending }
 
-// Delivery is what one trigger leads to. It has one id from beginning to end, which is the webhook-id of every attempt.
+// Delivery is the result of one trigger, of one test or of one system event. It keeps its id for its whole life; every attempt sends it as
+// webhook-id. All times are in UTC.
 type Delivery struct {
-	// ID is a UUIDv7 that the Store gives.
+	// ID is a UUIDv7 that the Store assigns.
 	ID        uuid.UUID
 	WebhookID uint32
-	// WebhookRevision is the webhook's revision when the delivery was queued, or last queued again.
+	// WebhookRevision is the webhook's revision when the delivery was last queued.
 	WebhookRevision uint64
-	// SessionID and ContentID, that of its session, are uuid.Nil for a test delivery.
+	// SessionID and the session's ContentID are uuid.Nil for a test and for a system event.
 	SessionID uuid.UUID
 	ContentID uuid.UUID
 	Kind      Kind
@@ -72,60 +73,60 @@ type Delivery struct {
 	CreatedAt time.Time
 	// DueAt is when the trigger fires; see Trigger.
 	DueAt time.Time
-	// NextAttemptAt is when the delivery is taken up next: its place in the lane. Zero in a final state.
+	// NextAttemptAt is when the next attempt is due: the delivery's place in its lane. Zero in a final state.
 	NextAttemptAt time.Time
-	// FrozenAt is when the payload was built; zero while scheduled.
+	// FrozenAt is when the payload was rendered; zero while scheduled.
 	FrozenAt time.Time
 	// FinishedAt is when the final state was reached; zero before.
 	FinishedAt time.Time
 
 	// Attempts is how many attempts are recorded.
 	Attempts int
-	// Tries is how many of them count for the present run through the retry schedule.
+	// Tries is how many of them count in the current pass through the retry schedule.
 	Tries int
 	// LastStatus and LastError are those of the last attempt; zero before the first.
 	LastStatus int
 	LastError  ErrorClass
 }
 
-// Lane is a webhook's own queue. What somebody asked for as a test has a lane beside it, for it is sent even while the webhook
-// is paused or inactive.
+// Lane is the queue of a webhook. Test deliveries have a lane of their own, because they are sent even while the webhook is paused or
+// inactive.
 type Lane struct {
 	WebhookID uint32
 	Test      bool
 }
 
-// Lane tells in which lane the delivery stands while it waits.
+// Lane returns the lane that the delivery waits in.
 func (d *Delivery) Lane() Lane { return Lane{d.WebhookID, d.Kind == KindTest} }
 
-// NextReason says why a delivery's next try after an attempt is when it is, or why there is none; "" after a success.
+// NextReason says why a delivery's next attempt is due when it is, or why there is none; "" after a success.
 type NextReason string
 
 // The reasons.
 const (
 	NextBySchedule   NextReason = "retry_schedule"  // the next step of the retry schedule
 	NextByRetryAfter NextReason = "retry_after"     // the endpoint asked for it
-	NextByToken      NextReason = "token_refreshed" // at once, with a new OAuth token
+	NextByToken      NextReason = "token_refreshed" // at once, with a new OAuth token; not a step of the schedule
 	NextExhausted    NextReason = "schedule_ended"  // none: the delivery has failed
-	NextCancelled    NextReason = "cancelled"       // none: it was cancelled while the attempt was under way
-	NextQueuedAgain  NextReason = "queued_again"    // it was queued again by hand while the attempt was under way
+	NextCancelled    NextReason = "cancelled"       // none: it was cancelled during the attempt
+	NextQueuedAgain  NextReason = "queued_again"    // it was queued again by hand during the attempt
 )
 
 // Attempt is one POST of a delivery, with its outcome.
 type Attempt struct {
 	Outcome
 
-	// NextAt is when the delivery's next try was set to, zero if there is none; NextReason says why.
+	// NextAt is when the next attempt was due after this one, zero if none was; NextReason says why.
 	NextAt     time.Time
 	NextReason NextReason
 
-	// Probe says that the endpoint was failing when the attempt had its turn. It is not stored, as RetryAfter and TokenRejected of the
-	// outcome are not: the next try's time and reason are.
+	// Probe reports that the endpoint was failing when the attempt began. It is not stored, nor are RetryAfter and TokenRejected of the
+	// outcome: NextAt and NextReason are.
 	Probe bool
 }
 
-// RequestHeader returns the header of the attempt's request as far as it is hookbolt's or the webhook's own, with "…" for credentials;
-// nil if nothing was sent, or by a version that did not keep it. d is the attempt's delivery.
+// RequestHeader returns the header of the attempt's request, with "…" for credentials, without the fields that the HTTP protocol itself
+// adds. It is nil if nothing was sent, or if the attempt was stored by a version that did not keep it. d is the attempt's delivery.
 func (a *Attempt) RequestHeader(d *Delivery) []HeaderField {
 	return a.Sent.Header(&send.Request{ID: d.ID.String(), ContentType: payloadType}, a.StartedAt)
 }

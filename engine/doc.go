@@ -1,19 +1,33 @@
-// Package engine is the domain of hookbolt and the loop that drives it: session events, the fold that turns them into a
-// session, triggers, the payload, and the delivery of webhooks with retries. Two packages below know no domain: jsonread reads JSON
-// from clients, and send makes one attempt.
+// Package engine is the domain of hookbolt: session events, webhooks, deliveries, and the loop that sends them. It knows no database
+// and no HTTP server. The database is behind the [Store] interface. Package jsonread reads JSON from clients, and package send makes one
+// attempt; both know nothing of the domain.
 //
-// # The life of a session
+// # The walk of an event
 //
-// A session is never stored, only its events are. [ParseEvents] reads and validates a request, [Admit] decides what its
-// events mean for a session (is it new, does it finish, which webhooks are triggered), and [Fold] turns all events of a
-// session, at any later time, into the [Session] that [BuildPayload] writes down. All four are pure.
+//  1. [Engine.Ingest] parses the events of a request ([ParseEvents]) and groups them by session ([NewAppend]). It renders the payloads
+//     that are due at once for sessions that the request contains as a whole.
+//  2. [Store.AppendEvents] opens a transaction and calls [Append.Admit] for each session. Admit is pure. It drops repeated events,
+//     decides whether the session is new and whether it finishes, and returns the triggers. The Store makes a delivery for each
+//     trigger. When AppendEvents returns nil, all of it is durable, and the request is answered.
+//  3. A delivery that is due on arrival, and whose lane is open, is claimed in the same transaction. Its attempt starts without a read
+//     of the queue. Any other delivery waits in the queue of its lane.
+//  4. The loop of [Engine.Run] sleeps until the next delivery is due. It claims what is due with [Store.ClaimDue], within the limits of
+//     the lanes.
+//  5. A claimed delivery that is scheduled has no payload yet. [Fold] makes the [Session] from its events, [Render] makes the payload,
+//     and [Store.Freeze] stores it. All attempts of a delivery send these bytes, under the same id.
+//  6. Package send makes the attempt. [RetryPolicy.After] decides when the next try is due.
+//  7. [Store.RecordAttempt] stores the attempt, ends the claim, and moves the delivery to its next state, as [AttemptRecord.Apply]
+//     decides.
 //
-// # The life of a delivery
+// Admit, Fold, Render, After and Apply are pure functions: they depend on their arguments alone. A session is never stored, only its
+// events are. So it can be folded again at any later time, up to any instant.
+//
+// # The states of a delivery
 //
 //	event starts or finishes a session            POST /v1/webhooks/:id/test
 //	             │                                           │
 //	             ▼                                           │
-//	       ┌───────────┐  due: fold, build, freeze     ┌─────▼─────┐ 2xx    ┌───────────┐
+//	       ┌───────────┐  due: fold, render, freeze    ┌─────▼─────┐ 2xx    ┌───────────┐
 //	       │ scheduled ├──────────────────────────────▶│  pending  ├───────▶│ delivered │
 //	       └─────┬─────┘                               └─┬───┬───▲─┘        └───────────┘
 //	cancel,      │                                       │   └───┘ failed attempt: retry later
@@ -23,13 +37,14 @@
 //	                                       │ failed │◀───┘
 //	                                       └────────┘
 //
-// A manual retry takes a delivery from any of the three final states back to pending, under the same id and with the same
-// bytes; or back to scheduled, if it was cancelled before it had any. An incomplete trigger whose session has finished by its
-// instant goes without a trace. What is due as soon as it is there, and whose lane is open, is pending from the start: its payload is
-// frozen with the events, and it is sent without a look at the lane. A payload that cannot be built from what is stored counts as a
-// failed attempt.
+// A manual retry moves a delivery from a final state back to pending, with the same id and the same bytes. A delivery that was cancelled
+// before it had a payload goes back to scheduled.
 //
-// # The life of a lane
+// An incomplete trigger is removed, and leaves no trace, if its session has finished by the instant of the trigger. A payload that was
+// rendered before its delivery was stored is frozen with it: the delivery is pending from the start. If rendering fails, the error is
+// recorded as a failed attempt.
+//
+// # The states of a lane
 //
 //	          5 failed attempts in a row            every attempt has failed for days, or 410
 //	┌──────┐ ────────────────────────────▶ ┌─────────┐ ─────────────────────────────────────▶ ┌────────┐
@@ -39,21 +54,26 @@
 //	   └───────────────────────────────────────────────────────────────────────────────────────────┘
 //	                                                                          by hand
 //
-// An open lane makes as many attempts at once, and in a second, as its webhook allows. A failing one makes one at a time, with growing
-// intervals ([Health]). A paused one makes none. In all three states what comes in is queued, and nothing that waits is dropped or uses
-// up a try. 410 pauses an open lane as well.
+// An open lane makes as many attempts at once, and per second, as its webhook allows. A failing lane makes one attempt at a time, at
+// growing intervals ([Health]). A paused lane makes none. A 410 pauses an open lane, too. In all three states new deliveries are queued,
+// and no waiting delivery is dropped or loses a retry.
 //
-// # Operational events
+// # Ownership
 //
-// What the operator should know (a webhook that was paused, an endpoint that fails for long, a delivery that has failed for good, a disk
-// that runs full) is a delivery, too, of kind operation, to the one webhook that Config.OperationsURL makes. It is queued in the transaction
-// of what it tells of.
+// Several processes may share one Store. The lanes of a webhook belong to one process at a time. [Store.Watch] tells a process which
+// lanes it owns from now on, and which it must yield. Before each attempt the engine asks [Store.Mine] whether it still owns the lane.
+// [ErrLost] means that the process no longer owns its lanes: the engine cuts off its attempts, all its claims end, and it watches again.
+// A process that has a bbolt file owns all lanes for as long as it runs.
+//
+// # System events
+//
+// A system event tells the operator about a problem, or about its end: a paused webhook, an endpoint that has been failing for long, a
+// delivery that has failed for good, a full disk. It is a delivery of kind operation to one webhook, which Config.OperationsURL makes.
+// See [SystemEventType].
 //
 // # The guarantee
 //
-// An acknowledged event is on disk; every delivery that is due is attempted at least once; after a crash only what was in
-// flight or not yet recorded is sent again, under the same id and with the same bytes; nothing is sent again after its 2xx
-// was recorded, unless somebody asks for it.
-//
-// The engine knows no database: what it needs of one is the [Store] interface, in the domain's own verbs.
+// An acknowledged event is durable. Every delivery that is due is attempted at least once. After a crash only deliveries that were in
+// flight, or whose attempt was not recorded yet, are sent again, with the same id and the same bytes. No delivery is sent again once a
+// 2xx is recorded for it, unless somebody asks for it.
 package engine

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Duration is a span that is written as in "15s" or "2h45m" in JSON and TOML.
+// Duration is a time.Duration that is written as in "15s" or "2h45m" in JSON and TOML.
 type Duration time.Duration
 
-// MarshalText writes the span without the zero units that time.Duration would show: "5m", not "5m0s".
+// MarshalText writes the duration without the zero units that time.Duration would add: "5m", not "5m0s".
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 func (d Duration) String() string {
@@ -23,7 +23,7 @@ func (d Duration) String() string {
 	return s
 }
 
-// UnmarshalText reads what time.ParseDuration reads.
+// UnmarshalText parses what time.ParseDuration parses.
 func (d *Duration) UnmarshalText(text []byte) error {
 	span, err := time.ParseDuration(string(text))
 	if err != nil {
@@ -33,4 +33,5 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// seconds returns a duration of n seconds.
 func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }

@@ -13,41 +13,41 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// maxSleep is how long the loop sleeps at most while something waits for its time: timers run by the monotonic clock, so a step
-// of the wall clock is noticed only by looking.
+// maxSleep bounds the sleep of the loop while something waits for its time. Timers follow the monotonic clock, so the loop notices a step
+// of the wall clock only when it wakes.
 const maxSleep = 4 * time.Second
 
 const (
-	// fullRetry is when to try again what the store had no room for.
+	// fullRetry is the wait before a change is tried again for which the store had no room.
 	fullRetry = time.Second
-	// transientRetry is when to try again what the store could not do for a moment.
+	// transientRetry is the wait before a call is repeated that failed with ErrTransient.
 	transientRetry = 250 * time.Millisecond
-	// lostRetry is when to watch again after the lanes were lost.
+	// lostRetry is the wait before a new Watch after ErrLost.
 	lostRetry = 250 * time.Millisecond
 )
 
-// errShutdown is the cause with which attempts are cut off when the grace at shutdown has ended.
+// errShutdown is the cause of contexts that are cancelled because the shutdown timeout has passed.
 var errShutdown = errors.New("hookbolt is shutting down")
 
-// Engine takes events in and gets webhooks delivered. Its methods may be called at once, also before and after Run.
+// Engine accepts events and delivers webhooks. Its methods may be called concurrently, also before and after Run.
 type Engine struct {
 	store    Store
-	snapshot atomic.Pointer[snapshot] // what Configure may replace while the engine runs
+	snapshot atomic.Pointer[snapshot] // the configuration; replaced by Configure
 	metrics  *metrics
 	log      *slog.Logger
 	lanes    *lanes
 	running  atomic.Bool
-	keeper   atomic.Bool   // whether this process carries out the background work
+	keeper   atomic.Bool   // this process carries out the background work (News.Keeper)
 	started  chan struct{} // closed by Run
 	starting sync.Once     // closes started
-	full     atomic.Bool   // whether the last events were refused for want of room
-	// transientLogged is when it was logged last that the store failed for a moment, in Unix nanoseconds.
+	full     atomic.Bool   // the last events were refused with ErrFull
+	// transientLogged is when an ErrTransient was last logged, in Unix nanoseconds.
 	transientLogged atomic.Int64
-	// maintenanceWake wakes the maintenance: capacity 1, sent to by changes that leave work for it, received by maintain.
+	// maintenanceWake wakes maintain. Capacity 1. Changes that cause background work send to it; maintain receives.
 	maintenanceWake chan struct{}
 }
 
-// New makes an engine on a store. Metrics are registered with reg.
+// New returns an engine on a store, and registers its metrics with reg.
 func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *Engine {
 	e := &Engine{store: store, log: log, metrics: newMetrics(reg), maintenanceWake: make(chan struct{}, 1), started: make(chan struct{})}
 	e.snapshot.Store(&snapshot{cfg, newSender(cfg)})
@@ -56,7 +56,7 @@ func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *
 	return e
 }
 
-// laneLimits is what a webhook allows its lane.
+// laneLimits returns the limits that the webhook's settings give a lane; none if the lane must not send.
 func (e *Engine) laneLimits(id Lane) laneLimits {
 	w := e.store.Webhooks().Get(id.WebhookID)
 	switch {
@@ -77,18 +77,18 @@ func (e *Engine) laneLimits(id Lane) laneLimits {
 	return limits
 }
 
-// Run delivers what is due until ctx ends. Then it takes nothing up any more, gives the attempts in flight
-// Config.ShutdownTimeout to end, and returns nil once they are recorded. Attempts that are cut off are made again after the
-// next start. Any other return is an error of the store. An Engine has one Run.
+// Run delivers what is due until ctx ends. Then it starts no more attempts, waits up to Config.ShutdownTimeout for those in flight, and
+// returns nil once they are recorded. Attempts that are cut off at the timeout are made again after the next start. Any other return is an
+// error of the store. Run must not be called twice.
 //
-// Nothing needs to be recovered at the start: what was in flight when the process ended is still in its lane.
+// Run needs no recovery at its start: a delivery that was in flight when the process ended is still in its lane.
 func (e *Engine) Run(ctx context.Context) error {
 	for {
 		err := e.runOwner(ctx)
 		if !errors.Is(err, ErrLost) {
 			return err
 		}
-		e.log.Warn("this process has lost its lanes; it takes up anew what it comes to own", "error", err)
+		e.log.Warn("this process has lost its lanes; it waits to own lanes again", "error", err)
 		e.lanes.yieldAll()
 		if !sleep(ctx, lostRetry) {
 			return nil
@@ -96,7 +96,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 }
 
-// runOwner is Run until the lanes are lost: then the attempts in flight are cut off, all claims end, and it returns ErrLost.
+// runOwner is Run until the process loses its lanes. Then it cuts off the attempts in flight and returns ErrLost; all claims have ended.
 func (e *Engine) runOwner(parent context.Context) error {
 	ctx, stop := context.WithCancelCause(parent)
 	defer stop(nil)
@@ -121,7 +121,7 @@ func (e *Engine) runOwner(parent context.Context) error {
 	e.starting.Do(func() { close(e.started) })
 	err := e.loop(ctx, sendCtx, &work)
 	e.running.Store(false)
-	e.giveBack(ctx, e.lanes.stop())
+	e.releaseClaims(ctx, e.lanes.stop())
 
 	stop(err) // the loop may have ended by an error of its own
 	if errors.Is(err, ErrLost) {
@@ -134,23 +134,23 @@ func (e *Engine) runOwner(parent context.Context) error {
 	return cmp.Or(err, watch.end())
 }
 
-// watching is a Watch of the store that is on its way.
-type watching struct {
+// watcher is a call of Store.Watch that is running.
+type watcher struct {
 	first  chan struct{} // closed by the first news
 	cancel context.CancelFunc
 	ended  chan error // capacity 1
 }
 
-// watch has the store report news until end is called: also while attempts end after ctx has, for they need their lanes. failed is
-// called if it ends by an error.
-func (e *Engine) watch(ctx context.Context, failed func(error)) *watching {
+// watch starts a Watch of the store, which runs until end is called. It outlives ctx, because attempts that end after ctx still need their
+// lanes. failed is called with the error that ended the Watch, if one did.
+func (e *Engine) watch(ctx context.Context, failed func(error)) *watcher {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	w := &watching{first: make(chan struct{}), cancel: cancel, ended: make(chan error, 1)}
-	came := sync.OnceFunc(func() { close(w.first) })
+	w := &watcher{first: make(chan struct{}), cancel: cancel, ended: make(chan error, 1)}
+	gotFirst := sync.OnceFunc(func() { close(w.first) })
 	go func() {
 		err := e.store.Watch(ctx, func(n News) {
 			e.apply(&n)
-			came()
+			gotFirst()
 		})
 		if err != nil {
 			err = fmt.Errorf("watch the lanes: %w", err)
@@ -161,13 +161,13 @@ func (e *Engine) watch(ctx context.Context, failed func(error)) *watching {
 	return w
 }
 
-// end ends the watching and returns the error that it ended by, if it had ended already.
-func (w *watching) end() error {
+// end ends the Watch. It returns the error that the Watch ended with, if it had failed before.
+func (w *watcher) end() error {
 	w.cancel()
 	return <-w.ended
 }
 
-// apply applies what the store reports.
+// apply applies the news of a Watch to the lanes.
 func (e *Engine) apply(n *News) {
 	hooks, now := e.store.Webhooks(), utcNow()
 	for _, id := range n.Webhooks {
@@ -192,10 +192,10 @@ func (e *Engine) apply(n *News) {
 	}
 }
 
-// Started is closed once Run delivers.
+// Started returns a channel that is closed once Run delivers.
 func (e *Engine) Started() <-chan struct{} { return e.started }
 
-// loop takes up what is due, a turn at a time, and sleeps until the next.
+// loop starts the attempts that are due, one turn after the other, and sleeps until the next delivery is due.
 func (e *Engine) loop(ctx, sendCtx context.Context, work *sync.WaitGroup) error {
 	start := func(claims []*claim) {
 		for _, c := range claims {
@@ -203,7 +203,7 @@ func (e *Engine) loop(ctx, sendCtx context.Context, work *sync.WaitGroup) error 
 		}
 	}
 	for ctx.Err() == nil {
-		start(e.lanes.arrivals())
+		start(e.lanes.drainArrivals())
 		now := utcNow()
 		requests, next := e.lanes.claimRequests(now)
 		if len(requests) > 0 {
@@ -227,10 +227,10 @@ func (e *Engine) loop(ctx, sendCtx context.Context, work *sync.WaitGroup) error 
 	return nil
 }
 
-// claimDue asks the store for what is due. An error that passes is waited out.
+// claimDue claims what is due. It waits after a transient error, and returns no claims then.
 func (e *Engine) claimDue(ctx context.Context, now time.Time, requests []ClaimRequest) ([]*claim, error) {
 	call := e.lanes.beginCall()
-	hooks := e.store.Webhooks() // before the call: a cancellation that it does not know is noticed before sending
+	hooks := e.store.Webhooks() // read before the call: a later cancellation is noticed before sending
 	results, err := e.store.ClaimDue(ctx, now, requests)
 	e.observeStore(err)
 	switch {
@@ -251,19 +251,20 @@ func (e *Engine) claimDue(ctx context.Context, now time.Time, requests []ClaimRe
 	return nil, fmt.Errorf("claim what is due: %w", err)
 }
 
-// observeStore logs that the store fails for moments, once a minute at most: each call that fails is made again.
+// observeStore logs transient errors of the store, at most once a minute: the calls are repeated, so each error would be logged many times.
 func (e *Engine) observeStore(err error) {
 	if !errors.Is(err, ErrTransient) {
 		return
 	}
 	now := time.Now().UnixNano()
 	if last := e.transientLogged.Load(); now-last >= int64(time.Minute) && e.transientLogged.CompareAndSwap(last, now) {
-		e.log.Warn("the store cannot be used for a moment; what is due waits", "error", err)
+		e.log.Warn("the store failed with a transient error; due deliveries wait", "error", err)
 	}
 }
 
-// giveBack ends the claims of deliveries that are not attempted. Where that is lost with the lanes, the claims are, too.
-func (e *Engine) giveBack(ctx context.Context, claimed []Delivery) {
+// releaseClaims ends the claims of deliveries that are not attempted. If the release fails because the lanes are lost, the claims have
+// ended anyway.
+func (e *Engine) releaseClaims(ctx context.Context, claimed []Delivery) {
 	if len(claimed) == 0 {
 		return
 	}
@@ -276,7 +277,7 @@ func (e *Engine) giveBack(ctx context.Context, claimed []Delivery) {
 	}
 }
 
-// sleep waits, and tells whether ctx has not ended meanwhile.
+// sleep waits for d. It returns false if ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
@@ -286,5 +287,5 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// utcNow is the time as it is stored: UTC, without the reading of the monotonic clock.
+// utcNow returns the time as it is stored: in UTC, without the reading of the monotonic clock.
 func utcNow() time.Time { return time.Now().UTC().Round(0) }

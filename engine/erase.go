@@ -10,18 +10,18 @@ import (
 	"github.com/google/uuid"
 )
 
-// Erasure says whose data is to go.
+// Erasure says whose data to erase.
 type Erasure struct {
 	// SessionID is the session to erase, unless Visitor is set.
 	SessionID uuid.UUID
-	// Visitor is the poltio_user_id of which all sessions are to be erased; nil for a single session.
+	// Visitor is the poltio_user_id whose sessions are erased, all of them; nil for a single session.
 	Visitor *int64
 }
 
 // Erased counts what was erased.
 type Erased struct{ Sessions, Events, Deliveries, Attempts int64 }
 
-// Add adds to the counts.
+// Add adds more to the counts.
 func (e *Erased) Add(more Erased) {
 	e.Sessions += more.Sessions
 	e.Events += more.Events
@@ -29,26 +29,25 @@ func (e *Erased) Add(more Erased) {
 	e.Attempts += more.Attempts
 }
 
-// ErasedStep is what a step of an erasure has come to.
+// ErasedStep is the result of a step of an erasure.
 type ErasedStep struct {
 	Erased Erased
-	// Deleted are the deliveries that are no longer there.
+	// Deleted are the deliveries that were removed.
 	Deleted []Delivery
-	// Next is where the next step goes on; "" if this was the last.
+	// Next is the cursor of the next step; "" if this was the last.
 	Next string
-	// Damaged names what could not be read, and may or may not have been to be erased.
+	// Damaged has an error for each record that could not be read. It is unknown whether it should have been erased.
 	Damaged []error
 }
 
-// Erase erases a session, or all that is kept of a visitor's sessions: events, payloads, attempts, and what waits to be sent. An
-// attempt that is under way is not cut off, but leaves no trace; apart from it nothing of what is erased is sent once Erase has
-// returned. It works in steps: after an error, or if ctx ends, what is gone is gone, and another call erases the rest.
-// ErrNotFound means that nothing is kept of the session. A visitor of whom nothing is kept is no error: that there is nothing to
-// erase is what the caller wants, and no id that he got from hookbolt has turned out to be wrong.
-func (e *Engine) Erase(ctx context.Context, what Erasure) (Erased, error) {
+// Erase erases a session, or all sessions of a visitor: events, payloads, attempts, and waiting deliveries. An attempt in flight is not cut
+// off, but it is not recorded. Apart from it, no erased data is sent after Erase has returned. Erase works in steps: after an error, or if
+// ctx ends, the steps before are done, and another call erases the rest. ErrNotFound means that nothing is stored of the session. For a
+// visitor it is no error if nothing is stored: the result is what the caller wants, and his id is not one that hookbolt gave him.
+func (e *Engine) Erase(ctx context.Context, target Erasure) (Erased, error) {
 	var total Erased
-	for place, first := "", true; first || place != ""; first = false {
-		step, err := e.store.Erase(ctx, what, place)
+	for cursor, first := "", true; first || cursor != ""; first = false {
+		step, err := e.store.Erase(ctx, target, cursor)
 		if err != nil {
 			return total, err
 		}
@@ -57,15 +56,15 @@ func (e *Engine) Erase(ctx context.Context, what Erasure) (Erased, error) {
 		}
 		e.reportDamaged(step.Damaged)
 		total.Add(step.Erased)
-		place = step.Next
+		cursor = step.Next
 	}
-	if what.Visitor == nil && total == (Erased{}) {
-		return total, fmt.Errorf("session %s: %w", what.SessionID, ErrNotFound)
+	if target.Visitor == nil && total == (Erased{}) {
+		return total, fmt.Errorf("session %s: %w", target.SessionID, ErrNotFound)
 	}
 	return total, nil
 }
 
-// PayloadVisitor returns the poltio_user_id that a payload holds, nil if there is none. It reads no further than that.
+// PayloadVisitor returns the poltio_user_id of a payload, nil if there is none. It reads no further than that field.
 func PayloadVisitor(body []byte) (*int64, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if begin, err := d.Token(); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// EventType names what an event tells about its session.
+// EventType says what an event reports about its session.
 type EventType string
 
 // The event types of spec.md, "Events".
@@ -24,37 +24,37 @@ const (
 	EventFinish     EventType = "finish"
 )
 
-// ContentType is the kind of content that a session runs through: set, quiz, test, survey or content.
+// ContentType is the type of content that a session runs through: set, quiz, test, survey or content.
 type ContentType string
 
-// ContentTypes are all of them.
+// ContentTypes are all content types.
 var ContentTypes = []ContentType{"set", "quiz", "test", "survey", "content"}
 
 const (
 	// MaxSessionEvents is how many events a session may have.
 	MaxSessionEvents = 10_000
-	// MaxSessionBytes is how much JSON a session's events may have together: a session is read and sent as a whole.
+	// MaxSessionBytes bounds the JSON of all events of a session: a session is read and sent as a whole.
 	MaxSessionBytes = 16 << 20
-	// maxEventID is the length of an event's idempotency key, in bytes.
+	// maxEventID is the maximum length of an event's id, in bytes.
 	maxEventID = 128
-	// maxAhead is how far an event's time may lie ahead of the server's clock.
+	// maxAhead is how far the time of an event may be ahead of the server's clock.
 	maxAhead = 5 * time.Minute
 )
 
-// minTime is the earliest time that an event may have: earlier ones are a clock that was never set.
+// minTime is the earliest valid time of an event. Earlier ones come from clocks that were never set.
 var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// Event is one fact about a session. It is immutable once accepted.
+// Event is one fact about a session. It never changes once it is accepted.
 type Event struct {
 	Type      EventType
 	SessionID uuid.UUID
-	// ID is the caller's idempotency key, unique within the session; "" if there is none.
+	// ID is the client's idempotency key, unique within the session; "" if there is none.
 	ID string
-	// Time is when it happened, by the caller's clock; the time of receipt if the caller gave none. UTC.
+	// Time is when it happened, by the client's clock, in UTC. It is ReceivedAt if the client gave no time.
 	Time time.Time
-	// ReceivedAt is when hookbolt got it.
+	// ReceivedAt is when hookbolt received it, in UTC.
 	ReceivedAt time.Time
-	// Identity holds those of the session's own fields that this event carries.
+	// Identity has the session's identity fields, as far as this event carries them.
 	Identity Identity
 
 	QuestionID int64    // vote, undo
@@ -64,14 +64,14 @@ type Event struct {
 	Lead       *Lead    // lead
 	Result     *Result  // result_view
 
-	// Index is the event's place in its request.
+	// Index is the event's position in its request, from 0.
 	Index int
-	// JSON is the event as it came. It shares memory with the request.
+	// JSON is the event as it was received. It shares memory with the body of the request.
 	JSON []byte
 }
 
-// Identity is what a session carries beside its id. For each field the first accepted value stands; the zero value of each
-// means that no event has given it yet.
+// Identity is what identifies a session beside its id. The first accepted value of each field stands. The zero value means that no event
+// has given the field yet.
 type Identity struct {
 	ContentID     uuid.UUID
 	ContentType   ContentType
@@ -80,7 +80,7 @@ type Identity struct {
 	CustomID      *string
 }
 
-// fill takes from later what i does not have yet.
+// fill sets the fields that i lacks from later.
 func (i *Identity) fill(later Identity) {
 	if i.ContentType == "" {
 		i.ContentType = later.ContentType
@@ -99,7 +99,7 @@ func (i *Identity) fill(later Identity) {
 	}
 }
 
-// Answer is one voted answer, with its JSON form in the payload.
+// Answer is one answer of a vote, with its JSON form in the payload.
 type Answer struct {
 	ID     int64   `json:"answer_id"`
 	Answer *string `json:"answer"`
@@ -107,7 +107,7 @@ type Answer struct {
 	Addon  *string `json:"addon,omitempty"`
 }
 
-// Lead is a lead form as it was sent in, with its JSON form in the payload.
+// Lead is a submitted lead form, with its JSON form in the payload.
 type Lead struct {
 	UserID      *int64  `json:"user_id"`
 	Phone       *string `json:"phone"`
@@ -131,17 +131,17 @@ type Result struct {
 	CalculatorResult *string `json:"calculator_result"`
 }
 
-// ParseEvents reads a request's events: JSON objects or lists of them, one after another (a single object, a list, NDJSON).
-// now is the time of receipt. The error is an InputErrors with one entry for each bad event; events and error are never both
-// set. The events' JSON shares body's memory.
+// ParseEvents parses the events of a request: JSON objects or arrays of them, one after another (a single object, an array, or NDJSON). now
+// is the time of receipt. The error is an InputErrors with one entry for each bad event, at most 100; no events are returned then. The
+// events' JSON shares memory with body.
 func ParseEvents(body []byte, now time.Time) ([]Event, error) {
 	events, _, err := parseEvents(body, now)
 	return events, err
 }
 
-// parseEvents is ParseEvents, and tells how many events it has looked at, the bad ones too.
+// parseEvents is ParseEvents. It also returns how many events it has read, bad ones included.
 func parseEvents(body []byte, now time.Time) (events []Event, seen int, err error) {
-	p := eventParser{Reader: jsonread.New(body), body: body, now: now.UTC().Round(0), live: true}
+	p := eventParser{Reader: jsonread.New(body), body: body, now: now.UTC().Round(0), checkTimes: true}
 	p.run()
 	if len(p.errs) > 0 {
 		return nil, p.index, p.errs
@@ -149,8 +149,8 @@ func parseEvents(body []byte, now time.Time) (events []Event, seen int, err erro
 	return p.events, p.index, nil
 }
 
-// DecodeEvents reads events that were accepted before, at receivedAt, from a list of their JSON. What depends on the clock
-// is not checked again.
+// DecodeEvents parses events that were accepted before, at receivedAt, from an array of their JSON. It does not check their times against
+// the clock again.
 func DecodeEvents(list []byte, receivedAt time.Time) ([]Event, error) {
 	p := eventParser{Reader: jsonread.New(list), body: list, now: receivedAt.UTC()}
 	p.run()
@@ -160,42 +160,44 @@ func DecodeEvents(list []byte, receivedAt time.Time) ([]Event, error) {
 	return p.events, nil
 }
 
-// eventParser reads the events of one request.
+// eventParser parses the events of one request.
 type eventParser struct {
 	jsonread.Reader
-	body   []byte
-	now    time.Time
-	live   bool // fresh input, as opposed to stored events: check times against the clock
-	events []Event
-	index  int
-	errs   InputErrors
+	body       []byte
+	now        time.Time
+	checkTimes bool // check times against the clock: this is input, not stored events
+	events     []Event
+	index      int
+	errs       InputErrors
 }
 
+// run parses the whole input.
 func (p *eventParser) run() {
 	p.Sequence(func() { p.event() })
 	switch malformed := p.Malformed(); {
 	case malformed != nil:
 		p.refuse(malformed)
-	case len(p.errs) == maxInputErrors-1: // refuse has stopped the reading
-		p.refuse(&jsonread.Error{Detail: fmt.Sprintf("%d events are wrong; what follows was not looked at", len(p.errs))})
+	case len(p.errs) == maxInputErrors-1: // refuse has stopped reading
+		p.refuse(&jsonread.Error{Detail: fmt.Sprintf("%d events are wrong; the rest of the request was not checked", len(p.errs))})
 	case p.index == 0 && len(bytes.TrimSpace(p.body)) == 0:
 		p.refuse(&jsonread.Error{Detail: "the body is empty; send events as JSON objects or lists of them"})
 	}
 }
 
-// refuse notes what is wrong with the present event. It stops the reading once the request has as many errors as an answer may have.
+// refuse records what is wrong with the current event. It stops reading once the request has as many errors as a response may have.
 func (p *eventParser) refuse(e *jsonread.Error) {
 	p.errs = append(p.errs, InputError{Index: p.index, Field: e.Field, Detail: e.Detail})
-	p.events = p.events[:0] // of no use beside one that is bad, but for its room
+	p.events = p.events[:0] // the events are refused anyway; keep the memory
 	if len(p.errs) == maxInputErrors-1 {
 		p.Stop()
 	}
 }
 
-// assumedEventBytes is how short an event is assumed to be when room for a request's events is made. A valid one has at least some 60 bytes.
+// assumedEventBytes is the assumed length of an event when memory for a request's events is allocated. A valid event has at least some 60
+// bytes.
 const assumedEventBytes = 150
 
-// event reads one event of the request.
+// event parses one event of the request.
 func (p *eventParser) event() {
 	isObject := p.Peek() == '{'
 	start := p.Offset()
@@ -225,9 +227,9 @@ func (p *eventParser) event() {
 	p.index++
 }
 
-// eventFields is which fields an event had, null counting as not at all, and what it takes all fields to make sense of.
+// eventFields records which fields an event had, null counting as absent, and values that make sense only once all fields are read.
 type eventFields struct {
-	given    []typedField // in their order
+	given    []typedField // in the order of the input
 	hasTime  bool
 	hasSID   bool
 	question bool
@@ -237,13 +239,13 @@ type eventFields struct {
 	list     bool // the long form: answers
 }
 
-// typedField is a field that belongs to some event types only.
+// typedField is a field that belongs to certain event types only.
 type typedField struct {
 	name  string
 	types []EventType
 }
 
-// typedFields are all of them, by their names.
+// typedFields are all typed fields, by name.
 var typedFields = map[string]typedField{
 	"question_id": {"question_id", []EventType{EventVote, EventUndo}},
 	"question":    {"question", []EventType{EventVote}},
@@ -256,7 +258,7 @@ var typedFields = map[string]typedField{
 	"result":      {"result", []EventType{EventResultView}},
 }
 
-// fieldNamed tells whether an event may have a field of that name, and of which types if not all may; typed is zero if all may.
+// fieldNamed reports whether an event may have a field of that name. typed says for which event types; it is zero if all may have it.
 func fieldNamed(key []byte) (typed typedField, known bool) {
 	switch string(key) {
 	case "type", "id", "session_id", "time", "content_id", "content_type", "poltio_user_id", "publisher_uuid", "custom_id":
@@ -266,7 +268,7 @@ func fieldNamed(key []byte) (typed typedField, known bool) {
 	return typed, known
 }
 
-// member reads the value of one field of an event.
+// member parses the value of one field of an event.
 func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 	typed, known := fieldNamed(key)
 	if !known {
@@ -277,7 +279,7 @@ func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 	}
 	if typed.types != nil {
 		if f.given == nil {
-			f.given = make([]typedField, 0, 4) // a vote has as many
+			f.given = make([]typedField, 0, 4) // as many as a vote has
 		}
 		f.given = append(f.given, typed)
 	}
@@ -326,7 +328,7 @@ func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 	return true
 }
 
-// check holds an event whose fields were all read against the rules for its type.
+// check checks an event whose fields are all read against the rules for its type.
 func (p *eventParser) check(ev *Event, f *eventFields) {
 	if ev.Type == "" {
 		p.FailAt("type", "is required: start, vote, undo, lead, result_view or finish")
@@ -342,7 +344,7 @@ func (p *eventParser) check(ev *Event, f *eventFields) {
 	}
 	if !f.hasTime {
 		ev.Time = p.now
-	} else if p.live && !p.Failed() {
+	} else if p.checkTimes && !p.Failed() {
 		if ev.Time.Before(minTime) {
 			p.FailAt("time", "must not be before 2000-01-01 (got %s)", ev.Time.Format(time.RFC3339))
 		}
@@ -358,7 +360,7 @@ func (p *eventParser) check(ev *Event, f *eventFields) {
 		}
 		switch {
 		case f.list && f.short:
-			p.FailAt("answers", "must not stand beside answer_id, answer, parent or addon: give one answer in these, or several in answers")
+			p.FailAt("answers", "must not be combined with answer_id, answer, parent or addon: give one answer in these fields, or several in answers")
 		case !f.list && !f.answerID:
 			p.FailAt("answer_id", "is required in a vote: an integer (or answers, a list)")
 		case !f.list:
@@ -472,7 +474,7 @@ func (p *eventParser) lead() *Lead {
 	return &l
 }
 
-// optional reads a string or an integer into whichever of the two is not nil; null leaves it nil.
+// optional parses a string into s or an integer into n, whichever is not nil. Null leaves it nil.
 func (p *eventParser) optional(s **string, n **int64) {
 	switch {
 	case p.Null():

@@ -10,48 +10,49 @@ import (
 
 // The failing state of spec.md, "Delivery".
 const (
-	failingAfter     = 5 // attempts in a row
+	failingAfter     = 5 // failed attempts in a row
 	minProbeInterval = 5 * time.Second
 	maxProbeInterval = 5 * time.Minute
 )
 
-// Health is what a webhook's last attempts tell of its endpoint. The zero value is that of a healthy one.
+// Health is the health of a webhook's endpoint, as its last attempts show it. The zero value is a healthy endpoint.
 //
-// An endpoint whose last 5 attempts have all failed is failing: its lane makes one attempt at a time, a probe, at intervals that
-// double from 5 s to 5 min. A probe is an ordinary attempt of the oldest delivery that is due. The first success ends it.
+// An endpoint is failing after 5 failed attempts in a row. Its lane then makes one attempt at a time, a probe, at intervals that double
+// from 5 s to 5 min. A probe is an ordinary attempt of the oldest due delivery. The first success ends the failing state.
 type Health struct {
 	// Failures is how many attempts have failed since the last success.
 	Failures int
-	// FirstFailedAt is when the first of them failed; zero while there is none.
+	// FirstFailedAt is when the first of these attempts failed, in UTC; zero if there is none.
 	FirstFailedAt time.Time
-	// FailingSince is when the endpoint became failing; zero while it is not.
+	// FailingSince is when the endpoint became failing, in UTC; zero while it is not failing.
 	FailingSince time.Time
-	// Probes is how many attempts that had their turn since then have failed as well.
+	// Probes is how many probes have failed since then.
 	Probes int
-	// NextProbeAt is when the next one may begin; zero while the endpoint is not failing.
+	// NextProbeAt is when the next probe may begin, in UTC; zero while the endpoint is not failing.
 	NextProbeAt time.Time
-	// Notified is whether a system event has told that it is failing. It is not kept beyond a restart.
+	// Notified is set once the failing state has lasted long enough to notify the operator, so that this happens only once. It is lost at a
+	// restart.
 	Notified bool
-	// Order grows with each attempt while one process owns the webhook's lanes, so that the newer of two can be told; 0 stands for none
-	// at all. It is not kept beyond that.
+	// Order grows with each attempt while one process owns the webhook's lanes: of two values, the one with the greater Order is newer. 0
+	// is the zero value's. It is not kept when the owner changes.
 	Order uint64
 }
 
-// Failing tells whether the endpoint gets probes only.
+// Failing reports whether the endpoint is failing: only probes are sent to it.
 func (h *Health) Failing() bool { return !h.FailingSince.IsZero() }
 
-// failingLong tells whether the endpoint has been failing for so long that the operator is told.
+// failingLong reports whether the endpoint has been failing for long enough to notify the operator.
 func (h *Health) failingLong(now time.Time) bool {
 	return h.Failing() && now.Sub(h.FailingSince) >= notifyFailingAfter
 }
 
-// After is the health after an attempt that has ended at now. It is pure.
+// After returns the health after an attempt that ended at now. It is pure.
 func (h Health) After(a *Attempt, now time.Time) Health {
 	switch {
 	case a.Delivered():
 		return Health{Order: h.Order}
 	case a.Error == ErrorInternal || a.TokenRejected:
-		return h // says nothing of the endpoint
+		return h // says nothing about the endpoint
 	}
 	h.Failures++
 	if h.FirstFailedAt.IsZero() {
@@ -62,7 +63,7 @@ func (h Health) After(a *Attempt, now time.Time) Health {
 		if h.Failures >= failingAfter {
 			h.FailingSince, h.NextProbeAt = now, now.Add(minProbeInterval)
 		}
-	case a.Probe: // not one of those that were under way when it became failing
+	case a.Probe: // not an attempt that was in flight when the endpoint became failing
 		h.Probes++
 		h.NextProbeAt = now.Add(probeInterval(h.Probes))
 	}
@@ -70,7 +71,7 @@ func (h Health) After(a *Attempt, now time.Time) Health {
 	return h
 }
 
-// probeInterval is the wait after that many failed probes.
+// probeInterval returns the wait after that many failed probes.
 func probeInterval(probes int) time.Duration {
 	interval := minProbeInterval
 	for range probes {
@@ -81,7 +82,7 @@ func probeInterval(probes int) time.Duration {
 	return interval
 }
 
-// pauseCause is why a webhook is paused, as metrics show it.
+// pauseCause says why a webhook is paused, in metrics and in system events.
 type pauseCause string
 
 const (
@@ -92,16 +93,16 @@ const (
 
 var pauseCauses = []pauseCause{pauseByHand, pauseEndpointGone, pauseFailing}
 
-// observeAttempt moves the health of an endpoint on after an attempt that was made for w and has just ended, before anything else is sent
-// there: changes are logged, and a webhook whose endpoint is gone, or has not worked for Config.PauseAfter, is paused. It returns the health
-// and the system event about it, nil for none, for the attempt's record.
+// observeAttempt updates the health of an endpoint after an attempt that was made for w and has just ended, before the next attempt begins.
+// It logs changes. It pauses a webhook whose endpoint answered 410, or has failed for Config.PauseAfter. It returns the health and the
+// payload of the system event about it, nil for none, to be recorded with the attempt.
 func (e *Engine) observeAttempt(ctx context.Context, w *Webhook, a *Attempt) (Health, []byte) {
-	present := e.store.Webhooks().Get(w.ID)
-	if present == nil || outdated(present, w, a) {
+	current := e.store.Webhooks().Get(w.ID)
+	if current == nil || outdated(current, w, a) {
 		return Health{}, nil
 	}
 	now := utcNow()
-	before, h := e.lanes.attempted(present, a, now)
+	before, h := e.lanes.attempted(current, a, now)
 	switch {
 	case h.Failing() && !before.Failing():
 		e.log.Warn("an endpoint is failing; it gets one attempt at a time", "webhook", w.ID, "failures", h.Failures, "error_class", a.Error)
@@ -117,14 +118,14 @@ func (e *Engine) observeAttempt(ctx context.Context, w *Webhook, a *Attempt) (He
 	return h, healthNotice(w, before, h, a, now)
 }
 
-// pause holds a webhook because of what came of an attempt that was made for w.
+// pause pauses a webhook because of an attempt that was made for w.
 func (e *Engine) pause(ctx context.Context, w *Webhook, a *Attempt, cause pauseCause, reason string) {
-	_, err := e.changeWebhook(context.WithoutCancel(ctx), w.ID, func(present *Webhook) (WebhookChange, error) {
-		if present.Paused || outdated(present, w, a) {
+	_, err := e.changeWebhook(context.WithoutCancel(ctx), w.ID, func(current *Webhook) (WebhookChange, error) {
+		if current.Paused || outdated(current, w, a) {
 			return WebhookChange{}, errNoChange
 		}
-		present.Paused, present.PauseReason, present.UpdatedAt = true, reason, utcNow()
-		return WebhookChange{Notice: pausedNotice(present, cause, present.UpdatedAt)}, nil
+		current.Paused, current.PauseReason, current.UpdatedAt = true, reason, utcNow()
+		return WebhookChange{Notice: pausedNotice(current, cause, current.UpdatedAt)}, nil
 	})
 	switch {
 	case err == nil:

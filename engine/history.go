@@ -8,75 +8,76 @@ import (
 	"github.com/google/uuid"
 )
 
-// historyMinutes is for how many minutes the history reaches back, the running one included: a day and one.
+// historyMinutes is how many minutes the history covers, the running one included: a day and one minute.
 const historyMinutes = 24*60 + 1
 
-// lagBounds are the upper ends of the buckets that lag is counted in, in seconds.
+// lagBounds are the upper bounds of the lag histogram's buckets, in seconds.
 var lagBounds = [...]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200}
 
-// Interval is what happened in a span of time.
+// Interval counts what happened in a span of time.
 type Interval struct {
 	// Start is the beginning of the span, in UTC.
 	Start time.Time
-	// Accepted counts events, as hookbolt_events_accepted_total does.
+	// Accepted counts accepted events, as hookbolt_events_accepted_total does.
 	Accepted int64
-	// Delivered, Failed and Cancelled count the deliveries that reached that state, Retried the failed attempts after which a delivery
-	// goes on.
+	// Delivered, Failed and Cancelled count the deliveries that reached that state. Retried counts the failed attempts that are followed by
+	// another one.
 	Delivered, Failed, Cancelled, Retried int64
-	// Attempted counts first attempts. The lags are theirs, as hookbolt_delivery_lag_seconds has them: the median, the 99th percentile,
-	// both within the resolution of its buckets, and the greatest. All are 0 where Attempted is.
+	// Attempted counts first attempts. The lags are those of these attempts, as in hookbolt_delivery_lag_seconds: the median, the 99th
+	// percentile, and the maximum. The first two are estimates within a bucket. All are 0 if Attempted is 0.
 	Attempted              int64
 	LagP50, LagP99, LagMax time.Duration
 }
 
-// Recent is what a webhook's last attempts came to, since the engine was made.
+// Recent is the result of a webhook's last attempts, since the engine was created. It is kept in memory only.
 type Recent struct {
-	// AttemptedAt is when the last attempt ended, DeliveryID its delivery, Status and Error its outcome. Zero if there was none.
+	// AttemptedAt is when the last attempt ended, in UTC. DeliveryID is its delivery, Status and Error are its outcome. Zero if there was
+	// none.
 	AttemptedAt time.Time
 	DeliveryID  uuid.UUID
 	Status      int
 	Error       ErrorClass
-	// DeliveredAt is when the last successful one ended; zero if there was none.
+	// DeliveredAt is when the last successful attempt ended, in UTC; zero if there was none.
 	DeliveredAt time.Time
-	// Lag is that of the first attempt that ended last, at LagAt, test deliveries' left out; zero if there was none.
+	// Lag is the lag of the last first attempt, without tests; LagAt is when that attempt ended. Zero if there was none.
 	Lag   time.Duration
 	LagAt time.Time
 }
 
-// history counts by the minute, in memory, what the metrics count for ever.
+// history counts by the minute, in memory, what the metrics count since the start.
 type history struct {
 	mu      sync.Mutex
 	since   time.Time              // guarded by mu, as all below
-	last    int64                  // the running minute, when last somebody looked
-	minutes [historyMinutes]minute // by Unix minute modulo the length
+	last    int64                  // the running minute at the last call
+	minutes [historyMinutes]minute // a ring, by Unix minute modulo its length
 	recent  map[uint32]*Recent     // by webhook
 }
 
-// minute is what happened in a minute.
+// minute counts what happened in a minute.
 type minute struct {
-	unix                                            int64 // which one it is; 0 for none
+	unix                                            int64 // its Unix minute; 0 for none
 	accepted, delivered, failed, cancelled, retried int64
 	lags                                            lagCounts
 }
 
-// lagCounts is a histogram over lagBounds and what lies beyond.
+// lagCounts is a histogram over lagBounds, with a last bucket for longer lags.
 type lagCounts struct {
-	counts [len(lagBounds) + 1]uint32
-	most   time.Duration
+	counts  [len(lagBounds) + 1]uint32
+	longest time.Duration
 }
 
 func newHistory() *history {
 	return &history{since: utcNow(), recent: make(map[uint32]*Recent)}
 }
 
-// placeLocked is where a Unix minute is kept. Those before 1970 are asked for by a machine whose clock is not set yet.
+// placeLocked returns the place of a Unix minute in the ring. The minute may be negative: the clock of a machine may not be set yet.
 func (h *history) placeLocked(unix int64) *minute {
 	return &h.minutes[(unix%historyMinutes+historyMinutes)%historyMinutes]
 }
 
-// lookLocked notes the time, which must have been read under the lock, and returns its Unix minute. What was counted under a clock that
-// was ahead and has been set back since is dropped: it would come up as new when its time has come.
-func (h *history) lookLocked(now time.Time) (unix int64) {
+// observeTimeLocked sets the history's time, which must have been read under the lock, and returns its Unix minute. If the clock has been
+// set back, it drops the counts of later minutes: they would reappear when their time comes.
+func (h *history) observeTimeLocked(now time.Time) (unix int64) {
 	unix = now.Unix() / 60
 	if unix < h.last {
 		for i := range h.minutes {
@@ -92,9 +93,9 @@ func (h *history) lookLocked(now time.Time) (unix int64) {
 	return unix
 }
 
-// nowLocked returns the running minute.
+// nowLocked returns the counts of the running minute.
 func (h *history) nowLocked() *minute {
-	unix := h.lookLocked(utcNow())
+	unix := h.observeTimeLocked(utcNow())
 	m := h.placeLocked(unix)
 	if m.unix != unix {
 		*m = minute{unix: unix}
@@ -102,6 +103,7 @@ func (h *history) nowLocked() *minute {
 	return m
 }
 
+// accepted counts accepted events.
 func (h *history) accepted(n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -122,13 +124,14 @@ func (h *history) finished(s Status, n int) {
 	}
 }
 
+// retried counts a failed attempt that is followed by another one.
 func (h *history) retried() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.nowLocked().retried++
 }
 
-// attempted notes an attempt that has ended; lag is negative if it was not the delivery's first.
+// attempted counts an attempt that has ended. lag is negative if it was not the delivery's first.
 func (h *history) attempted(d *Delivery, a *Attempt, lag time.Duration) {
 	now := utcNow()
 	h.mu.Lock()
@@ -148,20 +151,20 @@ func (h *history) attempted(d *Delivery, a *Attempt, lag time.Duration) {
 		}
 		l := &h.nowLocked().lags
 		l.counts[sort.SearchFloat64s(lagBounds[:], lag.Seconds())]++
-		l.most = max(l.most, lag)
+		l.longest = max(l.longest, lag)
 	}
 }
 
-// forget drops what is known of a webhook.
+// forget drops the last attempts of a webhook.
 func (h *history) forget(webhookID uint32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.recent, webhookID)
 }
 
-// intervalsLocked returns the last n spans of step, the running one last, and since when there is anything to tell.
+// intervalsLocked returns the last n spans of length step, the running one last, and since when the history counts.
 func (h *history) intervalsLocked(now time.Time, step time.Duration, n int) ([]Interval, time.Time) {
-	h.lookLocked(now)
+	h.observeTimeLocked(now)
 	list := make([]Interval, n)
 	last := now.UTC().Truncate(step)
 	for i := range list {
@@ -171,7 +174,7 @@ func (h *history) intervalsLocked(now time.Time, step time.Duration, n int) ([]I
 		first := in.Start.Unix() / 60
 		for unix := first; unix < first+int64(step/time.Minute); unix++ {
 			m := h.placeLocked(unix)
-			if m.unix != unix { // another day's, or nothing happened
+			if m.unix != unix { // its place has another minute, or none
 				continue
 			}
 			in.Accepted += m.accepted
@@ -182,7 +185,7 @@ func (h *history) intervalsLocked(now time.Time, step time.Duration, n int) ([]I
 			lags.add(&m.lags)
 		}
 		in.Attempted = lags.total()
-		in.LagP50, in.LagP99, in.LagMax = lags.quantile(.5), lags.quantile(.99), lags.most
+		in.LagP50, in.LagP99, in.LagMax = lags.quantile(.5), lags.quantile(.99), lags.longest
 	}
 	return list, h.since
 }
@@ -191,7 +194,7 @@ func (l *lagCounts) add(other *lagCounts) {
 	for i, n := range other.counts {
 		l.counts[i] += n
 	}
-	l.most = max(l.most, other.most)
+	l.longest = max(l.longest, other.longest)
 }
 
 func (l *lagCounts) total() int64 {
@@ -202,7 +205,7 @@ func (l *lagCounts) total() int64 {
 	return sum
 }
 
-// quantile returns the lag that a share q of all does not exceed, as if they were spread evenly within their bucket; 0 if there are none.
+// quantile returns the q-quantile of the lags, as if they were spread evenly within their bucket; 0 if there are none.
 func (l *lagCounts) quantile(q float64) time.Duration {
 	rank, below := q*float64(l.total()), 0.0
 	for i, n := range l.counts {
@@ -210,20 +213,20 @@ func (l *lagCounts) quantile(q float64) time.Duration {
 			below += float64(n)
 			continue
 		}
-		low, high := 0.0, l.most.Seconds()
+		low, high := 0.0, l.longest.Seconds()
 		if i > 0 {
 			low = lagBounds[i-1]
 		}
 		if i < len(lagBounds) {
 			high = min(high, lagBounds[i])
 		}
-		return min(time.Duration((low+(high-low)*(rank-below)/float64(n))*float64(time.Second)), l.most) // a long one is rounded
+		return min(time.Duration((low+(high-low)*(rank-below)/float64(n))*float64(time.Second)), l.longest) // float64 rounds a long lag
 	}
 	return 0
 }
 
-// History returns the last n spans of step, oldest first, the last one still running. step is a whole number of minutes that a day has
-// a whole number of, and n of them are a day at the most. What is counted is kept in memory only, since the time that is returned with it.
+// History returns the last n spans of length step, oldest first; the last one is still running. step is a whole number of minutes that
+// divides a day, and n steps are at most a day. The counts are kept in memory only: since is when they began.
 func (e *Engine) History(step time.Duration, n int) (intervals []Interval, since time.Time) {
 	h := e.metrics.history
 	h.mu.Lock()
@@ -231,7 +234,7 @@ func (e *Engine) History(step time.Duration, n int) (intervals []Interval, since
 	return h.intervalsLocked(utcNow(), step, n)
 }
 
-// Recent tells what a webhook's last attempts came to.
+// Recent returns the result of a webhook's last attempts.
 func (e *Engine) Recent(webhookID uint32) Recent {
 	h := e.metrics.history
 	h.mu.Lock()

@@ -153,7 +153,7 @@ func TestLagQuantile(t *testing.T) {
 	if l.quantile(.5) != 0 {
 		t.Error("none has a median")
 	}
-	l.counts[len(lagBounds)], l.most = 10, 4*time.Hour // beyond the last bound
+	l.counts[len(lagBounds)], l.longest = 10, 4*time.Hour // beyond the last bound
 	for q, want := range map[float64]time.Duration{.5: 3 * time.Hour, 1: 4 * time.Hour} {
 		if got := l.quantile(q); got != want {
 			t.Errorf("%v: got %v, want %v", q, got, want)

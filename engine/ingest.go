@@ -6,11 +6,12 @@ import (
 	"time"
 )
 
-// maxRenderedBytes bounds what is rendered for a request before it is stored; what is beyond is rendered when it is taken up.
+// maxRenderedBytes bounds the payloads that are rendered for a request before it is stored. Any further payload is rendered when its
+// delivery is claimed.
 const maxRenderedBytes = 4 << 20
 
-// Ingest stores a request's events and returns how many there were. When it returns without an error they are on disk. The
-// error is an InputErrors if the events are refused; nothing is stored then.
+// Ingest stores the events of a request and returns how many there were, repeated ones included. When it returns without an error, they are
+// durable. The error is an InputErrors if events are refused; nothing is stored then.
 func (e *Engine) Ingest(ctx context.Context, body []byte) (int, error) {
 	now := utcNow()
 	events, seen, err := parseEvents(body, now)
@@ -27,7 +28,7 @@ func (e *Engine) Ingest(ctx context.Context, body []byte) (int, error) {
 	return len(events), nil
 }
 
-// append stores events, and takes up what is due already.
+// append stores events, and starts the deliveries that are due on arrival.
 func (e *Engine) append(ctx context.Context, events []Event, now time.Time) error {
 	hooks := e.store.Webhooks()
 	a := NewAppend(events, now)
@@ -35,8 +36,8 @@ func (e *Engine) append(ctx context.Context, events []Event, now time.Time) erro
 	renderPosted(&a, hooks)
 	call := e.lanes.beginCall()
 	done, err := e.store.AppendEvents(ctx, a)
-	refused := e.lanes.offer(call, done.Claimed)
-	e.giveBack(ctx, refused)
+	refused := e.lanes.acceptArrivals(call, done.Claimed)
+	e.releaseClaims(ctx, refused)
 	for i := range refused {
 		e.lanes.wakeAt(Queued{refused[i].Lane(), refused[i].NextAttemptAt})
 	}
@@ -45,14 +46,15 @@ func (e *Engine) append(ctx context.Context, events []Event, now time.Time) erro
 	return err
 }
 
-// renderPosted renders what sessions that are posted whole lead to at once, if they are new: so it is frozen as it is stored.
+// renderPosted renders the payloads that are due at once for sessions that the request contains as a whole. They are frozen in the same
+// transaction that stores the events, if the session is new: this saves a transaction.
 func renderPosted(a *Append, hooks *WebhookSet) {
 	size := 0
 	for i := range a.Sessions {
 		p := &a.Sessions[i]
 		d, err := a.Admit(i, SessionHead{}, nil, hooks)
 		if err != nil || len(d.Fresh) != len(p.Events) {
-			continue // it goes on with a session, or is refused: the store says which
+			continue // it continues a session, or is refused: the store decides
 		}
 		var s *Session
 		for _, t := range d.Triggers {
@@ -65,7 +67,7 @@ func renderPosted(a *Append, hooks *WebhookSet) {
 			w := hooks.Get(t.WebhookID)
 			body, err := Render(*s, w, t.Kind, a.Now)
 			if err != nil {
-				continue // it shows when it is taken up
+				continue // the error shows when the delivery is claimed
 			}
 			p.Payloads = append(p.Payloads, RenderedPayload{w.ID, w.Revision, body})
 			size += len(body)
@@ -73,7 +75,7 @@ func renderPosted(a *Append, hooks *WebhookSet) {
 	}
 }
 
-// observeRoom logs when events begin to be refused for want of room, and when there is room again.
+// observeRoom logs when events start to be refused for want of room, and when they are accepted again.
 func (e *Engine) observeRoom(err error) {
 	switch full := errors.Is(err, ErrFull); {
 	case full && !e.full.Swap(true):

@@ -2,24 +2,25 @@ package engine
 
 import "time"
 
-// endpointHealth is what a lane knows of its webhook's endpoint.
+// endpointHealth is the health that a lane keeps of its webhook's endpoint.
 type endpointHealth struct {
 	Health
-	// url and resumedAt are those of the webhook that the health is about: with others it begins anew (ResetsHealth).
+	// url and resumedAt are those of the webhook that the health belongs to. When the webhook has others, the health starts again; see
+	// ResetsHealth.
 	url       string
 	resumedAt time.Time
-	// yielded tells that the lane is given up to another process, or will be when no claim is left: then the health is the other's.
+	// yielded is set when the lane must be given up. When no claim is left, the health is the other process's to keep.
 	yielded bool
 }
 
-// forgetIfYielded drops the health of a lane that was given up, when no claim is left.
+// forgetIfYielded drops the health of a yielded lane when no claim is left.
 func (h *endpointHealth) forgetIfYielded(claimed int) {
 	if h.yielded && claimed == 0 {
 		h.Health = Health{}
 	}
 }
 
-// isAbout tells whether the health is about the endpoint that a webhook has.
+// isAbout reports whether the health belongs to the webhook's current endpoint.
 func (h *endpointHealth) isAbout(w *Webhook) bool {
 	return h.url == w.URL && h.resumedAt.Equal(w.ResumedAt)
 }
@@ -31,13 +32,13 @@ func (l *lanes) own(w *Webhook, h Health) {
 	l.open = nil
 	l.order = max(l.order, h.Order)
 	ln := l.laneLocked(Lane{WebhookID: w.ID})
-	if rate := l.limits(ln.id).rate; rate > 0 && ln.health.yielded { // the owner in between may just have sent
+	if rate := l.limits(ln.id).rate; rate > 0 && ln.health.yielded { // the owner in between may have sent just now
 		ln.nextSlot = later(ln.nextSlot, time.Now().Add(rateInterval(rate)))
 	}
 	ln.health = endpointHealth{Health: h, url: w.URL, resumedAt: w.ResumedAt}
 }
 
-// yield gives up the lanes of a webhook: what waits in their queues is given back.
+// yield gives up the lanes of a webhook. The claims in their queues are released.
 func (l *lanes) yield(webhookID uint32) {
 	l.refresh(webhookID, false)
 	l.mu.Lock()
@@ -48,7 +49,7 @@ func (l *lanes) yield(webhookID uint32) {
 	}
 }
 
-// yieldAll gives up all lanes, of which nothing is claimed any more.
+// yieldAll gives up all lanes. The claims have ended already.
 func (l *lanes) yieldAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,8 +59,8 @@ func (l *lanes) yieldAll() {
 	}
 }
 
-// attempted moves the health of a webhook's endpoint on after an attempt that has ended at now, and lets its lane go by it. w is the
-// webhook as it is. It returns what the health was before and what it is.
+// attempted updates the health of a webhook's endpoint after an attempt that ended at now, and with it the pace of the lane. w is the
+// webhook as it is now. It returns the health before and after the attempt.
 func (l *lanes) attempted(w *Webhook, a *Attempt, now time.Time) (before, after Health) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -70,15 +71,15 @@ func (l *lanes) attempted(w *Webhook, a *Attempt, now time.Time) (before, after 
 	return before, ln.health.Health
 }
 
-// resetHealth forgets what is known of a webhook's endpoint after a change that ResetsHealth.
+// resetHealth starts the health of a webhook's endpoint again, after a change that ResetsHealth.
 func (l *lanes) resetHealth(w *Webhook) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.beginHealthLocked(l.laneLocked(Lane{WebhookID: w.ID}), w)
 }
 
-// beginHealthLocked begins the health of a lane anew, unless it is about the webhook's present endpoint: an attempt may have ended
-// before whoever has changed the webhook could say so.
+// beginHealthLocked starts the health of a lane again, unless it belongs to the webhook's current endpoint already: an attempt may have
+// ended between the change of the webhook and resetHealth.
 func (l *lanes) beginHealthLocked(ln *lane, w *Webhook) {
 	if ln.health.isAbout(w) {
 		return
@@ -87,6 +88,7 @@ func (l *lanes) beginHealthLocked(ln *lane, w *Webhook) {
 	l.setHealthLocked(ln, Health{})
 }
 
+// setHealthLocked sets the health of a lane. A lane that becomes failing releases its ready claims, and one that recovers sends again.
 func (l *lanes) setHealthLocked(ln *lane, h Health) {
 	was := ln.health.Health
 	l.order++
@@ -98,24 +100,24 @@ func (l *lanes) setHealthLocked(ln *lane, h Health) {
 	switch {
 	case h.Failing():
 		if l.limitLocked(ln, time.Now()) == 0 {
-			l.giveBackLocked(ln)
+			l.releaseReadyLocked(ln)
 		}
 	case was.Failing():
-		l.lookLocked(ln)
+		l.recheckLocked(ln)
 	}
 }
 
-// probeNow lets a failing endpoint's next probe begin at once: somebody has done something about it.
+// probeNow lets the next probe of a failing endpoint begin at once, because somebody may have mended it.
 func (l *lanes) probeNow(webhookID uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if ln := l.byID[Lane{WebhookID: webhookID}]; ln != nil && ln.health.Failing() {
 		ln.health.NextProbeAt = time.Now().UTC().Round(0)
-		l.lookLocked(ln)
+		l.recheckLocked(ln)
 	}
 }
 
-// healthOf returns what is known of a webhook's endpoint.
+// healthOf returns the health of a webhook's endpoint.
 func (l *lanes) healthOf(webhookID uint32) Health {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,39 +8,39 @@ import (
 	"github.com/google/uuid"
 )
 
-// prefetch is how many deliveries of a lane may be claimed for each attempt that may be in flight: while one is sent, the next
-// one is rendered and frozen, so that an endpoint need not wait for the disk.
+// prefetch is how many deliveries of a lane may be claimed for each attempt that may be in flight. While one is sent, the next one is
+// rendered and frozen, so that the endpoint does not wait for the disk.
 const prefetch = 2
 
-// lanes knows which lanes may have work, how much of it may be claimed, and how many attempts may be in flight. The rule for
-// both: each lane may always have one; what goes beyond the first of each shares a global limit.
+// lanes tracks which lanes may have work, how many of their deliveries may be claimed, and how many attempts may be in flight. Each lane
+// may always have one attempt in flight, and prefetch claims. What exceeds that shares a global limit with the other lanes.
 //
 // A lane is in one place at a time:
 //
-//	idle     nothing waits in it
-//	timed    its next delivery is due, or may be sent, at wakeAt (a lower bound); in the heap
-//	ready    something is due: to be asked for in the next turn
-//	asked    the store is being asked
-//	blocked  something is due, but as much as may be is claimed, or the lane is held
+//	idle     no delivery waits
+//	timed    the next delivery is due, or may be sent, at wakeAt or later; in the heap
+//	ready    a delivery is due: the next turn asks the store for it
+//	asked    the store has been asked and has not answered yet
+//	blocked  a delivery is due, but the claims have reached their limit, or the lane must not send
 type lanes struct {
-	limits   func(Lane) laneLimits // what the webhook allows; none of a lane that another process owns
+	limits   func(Lane) laneLimits // the limits of a lane's webhook; zero for a lane that another process owns
 	maxExtra int                   // attempts at once, beyond the first of each lane
-	wake     chan struct{}         // capacity 1; sent to by whoever makes a turn of the loop worthwhile, received by Engine.loop
+	wake     chan struct{}         // capacity 1; sent to when there is something for the loop to do; received by Engine.loop
 
 	mu               sync.Mutex
 	byID             map[Lane]*lane          // guarded by mu, as all below
 	timed            laneHeap                // lanes in place timed
 	ready            []*lane                 // lanes in place ready, in turn
-	claims           map[uuid.UUID]*claim    // what is claimed
+	claims           map[uuid.UUID]*claim    // by delivery
 	extraClaims      int                     // claims beyond the first prefetch of each lane
 	extraSending     int                     // attempts in flight beyond the first of each lane
-	waitingForGlobal []*lane                 // lanes that could send but for the global limit, in turn
+	waitingForGlobal []*lane                 // lanes that only the global limit keeps from sending, in turn
 	order            uint64                  // the last Health.Order
-	running          bool                    // Engine.loop takes up arrivals
-	arrived          []*claim                // claimed as they were stored, for the loop to take up
-	calls            map[*claimCall]struct{} // calls of the store that may return claims
-	open             map[uint32]bool         // see openWebhooks; nil when it has to be made anew. It is replaced, never changed
-	openOf           *WebhookSet             // the webhooks that open was made from
+	running          bool                    // Engine.loop runs and accepts arrivals
+	arrived          []*claim                // claimed on arrival, for the loop to start
+	calls            map[*claimCall]struct{} // running calls of the store that may return claims
+	open             map[uint32]bool         // cached by openWebhooks; nil when it is outdated. It is replaced, never changed
+	openOf           *WebhookSet             // the webhooks that open was computed from
 }
 
 type lanePlace uint8
@@ -56,16 +56,16 @@ const (
 type lane struct {
 	id         Lane
 	place      lanePlace
-	wakeAt     time.Time // for placeTimed; for placeAsked: the earliest that was named meanwhile, or zero
-	heapIndex  int       // owned by laneHeap
+	wakeAt     time.Time // for placeTimed; for placeAsked: the earliest time that wakeAtLocked got meanwhile, or zero
+	heapIndex  int       // set by laneHeap
 	claimed    int
 	sending    int
-	readyQueue []*claim // what is claimed and not sent yet, in the order of the claims
+	readyQueue []*claim // claims that are not sent yet, in the order of the claims
 	waiting    bool     // in waitingForGlobal
 
-	health   endpointHealth // of the webhook's endpoint; not for tests, which somebody waits for
-	nextSlot time.Time      // with a rate limit: the earliest time of the next attempt
-	timer    *time.Timer    // goes off at nextSlot, if something waits for it
+	health   endpointHealth // of the webhook's endpoint; unused in a test lane
+	nextSlot time.Time      // the earliest time of the next attempt, if there is a rate limit
+	timer    *time.Timer    // fires at nextSlot, if a delivery waits for it
 }
 
 func newLanes(limits func(Lane) laneLimits, maxExtra int) *lanes {
@@ -73,6 +73,7 @@ func newLanes(limits func(Lane) laneLimits, maxExtra int) *lanes {
 		claims: make(map[uuid.UUID]*claim), calls: make(map[*claimCall]struct{})}
 }
 
+// signal wakes the loop.
 func (l *lanes) signal() {
 	select {
 	case l.wake <- struct{}{}:
@@ -80,7 +81,7 @@ func (l *lanes) signal() {
 	}
 }
 
-// wakeAt has lanes looked at when what was put into them is due.
+// wakeAt makes the loop ask for the given lanes when their new deliveries are due.
 func (l *lanes) wakeAt(queued ...Queued) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,7 +90,7 @@ func (l *lanes) wakeAt(queued ...Queued) {
 	}
 }
 
-// laneLocked returns a lane, a new one if there is none yet.
+// laneLocked returns a lane. It creates the lane if there is none.
 func (l *lanes) laneLocked(id Lane) *lane {
 	ln := l.byID[id]
 	if ln == nil {
@@ -99,6 +100,7 @@ func (l *lanes) laneLocked(id Lane) *lane {
 	return ln
 }
 
+// wakeAtLocked is wakeAt for one lane.
 func (l *lanes) wakeAtLocked(ln *lane, at time.Time) {
 	if ln.health.Failing() {
 		at = later(at, ln.health.NextProbeAt)
@@ -121,6 +123,7 @@ func (l *lanes) wakeAtLocked(ln *lane, at time.Time) {
 	}
 }
 
+// putTimedLocked puts a lane that is in no list into the heap.
 func (l *lanes) putTimedLocked(ln *lane, at time.Time) {
 	ln.place, ln.wakeAt = placeTimed, at
 	heap.Push(&l.timed, ln)
@@ -129,14 +132,14 @@ func (l *lanes) putTimedLocked(ln *lane, at time.Time) {
 	}
 }
 
-// start lets what is due on its arrival be taken up without a look at the queue.
+// start lets deliveries be claimed on arrival.
 func (l *lanes) start() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.running, l.open = true, nil
 }
 
-// stop ends that, and returns what has arrived and was not taken up.
+// stop ends that. It returns the deliveries that were claimed on arrival and not started.
 func (l *lanes) stop() []Delivery {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -150,7 +153,7 @@ func (l *lanes) stop() []Delivery {
 	return left
 }
 
-// openWebhooks returns the webhooks whose lanes send what is due as soon as there is room. It is made anew when something has changed.
+// openWebhooks returns the webhooks whose lanes send a due delivery as soon as there is room. The result is cached until something changes.
 func (l *lanes) openWebhooks(hooks *WebhookSet) map[uint32]bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -170,7 +173,7 @@ func (l *lanes) openWebhooks(hooks *WebhookSet) map[uint32]bool {
 	return l.open
 }
 
-// setMaxExtra changes how many attempts may be in flight beyond the first of each lane. Those that are go on.
+// setMaxExtra changes how many attempts may be in flight beyond the first of each lane. Attempts that are in flight continue.
 func (l *lanes) setMaxExtra(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -178,7 +181,7 @@ func (l *lanes) setMaxExtra(n int) {
 	l.signal()
 }
 
-// refresh looks at the limits of a webhook's lanes anew, after it was changed, or removed: then gone is true.
+// refresh applies the current limits to a webhook's lanes, after the webhook was changed or deleted; gone is true if it was deleted.
 func (l *lanes) refresh(webhookID uint32, gone bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -190,22 +193,22 @@ func (l *lanes) refresh(webhookID uint32, gone bool) {
 			continue
 		}
 		if l.limitLocked(ln, now) == 0 {
-			l.giveBackLocked(ln)
+			l.releaseReadyLocked(ln)
 		}
 		l.clipSlotLocked(ln, now)
 		if ln.timer != nil {
 			ln.timer.Stop()
 			ln.timer = nil
 		}
-		l.lookLocked(ln)
+		l.recheckLocked(ln)
 		if gone && ln.claimed == 0 && ln.place == placeIdle {
 			delete(l.byID, id)
 		}
 	}
 }
 
-// lookLocked makes the loop look at a lane, whatever it waits for.
-func (l *lanes) lookLocked(ln *lane) {
+// recheckLocked makes the loop check a lane, whatever the lane waits for.
+func (l *lanes) recheckLocked(ln *lane) {
 	switch ln.place {
 	case placeBlocked:
 		ln.place = placeReady
@@ -218,7 +221,7 @@ func (l *lanes) lookLocked(ln *lane) {
 	l.signal()
 }
 
-// laneHeap is the timed lanes, the earliest first.
+// laneHeap is the heap of the timed lanes, the earliest first.
 type laneHeap []*lane
 
 func (h laneHeap) Len() int           { return len(h) }

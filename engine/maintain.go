@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// maintain carries out background work until ctx ends, while this process is the keeper.
+// maintain carries out the background work until ctx ends, while this process is the keeper.
 func (e *Engine) maintain(ctx context.Context) {
 	for ctx.Err() == nil {
 		if !e.keeper.Load() {
@@ -32,7 +32,7 @@ func (e *Engine) maintain(ctx context.Context) {
 				e.log.Error("background work failed", "error", err)
 			}
 		}
-		// A breath between two steps leaves the writer to those who wait for it.
+		// The pause between two steps lets other callers use the writer.
 		select {
 		case <-ctx.Done():
 		case <-e.maintenanceWake:
@@ -41,15 +41,15 @@ func (e *Engine) maintain(ctx context.Context) {
 	}
 }
 
-// reportDamaged tells of records that could not be read.
+// reportDamaged logs and counts records that could not be read.
 func (e *Engine) reportDamaged(damaged []error) {
 	for _, err := range damaged {
 		e.metrics.damaged.Inc()
-		e.log.Error("a damaged record was set aside; \"hookbolt check\" tells more", "error", err)
+		e.log.Error("a damaged record was set aside; run \"hookbolt check\" for details", "error", err)
 	}
 }
 
-// wakeMaintenance tells maintain that a change has left work for it.
+// wakeMaintenance wakes maintain, because a change has caused background work.
 func (e *Engine) wakeMaintenance() {
 	select {
 	case e.maintenanceWake <- struct{}{}:

@@ -6,7 +6,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Retry makes a delivery due now. ErrConflict means that its webhook is gone or switched off.
+// Retry makes a delivery due now. ErrNotFound means that there is none with that id, ErrConflict that it cannot be sent; see
+// Delivery.Requeue.
 func (e *Engine) Retry(ctx context.Context, id uuid.UUID) (Delivery, error) {
 	d, err := e.store.Reschedule(ctx, id, RescheduleNow, utcNow())
 	if err == nil {
@@ -16,7 +17,8 @@ func (e *Engine) Retry(ctx context.Context, id uuid.UUID) (Delivery, error) {
 	return d, err
 }
 
-// Cancel ends a delivery that waits; ErrConflict means that it does not. An attempt that is under way is still recorded.
+// Cancel cancels a waiting delivery. ErrNotFound means that there is none with that id, ErrConflict that it is not waiting. An attempt in
+// flight is still recorded.
 func (e *Engine) Cancel(ctx context.Context, id uuid.UUID) (Delivery, error) {
 	d, err := e.store.Reschedule(ctx, id, RescheduleNever, utcNow())
 	if err == nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are what the engine counts as it goes; what is kept on disk is read by statsCollector. No label takes a value that a
-// visitor or an endpoint chooses freely.
+// metrics are the counters of the engine. Counts of what is stored are read from the store by statsCollector. No label has a value that a
+// visitor or an endpoint can choose freely.
 type metrics struct {
 	eventsAccepted  prometheus.Counter
 	eventsRefused   prometheus.Counter
@@ -77,7 +77,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// accepted counts events that were taken in.
+// accepted counts accepted events.
 func (m *metrics) accepted(n int) {
 	m.eventsAccepted.Add(float64(n))
 	m.history.accepted(n)
@@ -89,7 +89,7 @@ func (m *metrics) finish(s Status, n int) {
 	m.history.finished(s, n)
 }
 
-// removed counts what retention has removed.
+// removed counts what retention has removed. by is "age" or "size".
 func (m *metrics) removed(by string, r Removed) {
 	m.removals.WithLabelValues("session", by).Add(float64(r.Sessions))
 	m.removals.WithLabelValues("delivery", by).Add(float64(r.Deliveries))
@@ -106,7 +106,7 @@ func (m *metrics) attempt(d *Delivery, a *Attempt) {
 	}
 	outcome := string(a.Error)
 	if a.Status != 0 {
-		outcome = strconv.Itoa(min(max(a.Status/100, 1), 5)) + "xx" // a status may be any three digits
+		outcome = strconv.Itoa(min(max(a.Status/100, 1), 5)) + "xx" // a status can be any three digits
 	}
 	m.attempts.WithLabelValues(outcome).Inc()
 	m.attemptDuration.Observe(a.Duration.Seconds())
@@ -126,7 +126,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// statsCollector shows the store's counts and the lanes' at each scrape.
+// statsCollector reports the counts of the store at each scrape.
 type statsCollector struct{ e *Engine }
 
 var (

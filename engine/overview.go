@@ -6,29 +6,30 @@ import (
 	"time"
 )
 
-// Overview is the state of the whole at one moment.
+// Overview is the state of all webhooks, deliveries and the database at one moment.
 type Overview struct {
-	// Scheduled wait for their time, Due for a free place, Held for their webhook to be resumed; InFlight are taken up.
+	// Scheduled deliveries wait for their time, Due ones for the limits to allow an attempt, Held ones for their webhook to be resumed.
+	// InFlight ones are claimed.
 	Scheduled, Due, InFlight, Held int64
-	// OldestDueAge is that of the oldest due delivery of a webhook that is not held; 0 if none is due.
+	// OldestDueAge is how long the oldest due delivery has been due, without those of paused and inactive webhooks; 0 if none is due.
 	OldestDueAge time.Duration
-	// Stored counts the deliveries that are kept.
+	// Stored counts the stored deliveries by state.
 	Stored map[Status]int64
-	// Webhooks counts the webhooks by state. Failing ones get probes only, and are not counted as active.
+	// Webhooks counts the webhooks by state. A failing webhook gets probes only; it is not counted as active.
 	Webhooks struct{ Active, Failing, Paused, Inactive int }
-	// PerWebhook has the counts of each webhook.
+	// PerWebhook has the counts of each webhook that has deliveries.
 	PerWebhook map[uint32]WebhookStats
-	// Replays are those on their way, oldest first.
+	// Replays are the replays that are not done yet, oldest first.
 	Replays []Replay
-	// SizeBytes is how much the database takes.
+	// SizeBytes is the size of the database.
 	SizeBytes int64
-	// File is what is known of the database file and of its disk; nil if the store has none.
+	// File describes the database file and its disk; nil if the store has no file.
 	File *FileStats
-	// Full says why no events are taken in, with ErrFull; nil while they are.
+	// Full is the ErrFull with which events are refused now; nil while they are accepted.
 	Full error
 }
 
-// Overview returns the state of the whole. It costs a look at each webhook's lane, never one at the queue.
+// Overview returns the state of the whole engine. Its cost grows with the number of webhooks, not with the queue.
 func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 	now := utcNow()
 	s, err := e.store.Stats(ctx, now, false)
@@ -57,7 +58,7 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 		o.Stored[StatusDelivered] += c.Delivered
 		o.Stored[StatusFailed] += c.Failed
 		o.Stored[StatusCancelled] += c.Cancelled
-		// What is claimed was due. A store may count a moment apart: no part may come out below 0.
+		// A claimed delivery was due. The counts may be from different moments, so no difference may become negative.
 		waiting := max(0, c.Scheduled+c.Pending-c.Claimed-c.ClaimedTests)
 		o.InFlight += c.Claimed + c.ClaimedTests
 		if w := hooks.Get(id); w == nil || w.Paused || !w.Active {
@@ -74,7 +75,7 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 	return o, nil
 }
 
-// Ready tells whether events can be taken in and delivered: the store writes, it has room, and Run is running.
+// Ready returns an error unless events can be accepted and delivered: the store can write, it has room, and Run is running.
 func (e *Engine) Ready(ctx context.Context) error {
 	if !e.running.Load() {
 		return errors.New("the engine is not running")

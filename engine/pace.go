@@ -2,23 +2,22 @@ package engine
 
 import "time"
 
-// How fast a lane goes: what its webhook allows, and what its endpoint bears.
-
+// The pace of a lane: the limits of its webhook, and the health of its endpoint.
 const (
-	// claimAhead is how far ahead of its slot a delivery of a lane with a rate limit may be claimed: long enough for rendering and
-	// freezing it, short enough for its payload to be a fresh one.
+	// claimAhead is how long before its slot a delivery of a lane with a rate limit may be claimed. It is enough time to render and freeze
+	// the payload, and short enough for the payload to be fresh.
 	claimAhead = 250 * time.Millisecond
-	// slotSlack is by how much a lane with a rate limit may be late for its slot and make up for it: timers are not exact.
+	// slotSlack is how late a lane with a rate limit may be for its slot without moving the slots behind it: timers are not exact.
 	slotSlack = 20 * time.Millisecond
 )
 
-// laneLimits is what a webhook allows its lane.
+// laneLimits are the limits that a webhook's settings give a lane.
 type laneLimits struct {
-	inFlight int     // attempts at once; 0 holds the lane
-	rate     float64 // attempts a second; 0 for no limit
+	inFlight int     // attempts at once; with 0 the lane must not send
+	rate     float64 // attempts per second; 0 for no limit
 }
 
-// limitLocked is how many attempts a lane may have in flight at now; 0 holds it.
+// limitLocked returns how many attempts a lane may have in flight at now; with 0 it must not send.
 func (l *lanes) limitLocked(ln *lane, now time.Time) int {
 	limit := l.limits(ln.id).inFlight
 	switch {
@@ -30,8 +29,8 @@ func (l *lanes) limitLocked(ln *lane, now time.Time) int {
 	return min(limit, 1)
 }
 
-// roomLocked is how many deliveries more of a lane may be claimed at now. Where there is none because it is too early, next is when
-// there will be; where it is zero, not before a claim ends or the limits change.
+// roomLocked returns how many more deliveries of a lane may be claimed at now. If it is too early for any, next is when to try again. If
+// next is zero, there is no room before a claim ends or the limits change.
 func (l *lanes) roomLocked(ln *lane, now time.Time) (room int, next time.Time) {
 	limits := l.limits(ln.id)
 	switch {
@@ -48,7 +47,7 @@ func (l *lanes) roomLocked(ln *lane, now time.Time) (room int, next time.Time) {
 	case limits.rate == 0 || room <= 0:
 		return room, next
 	case ln.sending >= limits.inFlight && len(ln.readyQueue) > 0:
-		return 0, next // what is claimed waits for an attempt to end, not for its slot
+		return 0, next // the claims wait for an attempt to end, not for a slot
 	}
 	interval := rateInterval(limits.rate)
 	first := later(ln.nextSlot, now).Add(time.Duration(len(ln.readyQueue)) * interval) // the slot of the next one to be claimed
@@ -58,11 +57,11 @@ func (l *lanes) roomLocked(ln *lane, now time.Time) (room int, next time.Time) {
 	return 0, first.Add(-claimAhead)
 }
 
-// rateInterval is the span between two slots.
+// rateInterval returns the time between two slots.
 func rateInterval(rate float64) time.Duration { return time.Duration(float64(time.Second) / rate) }
 
-// takeSlotLocked gives a claim whose turn it is the present slot of a lane with a rate limit.
-func (l *lanes) takeSlotLocked(ln *lane, c *claim) {
+// reserveSlotLocked reserves the current slot of a lane with a rate limit for a claim.
+func (l *lanes) reserveSlotLocked(ln *lane, c *claim) {
 	rate := l.limits(ln.id).rate
 	if rate == 0 {
 		return
@@ -75,7 +74,7 @@ func (l *lanes) takeSlotLocked(ln *lane, c *claim) {
 	c.slot = ln.nextSlot
 }
 
-// returnSlot gives back the slot of a claim that had its turn and is not sent after all.
+// returnSlot returns the slot of a claim that had its turn and is not sent.
 func (l *lanes) returnSlot(c *claim) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,7 +83,7 @@ func (l *lanes) returnSlot(c *claim) {
 	}
 }
 
-// clipSlotLocked brings the next slot of a lane forward to what its present rate asks for: it may be that of a slower rate.
+// clipSlotLocked limits the wait for the next slot to one interval of the current rate: the slot may have been set by a slower rate.
 func (l *lanes) clipSlotLocked(ln *lane, now time.Time) {
 	if rate := l.limits(ln.id).rate; rate > 0 {
 		if next := now.Add(rateInterval(rate)); ln.nextSlot.After(next) {
@@ -93,8 +92,8 @@ func (l *lanes) clipSlotLocked(ln *lane, now time.Time) {
 	}
 }
 
-// maySendLocked tells whether the first in a lane's queue may be sent now, as far as the lane goes. Where it only has to wait for
-// its slot, it sees to it that it is looked at again.
+// maySendLocked reports whether the lane's own limits allow it to send the first claim of its queue. If the claim only waits for its slot,
+// it sets a timer for it.
 func (l *lanes) maySendLocked(ln *lane) bool {
 	now := time.Now()
 	if len(ln.readyQueue) == 0 || !ln.readyQueue[0].ready || ln.sending >= l.limitLocked(ln, now) {

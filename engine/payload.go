@@ -9,9 +9,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// payload is what an endpoint gets: the fields of the seed document's section "Example webhook payload", in its order. Each is
-// always there, null where nothing was given, but for answers and leads, which a webhook can switch off. Text is written as it came (RFC 8259
-// demands no escape for &, < and >), on one line, without a final newline.
+// payload is the body that an endpoint gets: the fields of the seed document's section "Example webhook payload", in its order. Every field
+// is always there, and is null if it has no value; only answers and leads are left out if the webhook switches them off. Text is written as
+// it was received, on one line, without a final newline. RFC 8259 does not require &, < and > to be escaped.
 type payload struct {
 	PoltioUserID     *int64      `json:"poltio_user_id"`
 	SessionID        uuid.UUID   `json:"session_id"`
@@ -28,14 +28,15 @@ type payload struct {
 	Leads            *[]Lead     `json:"leads,omitempty"`
 }
 
-// FormatTime writes a date as the seed does: UTC with six decimals.
+// FormatTime writes a time as the seed document does: in UTC, with six decimals.
 func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
 
-// DescribeSession writes down all that is known of a session, in the payload's shape but without event_time: nothing is sent.
+// DescribeSession returns all that is known of a session, in the shape of the payload but without event_time, because nothing is sent.
 func DescribeSession(s Session) ([]byte, error) {
 	return encode(newPayload(s, &Webhook{SendAnswers: true, SendLeads: true}, !s.FinishedAt.IsZero()))
 }
 
+// newPayload returns the payload of a session for a webhook, without event_time.
 func newPayload(s Session, w *Webhook, complete bool) *payload {
 	p := &payload{
 		PoltioUserID:     s.Identity.PoltioUserID,
@@ -58,7 +59,7 @@ func newPayload(s Session, w *Webhook, complete bool) *payload {
 		}
 	}
 	if w.SendAnswers {
-		p.Answers = new(append([]Question{}, s.Questions...)) // never nil: [] where there are none
+		p.Answers = new(append([]Question{}, s.Questions...)) // never nil, so that no answers are written as []
 	}
 	if w.SendLeads {
 		leads := make([]Lead, len(s.Leads))
@@ -76,7 +77,7 @@ func newPayload(s Session, w *Webhook, complete bool) *payload {
 	return p
 }
 
-// encode writes a body that is sent.
+// encode writes the body of a delivery.
 func encode(body any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -87,8 +88,8 @@ func encode(body any) ([]byte, error) {
 	return plainSeparators(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
 }
 
-// plainSeparators writes U+2028 and U+2029 as they are. encoding/json escapes them whatever it is told, for the sake of
-// JavaScript before 2019; text is to go out as it came.
+// plainSeparators replaces the escapes of U+2028 and U+2029 by the characters. encoding/json always escapes them, for JavaScript before
+// 2019, but text must be sent as it was received.
 func plainSeparators(b []byte) []byte {
 	if !bytes.Contains(b, []byte(`\u202`)) {
 		return b
@@ -104,7 +105,7 @@ func plainSeparators(b []byte) []byte {
 		case bytes.HasPrefix(b[i:], []byte(`\u2029`)):
 			plain = append(plain, "\u2029"...)
 			i += 5
-		default: // another escape: its second byte may be a backslash that begins none
+		default: // skip any other escape whole: its second byte may be a backslash
 			plain = append(plain, b[i], b[i+1])
 			i++
 		}
@@ -112,7 +113,7 @@ func plainSeparators(b []byte) []byte {
 	return plain
 }
 
-// samplePayload is what a test delivery sends: an invented session with a value in every field that the webhook asks for.
+// samplePayload returns the payload of a test delivery: an invented session with a value in every field that the webhook asks for.
 func samplePayload(w *Webhook, now time.Time) ([]byte, error) {
 	started := now.Add(-26 * time.Second)
 	content := uuid.MustParse("6caaa000-2bd8-4b28-8b9b-bfe1fca94f39")

@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Session is what is known of a session.
+// Session returns a session, what is stored of it, and its stored deliveries. ErrNotFound means that nothing is stored of it.
 func (e *Engine) Session(ctx context.Context, id uuid.UUID) (Session, SessionRecord, []Delivery, error) {
 	record, deliveries, err := e.store.Session(ctx, id)
 	if err != nil {
@@ -21,9 +21,10 @@ func (e *Engine) Session(ctx context.Context, id uuid.UUID) (Session, SessionRec
 	return Fold(events, time.Time{}), record, deliveries, nil
 }
 
-// Preview builds the payload that a webhook would get for a session if it were sent now; with what had happened by asOf, if that is not
-// zero. It is that of a complete session if the session had finished by then. Nothing is sent. ErrConflict means that the webhook is for
-// another content.
+// Preview renders the payload that a webhook would get for a session now, and sends nothing. If asOf is not zero, the payload holds what
+// had happened by then. It is the payload of a complete session if the session had finished by then. ErrNotFound means that there is no
+// such webhook or session, ErrConflict that the webhook does not get this session. The error is an InputErrors if nothing had happened by
+// asOf.
 func (e *Engine) Preview(ctx context.Context, webhookID uint32, sessionID uuid.UUID, asOf time.Time) ([]byte, error) {
 	w, err := e.Webhook(webhookID)
 	if err != nil {
@@ -37,7 +38,7 @@ func (e *Engine) Preview(ctx context.Context, webhookID uint32, sessionID uuid.U
 		return nil, errNoSessions
 	}
 	if content := record.Head.Identity.ContentID; !w.wants(KindComplete, content) {
-		return nil, fmt.Errorf("%w: webhook %d is for content %s, and the session is of %s: it is not sent there", ErrConflict, w.ID, w.ContentID, content)
+		return nil, fmt.Errorf("%w: webhook %d is for content %s, but the session has content %s", ErrConflict, w.ID, w.ContentID, content)
 	}
 	events, err := record.Events()
 	if err != nil {
@@ -54,7 +55,7 @@ func (e *Engine) Preview(ctx context.Context, webhookID uint32, sessionID uuid.U
 	return Render(s, &w, kind, utcNow())
 }
 
-// Health is what the last attempts tell of a webhook's endpoint.
+// Health returns the health of a webhook's endpoint.
 func (e *Engine) Health(webhookID uint32) Health { return e.lanes.healthOf(webhookID) }
 
 // Delivery returns a delivery, its payload (nil while it is scheduled), and its attempts, oldest first.
@@ -62,13 +63,13 @@ func (e *Engine) Delivery(ctx context.Context, id uuid.UUID) (Delivery, []byte, 
 	return e.store.Delivery(ctx, id)
 }
 
-// RequestHeader is what an attempt of a delivery would send at that time beside its payload, with "…" for credentials, as
-// Attempt.RequestHeader tells it of one that was made. It asks for no token. The error is that of a secret that cannot sign.
+// RequestHeader returns the header that an attempt of a delivery would send at that time, with "…" for credentials, as
+// Attempt.RequestHeader returns it for a past attempt. It fetches no token. It fails if a secret cannot sign.
 func (e *Engine) RequestHeader(w *Webhook, d *Delivery, payload []byte, at time.Time) ([]HeaderField, error) {
 	return e.sender().Preview(newRequest(w, d, payload, at, e.timeout(w)), at)
 }
 
-// Deliveries lists deliveries.
+// Deliveries returns one page of the deliveries that a query selects.
 func (e *Engine) Deliveries(ctx context.Context, q DeliveryQuery) (DeliveryPage, error) {
 	return e.store.Deliveries(ctx, q)
 }

@@ -9,36 +9,36 @@ import (
 	"hookbolt/engine/jsonread"
 )
 
-// ReplayScope says which deliveries a replay is about.
+// ReplayScope says which deliveries a replay includes.
 type ReplayScope string
 
 // The scopes of spec.md, "HTTP API".
 const (
-	ReplayFailed  ReplayScope = "failed"  // those that have failed
+	ReplayFailed  ReplayScope = "failed"  // failed ones
 	ReplayAny     ReplayScope = "any"     // those in any final state
-	ReplayMissing ReplayScope = "missing" // complete ones that were never made, or that were cancelled
+	ReplayMissing ReplayScope = "missing" // complete ones that were never made, or were cancelled
 )
 
-// Replay sends deliveries of a webhook again: those that were made from Since to Until and are in a final state, under their ids
-// and with their bytes. ReplayMissing is about sessions that have finished in that time instead: what this webhook never had of them
-// is built from their stored events. Samples are never replayed, nor what no longer fits the webhook's settings.
+// Replay sends deliveries of a webhook again, with the same ids and the same bytes: those that were created from Since to Until and are in
+// a final state. ReplayMissing includes sessions that finished in that time instead: a payload that the webhook never got is rendered from
+// the stored events. A replay never includes tests, nor deliveries that no longer fit the webhook's settings.
 //
-// Its JSON form is the one that is stored.
+// Its JSON form is the stored one.
 type Replay struct {
 	WebhookID uint32      `json:"webhook_id"`
 	Scope     ReplayScope `json:"scope"`
-	// Since and Until are both inclusive. Zero means from the beginning, and until now.
+	// Since and Until are both inclusive, in UTC. A zero Since means from the beginning, a zero Until means until now.
 	Since time.Time `json:"since"`
 	Until time.Time `json:"until"`
 	// DryRun only counts.
 	DryRun bool `json:"-"`
-	// Count is how many deliveries it was about when it was asked for, Done how many of them have been queued so far.
+	// Count is how many deliveries the replay included when it was started. Done is how many of them have been queued so far.
 	Count int64 `json:"count"`
 	Done  int64 `json:"done"`
 }
 
-// ParseReplay reads a replay from a JSON object: status (failed, any or missing), and, if they are given, since, until and dry_run.
-// The error is an InputErrors.
+// ParseReplay parses a replay from a JSON object: status (failed, any or missing), and optionally since, until and dry_run. The error is an
+// InputErrors.
 func ParseReplay(body []byte) (Replay, error) {
 	var replay Replay
 	err := parseObject(body, func(r *jsonread.Reader, key []byte) bool {
@@ -73,7 +73,8 @@ func ParseReplay(body []byte) (Replay, error) {
 	return replay, nil
 }
 
-// Replay starts a replay and returns it with its count; ErrNotFound if there is no such webhook, ErrConflict if it is switched off.
+// Replay starts a replay and returns it with its count. ErrNotFound means that there is no such webhook, ErrConflict that it is inactive.
+// The error is an InputErrors if Until is before Since.
 func (e *Engine) Replay(ctx context.Context, r Replay) (Replay, error) {
 	if r.Until.IsZero() {
 		r.Until = utcNow()
@@ -88,8 +89,8 @@ func (e *Engine) Replay(ctx context.Context, r Replay) (Replay, error) {
 	return r, err
 }
 
-// Webhook returns the webhook of a replay; ErrNotFound if there is none (any more), ErrConflict if it is switched off: nothing of the
-// replay is to be sent.
+// Webhook returns the webhook of a replay. ErrNotFound means that it was deleted, ErrConflict that it is inactive: nothing of the replay
+// may be sent then.
 func (r *Replay) Webhook(hooks *WebhookSet) (*Webhook, error) {
 	w := hooks.Get(r.WebhookID)
 	switch {
@@ -101,15 +102,15 @@ func (r *Replay) Webhook(hooks *WebhookSet) (*Webhook, error) {
 	return w, nil
 }
 
-// Misses tells whether a replay of what is missing is about a session, as far as its webhook w and the session itself go. Where the session
-// has led to a complete delivery for w, Takes decides.
-func (r *Replay) Misses(head *SessionHead, w *Webhook) bool {
+// IncludesSession reports whether a replay of scope missing includes a session, by the session and its webhook w alone. If the session has
+// a complete delivery for w already, Includes decides.
+func (r *Replay) IncludesSession(head *SessionHead, w *Webhook) bool {
 	return !head.FinishedAt.IsZero() && r.within(head.FinishedAt) && w.wants(KindComplete, head.Identity.ContentID)
 }
 
-// Takes tells whether a replay sends a delivery of its webhook w again. covered tells whether a cancellation covers the delivery, which
-// counts as cancelled then: it will be by the time that the replay gets to it.
-func (r *Replay) Takes(d *Delivery, w *Webhook, from Source, covered bool) bool {
+// Includes reports whether a replay sends a delivery of its webhook w again. covered says whether a cancellation covers the delivery. Such
+// a delivery counts as cancelled, because it is cancelled before the replay reaches it.
+func (r *Replay) Includes(d *Delivery, w *Webhook, from Source, covered bool) bool {
 	status := d.Status
 	if covered && status.Waiting() {
 		status = StatusCancelled

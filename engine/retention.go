@@ -2,24 +2,23 @@ package engine
 
 import "time"
 
-// What may be removed. These functions are pure: a Store calls them in its transaction, with what is stored.
+// What may be removed. These functions are pure. A Store calls them in its transaction, with the stored records.
 
-// idleSession is for how long nothing of a session that has not finished must have come in until it may be evicted: its visitor may come
-// back.
+// idleSession is how long an unfinished session must have had no event before it may be evicted: its visitor may come back until then.
 const idleSession = 24 * time.Hour
 
-// Expired tells whether a session's last event came before oldest, so that the session may go by age. One of which a delivery waits stays
-// all the same.
+// Expired reports whether a session's last event was received at oldest or before, so that retention may remove it. A session that a
+// waiting delivery needs stays all the same.
 func (h *SessionHead) Expired(oldest time.Time) bool { return !h.LastReceivedAt.After(oldest) }
 
-// Evictable tells whether a session may go before its time, because the store is nearly full: it has finished, or nothing has been heard
-// of it for a day. One of which a delivery waits stays all the same.
+// Evictable reports whether a session may be removed early because the store is nearly full: it has finished, or has had no event for a
+// day. A session that a waiting delivery needs stays all the same.
 func (h *SessionHead) Evictable(now time.Time) bool {
 	return !h.FinishedAt.IsZero() || now.Sub(h.LastReceivedAt) >= idleSession
 }
 
-// FinishedBy tells whether a delivery has been in its final state since at or before. One that was sent again since has another end,
-// or will have one.
+// FinishedBy reports whether a delivery has been in its final state since at or before. It is false if the delivery was sent again since:
+// then it ends later.
 func (d *Delivery) FinishedBy(at time.Time) bool {
 	return !d.FinishedAt.IsZero() && !d.FinishedAt.After(at)
 }

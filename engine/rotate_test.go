@@ -96,7 +96,7 @@ func TestRotateSecretRefuses(t *testing.T) {
 		hook := w.webhook(`{"url":"https://a.example/"}`)
 		_, err := w.RotateSecret(t.Context(), hook.ID, engine.Rotation{Overlap: time.Hour, Secret: hook.Secret})
 		errs, ok := errors.AsType[engine.InputErrors](err)
-		if !ok || errs[0].Field != "secret" || !strings.Contains(errs[0].Detail, "signs already") {
+		if !ok || errs[0].Field != "secret" || !strings.Contains(errs[0].Detail, "is the current secret already") {
 			t.Errorf("to the present secret: %v", err)
 		}
 		if _, err := w.RotateSecret(t.Context(), hook.ID+1, engine.Rotation{}); !errors.Is(err, engine.ErrNotFound) {

@@ -12,7 +12,7 @@ import (
 	"hookbolt/engine/send"
 )
 
-// Types of package send that are part of the domain: settings of a webhook, and the outcome of an attempt. Who uses engine needs no
+// Types of package send that are part of the domain: settings of a webhook, and the outcome of an attempt. Users of package engine need no
 // other package for them.
 type (
 	Secret      = send.Secret
@@ -51,15 +51,15 @@ const (
 	HeaderSignature = send.HeaderSignature
 )
 
-// Verify checks the signature of a webhook as an endpoint does. The timestamp is compared with now.
+// Verify checks the signature of a webhook as an endpoint does. now is the time to compare the timestamp with.
 func Verify(h http.Header, secret Secret, body []byte, now time.Time) error {
 	return send.Verify(h, secret, body, now)
 }
 
-// ParseNetwork reads a network of allow_networks; see send.ParseNetwork.
+// ParseNetwork parses a network of allow_networks, such as "10.0.0.0/8"; see send.ParseNetwork.
 func ParseNetwork(text string) (netip.Prefix, error) { return send.ParseNetwork(text) }
 
-// newSender makes a sender by a configuration.
+// newSender returns a sender for a configuration.
 func newSender(cfg Config) *send.Sender {
 	return send.New(send.Options{
 		UserAgent: "hookbolt/" + cfg.Version, AllowNetworks: cfg.AllowNetworks, ProxyFromEnvironment: cfg.ProxyFromEnvironment,
@@ -70,8 +70,7 @@ func newSender(cfg Config) *send.Sender {
 // payloadType is the Content-Type of every payload.
 const payloadType = "application/json"
 
-// newRequest makes the request of an attempt that starts at that time. It is the only place where a webhook's settings become what is
-// sent.
+// newRequest makes the request of an attempt that starts at that time. A webhook's settings become part of a request nowhere else.
 func newRequest(w *Webhook, d *Delivery, payload []byte, at time.Time, timeout time.Duration) send.Request {
 	r := send.Request{
 		URL: w.URL, AllowNetworks: w.AllowNetworks, Timeout: timeout,
@@ -84,10 +83,10 @@ func newRequest(w *Webhook, d *Delivery, payload []byte, at time.Time, timeout t
 	return r
 }
 
-// tokenKey is the key under which the OAuth token of a webhook is cached.
+// tokenKey returns the key under which the OAuth token of a webhook is cached.
 func tokenKey(webhookID uint32) string { return strconv.FormatUint(uint64(webhookID), 10) }
 
-// checkAddresses refuses a webhook of which a URL names an address that the configuration and the webhook do not allow.
+// checkAddresses refuses a webhook if the host of one of its URLs is an address that neither the configuration nor the webhook allows.
 func (e *Engine) checkAddresses(w *Webhook) error {
 	allow := slices.Concat(e.config().AllowNetworks, w.AllowNetworks)
 	if err := send.CheckAddress(w.URL, allow); err != nil {
@@ -102,6 +101,7 @@ func (e *Engine) checkAddresses(w *Webhook) error {
 	return nil
 }
 
+// addressRefused returns the InputErrors for a field whose URL was refused.
 func addressRefused(field string, err error) error {
 	bad := InputError{Field: field, Detail: err.Error()}
 	if refused, ok := errors.AsType[*send.AddressError](err); ok {
@@ -110,7 +110,7 @@ func addressRefused(field string, err error) error {
 	return InputErrors{bad}
 }
 
-// allowedNetworks returns the sets of networks that webhooks allow.
+// allowedNetworks returns the AllowNetworks of each webhook.
 func allowedNetworks(hooks *WebhookSet) iter.Seq[[]netip.Prefix] {
 	return func(yield func([]netip.Prefix) bool) {
 		for _, w := range hooks.All() {

@@ -8,15 +8,15 @@ import (
 	"github.com/google/uuid"
 )
 
-// Kind is what a delivery is for.
+// Kind says what a delivery is for.
 type Kind uint8
 
 // The kinds of delivery.
 const (
 	KindComplete   Kind = 1 // the session has finished
-	KindIncomplete Kind = 2 // the session had not finished some time after its start
-	KindTest       Kind = 3 // somebody asked for a sample
-	KindOperation  Kind = 4 // an operational event; see OperationType
+	KindIncomplete Kind = 2 // the session had not finished by some time after its start
+	KindTest       Kind = 3 // a test, sent by hand
+	KindOperation  Kind = 4 // a system event; see SystemEventType
 )
 
 func (k Kind) String() string {
@@ -33,41 +33,42 @@ func (k Kind) String() string {
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
 
-// OfSession tells whether a delivery of that kind is about a session.
+// OfSession reports whether a delivery of that kind is for a session.
 func (k Kind) OfSession() bool { return k == KindComplete || k == KindIncomplete }
 
-// MarshalText gives the kind's name.
+// MarshalText returns the name of the kind.
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// SessionHead is what is kept of a session beside its events: enough to decide what a new event means without reading them.
+// SessionHead is what is stored of a session beside its events: enough to decide what a new event changes without reading the others. All
+// times are in UTC.
 type SessionHead struct {
 	ID       uuid.UUID
 	Identity Identity
 	// Events is how many events are stored; 0 for a session that is not stored yet.
 	Events int
-	// Bytes is how much JSON they have together; it may be less for a session from before it was counted.
+	// Bytes is the total length of their JSON. It may be less for a session from before hookbolt counted it.
 	Bytes int64
-	// FirstReceivedAt and LastReceivedAt are when the first and the last event came in.
+	// FirstReceivedAt and LastReceivedAt are when the first and the last event were received.
 	FirstReceivedAt, LastReceivedAt time.Time
-	// FinishedAt is the time of the earliest finish or result_view; zero while there is none.
+	// FinishedAt is the time of the earliest finish or result_view event; zero if there is none.
 	FinishedAt time.Time
-	// Deliveries are those that the session has led to: the proof that there is no second one for a webhook and kind.
+	// Deliveries are the deliveries of the session. They guarantee that there is at most one for each webhook and kind.
 	Deliveries []DeliveryRef
 }
 
-// DeliveryRef names a delivery that a session has led to.
+// DeliveryRef refers to a delivery of a session.
 type DeliveryRef struct {
 	WebhookID uint32
 	Kind      Kind
 	ID        uuid.UUID
 }
 
-// Led tells whether the session has led to a delivery of that kind for that webhook.
+// Led reports whether the session has a delivery of that kind for that webhook.
 func (h *SessionHead) Led(webhookID uint32, kind Kind) bool {
 	return h.DeliveryOf(webhookID, kind) != uuid.Nil
 }
 
-// DeliveryOf returns the delivery of that kind that the session has led to for a webhook; uuid.Nil if there is none.
+// DeliveryOf returns the id of the session's delivery of that kind for a webhook; uuid.Nil if there is none.
 func (h *SessionHead) DeliveryOf(webhookID uint32, kind Kind) uuid.UUID {
 	for i := range h.Deliveries {
 		if r := &h.Deliveries[i]; r.WebhookID == webhookID && r.Kind == kind {
@@ -77,34 +78,34 @@ func (h *SessionHead) DeliveryOf(webhookID uint32, kind Kind) uuid.UUID {
 	return uuid.Nil
 }
 
-// Session is the state of a session, folded from its events.
+// Session is the state of a session, folded from its events. All times are in UTC.
 type Session struct {
 	ID       uuid.UUID
 	Identity Identity
-	// StartedAt is the earliest start or vote, else the earliest event.
+	// StartedAt is the time of the earliest start or vote, or of the earliest event if there is neither.
 	StartedAt time.Time
-	// FinishedAt is the earliest finish or result_view; zero while there is none.
+	// FinishedAt is the time of the earliest finish or result_view; zero if there is none.
 	FinishedAt time.Time
-	// EndedAt is when the visitor saw the first result, else FinishedAt.
+	// EndedAt is when the visitor saw the first result, or FinishedAt if there was no result.
 	EndedAt time.Time
-	// Questions are in the order of their first vote, each with at least one answer, in the order of the votes.
+	// Questions are in the order of their first vote. Each has at least one answer, in the order of the votes.
 	Questions []Question
-	// Result is the first result that was seen; nil if there is none.
+	// Result is the first result that the visitor saw; nil if there is none.
 	Result *Result
-	// Leads are in the order in which they were sent in, CreatedAt always set.
+	// Leads are in the order in which they were submitted. CreatedAt is always set.
 	Leads []Lead
 }
 
-// Question is a question with the answers that were voted and not taken back.
+// Question is a question with the answers that were voted and not undone.
 type Question struct {
 	ID      int64    `json:"question_id"`
 	Title   *string  `json:"question"`
 	Answers []Answer `json:"answers"`
 }
 
-// Fold makes the state of a session out of its events, which are given in the order of their arrival and folded in the order
-// of their times, then of arrival. asOf leaves out what happened after it; zero leaves out nothing. The session's identity is
-// no happening: it is taken from all events. Fold is pure and changes nothing that it is given.
+// Fold returns the state of a session from its events, which must be in the order of their arrival. It applies them in the order of their
+// times; events with equal times stay in the order of their arrival. asOf leaves out events after it; zero leaves out none. The identity is
+// taken from all events. Fold is pure and does not change its arguments.
 func Fold(events []Event, asOf time.Time) Session {
 	var s Session
 	ordered := make([]*Event, 0, len(events))
@@ -165,17 +166,17 @@ func (s *Session) finish(at time.Time) {
 	}
 }
 
-// ballot counts a session's votes.
+// ballot collects a session's votes.
 type ballot struct {
-	asked  []Question    // in the order of their first vote; may have no answers left
-	places map[int64]int // question id to its place in asked
-	cast   map[vote]bool // what stands in asked
+	asked  []Question    // in the order of their first vote; a question may have no answers left
+	places map[int64]int // by question id, its index in asked
+	cast   map[vote]bool // the answers in asked
 }
 
 type vote struct{ question, answer int64 }
 
-// vote adds answers; the same answer twice counts once. A question keeps the place of its first vote, even when all of its
-// answers were taken back in between.
+// vote adds answers; a repeated answer counts once. A question keeps the position of its first vote, even if all its answers were undone in
+// between.
 func (b *ballot) vote(ev *Event) {
 	at, ok := b.places[ev.QuestionID]
 	if !ok {
@@ -195,7 +196,7 @@ func (b *ballot) vote(ev *Event) {
 	}
 }
 
-// undo takes back one answer to a question, or all of them.
+// undo removes one answer to a question, or all of them.
 func (b *ballot) undo(ev *Event) {
 	at, ok := b.places[ev.QuestionID]
 	if !ok {
@@ -211,7 +212,7 @@ func (b *ballot) undo(ev *Event) {
 	})
 }
 
-// questions returns those that have an answer.
+// questions returns the questions that have an answer.
 func (b *ballot) questions() []Question {
 	return slices.DeleteFunc(b.asked, func(q Question) bool { return len(q.Answers) == 0 })
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// acquire waits until it is the claim's turn to be sent: a lane sends in the order of its claims. False means that it is to be
-// given back: ctx has ended, or the lane is held.
+// acquire waits for the claim's turn: a lane sends in the order of its claims. False means that the claim must be released: ctx has ended,
+// or the lane must not send.
 func (l *lanes) acquire(ctx context.Context, c *claim) bool {
 	l.mu.Lock()
 	if l.limitLocked(c.lane, time.Now()) == 0 {
@@ -23,16 +23,16 @@ func (l *lanes) acquire(ctx context.Context, c *claim) bool {
 	case <-ctx.Done():
 	}
 	l.mu.Lock()
-	left := l.leaveLocked(c)
+	left := l.dequeueLocked(c)
 	l.mu.Unlock()
-	if !left && <-c.turn { // its turn came at the same moment
+	if !left && <-c.turn { // the turn came at the same moment
 		l.release(c)
 	}
 	return false
 }
 
-// leaveLocked takes a claim out of its lane's queue, if it is still in it.
-func (l *lanes) leaveLocked(c *claim) bool {
+// dequeueLocked removes a claim from its lane's queue. It returns false if the claim is not in the queue any more.
+func (l *lanes) dequeueLocked(c *claim) bool {
 	at := slices.Index(c.lane.readyQueue, c)
 	if at < 0 {
 		return false
@@ -42,7 +42,7 @@ func (l *lanes) leaveLocked(c *claim) bool {
 	return true
 }
 
-// release ends an attempt: another one may begin.
+// release ends an attempt, so that another one may begin.
 func (l *lanes) release(c *claim) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,8 +53,8 @@ func (l *lanes) release(c *claim) {
 	l.advanceLocked(ln)
 }
 
-// advanceLocked lets the first in a lane's queue be sent, if it is ready and the limits allow it. A lane that has nothing in flight
-// depends on nobody; the others take turns in what the global limit leaves.
+// advanceLocked sends the first claim of a lane's queue if it is ready and the limits allow it. A lane that has nothing in flight does not
+// depend on the global limit. All other lanes take turns in what the global limit leaves.
 func (l *lanes) advanceLocked(ln *lane) {
 	if ln.sending == 0 {
 		l.sendFirstLocked(ln)
@@ -69,7 +69,7 @@ func (l *lanes) advanceLocked(ln *lane) {
 	}
 }
 
-// waitForGlobalLocked puts a lane in the queue for what the global limit leaves, if it could send one more.
+// waitForGlobalLocked queues a lane for the global limit if the lane could send one more.
 func (l *lanes) waitForGlobalLocked(ln *lane) {
 	if !ln.waiting && l.maySendLocked(ln) {
 		ln.waiting = true
@@ -77,24 +77,25 @@ func (l *lanes) waitForGlobalLocked(ln *lane) {
 	}
 }
 
+// sendFirstLocked sends the first claim of a lane's queue, if the lane may send.
 func (l *lanes) sendFirstLocked(ln *lane) {
 	if !l.maySendLocked(ln) {
 		return
 	}
 	c := ln.readyQueue[0]
-	l.takeSlotLocked(ln, c)
+	l.reserveSlotLocked(ln, c)
 	ln.readyQueue = slices.Delete(ln.readyQueue, 0, 1)
 	if ln.sending++; ln.sending > 1 {
 		l.extraSending++
 	}
-	// A test goes out at once, and tells as much of the endpoint as a probe.
+	// A test does not wait for the next probe, but it shows as much about the endpoint.
 	of := l.laneLocked(Lane{WebhookID: ln.id.WebhookID})
 	c.probe = of.health.Failing()
 	c.turn <- true
 }
 
-// giveBackLocked gives back what waits in a lane's queue: the lane is held, for now or for longer.
-func (l *lanes) giveBackLocked(ln *lane) {
+// releaseReadyLocked makes the ready claims of a lane be released: the lane must not send for now.
+func (l *lanes) releaseReadyLocked(ln *lane) {
 	ln.readyQueue = slices.DeleteFunc(ln.readyQueue, func(c *claim) bool {
 		if c.ready {
 			c.turn <- false

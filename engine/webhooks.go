@@ -10,8 +10,8 @@ import (
 	"hookbolt/engine/send"
 )
 
-// NewWebhook returns a webhook with those settings, and the defaults of all others; it is not stored. Its Secret is "" unless it is
-// among the settings. The error is an InputErrors if a setting is missing, or does not go with another one.
+// NewWebhook returns a webhook with the given settings and the defaults of all others. It is not stored. Its Secret is "" unless it is
+// among the settings. The error is an InputErrors if a setting is missing, or conflicts with another one.
 func NewWebhook(p WebhookPatch) (Webhook, error) {
 	w := DefaultWebhook()
 	p.applyTo(&w)
@@ -21,7 +21,7 @@ func NewWebhook(p WebhookPatch) (Webhook, error) {
 	return w, w.checkCredentials()
 }
 
-// CreateWebhook makes a webhook. The error is an InputErrors if a setting is missing or refused.
+// CreateWebhook creates a webhook. The error is an InputErrors if a setting is missing or refused.
 func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, error) {
 	w, err := NewWebhook(p)
 	if err != nil {
@@ -39,14 +39,14 @@ func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, er
 	return changed.Webhook, err
 }
 
-// UpdateWebhook changes settings of a webhook. What waits and no longer fits is cancelled: none of it is sent after the call
-// has returned. A patch that changes nothing stores nothing: the webhook keeps its revision and UpdatedAt. The error is an InputErrors
-// if a setting is refused, and ErrConflict if the webhook is not of the revision that the patch is for.
+// UpdateWebhook changes settings of a webhook. Waiting deliveries that no longer fit are cancelled: none of them is sent after the call
+// returns. A patch that changes nothing stores nothing, so the webhook keeps its Revision and UpdatedAt. The error is an InputErrors if a
+// setting is refused. ErrNotFound means that there is no such webhook, ErrConflict that it is not of the revision that the patch is for.
 func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (Webhook, error) {
 	return e.updateWebhook(ctx, id, p, e.checkOperations)
 }
 
-// updateWebhook is UpdateWebhook with a check of its own.
+// updateWebhook is UpdateWebhook with a check of the caller's own.
 func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, check func(w, before *Webhook) error) (Webhook, error) {
 	var before Webhook
 	after, err := e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
@@ -82,20 +82,20 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 	case after.Paused && !before.Paused:
 		e.metrics.pauses.WithLabelValues(string(pauseByHand)).Inc()
 	}
-	e.lanes.probeNow(id) // it may have been mended by the change, or elsewhere, as who repeats one may know
+	e.lanes.probeNow(id) // the change may have mended the endpoint; a repeated change says that somebody has
 	return after, nil
 }
 
-// RotateSecret gives a webhook its next secret. The present one signs beside it during the overlap, as earlier ones do until theirs
-// end; if that makes more than three, the oldest stops at once. The error is an InputErrors if the secret is the present one: most
-// likely it is the second time that somebody asks.
+// RotateSecret gives a webhook its next secret. The current secret signs beside it during the overlap. Earlier secrets sign until their own
+// overlaps end. If there were more than MaxSecrets, the oldest stops at once. The error is an InputErrors if the secret is the current one:
+// the call is most likely a repeated one. ErrNotFound means that there is no such webhook.
 func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webhook, error) {
 	if r.Secret == "" {
 		r.Secret = send.NewSecret()
 	}
 	return e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
 		if r.Secret == w.Secret {
-			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "signs already: give another one, or none to have one made"}}
+			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "is the current secret already: give another one, or none to generate one"}}
 		}
 		if w.Operations && e.config().OperationsSecret != "" {
 			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "is set by delivery.operations_secret"}}
@@ -106,11 +106,11 @@ func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webho
 	})
 }
 
-// DeleteWebhook removes a webhook. What waits for it is cancelled: none of it is sent after the call has returned. ErrConflict means that
-// it is the one for operational events, which the configuration has.
+// DeleteWebhook deletes a webhook. Its waiting deliveries are cancelled: none of them is sent after the call returns. ErrNotFound means
+// that there is no such webhook, ErrConflict that it is the operations webhook, which the configuration makes.
 func (e *Engine) DeleteWebhook(ctx context.Context, id uint32) error {
 	if w := e.store.Webhooks().Get(id); w != nil && w.Operations {
-		return fmt.Errorf("%w: webhook %d is made by delivery.operations_url; it goes when that is no longer set", ErrConflict, id)
+		return fmt.Errorf("%w: webhook %d is created by delivery.operations_url; remove that setting to delete it", ErrConflict, id)
 	}
 	return e.deleteWebhook(ctx, id)
 }
@@ -122,18 +122,18 @@ func (e *Engine) deleteWebhook(ctx context.Context, id uint32) error {
 	return err
 }
 
-// errNoChange ends a change that turns out to be none.
+// errNoChange is returned by a change that changes nothing.
 var errNoChange = errors.New("no change")
 
-// changeWebhook reads a webhook, changes it and stores it, again if somebody else was faster. change changes the webhook in place and
-// returns what else there is to do.
+// changeWebhook reads a webhook, changes it and stores it, and starts over if somebody else has changed it meanwhile. change changes the
+// webhook in place and returns what else to store.
 func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webhook) (WebhookChange, error)) (Webhook, error) {
 	for {
-		present := e.store.Webhooks().Get(id)
-		if present == nil {
+		current := e.store.Webhooks().Get(id)
+		if current == nil {
 			return Webhook{}, fmt.Errorf("webhook %d: %w", id, ErrNotFound)
 		}
-		w := *present
+		w := *current
 		c, err := change(&w)
 		if err != nil {
 			return Webhook{}, err
@@ -147,7 +147,7 @@ func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webh
 			return Webhook{}, err
 		}
 		stored := &changed.Webhook
-		if !c.Deleted && ResetsHealth(present, stored) {
+		if !c.Deleted && ResetsHealth(current, stored) {
 			e.lanes.resetHealth(stored)
 		}
 		e.webhookChanged(id)
@@ -159,7 +159,7 @@ func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webh
 	}
 }
 
-// webhookChanged lets go of what was held by a webhook's settings from before a change.
+// webhookChanged applies a change of a webhook, made here or elsewhere, to what this process keeps in memory: lanes, tokens, connections.
 func (e *Engine) webhookChanged(id uint32) {
 	hooks := e.store.Webhooks()
 	deleted := hooks.Get(id) == nil
@@ -171,8 +171,8 @@ func (e *Engine) webhookChanged(id uint32) {
 	e.sender().CloseUnused(allowedNetworks(hooks))
 }
 
-// checkSettings refuses settings that do not go together. An address that the configuration has come to refuse since it was set does
-// not keep other settings from being changed.
+// checkSettings refuses settings that conflict. It checks addresses only if they have changed: an address that the configuration no longer
+// allows must not keep other settings from being changed.
 func (e *Engine) checkSettings(w, before *Webhook) error {
 	if err := w.checkCredentials(); err != nil {
 		return err
@@ -183,7 +183,7 @@ func (e *Engine) checkSettings(w, before *Webhook) error {
 	return e.checkAddresses(w)
 }
 
-// Webhook returns a webhook; ErrNotFound if there is none with that id.
+// Webhook returns a webhook; ErrNotFound means that there is none with that id.
 func (e *Engine) Webhook(id uint32) (Webhook, error) {
 	if w := e.store.Webhooks().Get(id); w != nil {
 		return *w, nil
@@ -191,10 +191,11 @@ func (e *Engine) Webhook(id uint32) (Webhook, error) {
 	return Webhook{}, fmt.Errorf("webhook %d: %w", id, ErrNotFound)
 }
 
-// Webhooks returns all webhooks in the order of their ids. They are not to be changed.
+// Webhooks returns all webhooks in the order of their ids. They must not be changed.
 func (e *Engine) Webhooks() []*Webhook { return e.store.Webhooks().All() }
 
-// TestWebhook queues a sample payload for a webhook, even when it is paused or inactive.
+// TestWebhook queues a test delivery for a webhook, even if the webhook is paused or inactive. ErrNotFound means that there is no such
+// webhook.
 func (e *Engine) TestWebhook(ctx context.Context, id uint32) (Delivery, error) {
 	w, err := e.Webhook(id)
 	if err != nil {

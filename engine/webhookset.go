@@ -11,13 +11,13 @@ import (
 type WebhookSet struct {
 	all        []*Webhook // by id
 	byID       map[uint32]*Webhook
-	byContent  map[uuid.UUID][]*Webhook // active ones for one content
-	forAll     []*Webhook               // active ones for every content
+	byContent  map[uuid.UUID][]*Webhook // active webhooks for one content
+	forAll     []*Webhook               // active webhooks for every content
 	operations *Webhook
 	cancels    map[uint32][]Cancellation
 }
 
-// NewWebhookSet makes a set; it keeps the webhooks that it is given.
+// NewWebhookSet returns a set of the given webhooks, which must not be changed any more.
 func NewWebhookSet(hooks []*Webhook, cancels []Cancellation) *WebhookSet {
 	s := &WebhookSet{
 		all:       slices.SortedFunc(slices.Values(hooks), func(a, b *Webhook) int { return cmp.Compare(a.ID, b.ID) }),
@@ -43,16 +43,16 @@ func NewWebhookSet(hooks []*Webhook, cancels []Cancellation) *WebhookSet {
 	return s
 }
 
-// All returns the webhooks in the order of their ids.
+// All returns the webhooks in the order of their ids. The result must not be changed.
 func (s *WebhookSet) All() []*Webhook { return s.all }
 
-// Get returns the webhook with that id, nil if there is none (any more).
+// Get returns the webhook with that id, nil if there is none.
 func (s *WebhookSet) Get(id uint32) *Webhook { return s.byID[id] }
 
-// Operations returns the webhook for operational events, nil if there is none.
+// Operations returns the webhook for system events, nil if there is none.
 func (s *WebhookSet) Operations() *Webhook { return s.operations }
 
-// EachMatching calls f for each active webhook that is for that content.
+// EachMatching calls f for each active webhook that gets sessions of that content.
 func (s *WebhookSet) EachMatching(contentID uuid.UUID, f func(*Webhook)) {
 	for _, w := range s.byContent[contentID] {
 		f(w)
@@ -62,10 +62,10 @@ func (s *WebhookSet) EachMatching(contentID uuid.UUID, f func(*Webhook)) {
 	}
 }
 
-// Cancellations returns those of a webhook that are not carried out yet.
+// Cancellations returns the cancellations of a webhook that are not carried out yet.
 func (s *WebhookSet) Cancellations(webhookID uint32) []Cancellation { return s.cancels[webhookID] }
 
-// Covered tells whether a waiting delivery is covered by a cancellation.
+// Covered reports whether a cancellation covers a waiting delivery.
 func (s *WebhookSet) Covered(d *Delivery) bool {
 	for i := range s.cancels[d.WebhookID] {
 		if s.cancels[d.WebhookID][i].Covers(d) {

@@ -312,13 +312,13 @@ func jsonNames(t *testing.T, file, name string) []string {
 	return names
 }
 
-// TestDescriptionHasTheOperations holds the schemas of operational events against the types that are encoded.
+// TestDescriptionHasTheOperations holds the schemas of system events against the types that are encoded.
 func TestDescriptionHasTheOperations(t *testing.T) {
-	for name, typ := range map[string]string{"Operation": "operation", "OperationWebhook": "operationWebhook", "OperationPaused": "pausedOperation",
-		"OperationFailing": "failingOperation", "OperationRecovered": "recoveredOperation", "OperationFailed": "failedOperation", "OperationDisk": "diskOperation",
-		"OperationTest": "testOperation"} {
+	for name, typ := range map[string]string{"Operation": "systemEvent", "OperationWebhook": "eventWebhook", "OperationPaused": "pausedData",
+		"OperationFailing": "failingData", "OperationRecovered": "recoveredData", "OperationFailed": "deliveryFailedData", "OperationDisk": "diskData",
+		"OperationTest": "testData"} {
 		fields, required := properties(schema(name))
-		sameNames(t, name, fields, jsonNames(t, "operations.go", typ))
+		sameNames(t, name, fields, jsonNames(t, "systemevents.go", typ))
 		if len(required) != len(fields) {
 			t.Errorf("%s requires %v only", name, required)
 		}
@@ -332,8 +332,8 @@ func TestDescriptionHasTheWords(t *testing.T) {
 	kinds := []engine.Kind{engine.KindComplete, engine.KindIncomplete, engine.KindTest, engine.KindOperation}
 	types := []engine.EventType{engine.EventStart, engine.EventVote, engine.EventUndo, engine.EventLead, engine.EventResultView, engine.EventFinish}
 	reasons := []engine.NextReason{engine.NextBySchedule, engine.NextByRetryAfter, engine.NextByToken, engine.NextExhausted, engine.NextCancelled, engine.NextQueuedAgain}
-	operations := []engine.OperationType{engine.OperationPaused, engine.OperationFailing, engine.OperationRecovered, engine.OperationFailed, engine.OperationDiskLow,
-		engine.OperationDiskOK, engine.OperationTest}
+	operations := []engine.SystemEventType{engine.SystemEventPaused, engine.SystemEventFailing, engine.SystemEventRecovered, engine.SystemEventFailed, engine.SystemEventDiskLow,
+		engine.SystemEventDiskOK, engine.SystemEventTest}
 	for _, c := range []struct {
 		name string
 		at   tree

@@ -213,7 +213,7 @@ func inexpressible(answer string) bool {
 		"not valid UTF-8", "is no character", "without fraction or exponent", "must be a 64-bit integer", "could not be read to its end",
 		"must not be before", "minutes ahead of the server's clock", "is required in the first event", "had happened by then",
 		"must name a host", "must not hold a user name", "must not have a fragment", "such as https://example.com/hook", "is not a public address",
-		"1s to 2m", "1s to 720h", "0s to 720h", `"9999999999h`, "hookbolt's own", "nor hold line breaks", "only one of", "must be a network", "signs already",
+		"1s to 2m", "1s to 720h", "0s to 720h", `"9999999999h`, "hookbolt's own", "nor hold line breaks", "only one of", "must be a network", "is the current secret already",
 		"required where account_wide is false", "is set by delivery.operations", "oauth_login_endpoint: is required", "oauth_request_headers.x",
 	}, func(detail string) bool { return strings.Contains(answer, detail) })
 }

@@ -281,7 +281,7 @@ func TestRotateSecret(t *testing.T) {
 
 	before := f.want(200, "GET", "/v1/webhooks", "")
 	for _, c := range []struct{ body, field, detail string }{
-		{`{"secret":"` + given + `"}`, "secret", "signs already"},
+		{`{"secret":"` + given + `"}`, "secret", "is the current secret already"},
 		{`{"secret":"whsec_aHVudGVyMg=="}`, "secret", "24 to 64 bytes"},
 		{`{"overlap":"721h"}`, "overlap", "must be 0s to 720h (got 721h)"},
 		{`{"overlap":86400}`, "overlap", "must be a string"},

@@ -2,7 +2,7 @@ package send
 
 import "time"
 
-// Outcome is what an attempt came to.
+// Outcome is the result of an attempt.
 type Outcome struct {
 	// StartedAt is when the attempt began, in UTC; webhook-timestamp is its Unix second.
 	StartedAt time.Time

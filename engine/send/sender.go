@@ -12,7 +12,7 @@
 //   - The message is signed as Standard Webhooks 1.0 specifies (sign.go).
 //   - The transport connects. The guard checks each resolved address when its socket is dialled (transport.go, guard.go).
 //   - The trace measures the phases (trace.go).
-//   - Outcome is what an attempt came to (outcome.go): the response (response.go) without credentials (redact.go), or the class of its
+//   - Outcome is the result of an attempt (outcome.go): the response (response.go) without credentials (redact.go), or the class of its
 //     error (classify.go).
 //
 // The package knows nothing of webhooks, deliveries or retries: its caller hands it all that it needs.

@@ -121,7 +121,7 @@ func TestRotatePage(t *testing.T) {
 			parts           []string
 		}{
 			{"1h", "nonsense", []string{"secret-error", "whsec_", `value="1h" checked`, `aria-invalid="true"`}},
-			{"1h", string(before), []string{"secret-error", "signs already"}},
+			{"1h", string(before), []string{"secret-error", "is the current secret already"}},
 			{"soon", "", []string{"overlap-error", "must be a duration"}},
 			{"", own, []string{"overlap-error"}},
 			{"721h", own, []string{"overlap-error", "must be 0s to 720h"}},

@@ -126,7 +126,7 @@ func (j *replayJob) look(s *Store, tx *bbolt.Tx, w *engine.Webhook, most int, ma
 // target returns what a number stands for, if it is to be replayed. head is the session's, for what is missing.
 func (j *replayJob) target(s *Store, tx *bbolt.Tx, w *engine.Webhook, number uint64, head []byte, marked *engine.WebhookSet) (t replayTarget, ok bool, err error) {
 	if j.Scope == engine.ReplayMissing {
-		if t.session, err = decodeSession(number, head); err != nil || !j.Misses(&t.session.SessionHead, w) {
+		if t.session, err = decodeSession(number, head); err != nil || !j.IncludesSession(&t.session.SessionHead, w) {
 			return t, false, err
 		}
 		id := t.session.DeliveryOf(w.ID, engine.KindComplete)
@@ -140,7 +140,7 @@ func (j *replayJob) target(s *Store, tx *bbolt.Tx, w *engine.Webhook, number uin
 	}
 	d := &t.delivery
 	covered := marked != nil && marked.Covered(&d.Delivery)
-	return t, j.Takes(&d.Delivery, w, d.source(tx.Bucket(bucketSessions)), covered), nil
+	return t, j.Includes(&d.Delivery, w, d.source(tx.Bucket(bucketSessions)), covered), nil
 }
 
 // stepReplay carries a replay on. It tells whether there is more to do.

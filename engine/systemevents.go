@@ -1,0 +1,306 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"hookbolt/engine/send"
+)
+
+// SystemEventType is the type of a system event.
+//
+// A system event notifies the operator: it is an ordinary signed delivery to Config.OperationsURL. It is queued in the transaction that
+// stores its cause, so that neither is stored without the other; the events of the disk are queued by a check of their own. The engine
+// makes the webhook that gets them. That webhook gets no sessions and no events about itself, because its own failures cannot be delivered
+// to it.
+//
+// The body is that of Standard Webhooks: {"type", "timestamp", "data"}.
+type SystemEventType string
+
+// The system events. The data of each is a struct below.
+const (
+	SystemEventPaused    SystemEventType = "webhook.paused"    // a webhook was paused: by hand, after a 410, after days of failures
+	SystemEventFailing   SystemEventType = "webhook.failing"   // an endpoint has been failing for notifyFailingAfter
+	SystemEventRecovered SystemEventType = "webhook.recovered" // an endpoint that had been failing for that long works again
+	SystemEventFailed    SystemEventType = "delivery.failed"   // the last retry of a delivery has failed
+	SystemEventDiskLow   SystemEventType = "disk.low"          // the disk or the database is nearly full, or full
+	SystemEventDiskOK    SystemEventType = "disk.ok"           // there is enough room again
+	SystemEventTest      SystemEventType = "operations.test"   // a test delivery, by hand
+)
+
+// notifyFailingAfter is how long an endpoint must be failing before the operator is notified. He is notified once, and again after a
+// restart.
+const notifyFailingAfter = time.Hour
+
+// operationsName is the initial name of the operations webhook.
+const operationsName = "hookbolt operations"
+
+type (
+	systemEvent struct {
+		Type      SystemEventType `json:"type"`
+		Timestamp string          `json:"timestamp"`
+		Data      any             `json:"data"`
+	}
+	eventWebhook struct {
+		ID        uint32  `json:"id"`
+		Name      string  `json:"name"`
+		ContentID *string `json:"content_id"`
+	}
+	pausedData struct {
+		Webhook eventWebhook `json:"webhook"`
+		Cause   pauseCause   `json:"cause"`
+		Reason  string       `json:"reason"`
+	}
+	failingData struct {
+		Webhook      eventWebhook `json:"webhook"`
+		FailingSince string       `json:"failing_since"`
+		Failures     int          `json:"failures"`
+		LastError    ErrorClass   `json:"last_error"`
+		LastStatus   *int         `json:"last_status"`
+	}
+	recoveredData struct {
+		Webhook      eventWebhook `json:"webhook"`
+		FailingSince string       `json:"failing_since"`
+		Failures     int          `json:"failures"`
+	}
+	deliveryFailedData struct {
+		Webhook    eventWebhook `json:"webhook"`
+		DeliveryID string       `json:"delivery_id"`
+		Kind       Kind         `json:"kind"`
+		CreatedAt  string       `json:"created_at"`
+		Attempts   int          `json:"attempts"`
+		LastError  ErrorClass   `json:"last_error"`
+		LastStatus *int         `json:"last_status"`
+	}
+	diskData struct {
+		// Reason says why events are refused; null while they are accepted.
+		Reason *string `json:"reason"`
+		// DiskFreeBytes is null if it is not known.
+		DiskFreeBytes *int64 `json:"disk_free_bytes"`
+		MinFreeBytes  int64  `json:"min_free_bytes"`
+		DatabaseBytes int64  `json:"database_bytes"`
+		UsedBytes     int64  `json:"used_bytes"`
+		MaxBytes      *int64 `json:"max_bytes"`
+	}
+	testData struct {
+		Message string `json:"message"`
+	}
+)
+
+// payload returns the body of a system event.
+func (t SystemEventType) payload(now time.Time, data any) []byte {
+	body, err := encode(systemEvent{t, FormatTime(now), data})
+	if err != nil {
+		panic(err) // impossible: the data holds strings and numbers
+	}
+	return body
+}
+
+// describeWebhook returns a webhook as system events show it.
+func describeWebhook(w *Webhook) eventWebhook {
+	shown := eventWebhook{ID: w.ID, Name: w.Name}
+	if w.ContentID != nil {
+		shown.ContentID = new(w.ContentID.String())
+	}
+	return shown
+}
+
+// statusOrNil returns the status of a response, nil if there was no response.
+func statusOrNil(status int) *int {
+	if status == 0 {
+		return nil
+	}
+	return &status
+}
+
+// pausedNotice returns the event for a paused webhook; nil for the operations webhook.
+func pausedNotice(w *Webhook, cause pauseCause, now time.Time) []byte {
+	if w.Operations {
+		return nil
+	}
+	reason := w.PauseReason
+	if reason == "" {
+		reason = "paused by hand"
+	}
+	return SystemEventPaused.payload(now, pausedData{describeWebhook(w), cause, reason})
+}
+
+// failedNotice returns the event for a delivery that has failed for good; w is its webhook. It is nil if there is none, as for a test.
+func failedNotice(w *Webhook, d *Delivery, now time.Time) []byte {
+	if w == nil || w.Operations || d.Kind == KindTest {
+		return nil // whoever sends a test sees its result
+	}
+	return SystemEventFailed.payload(now, deliveryFailedData{describeWebhook(w), d.ID.String(), d.Kind, FormatTime(d.CreatedAt), d.Attempts, d.LastError, statusOrNil(d.LastStatus)})
+}
+
+// healthNotice returns the event for an endpoint that has been failing for long, or works again after that; nil if there is none.
+func healthNotice(w *Webhook, before, after Health, a *Attempt, now time.Time) []byte {
+	switch {
+	case w.Operations:
+	case after.Notified && !before.Notified:
+		return SystemEventFailing.payload(now, failingData{describeWebhook(w), FormatTime(after.FailingSince), after.Failures, a.Error, statusOrNil(a.Status)})
+	case before.failingLong(now) && !after.Failing():
+		return SystemEventRecovered.payload(now, recoveredData{describeWebhook(w), FormatTime(before.FailingSince), before.Failures})
+	}
+	return nil
+}
+
+// EnsureOperations creates, changes or deletes the operations webhook, so that it is what Config says. It stores nothing if nothing has to
+// change. Several processes may call it at once: the Store refuses a second operations webhook with ErrRevision, and the call is repeated
+// then. Call it before Run, and after Configure. The error is an InputErrors if the URL is refused.
+func (e *Engine) EnsureOperations(ctx context.Context) error {
+	for {
+		err := e.ensureOperations(ctx)
+		if !errors.Is(err, ErrRevision) {
+			return err
+		}
+	}
+}
+
+// ensureOperations is one try of EnsureOperations.
+func (e *Engine) ensureOperations(ctx context.Context) error {
+	cfg, current := e.Config(), e.store.Webhooks().Operations()
+	switch {
+	case cfg.OperationsURL == "" && current == nil:
+		return nil
+	case cfg.OperationsURL == "":
+		return e.deleteWebhook(ctx, current.ID)
+	case current == nil:
+		patch := WebhookPatch{apply: []func(*Webhook){func(w *Webhook) {
+			w.URL, w.Name, w.Operations, w.Delay = cfg.OperationsURL, operationsName, true, 0
+			w.Secret = cfg.OperationsSecret
+		}}}
+		_, err := e.CreateWebhook(ctx, patch)
+		return err
+	case current.URL == cfg.OperationsURL && (cfg.OperationsSecret == "" || cfg.OperationsSecret == current.Secret):
+		return nil
+	}
+	_, err := e.updateWebhook(ctx, current.ID, WebhookPatch{apply: []func(*Webhook){func(w *Webhook) {
+		w.URL = cfg.OperationsURL
+		if cfg.OperationsSecret != "" && cfg.OperationsSecret != w.Secret {
+			w.Secret, w.PreviousSecrets = cfg.OperationsSecret, nil
+		}
+	}}}, func(_, _ *Webhook) error { return nil })
+	return err
+}
+
+// CheckOperations returns what is wrong with the URL and the secret of the operations webhook. It looks up no names. field is the wrong
+// one, "url" or "secret". The error never repeats the secret.
+func CheckOperations(url string, secret Secret) (field string, err error) {
+	if url != "" {
+		if err := send.CheckURL(url); err != nil {
+			return "url", err
+		}
+	}
+	if secret != "" {
+		if _, err := secret.Key(); err != nil {
+			return "secret", err
+		}
+	}
+	return "", nil
+}
+
+// CheckOperationsAddress returns the error with which EnsureOperations would refuse a URL whose host is an address that is not allowed; nil
+// for "".
+func CheckOperationsAddress(url string, allow []netip.Prefix) error {
+	return send.CheckAddress(url, allow)
+}
+
+// checkOperations refuses changes of the operations webhook that EnsureOperations would undo, or that make no sense.
+func (e *Engine) checkOperations(w, before *Webhook) error {
+	switch {
+	case !before.Operations:
+		return nil
+	case w.URL != before.URL:
+		return InputErrors{{Field: "url", Detail: "is set by delivery.operations_url"}}
+	case w.Secret != before.Secret && e.config().OperationsSecret != "":
+		return InputErrors{{Field: "secret", Detail: "is set by delivery.operations_secret"}}
+	case w.ContentID != nil:
+		return InputErrors{{Field: "content_id", Detail: "must be null: operational events are of no content"}}
+	}
+	return nil
+}
+
+const (
+	// diskCheckInterval is the time between two checks of the room for new data.
+	diskCheckInterval = 30 * time.Second
+	// Room becomes low below lowFactor times storage.min_free, or above lowPercent of storage.max_bytes. It is enough again above
+	lowFactor, okFactor   = 2, 3
+	lowPercent, okPercent = 95, 92
+)
+
+// watchDisk queues a system event when room becomes low, and when there is enough again, until ctx ends.
+func (e *Engine) watchDisk(ctx context.Context) {
+	for low := false; ; {
+		if e.keeper.Load() {
+			low = e.notifyDisk(ctx, low)
+		}
+		if !sleep(ctx, diskCheckInterval) {
+			return
+		}
+	}
+}
+
+// notifyDisk queues a system event if the state of the room has changed and the operations webhook is active. low is the state of the last
+// event. It returns the new one, or low if no event was queued: the next check tries again then.
+func (e *Engine) notifyDisk(ctx context.Context, low bool) bool {
+	w, now := e.store.Webhooks().Operations(), utcNow()
+	if w == nil || !w.Active {
+		return low
+	}
+	s, err := e.store.Stats(ctx, now, false)
+	if err != nil || s.File == nil {
+		return low
+	}
+	payload := diskNotice(&s, low, now)
+	if payload == nil {
+		return low
+	}
+	d, err := e.store.Enqueue(ctx, w.ID, KindOperation, payload, now)
+	if err != nil {
+		return low
+	}
+	e.lanes.wakeAt(Queued{d.Lane(), d.NextAttemptAt})
+	return !low
+}
+
+// diskNotice returns the event for a change of the room in a store that has a file; nil if nothing has changed. low is the state before.
+func diskNotice(s *Stats, low bool, now time.Time) []byte {
+	factor, percent := int64(lowFactor), int64(lowPercent)
+	if low {
+		factor, percent = okFactor, okPercent
+	}
+	f := s.File
+	used := s.SizeBytes - f.FreeBytes
+	scarce := s.Full != nil ||
+		f.DiskFreeBytes >= 0 && f.MinFreeBytes > 0 && f.DiskFreeBytes+f.FreeBytes < factor*f.MinFreeBytes ||
+		f.MaxBytes > 0 && used > f.MaxBytes/100*percent
+	if scarce == low {
+		return nil
+	}
+	data := diskData{MinFreeBytes: f.MinFreeBytes, DatabaseBytes: s.SizeBytes, UsedBytes: used}
+	if s.Full != nil {
+		data.Reason = new(s.Full.Error())
+	}
+	if f.DiskFreeBytes >= 0 {
+		data.DiskFreeBytes = &f.DiskFreeBytes
+	}
+	if f.MaxBytes > 0 {
+		data.MaxBytes = &f.MaxBytes
+	}
+	if scarce {
+		return SystemEventDiskLow.payload(now, data)
+	}
+	return SystemEventDiskOK.payload(now, data)
+}
+
+// testNotice returns the event that a test delivery of the operations webhook sends.
+func testNotice(now time.Time) []byte {
+	return SystemEventTest.payload(now, testData{"This is a test delivery of hookbolt."})
+}
+
+// errNoSessions is returned for calls that make sense only for a webhook that gets sessions.
+var errNoSessions = fmt.Errorf("%w: this webhook gets operational events, not sessions", ErrConflict)
