@@ -59,19 +59,19 @@ type settings struct {
 	maxBody int64
 }
 
-// handler answers a request with a value, which becomes JSON unless it is a rawJSON, a lengthy or an http.Handler, or with an
+// handler answers a request with a value, which becomes JSON unless it is a rawJSON, a slowResponse or an http.Handler, or with an
 // error, for which problemOf finds the status.
 type handler func(*http.Request, httprouter.Params) (any, error)
 
-// lengthy is an answer that it takes its time to find. The server's limit for writing an answer does not count until it is there; work
+// slowResponse is an answer that it takes its time to find. The server's limit for writing an answer does not count until it is there; work
 // that is of use to nobody once the client has gone ends with the request's context.
-type lengthy func() (any, error)
+type slowResponse func() (any, error)
 
 // route is one line of the package's table of routes.
 type route struct {
 	method, path string
 	status       int    // of the answer, if the handler returns no error and the answer has no status of its own
-	opens        access // the tokens that open it, beside admin tokens
+	allowedRoles access // the tokens that open it, beside admin tokens
 	handle       handler
 	params       []string // the query parameters that it takes
 	page         bool     // it answers people: errors are pages, too
@@ -80,33 +80,32 @@ type route struct {
 func (a *API) routes() []route {
 	paged := []string{"limit", "cursor"}
 	return slices.Concat(a.pageRoutes(), []route{
-		{"POST", "/v1/events", http.StatusAccepted, ingestToken, a.postEvents, nil, false},
-		{"OPTIONS", "/v1/events", http.StatusNoContent, ingestToken | anybody, a.preflight, nil, false},
-		{"POST", "/v1/webhooks", http.StatusCreated, adminToken, a.postWebhook, nil, false},
-		{"GET", "/v1/webhooks", http.StatusOK, adminToken, a.listWebhooks, append(paged, "content_id"), false},
-		{"GET", "/v1/webhooks/:id", http.StatusOK, adminToken, a.getWebhook, nil, false},
-		{"PATCH", "/v1/webhooks/:id", http.StatusOK, adminToken, a.patchWebhook, nil, false},
-		{"DELETE", "/v1/webhooks/:id", http.StatusNoContent, adminToken, a.deleteWebhook, nil, false},
-		{"GET", "/v1/webhooks/:id/secret", http.StatusOK, adminToken, a.getSecret, nil, false},
-		{"POST", "/v1/webhooks/:id/rotate-secret", http.StatusOK, adminToken, a.rotateSecret, nil, false},
-		{"POST", "/v1/webhooks/:id/test", http.StatusAccepted, adminToken, a.testWebhook, nil, false},
-		{"POST", "/v1/webhooks/:id/replay", http.StatusAccepted, adminToken, a.replayWebhook, nil, false},
-		{"GET", "/v1/webhooks/:id/preview", http.StatusOK, adminToken, a.previewWebhook, []string{"session_id", "as_of"}, false},
-		{"GET", "/v1/sessions/:id", http.StatusOK, adminToken, a.getSession, nil, false},
-		{"DELETE", "/v1/sessions/:id", http.StatusOK, adminToken, a.deleteSession, nil, false},
-		{"DELETE", "/v1/visitors/:poltio_user_id", http.StatusOK, adminToken, a.deleteVisitor, nil, false},
-		{"GET", "/v1/deliveries", http.StatusOK, adminToken, a.listDeliveries,
-			append(paged, "webhook_id", "session_id", "status", "since", "until"), false},
-		{"GET", "/v1/deliveries/:id", http.StatusOK, adminToken, a.getDelivery, nil, false},
-		{"POST", "/v1/deliveries/:id/retry", http.StatusAccepted, adminToken, a.retryDelivery, nil, false},
-		{"POST", "/v1/deliveries/:id/cancel", http.StatusOK, adminToken, a.cancelDelivery, nil, false},
-		{"GET", "/v1/backup", http.StatusOK, adminToken, a.getBackup, nil, false},
-		{"GET", "/hookbolt.js", http.StatusOK, anybody, a.script, nil, false},
-		{"GET", "/v1/payload.schema.json", http.StatusOK, anybody, document("application/schema+json", payloadSchema), nil, false},
-		{"GET", "/openapi.yaml", http.StatusOK, anybody, document("application/yaml", openapi), nil, false}, // RFC 9512
-		{"GET", "/healthz", http.StatusOK, anybody, a.healthz, nil, false},
-		{"GET", "/readyz", http.StatusOK, anybody, a.readyz, nil, false},
-		{"GET", "/metrics", http.StatusOK, metricsToken, a.metrics, nil, false},
+		{method: "POST", path: "/v1/events", status: http.StatusAccepted, allowedRoles: ingestToken, handle: a.postEvents},
+		{method: "OPTIONS", path: "/v1/events", status: http.StatusNoContent, allowedRoles: ingestToken | anybody, handle: a.preflight},
+		{method: "POST", path: "/v1/webhooks", status: http.StatusCreated, allowedRoles: adminToken, handle: a.postWebhook},
+		{method: "GET", path: "/v1/webhooks", status: http.StatusOK, allowedRoles: adminToken, handle: a.listWebhooks, params: append(paged, "content_id")},
+		{method: "GET", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.getWebhook},
+		{method: "PATCH", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.patchWebhook},
+		{method: "DELETE", path: "/v1/webhooks/:id", status: http.StatusNoContent, allowedRoles: adminToken, handle: a.deleteWebhook},
+		{method: "GET", path: "/v1/webhooks/:id/secret", status: http.StatusOK, allowedRoles: adminToken, handle: a.getSecret},
+		{method: "POST", path: "/v1/webhooks/:id/rotate-secret", status: http.StatusOK, allowedRoles: adminToken, handle: a.rotateSecret},
+		{method: "POST", path: "/v1/webhooks/:id/test", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.testWebhook},
+		{method: "POST", path: "/v1/webhooks/:id/replay", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.replayWebhook},
+		{method: "GET", path: "/v1/webhooks/:id/preview", status: http.StatusOK, allowedRoles: adminToken, handle: a.previewWebhook, params: []string{"session_id", "as_of"}},
+		{method: "GET", path: "/v1/sessions/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.getSession},
+		{method: "DELETE", path: "/v1/sessions/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.deleteSession},
+		{method: "DELETE", path: "/v1/visitors/:poltio_user_id", status: http.StatusOK, allowedRoles: adminToken, handle: a.deleteVisitor},
+		{method: "GET", path: "/v1/deliveries", status: http.StatusOK, allowedRoles: adminToken, handle: a.listDeliveries, params: append(paged, "webhook_id", "session_id", "status", "since", "until")},
+		{method: "GET", path: "/v1/deliveries/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.getDelivery},
+		{method: "POST", path: "/v1/deliveries/:id/retry", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.retryDelivery},
+		{method: "POST", path: "/v1/deliveries/:id/cancel", status: http.StatusOK, allowedRoles: adminToken, handle: a.cancelDelivery},
+		{method: "GET", path: "/v1/backup", status: http.StatusOK, allowedRoles: adminToken, handle: a.getBackup},
+		{method: "GET", path: "/hookbolt.js", status: http.StatusOK, allowedRoles: anybody, handle: a.script},
+		{method: "GET", path: "/v1/payload.schema.json", status: http.StatusOK, allowedRoles: anybody, handle: document("application/schema+json", payloadSchema)},
+		{method: "GET", path: "/openapi.yaml", status: http.StatusOK, allowedRoles: anybody, handle: document("application/yaml", openapi)}, // RFC 9512
+		{method: "GET", path: "/healthz", status: http.StatusOK, allowedRoles: anybody, handle: a.healthz},
+		{method: "GET", path: "/readyz", status: http.StatusOK, allowedRoles: anybody, handle: a.readyz},
+		{method: "GET", path: "/metrics", status: http.StatusOK, allowedRoles: metricsToken, handle: a.metrics},
 	}, a.platformRoutes())
 }
 
@@ -153,8 +152,8 @@ func (a *API) newRouter() http.Handler {
 	}
 	unmatched := func(p *problem) http.HandlerFunc {
 		refuse := func(*http.Request, httprouter.Params) (any, error) { return nil, p }
-		page := a.serve(route{path: "other", opens: adminToken | cookie, handle: refuse, page: true})
-		call := a.serve(route{path: "other", opens: adminToken, handle: refuse})
+		page := a.serve(route{path: "other", allowedRoles: adminToken | cookie, handle: refuse, page: true})
+		call := a.serve(route{path: "other", allowedRoles: adminToken, handle: refuse})
 		return func(w http.ResponseWriter, r *http.Request) {
 			if wantsPage(r) {
 				page(w, r, nil)
@@ -190,11 +189,11 @@ func (a *API) serve(rt route) httprouter.Handle {
 		defer a.recovered(w, r, &rt)
 		header := w.Header()
 		header["X-Content-Type-Options"], header["Cache-Control"] = noSniff, noStore
-		if rt.opens&ingestToken != 0 {
-			a.gate().share(header, r) // refusals, too
+		if rt.allowedRoles&ingestToken != 0 {
+			a.gate().setCORS(header, r) // refusals, too
 		}
 		value, err := a.call(r, ps, &rt)
-		if find, ok := value.(lengthy); ok && err == nil {
+		if find, ok := value.(slowResponse); ok && err == nil {
 			value, err = find()
 			// The time has run since the request. An error means that there is no limit.
 			http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
@@ -230,7 +229,7 @@ func (a *API) serve(rt route) httprouter.Handle {
 
 // call runs the handler of a request that may come in.
 func (a *API) call(r *http.Request, ps httprouter.Params, rt *route) (any, error) {
-	if err := a.gate().check(r, rt.opens); err != nil {
+	if err := a.gate().check(r, rt.allowedRoles); err != nil {
 		return nil, err
 	}
 	if strings.Contains(strings.ToLower(r.URL.RawPath), "%2f") { // it would stand for a path that a proxy in front does not see

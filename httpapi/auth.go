@@ -31,7 +31,7 @@ const (
 // strangers: a page whose name is made to resolve to 127.0.0.1 (DNS rebinding) still sends its own name as Host, which is why the Host
 // must be loopback; and a page that posts to http://localhost says in Sec-Fetch-Site or Origin where it comes from.
 //
-// Pages of other origins that have an ingest token come in by the first mode only, if their origin is one of Config.CORSOrigins: see share.
+// Pages of other origins that have an ingest token come in by the first mode only, if their origin is one of Config.CORSOrigins: see setCORS.
 type gate struct {
 	open        bool // no admin token
 	tokens      []token
@@ -62,8 +62,8 @@ func newGate(cfg Config) gate {
 	return g
 }
 
-// check returns a problem for a request that may not come in; opens says which tokens the route takes beside admin tokens.
-func (g *gate) check(r *http.Request, opens access) error {
+// check returns a problem for a request that is not allowed. allowed says which tokens the route accepts beside admin tokens.
+func (g *gate) check(r *http.Request, allowed access) error {
 	if g.open {
 		if !loopback.IsHost(r.Host) {
 			return &problem{Status: http.StatusForbidden, Detail: "no http.admin_tokens are set, so only requests whose Host is localhost, 127.0.0.1 or " +
@@ -75,11 +75,11 @@ func (g *gate) check(r *http.Request, opens access) error {
 		}
 		return nil
 	}
-	if opens&anybody != 0 {
+	if allowed&anybody != 0 {
 		return nil
 	}
 	kinds := g.kinds(r.Header.Get("Authorization"))
-	if opens&cookie != 0 {
+	if allowed&cookie != 0 {
 		if err := g.sameOrigin(r); err != nil {
 			return err
 		}
@@ -89,10 +89,10 @@ func (g *gate) check(r *http.Request, opens access) error {
 	case kinds == 0:
 		return &problem{Status: http.StatusUnauthorized, Detail: "a known token is needed: Authorization: Bearer TOKEN",
 			header: map[string]string{"WWW-Authenticate": `Bearer realm="hookbolt"`}}
-	case kinds&(opens|adminToken) == 0:
+	case kinds&(allowed|adminToken) == 0:
 		return &problem{Status: http.StatusForbidden, Detail: "this token does not open this: ingest tokens open POST /v1/events, metrics tokens GET /metrics, " +
 			"admin tokens everything"}
-	case opens&ingestToken != 0 && kinds&ingestToken == 0 && g.welcomes(r.Header.Get("Origin")):
+	case allowed&ingestToken != 0 && kinds&ingestToken == 0 && g.allowsOrigin(r.Header.Get("Origin")):
 		return errPublicAdmin
 	}
 	return nil

@@ -25,7 +25,7 @@ func (a *API) getBackup(r *http.Request, _ httprouter.Params) (any, error) {
 	if r.Method == http.MethodHead { // which is no reason to make one
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { backupHeader(w.Header()) }), nil
 	}
-	return lengthy(func() (any, error) {
+	return slowResponse(func() (any, error) {
 		s, err := a.backup(r.Context())
 		if errors.Is(err, engine.ErrFull) {
 			return nil, &problem{Status: http.StatusInsufficientStorage, Detail: err.Error()}

@@ -20,14 +20,14 @@ var (
 		"everything. Replace it in http.admin_tokens, and use one of http.ingest_tokens in the page"}
 )
 
-// welcomes tells whether pages of an origin, as an Origin header names it, may call what ingest tokens open.
-func (g *gate) welcomes(origin string) bool {
+// allowsOrigin tells whether pages of an origin, as an Origin header names it, may call what ingest tokens open.
+func (g *gate) allowsOrigin(origin string) bool {
 	return slices.Contains(g.origins, origin) || origin != "" && slices.Contains(g.origins, anyOrigin)
 }
 
-// share lets the page that has sent a request read the answer, whatever it will be, if pages of its origin may call. Without these
+// setCORS lets the page that has sent a request read the answer, whatever it will be, if pages of its origin may call. Without these
 // headers a browser keeps the answer to itself. Credentials, which are cookies here, are of no use to such a page, so none are allowed.
-func (g *gate) share(header http.Header, r *http.Request) {
+func (g *gate) setCORS(header http.Header, r *http.Request) {
 	if len(g.origins) == 0 {
 		return
 	}
@@ -36,7 +36,7 @@ func (g *gate) share(header http.Header, r *http.Request) {
 		return
 	}
 	header.Set("Vary", "Origin")
-	if origin := r.Header.Get("Origin"); g.welcomes(origin) {
+	if origin := r.Header.Get("Origin"); g.allowsOrigin(origin) {
 		header.Set("Access-Control-Allow-Origin", origin)
 	}
 }
@@ -45,7 +45,7 @@ func (g *gate) share(header http.Header, r *http.Request) {
 // question itself comes without one.
 func (a *API) preflight(r *http.Request, _ httprouter.Params) (any, error) {
 	origin := r.Header.Get("Origin")
-	if origin != "" && !a.gate().welcomes(origin) {
+	if origin != "" && !a.gate().allowsOrigin(origin) {
 		return nil, errForeignPage
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -35,7 +35,7 @@ func (a *API) deleteVisitor(r *http.Request, ps httprouter.Params) (any, error) 
 }
 
 // erase looks through all that is stored, which in a large database takes longer than an answer may.
-func (a *API) erase(r *http.Request, what engine.Erasure) lengthy {
+func (a *API) erase(r *http.Request, what engine.Erasure) slowResponse {
 	return func() (any, error) {
 		done, err := a.engine.Erase(r.Context(), what)
 		return erased(done), err

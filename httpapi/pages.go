@@ -14,15 +14,15 @@ import (
 // pageRoutes are the routes of the pages.
 func (a *API) pageRoutes() []route {
 	routes := []route{
-		{method: "GET", path: "/sign-in", opens: adminToken | cookie, handle: toOverview, page: true},
-		{method: "POST", path: "/sign-in", opens: anybody, handle: a.signIn, page: true},
-		{method: "POST", path: "/sign-out", opens: anybody, handle: a.signOut, page: true},
+		{method: "GET", path: "/sign-in", allowedRoles: adminToken | cookie, handle: toOverview, page: true},
+		{method: "POST", path: "/sign-in", allowedRoles: anybody, handle: a.signIn, page: true},
+		{method: "POST", path: "/sign-out", allowedRoles: anybody, handle: a.signOut, page: true},
 	}
 	for _, p := range a.pages.Routes() {
-		routes = append(routes, route{method: p.Method, path: p.Path, opens: adminToken | cookie, page: true,
+		routes = append(routes, route{method: p.Method, path: p.Path, allowedRoles: adminToken | cookie, page: true,
 			handle: func(r *http.Request, ps httprouter.Params) (any, error) {
-				if p.Lengthy {
-					return lengthy(func() (any, error) { return p.Handle(r, ps) }), nil
+				if p.Slow {
+					return slowResponse(func() (any, error) { return p.Handle(r, ps) }), nil
 				}
 				return p.Handle(r, ps)
 			}})
@@ -81,7 +81,7 @@ func (a *API) signIn(r *http.Request, _ httprouter.Params) (any, error) {
 		return &ui.Answer{Status: http.StatusSeeOther, Location: next}, nil
 	}
 	if a.gate().tokenKinds(token)&adminToken == 0 {
-		return a.pages.SignIn(next, true, false)
+		return a.pages.SignIn(next, ui.SignInWrongToken)
 	}
 	return &ui.Answer{Status: http.StatusSeeOther, Location: next, Cookies: []*http.Cookie{newTokenCookie(r, token)}}, nil
 }
@@ -113,8 +113,11 @@ func (a *API) refusePage(r *http.Request, p *problem) (*ui.Answer, error) {
 	if r.Method == http.MethodGet {
 		next = localPath(r.URL.RequestURI())
 	}
-	_, err := r.Cookie(tokenCookie)
-	return a.pages.SignIn(next, false, err != nil && r.Header.Get("Sec-Fetch-Site") == "cross-site")
+	why := ui.SignInNeeded
+	if _, err := r.Cookie(tokenCookie); err != nil && r.Header.Get("Sec-Fetch-Site") == "cross-site" {
+		why = ui.SignInCookieWithheld
+	}
+	return a.pages.SignIn(next, why)
 }
 
 // wantsPage tells whether a request for something that is not there comes from a person with a browser.

@@ -18,7 +18,7 @@ import (
 // deliveryData is what the page of a delivery shows.
 type deliveryData struct {
 	engine.Delivery
-	standing
+	deliverySummary
 	Webhook string
 	// Again is what the button that makes it due is called; "" for none. Cancellable tells whether it can be cancelled.
 	Again       string
@@ -59,7 +59,7 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 		return nil, err
 	}
 	now := time.Now()
-	d := deliveryData{Delivery: delivery, standing: p.standing(&delivery, attempts, now), Webhook: p.webhookName(delivery.WebhookID), Cancellable: delivery.Status.Waiting()}
+	d := deliveryData{Delivery: delivery, deliverySummary: p.deliverySummary(&delivery, attempts, now), Webhook: p.webhookName(delivery.WebhookID), Cancellable: delivery.Status.Waiting()}
 	d.Reload = d.Soon && refused == ""
 	earlier := max(0, len(attempts)-attemptsShown)
 	for i := range attempts[earlier:] {
@@ -124,8 +124,8 @@ type lineEntry struct {
 func (e lineEntry) Offset() string { return offset(e.Since) }
 
 const (
-	// crowdAtEnds is how many votes of a session stand on the line from its first and from its last ones, and how many leads.
-	crowdAtEnds = 5
+	// groupAtEnds is how many votes of a session stand on the line from its first and from its last ones, and how many leads.
+	groupAtEnds = 5
 	// attemptsShown is how many attempts are shown, there and below it, of the newest: somebody may have sent it again any number of times.
 	attemptsShown = 30
 )
@@ -195,10 +195,10 @@ func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at
 	if err != nil {
 		return "", "", err
 	}
-	list := happenings(events, s.StartedAt)
+	list := timelineEvents(events, s.StartedAt)
 	total, seen := make(map[string]int), make(map[string]int)
 	for _, h := range list {
-		total[h.crowd()]++
+		total[h.group()]++
 	}
 	once := make(map[string]bool)
 	for _, h := range list {
@@ -207,13 +207,13 @@ func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at
 		if late := d.FrozenAt; !late.IsZero() && (d.Kind == engine.KindIncomplete && h.At.After(d.DueAt) || h.Received.After(late)) {
 			text = strings.TrimSpace(text + " (not in the payload: it came later)")
 		}
-		if crowd := h.crowd(); crowd != "" {
-			seen[crowd]++
-			switch n, left := seen[crowd], total[crowd]-2*crowdAtEnds; {
-			case left <= 0 || n <= crowdAtEnds || n > crowdAtEnds+left:
+		if group := h.group(); group != "" {
+			seen[group]++
+			switch n, left := seen[group], total[group]-2*groupAtEnds; {
+			case left <= 0 || n <= groupAtEnds || n > groupAtEnds+left:
 				add(h.At, "", h.Type, text)
-			case n == crowdAtEnds+1:
-				add(h.At, "", crowd, fmt.Sprintf("%d more", left))
+			case n == groupAtEnds+1:
+				add(h.At, "", group, fmt.Sprintf("%d more", left))
 			}
 			continue
 		}

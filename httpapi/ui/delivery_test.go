@@ -37,9 +37,9 @@ func TestStandings(t *testing.T) {
 		want := func(link, sentence string, reload bool) {
 			t.Helper()
 			page := f.wantPage(link)
-			m := regexp.MustCompile(`(?s)<span class="standing">(.*?)</span>`).FindStringSubmatch(page)
+			m := regexp.MustCompile(`(?s)<span class="delivery-summary">(.*?)</span>`).FindStringSubmatch(page)
 			if m == nil {
-				t.Fatalf("no standing\n%s", mainOf(page))
+				t.Fatalf("no summary\n%s", mainOf(page))
 			}
 			if got := html.UnescapeString(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(m[1], "")); got != sentence {
 				t.Errorf("got  %q\nwant %q", got, sentence)

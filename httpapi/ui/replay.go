@@ -16,8 +16,8 @@ import (
 
 func (p *Pages) replayRoutes() []Route {
 	return []Route{
-		{Method: "GET", Path: "/webhooks/:id/replay", Handle: p.countReplay, Lengthy: true},
-		{Method: "POST", Path: "/webhooks/:id/replay", Handle: p.replay, Lengthy: true},
+		{Method: "GET", Path: "/webhooks/:id/replay", Handle: p.countReplay, Slow: true},
+		{Method: "POST", Path: "/webhooks/:id/replay", Handle: p.replay, Slow: true},
 	}
 }
 

@@ -56,9 +56,9 @@ func (p *Pages) secretPage(r *http.Request, ps httprouter.Params) (*Answer, erro
 	said := done(r, secretDone)
 	flash, err := r.Cookie(flashCookie)
 	if err != nil || flash.Value != strconv.FormatUint(uint64(w.ID), 10) {
-		return p.showSecretPage(&w, false, said != "", "")
+		return p.showSecretPage(&w, secretView{announced: said != ""})
 	}
-	a, err := p.showSecretPage(&w, true, true, said)
+	a, err := p.showSecretPage(&w, secretView{show: true, announced: true, done: said})
 	if err != nil {
 		return nil, err
 	}
@@ -66,20 +66,27 @@ func (p *Pages) secretPage(r *http.Request, ps httprouter.Params) (*Answer, erro
 	return a, nil
 }
 
-// showSecret shows it to who asks for it.
+// showSecret shows a webhook's secret on request.
 func (p *Pages) showSecret(_ *http.Request, ps httprouter.Params) (*Answer, error) {
 	w, err := p.webhook(ps)
 	if err != nil {
 		return nil, err
 	}
-	return p.showSecretPage(&w, true, false, "")
+	return p.showSecretPage(&w, secretView{show: true})
 }
 
-func (p *Pages) showSecretPage(w *engine.Webhook, show, announced bool, said string) (*Answer, error) {
-	d := secretData{Webhook: w, Announced: announced}
-	if show {
+// secretView says how the page of a secret is shown.
+type secretView struct {
+	show      bool   // the secret itself is on the page
+	announced bool   // see secretData
+	done      string // what was done before; "" for nothing
+}
+
+func (p *Pages) showSecretPage(w *engine.Webhook, v secretView) (*Answer, error) {
+	d := secretData{Webhook: w, Announced: v.announced}
+	if v.show {
 		d.Key = string(w.Secret)
 	}
 	d.Snippets = snippets(d.Key, w.URL)
-	return p.show(view{Template: "secret", Title: "Secret of " + nameOf(w), Nav: "/webhooks", Done: said, Data: d})
+	return p.show(view{Template: "secret", Title: "Secret of " + nameOf(w), Nav: "/webhooks", Done: v.done, Data: d})
 }

@@ -23,7 +23,7 @@ func (p *Pages) sessionRoutes() []Route {
 		{Method: "GET", Path: "/sessions", Handle: p.sessions},
 		{Method: "GET", Path: "/sessions/:id", Handle: p.orLookUp(p.session)},
 		{Method: "GET", Path: "/sessions/:id/erase", Handle: p.orLookUp(p.confirmErase)},
-		{Method: "POST", Path: "/sessions/:id/erase", Handle: p.orLookUp(p.erase), Lengthy: true},
+		{Method: "POST", Path: "/sessions/:id/erase", Handle: p.orLookUp(p.erase), Slow: true},
 	}
 }
 
@@ -96,9 +96,9 @@ const (
 type sessionData struct {
 	engine.Session
 	Received   time.Time // the last event
-	First      []happening
+	First      []timelineEvent
 	Skipped    int // events between First and Last
-	Last       []happening
+	Last       []timelineEvent
 	Total      int64
 	EndedLater bool // than it finished
 	// Long tells that there are more events than a page shows unless it is to show all; More that there are questions or leads beyond
@@ -124,7 +124,7 @@ func (p *Pages) session(r *http.Request, ps httprouter.Params) (*Answer, error) 
 		return nil, err
 	}
 	query := r.URL.Query()
-	d := sessionData{Session: folded, Received: record.Head.LastReceivedAt, First: happenings(events, folded.StartedAt), Total: int64(len(events)),
+	d := sessionData{Session: folded, Received: record.Head.LastReceivedAt, First: timelineEvents(events, folded.StartedAt), Total: int64(len(events)),
 		Long: len(events) > 2*eventsAtEnds, EndedLater: folded.EndedAt.After(folded.FinishedAt), Deliveries: p.rows(deliveries)}
 	all := query.Get("events") == "all"
 	if d.Long && !all {

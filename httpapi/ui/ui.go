@@ -39,8 +39,8 @@ type Handler func(*http.Request, httprouter.Params) (*Answer, error)
 type Route struct {
 	Method, Path string
 	Handle       Handler
-	// Lengthy tells that the answer may take longer than the server otherwise gives one.
-	Lengthy bool
+	// Slow tells that the answer may take longer than the server otherwise gives one.
+	Slow bool
 }
 
 // Routes are all pages but those for signing in and out, which are httpapi's.
@@ -187,12 +187,23 @@ func (p *Pages) Problem(status int, detail string) (*Answer, error) {
 	return p.show(view{Template: "problem", Title: http.StatusText(status), Status: status, Data: detail})
 }
 
-// SignIn makes the page that asks for an admin token and then leads to next, a path of this server. wrong tells that one was given that
-// is none. again has the browser ask for the page once more at once: it leaves a SameSite=Strict cookie out where the link that was
-// followed is another site's, and sends it along then.
-func (p *Pages) SignIn(next string, wrong, again bool) (*Answer, error) {
+// SignInReason says why the browser gets the page for signing in.
+type SignInReason int
+
+const (
+	// SignInNeeded: the request had no admin token.
+	SignInNeeded SignInReason = iota
+	// SignInWrongToken: the submitted token is not an admin token.
+	SignInWrongToken
+	// SignInCookieWithheld: the browser followed a link from another site, and omits a SameSite=Strict cookie then. The page reloads itself
+	// once, and that request has the cookie.
+	SignInCookieWithheld
+)
+
+// SignIn makes the page that asks for an admin token. After it, the browser goes to next, a path of this server.
+func (p *Pages) SignIn(next string, why SignInReason) (*Answer, error) {
 	return p.show(view{Template: "signin", Title: "Sign in", Bare: true, Status: http.StatusUnauthorized, Data: struct {
 		Next         string
 		Wrong, Again bool
-	}{next, wrong, again}})
+	}{next, why == SignInWrongToken, why == SignInCookieWithheld}})
 }

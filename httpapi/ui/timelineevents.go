@@ -10,8 +10,8 @@ import (
 	"hookbolt/engine"
 )
 
-// happening is an event of a session in words.
-type happening struct {
+// timelineEvent is an event of a session in words.
+type timelineEvent struct {
 	// N is its place in the order of arrival, which no later event changes.
 	N  int
 	At time.Time
@@ -26,19 +26,19 @@ type happening struct {
 	JSON string
 }
 
-// happenings puts a session's events in the order in which they are folded: of their times, then of arrival.
-func happenings(events []engine.Event, startedAt time.Time) []happening {
-	list := make([]happening, len(events))
+// timelineEvents puts a session's events in the order in which they are folded: of their times, then of arrival.
+func timelineEvents(events []engine.Event, startedAt time.Time) []timelineEvent {
+	list := make([]timelineEvent, len(events))
 	for i := range events {
 		ev := &events[i]
-		list[i] = happening{N: i, At: ev.Time, Received: ev.ReceivedAt, Since: ev.Time.Sub(startedAt), Type: string(ev.Type), Text: sayEvent(ev), JSON: string(ev.JSON)}
+		list[i] = timelineEvent{N: i, At: ev.Time, Received: ev.ReceivedAt, Since: ev.Time.Sub(startedAt), Type: string(ev.Type), Text: sayEvent(ev), JSON: string(ev.JSON)}
 	}
-	slices.SortStableFunc(list, func(a, b happening) int { return a.At.Compare(b.At) })
+	slices.SortStableFunc(list, func(a, b timelineEvent) int { return a.At.Compare(b.At) })
 	return list
 }
 
 // Offset writes the span from the session's start.
-func (h happening) Offset() string { return offset(h.Since) }
+func (h timelineEvent) Offset() string { return offset(h.Since) }
 
 // offset writes a span before or after the beginning of a time line.
 func offset(d time.Duration) string {
@@ -92,8 +92,8 @@ func sayLead(l *engine.Lead) string {
 	return strings.Join(parts, ", ")
 }
 
-// crowd names those of which there may be many in a session; "" for others.
-func (h happening) crowd() string {
+// group names those of which there may be many in a session; "" for others.
+func (h timelineEvent) group() string {
 	switch engine.EventType(h.Type) {
 	case engine.EventVote, engine.EventUndo:
 		return "votes"
@@ -104,4 +104,4 @@ func (h happening) crowd() string {
 }
 
 // ReceivedLater tells that hookbolt got it in another second than it happened in.
-func (h happening) ReceivedLater() bool { return h.Received.Sub(h.At).Abs() >= time.Second }
+func (h timelineEvent) ReceivedLater() bool { return h.Received.Sub(h.At).Abs() >= time.Second }

@@ -10,28 +10,28 @@ import (
 // soon is within what time something is about to happen, so that a page without script had better be asked for again.
 const soon = time.Minute
 
-// standing is what is going on with a delivery.
-type standing struct {
+// deliverySummary says what happens to a delivery now.
+type deliverySummary struct {
 	// Standing says it. When is when it goes on, which completes the sentence; zero if it does not, or nobody knows.
-	Standing string
-	When     time.Time
+	Summary string
+	When    time.Time
 	// Soon tells that something is about to happen.
 	Soon bool
 }
 
-func (p *Pages) standing(d *engine.Delivery, attempts []engine.Attempt, now time.Time) standing {
+func (p *Pages) deliverySummary(d *engine.Delivery, attempts []engine.Attempt, now time.Time) deliverySummary {
 	w, err := p.engine.Webhook(d.WebhookID)
 	gone := err != nil || !w.Active && d.Kind != engine.KindTest
 	switch d.Status {
 	case engine.StatusDelivered:
-		return standing{Standing: fmt.Sprintf("The endpoint has taken it (%d), after %s.", d.LastStatus, counted(int64(d.Attempts), "attempt", "attempts"))}
+		return deliverySummary{Summary: fmt.Sprintf("The endpoint has taken it (%d), after %s.", d.LastStatus, counted(int64(d.Attempts), "attempt", "attempts"))}
 	case engine.StatusFailed:
 		if gone {
-			return standing{Standing: tried(attempts) + " Nothing more is tried."}
+			return deliverySummary{Summary: tried(attempts) + " Nothing more is tried."}
 		}
-		return standing{Standing: tried(attempts) + " Nothing more is tried, unless you send it again."}
+		return deliverySummary{Summary: tried(attempts) + " Nothing more is tried, unless you send it again."}
 	case engine.StatusCancelled:
-		return standing{Standing: "It was cancelled, by hand or by a change of the webhook: nothing more is sent."}
+		return deliverySummary{Summary: "It was cancelled, by hand or by a change of the webhook: nothing more is sent."}
 	}
 	said := "Its session's payload is built when it is due."
 	switch {
@@ -50,16 +50,16 @@ func (p *Pages) standing(d *engine.Delivery, attempts []engine.Attempt, now time
 		said = "Its payload is frozen."
 	}
 	h := p.engine.Health(d.WebhookID)
-	until := func(said string, at time.Time) standing { return standing{said, at, at.Sub(now) < soon} }
+	until := func(said string, at time.Time) deliverySummary { return deliverySummary{said, at, at.Sub(now) < soon} }
 	switch {
 	case gone:
-		return standing{Standing: "The webhook is gone or switched off: it is about to be cancelled.", Soon: true}
+		return deliverySummary{Summary: "The webhook is gone or switched off: it is about to be cancelled.", Soon: true}
 	case held(&w, d):
-		return standing{Standing: said + " The webhook is paused, so it waits until that is resumed."}
+		return deliverySummary{Summary: said + " The webhook is paused, so it waits until that is resumed."}
 	case h.Failing() && d.Kind != engine.KindTest && h.NextProbeAt.After(now) && d.NextAttemptAt.Before(h.NextProbeAt):
 		return until(said+" The endpoint is failing and gets one attempt at a time, the next one", h.NextProbeAt)
 	case !d.NextAttemptAt.After(now):
-		return standing{Standing: said + " It is due: its attempt is under way, or has its turn soon.", Soon: true}
+		return deliverySummary{Summary: said + " It is due: its attempt is under way, or has its turn soon.", Soon: true}
 	case d.Kind == engine.KindIncomplete && d.Status == engine.StatusScheduled:
 		return until("It is sent if the session has not finished by its time,", d.NextAttemptAt)
 	case d.Attempts > 0:
