@@ -23,25 +23,25 @@ import (
 	"hookbolt/httpapi/ui"
 )
 
-// DefaultMaxBodyBytes is the largest body that is read unless Config says otherwise.
+// DefaultMaxBodyBytes is the limit of a request's body if Config sets none.
 const DefaultMaxBodyBytes = 1 << 20
 
-// Config is who may call, and with how much.
+// Config says who may call the API, and with which limits.
 type Config struct {
-	// AdminTokens open everything, IngestTokens only POST /v1/events, MetricsTokens only GET /metrics. Without AdminTokens no token
-	// is asked for, and only requests whose Host is loopback are answered.
+	// AdminTokens allow everything, IngestTokens only POST /v1/events, MetricsTokens only GET /metrics. Without AdminTokens no token
+	// is needed, but only requests whose Host is loopback are answered.
 	AdminTokens, IngestTokens, MetricsTokens []string
-	// CORSOrigins are the origins whose pages may POST /v1/events with an ingest token, written as browsers write them; "*" alone is
-	// all of them. Without AdminTokens no page of another origin may.
+	// CORSOrigins are the origins whose pages may POST /v1/events with an ingest token, written as browsers write them. "*" alone
+	// allows all origins. Without AdminTokens no other origin is allowed.
 	CORSOrigins []string
-	// MaxBodyBytes is the most that a request's body may have. Defaults to DefaultMaxBodyBytes.
+	// MaxBodyBytes is the limit of a request's body. Defaults to DefaultMaxBodyBytes.
 	MaxBodyBytes int64
-	// Backup makes a snapshot of the database, which New's handler closes. Its errors are like those of the engine. Without it there is
-	// no GET /v1/backup.
+	// Backup makes a snapshot of the database. The handler closes it. Backup's errors are like those of the engine. nil means that
+	// there is no GET /v1/backup.
 	Backup func(context.Context) (Snapshot, error)
 }
 
-// API is the handler of the whole API. Its handlers share what is here; all but the settings is set by New and only read afterwards.
+// API is the handler of the whole API. Its fields are set by New and only read afterwards, except settings.
 type API struct {
 	engine   *engine.Engine
 	settings atomic.Pointer[settings]
@@ -53,65 +53,64 @@ type API struct {
 	scrape   http.Handler
 }
 
-// settings are what Configure may replace. They are not changed.
+// settings are what Configure may replace. A value is not changed once it is stored.
 type settings struct {
 	gate    gate
 	maxBody int64
 }
 
-// handler answers a request with a value, which becomes JSON unless it is a rawJSON, a lengthy or an http.Handler, or with an
-// error, for which problemOf finds the status.
+// handler answers a request. Its value becomes JSON, unless it is a rawJSON, a slowResponse or an http.Handler. problemOf finds the
+// status of its error.
 type handler func(*http.Request, httprouter.Params) (any, error)
 
-// lengthy is an answer that it takes its time to find. The server's limit for writing an answer does not count until it is there; work
-// that is of use to nobody once the client has gone ends with the request's context.
-type lengthy func() (any, error)
+// slowResponse is a response that takes long to produce. The server's write timeout starts when the response is ready. The request's
+// context ends when the client disconnects, so that the work can stop.
+type slowResponse func() (any, error)
 
-// route is one line of the package's table of routes.
+// route is a row of the table of routes.
 type route struct {
 	method, path string
-	status       int    // of the answer, if the handler returns no error and the answer has no status of its own
-	opens        access // the tokens that open it, beside admin tokens
+	status       int    // of the response, if the handler returns no error and its value has no status of its own
+	allowedRoles access // the tokens that may call it, beside admin tokens
 	handle       handler
-	params       []string // the query parameters that it takes
-	page         bool     // it answers people: errors are pages, too
+	params       []string // the query parameters that it accepts
+	page         bool     // people call it: its errors are pages, too
 }
 
 func (a *API) routes() []route {
 	paged := []string{"limit", "cursor"}
 	return slices.Concat(a.pageRoutes(), []route{
-		{"POST", "/v1/events", http.StatusAccepted, ingestToken, a.postEvents, nil, false},
-		{"OPTIONS", "/v1/events", http.StatusNoContent, ingestToken | anybody, a.preflight, nil, false},
-		{"POST", "/v1/webhooks", http.StatusCreated, adminToken, a.postWebhook, nil, false},
-		{"GET", "/v1/webhooks", http.StatusOK, adminToken, a.listWebhooks, append(paged, "content_id"), false},
-		{"GET", "/v1/webhooks/:id", http.StatusOK, adminToken, a.getWebhook, nil, false},
-		{"PATCH", "/v1/webhooks/:id", http.StatusOK, adminToken, a.patchWebhook, nil, false},
-		{"DELETE", "/v1/webhooks/:id", http.StatusNoContent, adminToken, a.deleteWebhook, nil, false},
-		{"GET", "/v1/webhooks/:id/secret", http.StatusOK, adminToken, a.getSecret, nil, false},
-		{"POST", "/v1/webhooks/:id/rotate-secret", http.StatusOK, adminToken, a.rotateSecret, nil, false},
-		{"POST", "/v1/webhooks/:id/test", http.StatusAccepted, adminToken, a.testWebhook, nil, false},
-		{"POST", "/v1/webhooks/:id/replay", http.StatusAccepted, adminToken, a.replayWebhook, nil, false},
-		{"GET", "/v1/webhooks/:id/preview", http.StatusOK, adminToken, a.previewWebhook, []string{"session_id", "as_of"}, false},
-		{"GET", "/v1/sessions/:id", http.StatusOK, adminToken, a.getSession, nil, false},
-		{"DELETE", "/v1/sessions/:id", http.StatusOK, adminToken, a.deleteSession, nil, false},
-		{"DELETE", "/v1/visitors/:poltio_user_id", http.StatusOK, adminToken, a.deleteVisitor, nil, false},
-		{"GET", "/v1/deliveries", http.StatusOK, adminToken, a.listDeliveries,
-			append(paged, "webhook_id", "session_id", "status", "since", "until"), false},
-		{"GET", "/v1/deliveries/:id", http.StatusOK, adminToken, a.getDelivery, nil, false},
-		{"POST", "/v1/deliveries/:id/retry", http.StatusAccepted, adminToken, a.retryDelivery, nil, false},
-		{"POST", "/v1/deliveries/:id/cancel", http.StatusOK, adminToken, a.cancelDelivery, nil, false},
-		{"GET", "/v1/backup", http.StatusOK, adminToken, a.getBackup, nil, false},
-		{"GET", "/hookbolt.js", http.StatusOK, anybody, a.script, nil, false},
-		{"GET", "/v1/payload.schema.json", http.StatusOK, anybody, document("application/schema+json", payloadSchema), nil, false},
-		{"GET", "/openapi.yaml", http.StatusOK, anybody, document("application/yaml", openapi), nil, false}, // RFC 9512
-		{"GET", "/healthz", http.StatusOK, anybody, a.healthz, nil, false},
-		{"GET", "/readyz", http.StatusOK, anybody, a.readyz, nil, false},
-		{"GET", "/metrics", http.StatusOK, metricsToken, a.metrics, nil, false},
+		{method: "POST", path: "/v1/events", status: http.StatusAccepted, allowedRoles: ingestToken, handle: a.postEvents},
+		{method: "OPTIONS", path: "/v1/events", status: http.StatusNoContent, allowedRoles: ingestToken | anybody, handle: a.preflight},
+		{method: "POST", path: "/v1/webhooks", status: http.StatusCreated, allowedRoles: adminToken, handle: a.postWebhook},
+		{method: "GET", path: "/v1/webhooks", status: http.StatusOK, allowedRoles: adminToken, handle: a.listWebhooks, params: append(paged, "content_id")},
+		{method: "GET", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.getWebhook},
+		{method: "PATCH", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.patchWebhook},
+		{method: "DELETE", path: "/v1/webhooks/:id", status: http.StatusNoContent, allowedRoles: adminToken, handle: a.deleteWebhook},
+		{method: "GET", path: "/v1/webhooks/:id/secret", status: http.StatusOK, allowedRoles: adminToken, handle: a.getSecret},
+		{method: "POST", path: "/v1/webhooks/:id/rotate-secret", status: http.StatusOK, allowedRoles: adminToken, handle: a.rotateSecret},
+		{method: "POST", path: "/v1/webhooks/:id/test", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.testWebhook},
+		{method: "POST", path: "/v1/webhooks/:id/replay", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.replayWebhook},
+		{method: "GET", path: "/v1/webhooks/:id/preview", status: http.StatusOK, allowedRoles: adminToken, handle: a.previewWebhook, params: []string{"session_id", "as_of"}},
+		{method: "GET", path: "/v1/sessions/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.getSession},
+		{method: "DELETE", path: "/v1/sessions/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.deleteSession},
+		{method: "DELETE", path: "/v1/visitors/:poltio_user_id", status: http.StatusOK, allowedRoles: adminToken, handle: a.deleteVisitor},
+		{method: "GET", path: "/v1/deliveries", status: http.StatusOK, allowedRoles: adminToken, handle: a.listDeliveries, params: append(paged, "webhook_id", "session_id", "status", "since", "until")},
+		{method: "GET", path: "/v1/deliveries/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.getDelivery},
+		{method: "POST", path: "/v1/deliveries/:id/retry", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.retryDelivery},
+		{method: "POST", path: "/v1/deliveries/:id/cancel", status: http.StatusOK, allowedRoles: adminToken, handle: a.cancelDelivery},
+		{method: "GET", path: "/v1/backup", status: http.StatusOK, allowedRoles: adminToken, handle: a.getBackup},
+		{method: "GET", path: "/hookbolt.js", status: http.StatusOK, allowedRoles: anybody, handle: a.script},
+		{method: "GET", path: "/v1/payload.schema.json", status: http.StatusOK, allowedRoles: anybody, handle: document("application/schema+json", payloadSchema)},
+		{method: "GET", path: "/openapi.yaml", status: http.StatusOK, allowedRoles: anybody, handle: document("application/yaml", openapi)}, // RFC 9512
+		{method: "GET", path: "/healthz", status: http.StatusOK, allowedRoles: anybody, handle: a.healthz},
+		{method: "GET", path: "/readyz", status: http.StatusOK, allowedRoles: anybody, handle: a.readyz},
+		{method: "GET", path: "/metrics", status: http.StatusOK, allowedRoles: metricsToken, handle: a.metrics},
 	}, a.platformRoutes())
 }
 
-// New makes the handler of the whole API. reg is what /metrics serves; the metrics of the API itself are registered with it, so that a
-// registry takes one New.
+// New creates the handler of the whole API. /metrics serves reg. New registers the metrics of the API with reg, so call it once for each
+// registry.
 func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logger) *API {
 	a := &API{
 		engine: e, backup: cfg.Backup, log: log, scrape: newScrape(reg, log),
@@ -126,8 +125,8 @@ func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logge
 	return a
 }
 
-// Configure replaces the tokens and limits while requests come in: those that are under way may go by either. The backup stays as New has
-// got it.
+// Configure replaces the tokens and limits. It may be called while requests are served; requests in progress may use the old or the new
+// ones. It does not change Backup.
 func (a *API) Configure(cfg Config) {
 	if cfg.MaxBodyBytes <= 0 {
 		cfg.MaxBodyBytes = DefaultMaxBodyBytes
@@ -153,8 +152,8 @@ func (a *API) newRouter() http.Handler {
 	}
 	unmatched := func(p *problem) http.HandlerFunc {
 		refuse := func(*http.Request, httprouter.Params) (any, error) { return nil, p }
-		page := a.serve(route{path: "other", opens: adminToken | cookie, handle: refuse, page: true})
-		call := a.serve(route{path: "other", opens: adminToken, handle: refuse})
+		page := a.serve(route{path: "other", allowedRoles: adminToken | cookie, handle: refuse, page: true})
+		call := a.serve(route{path: "other", allowedRoles: adminToken, handle: refuse})
 		return func(w http.ResponseWriter, r *http.Request) {
 			if wantsPage(r) {
 				page(w, r, nil)
@@ -166,7 +165,7 @@ func (a *API) newRouter() http.Handler {
 	notAllowed := unmatched(&problem{Status: http.StatusMethodNotAllowed, Detail: "this path does not take this method; see the Allow header"})
 	router.NotFound = unmatched(errNoSuchPath)
 	router.MethodNotAllowed = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// The router always names OPTIONS.
+		// The router always lists OPTIONS.
 		options, _, _ := router.Lookup(http.MethodOptions, r.URL.Path)
 		allow := slices.DeleteFunc(strings.Split(w.Header().Get("Allow"), ", "), func(m string) bool { return m == http.MethodOptions && options == nil })
 		w.Header().Set("Allow", strings.Join(allow, ", "))
@@ -175,7 +174,7 @@ func (a *API) newRouter() http.Handler {
 	return router
 }
 
-// Headers that many answers share. net/http only reads them.
+// Header values that many responses share. net/http only reads them.
 var (
 	typeJSON    = []string{"application/json"}
 	typeProblem = []string{"application/problem+json"}
@@ -183,20 +182,20 @@ var (
 	noSniff     = []string{"nosniff"}
 )
 
-// serve is the adapter around every handler: gate, query, body limit, the answer, its metric. Nothing is logged for a request that
-// goes well or that the caller got wrong.
+// serve is the adapter around every handler: it checks the gate and the query, and writes the response and its metric. It logs neither
+// successful requests nor errors of the caller.
 func (a *API) serve(rt route) httprouter.Handle {
 	return func(w http.ResponseWriter, r *http.Request, ps httprouter.Params) {
 		defer a.recovered(w, r, &rt)
 		header := w.Header()
 		header["X-Content-Type-Options"], header["Cache-Control"] = noSniff, noStore
-		if rt.opens&ingestToken != 0 {
-			a.gate().share(header, r) // refusals, too
+		if rt.allowedRoles&ingestToken != 0 {
+			a.gate().setCORS(header, r) // for errors, too
 		}
 		value, err := a.call(r, ps, &rt)
-		if find, ok := value.(lengthy); ok && err == nil {
+		if find, ok := value.(slowResponse); ok && err == nil {
 			value, err = find()
-			// The time has run since the request. An error means that there is no limit.
+			// The old deadline counts from the request. An error means that there is no deadline.
 			http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 		}
 		if err != nil {
@@ -223,20 +222,20 @@ func (a *API) serve(rt route) httprouter.Handle {
 			status = s.status()
 		}
 		w.WriteHeader(status)
-		w.Write(body) // an error means that the client has gone: nobody is left to tell
+		w.Write(body) // an error means that the client has disconnected
 		a.count(r, &rt, status)
 	}
 }
 
-// call runs the handler of a request that may come in.
+// call runs the handler of a route if the request is allowed.
 func (a *API) call(r *http.Request, ps httprouter.Params, rt *route) (any, error) {
-	if err := a.gate().check(r, rt.opens); err != nil {
+	if err := a.gate().check(r, rt.allowedRoles); err != nil {
 		return nil, err
 	}
-	if strings.Contains(strings.ToLower(r.URL.RawPath), "%2f") { // it would stand for a path that a proxy in front does not see
+	if strings.Contains(strings.ToLower(r.URL.RawPath), "%2f") { // a proxy in front would see another path
 		return nil, errNoSuchPath
 	}
-	// Probes and scrapers come with parameters of their own, so only the API's are checked.
+	// Probes and scrapers send parameters of their own, so only those of the API are checked.
 	if r.URL.RawQuery != "" && strings.HasPrefix(rt.path, "/v1/") {
 		if err := checkQuery(r.URL.RawQuery, rt.params); err != nil {
 			return nil, err
@@ -245,10 +244,10 @@ func (a *API) call(r *http.Request, ps httprouter.Params, rt *route) (any, error
 	return rt.handle(r, ps)
 }
 
-// rawJSON is an answer that is JSON already.
+// rawJSON is a response body that is JSON already.
 type rawJSON []byte
 
-// encode writes an answer's body. nil becomes an empty one.
+// encode returns the body of a response. nil becomes an empty body.
 func encode(value any) (body []byte, contentType []string, err error) {
 	switch v := value.(type) {
 	case nil:
@@ -258,16 +257,16 @@ func encode(value any) (body []byte, contentType []string, err error) {
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false) // text as it came, as in the payload
+	enc.SetEscapeHTML(false) // keep text as it is, as payloads do
 	err = enc.Encode(value)
 	return b.Bytes(), typeJSON, err
 }
 
-// refuse answers with a problem.
+// refuse responds with a problem.
 func (a *API) refuse(w http.ResponseWriter, r *http.Request, rt *route, err error) {
 	p := problemOf(r.Context(), err)
 	if p.Status == http.StatusInternalServerError && p != errPanicked {
-		// The route's pattern, not the path: ids of sessions are personal data. The engine's errors hold no input.
+		// Log the route's pattern and not the path, because ids of sessions are personal data. The engine's errors contain no input.
 		a.log.Error("a request failed", "method", methodLabel(r.Method), "route", rt.path, "error", err)
 	}
 	for name, value := range p.header {
@@ -297,27 +296,27 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, rt *route, err erro
 	a.count(r, rt, status)
 }
 
-// recovered turns a panic of a handler into a 500. It is deferred.
+// recovered turns a panic of a handler into a 500. It must be deferred.
 func (a *API) recovered(w http.ResponseWriter, r *http.Request, rt *route) {
 	v := recover()
 	if v == nil {
 		return
 	}
-	if v == http.ErrAbortHandler { // the agreed way to cut a connection
+	if v == http.ErrAbortHandler { // net/http's way to abort a connection
 		panic(v)
 	}
 	a.log.Error("a request handler panicked", "method", methodLabel(r.Method), "route", rt.path, "panic", v, "stack", string(debug.Stack()))
 	a.refuse(w, r, rt, errPanicked)
 }
 
-// stream lets a handler write its answer itself.
+// stream lets a handler write its response itself.
 func (a *API) stream(w http.ResponseWriter, r *http.Request, rt *route, h http.Handler) {
 	rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 	h.ServeHTTP(rec, r)
 	a.count(r, rt, rec.status)
 }
 
-// statusRecorder remembers the status of a streamed answer.
+// statusRecorder records the status of a streamed response.
 type statusRecorder struct {
 	http.ResponseWriter
 	status int
@@ -335,7 +334,7 @@ func (a *API) count(r *http.Request, rt *route, status int) {
 	a.requests.WithLabelValues(rt.path, methodLabel(r.Method), strconv.Itoa(status)).Inc()
 }
 
-// methodLabel keeps methods that somebody has made up out of the metrics.
+// methodLabel keeps unknown methods out of the metrics, because each would be a new series.
 func methodLabel(method string) string {
 	switch method {
 	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE":
@@ -344,11 +343,11 @@ func methodLabel(method string) string {
 	return "other"
 }
 
-// maxPresize is how much room is made for a body that is announced but not here yet. The rest grows as it comes, so that a caller
-// has to send what he makes us hold.
+// maxPresize is how much memory is allocated for a body before it arrives. Beyond that the buffer grows with the body, so that a client
+// cannot make the server allocate more than it sends.
 const maxPresize = 16 << 10
 
-// readBody reads a request's body whole. Its Content-Type is of no interest: curl -d calls everything a form.
+// readBody reads the whole body of a request. It ignores the Content-Type, because curl -d calls every body a form.
 func (a *API) readBody(r *http.Request) ([]byte, error) {
 	for _, coding := range r.Header["Content-Encoding"] {
 		if !strings.EqualFold(coding, "identity") {
@@ -360,9 +359,9 @@ func (a *API) readBody(r *http.Request) ([]byte, error) {
 	if r.ContentLength > most {
 		return nil, &http.MaxBytesError{Limit: most}
 	}
-	// One read beyond the end finds the end; ReadFrom wants MinRead of room for it.
+	// ReadFrom finds the end by one more read, and needs room for MinRead then.
 	b := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), maxPresize)+bytes.MinRead))
-	// r.Body itself stays as it is: net/http treats an unread body that it knows better than one that it does not.
+	// Do not replace r.Body: net/http handles an unread body better if it is its own.
 	if _, err := b.ReadFrom(http.MaxBytesReader(nil, r.Body, most)); err != nil {
 		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, tooLarge
@@ -375,10 +374,10 @@ func (a *API) readBody(r *http.Request) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// instant is a time in an answer: RFC 3339 in UTC, to the microsecond; null for the zero time.
+// instant is a time in a response: RFC 3339 in UTC, to the microsecond; null for the zero time.
 type instant time.Time
 
-// MarshalJSON writes the instant.
+// MarshalJSON implements json.Marshaler.
 func (i instant) MarshalJSON() ([]byte, error) {
 	t := time.Time(i)
 	if t.IsZero() {
@@ -387,7 +386,7 @@ func (i instant) MarshalJSON() ([]byte, error) {
 	return t.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.999999Z07:00"`), nil
 }
 
-// orNull makes a zero value null.
+// orNull returns nil for a zero value.
 func orNull[T comparable](v T) *T {
 	var zero T
 	if v == zero {
@@ -396,10 +395,10 @@ func orNull[T comparable](v T) *T {
 	return &v
 }
 
-// writeTimeout bounds how long a client may take to read an answer.
+// writeTimeout bounds how long a client may take to read a response.
 const writeTimeout = 60 * time.Second
 
-// NewServer makes the server that h is served by. Its timeouts bound what a slow or idle client can hold.
+// NewServer creates a server for h. Its timeouts bound how long a slow or idle client can hold a connection.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
@@ -412,10 +411,10 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// serverLog passes on what net/http's server has to say.
+// serverLog writes the messages of net/http's server to the log.
 type serverLog struct{ log *slog.Logger }
 
-// Write leaves out handshakes that have failed: there is one for each scanner that comes by, with its address.
+// Write drops failed TLS handshakes: every scanner causes one, with its address.
 func (l serverLog) Write(line []byte) (int, error) {
 	if !bytes.HasPrefix(line, []byte("http: TLS handshake error")) {
 		l.log.Warn(string(bytes.TrimSpace(line)))

@@ -246,7 +246,7 @@ func TestFailingHandler(t *testing.T) {
 			r := httptest.NewRequest("GET", "/v1/things/private-name", strings.NewReader("private body"))
 			r.Host = "localhost"
 			rec := httptest.NewRecorder()
-			a.serve(route{method: "GET", path: "/v1/things/:id", status: 200, opens: adminToken, handle: c.handle})(rec, r, nil)
+			a.serve(route{method: "GET", path: "/v1/things/:id", status: 200, allowedRoles: adminToken, handle: c.handle})(rec, r, nil)
 
 			p := wantProblem(t, rec, http.StatusInternalServerError)
 			if strings.Contains(rec.Body.String(), "torn") || strings.Contains(rec.Body.String(), "boom") || p.Errors != nil {
@@ -398,7 +398,7 @@ func BenchmarkAdapter(b *testing.B) {
 	a := &API{requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests"}, []string{"route", "method", "code"})}
 	a.Configure(Config{AdminTokens: []string{"admin"}, IngestTokens: []string{"ingest"}})
 	router := httprouter.New()
-	router.Handle("POST", "/v1/events", a.serve(route{path: "/v1/events", status: 202, opens: ingestToken,
+	router.Handle("POST", "/v1/events", a.serve(route{path: "/v1/events", status: 202, allowedRoles: ingestToken,
 		handle: func(r *http.Request, _ httprouter.Params) (any, error) {
 			_, err := a.readBody(r)
 			return rawJSON("{\"accepted\":1}\n"), err

@@ -16,31 +16,32 @@ const (
 	adminToken access = 1 << iota
 	ingestToken
 	metricsToken
-	anybody // no token is asked for
-	cookie  // an admin token may come in the cookie of a browser that has signed in
+	anybody // no token is needed
+	cookie  // an admin token is also accepted from the cookie of a browser that has signed in
 )
 
-// gate decides which requests come in. It has two modes.
+// gate decides which requests are allowed. It has two modes.
 //
-// With an admin token, every route but the probes and the descriptions asks for a bearer token. A token is never sent by a browser on its
-// own, so where the request comes from does not matter. The pages take it from a cookie as well, which a browser does send on its own: not
-// from other sites (SameSite=Strict), and what comes from another origin of the same site, such as another port, is refused if it could
-// change something.
+// With an admin token, every route needs a bearer token, except the probes and the descriptions. A browser never sends a bearer token on
+// its own, so the origin of the request does not matter. The pages also accept the token from a cookie, which a browser does send on its
+// own. It does not send it from other sites (SameSite=Strict). It does send it from another origin of the same site, such as another port;
+// gate refuses such requests if they could change something.
 //
-// Without one, hookbolt trusts its machine, as a development database does. But the browser on that machine runs the pages of
-// strangers: a page whose name is made to resolve to 127.0.0.1 (DNS rebinding) still sends its own name as Host, which is why the Host
-// must be loopback; and a page that posts to http://localhost says in Sec-Fetch-Site or Origin where it comes from.
+// Without an admin token, hookbolt trusts its machine, as a development database does. But a browser on that machine runs pages of
+// strangers. A page can make its own name resolve to 127.0.0.1 (DNS rebinding), but its requests still have that name as Host; so the Host
+// must be loopback. A page that posts to http://localhost reveals its origin in Sec-Fetch-Site or Origin.
 //
-// Pages of other origins that have an ingest token come in by the first mode only, if their origin is one of Config.CORSOrigins: see share.
+// Pages of other origins may call with an ingest token in the first mode only, and only if Config.CORSOrigins has their origin: see
+// setCORS.
 type gate struct {
-	open        bool // no admin token
+	open        bool // no admin token is configured
 	tokens      []token
-	origins     []string // whose pages may call what ingest tokens open; none if the gate is open
+	origins     []string // whose pages may use ingest tokens; none if the gate is open
 	crossOrigin *http.CrossOriginProtection
 }
 
-// token is a configured token. Only its hash is kept: hashes have one length, so that the comparison takes the same time whatever the
-// caller sent.
+// token is a configured token. Only its hash is kept: all hashes have the same length, so that the comparison takes the same time whatever
+// the caller sent.
 type token struct {
 	hash [sha256.Size]byte
 	kind access
@@ -62,8 +63,8 @@ func newGate(cfg Config) gate {
 	return g
 }
 
-// check returns a problem for a request that may not come in; opens says which tokens the route takes beside admin tokens.
-func (g *gate) check(r *http.Request, opens access) error {
+// check returns a problem for a request that is not allowed. allowed says which tokens the route accepts beside admin tokens.
+func (g *gate) check(r *http.Request, allowed access) error {
 	if g.open {
 		if !loopback.IsHost(r.Host) {
 			return &problem{Status: http.StatusForbidden, Detail: "no http.admin_tokens are set, so only requests whose Host is localhost, 127.0.0.1 or " +
@@ -75,11 +76,11 @@ func (g *gate) check(r *http.Request, opens access) error {
 		}
 		return nil
 	}
-	if opens&anybody != 0 {
+	if allowed&anybody != 0 {
 		return nil
 	}
 	kinds := g.kinds(r.Header.Get("Authorization"))
-	if opens&cookie != 0 {
+	if allowed&cookie != 0 {
 		if err := g.sameOrigin(r); err != nil {
 			return err
 		}
@@ -89,16 +90,16 @@ func (g *gate) check(r *http.Request, opens access) error {
 	case kinds == 0:
 		return &problem{Status: http.StatusUnauthorized, Detail: "a known token is needed: Authorization: Bearer TOKEN",
 			header: map[string]string{"WWW-Authenticate": `Bearer realm="hookbolt"`}}
-	case kinds&(opens|adminToken) == 0:
+	case kinds&(allowed|adminToken) == 0:
 		return &problem{Status: http.StatusForbidden, Detail: "this token does not open this: ingest tokens open POST /v1/events, metrics tokens GET /metrics, " +
 			"admin tokens everything"}
-	case opens&ingestToken != 0 && kinds&ingestToken == 0 && g.welcomes(r.Header.Get("Origin")):
+	case allowed&ingestToken != 0 && kinds&ingestToken == 0 && g.allowsOrigin(r.Header.Get("Origin")):
 		return errPublicAdmin
 	}
 	return nil
 }
 
-// sameOrigin refuses what a page of another origin has sent and may change something.
+// sameOrigin refuses a request that a page of another origin has sent and that may change something.
 func (g *gate) sameOrigin(r *http.Request) error {
 	if g.crossOrigin.Check(r) != nil {
 		return &problem{Status: http.StatusForbidden, Detail: "this form was sent by a page of another origin. A reverse proxy in front has to pass the " +
@@ -107,7 +108,7 @@ func (g *gate) sameOrigin(r *http.Request) error {
 	return nil
 }
 
-// kinds returns which kinds of token a request's Authorization is; 0 for an unknown one.
+// kinds returns the kinds of the token in an Authorization header, 0 for an unknown token.
 func (g *gate) kinds(authorization string) access {
 	scheme, value, _ := strings.Cut(authorization, " ")
 	value = strings.TrimLeft(value, " ") // RFC 9110, section 11.4: one or more spaces
@@ -117,14 +118,14 @@ func (g *gate) kinds(authorization string) access {
 	return g.tokenKinds(value)
 }
 
-// tokenKinds returns which kinds of token a value is; 0 for an empty one, whatever is configured.
+// tokenKinds returns the kinds of a token, 0 for an unknown or empty one.
 func (g *gate) tokenKinds(value string) access {
 	if value == "" {
 		return 0
 	}
 	hash := sha256.Sum256([]byte(value))
 	var kinds access
-	for i := range g.tokens { // all of them, so that time does not tell which one it was
+	for i := range g.tokens { // compare all of them, so that the time does not reveal which one matched
 		if subtle.ConstantTimeCompare(hash[:], g.tokens[i].hash[:]) == 1 {
 			kinds |= g.tokens[i].kind
 		}

@@ -12,7 +12,7 @@ import (
 	"hookbolt/engine"
 )
 
-// Snapshot is a database at a moment, to be read once, from its beginning.
+// Snapshot is a copy of the database at one moment. It can be read once, from the beginning.
 type Snapshot interface {
 	io.ReadCloser
 	Size() int64
@@ -22,10 +22,10 @@ func (a *API) getBackup(r *http.Request, _ httprouter.Params) (any, error) {
 	if a.backup == nil {
 		return nil, errNoSuchPath
 	}
-	if r.Method == http.MethodHead { // which is no reason to make one
+	if r.Method == http.MethodHead { // do not make a backup for that
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { backupHeader(w.Header()) }), nil
 	}
-	return lengthy(func() (any, error) {
+	return slowResponse(func() (any, error) {
 		s, err := a.backup(r.Context())
 		if errors.Is(err, engine.ErrFull) {
 			return nil, &problem{Status: http.StatusInsufficientStorage, Detail: err.Error()}
@@ -42,7 +42,8 @@ func backupHeader(h http.Header) {
 	h.Set("Content-Disposition", `attachment; filename="hookbolt-`+time.Now().UTC().Format("20060102T150405Z")+`.db"`)
 }
 
-// backupStep is how much of a backup a client must take within writeTimeout: however large the whole is, who goes on reading gets it.
+// backupStep is how much of a backup a client must read within writeTimeout. A client that keeps reading gets all of it, however large it
+// is.
 const backupStep = 256 << 10
 
 // sendBackup sends a snapshot and closes it.
@@ -55,7 +56,7 @@ func (a *API) sendBackup(s Snapshot) http.Handler {
 		for {
 			limit.SetWriteDeadline(time.Now().Add(writeTimeout))
 			if _, err := io.CopyN(w, s, backupStep); err != nil {
-				return // at the end, or too early: then the client sees that it is not as much as was announced
+				return // at the end, or too early: then the client gets less than Content-Length
 			}
 		}
 	})

@@ -7,11 +7,11 @@ import (
 	"github.com/julienschmidt/httprouter"
 )
 
-// anyOrigin in place of origins stands for all of them.
+// anyOrigin allows all origins.
 const anyOrigin = "*"
 
-// preflightMaxAge is for how many seconds a browser may remember what a preflight was answered: the most that Chromium does. While it
-// remembers, the last events of a page that ends go out in one request instead of two.
+// preflightMaxAge is how many seconds a browser may cache the response to a preflight. It is Chromium's maximum. With a cached response, a
+// page that is being closed sends its last events in one request instead of two.
 const preflightMaxAge = "7200"
 
 var (
@@ -20,14 +20,14 @@ var (
 		"everything. Replace it in http.admin_tokens, and use one of http.ingest_tokens in the page"}
 )
 
-// welcomes tells whether pages of an origin, as an Origin header names it, may call what ingest tokens open.
-func (g *gate) welcomes(origin string) bool {
+// allowsOrigin reports whether pages of an origin may use ingest tokens. origin is written as in an Origin header.
+func (g *gate) allowsOrigin(origin string) bool {
 	return slices.Contains(g.origins, origin) || origin != "" && slices.Contains(g.origins, anyOrigin)
 }
 
-// share lets the page that has sent a request read the answer, whatever it will be, if pages of its origin may call. Without these
-// headers a browser keeps the answer to itself. Credentials, which are cookies here, are of no use to such a page, so none are allowed.
-func (g *gate) share(header http.Header, r *http.Request) {
+// setCORS lets a page of an allowed origin read the response, whether it is an error or not. Without these headers a browser hides the
+// response from the page. Credentials, which are cookies here, are of no use to such a page and not allowed.
+func (g *gate) setCORS(header http.Header, r *http.Request) {
 	if len(g.origins) == 0 {
 		return
 	}
@@ -36,16 +36,16 @@ func (g *gate) share(header http.Header, r *http.Request) {
 		return
 	}
 	header.Set("Vary", "Origin")
-	if origin := r.Header.Get("Origin"); g.welcomes(origin) {
+	if origin := r.Header.Get("Origin"); g.allowsOrigin(origin) {
 		header.Set("Access-Control-Allow-Origin", origin)
 	}
 }
 
-// preflight answers the question that a browser asks before a page's POST /v1/events, because of the Authorization that comes with it. The
-// question itself comes without one.
+// preflight answers the request that a browser sends before a page's POST /v1/events, because that has an Authorization header. The
+// preflight itself has none.
 func (a *API) preflight(r *http.Request, _ httprouter.Params) (any, error) {
 	origin := r.Header.Get("Origin")
-	if origin != "" && !a.gate().welcomes(origin) {
+	if origin != "" && !a.gate().allowsOrigin(origin) {
 		return nil, errForeignPage
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -108,15 +108,15 @@ func TestDescriptionHasTheRoutes(t *testing.T) {
 			op.success = "OK, Accepted" // a dry run has a status of its own
 		}
 		switch {
-		case rt.opens&anybody != 0:
-		case rt.opens == ingestToken:
+		case rt.allowedRoles&anybody != 0:
+		case rt.allowedRoles == ingestToken:
 			op.security = "adminToken ingestToken"
-		case rt.opens == metricsToken:
+		case rt.allowedRoles == metricsToken:
 			op.security = "adminToken metricsToken"
-		case rt.opens == adminToken:
+		case rt.allowedRoles == adminToken:
 			op.security = "adminToken"
 		default:
-			t.Errorf("%s %s is opened by %b", rt.method, rt.path, rt.opens)
+			t.Errorf("%s %s is opened by %b", rt.method, rt.path, rt.allowedRoles)
 		}
 		real[rt.method+" "+regexp.MustCompile(`:(\w+)`).ReplaceAllString(rt.path, "{$1}")] = op
 	}

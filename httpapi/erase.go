@@ -9,7 +9,7 @@ import (
 	"hookbolt/engine"
 )
 
-// erased is what an erasure has come to.
+// erased says how much an erasure has removed.
 type erased struct {
 	Sessions   int64 `json:"sessions"`
 	Events     int64 `json:"events"`
@@ -28,14 +28,14 @@ func (a *API) deleteSession(r *http.Request, ps httprouter.Params) (any, error) 
 func (a *API) deleteVisitor(r *http.Request, ps httprouter.Params) (any, error) {
 	s := ps.ByName("poltio_user_id")
 	id, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || strconv.FormatInt(id, 10) != s { // in the one form that it is written in
+	if err != nil || strconv.FormatInt(id, 10) != s { // accept only the canonical form
 		return nil, engine.InputErrors{{Field: "poltio_user_id", Detail: "must be an integer of 64 bits, such as 4711 (got " + strconv.Quote(engine.Excerpt(s)) + ")"}}
 	}
 	return a.erase(r, engine.Erasure{Visitor: &id}), nil
 }
 
-// erase looks through all that is stored, which in a large database takes longer than an answer may.
-func (a *API) erase(r *http.Request, what engine.Erasure) lengthy {
+// erase searches all sessions or deliveries. In a large database this takes longer than the write timeout.
+func (a *API) erase(r *http.Request, what engine.Erasure) slowResponse {
 	return func() (any, error) {
 		done, err := a.engine.Erase(r.Context(), what)
 		return erased(done), err

@@ -10,14 +10,14 @@ import (
 	"hookbolt/engine"
 )
 
-// problem is an error answer, as RFC 9457 shapes it. A handler may return one as its error.
+// problem is an error response as RFC 9457 defines it. A handler may return one as its error.
 type problem struct {
-	// Type is always "about:blank": the status says it all, and the title is the status's own.
+	// Type is always "about:blank", because the status says what kind of error it is. The title is that of the status.
 	Type   string `json:"type"`
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
-	// Errors has an entry for each piece of bad input.
+	// Errors has an entry for each invalid input.
 	Errors engine.InputErrors `json:"errors,omitempty"`
 
 	header map[string]string
@@ -25,7 +25,7 @@ type problem struct {
 
 func (p *problem) Error() string { return p.Detail }
 
-// complete returns the problem with the members that follow from its status.
+// complete returns the problem with the fields that follow from its status.
 func (p *problem) complete() problem {
 	full := *p
 	full.Type, full.Title = "about:blank", http.StatusText(p.Status)
@@ -35,18 +35,18 @@ func (p *problem) complete() problem {
 	return full
 }
 
-// statusClientGone is what metrics show for a request whose client went away before the answer; nobody reads it. It is nginx's number.
+// statusClientGone is the status in metrics for a request whose client disconnected before the response. nginx uses the same number.
 const statusClientGone = 499
 
-// errPanicked stands for a panic, which is logged already.
+// errPanicked is the problem for a panic, which is logged already.
 var errPanicked = &problem{Status: http.StatusInternalServerError, Detail: internalDetail}
 
 var errNoSuchPath = &problem{Status: http.StatusNotFound, Detail: "there is nothing at this path"}
 
-// internalDetail tells nothing of the inside; the log does.
+// internalDetail reveals nothing about the cause. The log has it.
 const internalDetail = "something went wrong inside hookbolt; its log says more"
 
-// problemOf is the one place where an error gets its status.
+// problemOf is the only place where an error gets its status.
 func problemOf(ctx context.Context, err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
@@ -76,7 +76,7 @@ func problemOf(ctx context.Context, err error) *problem {
 	return &problem{Status: http.StatusInternalServerError, Detail: internalDetail}
 }
 
-// inputDetail tells the first thing that is wrong, so that a person need not read on.
+// inputDetail describes the first error, so that a person need not read the list.
 func inputDetail(bad engine.InputErrors) string {
 	var b strings.Builder
 	if bad[0].Index > 0 {

@@ -8,14 +8,14 @@ import (
 	"github.com/julienschmidt/httprouter"
 )
 
-// postEvents takes events in. It is by far the most frequent call, so its answer is put together by hand.
+// postEvents accepts events. It is by far the most frequent call, so its response is built without the JSON encoder.
 func (a *API) postEvents(r *http.Request, _ httprouter.Params) (any, error) {
 	body, err := a.readBody(r)
 	if err != nil {
 		return nil, err
 	}
-	// The request is here as a whole. Whether its sender still listens does not matter: one who has closed his half of the
-	// connection, as nc -N does, seems to be gone and is not.
+	// The whole request has arrived, so store it even if the client seems to have disconnected. A client that closes its half of the
+	// connection, as nc -N does, still waits for the response.
 	n, err := a.engine.Ingest(context.WithoutCancel(r.Context()), body)
 	if err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 	"hookbolt/engine"
 )
 
-// readyTimeout is how long /readyz waits for the database: a disk that hangs is not ready.
+// readyTimeout is how long /readyz waits for the database. A server whose disk hangs is not ready.
 const readyTimeout = 5 * time.Second
 
 func (a *API) healthz(*http.Request, httprouter.Params) (any, error) {
@@ -25,7 +25,7 @@ func (a *API) readyz(r *http.Request, _ httprouter.Params) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	if err := a.engine.Ready(ctx); err != nil {
-		// Not the error itself: anybody may ask.
+		// Do not show the error itself: anybody may call this.
 		detail := "the database takes no writes, or the engine is not running"
 		if errors.Is(err, engine.ErrFull) {
 			detail = err.Error()
@@ -37,7 +37,7 @@ func (a *API) readyz(r *http.Request, _ httprouter.Params) (any, error) {
 
 func (a *API) metrics(*http.Request, httprouter.Params) (any, error) { return a.scrape, nil }
 
-// newScrape makes the handler of /metrics. A collector that fails takes only its own metrics with it.
+// newScrape creates the handler of /metrics. If a collector fails, only its own metrics are missing.
 func newScrape(reg *prometheus.Registry, log *slog.Logger) http.Handler {
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{
 		Registry:      reg,

@@ -14,15 +14,15 @@ import (
 // pageRoutes are the routes of the pages.
 func (a *API) pageRoutes() []route {
 	routes := []route{
-		{method: "GET", path: "/sign-in", opens: adminToken | cookie, handle: toOverview, page: true},
-		{method: "POST", path: "/sign-in", opens: anybody, handle: a.signIn, page: true},
-		{method: "POST", path: "/sign-out", opens: anybody, handle: a.signOut, page: true},
+		{method: "GET", path: "/sign-in", allowedRoles: adminToken | cookie, handle: toOverview, page: true},
+		{method: "POST", path: "/sign-in", allowedRoles: anybody, handle: a.signIn, page: true},
+		{method: "POST", path: "/sign-out", allowedRoles: anybody, handle: a.signOut, page: true},
 	}
 	for _, p := range a.pages.Routes() {
-		routes = append(routes, route{method: p.Method, path: p.Path, opens: adminToken | cookie, page: true,
+		routes = append(routes, route{method: p.Method, path: p.Path, allowedRoles: adminToken | cookie, page: true,
 			handle: func(r *http.Request, ps httprouter.Params) (any, error) {
-				if p.Lengthy {
-					return lengthy(func() (any, error) { return p.Handle(r, ps) }), nil
+				if p.Slow {
+					return slowResponse(func() (any, error) { return p.Handle(r, ps) }), nil
 				}
 				return p.Handle(r, ps)
 			}})
@@ -33,21 +33,21 @@ func (a *API) pageRoutes() []route {
 // tokenCookie is the name of the cookie that holds the admin token of a browser that has signed in.
 const tokenCookie = "hookbolt_token"
 
-// tokenCookieAge is for how many seconds a browser stays signed in: a week.
+// tokenCookieAge is how many seconds a browser stays signed in: a week.
 const tokenCookieAge = 7 * 24 * 60 * 60
 
-// newTokenCookie makes the cookie. Tokens may have characters that a cookie may not, hence the base64.
+// newTokenCookie creates the cookie. The token is in base64, because it may have characters that a cookie may not.
 func newTokenCookie(r *http.Request, token string) *http.Cookie {
 	return &http.Cookie{
 		Name: tokenCookie, Value: base64.RawURLEncoding.EncodeToString([]byte(token)), Path: "/", MaxAge: tokenCookieAge,
 		HttpOnly: true, SameSite: http.SameSiteStrictMode,
-		// hookbolt itself speaks plain HTTP: a proxy in front tells whether the browser does. Who lies about it harms only himself.
+		// A proxy in front says whether the browser uses HTTPS. A client that sends this header itself affects only its own cookie.
 		Secure: r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https"),
 	}
 }
 
-// cookieKinds returns which kinds of token stand in the cookie; 0 without one. There may be several of that name: browsers keep cookies by
-// host and not by port, so whatever else runs on this one may set its own, for a longer path, which comes first and must lock nobody out.
+// cookieKinds returns the kinds of the token in the cookie, 0 without a valid one. There may be several cookies of that name, so all are
+// tried. Browsers store cookies by host and not by port: another server on this host may set one for a longer path, which comes first.
 func (g *gate) cookieKinds(r *http.Request) (kinds access) {
 	for _, c := range r.CookiesNamed(tokenCookie) {
 		if token, err := base64.RawURLEncoding.DecodeString(c.Value); err == nil {
@@ -57,14 +57,14 @@ func (g *gate) cookieKinds(r *http.Request) (kinds access) {
 	return kinds
 }
 
-// toOverview is for who is signed in and asks for the sign-in: by its address, or because it was the page before.
+// toOverview redirects a browser that is signed in and requests the sign-in page.
 func toOverview(*http.Request, httprouter.Params) (any, error) {
 	return &ui.Answer{Status: http.StatusSeeOther, Location: "/"}, nil
 }
 
-// signIn answers the form of the page that asks for a token.
+// signIn handles the form of the sign-in page.
 func (a *API) signIn(r *http.Request, _ httprouter.Params) (any, error) {
-	// The browser of somebody who was made to post it would be signed in as somebody else.
+	// Otherwise another site could sign a browser in with a token of its own.
 	if err := a.gate().sameOrigin(r); err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (a *API) signIn(r *http.Request, _ httprouter.Params) (any, error) {
 		return &ui.Answer{Status: http.StatusSeeOther, Location: next}, nil
 	}
 	if a.gate().tokenKinds(token)&adminToken == 0 {
-		return a.pages.SignIn(next, true, false)
+		return a.pages.SignIn(next, ui.SignInWrongToken)
 	}
 	return &ui.Answer{Status: http.StatusSeeOther, Location: next, Cookies: []*http.Cookie{newTokenCookie(r, token)}}, nil
 }
@@ -95,7 +95,7 @@ func (a *API) signOut(r *http.Request, _ httprouter.Params) (any, error) {
 	return &ui.Answer{Status: http.StatusSeeOther, Location: "/", Cookies: []*http.Cookie{gone}}, nil
 }
 
-// localPath returns a path of this server, and "/" for everything else: a link to the sign-in must not lead elsewhere afterwards.
+// localPath returns next if it is a path of this server, else "/". A link to the sign-in page must not redirect to another site.
 func localPath(next string) string {
 	u, err := url.Parse(next)
 	if err != nil || u.Scheme != "" || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsRune(next, '\\') {
@@ -104,7 +104,7 @@ func localPath(next string) string {
 	return next
 }
 
-// refusePage is what a person gets to see of an error.
+// refusePage returns the page for an error.
 func (a *API) refusePage(r *http.Request, p *problem) (*ui.Answer, error) {
 	if p.Status != http.StatusUnauthorized {
 		return a.pages.Problem(p.Status, p.Detail)
@@ -113,11 +113,14 @@ func (a *API) refusePage(r *http.Request, p *problem) (*ui.Answer, error) {
 	if r.Method == http.MethodGet {
 		next = localPath(r.URL.RequestURI())
 	}
-	_, err := r.Cookie(tokenCookie)
-	return a.pages.SignIn(next, false, err != nil && r.Header.Get("Sec-Fetch-Site") == "cross-site")
+	why := ui.SignInNeeded
+	if _, err := r.Cookie(tokenCookie); err != nil && r.Header.Get("Sec-Fetch-Site") == "cross-site" {
+		why = ui.SignInCookieWithheld
+	}
+	return a.pages.SignIn(next, why)
 }
 
-// wantsPage tells whether a request for something that is not there comes from a person with a browser.
+// wantsPage reports whether a request for an unknown path comes from a person with a browser.
 func wantsPage(r *http.Request) bool {
 	return r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") && !strings.HasPrefix(r.URL.Path, "/v1/")
 }

@@ -35,7 +35,7 @@ func (a *API) platformRoutes() []route {
 		{method: "GET", path: "/platform/hooks/web/:id/logs", status: http.StatusOK, handle: a.platformLogs, params: []string{"page", "per_page"}},
 	}
 	for i := range routes {
-		routes[i].opens = adminToken
+		routes[i].allowedRoles = adminToken
 	}
 	return routes
 }
@@ -285,7 +285,7 @@ func (a *API) platformLogs(r *http.Request, ps httprouter.Params) (any, error) {
 	if err := q.err(); err != nil {
 		return nil, err
 	}
-	return lengthy(func() (any, error) {
+	return slowResponse(func() (any, error) {
 		overview, err := a.engine.Overview(r.Context())
 		if err != nil {
 			return nil, err

@@ -1,5 +1,5 @@
-// Package storage opens the store that the settings name. There is one kind so far, a bbolt file (package bolt); what a store promises is
-// in [engine.Store], and whoever keeps these promises can stand beside it.
+// Package storage opens the store that the settings name. There is one kind so far, a bbolt file (package bolt). [engine.Store] says what
+// every kind must guarantee.
 package storage
 
 import (
@@ -14,42 +14,42 @@ import (
 // Store is an engine.Store that is open.
 type Store interface {
 	engine.Store
-	// Failed is closed when nothing can be stored any more: the process should end. Err says why then.
+	// Failed is closed when nothing can be stored any more, and the process should end. Err returns the reason.
 	Failed() <-chan struct{}
 	Err() error
-	// Close ends what is under way and lets go of the data.
+	// Close completes the changes in progress and releases the data.
 	Close() error
 }
 
-// Settings say which store to open and what it may use.
+// Settings say which store to open, and with which limits.
 type Settings struct {
-	// Path is that of the database file.
+	// Path is the path of the database file.
 	Path string
 	// MinFree and MaxBytes are the limits of bolt.Options, in bytes.
 	MinFree, MaxBytes int64
 }
 
-// Hooks are what a store calls while it opens and works; see bolt.Options.
+// Hooks are functions that a store calls while it opens and works; see bolt.Options.
 type Hooks struct {
 	Inspect       func(path string) error
 	ObserveCommit func(mutations int, took time.Duration)
 }
 
-// File is what a Store can do beside if it keeps its data in a file of its own.
+// File is implemented by a Store that keeps its data in a file of its own.
 type File interface {
 	// SetLimits changes Settings.MinFree and Settings.MaxBytes.
 	SetLimits(minFree, maxBytes int64)
-	// Backup makes a copy of the data, which the caller closes; see bolt.Store.Backup.
+	// Backup copies the data. The caller closes the copy; see bolt.Store.Backup.
 	Backup(ctx context.Context) (Snapshot, error)
 }
 
-// Snapshot is a copy of a store's data, as it was at one moment.
+// Snapshot is a copy of a store's data at one moment.
 type Snapshot interface {
 	io.ReadCloser
 	Size() int64
 }
 
-// Open opens the store that s names. A bbolt file is a File, too.
+// Open opens the store that s names. A Store in a bbolt file also implements File.
 func Open(s Settings, h Hooks) (Store, error) {
 	store, err := bolt.Open(s.Path, bolt.Options{MinFree: s.MinFree, MaxBytes: s.MaxBytes, Inspect: h.Inspect, ObserveCommit: h.ObserveCommit})
 	if err != nil {
@@ -58,7 +58,7 @@ func Open(s Settings, h Hooks) (Store, error) {
 	return fileStore{store}, nil
 }
 
-// fileStore is a bolt.Store as a Store and a File.
+// fileStore makes a bolt.Store a Store and a File.
 type fileStore struct{ *bolt.Store }
 
 // Backup implements File.

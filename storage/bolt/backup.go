@@ -13,25 +13,24 @@ import (
 	"hookbolt/engine"
 )
 
-// backupSuffix is what the name of a backup ends with while it is made. Only where an open file cannot be removed does the name stay
-// for longer than a moment.
+// backupSuffix ends the name of a backup file. The name stays for a moment only, except where an open file cannot be removed.
 const backupSuffix = ".backup"
 
 // backupStep is how many bytes of a backup are copied at once. With 1 MiB it is as fast as it gets.
 const backupStep = 1 << 20
 
-// Backup is a snapshot of a database: a file that is a database itself. Its room on the disk is free again once it is closed, or the
-// process has ended.
+// Backup is a snapshot of a database, in a file that is a database itself. Its disk space is free again after Close, or when the
+// process ends.
 type Backup struct {
 	file *os.File
 	size int64
 	done func()
 }
 
-// Backup copies the database as it is into a file beside it, which has no name and is the caller's to close. It holds what was
-// acknowledged before. Whoever takes his time to read the copy keeps nobody waiting: the transaction ends with the copying.
-// There is one backup at a time: ErrConflict says that another one is not closed yet. ErrFull means that the disk would not have
-// Options.MinFree left.
+// Backup copies the database into a file beside it. The file has no name, and the caller closes it. It holds everything that was
+// acknowledged before the call. A slow reader of the copy blocks nobody, because the transaction ends with the copying. There is one
+// backup at a time: ErrConflict means that another one is not closed yet. ErrFull means that the disk would not have Options.MinFree
+// left.
 func (s *Store) Backup(ctx context.Context) (*Backup, error) {
 	if !s.backing.TryLock() {
 		return nil, fmt.Errorf("%w: another backup is being made or sent; there is one at a time", engine.ErrConflict)
@@ -53,7 +52,7 @@ func (s *Store) backup(ctx context.Context) (*Backup, error) {
 	if err != nil {
 		return nil, err
 	}
-	os.Remove(path) // so that nothing is left of it, however the process ends. Windows refuses, and done does it.
+	os.Remove(path) // so that nothing is left of it, however the process ends; on Windows this fails, and done removes it
 	b := &Backup{file: f, done: func() {
 		f.Close()
 		os.Remove(path)
@@ -66,11 +65,11 @@ func (s *Store) backup(ctx context.Context) (*Backup, error) {
 			return fmt.Errorf("%w: a backup needs %d MiB beside the database while it is read, the disk has %d MiB, and storage.min_free keeps %d MiB of them",
 				engine.ErrFull, b.size>>20, left>>20, minFree>>20)
 		}
-		// Pages that bbolt frees meanwhile cannot be used again, so the file grows as long as this takes.
+		// Pages that bbolt frees meanwhile cannot be used again, so the file grows during the copying.
 		if _, err := tx.WriteTo(w); err != nil && w.err == nil {
 			return fmt.Errorf("read the database: %w", err)
 		}
-		return w.err // of which bbolt keeps only the text
+		return w.err // bbolt keeps only its text
 	})
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
@@ -98,7 +97,7 @@ func removeStale(path string) error {
 	return nil
 }
 
-// Read reads on in the copy.
+// Read reads from the copy.
 func (b *Backup) Read(p []byte) (int, error) { return b.file.Read(p) }
 
 // Size is how many bytes the copy has.
@@ -110,11 +109,11 @@ func (b *Backup) Close() error {
 	return nil
 }
 
-// backupWriter writes to a file, in steps that are as large as backupStep, until its context ends.
+// backupWriter writes to a file in steps of backupStep bytes, until its context ends.
 type backupWriter struct {
 	ctx context.Context
 	f   *os.File
-	err error // the first
+	err error // the first error
 }
 
 func (w *backupWriter) Write(p []byte) (n int, err error) {
@@ -127,7 +126,7 @@ func (w *backupWriter) Write(p []byte) (n int, err error) {
 	return n, w.err
 }
 
-// ReadFrom is what io.Copy calls in place of copying in small steps.
+// ReadFrom is what io.Copy calls. It avoids io.Copy's small steps.
 func (w *backupWriter) ReadFrom(r io.Reader) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{w}, r, make([]byte, backupStep))
 }

@@ -13,9 +13,9 @@ import (
 	"hookbolt/engine"
 )
 
-// Check reads the whole database and holds its buckets against each other: bbolt's own check of the pages, each record's
-// checksum, and the invariants between records and indexes. It returns what is violated, at most a hundred lines. It is for
-// tests and tools: it holds a read transaction for as long as it takes.
+// Check compares the whole database with itself: bbolt's own check of the pages, each record's checksum, and the invariants between
+// records and indexes. It returns at most a hundred violations. It is for tests and tools, because it holds a read transaction until
+// it is done.
 func (s *Store) Check() []error {
 	c := newChecker(s.nonce)
 	if err := s.db.View(c.run); err != nil {
@@ -31,16 +31,16 @@ var (
 	errPagesDamaged = errors.New("pages are damaged: what is in them was not looked at")
 )
 
-// checker holds a database's buckets against each other. What points to a record is looked up from both sides, so that it needs
-// little memory of its own, however much is stored.
+// checker compares a database's buckets with each other. It looks up each reference from both sides, so that it needs little memory
+// however much is stored.
 type checker struct {
 	nonce uint32
 	tx    *bbolt.Tx
 
 	sessionCount, deliveryCount, webhookCount int
 
-	expiring numberSet // S of sessions that stand in expiry
-	ending   numberSet // D of deliveries that go by what stands in expiry
+	expiring numberSet // S of sessions that have an entry in expiry
+	ending   numberSet // D of deliveries that have an entry in expiry
 	paid     numberSet // P of payloads that belong to a delivery
 	counts   map[uint32]*counts
 	errs     []error
@@ -50,11 +50,10 @@ func newChecker(nonce uint32) *checker {
 	return &checker{nonce: nonce, expiring: make(numberSet), ending: make(numberSet), paid: make(numberSet), counts: make(map[uint32]*counts)}
 }
 
-// numberSet is a set of numbers, as a bit for each in words by number/64: they lie close to each other, but for those of damaged keys,
-// which may be anywhere.
+// numberSet is a set of numbers: a bit for each, in words by number/64. Numbers lie close together, except in damaged keys.
 type numberSet map[uint64]uint64
 
-// add adds a number, and tells whether it was there already.
+// add adds a number. It reports whether the set had it before.
 func (n numberSet) add(number uint64) (before bool) {
 	before = n.has(number)
 	n[number/64] |= 1 << (number % 64)
@@ -63,7 +62,7 @@ func (n numberSet) add(number uint64) (before bool) {
 
 func (n numberSet) has(number uint64) bool { return n[number/64]&(1<<(number%64)) != 0 }
 
-// expect notes a violation.
+// expect records a violation unless ok.
 func (c *checker) expect(ok bool, format string, args ...any) {
 	if !ok && len(c.errs) < maxViolations {
 		c.errs = append(c.errs, fmt.Errorf(format, args...))
@@ -76,7 +75,7 @@ func (c *checker) run(tx *bbolt.Tx) error {
 		c.expect(false, "page: %v", err)
 	}
 	if len(c.errs) > 0 {
-		return errPagesDamaged // reading on could go round in circles
+		return errPagesDamaged // bbolt could loop on damaged pages
 	}
 	for _, step := range []func() error{c.sequences, c.indexes, c.deliveries, c.sessions, c.leftovers, c.hooks, c.tallies, c.healths} {
 		if err := step(); err != nil {
@@ -95,7 +94,7 @@ func (c *checker) each(bucket []byte, f func(k, v []byte) error) error {
 
 func (c *checker) stored(bucket, key []byte) bool { return c.tx.Bucket(bucket).Get(key) != nil }
 
-// sequences holds that no number is given a second time.
+// sequences checks that no number can be assigned twice.
 func (c *checker) sequences() error {
 	for _, name := range [][]byte{bucketWebhooks, bucketSessions, bucketDeliveries, bucketPayloads, bucketJobs} {
 		b := c.tx.Bucket(name)
@@ -106,12 +105,12 @@ func (c *checker) sequences() error {
 	return nil
 }
 
-// indexes holds what points to deliveries and sessions against what it points to.
+// indexes checks the entries that refer to deliveries and sessions.
 func (c *checker) indexes() error {
 	for _, index := range []struct {
 		bucket []byte
 		size   int
-		key    func(*deliveryRecord) []byte // where the delivery stands in it, nil for nowhere
+		key    func(*deliveryRecord) []byte // where the delivery stands in the index, nil for nowhere
 	}{
 		{bucketQueue, queueKeyLen, func(r *deliveryRecord) []byte { k, _ := indexKeys(r); return k }},
 		{bucketByWebhook, 12, byWebhookKey},
@@ -125,7 +124,7 @@ func (c *checker) indexes() error {
 			number := binary.BigEndian.Uint64(k[len(k)-8:])
 			r, err := readDelivery(c.nonce, c.tx.Bucket(bucketDeliveries), number)
 			switch {
-			case err != nil: // told with the delivery itself
+			case err != nil: // deliveries reports it
 			case r.number == 0:
 				c.expect(false, "%s %x: delivery %d is not stored", index.bucket, k, number)
 			default:
@@ -162,7 +161,7 @@ func (c *checker) count(webhookID uint32) *counts {
 	return c.counts[webhookID]
 }
 
-// deliveries holds each delivery against its indexes, its payload and its attempts.
+// deliveries checks each delivery against its indexes, its payload and its attempts.
 func (c *checker) deliveries() error {
 	return c.each(bucketDeliveries, func(k, v []byte) error {
 		c.deliveryCount++
@@ -177,10 +176,10 @@ func (c *checker) deliveries() error {
 			return nil
 		}
 		c.count(r.WebhookID).byStatus[r.Status]++
-		queue, exception := indexKeys(&r)
+		queue, listed := indexKeys(&r)
 		c.expect(c.stored(bucketByWebhook, byWebhookKey(&r)), "delivery %d: not in by_webhook", number)
 		c.expect(queue == nil || c.stored(bucketQueue, queue), "delivery %d: %s, not at its place in the queue", number, r.Status)
-		c.expect(exception == nil || c.stored(bucketFailedOrCancelled, exception), "delivery %d: %s, not at its place in exceptions", number, r.Status)
+		c.expect(listed == nil || c.stored(bucketFailedOrCancelled, listed), "delivery %d: %s, not at its place in exceptions", number, r.Status)
 		c.expect(r.Status.Waiting() == r.FinishedAt.IsZero(), "delivery %d: %s, finished at %v", number, r.Status, r.FinishedAt)
 		c.expect(r.Status.Waiting() || c.ending.has(number), "delivery %d: does not expire", number)
 		c.expect(r.Status != engine.StatusPending && r.Status != engine.StatusDelivered || r.payload != 0, "delivery %d: %s without a payload", number, r.Status)
@@ -210,7 +209,7 @@ func (c *checker) deliveries() error {
 	})
 }
 
-// countsIn reads the counts of a webhook as they are stored.
+// countsIn reads the stored counts of a webhook.
 func countsIn(tx *bbolt.Tx, webhookID uint32) counts {
 	key := u32key(webhookID)
 	c, err := decodeCounts(key, tx.Bucket(bucketCounts).Get(key))
@@ -220,14 +219,14 @@ func countsIn(tx *bbolt.Tx, webhookID uint32) counts {
 	return c
 }
 
-// sessions holds the sessions against their events, numbers and marks.
+// sessions checks the sessions against their events, numbers and marks.
 func (c *checker) sessions() error {
 	numbered, err := uint64(math.MaxUint64), error(nil) // before version 5
 	if meta := c.tx.Bucket(bucketMeta); meta.Get(keyNumbered) != nil {
 		numbered, err = metaU64(meta, keyNumbered)
 		c.expect(err == nil, "%v", err)
 	}
-	entries := 0 // those in session_numbers that lead to a session
+	entries := 0 // entries of session_numbers that lead to a session
 	err = c.each(bucketSessions, func(k, v []byte) error {
 		c.sessionCount++
 		if len(k) != 8 {
@@ -272,7 +271,7 @@ func (c *checker) sessions() error {
 	return err
 }
 
-// leftovers looks for what belongs to nothing.
+// leftovers looks for records that belong to nothing.
 func (c *checker) leftovers() error {
 	for _, part := range []struct{ bucket, of []byte }{{bucketEvents, bucketSessions}, {bucketAttempts, bucketDeliveries}} {
 		err := c.each(part.bucket, func(k, _ []byte) error {
@@ -300,7 +299,7 @@ func (c *checker) hooks() error {
 	return nil
 }
 
-// tallies holds the counts against what was counted.
+// tallies compares the stored counts with what was counted.
 func (c *checker) tallies() error {
 	err := c.each(bucketCounts, func(k, v []byte) error {
 		kept, err := decodeCounts(k, v)
@@ -325,7 +324,7 @@ func (c *checker) tallies() error {
 	return err
 }
 
-// healths holds the endpoints' health against the webhooks: only those that there are have one, and only while something fails.
+// healths checks that only existing webhooks have a health record, and only while their endpoint fails.
 func (c *checker) healths() error {
 	if c.tx.Bucket(bucketHealth) == nil { // of version 1
 		return nil

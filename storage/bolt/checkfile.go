@@ -11,23 +11,22 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// FileReport is what CheckFile has found.
+// FileReport is the result of CheckFile.
 type FileReport struct {
 	Sessions, Deliveries, Webhooks int
 	// SizeBytes is the file's size, FreeBytes the part of it that is free for new data.
 	SizeBytes, FreeBytes int64
-	// Outdated tells that the layout is one that the next start brings up to date.
+	// Outdated reports that the layout is of an older version, which the next start migrates.
 	Outdated bool
-	// Violations is what is wrong, at most a hundred lines; see Store.Check.
+	// Violations lists what is wrong, at most a hundred lines; see Store.Check.
 	Violations []error
 }
 
-// CheckFile does what Store.Check does with a database that is not open, and changes nothing: not a byte of the file, nor beside it.
-// It holds bbolt's lock on the file meanwhile, so that no hookbolt opens it. The error is ErrInUse if one has, ErrNotDatabase for a
-// file that is something else, ErrSchema for one of a newer version, and ErrCorrupt if it cannot be read.
-//
-// Where the file cannot be read from the disk, or is truncated meanwhile, the system may end the process: Go cannot catch a fault in a
-// goroutine that is bbolt's. A caller who wants to go on then runs it in a process of its own.
+// CheckFile does the same as Store.Check for a database that is not open. It changes nothing, neither in the file nor beside it. It
+// holds bbolt's lock meanwhile, so that no hookbolt opens the file. It returns ErrInUse if another process has the file open,
+// ErrNotDatabase for another kind of file, ErrSchema for a newer version, and ErrCorrupt if the file cannot be read. The system may
+// end the process if the file cannot be read from the disk, or is truncated meanwhile: Go cannot catch a fault in one of bbolt's
+// goroutines. A caller that must survive this runs CheckFile in a child process.
 func CheckFile(path string) (FileReport, error) {
 	var report FileReport
 	err := withFile(path, false, func(db *bbolt.DB) error {
@@ -41,10 +40,10 @@ func CheckFile(path string) (FileReport, error) {
 	return report, nil
 }
 
-// fileLockTimeout is how long bbolt tries to get its lock. Whoever has it keeps it.
+// fileLockTimeout is how long bbolt waits for its lock. A process that has it keeps it, so a longer wait is of no use.
 const fileLockTimeout = 100 * time.Millisecond
 
-// withFile opens a database for reading and calls f with it. With preload, its list of free pages is read, too.
+// withFile opens a database for reading and calls f with it. With preload, bbolt also reads its list of free pages.
 func withFile(path string, preload bool, f func(*bbolt.DB) error) (err error) {
 	info, err := os.Stat(path)
 	switch {
@@ -52,10 +51,10 @@ func withFile(path string, preload bool, f func(*bbolt.DB) error) (err error) {
 		return err
 	case !info.Mode().IsRegular():
 		return fmt.Errorf("%w: not a regular file", ErrNotDatabase)
-	case info.Size() < 2*pageSize: // bbolt would try to begin a new one
+	case info.Size() < 2*pageSize: // bbolt would try to create a new database
 		return fmt.Errorf("%w: the file has only %d bytes", ErrNotDatabase, info.Size())
 	}
-	// A page that is not there is a fault, which ends the process; as a panic it is an error like another.
+	// A page beyond the end of the file is a fault, which ends the process. As a panic it becomes an error.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if damage := recoverDamage(recover()); damage != nil {

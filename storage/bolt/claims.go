@@ -16,8 +16,8 @@ import (
 func (s *Store) ClaimDue(ctx context.Context, now time.Time, requests []engine.ClaimRequest) ([]engine.ClaimResult, error) {
 	results := make([]engine.ClaimResult, len(requests))
 	var claimed []uint64
-	// Claim first, then look: were the transaction opened before the claims are looked at, a delivery that finishes in between
-	// would stand in the queue that this transaction sees, and no longer among the claims; it would be sent again.
+	// Hold claimMu before the transaction begins. If the transaction were opened first, a delivery that finishes in between would
+	// still stand in the queue that it sees, but no longer among the claims. It would be sent again.
 	s.claimMu.Lock()
 	locked := true
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
@@ -51,7 +51,7 @@ func (s *Store) ClaimDue(ctx context.Context, now time.Time, requests []engine.C
 	return results, nil
 }
 
-// readAllClaimed reads what a lane's claims stand for.
+// readAllClaimed reads the deliveries that were claimed in a lane.
 func (s *Store) readAllClaimed(tx *bbolt.Tx, keys [][]byte, result *engine.ClaimResult) error {
 	for _, key := range keys {
 		c, err := s.readClaimed(tx, key)
@@ -68,13 +68,13 @@ func (s *Store) readAllClaimed(tx *bbolt.Tx, keys [][]byte, result *engine.Claim
 }
 
 const (
-	// maxSkipped is how many entries that cannot be taken are skipped in one look at a lane.
+	// maxSkipped bounds how many entries of a lane one call skips because they are claimed or cancelled.
 	maxSkipped = 2000
-	// skippedRetry is when to look again after that: the job that clears them away is at work.
+	// skippedRetry is when to look again after that. By then the cancellation job has removed some of them.
 	skippedRetry = 50 * time.Millisecond
 )
 
-// claimLane claims what is due in a lane and returns its keys in the queue. s.claimMu is held.
+// claimLane claims the due deliveries of a lane and returns their queue keys. The caller holds claimMu.
 func (s *Store) claimLane(tx *bbolt.Tx, now time.Time, request engine.ClaimRequest) (found [][]byte, next time.Time, err error) {
 	hooks := s.hooks.Load()
 	mayBeCovered := len(hooks.Cancellations(request.Lane.WebhookID)) > 0
@@ -97,7 +97,7 @@ func (s *Store) claimLane(tx *bbolt.Tx, now time.Time, request engine.ClaimReque
 		}
 		if mayBeCovered {
 			covered, err := s.isCovered(tx, hooks, number)
-			if err != nil && !errors.Is(err, ErrCorrupt) { // what is damaged shows when it is read
+			if err != nil && !errors.Is(err, ErrCorrupt) { // readClaimed reports the damage
 				return found, time.Time{}, err
 			}
 			if covered {
@@ -116,7 +116,7 @@ func (s *Store) isCovered(tx *bbolt.Tx, hooks *engine.WebhookSet, number uint64)
 	return err == nil && hooks.Covered(&r.Delivery), err
 }
 
-// readClaimed reads what it takes to send the delivery that a key in the queue stands for.
+// readClaimed reads what the engine needs to send the delivery of a queue key.
 func (s *Store) readClaimed(tx *bbolt.Tx, key []byte) (engine.Claimed, error) {
 	number := queueKeyNumber(key)
 	r, err := s.readDelivery(tx.Bucket(bucketDeliveries), number)
@@ -148,7 +148,7 @@ type claimedNumber struct {
 	lane   engine.Lane
 }
 
-// claim begins claims.
+// claim adds claims.
 func (s *Store) claim(claimed ...claimedNumber) {
 	s.claimMu.Lock()
 	defer s.claimMu.Unlock()

@@ -13,7 +13,7 @@ import (
 type sessionRecord struct {
 	engine.SessionHead
 	number  uint64
-	batches uint32 // how many values it has in events
+	batches uint32 // how many values the session has in events
 }
 
 func (r *sessionRecord) encode() []byte {
@@ -62,14 +62,14 @@ func decodeSession(number uint64, value []byte) (sessionRecord, error) {
 	for n := d.uint(); n > 0 && !d.bad; n-- {
 		r.Deliveries = append(r.Deliveries, engine.DeliveryRef{WebhookID: d.count(), Kind: engine.Kind(d.byte()), ID: d.uuid()})
 	}
-	if len(d.b) > 0 { // not of version 1 or 2
+	if len(d.b) > 0 { // versions 1 and 2 have no size
 		r.Bytes = int64(d.uint())
 		d.bad = d.bad || r.Bytes < 0
 	}
 	return r, d.done(bucketSessions, key)
 }
 
-// sessionVisitor reads no more of a session's head than whose it is.
+// sessionVisitor reads only the visitor from a session's head.
 func sessionVisitor(key, value []byte) (*int64, error) {
 	body, err := unseal(bucketSessions, key, value)
 	if err != nil {
@@ -86,7 +86,7 @@ func sessionVisitor(key, value []byte) (*int64, error) {
 	return visitor, nil
 }
 
-// encodeEvents writes the events of one request: the time of receipt, their ids, and a JSON list of them as they came.
+// encodeEvents writes the events of one request: the time of receipt, the ids, and a JSON list of the events as they came.
 func encodeEvents(key []byte, events []engine.Event) []byte {
 	size := 32
 	for i := range events {
@@ -118,7 +118,7 @@ func encodeEvents(key []byte, events []engine.Event) []byte {
 	return e.seal(key)
 }
 
-// decodeEvents reads what encodeEvents wrote; the JSON shares the value's memory. id, if not nil, is called for each id.
+// decodeEvents reads what encodeEvents wrote. The JSON shares the value's memory. If id is not nil, it is called for each event id.
 func decodeEvents(key, value []byte, id func(string)) (engine.EventBatch, error) {
 	body, err := unseal(bucketEvents, key, value)
 	if err != nil {
@@ -141,12 +141,13 @@ type deliveryRecord struct {
 	number  uint64 // D
 	session uint64 // S, 0 for a test
 	payload uint64 // P, 0 while nothing is frozen
-	// visitor is the poltio_user_id of the session, nil if it has none. It is not known of a delivery from before version 7 of the layout.
+	// visitor is the poltio_user_id of the session, nil if it has none. It is unknown for a delivery from before version 7 of the
+	// layout.
 	visitor      *int64
 	visitorKnown bool
 }
 
-// source tells what the next attempt can be made from.
+// source says what the next attempt can be made from.
 func (r *deliveryRecord) source(sessions *bbolt.Bucket) engine.Source {
 	return engine.Source{Frozen: r.payload != 0, Session: sessions.Get(u64key(r.session)) != nil}
 }
@@ -200,7 +201,7 @@ func decodeDelivery(nonce uint32, number uint64, value []byte) (deliveryRecord, 
 	return r, d.done(bucketDeliveries, key)
 }
 
-// storedStatus reads no more than a stored delivery's status, unchecked; 0 if there is none.
+// storedStatus reads only the status of a stored delivery, without a check of the record. It returns 0 if there is none.
 func storedStatus(value []byte) engine.Status {
 	if len(value) < 2 {
 		return 0
@@ -306,11 +307,11 @@ func decodeHealth(key, value []byte) (engine.Health, error) {
 	return h, d.done(bucketHealth, key)
 }
 
-// counts are the numbers of a webhook's deliveries by status, and of those that are due.
+// counts are the numbers of a webhook's deliveries by status, and of its due deliveries.
 type counts struct {
-	byStatus [6]int64 // by engine.Status; 0 is unused
-	// due is how many entries of the webhook's ordinary lane stand up to dueUpTo. The mark follows the clock when
-	// somebody asks: each entry is looked at once, as it becomes due, instead of all of them at each question.
+	byStatus [6]int64 // by engine.Status; index 0 is unused
+	// due is how many entries of the webhook's ordinary lane lie before dueUpTo. The mark follows the clock at each call of Stats. So
+	// each entry is looked at once, when it becomes due, and not at every call.
 	due     int64
 	dueUpTo [16]byte // due(8) D(8), as in a queue key
 }

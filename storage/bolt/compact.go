@@ -11,18 +11,19 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// UnfinishedSuffix is what the name of a copy ends with until it is whole.
+// UnfinishedSuffix ends the name of a copy until the copy is complete.
 const UnfinishedSuffix = ".tmp"
 
-// compactStep is how many bytes go into one commit of the copy.
+// compactStep is how many bytes each commit of the copy has.
 const compactStep = 8 << 20
 
 // ErrViolations is returned by Compact for a database that does not pass CheckFile.
 var ErrViolations = errors.New("the database is damaged")
 
-// Compact copies a database that is not open into a new file, without what is free in it: what was erased is not in the copy. The copy
-// is never larger than the file. It is checked before it gets its name, so that there is a whole one or none. Compact returns the sizes
-// of the file and of the copy. The errors are those of CheckFile, ErrViolations, and fs.ErrExist for a copy that is there already.
+// Compact copies a database that is not open into a new file, without its free pages. Erased data is not in the copy. The copy is
+// never larger than the file. Compact checks the copy before it gives it its name, so that there is either a complete copy or none.
+// It returns the sizes of the file and of the copy. Its errors are those of CheckFile, ErrViolations, and fs.ErrExist if the copy
+// exists already.
 func Compact(path, copyPath string) (size, copySize int64, err error) {
 	size, copySize, err = compact(path, copyPath)
 	if err != nil {
@@ -62,7 +63,7 @@ func compact(path, copyPath string) (size, copySize int64, err error) {
 		copySize, err = report.SizeBytes, report.violated()
 	}
 	if err == nil {
-		err = mustNotExist(copyPath) // that may have taken long
+		err = mustNotExist(copyPath) // the copying may have taken long
 	}
 	if err == nil {
 		err = os.Rename(tmp, copyPath)
@@ -83,13 +84,13 @@ func mustNotExist(path string) error {
 	return nil
 }
 
-// copyEntries makes a database at path with all entries of src, in pages that are as full as bbolt makes them. It tells whether the copy
-// takes no more pages than src.
+// copyEntries creates a database at path with all entries of src, in pages as full as bbolt makes them. fits reports whether the copy
+// has no more pages than src.
 func copyEntries(path string, src *bbolt.DB) (fits bool, err error) {
 	o := boltOptions()
 	o.InitialMmapSize, o.NoFreelistSync = 0, false
-	o.FreelistType = bbolt.FreelistArrayType // a copy of a copy is the same: this type always takes the first of the free pages
-	o.NoSync = true                          // once at the end will do
+	o.FreelistType = bbolt.FreelistArrayType // always takes the first free page, so that a copy of a copy is the same
+	o.NoSync = true                          // one sync at the end is enough
 	dst, err := bbolt.Open(path, 0o600, o)
 	if err != nil {
 		return false, err
@@ -105,7 +106,7 @@ func copyEntries(path string, src *bbolt.DB) (fits bool, err error) {
 	if err := errors.Join(err, dst.Close()); err != nil {
 		return false, err
 	}
-	// bbolt has made the file larger than its pages: a power of two, or 16 MiB more than it needed.
+	// bbolt enlarges the file beyond its pages: to a power of two, or by 16 MiB.
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return false, err
@@ -117,7 +118,7 @@ func copyEntries(path string, src *bbolt.DB) (fits bool, err error) {
 	return size <= srcSize, errors.Join(err, f.Close())
 }
 
-// sizeOfPages is the size of a database without what its file has beyond the last page.
+// sizeOfPages is the size of a database up to its last page.
 func sizeOfPages(db *bbolt.DB) (size int64, err error) {
 	err = db.View(func(tx *bbolt.Tx) error {
 		size = tx.Size()
@@ -126,9 +127,9 @@ func sizeOfPages(db *bbolt.DB) (size int64, err error) {
 	return size, err
 }
 
-// copyPages makes a copy of the database at srcPath, page by page, with zeros in place of what is free. It is for a database that
-// has hardly any free pages, and its entries in fewer than copyEntries needs: how many an entry that is larger than a page takes depends on
-// the order in which its neighbours came.
+// copyPages copies the database at srcPath page by page, with zeros in place of free pages. It is for a database with few free pages
+// that needs fewer pages than copyEntries would. Entries larger than a page can need more or fewer pages, depending on the order in
+// which their neighbours were written.
 func copyPages(path, srcPath string) error {
 	dst, err := os.OpenFile(path, os.O_RDWR|os.O_TRUNC, 0)
 	if err != nil {
@@ -148,7 +149,7 @@ func copyPages(path, srcPath string) error {
 	return errors.Join(err, dst.Close())
 }
 
-// clearFree writes zeros over the free pages of a copy: they may hold what was erased.
+// clearFree writes zeros over the free pages of a copy, because they may hold erased data.
 func clearFree(dst io.WriterAt, tx *bbolt.Tx) error {
 	zeros := make([]byte, pageSize)
 	for id := 2; ; id++ { // after the two meta pages
@@ -166,7 +167,7 @@ func clearFree(dst io.WriterAt, tx *bbolt.Tx) error {
 	}
 }
 
-// violated returns an ErrViolations that names the first violation, nil if there is none.
+// violated returns an ErrViolations with the first violation, nil if there is none.
 func (r *FileReport) violated() error {
 	if len(r.Violations) == 0 {
 		return nil

@@ -15,7 +15,7 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// create makes an empty database. bbolt's own creation is not crash-safe: what a crash leaves of it may be unusable.
+// create makes an empty database. bbolt's own creation is not crash-safe: a crash may leave an unusable file.
 func create(path string) error {
 	tmp := path + ".tmp"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -59,10 +59,9 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// heal makes durable what the file shows. If the sync of the last commit before a crash of the process failed, the system
-// may show a meta page that the disk does not have; building on it could destroy the file at the next power cut. Writing the
-// two meta pages again, as they are read, and syncing settles it. The same holds for the file's name, if it is the sync of the directory
-// that a new database's making did not come to, or that failed.
+// heal makes durable what the file shows. If the sync of the last commit before a crash failed, the system may show a meta page that
+// the disk does not have. A commit on top of it could destroy the file at the next power cut. So heal writes the two meta pages again
+// as they are read, and syncs them. It also syncs the directory, because the creation of the file may have ended before that.
 func heal(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -95,7 +94,7 @@ func readMetas(f *os.File) ([]byte, error) {
 	return metas, nil
 }
 
-// What is read of bbolt's meta pages (version 2 of its format): a header of 16 bytes, then at these offsets.
+// What is read of bbolt's meta pages (version 2 of its format): a header of 16 bytes, then these offsets.
 const (
 	metaMagic     = 16      // u32
 	metaVersion   = 16 + 4  // u32
@@ -106,8 +105,8 @@ const (
 	boltVersion   = 2
 )
 
-// checkSize refuses a file that ends before its pages do, such as an incomplete copy: bbolt would read beyond the end of its map
-// and the process would end by SIGBUS.
+// checkSize refuses a file that is shorter than its pages, such as an incomplete copy. bbolt would read beyond the end of its map,
+// and SIGBUS would end the process.
 func checkSize(f *os.File, metas []byte) error {
 	_, highWater := newestMeta(metas)
 	if highWater == 0 {
@@ -123,7 +122,8 @@ func checkSize(f *os.File, metas []byte) error {
 	return nil
 }
 
-// newestMeta returns the newest transaction of two meta pages, and the first page beyond those that it uses; 0 if neither is valid.
+// newestMeta returns the newest transaction of two meta pages, and the first page beyond those in use. It returns 0 if neither is
+// valid.
 func newestMeta(metas []byte) (txid, highWater uint64) {
 	m := newestMetaPage(metas)
 	if m == nil {
@@ -132,7 +132,7 @@ func newestMeta(metas []byte) (txid, highWater uint64) {
 	return binary.NativeEndian.Uint64(m[metaTxid:]), binary.NativeEndian.Uint64(m[metaHighWater:])
 }
 
-// newestMetaPage returns the one of two meta pages that bbolt goes by; nil if neither is valid.
+// newestMetaPage returns the one of two meta pages that bbolt uses, nil if neither is valid.
 func newestMetaPage(metas []byte) []byte {
 	var newest []byte
 	for _, m := range [][]byte{metas[:pageSize], metas[pageSize:]} {
@@ -140,7 +140,7 @@ func newestMetaPage(metas []byte) []byte {
 		sum.Write(m[metaMagic:metaChecksum])
 		if binary.NativeEndian.Uint32(m[metaMagic:]) != boltMetaMagic || binary.NativeEndian.Uint32(m[metaVersion:]) != boltVersion ||
 			sum.Sum64() != binary.NativeEndian.Uint64(m[metaChecksum:]) {
-			continue // bbolt takes the other one
+			continue // bbolt uses the other one
 		}
 		if newest == nil || binary.NativeEndian.Uint64(m[metaTxid:]) > binary.NativeEndian.Uint64(newest[metaTxid:]) {
 			newest = m

@@ -13,7 +13,7 @@ import (
 	"hookbolt/engine"
 )
 
-// readDelivery reads a delivery by its number; the result's number is 0 if there is none.
+// readDelivery reads a delivery by its number. The number in the result is 0 if there is none.
 func (s *Store) readDelivery(deliveries *bbolt.Bucket, number uint64) (deliveryRecord, error) {
 	return readDelivery(s.nonce, deliveries, number)
 }
@@ -35,8 +35,8 @@ func (s *Store) findDelivery(deliveries *bbolt.Bucket, id uuid.UUID) (deliveryRe
 	return r, err
 }
 
-// createDelivery gives a new delivery its number and id, stores it and puts it into its lane. The time of its creation is the
-// writer's, so that times grow with numbers whatever callers had to wait for.
+// createDelivery gives a new delivery its number and id, stores it and puts it into its lane. The writer sets the time of creation,
+// so that times and numbers have the same order however long a caller has waited.
 func (b *batch) createDelivery(r *deliveryRecord) error {
 	number, err := b.next(b.deliveries)
 	if err != nil {
@@ -53,8 +53,8 @@ func (b *batch) createDelivery(r *deliveryRecord) error {
 	return b.saveDelivery(nil, r)
 }
 
-// saveDelivery replaces a delivery's record, nil standing for none, and with it all that follows from it: its place in the
-// lane, the index of exceptions, its expiry, the counts. It is the only place where these change.
+// saveDelivery replaces a delivery's record and updates what follows from it: its place in the lane, the index of failed and
+// cancelled deliveries, its expiry, and the counts. nil stands for no record. Nothing else changes these.
 func (b *batch) saveDelivery(old, new *deliveryRecord) error {
 	var oldQueue, newQueue, oldException, newException []byte
 	if old != nil {
@@ -80,7 +80,7 @@ func (b *batch) saveDelivery(old, new *deliveryRecord) error {
 	return b.put(b.deliveries, u64key(new.number), new.encode())
 }
 
-// removeDelivery removes a delivery with all that belongs to it.
+// removeDelivery removes a delivery with its attempts, its payload and its index entries.
 func (b *batch) removeDelivery(r *deliveryRecord) error {
 	if r.payload != 0 {
 		if err := b.delete(b.payloads, u64key(r.payload)); err != nil {
@@ -96,18 +96,18 @@ func (b *batch) removeDelivery(r *deliveryRecord) error {
 	return b.saveDelivery(r, nil)
 }
 
-// indexKeys returns the keys that a delivery has in queue and exceptions, nil for none.
-func indexKeys(r *deliveryRecord) (queue, exception []byte) {
+// indexKeys returns the keys that a delivery has in the queue and among the failed or cancelled ones, nil for none.
+func indexKeys(r *deliveryRecord) (queue, failedOrCancelled []byte) {
 	switch r.Status {
 	case engine.StatusScheduled, engine.StatusPending:
 		queue = queueKey(r)
 	case engine.StatusFailed, engine.StatusCancelled:
-		exception = failedOrCancelledKey(r)
+		failedOrCancelled = failedOrCancelledKey(r)
 	}
-	return queue, exception
+	return queue, failedOrCancelled
 }
 
-// move replaces one index key by another, nil standing for none.
+// move replaces one index key by another; nil stands for none.
 func (b *batch) move(bucket *bbolt.Bucket, from, to []byte) error {
 	if bytes.Equal(from, to) {
 		return nil
@@ -123,7 +123,7 @@ func (b *batch) move(bucket *bbolt.Bucket, from, to []byte) error {
 	return nil
 }
 
-// moveQueued is move for the queue; it keeps the counts of what is due.
+// moveQueued is move for the queue. It also updates the count of due deliveries.
 func (b *batch) moveQueued(from, to []byte) error {
 	if bytes.Equal(from, to) {
 		return nil
@@ -133,8 +133,8 @@ func (b *batch) moveQueued(from, to []byte) error {
 	return b.move(b.queue, from, to)
 }
 
-// countDue adds n to the count of what is due, if the queue key (nil for none) lies within it. Tests do not count: they are
-// sent at once.
+// countDue adds n to the count of due deliveries if the queue key lies before the mark. nil stands for no key. Tests are not counted,
+// because they are sent at once.
 func (b *batch) countDue(key []byte, n int64) {
 	if key == nil || queueKeyIsTest(key) {
 		return
@@ -151,7 +151,7 @@ func readPayload(tx *bbolt.Tx, r *deliveryRecord) ([]byte, error) {
 	return bytes.Clone(body), err
 }
 
-// storePayload writes a payload and notes its number in the delivery.
+// storePayload writes a payload and records its number in the delivery.
 func (b *batch) storePayload(r *deliveryRecord, payload []byte, at time.Time) error {
 	number, err := b.next(b.payloads)
 	if err != nil {
@@ -265,7 +265,7 @@ func (s *Store) Enqueue(ctx context.Context, webhookID uint32, kind engine.Kind,
 	return d, err
 }
 
-// enqueue queues a payload that is about no session.
+// enqueue queues a payload that belongs to no session.
 func (b *batch) enqueue(webhookID uint32, kind engine.Kind, payload []byte, now time.Time) (engine.Delivery, error) {
 	if b.hooks.Get(webhookID) == nil {
 		return engine.Delivery{}, fmt.Errorf("webhook %d: %w", webhookID, engine.ErrNotFound)
@@ -278,7 +278,7 @@ func (b *batch) enqueue(webhookID uint32, kind engine.Kind, payload []byte, now 
 	return d.Delivery, err
 }
 
-// notify queues system events, if somebody wants them, and says what it has put into lanes.
+// notify queues system events if a webhook for them exists. It returns what it has queued.
 func (b *batch) notify(notices [][]byte, now time.Time) ([]engine.Queued, error) {
 	w := b.hooks.Operations()
 	if w == nil || !w.Active {

@@ -4,7 +4,7 @@ package bolt
 
 import "golang.org/x/sys/unix"
 
-// networkKinds are the file systems of other machines, by the names that mount(8) shows.
+// networkKinds are the network file systems, by the names that mount(8) shows.
 var networkKinds = map[string]string{"nfs": "NFS", "smbfs": "SMB", "afpfs": "AFP", "webdav": "WebDAV"}
 
 func lookAtDisk(dir string) (disk, error) {

@@ -2,8 +2,8 @@ package bolt
 
 import "golang.org/x/sys/unix"
 
-// networkKinds are the file systems of other machines, by the magic numbers of statfs(2). FUSE is not among them: what is behind it
-// may be anything, and sync through it as a disk does.
+// networkKinds are the network file systems, by the magic numbers of statfs(2). FUSE is not among them: it can be local, and its sync
+// can be as good as a disk's.
 var networkKinds = map[uint32]string{
 	unix.NFS_SUPER_MAGIC:  "NFS",
 	unix.SMB_SUPER_MAGIC:  "SMB",

@@ -2,5 +2,5 @@
 
 package bolt
 
-// lookAtDisk knows nothing here: there is no watermark then.
+// lookAtDisk knows nothing on this system, so there is no watermark.
 func lookAtDisk(string) (disk, error) { return disk{}, nil }

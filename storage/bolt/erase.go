@@ -12,17 +12,17 @@ import (
 	"hookbolt/engine"
 )
 
-// Bounds of one step of an erasure. It looks in a read transaction and changes what it has found in one of the writer's.
+// Bounds of one step of an erasure. A step searches in a read transaction and changes what it has found in a write transaction.
 const (
 	eraseLooks = 2000 // records looked at
 	eraseFinds = 100  // sessions or deliveries erased
-	// eraseChanges is how many keys may be deleted before the step ends: a session may have thousands of events.
+	// eraseChanges is how many keys a step may delete before it ends: a session may have thousands of events.
 	eraseChanges = 2000
 )
 
-// erasePhase is a part of an erasure. A delivery may be kept for longer than its session, so that erasing the sessions is not
-// enough. The sessions come first: one that expires under way leaves deliveries, which come second. What has come in meanwhile comes
-// last.
+// erasePhase is a part of an erasure. Deliveries may outlive their session, so it is not enough to erase sessions. Sessions come
+// first, so that the deliveries of one that expires meanwhile are found in the second phase. The third phase covers sessions that
+// arrived meanwhile.
 type erasePhase byte
 
 const (
@@ -34,8 +34,8 @@ const (
 // erasePlace is where an erasure goes on.
 type erasePlace struct {
 	phase erasePhase
-	from  uint64 // S or D: the next to look at
-	// session is the S up to which sessions have been looked at, while deliveries are.
+	from  uint64 // S or D: the next number to look at
+	// session is the S up to which the first phase has looked, during the second phase.
 	session uint64
 }
 
@@ -98,8 +98,8 @@ func (s *Store) Erase(ctx context.Context, what engine.Erasure, place string) (e
 	return step, nil
 }
 
-// look goes on through the numbers, as far as one step goes, and returns those that are to be erased. It tells whether there are more
-// to look at, and what could not be read.
+// look walks the numbers, as far as one step may go, and returns those to erase. more reports whether numbers are left; damaged lists
+// records that could not be read.
 func (p *erasePlace) look(tx *bbolt.Tx, s *Store, session finder, what engine.Erasure) (found []uint64, damaged []error, more bool, err error) {
 	if what.Visitor == nil && p.phase != eraseDeliveries {
 		r, err := session.read(tx)
@@ -120,7 +120,7 @@ func (p *erasePlace) look(tx *bbolt.Tx, s *Store, session finder, what engine.Er
 		}
 		number := binary.BigEndian.Uint64(k)
 		switch ok, err := matches(k, v); {
-		case errors.Is(err, ErrCorrupt): // whoever asks is not to keep the rest for it
+		case errors.Is(err, ErrCorrupt): // one damaged record must not stop the erasure of the others
 			damaged = append(damaged, err)
 		case err != nil:
 			return nil, nil, false, err
@@ -132,17 +132,17 @@ func (p *erasePlace) look(tx *bbolt.Tx, s *Store, session finder, what engine.Er
 	return found, damaged, false, nil
 }
 
-// isVisitors tells whether a session is a visitor's.
+// isVisitors reports whether a session belongs to a visitor.
 func isVisitors(key, head []byte, visitor int64) (bool, error) {
 	id, err := sessionVisitor(key, head)
 	return id != nil && *id == visitor, err
 }
 
-// isLeftOf tells whether a delivery is one that an erasure's sessions have left behind. One from before version 7 of the layout does not
-// name its visitor: that is in its payload, if it has one.
+// isLeftOf reports whether a delivery is left of a session that the erasure is about. A delivery from before version 7 of the layout
+// does not name its visitor; its payload does, if it has one.
 func (s *Store) isLeftOf(tx *bbolt.Tx, what engine.Erasure, key, value []byte) (bool, error) {
 	if what.Visitor == nil && !bytes.Contains(value, what.SessionID[:]) {
-		return false, nil // without reading it: there may be millions
+		return false, nil // decide without decoding: there may be millions
 	}
 	r, err := decodeDelivery(s.nonce, binary.BigEndian.Uint64(key), value)
 	switch {
@@ -150,7 +150,7 @@ func (s *Store) isLeftOf(tx *bbolt.Tx, what engine.Erasure, key, value []byte) (
 		return false, err
 	case what.Visitor == nil:
 		return r.SessionID == what.SessionID, nil
-	case tx.Bucket(bucketSessions).Get(u64key(r.session)) != nil: // a session that is there takes its deliveries along
+	case tx.Bucket(bucketSessions).Get(u64key(r.session)) != nil: // erasing the session also erases its deliveries
 		return false, nil
 	case r.visitorKnown:
 		return r.visitor != nil && *r.visitor == *what.Visitor, nil
@@ -169,7 +169,8 @@ func (s *Store) isLeftOf(tx *bbolt.Tx, what engine.Erasure, key, value []byte) (
 	return visitor != nil && *visitor == *what.Visitor, nil
 }
 
-// erase erases sessions or deliveries, as far as one step goes. It returns the first that it has not come to, 0 if there is none.
+// erase erases sessions or deliveries, as far as one step may go. It returns the first number that it did not reach, 0 if there is
+// none.
 func (b *batch) erase(phase erasePhase, numbers []uint64, step *engine.ErasedStep) (left uint64, err error) {
 	before := b.changes
 	for _, number := range numbers {
@@ -188,7 +189,7 @@ func (b *batch) erase(phase erasePhase, numbers []uint64, step *engine.ErasedSte
 	return 0, nil
 }
 
-// eraseSession erases a session and its deliveries. One that has expired since it was found is left to the deliveries' phase.
+// eraseSession erases a session and its deliveries. If the session expired since the search, the second phase finds its deliveries.
 func (b *batch) eraseSession(number uint64, step *engine.ErasedStep) error {
 	v := b.sessions.Get(u64key(number))
 	if v == nil {

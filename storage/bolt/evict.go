@@ -9,24 +9,24 @@ import (
 )
 
 const (
-	// crowdedPercent is how much of max_bytes may be in use before retention by size begins. What is left until ingest is refused has
-	// to last while it works.
+	// crowdedPercent is the share of max_bytes in use at which retention by size begins. The rest is for events that arrive while it
+	// works.
 	crowdedPercent = 90
-	// crowdedLook is how often to look whether so much is in use, crowdedRest how long to wait when nothing more could be removed.
+	// crowdedLook is how often to check that share. crowdedRest is how long to wait when nothing more could be removed.
 	crowdedLook = time.Second
 	crowdedRest = 10 * time.Second
 )
 
-// eviction is where retention by size stands: it walks expiry, deliveries first, then sessions. Owned by the writer.
+// eviction is the progress of retention by size. It walks expiry: deliveries first, then sessions. Owned by the writer.
 type eviction struct {
-	kind  byte      // of what it looks at
-	after []byte    // the last key that it has looked at and left
-	rest  time.Time // until when it has nothing to look for
+	kind  byte      // of the entries in progress
+	after []byte    // the last key that was kept
+	rest  time.Time // no search before this time
 }
 
-// stepEviction removes what is finished before its time, oldest first, while too much of max_bytes is in use: first deliveries with their
-// payloads and attempts, then sessions that have finished, and those that nothing has been heard of for a day. What waits is never
-// removed, nor a session of which something does.
+// stepEviction removes finished data before its retention ends, oldest first, while too much of max_bytes is in use. It first removes
+// deliveries with their payloads and attempts. Then it removes sessions that have finished, and sessions without an event for a day.
+// It never removes deliveries that wait, or their sessions.
 func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
 	if _, maxBytes := b.s.space.limits(); maxBytes == 0 {
 		return nil
@@ -37,7 +37,7 @@ func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
 		return nil
 	}
 	e := b.s.eviction
-	if now.Before(e.rest) && e.rest.Sub(now) <= crowdedRest { // else the clock was set back
+	if now.Before(e.rest) && e.rest.Sub(now) <= crowdedRest { // otherwise the clock was set back
 		return nil
 	}
 	if e.kind == 0 {
@@ -81,13 +81,13 @@ func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
 	case e.kind == expiryDelivery:
 		e, m.Next = eviction{kind: expirySession}, now
 	default:
-		e = eviction{rest: now.Add(crowdedRest)} // then from the front again
+		e = eviction{rest: now.Add(crowdedRest)} // start from the beginning next time
 	}
 	b.after = append(b.after, func() { b.s.eviction = e })
 	return nil
 }
 
-// evictable returns the entries of expiry that come next in an eviction, with their values, as many as a step may look at.
+// evictable returns the next entries of expiry with their values, as many as one step may look at.
 func (b *batch) evictable(e *eviction) (keys, values [][]byte) {
 	prefix := []byte{e.kind}
 	c := b.expiry.Cursor()
@@ -100,8 +100,8 @@ func (b *batch) evictable(e *eviction) (keys, values [][]byte) {
 	return keys, values
 }
 
-// splitExpiry writes what is left of an entry of expiry that had so many numbers: those that stay, and the rest, for which there was no
-// time. The rest gets an entry of its own behind the one of what stays: the next step goes on there.
+// splitExpiry writes what is left of an entry after a step. had is how many numbers it had. stay are those that are kept; rest are
+// those that the step did not reach. rest gets an entry of its own after stay, where the next step goes on.
 func (b *batch) splitExpiry(e *eviction, k []byte, stay, rest []uint64, had int) error {
 	if len(stay) < had {
 		if err := b.delete(b.expiry, k); err != nil {
@@ -125,11 +125,12 @@ func (b *batch) splitExpiry(e *eviction, k []byte, stay, rest []uint64, had int)
 	return nil
 }
 
-// evict removes what a number in an entry of expiry of that time stands for, if it may go. It tells whether the number has nothing to do there any more.
+// evict removes the record of a number in an expiry entry, if it may go. at is the time of the entry. gone reports whether the number
+// can leave the entry.
 func (b *batch) evict(kind byte, number uint64, at, now time.Time, count *engine.Removed) (gone bool, err error) {
 	if kind == expiryDelivery {
 		r, err := b.s.readDelivery(b.deliveries, number)
-		if err != nil || r.number == 0 || !r.FinishedBy(at) { // one that was sent again has another entry, or will have one
+		if err != nil || r.number == 0 || !r.FinishedBy(at) { // sent again since: it has another entry, or will have one
 			return err == nil, err
 		}
 		count.Deliveries++

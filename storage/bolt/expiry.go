@@ -11,33 +11,33 @@ import (
 )
 
 const (
-	// waitingRecheck is when a session that is old enough to go, but for which something still waits, is looked at again.
+	// waitingRecheck is when to look again at a session that has outlived its retention but still has deliveries that wait.
 	waitingRecheck = time.Hour
-	// damagedRecheck is when what could not be read is tried again.
+	// damagedRecheck is when to try again to read a damaged record.
 	damagedRecheck = 24 * time.Hour
 )
 
-// expiring is what a batch has to put into expiry, of one kind: an entry for all of it, since retention goes by days, and entries of
-// their own would be a good part of what is written for a delivery.
+// expiring collects what a batch adds to expiry, of one kind. One entry holds all numbers, because retention counts in days and
+// separate entries would be a large part of what is written for a delivery.
 type expiring struct {
 	numbers []uint64
 	at      time.Time // the latest of their times
 }
 
-// expire puts something into expiry when the batch ends: at is when it came into being, or to its end.
+// expire adds a number to expiry when the batch ends. at is when the record was created, or when it reached its final state.
 func (b *batch) expire(kind byte, number uint64, at time.Time) {
 	e := &b.expiring[kind]
 	e.numbers = append(e.numbers, number)
 	e.at = later(e.at, at)
 }
 
-// putExpiring writes what expire has gathered.
+// putExpiring writes what expire has collected.
 func (b *batch) putExpiring() error {
 	for kind, e := range b.expiring {
 		if len(e.numbers) == 0 {
 			continue
 		}
-		slices.Sort(e.numbers) // what is cut off an entry has a key behind it
+		slices.Sort(e.numbers) // the first number is in the key
 		if err := b.putExpiry(byte(kind), e.at, e.numbers); err != nil {
 			return err
 		}
@@ -63,7 +63,7 @@ func encodeExpiry(key []byte, others []uint64) []byte {
 	return e.seal(key)
 }
 
-// decodeExpiry returns all the numbers that an expiry entry stands for.
+// decodeExpiry returns all numbers of an expiry entry.
 func decodeExpiry(key, value []byte) ([]uint64, error) {
 	numbers := []uint64{binary.BigEndian.Uint64(key[9:])}
 	if len(value) == 0 {
@@ -82,19 +82,27 @@ func decodeExpiry(key, value []byte) ([]uint64, error) {
 
 func expiryAt(k []byte) time.Time { return fromInstant(binary.BigEndian.Uint64(k[1:])) }
 
-// expiration removes what a number stands for if it is from before oldest, and tells whether it did. at is the time in its expiry key,
-// which has been deleted: what stays is put again.
+// expiration removes the record of a number if it is from before oldest, and reports whether it did. at is the time in the number's
+// expiry key, which has been deleted: a record that stays needs a new entry.
 type expiration func(number uint64, at, oldest, now time.Time) (removed bool, err error)
 
-// stepExpiry looks at what of a kind may be old enough to go, and counts what goes. It returns when to do so again: now if there is more.
-func (b *batch) stepExpiry(kind byte, now time.Time, keep time.Duration, expire expiration, count *int, m *engine.Maintained) (time.Time, error) {
-	oldest := now.Add(-keep) // what is from before may go
+// expiryKind says how records of one kind expire.
+type expiryKind struct {
+	kind   byte
+	keep   time.Duration
+	expire expiration
+	count  *int // of the removed records
+}
+
+// stepExpiry removes records of a kind that have outlived their retention. It returns when to call it again: now if there may be more.
+func (b *batch) stepExpiry(e expiryKind, now time.Time, m *engine.Maintained) (time.Time, error) {
+	oldest := now.Add(-e.keep)
 	var keys, values [][]byte
 	next := now.Add(maintainAtLeast)
 	c := b.expiry.Cursor()
-	for k, v := c.Seek([]byte{kind}); k != nil && k[0] == kind; k, v = c.Next() {
+	for k, v := c.Seek([]byte{e.kind}); k != nil && k[0] == e.kind; k, v = c.Next() {
 		if at := expiryAt(k); at.After(oldest) {
-			next = at.Add(keep)
+			next = at.Add(e.keep)
 			break
 		}
 		if len(keys) == expireStep {
@@ -103,7 +111,7 @@ func (b *batch) stepExpiry(kind byte, now time.Time, keep time.Duration, expire 
 		keys, values = append(keys, bytes.Clone(k)), append(values, bytes.Clone(v))
 	}
 	if len(keys) > 0 {
-		next = now // there may be more, and what is looked at may be put again
+		next = now // there may be more, and records that stay get new entries
 	}
 	before, looked := b.changes, 0
 	for i, k := range keys {
@@ -114,9 +122,9 @@ func (b *batch) stepExpiry(kind byte, now time.Time, keep time.Duration, expire 
 			return next, err
 		}
 		numbers, err := decodeExpiry(k, values[i])
-		if errors.Is(err, ErrCorrupt) { // it is left to whoever looks at the file
+		if errors.Is(err, ErrCorrupt) { // keep it for whoever examines the file
 			m.Damaged = append(m.Damaged, err)
-			again := expiryKey(kind, oldest.Add(damagedRecheck), binary.BigEndian.Uint64(k[9:]))
+			again := expiryKey(e.kind, oldest.Add(damagedRecheck), binary.BigEndian.Uint64(k[9:]))
 			if err := b.put(b.expiry, again, values[i]); err != nil {
 				return next, err
 			}
@@ -124,28 +132,28 @@ func (b *batch) stepExpiry(kind byte, now time.Time, keep time.Duration, expire 
 		}
 		for j, number := range numbers {
 			if looked++; looked > expireStep || b.changes-before > expireChanges {
-				if err := b.putExpiry(kind, expiryAt(k), numbers[j:]); err != nil {
+				if err := b.putExpiry(e.kind, expiryAt(k), numbers[j:]); err != nil {
 					return next, err
 				}
 				break
 			}
-			removed, err := expire(number, expiryAt(k), oldest, now)
-			if errors.Is(err, ErrCorrupt) { // others are not to wait for it
+			removed, err := e.expire(number, expiryAt(k), oldest, now)
+			if errors.Is(err, ErrCorrupt) { // go on with the others
 				m.Damaged = append(m.Damaged, err)
-				err = b.put(b.expiry, expiryKey(kind, oldest.Add(damagedRecheck), number), nil)
+				err = b.put(b.expiry, expiryKey(e.kind, oldest.Add(damagedRecheck), number), nil)
 			}
 			if err != nil {
 				return next, err
 			}
 			if removed {
-				*count++
+				*e.count++
 			}
 		}
 	}
 	return next, nil
 }
 
-// expireSession erases a session whose last event came before oldest, or notes when to look again.
+// expireSession removes a session whose last event came before oldest, or adds an entry for when to look again.
 func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) (removed bool, err error) {
 	key := u64key(number)
 	v := b.sessions.Get(key)
@@ -169,7 +177,7 @@ func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) (removed bo
 	return true, b.removeSession(&r)
 }
 
-// waits tells whether a delivery of a session is scheduled or pending.
+// waits reports whether a delivery of the session is scheduled or pending.
 func (b *batch) waits(r *sessionRecord) (bool, error) {
 	for _, m := range r.Deliveries {
 		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(m.ID))
@@ -180,8 +188,8 @@ func (b *batch) waits(r *sessionRecord) (bool, error) {
 	return false, nil
 }
 
-// expireDelivery removes a delivery that reached its final state at the given time or before. One that was sent again since has another
-// entry, or will have one.
+// expireDelivery removes a delivery that reached its final state at the given time or before. A delivery that was sent again since
+// then has another entry, or will have one.
 func (b *batch) expireDelivery(number uint64, at, _, _ time.Time) (removed bool, err error) {
 	r, err := b.s.readDelivery(b.deliveries, number)
 	if err != nil || r.number == 0 || !r.FinishedBy(at) {

@@ -10,16 +10,16 @@ import (
 	"hookbolt/engine"
 )
 
-// Inspect reads of a database file what a start reads, and writes nothing. What is wrong comes as an error, as far as it can: bbolt
-// follows a damaged page wherever it leads, and a file that is too short, or leads in circles, ends the process. So whoever is to go
-// on calls it in another one; see Options.Inspect.
+// Inspect reads from a database file what a start reads, and writes nothing. It returns damage as an error where it can. But bbolt
+// follows damaged pages: a file that is too short, or has pages that form a circle, can end the process. So call it in a child
+// process; see Options.Inspect.
 func Inspect(path string) error {
 	listed, err := hasFreeList(path)
 	if err != nil {
 		return err
 	}
 	if !listed {
-		// A start follows every page to find the free ones. This does the same in less time, and trusts no page meanwhile.
+		// A start follows every page to find the free ones. This does the same in less time, and trusts no page.
 		wrong, err := checkPages(path)
 		if err == nil && len(wrong) > 0 {
 			err = fmt.Errorf("%w: %w", ErrCorrupt, wrong[0])
@@ -32,13 +32,13 @@ func Inspect(path string) error {
 		s := &Store{db: db, counts: make(map[uint32]counts), health: make(map[uint32]engine.Health)}
 		schema, err := s.schema()
 		if err != nil || schema < schemaVersion {
-			return err // what an older one lacks comes with its migration
+			return err // the migration adds what an older version lacks
 		}
 		return s.load()
 	})
 }
 
-// hasFreeList tells whether a list of free pages was written: it is at a clean stop. The errors are those of checkSize.
+// hasFreeList reports whether the file has a list of free pages, which a clean stop writes. Its errors are those of checkSize.
 func hasFreeList(path string) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"hookbolt/engine"
 )
 
-// The buckets; see the package documentation for their keys and values.
+// The buckets. The package comment describes their keys and values.
 var (
 	bucketMeta              = []byte("meta")
 	bucketWebhooks          = []byte("webhooks")
@@ -35,14 +35,14 @@ var (
 	keySchema = []byte("schema")
 	keyNonce  = []byte("nonce")
 	keyProbe  = []byte("probe")
-	// keyNumbered has the highest number up to which sessions have their entry in session_numbers; see numbers.
+	// keyNumbered holds the highest number up to which sessions have their entry in session_numbers; see numbers.
 	keyNumbered = []byte("numbered")
 )
 
 func u64key(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 func u32key(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
 
-// itemKey is the key of the n-th part of something: number(8) n(4).
+// itemKey is the key of the n-th part of a record: number(8) n(4).
 func itemKey(number uint64, n uint32) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(make([]byte, 0, 12), number), n)
 }
@@ -68,7 +68,7 @@ const (
 	queueKeyLen   = lanePrefixLen + 16
 )
 
-// lanePrefix is what the keys of a lane begin with.
+// lanePrefix is the prefix of a lane's keys.
 func lanePrefix(l engine.Lane) []byte {
 	class := byte(0)
 	if l.Test {
@@ -92,7 +92,7 @@ func byWebhookKey(r *deliveryRecord) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(make([]byte, 0, 12), r.WebhookID), r.number)
 }
 
-// exceptionPrefix is what the keys of a webhook's failed or cancelled deliveries begin with.
+// failedOrCancelledPrefix is the prefix of the keys of a webhook's failed or cancelled deliveries.
 func failedOrCancelledPrefix(webhookID uint32, s engine.Status) []byte {
 	return append(binary.BigEndian.AppendUint32(make([]byte, 0, 13), webhookID), byte(s))
 }
@@ -128,7 +128,7 @@ func deliveryID(created time.Time, nonce uint32, number uint64) uuid.UUID {
 	return id
 }
 
-// deliveryNumber returns the D that an id has if it is one of ours; whether it is shows the record.
+// deliveryNumber returns D of an id that this database made. For any other id the number means nothing; the record shows which.
 func deliveryNumber(id uuid.UUID) uint64 {
 	return binary.BigEndian.Uint64(id[8:]) & maxNumber
 }

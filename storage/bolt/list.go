@@ -37,7 +37,7 @@ func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) (engine.
 				page.NextCursor = base64.RawURLEncoding.EncodeToString(w.last)
 				return nil
 			}
-			// Most of a long search is passed over by the number or the status alone, which costs a fraction of decoding it all.
+			// Skip most entries by number or status alone: that costs a fraction of decoding them.
 			var v []byte
 			if w.numbers.has(number) {
 				v = deliveries.Get(u64key(number))
@@ -65,7 +65,7 @@ func matches(d *engine.Delivery, q engine.DeliveryQuery) bool {
 		(q.Until.IsZero() || !d.CreatedAt.After(q.Until))
 }
 
-// walk chooses the index that leads to a query's deliveries with the fewest detours. session is that of a query for one.
+// walk chooses the index that leads to a query's deliveries with the fewest entries to skip. session is that of a query for one.
 func (s *Store) walk(tx *bbolt.Tx, session finder, q engine.DeliveryQuery) (*walker, error) {
 	after, err := base64.RawURLEncoding.DecodeString(q.Cursor)
 	if err != nil || q.Cursor != "" && len(after) != 8 && len(after) != 16 {
@@ -97,7 +97,7 @@ func (s *Store) walk(tx *bbolt.Tx, session finder, q engine.DeliveryQuery) (*wal
 			prefixes = append(prefixes, failedOrCancelledPrefix(id, q.Status))
 		}
 		return newWalker(tx.Bucket(bucketFailedOrCancelled), prefixes, 8, s.numbersBetween(tx, q), after)
-	case q.WebhookID == 0 && len(ids) > 0: // delivered ones of any webhook, which most are
+	case q.WebhookID == 0 && len(ids) > 0: // most deliveries are delivered; this case is for any webhook
 		return newWalker(tx.Bucket(bucketDeliveries), [][]byte{nil}, 8, s.numbersBetween(tx, q), after)
 	}
 	for _, id := range ids {
@@ -108,8 +108,8 @@ func (s *Store) walk(tx *bbolt.Tx, session finder, q engine.DeliveryQuery) (*wal
 
 var errBadCursor = engine.InputErrors{{Field: "cursor", Detail: "must be the next_cursor of a page of the same list"}}
 
-// webhooksWith returns the webhooks that have deliveries of a query's status, only the query's own if it names one. The counts know: a
-// million deliveries of other states need not be looked through to find none.
+// webhooksWith returns the webhooks that have deliveries of the query's status. If the query names a webhook, only that one counts.
+// The counts answer this without a search through deliveries of other states.
 func webhooksWith(tx *bbolt.Tx, q engine.DeliveryQuery) (ids []uint32, err error) {
 	var prefix []byte
 	if q.WebhookID != 0 {
@@ -150,14 +150,13 @@ func walkSession(tx *bbolt.Tx, session finder, after []byte) (*walker, error) {
 // span is a range of delivery numbers, both ends inclusive.
 type span struct{ from, to uint64 }
 
-// has tells whether a number lies in a span; nil stands for all.
+// has reports whether a number lies in a span. A nil span has all numbers.
 func (r *span) has(number uint64) bool {
 	return r == nil || r.from <= number && number <= r.to
 }
 
-// numbersBetween returns the numbers of the deliveries that were made between q.Since and q.Until: the writer gives numbers and
-// times in the same order. A clock that was set back in between blurs the ends; what the span lets through is still compared one
-// by one.
+// numbersBetween returns the numbers of the deliveries created between q.Since and q.Until. The writer assigns numbers and times in
+// the same order. A clock that was set back makes the ends inexact, so callers still compare each time.
 func (s *Store) numbersBetween(tx *bbolt.Tx, q engine.DeliveryQuery) *span {
 	if q.Since.IsZero() && q.Until.IsZero() {
 		return nil
@@ -175,18 +174,18 @@ func (s *Store) numbersBetween(tx *bbolt.Tx, q engine.DeliveryQuery) *span {
 	return r
 }
 
-// firstNumberAt finds the first delivery that was made at or after t by halving.
+// firstNumberAt finds the first delivery created at or after t, by binary search.
 func (s *Store) firstNumberAt(tx *bbolt.Tx, t time.Time) uint64 {
 	c := tx.Bucket(bucketDeliveries).Cursor()
 	last, _ := c.Last()
 	if last == nil {
 		return 0
 	}
-	// sort.Search counts in int, which is too small on 32 bits. The one that is sought lies in [low, high].
+	// sort.Search uses int, which is too small on 32 bits. The result lies in [low, high].
 	low, high := uint64(0), binary.BigEndian.Uint64(last)+1
 	for low < high {
 		middle := low + (high-low)/2
-		k, v := c.Seek(u64key(middle)) // there is one: middle is at most the last
+		k, v := c.Seek(u64key(middle)) // a key exists: middle is at most the last number
 		r, err := decodeDelivery(s.nonce, binary.BigEndian.Uint64(k), v)
 		if err != nil || !r.CreatedAt.Before(t) {
 			high = middle
@@ -197,14 +196,14 @@ func (s *Store) firstNumberAt(tx *bbolt.Tx, t time.Time) uint64 {
 	return low
 }
 
-// walker goes through the keys of several prefixes at once, from the greatest down, comparing what stands behind the prefix
-// (the place), which ends in a delivery's number.
+// walker merges the keys of several prefixes, greatest first. It compares the part after the prefix (the place), which ends in a
+// delivery's number.
 type walker struct {
 	heads walkHeap
 	size  int    // of a place
-	last  []byte // the place behind which a next page begins
-	from  []byte // no place below this one; nil for none
-	// numbers are those that are wanted, where places do not go by them.
+	last  []byte // the place after which the next page begins
+	from  []byte // lower bound of places; nil for none
+	// numbers are the wanted delivery numbers, where places are not ordered by number.
 	numbers *span
 }
 
@@ -219,9 +218,9 @@ func newWalker(bucket *bbolt.Bucket, prefixes [][]byte, size int, numbers *span,
 		return nil, errBadCursor
 	}
 	w := &walker{size: size, last: after}
-	below := after // places from here on are left out
+	below := after // exclusive upper bound
 	if len(below) == 0 {
-		below = bytes.Repeat([]byte{0xff}, size) // none: no due time or number is as great
+		below = bytes.Repeat([]byte{0xff}, size) // greater than any due time or number
 	}
 	if numbers != nil {
 		w.from = u64key(numbers.from)
@@ -236,7 +235,7 @@ func newWalker(bucket *bbolt.Bucket, prefixes [][]byte, size int, numbers *span,
 	}
 	for _, prefix := range prefixes {
 		h := &walkHead{cursor: bucket.Cursor(), prefix: prefix}
-		// To the first key that is left out, and one back.
+		// Seek to the first excluded key, and step back by one.
 		k, _ := h.cursor.Seek(append(bytes.Clone(prefix), below...))
 		if k == nil {
 			k, _ = h.cursor.Last()
@@ -251,7 +250,7 @@ func newWalker(bucket *bbolt.Bucket, prefixes [][]byte, size int, numbers *span,
 	return w, nil
 }
 
-// accept sets a head to a key, if that still belongs to its prefix.
+// accept sets a head to a key, if the key has the head's prefix.
 func (w *walker) accept(h *walkHead, k []byte) bool {
 	if len(k) != len(h.prefix)+w.size || !bytes.HasPrefix(k, h.prefix) {
 		return false
@@ -260,7 +259,7 @@ func (w *walker) accept(h *walkHead, k []byte) bool {
 	return w.from == nil || bytes.Compare(h.place, w.from) >= 0
 }
 
-// peek returns the greatest place that is left, and the delivery's number in it.
+// peek returns the greatest place left and the delivery's number in it.
 func (w *walker) peek() (place []byte, number uint64, ok bool) {
 	if len(w.heads) == 0 {
 		return nil, 0, false
@@ -269,7 +268,7 @@ func (w *walker) peek() (place []byte, number uint64, ok bool) {
 	return place, binary.BigEndian.Uint64(place[len(place)-8:]), true
 }
 
-// next goes on to the next place.
+// next moves on to the next place.
 func (w *walker) next() {
 	h := w.heads[0]
 	if h.cursor != nil {

@@ -31,7 +31,7 @@ func (s *Store) migrate() error {
 	})
 }
 
-// schema reads the version of the layout; a newer one than this program knows is ErrSchema.
+// schema reads the version of the layout. It returns ErrSchema if this program does not know it yet.
 func (s *Store) schema() (schema uint32, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) (err error) {
 		meta := tx.Bucket(bucketMeta)
@@ -47,7 +47,7 @@ func (s *Store) schema() (schema uint32, err error) {
 	return schema, err
 }
 
-// load reads what is held in memory: it does not grow with the queue.
+// load reads the state that is held in memory. It does not grow with the queue.
 func (s *Store) load() error {
 	return s.db.View(func(tx *bbolt.Tx) error {
 		for _, name := range allBuckets {
@@ -83,7 +83,7 @@ func (s *Store) load() error {
 	})
 }
 
-// metaValue reads a value of so many bytes.
+// metaValue reads a value of meta, which must have size bytes.
 func metaValue(meta *bbolt.Bucket, key []byte, size int) ([]byte, error) {
 	body, err := unseal(bucketMeta, key, meta.Get(key))
 	if err == nil && len(body) != size {

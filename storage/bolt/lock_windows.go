@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// acquireLock takes the lock that a process holds as long as it uses the database. bbolt's own comes too late: the file is
-// healed before bbolt opens it, which must not happen to a file in use. The lock ends with the process, however it ends.
+// acquireLock takes the lock that a process holds while it uses the database. bbolt's own lock comes too late: heal writes to the
+// file before bbolt opens it, and must not do so to a file in use. The lock ends with the process.
 func acquireLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -12,18 +12,18 @@ import (
 	"hookbolt/engine"
 )
 
-// Bounds of one step of the background work: what others may have to wait for.
+// Bounds of one step of the background work, because other mutations wait for it.
 const (
 	cancelStep = 500 // queue entries looked at
-	expireStep = 200 // what stands in expiry and is looked at, of each kind
-	// expireChanges is how many keys may be deleted before a step of one kind ends: a session may have thousands of events.
+	expireStep = 200 // numbers of expiry looked at, of each kind
+	// expireChanges is how many keys a step of one kind may delete before it ends: a session may have thousands of events.
 	expireChanges = 2000
 )
 
 const (
-	// maintainAtLeast is how often Maintain wants to be asked, at the least; more often if something is kept for a shorter time.
+	// maintainAtLeast is the longest time between two calls of Maintain. A shorter retention shortens it.
 	maintainAtLeast = time.Hour
-	// fullRecheck is when work that was put off for want of space is tried again.
+	// fullRecheck is when to try again work that was postponed for want of space.
 	fullRecheck = time.Second
 )
 
@@ -35,16 +35,11 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention)
 		if err := b.stepJob(now, &m); err != nil {
 			return err
 		}
-		for _, kind := range []struct {
-			kind   byte
-			keep   time.Duration
-			expire expiration
-			count  *int
-		}{
+		for _, kind := range []expiryKind{
 			{expirySession, r.Sessions, b.expireSession, &m.Expired.Sessions},
 			{expiryDelivery, r.Deliveries, b.expireDelivery, &m.Expired.Deliveries},
 		} {
-			at, err := b.stepExpiry(kind.kind, now, kind.keep, kind.expire, kind.count, &m)
+			at, err := b.stepExpiry(kind, now, &m)
 			if err != nil {
 				return err
 			}
@@ -60,8 +55,8 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention)
 	return m, nil
 }
 
-// stepJob carries the oldest job on, by one step: cancellations first, since what they cover lies in the way of what a lane may
-// send, and a replay may take its time.
+// stepJob does one step of the oldest job. Cancellations come first, because the deliveries that they cover delay others in the same
+// lane. A replay may take longer.
 func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
 	var key []byte
 	var j job
@@ -82,7 +77,7 @@ func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
 		return nil
 	}
 	if j.Replay != nil && j.Replay.Scope == engine.ReplayMissing && b.s.space.room() != nil {
-		m.Next = earlier(m.Next, now.Add(fullRecheck)) // it makes new deliveries
+		m.Next = earlier(m.Next, now.Add(fullRecheck)) // it creates deliveries
 		return nil
 	}
 	var more bool
@@ -95,7 +90,7 @@ func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
 	if err != nil {
 		return err
 	}
-	m.Next = now // this one goes on, or there may be another one
+	m.Next = now // this job goes on, or there may be another one
 	if more {
 		return b.putJob(binary.BigEndian.Uint64(key), j)
 	}
@@ -105,9 +100,9 @@ func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
 	return b.setWebhooks(b.hooks.All()) // without the cancellation
 }
 
-// stepCancellation carries a cancellation on. It tells whether there is more to do.
+// stepCancellation does one step of a cancellation. It reports whether there is more to do.
 func (b *batch) stepCancellation(j *job, now time.Time, m *engine.Maintained) (more bool, err error) {
-	// The lanes of a webhook stand one after the other.
+	// The lanes of a webhook are adjacent.
 	prefix := u32key(j.WebhookID)
 	c := b.queue.Cursor()
 	k, _ := c.Seek(append(bytes.Clone(prefix), 0))
@@ -150,20 +145,20 @@ func (b *batch) cancelIfCovered(number uint64, c *engine.Cancellation, now time.
 	return true, b.saveDelivery(&old, &d)
 }
 
-// removeSession removes a session with its events. Its deliveries stay, and so does what stands of it in expiry.
+// removeSession removes a session with its events. Its deliveries stay, and so does its entry in expiry.
 func (b *batch) removeSession(r *sessionRecord) error {
 	key := u64key(r.number)
 	if err := b.deletePrefix(b.events, key); err != nil {
 		return err
 	}
-	if err := b.delete(b.sessionNumbers, r.ID[:]); err != nil { // if it is there already
+	if err := b.delete(b.sessionNumbers, r.ID[:]); err != nil { // a new session has no entry yet
 		return err
 	}
 	b.numbers[r.ID] = 0
 	return b.delete(b.sessions, key)
 }
 
-// deletePrefix deletes all keys that begin with prefix: collected first, for a bbolt cursor that deletes may skip keys.
+// deletePrefix deletes all keys that begin with prefix. It collects them first, because a bbolt cursor that deletes may skip keys.
 func (b *batch) deletePrefix(bucket *bbolt.Bucket, prefix []byte) error {
 	var keys [][]byte
 	c := bucket.Cursor()

@@ -12,24 +12,24 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// mergeAt is how many sessions are found by memory alone before a merge begins; a variable for tests. Twice as many may be there at most:
-// some 5 MB, and a tenth of a second at a start.
+// mergeAt is how many sessions are in memory alone when a merge begins; a variable for tests. There may be twice as many at most: some
+// 5 MB, and a tenth of a second at a start.
 var mergeAt = 1 << 16
 
 // mergePace is how many sessions are merged for each new one: a merge ends long before the next one is due.
 const mergePace = 2
 
-// numbers finds the numbers of new sessions. session_numbers is the only bucket whose keys are random, and each random key makes a
-// commit write a page of its own. So a new session does not get its entry at once: sessions up to a number, which meta has as
-// "numbered", have theirs, and those beyond are held in memory too, which the heads of the sessions fill at a start. When they are many
-// they are merged: in the order of their ids, a few with each commit, so that neighbours share a page.
+// numbers finds the numbers of new sessions. session_numbers is the only bucket with random keys, and each random key makes a commit
+// write a page of its own. So a new session does not get its entry at once. Sessions up to a number, which meta holds as "numbered", have
+// their entry. Later ones are in memory; a start loads them from their heads. When there are many, they are merged into the bucket: in
+// the order of their ids, a few with each commit, so that neighbours share a page.
 type numbers struct {
-	mu      sync.RWMutex         // held by the writer to change what follows, by others to read it
-	recent  map[uuid.UUID]uint64 // since the merge under way began
-	merging map[uuid.UUID]uint64 // what it is about; nil if there is none
+	mu      sync.RWMutex         // held by the writer to change the maps below, by others to read them
+	recent  map[uuid.UUID]uint64 // sessions since the merge in progress began
+	merging map[uuid.UUID]uint64 // sessions of the merge in progress; nil if there is none
 
 	// Owned by the writer.
-	pending []numbered // what is left to be merged, by id
+	pending []numbered // sessions that are left to merge, by id
 	upTo    uint64     // the highest number in merging
 }
 
@@ -38,8 +38,8 @@ type numbered struct {
 	number uint64
 }
 
-// find returns a session's number, 0 if it is not among the new ones. Whoever looks into the bucket then must begin his transaction
-// after this, so that it has what was merged in between.
+// find returns a session's number, 0 if it is not among the new ones. A caller that then looks into the bucket must begin its transaction
+// after find, so that the transaction has the sessions that were merged in between.
 func (n *numbers) find(id uuid.UUID) uint64 {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -49,7 +49,7 @@ func (n *numbers) find(id uuid.UUID) uint64 {
 	return n.merging[id]
 }
 
-// apply takes in what a batch has changed: numbers by id, 0 for a session that was removed.
+// apply applies the changes of a batch: numbers by id, 0 for a session that was removed.
 func (n *numbers) apply(changed map[uuid.UUID]uint64) {
 	if len(changed) == 0 {
 		return
@@ -66,7 +66,7 @@ func (n *numbers) apply(changed map[uuid.UUID]uint64) {
 	}
 }
 
-// begin begins a merge of all that there is.
+// begin begins a merge of all recent sessions.
 func (n *numbers) begin() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -79,14 +79,14 @@ func (n *numbers) begin() {
 	slices.SortFunc(n.pending, func(a, b numbered) int { return bytes.Compare(a.id[:], b.id[:]) })
 }
 
-// end ends it.
+// end ends the merge.
 func (n *numbers) end() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.merging, n.pending = nil, nil
 }
 
-// mergeNumbers carries the merge on, as far as the batch has new sessions.
+// mergeNumbers continues the merge, or begins one if it is time. It merges mergePace sessions for each new one of the batch.
 func (b *batch) mergeNumbers() error {
 	n := &b.s.numbers
 	if len(b.numbers) == 0 {
@@ -115,8 +115,8 @@ func (b *batch) mergeNumbers() error {
 	return b.put(b.meta, keyNumbered, sealBytes(keyNumbered, u64key(n.upTo)))
 }
 
-// load fills in the sessions that have no entry yet. One whose head is damaged cannot be among them: it is not found by its id any more,
-// which "hookbolt check" tells, and may begin anew.
+// load loads the sessions that have no entry yet. A session whose head is damaged is left out, so it is not found by its id any more, and
+// its next event starts it again. "hookbolt check" reports it.
 func (n *numbers) load(tx *bbolt.Tx) error {
 	upTo, err := metaU64(tx.Bucket(bucketMeta), keyNumbered)
 	if err != nil {
@@ -137,7 +137,7 @@ func (n *numbers) load(tx *bbolt.Tx) error {
 	return nil
 }
 
-// sessionNumber returns a session's number as of this batch; 0 if it is not stored.
+// sessionNumber returns a session's number as of this batch, 0 if it is not stored.
 func (b *batch) sessionNumber(id uuid.UUID) (uint64, error) {
 	if number, changed := b.numbers[id]; changed {
 		return number, nil
@@ -148,7 +148,7 @@ func (b *batch) sessionNumber(id uuid.UUID) (uint64, error) {
 	return mergedNumber(b.tx, id)
 }
 
-// mergedNumber looks a session up among those that have their entry.
+// mergedNumber looks up a session in session_numbers.
 func mergedNumber(tx *bbolt.Tx, id uuid.UUID) (uint64, error) {
 	v := tx.Bucket(bucketSessionNumbers).Get(id[:])
 	switch {
@@ -160,7 +160,7 @@ func mergedNumber(tx *bbolt.Tx, id uuid.UUID) (uint64, error) {
 	return binary.BigEndian.Uint64(v), nil
 }
 
-// finder looks up a session by its id. It is made before the transaction that it is used in begins; see numbers.find.
+// finder looks up a session by its id. Create it before the transaction in which it is used; see numbers.find.
 type finder struct {
 	id     uuid.UUID
 	recent uint64 // its number, if it was among the new ones
@@ -183,7 +183,7 @@ func (f finder) read(tx *bbolt.Tx) (sessionRecord, error) {
 	return readSession(tx.Bucket(bucketSessions), number, f.id)
 }
 
-// readSession reads a session's head by its number, which the session with that id is to have; number 0 gives none.
+// readSession reads the head of session number, and checks that the session has the id. Number 0 gives an empty record.
 func readSession(sessions *bbolt.Bucket, number uint64, id uuid.UUID) (sessionRecord, error) {
 	if number == 0 {
 		return sessionRecord{}, nil

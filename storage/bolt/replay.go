@@ -20,8 +20,8 @@ const (
 	replayStep  = 500  // deliveries queued
 )
 
-// replayJob is a replay that is being carried out. It goes through numbers, upwards and once: those of deliveries, or, for what is
-// missing, those of sessions.
+// replayJob is a replay in progress. It walks numbers once, upwards: those of deliveries, or those of sessions for deliveries that are
+// missing.
 type replayJob struct {
 	engine.Replay
 	// From is the next number to look at, To the last one.
@@ -47,7 +47,7 @@ func (s *Store) Replay(ctx context.Context, r engine.Replay) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// A page at a time, so that no transaction is held for long.
+	// Count page by page, so that no transaction is open for long.
 	j.Count = 0
 	for counted, more := j, true; more; {
 		err := s.view(ctx, func(tx *bbolt.Tx) error {
@@ -56,7 +56,7 @@ func (s *Store) Replay(ctx context.Context, r engine.Replay) (int64, error) {
 				return err
 			}
 			var found []replayTarget
-			found, _, more, err = counted.look(s, tx, w, math.MaxInt, s.hooks.Load())
+			found, _, more, err = counted.look(replaySearch{s, tx, w, s.hooks.Load()}, math.MaxInt)
 			j.Count += int64(len(found))
 			return err
 		})
@@ -80,16 +80,26 @@ func (s *Store) Replay(ctx context.Context, r engine.Replay) (int64, error) {
 	return j.Count, err
 }
 
-// replayTarget is a delivery to send again, or, if its number is 0, a session to make one for.
+// replayTarget is a delivery to send again. If its number is 0, it is a session to create a delivery for.
 type replayTarget struct {
 	delivery deliveryRecord
 	session  sessionRecord
 }
 
-// look goes on through the numbers, as far as one step goes, and returns what it finds to replay, at most that many. It tells
-// whether there are more numbers to look at. marked, where it is given, has the cancellations that are still to be carried out:
-// what they cover counts as cancelled, which it will be by the time that the replay gets to it. damaged is what could not be read.
-func (j *replayJob) look(s *Store, tx *bbolt.Tx, w *engine.Webhook, most int, marked *engine.WebhookSet) (found []replayTarget, damaged []error, more bool, err error) {
+// replaySearch is where a replay looks for its targets.
+type replaySearch struct {
+	store *Store
+	tx    *bbolt.Tx
+	hook  *engine.Webhook
+	// marked has the cancellations in progress; nil to ignore them. Deliveries that they cover count as cancelled: they will be when the
+	// replay reaches them.
+	marked *engine.WebhookSet
+}
+
+// look walks the numbers, as far as one step may go, and returns at most that many targets. more reports whether numbers are left;
+// damaged lists records that could not be read.
+func (j *replayJob) look(in replaySearch, most int) (found []replayTarget, damaged []error, more bool, err error) {
+	tx, w := in.tx, in.hook
 	bucket, prefix := tx.Bucket(bucketByWebhook), u32key(w.ID)
 	switch j.Scope {
 	case engine.ReplayMissing:
@@ -108,7 +118,7 @@ func (j *replayJob) look(s *Store, tx *bbolt.Tx, w *engine.Webhook, most int, ma
 			return found, damaged, true, nil
 		}
 		j.From = number + 1
-		target, ok, err := j.target(s, tx, w, number, v, marked)
+		target, ok, err := j.target(in, number, v)
 		if errors.Is(err, ErrCorrupt) {
 			damaged = append(damaged, err)
 			continue
@@ -123,8 +133,9 @@ func (j *replayJob) look(s *Store, tx *bbolt.Tx, w *engine.Webhook, most int, ma
 	return found, damaged, false, nil
 }
 
-// target returns what a number stands for, if it is to be replayed. head is the session's, for what is missing.
-func (j *replayJob) target(s *Store, tx *bbolt.Tx, w *engine.Webhook, number uint64, head []byte, marked *engine.WebhookSet) (t replayTarget, ok bool, err error) {
+// target returns the target of a number; ok reports whether it is to be replayed. If number is a session's, head is the session's head.
+func (j *replayJob) target(in replaySearch, number uint64, head []byte) (t replayTarget, ok bool, err error) {
+	w := in.hook
 	if j.Scope == engine.ReplayMissing {
 		if t.session, err = decodeSession(number, head); err != nil || !j.IncludesSession(&t.session.SessionHead, w) {
 			return t, false, err
@@ -135,21 +146,21 @@ func (j *replayJob) target(s *Store, tx *bbolt.Tx, w *engine.Webhook, number uin
 		}
 		number = deliveryNumber(id)
 	}
-	if t.delivery, err = s.readDelivery(tx.Bucket(bucketDeliveries), number); err != nil || t.delivery.number == 0 {
+	if t.delivery, err = in.store.readDelivery(in.tx.Bucket(bucketDeliveries), number); err != nil || t.delivery.number == 0 {
 		return t, false, err // it was delivered or failed, and its retention has ended
 	}
 	d := &t.delivery
-	covered := marked != nil && marked.Covered(&d.Delivery)
-	return t, j.Includes(&d.Delivery, w, d.source(tx.Bucket(bucketSessions)), covered), nil
+	covered := in.marked != nil && in.marked.Covered(&d.Delivery)
+	return t, j.Includes(&d.Delivery, w, d.source(in.tx.Bucket(bucketSessions)), covered), nil
 }
 
-// stepReplay carries a replay on. It tells whether there is more to do.
+// stepReplay does one step of a replay. It reports whether there is more to do.
 func (b *batch) stepReplay(j *replayJob, now time.Time, m *engine.Maintained) (more bool, err error) {
 	w, err := j.Webhook(b.hooks)
 	if err != nil {
-		return false, nil // switched off or deleted: nothing of it is to be sent
+		return false, nil // the webhook is switched off or deleted: send nothing
 	}
-	found, damaged, more, err := j.look(b.s, b.tx, w, replayStep, nil)
+	found, damaged, more, err := j.look(replaySearch{store: b.s, tx: b.tx, hook: w}, replayStep)
 	if err != nil {
 		return false, err
 	}
@@ -180,7 +191,7 @@ func (b *batch) replay(t *replayTarget, w *engine.Webhook, now time.Time) (engin
 	return engine.Queued{Lane: d.Lane(), At: now}, b.put(b.sessions, u64key(t.session.number), t.session.encode())
 }
 
-// endReplays drops what a webhook's replays have not queued yet.
+// endReplays ends a webhook's replays. Deliveries that they have not queued yet are not sent again.
 func (b *batch) endReplays(webhookID uint32) error {
 	var keys [][]byte
 	err := b.jobs.ForEach(func(k, v []byte) error {
@@ -198,7 +209,7 @@ func (b *batch) endReplays(webhookID uint32) error {
 	return err
 }
 
-// replays returns those on their way.
+// replays returns the replays in progress.
 func (b *batch) replays() ([]engine.Replay, error) {
 	var list []engine.Replay
 	err := b.jobs.ForEach(func(k, v []byte) error {

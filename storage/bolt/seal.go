@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrCorrupt is returned when a stored record is not what was written.
+// ErrCorrupt is returned when a stored record differs from what was written.
 var ErrCorrupt = errors.New("stored record is damaged")
 
 // formatV1 is the first byte of each sealed value.
@@ -19,17 +19,17 @@ const formatV1 = 1
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// sealOverhead is how much longer a sealed value is than its body.
+// sealOverhead is how many bytes a sealed value has beyond its body.
 const sealOverhead = 1 + 4
 
-// newRecord begins a value that seal ends.
+// newRecord begins a value. seal ends it.
 func newRecord(size int) *encoder {
 	e := &encoder{b: make([]byte, 1, size+sealOverhead)}
 	e.b[0] = formatV1
 	return e
 }
 
-// seal ends a record: a checksum over its key and its content makes damage, and a value under a wrong key, show.
+// seal ends a record with a checksum over its key and content. It reveals damage and a value under a wrong key.
 func (e *encoder) seal(key []byte) []byte {
 	return binary.BigEndian.AppendUint32(e.b, checksum(key, e.b))
 }
@@ -38,14 +38,14 @@ func checksum(key, content []byte) uint32 {
 	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, content)
 }
 
-// sealBytes makes a value of bytes that need no encoding.
+// sealBytes seals bytes that need no encoding.
 func sealBytes(key, body []byte) []byte {
 	e := newRecord(len(body))
 	e.b = append(e.b, body...)
 	return e.seal(key)
 }
 
-// unseal checks a value and returns its body, which shares its memory.
+// unseal checks a value and returns its body, which shares the value's memory.
 func unseal(bucket, key, value []byte) ([]byte, error) {
 	if len(value) < sealOverhead || value[0] != formatV1 {
 		return nil, fmt.Errorf("%w: %s %x: not a sealed value of a known format", ErrCorrupt, bucket, key)
@@ -87,7 +87,7 @@ func (e *encoder) optionalString(v *string) {
 	e.string(*v)
 }
 
-// decoder reads what encoder wrote. After a failure everything reads as zero; done tells.
+// decoder reads what encoder wrote. After a failure all fields read as zero, and done returns the error.
 type decoder struct {
 	b   []byte
 	bad bool
@@ -143,7 +143,7 @@ func (d *decoder) time() time.Time {
 	return fromInstant(n)
 }
 
-// count reads a number that fits everywhere, such as a webhook's id or a number of attempts.
+// count reads a number of 32 bits, such as a webhook's id or a number of attempts.
 func (d *decoder) count() uint32 {
 	n := d.uint()
 	d.bad = d.bad || n > math.MaxUint32
@@ -180,7 +180,7 @@ func (d *decoder) optionalString() *string {
 	return new(d.string())
 }
 
-// done tells whether the record was read as a whole.
+// done returns an error unless the whole record was read.
 func (d *decoder) done(bucket, key []byte) error {
 	if d.bad || len(d.b) > 0 {
 		return fmt.Errorf("%w: %s %x: fields do not fit", ErrCorrupt, bucket, key)

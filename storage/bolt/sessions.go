@@ -38,14 +38,14 @@ func (s *Store) AppendEvents(ctx context.Context, a engine.Append) (engine.Appen
 	return done, nil
 }
 
-// sessionPlan is what is to be written for a session.
+// sessionPlan is what to write for a session.
 type sessionPlan struct {
-	session  sessionRecord // as it is stored; number 0 if it is not
+	session  sessionRecord // as it is stored; number 0 if it is new
 	decision engine.Decision
 }
 
-// planSessions decides about all sessions of a request before the first is written, so that a refusal leaves the batch as it was. It names
-// each bad event, whichever session it is of.
+// planSessions decides about all sessions of a request before it writes the first one, so that a refusal leaves the batch unchanged.
+// Its error names every bad event of all sessions.
 func (b *batch) planSessions(a *engine.Append) ([]sessionPlan, error) {
 	plans := make([]sessionPlan, 0, len(a.Sessions))
 	var refused engine.InputErrors
@@ -93,7 +93,7 @@ func (b *batch) planSession(a *engine.Append, i int) (p sessionPlan, err error) 
 	return p, err
 }
 
-// eachBatch calls f for each value of a session's events, in the order of their arrival.
+// eachBatch calls f for each value of a session's events, in the order of arrival.
 func eachBatch(events *bbolt.Bucket, number uint64, f func(k, v []byte) error) error {
 	if number == 0 {
 		return nil
@@ -108,7 +108,7 @@ func eachBatch(events *bbolt.Bucket, number uint64, f func(k, v []byte) error) e
 	return nil
 }
 
-// appendToSession writes a session's fresh events, its head, and a delivery for each trigger.
+// appendToSession writes a session's new events, its head, and a delivery for each trigger.
 func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 	r := sessionRecord{SessionHead: p.decision.Head, number: p.session.number, batches: p.session.batches + 1}
 	if r.number == 0 {
@@ -124,9 +124,9 @@ func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 		return err
 	}
 	if len(p.decision.Triggers) > 0 {
-		r.Deliveries = slices.Clone(r.Deliveries) // the decision may be asked for again
+		r.Deliveries = slices.Clone(r.Deliveries) // run may be called again with the same decision
 	}
-	var record *engine.SessionRecord // of all that are claimed without a payload
+	var record *engine.SessionRecord // shared by all deliveries that are claimed without a payload
 	for i := range p.decision.Triggers {
 		t := &p.decision.Triggers[i]
 		d, err := b.trigger(&r, t)
@@ -154,7 +154,7 @@ func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 	return b.put(b.sessions, u64key(r.number), r.encode())
 }
 
-// trigger makes a delivery of a session, and names it in the session's head, which the caller puts.
+// trigger creates a delivery for a session and adds its id to the session's head. The caller stores the head.
 func (b *batch) trigger(r *sessionRecord, t *engine.Trigger) (deliveryRecord, error) {
 	d := deliveryRecord{session: r.number, visitor: r.Identity.PoltioUserID, Delivery: engine.Delivery{
 		WebhookID: t.WebhookID, SessionID: r.ID, ContentID: r.Identity.ContentID, Kind: t.Kind, Status: engine.StatusScheduled,

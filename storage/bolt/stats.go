@@ -10,8 +10,8 @@ import (
 	"hookbolt/engine"
 )
 
-// maxDueStep is how many entries are newly counted as due for one question; a backlog that has become due while nobody asked
-// is counted over several.
+// maxDueStep bounds how many entries one call counts as newly due. A large backlog that became due since the last call is counted
+// over several calls.
 const maxDueStep = 50_000
 
 // Stats implements engine.Store.
@@ -35,13 +35,13 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 		}
 		budget := maxDueStep
 		if b.full {
-			budget = 0 // it could not be kept
+			budget = 0 // the result would be lost
 		}
 		ids := make(map[uint32]bool, len(s.counts))
 		for id := range s.counts {
 			ids[id] = true
 		}
-		for id := range b.counts { // touched for the first time in this very batch
+		for id := range b.counts { // touched for the first time in this batch
 			ids[id] = true
 		}
 		claimed := s.claimCounts()
@@ -64,7 +64,7 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 		return nil
 	})
 	if err != nil {
-		return engine.Stats{}, err // not stats, which may still be written to
+		return engine.Stats{}, err // not stats: run may still write to it
 	}
 	return stats, nil
 }
@@ -75,7 +75,7 @@ func (s *Store) freeInFile() int64 {
 	return int64(stats.FreePageN+stats.PendingPageN) * pageSize
 }
 
-// countNewlyDue moves the mark of what is counted as due up to now, as far as the budget goes.
+// countNewlyDue moves the mark of counted entries up to now, as far as the budget allows.
 func (b *batch) countNewlyDue(webhookID uint32, c *counts, now time.Time, budget *int) {
 	if c.due == c.waiting() {
 		return
@@ -95,7 +95,7 @@ func (b *batch) countNewlyDue(webhookID uint32, c *counts, now time.Time, budget
 	}
 }
 
-// oldestDue returns since when the first entry in a webhook's lane has been due; zero if it is not.
+// oldestDue returns when the oldest due entry of a webhook's lane became due; zero if none is due.
 func (b *batch) oldestDue(webhookID uint32, now time.Time) (time.Time, error) {
 	prefix := lanePrefix(engine.Lane{WebhookID: webhookID})
 	k, _ := b.queue.Cursor().Seek(prefix)
@@ -104,7 +104,7 @@ func (b *batch) oldestDue(webhookID uint32, now time.Time) (time.Time, error) {
 	}
 	due := fromInstant(queueKeyDue(k))
 	r, err := b.s.readDelivery(b.deliveries, queueKeyNumber(k))
-	if errors.Is(err, ErrCorrupt) { // a start asks, too: ClaimDue sets it aside and names it
+	if errors.Is(err, ErrCorrupt) { // a start calls this, too; ClaimDue reports the damage
 		return due, nil
 	}
 	if r.CreatedAt.After(due) {

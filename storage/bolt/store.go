@@ -24,72 +24,72 @@ import (
 // schemaVersion is that of the layout which the package documentation describes.
 const schemaVersion = 7
 
-// pageSize is bbolt's, the same on every machine so that a file can be moved.
+// pageSize is the same on every machine, so that a file can be moved.
 const pageSize = 4096
 
 // Returned by Open.
 var (
 	// ErrInUse is returned when another process has the database open.
 	ErrInUse = errors.New("the database is in use by another process")
-	// ErrNotDatabase is returned for a file that is something else.
+	// ErrNotDatabase is returned for any other kind of file.
 	ErrNotDatabase = errors.New("not a hookbolt database")
-	// ErrSchema is returned when the database was made by a newer hookbolt.
+	// ErrSchema is returned when a newer hookbolt wrote the database.
 	ErrSchema = errors.New("the database was made by a newer version of hookbolt")
-	// ErrNetwork is returned for a file on another machine's disk: locks, memory maps and syncs do not hold there what they promise.
+	// ErrNetwork is returned for a file on a network file system. Locks, memory maps and syncs are not reliable there.
 	ErrNetwork = errors.New("the database must be on a local disk, and this directory is on a network file system")
 )
 
-// Options are what a Store may use, and what it reports to. The zero value sets no limits and reports to nobody.
+// Options configure a Store. The zero value sets no limits and no hooks.
 type Options struct {
-	// MinFree is the watermark, in bytes: with less left on the disk and in the file, no events are taken in. Where the file system
-	// does not say what is left, there is none.
+	// MinFree is the watermark, in bytes. Events are refused while less is left on the disk and in the file together. There is no
+	// watermark on a file system that does not report its free space.
 	MinFree int64
-	// MaxBytes is how much of the file may be in use before no events are taken in; from 90 % of it on, what is finished is removed
-	// before its time, oldest first. 0 means no limit.
+	// MaxBytes is how much of the file may be in use before events are refused. From 90 % of it on, finished data is removed before
+	// its retention ends, oldest first. 0 means no limit.
 	MaxBytes int64
-	// Inspect is called with the path of a file that is there, before anything is written to it; an error keeps it closed. It is for
-	// Inspect of this package, called in a process of its own: damage may end the process that reads it.
+	// Inspect is called with the path of an existing file, before anything is written to it. If it fails, Open fails. It is meant for this
+	// package's Inspect in a child process, because damage may end the process that reads the file.
 	Inspect func(path string) error
-	// ObserveCommit is called after each commit with the number of mutations in it and the time that it took.
+	// ObserveCommit is called after each commit with its number of mutations and its duration.
 	ObserveCommit func(mutations int, took time.Duration)
 }
 
-// Store is a database file, open. Its methods may be called at once.
+// Store is an open database file. Its methods may be called from several goroutines.
 type Store struct {
 	path string
 	db   *bbolt.DB
-	lock *os.File // held from before the first look at the file until after its close
+	lock *os.File // held from before the file is first read until after it is closed
 	opts Options
 
 	nonce uint32                            // of the database; see deliveryID
 	hooks atomic.Pointer[engine.WebhookSet] // written by the writer
 
 	mutations chan *mutation // capacity maxBatchMutations; callers send, the writer receives
-	bulk      chan *mutation // the same, for large ones
+	bulk      chan *mutation // the same, for large mutations
 	quit      chan struct{}  // closed by Close
 	stopped   chan struct{}  // closed by the writer at its end
 	failed    chan struct{}  // closed by the writer when a commit fails; failure is set before
 	failure   error
 
 	counts map[uint32]counts        // owned by the writer
-	health map[uint32]engine.Health // owned by the writer; also of healthy endpoints, for their Order
+	health map[uint32]engine.Health // owned by the writer; has healthy endpoints, too, for their Order
 
 	numbers  numbers
 	space    space
 	eviction eviction // owned by the writer
 
 	claimMu sync.Mutex
-	claims  map[uint64]engine.Lane // what is claimed and not given back, by D; guarded by claimMu
+	claims  map[uint64]engine.Lane // deliveries that are claimed and not released, by D; guarded by claimMu
 
 	backing sync.Mutex // held while there is a backup
 
-	owning sync.RWMutex // held by Watch while it tells of all webhooks; for reading, by changes of them
+	owning sync.RWMutex // held by Watch while it reports all webhooks, and for reading by changes of webhooks
 
 	closing sync.Once
 }
 
-// Open opens the database file at path, and makes it if there is none. It writes only after it has made sure that no other
-// process has the file.
+// Open opens the database file at path, and creates it if there is none. It writes nothing before it has made sure that no other process
+// has the file open.
 func Open(path string, opts Options) (*Store, error) {
 	if opts.ObserveCommit == nil {
 		opts.ObserveCommit = func(int, time.Duration) {}
@@ -115,7 +115,7 @@ func Open(path string, opts Options) (*Store, error) {
 	return s, nil
 }
 
-// lookForNetwork is lookAtDisk; a variable for a test, which has no such file system.
+// lookForNetwork is lookAtDisk. It is a variable for a test, which has no network file system.
 var lookForNetwork = lookAtDisk
 
 func (s *Store) open(path string) error {
@@ -153,7 +153,7 @@ func (s *Store) open(path string) error {
 	if err := s.load(); err != nil {
 		return err
 	}
-	tx, err := s.db.Begin(true) // at the end of which bbolt counts its free pages
+	tx, err := s.db.Begin(true) // bbolt counts its free pages at the end of a transaction
 	if err != nil {
 		return err
 	}
@@ -165,14 +165,14 @@ func (s *Store) open(path string) error {
 
 func boltOptions() *bbolt.Options {
 	o := &bbolt.Options{
-		Timeout:      time.Second, // for the lock that bbolt takes on the file itself
+		Timeout:      time.Second, // for bbolt's own lock on the file
 		PageSize:     pageSize,
 		FreelistType: bbolt.FreelistMapType, // the array type is slow with many free pages
 		// Written at a clean stop only, see Close.
 		NoFreelistSync: true,
 	}
-	// Remapping a file that has outgrown its map waits for all readers and lets nobody in; address space costs nothing. On
-	// Windows the file would grow to the map's size.
+	// Map more than the file has. A file that outgrows its map is mapped again, which waits for all readers and blocks new ones; address
+	// space costs nothing. On Windows the file would grow to the map's size.
 	if strconv.IntSize == 64 && runtime.GOOS != "windows" {
 		size := int64(16 << 30) // a variable: as a constant it would not compile for 32 bits
 		o.InitialMmapSize = int(size)
@@ -180,7 +180,7 @@ func boltOptions() *bbolt.Options {
 	return o
 }
 
-// inspect looks at a file that is there, before anything is written to it.
+// inspect checks an existing file before anything is written to it.
 func (s *Store) inspect(path string) error {
 	mark := make([]byte, len(openMark))
 	n, err := s.lock.ReadAt(mark, 0)
@@ -198,13 +198,13 @@ func (s *Store) inspect(path string) error {
 	return s.opts.Inspect(path)
 }
 
-// openMark stands in the lock file while the database is open. A start that finds it follows a crash. It decides about speed only, so
-// it need not be durable.
+// openMark is the content of the lock file while the database is open. If a start finds it, the last process crashed. The mark only
+// affects speed, so it need not be durable.
 const openMark = "open\n"
 
-// readThrough reads a file from its beginning to its end, so that the system has it in memory as far as it fits. After a crash
-// bbolt looks for the free pages by following the tree through the whole file, page by page as they come: on a file of 0.75 GB
-// that nothing of was in memory that took 20 s, and 1.3 s with this before it.
+// readThrough reads a file from beginning to end, so that the system caches as much of it as fits into memory. After a crash bbolt
+// searches the free pages by following the tree through the whole file, page by page. For a file of 0.75 GB outside the cache this took
+// 20 s, and 1.3 s after readThrough.
 func readThrough(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -220,8 +220,8 @@ func readThrough(path string) error {
 	return nil
 }
 
-// Close ends the writer after what it has taken, leaves a list of free pages behind for the next start, and closes the file.
-// Calls that wait for the writer get engine.ErrUnavailable. If the store has failed, be it in its last commit, the error says why.
+// Close ends the writer after the mutations that it has accepted, writes the list of free pages for the next start, and closes the file.
+// Calls that still wait for the writer get engine.ErrUnavailable. If the store has failed, the error says why.
 func (s *Store) Close() error {
 	err := error(nil)
 	s.closing.Do(func() {
@@ -238,8 +238,8 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// leaveFreeList makes a commit that writes the free list, so that the next open need not scan the file for it. It is as after a crash
-// if there is no room for it.
+// leaveFreeList makes a commit that writes the free list, so that the next start need not scan the file for it. If the disk has no room
+// for it, the next start scans the file as after a crash.
 func (s *Store) leaveFreeList() error {
 	s.db.NoFreelistSync = false
 	tx, err := s.db.Begin(true)
@@ -259,10 +259,10 @@ func (s *Store) leaveFreeList() error {
 // SetLimits changes Options.MinFree and Options.MaxBytes.
 func (s *Store) SetLimits(minFree, maxBytes int64) { s.space.limit(minFree, maxBytes) }
 
-// Failed is closed when a commit has failed: nothing is stored any more, and the process should end.
+// Failed returns a channel that is closed when a commit has failed. Nothing is stored after that, and the process should end.
 func (s *Store) Failed() <-chan struct{} { return s.failed }
 
-// Err returns why the store has failed; nil while it has not.
+// Err returns why the store has failed, nil if it has not.
 func (s *Store) Err() error {
 	select {
 	case <-s.failed:
@@ -289,8 +289,8 @@ func (s *Store) observe(mutations int, took time.Duration) { s.opts.ObserveCommi
 // Webhooks implements engine.Store.
 func (s *Store) Webhooks() *engine.WebhookSet { return s.hooks.Load() }
 
-// view runs f in a read transaction. f must copy what it keeps and must not wait for anything: a reader keeps pages from
-// being used again.
+// view runs f in a read transaction. f must copy what it keeps, and must not block: while it runs, no page that it may read can be used
+// again.
 func (s *Store) view(ctx context.Context, f func(*bbolt.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -307,7 +307,7 @@ func (s *Store) view(ctx context.Context, f func(*bbolt.Tx) error) error {
 	return err
 }
 
-// viewRecovering runs f in a read transaction, and makes an error of what bbolt or the system do about a damaged file.
+// viewRecovering runs f in a read transaction. It turns panics and faults that a damaged file causes into errors.
 func (s *Store) viewRecovering(f func(*bbolt.Tx) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

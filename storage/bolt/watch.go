@@ -7,7 +7,7 @@ import (
 	"hookbolt/engine"
 )
 
-// Watch implements engine.Store: the one process that has the file owns all lanes from the beginning, and nobody else changes anything.
+// Watch implements engine.Store. The one process that has the file owns all lanes from the start, and nobody else changes anything.
 func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
 	if err := s.ownAll(ctx, f); err != nil {
 		if ctx.Err() != nil {
@@ -19,7 +19,7 @@ func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
 	return nil
 }
 
-// ownAll tells f of all webhooks. They are not changed meanwhile, so that their health is what it is told to be.
+// ownAll calls f with all webhooks. They cannot change meanwhile, so that the health it reports is current.
 func (s *Store) ownAll(ctx context.Context, f func(engine.News)) error {
 	s.owning.Lock()
 	defer s.owning.Unlock()

@@ -11,11 +11,11 @@ import (
 	"hookbolt/engine"
 )
 
-// job is a cancellation or a replay that is being carried out.
+// job is a cancellation or a replay in progress.
 type job struct {
 	*engine.Cancellation            // nil for a replay
 	Replay               *replayJob `json:"replay,omitempty"`
-	// Cursor is the key of the queue up to which a cancellation has been carried out.
+	// Cursor is the last queue key that the cancellation has handled.
 	Cursor []byte `json:"cursor,omitempty"`
 }
 
@@ -25,7 +25,7 @@ func (s *Store) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.
 	defer s.owning.RUnlock()
 	var done engine.WebhookChanged
 	err := s.write(ctx, 1024, func(b *batch) error {
-		w := c.Webhook // the change may be asked for again
+		w := c.Webhook // run may be called again
 		before, err := b.beforeChange(&w)
 		if err != nil {
 			return err
@@ -57,8 +57,8 @@ func (s *Store) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.
 	return done, err
 }
 
-// beforeChange returns the webhook that a change is about, as it is, nil for a new one, which gets its id. It refuses what somebody else
-// has overtaken.
+// beforeChange returns the stored webhook that a change applies to. For a new webhook it returns nil and assigns the id. It refuses a
+// change that is based on an older revision.
 func (b *batch) beforeChange(w *engine.Webhook) (*engine.Webhook, error) {
 	if w.ID == 0 {
 		if w.Operations && b.hooks.Operations() != nil {
@@ -91,7 +91,7 @@ func (b *batch) saveWebhook(w *engine.Webhook, deleted bool) error {
 	return b.put(b.webhooks, key, sealBytes(key, body))
 }
 
-// beginCancellations leaves a job for each cancellation of a webhook.
+// beginCancellations adds a job for each cancellation of a webhook.
 func (b *batch) beginCancellations(webhookID uint32, cancels []engine.Cancellation) error {
 	for _, cancel := range cancels {
 		if cancel.Scope == engine.CancelAll {
@@ -110,7 +110,7 @@ func (b *batch) beginCancellations(webhookID uint32, cancels []engine.Cancellati
 	return nil
 }
 
-// setWebhooks makes the set of webhooks anew, with the cancellations that the jobs are about.
+// setWebhooks builds the set of webhooks again, with the cancellations in progress.
 func (b *batch) setWebhooks(hooks []*engine.Webhook) error {
 	cancels, err := readCancellations(b.jobs)
 	if err == nil {

@@ -15,79 +15,80 @@ import (
 	"hookbolt/engine"
 )
 
-// Bounds of one commit: what a crowd of callers may gather, so that the first of them does not wait for ever.
+// Bounds of one commit. They limit how long the first caller of a batch waits for the others.
 const (
 	maxBatchMutations = 2048
 	maxBatchBytes     = 4 << 20
-	// maxBulkBytes is from what size on a commit takes no large mutation more, bulkBytes from where on one is large. Large ones stand in
-	// a line of their own: attempts and single sessions are not to wait for several imports.
+	// A mutation of more than bulkBytes is large. Large mutations have a queue of their own, so that attempts and single sessions do
+	// not wait for several imports. A commit takes no further large mutation once it has maxBulkBytes.
 	maxBulkBytes = 2 << 20
 	bulkBytes    = 64 << 10
 )
 
-// growingFill is how full bbolt leaves a page when it splits one: pages to which nothing is added any more may be full.
+// growingFill is how full bbolt leaves a page when it splits one. Buckets whose keys grow get full pages, because nothing is inserted
+// into them later.
 const growingFill = 0.9
 
 // mutation is one caller's change.
 type mutation struct {
-	// run makes the change. It has no effect outside its batch, for it may be called again. An error that it returns before
-	// its first change fails this caller alone; a later one makes the batch start anew without it.
+	// run makes the change. It may be called again, so it must have no effect outside its batch. An error before its first change
+	// fails this caller alone. An error after a change makes the batch start again without it.
 	run  func(*batch) error
 	size int        // about how many bytes it writes
 	done chan error // capacity 1; receives one answer from the writer
 }
 
-// write hands a change to the writer and waits until it is durable. ctx bounds the wait for its turn alone: what the writer has
-// may become durable, and the caller has to know.
+// write hands a change to the writer and waits until it is durable. ctx bounds only the wait for the writer. A change that the writer
+// has accepted may become durable, and the caller has to know.
 func (s *Store) write(ctx context.Context, size int, run func(*batch) error) error {
 	return s.submit(ctx, nil, size, run)
 }
 
-// submitRead is write for a question, whose answer is not waited for beyond ctx: a writer that hangs with its disk must not take those along
-// who ask how it does. After an error run may still be going on.
+// submitRead is write for a question. It stops waiting when ctx ends, because a writer that hangs with its disk must not block those
+// who ask about its state. After an error, run may still be running.
 func (s *Store) submitRead(ctx context.Context, size int, run func(*batch) error) error {
 	return s.submit(ctx, ctx.Done(), size, run)
 }
 
-func (s *Store) submit(ctx context.Context, enough <-chan struct{}, size int, run func(*batch) error) error {
-	o := &mutation{run: run, size: size, done: make(chan error, 1)}
-	line := s.mutations
+func (s *Store) submit(ctx context.Context, giveUp <-chan struct{}, size int, run func(*batch) error) error {
+	m := &mutation{run: run, size: size, done: make(chan error, 1)}
+	queue := s.mutations
 	if size >= bulkBytes {
-		line = s.bulk
+		queue = s.bulk
 	}
 	select {
-	case line <- o:
+	case queue <- m:
 	case <-s.stopped:
 		return s.unavailable()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	select {
-	case err := <-o.done:
+	case err := <-m.done:
 		return err
-	case <-enough:
+	case <-giveUp:
 		return ctx.Err()
-	case <-s.stopped: // it answers what it has begun before it ends
+	case <-s.stopped: // the writer answers what it has begun before it ends
 	}
 	select {
-	case err := <-o.done:
+	case err := <-m.done:
 		return err
 	default:
 		return s.unavailable()
 	}
 }
 
-// writer is the goroutine that makes all changes. It ends when quit is closed, or after a failed commit.
+// writer is the goroutine that makes all changes. It ends when quit is closed or a commit fails.
 func (s *Store) writer() {
 	defer close(s.stopped)
 	debug.SetPanicOnFault(true) // see recoverDamage
 	var mutations []*mutation
 	for {
 		select {
-		case o := <-s.mutations:
-			mutations = s.gather(append(mutations[:0], o))
-		case o := <-s.bulk:
-			mutations = s.gather(append(mutations[:0], o))
+		case m := <-s.mutations:
+			mutations = s.gather(append(mutations[:0], m))
+		case m := <-s.bulk:
+			mutations = s.gather(append(mutations[:0], m))
 		case <-s.quit:
 			return
 		}
@@ -95,33 +96,33 @@ func (s *Store) writer() {
 			s.fail(err)
 			return
 		}
-		clear(mutations) // a request may be large
+		clear(mutations) // a request may be large; do not keep it alive
 	}
 }
 
-// gather adds to the first mutation of a batch those that wait behind it. Whoever is about to hand one in, such as the callers
-// that the commit before has just answered, gets the processor first: that costs no time when nobody is, and commits are what costs
-// most. The batch is bounded, so that the first of a crowd does not wait for ever.
+// gather adds the mutations that wait already to a batch. It first lets other goroutines run, such as callers that the commit before
+// has just answered: they may submit another mutation. That costs no time when there are none, and fewer commits cost less. The batch
+// is bounded, so that its first caller does not wait for ever.
 func (s *Store) gather(mutations []*mutation) []*mutation {
 	size := mutations[0].size
-	take := func(line chan *mutation, most int) {
-		for len(line) > 0 && len(mutations) < maxBatchMutations && size < most {
-			o := <-line
-			mutations = append(mutations, o)
-			size += o.size
+	drain := func(queue chan *mutation, most int) {
+		for len(queue) > 0 && len(mutations) < maxBatchMutations && size < most {
+			m := <-queue
+			mutations = append(mutations, m)
+			size += m.size
 		}
 	}
 	for had := 0; had < len(mutations); {
 		had = len(mutations)
 		runtime.Gosched()
-		take(s.mutations, maxBatchBytes)
-		take(s.bulk, maxBulkBytes)
+		drain(s.mutations, maxBatchBytes)
+		drain(s.bulk, maxBulkBytes)
 	}
 	return mutations
 }
 
-// commit applies mutations in one transaction and answers them. It returns an error if the transaction could not be made
-// durable: then nothing may be written any more. A transaction that was refused for want of space fails its callers alone.
+// commit applies mutations in one transaction and answers them. It returns an error if the transaction could not be made durable;
+// nothing may be written after that. If a transaction was refused for want of space, only its callers get an error.
 func (s *Store) commit(mutations []*mutation) (err error) {
 	if full := s.space.writable(); full != nil {
 		return s.answerFull(mutations, full)
@@ -151,7 +152,7 @@ func (s *Store) commit(mutations []*mutation) (err error) {
 				return s.refuse(mutations, fmt.Errorf("finish: %w", err))
 			}
 			started, txid := time.Now(), uint64(b.tx.ID())
-			s.claim(b.claims...) // before anybody can see them
+			s.claim(b.claims...) // before readers can see the deliveries
 			if err := b.tx.Commit(); err != nil {
 				return s.commitFailed(mutations, b.claims, err, txid, time.Since(started))
 			}
@@ -161,34 +162,34 @@ func (s *Store) commit(mutations []*mutation) (err error) {
 			b.tx.Rollback()
 		}
 		b.publish()
-		for _, o := range mutations {
-			o.done <- nil
+		for _, m := range mutations {
+			m.done <- nil
 		}
 		return nil
 	}
 	return nil
 }
 
-// apply runs mutations one after another, and answers those that fail: without a change they have failed alone, else the transaction has to
-// begin anew without the one that it returns.
+// apply runs mutations one after another and answers those that fail. One that fails before its first change has failed alone. One
+// that fails later is returned: the transaction must start again without it.
 func (b *batch) apply(mutations []*mutation) (applied []*mutation, failed *mutation) {
-	for _, o := range mutations {
+	for _, m := range mutations {
 		before := b.changes
-		err := o.run(b)
+		err := m.run(b)
 		if err == nil {
-			applied = append(applied, o)
+			applied = append(applied, m)
 			continue
 		}
-		o.done <- err
+		m.done <- err
 		if b.changes != before {
-			return applied, o
+			return applied, m
 		}
 	}
 	return applied, nil
 }
 
-// commitFailed answers mutations whose commit has failed. Where nothing of it can have been seen the writer goes on, and the claims end.
-// Else they stay: its meta page may be in the file, where readers see it, and what is not on the disk must not be sent.
+// commitFailed answers mutations whose commit has failed. If no reader can have seen any of it, the writer goes on and the claims
+// end. Otherwise the claims stay: readers may see the new meta page, and a delivery that is not on the disk must not be sent.
 func (s *Store) commitFailed(mutations []*mutation, claims []claimedNumber, err error, txid uint64, took time.Duration) error {
 	newest, lookErr := s.newestOnDisk()
 	if lookErr != nil || !isRefusal(err, newest, txid) {
@@ -199,8 +200,8 @@ func (s *Store) commitFailed(mutations []*mutation, claims []claimedNumber, err 
 	}
 	full := fmt.Errorf("%w: the disk takes no more", engine.ErrFull)
 	s.space.refuse(full, took)
-	for _, o := range mutations {
-		o.done <- full
+	for _, m := range mutations {
+		m.done <- full
 	}
 	return nil
 }
@@ -217,26 +218,26 @@ func (s *Store) newestOnDisk() (uint64, error) {
 	return txid, err
 }
 
-// answerFull answers mutations while nothing can be written: those that only look get what they want, the others full.
+// answerFull answers mutations while nothing can be written. Those that change nothing get their answer; the others get full.
 func (s *Store) answerFull(mutations []*mutation, full error) error {
-	for _, o := range mutations {
+	for _, m := range mutations {
 		b, err := s.begin()
 		if err != nil {
 			return s.refuse(mutations, fmt.Errorf("begin: %w", err))
 		}
 		b.full = true
-		err = o.run(b)
+		err = m.run(b)
 		b.tx.Rollback()
 		if err == nil && b.changes > 0 {
 			err = full
 		}
-		o.done <- err
+		m.done <- err
 	}
 	return nil
 }
 
-// recoverDamage makes an error of what was recovered from a panic; nil of nil. bbolt panics where a page is not what it should be, and
-// debug.SetPanicOnFault makes a panic of reading beyond the end of a file that was truncated under the process.
+// recoverDamage turns a recovered panic into an error, and nil into nil. bbolt panics on a page that is malformed.
+// debug.SetPanicOnFault turns a read beyond the end of a truncated file into a panic.
 func recoverDamage(v any) error {
 	if v == nil {
 		return nil
@@ -244,12 +245,12 @@ func recoverDamage(v any) error {
 	return fmt.Errorf("%w: reading the file led to: %v", ErrCorrupt, v)
 }
 
-// remainingAfter returns the mutations that are still to be answered after one has failed half-way: those that were applied
-// before it, and those that did not have their turn.
+// remainingAfter returns the mutations that still need an answer after one has failed half-way: those that were applied before it,
+// and those that have not run yet.
 func remainingAfter(mutations, applied []*mutation, failed *mutation) []*mutation {
 	rest := applied
-	for i, o := range mutations {
-		if o == failed {
+	for i, m := range mutations {
+		if m == failed {
 			return append(rest, mutations[i+1:]...)
 		}
 	}
@@ -258,22 +259,22 @@ func remainingAfter(mutations, applied []*mutation, failed *mutation) []*mutatio
 
 // refuse answers mutations of which none became durable.
 func (s *Store) refuse(mutations []*mutation, err error) error {
-	for _, o := range mutations {
+	for _, m := range mutations {
 		select {
-		case o.done <- fmt.Errorf("%w: %w", engine.ErrUnavailable, err):
+		case m.done <- fmt.Errorf("%w: %w", engine.ErrUnavailable, err):
 		default: // it has failed alone before
 		}
 	}
 	return err
 }
 
-// batch is one transaction under way, with what becomes visible in memory once it is durable.
+// batch is a transaction in progress, with the state that becomes visible in memory once it is durable.
 type batch struct {
 	s       *Store
 	tx      *bbolt.Tx
 	began   time.Time
 	changes int  // how many puts and deletes there were
-	full    bool // nothing can be written: it is rolled back
+	full    bool // nothing can be written: the transaction is rolled back
 
 	meta, webhooks, sessionNumbers, sessions, events, deliveries, attempts         *bbolt.Bucket
 	payloads, queue, byWebhook, failedOrCancelled, expiry, jobs, counters, healths *bbolt.Bucket
@@ -281,10 +282,10 @@ type batch struct {
 	hooks  *engine.WebhookSet       // as of this batch
 	counts map[uint32]*counts       // those that this batch has touched
 	health map[uint32]engine.Health // those that this batch has changed
-	// numbers are those of the sessions that this batch has made, 0 for those that it has removed.
+	// numbers holds the sessions that this batch has created, by id. The number 0 marks a session that it has removed.
 	numbers  map[uuid.UUID]uint64
 	expiring [expiryDelivery + 1]expiring // by kind
-	claims   []claimedNumber              // what is claimed as it is made
+	claims   []claimedNumber              // deliveries that are claimed as they are created
 	after    []func()                     // run once the batch is durable
 }
 
@@ -326,13 +327,13 @@ func (b *batch) delete(bucket *bbolt.Bucket, key []byte) error {
 	return bucket.Delete(key)
 }
 
-// next draws the next number of a bucket.
+// next returns the next number of a bucket.
 func (b *batch) next(bucket *bbolt.Bucket) (uint64, error) {
 	b.changes++
 	return bucket.NextSequence()
 }
 
-// count returns the counts of a webhook, to be changed.
+// count returns the counts of a webhook, for the caller to change.
 func (b *batch) count(webhookID uint32) *counts {
 	c := b.counts[webhookID]
 	if c == nil {
@@ -351,7 +352,7 @@ func (b *batch) healthOf(webhookID uint32) engine.Health {
 	return b.s.health[webhookID]
 }
 
-// setHealth sets the health of a webhook's endpoint. What is as healthy as before, the most frequent case by far, costs no write.
+// setHealth sets the health of a webhook's endpoint. Unchanged health, by far the most frequent case, costs no write.
 func (b *batch) setHealth(webhookID uint32, h engine.Health) {
 	before := b.healthOf(webhookID)
 	b.health[webhookID] = h
@@ -360,13 +361,13 @@ func (b *batch) setHealth(webhookID uint32, h engine.Health) {
 	}
 }
 
-// sameHealth compares what is written of two healths.
+// sameHealth compares the stored parts of two healths.
 func sameHealth(a, b engine.Health) bool {
 	a.Order, a.Notified = b.Order, b.Notified
 	return a == b
 }
 
-// finish writes what is gathered over the batch.
+// finish writes what was gathered over the batch.
 func (b *batch) finish() error {
 	if err := errors.Join(b.mergeNumbers(), b.putExpiring()); err != nil {
 		return err

@@ -1,4 +1,4 @@
-// Package bolttest helps tests to use a Store: each is checked when the test ends.
+// Package bolttest opens databases for tests and checks each one when its test ends.
 package bolttest
 
 import (
@@ -9,13 +9,13 @@ import (
 	"hookbolt/storage/bolt"
 )
 
-// Open opens a new database in a directory of the test's own. When the test ends, the database is checked and closed.
+// Open opens a new database in the test's own directory. It is checked and closed when the test ends.
 func Open(t testing.TB) *bolt.Store {
 	t.Helper()
 	return OpenAt(t, filepath.Join(t.TempDir(), "hookbolt.db"))
 }
 
-// OpenAt opens the database at path. When the test ends, it is checked and closed, unless the test has closed it.
+// OpenAt opens the database at path. It is checked and closed when the test ends, unless the test has closed it.
 func OpenAt(t testing.TB, path string) *bolt.Store {
 	t.Helper()
 	s, err := bolt.Open(path, bolt.Options{})

@@ -10,37 +10,37 @@ import (
 	"hookbolt/engine"
 )
 
-// happening is an event of a session in words.
-type happening struct {
-	// N is its place in the order of arrival, which no later event changes.
+// timelineEvent is an event of a session, described in words.
+type timelineEvent struct {
+	// N is its place in the order of arrival. Later events do not change it.
 	N  int
 	At time.Time
-	// Received is when hookbolt got it.
+	// Received is when hookbolt received it.
 	Received time.Time
-	// Since is the span from the session's start.
+	// Since is the time since the session's start.
 	Since time.Duration
 	Type  string
-	// Text says what the visitor did. It holds what the visitor has written.
+	// Text says what the visitor did. It may contain the visitor's own text.
 	Text string
-	// JSON is the event as it came.
+	// JSON is the event as it was received.
 	JSON string
 }
 
-// happenings puts a session's events in the order in which they are folded: of their times, then of arrival.
-func happenings(events []engine.Event, startedAt time.Time) []happening {
-	list := make([]happening, len(events))
+// timelineEvents returns a session's events in the order of the fold: by time, then by arrival.
+func timelineEvents(events []engine.Event, startedAt time.Time) []timelineEvent {
+	list := make([]timelineEvent, len(events))
 	for i := range events {
 		ev := &events[i]
-		list[i] = happening{N: i, At: ev.Time, Received: ev.ReceivedAt, Since: ev.Time.Sub(startedAt), Type: string(ev.Type), Text: sayEvent(ev), JSON: string(ev.JSON)}
+		list[i] = timelineEvent{N: i, At: ev.Time, Received: ev.ReceivedAt, Since: ev.Time.Sub(startedAt), Type: string(ev.Type), Text: sayEvent(ev), JSON: string(ev.JSON)}
 	}
-	slices.SortStableFunc(list, func(a, b happening) int { return a.At.Compare(b.At) })
+	slices.SortStableFunc(list, func(a, b timelineEvent) int { return a.At.Compare(b.At) })
 	return list
 }
 
-// Offset writes the span from the session's start.
-func (h happening) Offset() string { return offset(h.Since) }
+// Offset writes the time since the session's start.
+func (h timelineEvent) Offset() string { return offset(h.Since) }
 
-// offset writes a span before or after the beginning of a time line.
+// offset writes a time before or after the start of a timeline.
 func offset(d time.Duration) string {
 	if d < 0 {
 		return "−" + roughly(-d)
@@ -48,7 +48,7 @@ func offset(d time.Duration) string {
 	return "+" + roughly(d)
 }
 
-// sayEvent says what an event tells, but for its type.
+// sayEvent describes the content of an event.
 func sayEvent(ev *engine.Event) string {
 	switch ev.Type {
 	case engine.EventVote:
@@ -92,8 +92,8 @@ func sayLead(l *engine.Lead) string {
 	return strings.Join(parts, ", ")
 }
 
-// crowd names those of which there may be many in a session; "" for others.
-func (h happening) crowd() string {
+// group names the kinds of events that may be frequent in a session; "" for others.
+func (h timelineEvent) group() string {
 	switch engine.EventType(h.Type) {
 	case engine.EventVote, engine.EventUndo:
 		return "votes"
@@ -103,5 +103,5 @@ func (h happening) crowd() string {
 	return ""
 }
 
-// ReceivedLater tells that hookbolt got it in another second than it happened in.
-func (h happening) ReceivedLater() bool { return h.Received.Sub(h.At).Abs() >= time.Second }
+// ReceivedLater reports whether the event was received more than a second before or after its time.
+func (h timelineEvent) ReceivedLater() bool { return h.Received.Sub(h.At).Abs() >= time.Second }

@@ -7,9 +7,9 @@ import (
 	"os"
 )
 
-// bbolt trusts its pages: a damaged one leads it beyond the end of the file, where the system ends the process, or round in circles, or
-// lets it allocate without end. So the pages of a file that may be damaged are looked at first, by plain reads, and bbolt gets to see
-// only what leads nowhere else. Of the pages' format (version 2) this is what is read, in the machine's byte order:
+// bbolt trusts its pages. A damaged page can make it read beyond the end of the file, where the system ends the process, or loop, or
+// allocate without end. So a file that may be damaged is checked first, by plain reads, and bbolt opens it only if its pages are sound.
+// This is what is read of the pages' format (version 2), in the machine's byte order:
 //
 //	page            id(8) flags(2) count(2) overflow(4), then count elements of 16 bytes, then their keys and values
 //	branch element  pos(4) ksize(4) child(8)
@@ -17,7 +17,7 @@ import (
 //	bucket          root(8) sequence(8), the value of a leaf element whose flags are 1; with root 0 a page follows in the value
 //	free list       a page whose elements are the ids of free pages, of 8 bytes; count 0xffff: the first is the count
 //
-// pos counts from the element. A page goes on over overflow pages more.
+// pos counts from the element. A page continues in as many further pages as overflow says.
 const (
 	pageHeaderSize  = 16
 	elementSize     = 16
@@ -35,7 +35,7 @@ const (
 	metaFreelist = 16 + 32 // u64
 )
 
-// pageChecker looks at the pages of a database file.
+// pageChecker checks the pages of a database file.
 type pageChecker struct {
 	f         *os.File
 	highWater uint64
@@ -43,8 +43,8 @@ type pageChecker struct {
 	errs      []error
 }
 
-// checkPages returns what is wrong with how the pages of a file lead to each other, at most a hundred lines. The error is that of a
-// read, or ErrNotDatabase or ErrCorrupt for a file in which there is nothing to look at.
+// checkPages returns what is wrong with how a file's pages refer to each other, at most a hundred lines. The error is a read error,
+// or ErrNotDatabase or ErrCorrupt for a file without a valid meta page.
 func checkPages(path string) ([]error, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -77,8 +77,8 @@ func checkPages(path string) ([]error, error) {
 	return c.errs, nil
 }
 
-// checkMetaHeaders returns what is wrong with the headers of the two meta pages, which no checksum covers. A start does without them, and
-// each commit writes one anew; bbolt's own check, which looks at them, would panic.
+// checkMetaHeaders returns what is wrong with the headers of the two meta pages. No checksum covers them. A start does not need them
+// and each commit rewrites one, but bbolt's own check panics on them.
 func checkMetaHeaders(path string) ([]error, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -108,7 +108,7 @@ func (c *pageChecker) wrong(page uint64, format string, args ...any) {
 	}
 }
 
-// page is the header of a page and what stands behind it.
+// page is a page's header and elements.
 type page struct {
 	id, offset, size uint64 // offset and size in the file
 	flags            uint16
@@ -116,7 +116,7 @@ type page struct {
 	elements         []byte
 }
 
-// read reads a page as far as its elements go. ok is false if it is not what it should be.
+// read reads a page up to the end of its elements. ok is false if it is malformed.
 func (c *pageChecker) read(id uint64) (p page, ok bool, err error) {
 	if id < 2 || id >= c.highWater {
 		c.wrong(id, "is led to, and the pages in use end at %d", c.highWater)
@@ -146,7 +146,7 @@ func (c *pageChecker) read(id uint64) (p page, ok bool, err error) {
 	return p, true, nil
 }
 
-// readElements reads a page's elements, of which each has n bytes.
+// readElements reads a page's elements, n bytes each.
 func (c *pageChecker) readElements(p *page, count, n uint64) (ok bool, err error) {
 	if count > (p.size-pageHeaderSize)/n {
 		c.wrong(p.id, "has %d elements, for which there is no room", count)
@@ -157,7 +157,7 @@ func (c *pageChecker) readElements(p *page, count, n uint64) (ok bool, err error
 	return err == nil, err
 }
 
-// tree looks at a page and at those that it leads to.
+// tree checks a page and the pages below it.
 func (c *pageChecker) tree(id uint64) error {
 	p, ok, err := c.read(id)
 	if err != nil || !ok {
@@ -197,7 +197,7 @@ func (c *pageChecker) branch(p *page) error {
 	return nil
 }
 
-// fits tells whether what belongs to an element lies behind the elements and within the page.
+// fits reports whether the data of an element lies after the elements and within the page.
 func (c *pageChecker) fits(p *page, i, pos, size uint64) bool {
 	at := pageHeaderSize + i*elementSize + pos
 	ok := at >= pageHeaderSize+uint64(p.count)*elementSize && at+size <= p.size
@@ -207,7 +207,7 @@ func (c *pageChecker) fits(p *page, i, pos, size uint64) bool {
 	return ok
 }
 
-// leaf looks at the elements of a leaf page. value reads one of its values.
+// leaf checks the elements of a leaf page. value reads one of its values.
 func (c *pageChecker) leaf(p *page, value func(offset, size uint64) ([]byte, error)) error {
 	for i := range uint64(p.count) {
 		e := p.elements[i*elementSize:]
@@ -244,7 +244,7 @@ func (c *pageChecker) leaf(p *page, value func(offset, size uint64) ([]byte, err
 	return nil
 }
 
-// inline looks at a bucket that is so small that its page is a value.
+// inline checks a bucket that is small enough to lie in a value.
 func (c *pageChecker) inline(id uint64, b []byte) error {
 	if len(b) < pageHeaderSize {
 		c.wrong(id, "has a bucket without a page")
@@ -260,7 +260,7 @@ func (c *pageChecker) inline(id uint64, b []byte) error {
 	return c.leaf(&p, func(offset, size uint64) ([]byte, error) { return b[offset : offset+size], nil })
 }
 
-// freelist looks at the list of free pages.
+// freelist checks the list of free pages.
 func (c *pageChecker) freelist(id uint64) error {
 	p, ok, err := c.read(id)
 	if err != nil || !ok {
@@ -277,7 +277,7 @@ func (c *pageChecker) freelist(id uint64) error {
 		}
 		count, skip = binary.NativeEndian.Uint64(p.elements), 1
 		if count > p.size {
-			count = p.size // which has no room
+			count = p.size // no page has room for that
 		}
 	}
 	if ok, err := c.readElements(&p, count+skip, 8); err != nil || !ok {
