@@ -158,44 +158,6 @@ func TestEraseLeavesOthersAlone(t *testing.T) {
 	}
 }
 
-// A delivery is kept for longer than its session if so configured, or if it was sent again late.
-func TestEraseFindsDeliveriesOfExpiredSessions(t *testing.T) {
-	for _, of := range []string{"session", "visitor"} {
-		t.Run(of, func(t *testing.T) {
-			s := openTest(t, newPath(t))
-			w := putWebhook(t, s, engine.Webhook{})
-			lane := engine.Lane{WebhookID: w.ID}
-			for range 3 {
-				addVisit(t, s, 8)
-			}
-			id := addVisit(t, s, 7)
-			for _, taken := range take(t, s, lane, 10).Claimed {
-				d := taken.Delivery
-				if err := s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: visitorPayload(*taken.Session.Head.Identity.PoltioUserID), At: now()}); err != nil {
-					t.Fatal(err)
-				}
-				deliver(t, s, pending(d), delivered, ok)
-			}
-			if _, err := s.Maintain(t.Context(), now().Add(time.Hour), engine.Retention{Sessions: time.Minute, Deliveries: 100 * time.Hour}); err != nil {
-				t.Fatal(err)
-			}
-			if n := keys(t, s); n["sessions"] != 0 || n["deliveries"] != 4 {
-				t.Fatalf("the test needs deliveries without sessions: %v", n)
-			}
-			what := engine.Erasure{SessionID: id}
-			if of == "visitor" {
-				what = visitor(7)
-			}
-			if got, _, _ := erase(t, s, what); got != (engine.Erased{Deliveries: 1, Attempts: 1}) {
-				t.Errorf("erased %+v", got)
-			}
-			if n := keys(t, s); n["deliveries"] != 3 || n["payloads"] != 3 || n["attempts"] != 3 {
-				t.Errorf("left: %v", n)
-			}
-		})
-	}
-}
-
 // What was cancelled before its payload was rendered has no payload: its visitor stands in its own record. A record of version 6 of the
 // layout has none: there the payload tells, if there is one.
 func TestEraseFindsDeliveriesWithoutPayload(t *testing.T) {
@@ -337,65 +299,6 @@ func TestEraseOfLongSessions(t *testing.T) {
 	}
 	if fmt.Sprint(by) != "[2 1]" {
 		t.Errorf("the steps erased %v sessions", by)
-	}
-}
-
-func TestErasedSessionMayBeginAnew(t *testing.T) {
-	s := openTest(t, newPath(t))
-	putWebhook(t, s, engine.Webhook{})
-	id := uuid.New()
-	for round := range 2 {
-		if _, err := s.AppendEvents(t.Context(), engine.NewAppend(session(t, id, time.Now()), now())); err != nil {
-			t.Fatal(err)
-		}
-		record, deliveries, err := s.Session(t.Context(), id)
-		if err != nil || len(deliveries) != 1 || record.Head.Events != 3 {
-			t.Fatalf("round %d: %d deliveries of %d events: %v", round, len(deliveries), record.Head.Events, err)
-		}
-		if got, _, _ := erase(t, s, engine.Erasure{SessionID: id}); got != (engine.Erased{Sessions: 1, Events: 3, Deliveries: 1}) {
-			t.Errorf("round %d: erased %+v", round, got)
-		}
-		if _, _, err := s.Session(t.Context(), id); !errors.Is(err, engine.ErrNotFound) {
-			t.Errorf("round %d: %v, want ErrNotFound", round, err)
-		}
-		if _, _, _, err := s.Delivery(t.Context(), deliveries[0].ID); !errors.Is(err, engine.ErrNotFound) {
-			t.Errorf("round %d: %v, want ErrNotFound", round, err)
-		}
-	}
-}
-
-// Whatever a claimed delivery was about to do, after its erasure the claim ends and nothing comes back.
-func TestEraseOfWhatIsClaimed(t *testing.T) {
-	for _, frozen := range []bool{false, true} {
-		t.Run(fmt.Sprintf("frozen=%t", frozen), func(t *testing.T) {
-			s := openTest(t, newPath(t))
-			w := putWebhook(t, s, engine.Webhook{})
-			addVisit(t, s, 7)
-			d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Claimed[0].Delivery
-			f := engine.Freeze{Delivery: d, Payload: visitorPayload(7), At: now()}
-			if frozen {
-				if err := s.Freeze(t.Context(), f); err != nil {
-					t.Fatal(err)
-				}
-			}
-			erase(t, s, visitor(7))
-			var err error
-			if frozen {
-				health := engine.Health{Order: 1, Failures: 1, FirstFailedAt: now()}
-				_, err = s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: broken, Next: delivered, At: now(), Webhook: &w, Health: health})
-				if stats, _ := s.Stats(t.Context(), now(), false); stats.Health[w.ID].Failures != 1 {
-					t.Errorf("health %+v: what the attempt told of the endpoint is lost", stats.Health)
-				}
-			} else {
-				err = s.Freeze(t.Context(), f)
-			}
-			if !errors.Is(err, engine.ErrNotSendable) || len(s.claims) != 0 {
-				t.Errorf("%v, %d claims; want ErrNotSendable and none", err, len(s.claims))
-			}
-			if n := keys(t, s); n["deliveries"] != 0 || n["payloads"] != 0 || n["attempts"] != 0 {
-				t.Errorf("left: %v", n)
-			}
-		})
 	}
 }
 

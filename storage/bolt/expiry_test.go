@@ -122,38 +122,6 @@ func TestEvictionWithinAnEntry(t *testing.T) {
 	s.space.maxBytes = 0
 }
 
-// What was sent again has the time of its new end.
-func TestExpiryOfWhatIsSentAgain(t *testing.T) {
-	s := openTest(t, newPath(t))
-	d := func() engine.Delivery {
-		putWebhook(t, s, engine.Webhook{})
-		return addSession(t, s, now())[0]
-	}()
-	take(t, s, d.Lane(), 1)
-	deliver(t, s, d, delivered, ok)
-	again, err := s.Reschedule(t.Context(), d.ID, engine.RescheduleNow, now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	maintain := func(at time.Time) int {
-		m, err := s.Maintain(t.Context(), at, engine.Retention{Sessions: 1000 * time.Hour, Deliveries: time.Hour})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m.Expired.Deliveries
-	}
-	if n := maintain(now().Add(2 * time.Hour)); n != 0 {
-		t.Error("it went while it waited")
-	}
-	if got := take(t, s, d.Lane(), 1); len(got.Claimed) != 1 || got.Claimed[0].Delivery.ID != again.ID {
-		t.Fatalf("taken: %+v", got)
-	}
-	deliver(t, s, again, delivered, ok)
-	if n := maintain(now().Add(2 * time.Hour)); n != 1 {
-		t.Errorf("%d went after its end, want 1", n)
-	}
-}
-
 func FuzzExpiry(f *testing.F) {
 	key := expiryKey(expirySession, time.Unix(1, 0), 7)
 	f.Add(key, encodeExpiry(key, []uint64{8, 300, 1 << 40}))

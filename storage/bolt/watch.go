@@ -40,4 +40,12 @@ func (s *Store) ownAll(ctx context.Context, f func(engine.News)) error {
 }
 
 // Mine implements engine.Store.
-func (s *Store) Mine(uint32) bool { return s.Err() == nil }
+func (s *Store) Mine(uint32) bool {
+	select {
+	case <-s.failed:
+	case <-s.quit:
+	default:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,16 @@
+package storetest_test
+
+import "slices"
+
+// mutant is a way to break a promise.
+type mutant struct {
+	rule   string // that catches it
+	name   string
+	breaks func(b *broken)
+}
+
+// mutants are all of them, at least one for each rule.
+func mutants() []mutant {
+	return slices.Concat(appendMutants, claimMutants, attemptMutants, healthMutants, handMutants, readMutants, webhookMutants, jobMutants,
+		eraseMutants, statsMutants, errorMutants, sharedMutants)
+}
