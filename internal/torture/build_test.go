@@ -85,8 +85,8 @@ var (
 		new: "\t\t\tif mutant(\"early\") {\n\t\t\t\tfor _, o := range mutations {\n\t\t\t\t\to.done <- nil\n\t\t\t\t}\n\t\t\t\ttime.Sleep(20 * time.Millisecond)\n\t\t\t}\n" +
 			"\t\t\tstarted, txid := time.Now()"})
 	// forgetfulEngine records no attempt: every delivery is made again after each start.
-	forgetfulEngine = mutantFlock.shared("forgetful", edit{file: "engine/deliver.go", old: "\tagain = e.record(ctx, c, a, w)\n",
-		new: "\tif again = (time.Time{}); !mutant(\"forgetful\") {\n\t\tagain = e.record(ctx, c, a, w)\n\t}\n"})
+	forgetfulEngine = mutantFlock.shared("forgetful", edit{file: "engine/deliver.go", old: "\tnextAt = e.record(ctx, c, a, w)\n",
+		new: "\tif nextAt = (time.Time{}); !mutant(\"forgetful\") {\n\t\tnextAt = e.record(ctx, c, a, w)\n\t}\n"})
 )
 
 var builds struct {
