@@ -78,12 +78,12 @@ type confirmation struct {
 
 func (p *Pages) confirmDeactivate(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	return p.confirm(r, ps, "Switch off %s?", confirmation{Action: "deactivate", Button: "Switch it off",
-		Says: "It gets nothing new until it is switched on again. To hold everything back and lose nothing, pause it instead."})
+		Says: "It gets no new deliveries until you switch it on again. To keep deliveries for later, pause it instead."})
 }
 
 func (p *Pages) confirmDelete(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	return p.confirm(r, ps, "Delete %s?", confirmation{Action: "delete", Button: "Delete it",
-		Says: "It gets nothing more, and its settings and its secret are gone for good. Its deliveries stay to be looked at until their retention ends."})
+		Says: "It gets nothing more. Its settings and its secret are deleted for good. Its deliveries can be viewed until their retention ends."})
 }
 
 func (p *Pages) confirm(r *http.Request, ps httprouter.Params, question string, c confirmation) (*Answer, error) {

@@ -60,16 +60,16 @@ func sentence(words string) string {
 
 // errorWords say what each class of error is: the README's table.
 var errorWords = map[engine.ErrorClass]string{
-	engine.ErrorTimeout:        "it took too long",
-	engine.ErrorDNS:            "the name of the host was not found",
+	engine.ErrorTimeout:        "the attempt timed out",
+	engine.ErrorDNS:            "the host name was not found",
 	engine.ErrorAddressRefused: "the address is not public and not allowed",
-	engine.ErrorRefused:        "nobody listens there",
-	engine.ErrorReset:          "the connection broke",
-	engine.ErrorTLS:            "the TLS handshake failed, or the certificate is not right",
-	engine.ErrorProtocol:       "the answer is not HTTP",
-	engine.ErrorTooLarge:       "the header of the answer is too large",
-	engine.ErrorOAuth:          "the token endpoint gave no token",
-	engine.ErrorInternal:       "the request could not be made",
+	engine.ErrorRefused:        "connection refused",
+	engine.ErrorReset:          "connection reset by the peer",
+	engine.ErrorTLS:            "the TLS handshake failed, or the certificate is invalid",
+	engine.ErrorProtocol:       "the response is not HTTP",
+	engine.ErrorTooLarge:       "the response header is too large",
+	engine.ErrorOAuth:          "the token endpoint issued no token",
+	engine.ErrorInternal:       "the request could not be built",
 }
 
 // because says why an attempt has failed.
@@ -87,11 +87,11 @@ func because(a *engine.Attempt) string {
 // nextWords say why the next try is when it is.
 var nextWords = map[engine.NextReason]string{
 	engine.NextBySchedule:   "by the retry schedule",
-	engine.NextByRetryAfter: "as the endpoint has asked (Retry-After)",
+	engine.NextByRetryAfter: "as the endpoint asked (Retry-After)",
 	engine.NextByToken:      "at once, with a new OAuth token",
 	engine.NextExhausted:    "The retry schedule has ended.",
-	engine.NextCancelled:    "It was cancelled while the attempt was under way.",
-	engine.NextQueuedAgain:  "It was queued again by hand while the attempt was under way.",
+	engine.NextCancelled:    "It was cancelled during the attempt.",
+	engine.NextQueuedAgain:  "It was queued again by hand during the attempt.",
 }
 
 // waterfall puts the phases of an attempt one after the other.
@@ -110,15 +110,15 @@ func waterfall(a *engine.Attempt) []phaseBar {
 		at += took
 	}
 	add("OAuth token", "off", a.Phases.Token)
-	add("look-up", "info", a.Phases.DNS)
+	add("DNS lookup", "info", a.Phases.DNS)
 	add("connection", "warn", a.Phases.Connect)
 	add("TLS", "off", a.Phases.TLS)
 	if a.Phases.FirstByte == 0 {
-		add("no answer", "bad", a.Duration-at)
+		add("no response", "bad", a.Duration-at)
 		return bars
 	}
 	add("waiting", "ok", a.Phases.FirstByte-at)
-	add("answer", "info", a.Duration-at)
+	add("response", "info", a.Duration-at)
 	return bars
 }
 

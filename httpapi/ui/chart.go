@@ -55,7 +55,7 @@ var outcomes = []struct {
 	count       func(*engine.Interval) int64
 }{
 	{"ok", "delivered", func(i *engine.Interval) int64 { return i.Delivered }},
-	{"warn", "attempt failed, tried again", func(i *engine.Interval) int64 { return i.Retried }},
+	{"warn", "failed attempt, retried", func(i *engine.Interval) int64 { return i.Retried }},
 	{"bad", "failed for good", func(i *engine.Interval) int64 { return i.Failed }},
 	{"off", "cancelled", func(i *engine.Interval) int64 { return i.Cancelled }},
 }

@@ -34,7 +34,7 @@ func TestOutcomeChart(t *testing.T) {
 	if want := []barPart{{"ok", 40, 60}, {"bad", 20, 20}}; len(first.Parts) != 2 || first.Parts[0] != want[0] || first.Parts[1] != want[1] {
 		t.Errorf("parts %v, want %v", first.Parts, want)
 	}
-	if want := "Deliveries a minute, in all: 31 delivered, 2 attempt failed, tried again, 13 failed for good, 4 cancelled"; c.Label != want {
+	if want := "Deliveries a minute, in all: 31 delivered, 2 failed attempt, retried, 13 failed for good, 4 cancelled"; c.Label != want {
 		t.Errorf("label %q", c.Label)
 	}
 	if len(c.Grid) != 2 || c.Grid[0] != (gridLine{0, "50/min"}) || c.Grid[1] != (gridLine{50, "25/min"}) {

@@ -236,5 +236,5 @@ func conflictReason(err error) string {
 }
 
 var deliveryDone = map[string]string{
-	"retried": "It is due now.", "cancelled": "It was cancelled: nothing more is sent.", "tested": "A sample was queued. This page shows by itself what comes of it.",
+	"retried": "It is due now.", "cancelled": "It was cancelled. Nothing more is sent.", "tested": "A sample was queued. This page shows the result when there is one.",
 }

@@ -34,7 +34,7 @@ func TestDeliveryList(t *testing.T) {
 			return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
 		}))
 		defer f.run()()
-		f.wantPage("/deliveries", "Nothing has been sent yet")
+		f.wantPage("/deliveries", "No deliveries yet")
 		f.api("POST", "/v1/webhooks", `{"url":"https://good.example/","delay":0}`)
 		f.api("POST", "/v1/webhooks", `{"url":"https://broken.example/","name":"<i>broken</i>","delay":0,"retry_schedule":[]}`)
 		for i := range 60 {
@@ -76,7 +76,7 @@ func TestDeliveryList(t *testing.T) {
 			if got := len(deliveryIDs(page)); got != want {
 				t.Errorf("%s: %d deliveries, want %d", query, got, want)
 			}
-			if want == 0 && !strings.Contains(page, "Nothing fits.") {
+			if want == 0 && !strings.Contains(page, "No matches.") {
 				t.Errorf("%s: the page is empty", query)
 			}
 		}
@@ -119,30 +119,30 @@ func TestDeliveryLife(t *testing.T) {
 		f.api("POST", "/v1/events", played(sessionA))
 		id := f.onlyDelivery("status=scheduled")
 		link := "/deliveries/" + id
-		page := f.wantPage(link, "Its session&#39;s payload is built when it is due. It is sent", "in 1 h", "Send now", "Cancel", "session started", "<strong>due</strong>",
-			"See what it would be now", "None yet.")
+		page := f.wantPage(link, "The payload is built when the delivery is due. It is sent", "in 1 h", "Send now", "Cancel", "session started", "<strong>due</strong>",
+			"Preview the payload", "None yet.")
 		if strings.Contains(page, "noscript") {
 			t.Error("a page on which nothing happens for an hour loads itself again")
 		}
 		time.Sleep(time.Hour + time.Second)
-		f.wantPage(link, "1 attempt has failed because", "It is tried again", "Retry now", "by the retry schedule", "<strong>next try</strong>",
-			"<noscript><meta http-equiv=\"refresh\"", "&#34;complete_session&#34;: true", "no answer", "X-Key: …", "webhook-signature: v1,", "X-Key: FILL-IN")
+		f.wantPage(link, "1 attempt failed:", "The next attempt starts", "Retry now", "by the retry schedule", "<strong>next try</strong>",
+			"<noscript><meta http-equiv=\"refresh\"", "&#34;complete_session&#34;: true", "no response", "X-Key: …", "webhook-signature: v1,", "X-Key: FILL-IN")
 		f.api("PATCH", "/v1/webhooks/1", `{"paused":true}`)
-		f.wantPage(link, "The webhook is paused, so it waits until that is resumed.")
+		f.wantPage(link, "The webhook is paused. Resume it to send this delivery.")
 		f.api("PATCH", "/v1/webhooks/1", `{"paused":false}`)
 		answer.Store(func() (*http.Response, error) {
 			return &http.Response{StatusCode: 503, Proto: "HTTP/1.1", Header: http.Header{"Retry-After": {"7200"}, "X-Hostile": {hostile}},
 				Body: io.NopCloser(strings.NewReader(hostile + "\x1b[31m\xff"))}, nil
 		})
 		time.Sleep(2 * time.Minute)
-		page = f.wantPage(link, "2 attempts have failed", "The endpoint has asked to wait (Retry-After).", "as the endpoint has asked", "The endpoint answered 503 Service Unavailable.")
+		page = f.wantPage(link, "2 attempts failed", "The endpoint asked to wait (Retry-After).", "as the endpoint asked", "The endpoint answered 503 Service Unavailable.")
 		wantEscaped(t, page)
 		if strings.Contains(page, "\x1b") || strings.Contains(page, "\xff") || strings.Contains(page, "sekret") {
 			t.Error("the page has control characters, or a credential")
 		}
 		time.Sleep(3 * time.Hour)
-		f.wantPage(link, "3 attempts have failed, the last one because the endpoint answered 503 Service Unavailable. Nothing more is tried, unless you send it again.", "Send again", "<strong>failed</strong> <bdi>the retry schedule has ended")
-		f.wantIn(f.post(link+"/cancel", nil), 409, "only a scheduled or pending delivery can be cancelled.", "3 attempts have failed")
+		f.wantPage(link, "3 attempts failed. The last error: the endpoint answered 503 Service Unavailable. No further attempts, unless you send it again.", "Send again", "<strong>failed</strong> <bdi>the retry schedule has ended")
+		f.wantIn(f.post(link+"/cancel", nil), 409, "only a scheduled or pending delivery can be cancelled.", "3 attempts failed")
 
 		answer.Store(func() (*http.Response, error) { return &http.Response{StatusCode: 204, Body: http.NoBody}, nil })
 		rec := f.post(link+"/retry", nil)
@@ -150,7 +150,7 @@ func TestDeliveryLife(t *testing.T) {
 			t.Fatalf("%d %v", rec.Code, rec.Header())
 		}
 		time.Sleep(time.Second)
-		page = f.wantPage(link+"?done=retried", "It is due now.", "The endpoint has taken it (204), after 4 attempts.", "<strong>delivered</strong>")
+		page = f.wantPage(link+"?done=retried", "It is due now.", "Delivered: the endpoint answered 204 after 4 attempts.", "<strong>delivered</strong>")
 		if last, first := strings.Index(page, `id="attempt-4"`), strings.Index(page, `id="attempt-1"`); last < 0 || first < last {
 			t.Error("the newest attempt does not come first")
 		}
@@ -176,7 +176,7 @@ func TestCancelOnPage(t *testing.T) {
 	if rec := f.post(link+"/cancel", nil); rec.Code != 303 {
 		t.Fatal(rec.Code)
 	}
-	f.wantPage(link+"?done=cancelled", "It was cancelled: nothing more is sent.", "<strong>cancelled</strong>")
+	f.wantPage(link+"?done=cancelled", "It was cancelled. Nothing more is sent.", "<strong>cancelled</strong>")
 }
 
 // TestLateEvents shows that the time line tells what is not in the payload.

@@ -79,7 +79,7 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 	case delivery.Status == engine.StatusCancelled:
 		d.NoPayload = "It was cancelled before its payload was built."
 	case delivery.Status != engine.StatusScheduled || len(attempts) > 0:
-		d.NoPayload = "It could not be built; the attempts tell why."
+		d.NoPayload = "The payload could not be built. See the attempts for the reason."
 	}
 	if w, err := p.engine.Webhook(delivery.WebhookID); err == nil {
 		if w.Active || delivery.Kind == engine.KindTest {
@@ -145,7 +145,7 @@ func (p *Pages) timeLine(ctx context.Context, d *engine.Delivery, attempts []att
 		}
 	}
 	if d.CreatedAt.Sub(d.DueAt) >= time.Second {
-		add(d.CreatedAt, "", "queued", "later than due: the events came in late, or it was asked for by hand")
+		add(d.CreatedAt, "", "queued", "later than due: the events arrived late, or it was requested by hand")
 	}
 	add(d.DueAt, "info", "due", due)
 	add(d.FrozenAt, "info", "frozen", "the payload was built; every attempt sends these bytes")
@@ -186,7 +186,7 @@ func (p *Pages) timeLine(ctx context.Context, d *engine.Delivery, attempts []att
 func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at time.Time, class, title, text string)) (due, note string, err error) {
 	s, record, _, err := p.engine.Session(ctx, d.SessionID)
 	if errors.Is(err, engine.ErrNotFound) {
-		return "", "The session itself is no longer kept, so what the visitor did is not shown.", nil
+		return "", "The session is no longer stored, so its events are not shown.", nil
 	}
 	if err != nil {
 		return "", "", err

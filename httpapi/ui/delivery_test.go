@@ -51,65 +51,65 @@ func TestStandings(t *testing.T) {
 		f.api("POST", "/v1/webhooks", `{"url":"https://a.example/","delay":3600,"retry_schedule":["30s","1h"],"send_incomplete":true,"incomplete_delay":120}`)
 		f.api("POST", "/v1/events", started(sessionB))
 		incomplete := "/deliveries/" + f.onlyDelivery("")
-		want(incomplete, "It is sent if the session has not finished by its time, in 2 min.", false)
+		want(incomplete, "If the session does not finish, it is sent in 2 min.", false)
 		time.Sleep(90 * time.Second)
-		want(incomplete, "It is sent if the session has not finished by its time, in 30 s.", true)
+		want(incomplete, "If the session does not finish, it is sent in 30 s.", true)
 		time.Sleep(35 * time.Second) // its attempt is under way
-		want(incomplete, "Its payload is frozen. It is due: its attempt is under way, or has its turn soon.", true)
+		want(incomplete, "The payload is frozen. It is due: an attempt is in progress or starts soon.", true)
 		time.Sleep(time.Minute)
-		want(incomplete, "The endpoint has taken it (204), after 1 attempt.", false)
+		want(incomplete, "Delivered: the endpoint answered 204 after 1 attempt.", false)
 
 		f.api("POST", "/v1/events", played(sessionA))
 		link := "/deliveries/" + f.onlyDelivery("status=scheduled")
-		want(link, "Its session's payload is built when it is due. It is sent in 1 h.", false)
+		want(link, "The payload is built when the delivery is due. It is sent in 1 h.", false)
 		f.api("PATCH", "/v1/webhooks/1", `{"paused":true}`)
 		time.Sleep(time.Hour)
-		want(link, "Its session's payload is built when it is due. The webhook is paused, so it waits until that is resumed.", false)
+		want(link, "The payload is built when the delivery is due. The webhook is paused. Resume it to send this delivery.", false)
 		now.Store(says(503, http.Header{"Retry-After": {"240"}}))
 		f.api("PATCH", "/v1/webhooks/1", `{"paused":false}`)
 		time.Sleep(11 * time.Second)
-		want(link, "1 attempt has failed because the endpoint answered 503 Service Unavailable. The endpoint has asked to wait (Retry-After). It is tried again in 3 min 59 s.", false)
+		want(link, "1 attempt failed: the endpoint answered 503 Service Unavailable. The endpoint asked to wait (Retry-After). The next attempt starts in 3 min 59 s.", false)
 		now.Store(answering(func() (*http.Response, error) { return nil, errors.New("the wire is cut") }))
 		f.post(link+"/retry", nil)
-		want(link, "1 attempt has failed because the endpoint answered 503 Service Unavailable. It is due: its attempt is under way, or has its turn soon.", true)
+		want(link, "1 attempt failed: the endpoint answered 503 Service Unavailable. It is due: an attempt is in progress or starts soon.", true)
 		time.Sleep(11 * time.Second)
-		want(link, "2 attempts have failed, the last one because the answer is not HTTP: the wire is cut. It is tried again in 29 s.", true)
+		want(link, "2 attempts failed. The last error: the response is not HTTP: the wire is cut. The next attempt starts in 29 s.", true)
 		// The endpoint fails, and gets probes.
 		var tests []string
 		for range 3 {
 			tests = append(tests, f.post("/webhooks/1/test", nil).Header().Get("Location"))
 			time.Sleep(15 * time.Second)
 		}
-		want(tests[0], "1 attempt has failed because the answer is not HTTP: the wire is cut. It is due: its attempt is under way, or has its turn soon.", true)
+		want(tests[0], "1 attempt failed: the response is not HTTP: the wire is cut. It is due: an attempt is in progress or starts soon.", true)
 		time.Sleep(time.Minute)
-		want(link, "3 attempts have failed, the last one because the answer is not HTTP: the wire is cut. It is tried again in 58 min.", false)
+		want(link, "3 attempts failed. The last error: the response is not HTTP: the wire is cut. The next attempt starts in 58 min.", false)
 		f.post(link+"/retry", nil)
 		time.Sleep(5 * time.Second) // the probe is under way
-		want(link, "3 attempts have failed, the last one because the answer is not HTTP: the wire is cut. It is due: its attempt is under way, or has its turn soon.", true)
+		want(link, "3 attempts failed. The last error: the response is not HTTP: the wire is cut. It is due: an attempt is in progress or starts soon.", true)
 		time.Sleep(6 * time.Second)
-		want(link, "4 attempts have failed, the last one because the answer is not HTTP: the wire is cut. The endpoint is failing and gets one attempt at a time, the next one in 1 min 19 s.", false)
+		want(link, "4 attempts failed. The last error: the response is not HTTP: the wire is cut. The endpoint is failing and gets one attempt at a time. The next one starts in 1 min 19 s.", false)
 		time.Sleep(84 * time.Second) // that one is under way
-		want(link, "4 attempts have failed, the last one because the answer is not HTTP: the wire is cut. It is due: its attempt is under way, or has its turn soon.", true)
+		want(link, "4 attempts failed. The last error: the response is not HTTP: the wire is cut. It is due: an attempt is in progress or starts soon.", true)
 		// To its end.
 		time.Sleep(3 * time.Hour)
-		want(link, "6 attempts have failed, the last one because the answer is not HTTP: the wire is cut. Nothing more is tried, unless you send it again.", false)
+		want(link, "6 attempts failed. The last error: the response is not HTTP: the wire is cut. No further attempts, unless you send it again.", false)
 		now.Store(says(200, nil))
 		f.post(link+"/retry", nil)
 		time.Sleep(time.Minute)
-		want(link, "The endpoint has taken it (200), after 7 attempts.", false)
+		want(link, "Delivered: the endpoint answered 200 after 7 attempts.", false)
 		f.post(link+"/retry", nil)
-		want(link, "It was delivered before, and somebody has sent it again. It is due: its attempt is under way, or has its turn soon.", true)
+		want(link, "It was delivered before and was sent again by hand. It is due: an attempt is in progress or starts soon.", true)
 		f.post(link+"/cancel", nil)
-		want(link, "It was cancelled, by hand or by a change of the webhook: nothing more is sent.", false)
+		want(link, "It was cancelled by hand or by a change of the webhook. Nothing more is sent.", false)
 
 		// A webhook that is gone cannot be sent to again.
 		now.Store(says(404, nil))
 		f.api("POST", "/v1/webhooks", `{"url":"https://b.example/","retry_schedule":[]}`)
 		link = f.post("/webhooks/2/test", nil).Header().Get("Location")
 		time.Sleep(time.Minute)
-		want(link, "1 attempt has failed because the endpoint answered 404 Not Found. Nothing more is tried, unless you send it again.", false)
+		want(link, "1 attempt failed: the endpoint answered 404 Not Found. No further attempts, unless you send it again.", false)
 		f.do("DELETE", "/v1/webhooks/2", nil)
-		want(link, "1 attempt has failed because the endpoint answered 404 Not Found. Nothing more is tried.", false)
+		want(link, "1 attempt failed: the endpoint answered 404 Not Found. No further attempts.", false)
 	})
 }
 
@@ -275,7 +275,7 @@ func TestLargeDelivery(t *testing.T) {
 		if err := json.Unmarshal([]byte(f.api("GET", "/v1"+link, "")), &sent); err != nil || len(sent.Payload) < 1<<19 {
 			t.Fatalf("%d bytes: %v", len(sent.Payload), err)
 		}
-		page := f.wantPage(link, fmt.Sprintf("Only its beginning is shown: it has %d KiB.", (len(sent.Payload)+512)>>10), "<code>GET /v1"+link+"</code>", "<strong>leads</strong> <bdi>2990 more",
+		page := f.wantPage(link, fmt.Sprintf("Only the beginning is shown. The payload has %d KiB.", (len(sent.Payload)+512)>>10), "<code>GET /v1"+link+"</code>", "<strong>leads</strong> <bdi>2990 more",
 			"<bdi>lead 4<", "<bdi>lead 2995<")
 		if len(page) > 450<<10 || strings.Contains(page, "the bytes as sent") || strings.Contains(page, "curl -i") {
 			t.Errorf("a page of %d bytes", len(page))

@@ -35,7 +35,7 @@ func (s sparse) Deliveries(_ context.Context, q engine.DeliveryQuery) (engine.De
 func TestLookFurther(t *testing.T) {
 	asked := 0
 	f := newFixtureOn(t, sparse{bolttest.Open(t), 0, &asked}, nil)
-	page := f.wantPage("/deliveries?status=delivered", "Nothing fits among the deliveries that were looked at so far", `href="/deliveries?cursor=25&amp;status=delivered" rel="next">Look further</a>`)
+	page := f.wantPage("/deliveries?status=delivered", "No match among the deliveries searched so far", `href="/deliveries?cursor=25&amp;status=delivered" rel="next">Search further</a>`)
 	if asked != 25 || strings.Contains(page, "Older") || strings.Contains(page, "No delivery is") {
 		t.Errorf("the store was asked %d times", asked)
 	}
@@ -44,13 +44,13 @@ func TestLookFurther(t *testing.T) {
 		t.Error("a page that is not the first is live")
 	}
 	f = newFixtureOn(t, sparse{bolttest.Open(t), 3, &asked}, nil)
-	page = f.wantPage("/deliveries?status=delivered", "That is what fits among the deliveries that were looked at so far", "Look further</a>")
+	page = f.wantPage("/deliveries?status=delivered", "These are the matches among the deliveries searched so far", "Search further</a>")
 	if n := len(deliveryIDs(page)); n != 9 {
 		t.Errorf("%d deliveries, want those of every third page from 0 to 24", n)
 	}
 	asked = 0
 	f = newFixtureOn(t, sparse{bolttest.Open(t), 1, &asked}, nil)
-	f.wantPage("/deliveries", "Look further</a>")
+	f.wantPage("/deliveries", "Search further</a>")
 	if asked != 25 {
 		t.Errorf("the store was asked %d times", asked)
 	}
@@ -59,11 +59,11 @@ func TestLookFurther(t *testing.T) {
 // TestListSays holds what the list says where it is empty, and of what is held, against what there is.
 func TestListSays(t *testing.T) {
 	f := newFixture(t, nil)
-	f.wantPage("/deliveries", "Nothing has been sent yet", `href="/play"`)
+	f.wantPage("/deliveries", "No deliveries yet", `href="/play"`)
 	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/"}`)
 	f.api("POST", "/v1/events", played(sessionA))
-	f.wantPage("/deliveries?status=failed", `No delivery is failed. <a href="/deliveries">`)
-	f.wantPage("/deliveries?webhook_id=7", `Nothing fits. <a href="/deliveries">`)
+	f.wantPage("/deliveries?status=failed", `There are no failed deliveries. <a href="/deliveries">`)
+	f.wantPage("/deliveries?webhook_id=7", `No matches. <a href="/deliveries">`)
 	if page := f.wantPage("/deliveries"); strings.Contains(page, "held") {
 		t.Error("a delivery is held whose webhook is not paused")
 	}
@@ -72,5 +72,5 @@ func TestListSays(t *testing.T) {
 	if page := f.wantPage("/deliveries", `data-label="Next or end">held, `); strings.Count(page, "held, ") != 1 {
 		t.Error("a test is held")
 	}
-	f.wantIn(f.get("/deliveries?webhook_id=x"), 400, `<select id="webhook_id" name="webhook_id" aria-describedby="webhook_id-error" aria-invalid="true">`, `id="webhook_id-error">must be a webhook`, "Nothing is listed until the filters are right.")
+	f.wantIn(f.get("/deliveries?webhook_id=x"), 400, `<select id="webhook_id" name="webhook_id" aria-describedby="webhook_id-error" aria-invalid="true">`, `id="webhook_id-error">must be a webhook`, "Correct the filters to see deliveries.")
 }

@@ -13,7 +13,7 @@ import (
 // TestFirstStart shows that somebody who has nothing yet is told where to begin.
 func TestFirstStart(t *testing.T) {
 	f := newFixture(t, nil)
-	f.wantPage("/", "<title>Overview · hookbolt</title>", `aria-current="page">Overview`, "Begin here", `href="/new-webhook"`, "there is room")
+	f.wantPage("/", "<title>Overview · hookbolt</title>", `aria-current="page">Overview`, "Get started", `href="/new-webhook"`, "there is room")
 }
 
 // run runs the engine's loop until the test ends.
@@ -67,10 +67,10 @@ func TestOverview(t *testing.T) {
 		f.api("POST", "/v1/events", played(sessionA))
 		time.Sleep(time.Minute)
 		page := f.wantPage("/", `<dt>Accepted</dt><dd><span class="figure">2</span>`, `<dt>Delivered</dt><dd><span class="figure">1</span>`,
-			`<dt>Failed</dt><dd><span class="figure">1</span><span class="dim">in the last hour, 1 attempt tried again`,
+			`<dt>Failed</dt><dd><span class="figure">1</span><span class="dim">in the last hour, 1 attempt retried`,
 			`<dt>Waiting now</dt><dd><span class="figure">1</span><span class="dim">0 scheduled, 0 due, 0 in flight, 1 held`,
 			"broken.example/</a>", "1 delivery has failed", "paused by hand; 1 held", "Latest failed deliveries",
-			"1 delivered, 1 attempt failed, tried again, 1 failed for good, 0 cancelled", "Counted since hookbolt started")
+			"1 delivered, 1 failed attempt, retried, 1 failed for good, 0 cancelled", "Counted since hookbolt started")
 		if strings.Contains(page, "sekret") || strings.Contains(page, "good &lt;b&gt;") {
 			t.Error("the page shows a URL's query, or a webhook that needs no attention")
 		}

@@ -220,11 +220,11 @@ func (p *Pages) showPlay(values url.Values, bad engine.InputErrors) (*Answer, er
 	d := playData{
 		Quiz: quiz, Session: values.Get("session_id"), Unfinished: values.Get("unfinished") != "", ContentType: values.Get("content_type"),
 		ContentTypes: engine.ContentTypes, Picked: make(map[int64]int64),
-		Content:  field("content_id", "Content", textInput, "The id of the quiz. Webhooks for another content get nothing of it."),
+		Content:  field("content_id", "Content", textInput, "The id of the quiz. Webhooks for another content get nothing."),
 		Visitor:  field("poltio_user_id", "Visitor", numberInput, "The poltio_user_id, an integer."),
 		LeadName: field("name", "Name", textInput, ""),
 		Email:    field("email", "E-mail", textInput, ""),
-		Raw:      field("events", "Events", areaInput, "JSON objects or lists of them, one after another, as POST /v1/events takes them."),
+		Raw:      field("events", "Events", areaInput, "JSON objects or lists of them, one after another, as POST /v1/events accepts them."),
 	}
 	hooks := p.engine.Webhooks()
 	d.NoWebhook = len(hooks) == 0

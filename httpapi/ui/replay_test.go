@@ -38,11 +38,11 @@ func TestReplayPage(t *testing.T) {
 		if strings.Contains(page, `id="count"`) {
 			t.Error("something is counted that nobody has asked for")
 		}
-		f.wantPage("/webhooks/1/replay?status=failed", "3 deliveries</h2>", ">Send 3 deliveries again</button>", "under their ids and with the same bytes")
+		f.wantPage("/webhooks/1/replay?status=failed", "3 deliveries</h2>", ">Send 3 deliveries again</button>", "They keep their ids and their bytes")
 		f.wantPage("/webhooks/1/replay?status=missing", "1 delivery</h2>", ">Send 1 delivery</button>", `value="missing" checked`)
-		f.wantPage("/webhooks/1/replay?status=failed&since=2000-01-01T00:02", "There is nothing of that kind in that time.", `value="2000-01-01T00:02"`)
+		f.wantPage("/webhooks/1/replay?status=failed&since=2000-01-01T00:02", "There are no such deliveries in that period.", `value="2000-01-01T00:02"`)
 		for _, until := range []string{"2000-01-01T00:00:59.999Z", "2000-01-01 00:00", "1999-12-31T19:00:00.5-05:00"} {
-			f.wantPage("/webhooks/1/replay?status=failed&until="+url.QueryEscape(until), "There is nothing of that kind")
+			f.wantPage("/webhooks/1/replay?status=failed&until="+url.QueryEscape(until), "There are no such deliveries")
 		}
 
 		// What is wrong is said beside it, and nothing is sent.
@@ -98,8 +98,8 @@ func TestReplayProgress(t *testing.T) {
 	}
 	f.wantIn(f.post("/webhooks/2/replay", url.Values{"status": {"any"}}), 303)
 	for _, page := range []string{"/webhooks/2", "/webhooks/2/replay"} {
-		f.wantPage(page, "A replay (any) is on its way: 0 of 1 queued.", `<progress max="1" value="0"`)
-		if strings.Contains(f.wantPage(strings.Replace(page, "2", "1", 1)), "is on its way") {
+		f.wantPage(page, "A replay (any) is in progress: 0 of 1 queued.", `<progress max="1" value="0"`)
+		if strings.Contains(f.wantPage(strings.Replace(page, "2", "1", 1)), "is in progress") {
 			t.Error("another webhook's replay is shown")
 		}
 	}
@@ -153,13 +153,13 @@ func TestRotatePage(t *testing.T) {
 		if w := f.webhook(1); w.Secret != engine.Secret(own) || w.PreviousSecrets[0].Secret != before || time.Until(w.PreviousSecrets[0].SignsUntil) != time.Hour {
 			t.Errorf("%v", w.PreviousSecrets)
 		}
-		page = f.wantPage("/webhooks/1/rotate", "Earlier ones still sign, until <time", "2000-01-01 01:00:00")
+		page = f.wantPage("/webhooks/1/rotate", "Earlier secrets also sign until <time", "2000-01-01 01:00:00")
 		if strings.Contains(page, "No more than three") {
 			t.Error("there is room for a third")
 		}
 		rotate("168h", "")
-		f.wantPage("/webhooks/1/rotate", "2000-01-08 00:00:00</time> and <time", `if the present one signs on, the one until <time datetime="2000-01-01T01:00:00Z">`)
-		f.wantPage("/webhooks/1", "An earlier one signs, too, until <time", "2000-01-08 00:00:00", "2000-01-01 01:00:00")
+		f.wantPage("/webhooks/1/rotate", "2000-01-08 00:00:00</time> and <time", `if the current one goes on signing, the one until <time datetime="2000-01-01T01:00:00Z">`)
+		f.wantPage("/webhooks/1", "An earlier secret also signs until <time", "2000-01-08 00:00:00", "2000-01-01 01:00:00")
 		rotate("0s", "")
 		f.wantPage("/webhooks/1", "2000-01-08 00:00:00", "2000-01-01 01:00:00") // the present one did not sign on
 		time.Sleep(8 * 24 * time.Hour)

@@ -58,8 +58,8 @@ func TestSecretShownOnce(t *testing.T) {
 			t.Error("the secret is shown without being asked for")
 		}
 	}
-	hidden(f.wantPage(target, "It was shown.", "Show the secret", `action="/webhooks/2/secret"`, "whsec_…"))
-	hidden(f.wantPage("/webhooks/2/secret", "It is not shown without being asked for."))
+	hidden(f.wantPage(target, "The secret was shown.", "Show the secret", `action="/webhooks/2/secret"`, "whsec_…"))
+	hidden(f.wantPage("/webhooks/2/secret", "The secret is hidden."))
 	// The cookie is for one webhook.
 	other := f.getWith("/webhooks/1/secret", c)
 	if strings.Contains(html.UnescapeString(f.wantIn(other, 200)), string(f.webhook(1).Secret)) {

@@ -65,7 +65,7 @@ func (p *Pages) sessions(r *http.Request, _ httprouter.Params) (*Answer, error) 
 		v.Status = http.StatusBadRequest
 	}
 	if query.Get("done") == "erased" {
-		v.Done = fmt.Sprintf("The session was erased: %s and %s. Nothing of it is sent any more.",
+		v.Done = fmt.Sprintf("The session was erased: %s and %s. Nothing more is sent for it.",
 			counted(number(query, "events"), "event", "events"), counted(number(query, "deliveries"), "delivery", "deliveries"))
 	}
 	page, err := p.engine.Deliveries(r.Context(), engine.DeliveryQuery{Limit: latestSessions})
@@ -142,7 +142,7 @@ func (p *Pages) session(r *http.Request, ps httprouter.Params) (*Answer, error) 
 	// All of a long session is megabytes, and so is its payload: they are not to come every other second.
 	v := view{Template: "session", Title: "Session", Nav: "/sessions", Live: !d.Long || !all && !query.Has("webhook_id")}
 	if query.Get("done") == "played" {
-		v.Done = fmt.Sprintf("Every event was accepted, %d in all: what is due is on its way.", number(query, "accepted"))
+		v.Done = fmt.Sprintf("Every event was accepted, %d in all. Deliveries that are due are sent now.", number(query, "accepted"))
 	}
 	if d.Preview, err = p.preview(r, &folded); err != nil {
 		return nil, err

@@ -40,8 +40,8 @@ func wantEscaped(t *testing.T, page string) {
 
 func TestSessionPage(t *testing.T) {
 	f := newFixture(t, nil)
-	f.wantPage("/sessions", "Nothing has been sent yet")
-	f.wantIn(f.get("/sessions/"+sessionA), 404, "Nothing is kept of", `action="/sessions"`, `value="`+sessionA+`"`)
+	f.wantPage("/sessions", "No deliveries yet")
+	f.wantIn(f.get("/sessions/"+sessionA), 404, "There is no session", `action="/sessions"`, `value="`+sessionA+`"`)
 	f.wantIn(f.get("/sessions/nonsense"), 404, `action="/sessions"`, `value="nonsense"`, "must be a UUID")
 	f.wantIn(f.get("/sessions?id=nonsense"), 400, `value="nonsense"`, `aria-invalid="true"`, "id-error")
 	if rec := f.get("/sessions?id=+" + strings.ToUpper(sessionA) + "%0A"); rec.Code != 303 || rec.Header().Get("Location") != "/sessions/"+sessionA {
@@ -156,14 +156,14 @@ func TestEraseSession(t *testing.T) {
 	f := newFixture(t, nil)
 	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/"}`)
 	f.api("POST", "/v1/events", played(sessionA))
-	f.wantPage("/sessions/"+sessionA+"/erase", "2 events and 1 delivery", "1 still waits and is not sent any more")
+	f.wantPage("/sessions/"+sessionA+"/erase", "2 events and 1 delivery", "1 delivery is waiting and will not be sent")
 	f.wantPage("/sessions/" + sessionA) // it was only asked
 	if rec := f.post("/sessions/"+sessionA+"/erase", nil); rec.Code != 303 || rec.Header().Get("Location") != "/sessions?done=erased&events=2&deliveries=1" {
 		t.Fatalf("%d %v", rec.Code, rec.Header())
 	}
-	f.wantPage("/sessions?done=erased&events=2&deliveries=1", "The session was erased: 2 events and 1 delivery.", "Nothing has been sent yet")
+	f.wantPage("/sessions?done=erased&events=2&deliveries=1", "The session was erased: 2 events and 1 delivery.", "No deliveries yet")
 	for _, method := range []string{"GET", "POST"} {
-		f.wantIn(f.do(method, "/sessions/"+sessionA+"/erase", nil), 404, "Nothing is kept of", `action="/sessions"`)
+		f.wantIn(f.do(method, "/sessions/"+sessionA+"/erase", nil), 404, "There is no session", `action="/sessions"`)
 	}
 	f.wantIn(f.get("/sessions/"+sessionA), 404)
 }
@@ -269,7 +269,7 @@ func TestPlayContent(t *testing.T) {
 	of := func() string { return formOf(f.wantPage("/play")).Get("content_id") }
 	unbound := of()
 	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/","content_id":"`+contentA+`","active":false}`)
-	f.wantPage("/play", "Every webhook is switched off")
+	f.wantPage("/play", "All webhooks are switched off")
 	if got := of(); got != unbound {
 		t.Errorf("with a webhook that is switched off: %s", got)
 	}

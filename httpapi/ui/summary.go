@@ -24,16 +24,16 @@ func (p *Pages) deliverySummary(d *engine.Delivery, attempts []engine.Attempt, n
 	gone := err != nil || !w.Active && d.Kind != engine.KindTest
 	switch d.Status {
 	case engine.StatusDelivered:
-		return deliverySummary{Summary: fmt.Sprintf("The endpoint has taken it (%d), after %s.", d.LastStatus, counted(int64(d.Attempts), "attempt", "attempts"))}
+		return deliverySummary{Summary: fmt.Sprintf("Delivered: the endpoint answered %d after %s.", d.LastStatus, counted(int64(d.Attempts), "attempt", "attempts"))}
 	case engine.StatusFailed:
 		if gone {
-			return deliverySummary{Summary: tried(attempts) + " Nothing more is tried."}
+			return deliverySummary{Summary: tried(attempts) + " No further attempts."}
 		}
-		return deliverySummary{Summary: tried(attempts) + " Nothing more is tried, unless you send it again."}
+		return deliverySummary{Summary: tried(attempts) + " No further attempts, unless you send it again."}
 	case engine.StatusCancelled:
-		return deliverySummary{Summary: "It was cancelled, by hand or by a change of the webhook: nothing more is sent."}
+		return deliverySummary{Summary: "It was cancelled by hand or by a change of the webhook. Nothing more is sent."}
 	}
-	said := "Its session's payload is built when it is due."
+	said := "The payload is built when the delivery is due."
 	switch {
 	case len(attempts) > 0:
 		said = tried(attempts)
@@ -41,29 +41,29 @@ func (p *Pages) deliverySummary(d *engine.Delivery, attempts []engine.Attempt, n
 		if last := &attempts[len(attempts)-1]; last.NextAt.Equal(d.NextAttemptAt) {
 			switch last.NextReason {
 			case engine.NextByRetryAfter:
-				said += " The endpoint has asked to wait (Retry-After)."
+				said += " The endpoint asked to wait (Retry-After)."
 			case engine.NextByToken:
-				said += " It is tried again with a new OAuth token."
+				said += " hookbolt requests a new OAuth token."
 			}
 		}
 	case d.Status == engine.StatusPending:
-		said = "Its payload is frozen."
+		said = "The payload is frozen."
 	}
 	h := p.engine.Health(d.WebhookID)
 	until := func(said string, at time.Time) deliverySummary { return deliverySummary{said, at, at.Sub(now) < soon} }
 	switch {
 	case gone:
-		return deliverySummary{Summary: "The webhook is gone or switched off: it is about to be cancelled.", Soon: true}
+		return deliverySummary{Summary: "The webhook is deleted or switched off. The delivery will be cancelled.", Soon: true}
 	case held(&w, d):
-		return deliverySummary{Summary: said + " The webhook is paused, so it waits until that is resumed."}
+		return deliverySummary{Summary: said + " The webhook is paused. Resume it to send this delivery."}
 	case h.Failing() && d.Kind != engine.KindTest && h.NextProbeAt.After(now) && d.NextAttemptAt.Before(h.NextProbeAt):
-		return until(said+" The endpoint is failing and gets one attempt at a time, the next one", h.NextProbeAt)
+		return until(said+" The endpoint is failing and gets one attempt at a time. The next one starts", h.NextProbeAt)
 	case !d.NextAttemptAt.After(now):
-		return deliverySummary{Summary: said + " It is due: its attempt is under way, or has its turn soon.", Soon: true}
+		return deliverySummary{Summary: said + " It is due: an attempt is in progress or starts soon.", Soon: true}
 	case d.Kind == engine.KindIncomplete && d.Status == engine.StatusScheduled:
-		return until("It is sent if the session has not finished by its time,", d.NextAttemptAt)
+		return until("If the session does not finish, it is sent", d.NextAttemptAt)
 	case d.Attempts > 0:
-		return until(said+" It is tried again", d.NextAttemptAt)
+		return until(said+" The next attempt starts", d.NextAttemptAt)
 	}
 	return until(said+" It is sent", d.NextAttemptAt)
 }
@@ -72,7 +72,7 @@ func (p *Pages) deliverySummary(d *engine.Delivery, attempts []engine.Attempt, n
 func tried(attempts []engine.Attempt) string {
 	last := &attempts[len(attempts)-1]
 	if last.Delivered() {
-		return "It was delivered before, and somebody has sent it again."
+		return "It was delivered before and was sent again by hand."
 	}
 	failed := int64(0)
 	for i := range attempts {
@@ -81,7 +81,7 @@ func tried(attempts []engine.Attempt) string {
 		}
 	}
 	if failed == 1 {
-		return "1 attempt has failed because " + because(last) + "."
+		return "1 attempt failed: " + because(last) + "."
 	}
-	return thousands(failed) + " attempts have failed, the last one because " + because(last) + "."
+	return thousands(failed) + " attempts failed. The last error: " + because(last) + "."
 }

@@ -168,7 +168,7 @@ func TestLastAttemptAfterRestart(t *testing.T) {
 func TestWebhookPage(t *testing.T) {
 	f := newFixture(t, nil)
 	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/"}`)
-	f.wantPage("/webhooks/1", "<h1>a.example/</h1>", "None yet. Send it a test", `href="/play"`, "What is due is sent.", "none has ended", "nothing is due", "none known",
+	f.wantPage("/webhooks/1", "<h1>a.example/</h1>", "None yet. Send a test", `href="/play"`, "Deliveries are sent when they are due.", "none has finished", "nothing is due", "none known",
 		"<dt>Content</dt><dd>every content <span class=\"dim\">(default)", "<dt>Delay</dt><dd>10s after the finish <span class=\"dim\">(default)", "<dt>Send incomplete</dt><dd>no <span class=\"dim\">(default)",
 		"<dt>Timeout</dt><dd>15s <span class=\"dim\">(default)", "<dt>In flight at once</dt><dd>32 <span class=\"dim\">(default)", "<dt>Rate limit</dt><dd>no limit <span class=\"dim\">(default)",
 		"<dt>Retry schedule</dt><dd>5s, 5m, 30m, 2h, 5h, 10h, 14h, 20h, 24h <span class=\"dim\">(default)")
@@ -221,7 +221,7 @@ func TestWebhookStates(t *testing.T) {
 		}
 		f.api("POST", "/v1/webhooks", `{"url":"https://a.example/","delay":0}`)
 		send()
-		f.wantPage("/webhooks/1", "100 % of what has ended", ">204</a>", "1 s ago</time>, lag 0 s", `<tr id="d-`, ">All of them</a>", ">Pause</button>")
+		f.wantPage("/webhooks/1", "100 % of the finished ones", ">204</a>", "1 s ago</time>, lag 0 s", `<tr id="d-`, ">All of them</a>", ">Pause</button>")
 
 		press("pause")
 		send()
@@ -235,22 +235,22 @@ func TestWebhookStates(t *testing.T) {
 		for range 5 {
 			send()
 		}
-		f.wantPage("/webhooks/1", "Its last 5 attempts have failed, the first of them <time", "; the last success was <time", "the next one <time", "Look at the last attempt",
-			"it is paused.", `<dt>Waiting</dt><dd><span class="figure">5</span>`, `<time datetime="2000-01-06T`)
+		f.wantPage("/webhooks/1", "Its last 5 attempts have failed, the first of them <time", "; the last success was <time", "the next one is <time", "See the last attempt",
+			"The webhook is paused if no attempt succeeds until", `<dt>Waiting</dt><dd><span class="figure">5</span>`, `<time datetime="2000-01-06T`)
 
 		answer.Store(410)
 		time.Sleep(time.Minute)
-		f.wantPage("/webhooks/1", "The endpoint answered 410 Gone at 2000-01-01T", "edit the URL before", "5 held", ">Resume</button>")
+		f.wantPage("/webhooks/1", "The endpoint answered 410 Gone at 2000-01-01T", "edit the URL first", "5 held", ">Resume</button>")
 		answer.Store(204)
 		press("resume")
 		time.Sleep(time.Hour)
-		f.wantPage("/webhooks/1", "What is due is sent.", `<dt>Delivered</dt><dd><span class="figure">7</span>`)
+		f.wantPage("/webhooks/1", "Deliveries are sent when they are due.", `<dt>Delivered</dt><dd><span class="figure">7</span>`)
 		press("pause")
 		send()
-		f.wantPage("/webhooks/1/deactivate", "<h1>Switch off a.example/?</h1>", "pause it instead.", "<strong>1 delivery</strong> that waits is cancelled.")
+		f.wantPage("/webhooks/1/deactivate", "<h1>Switch off a.example/?</h1>", "pause it instead.", "<strong>1 delivery</strong> is waiting and will be cancelled.")
 		press("deactivate")
 		time.Sleep(time.Second)
-		page := f.wantPage("/webhooks/1?done=deactivated", "Switched off: it gets nothing new.", "replay what is missing", ">Switch on</button>", `<dt>Waiting</dt><dd><span class="figure">0</span>`)
+		page := f.wantPage("/webhooks/1?done=deactivated", "Switched off: it gets no new deliveries.", "replay what is missing", ">Switch on</button>", `<dt>Waiting</dt><dd><span class="figure">0</span>`)
 		if strings.Contains(page, "Switch off</a>") || strings.Contains(page, "/webhooks/1/replay") {
 			t.Error("the page offers what can only fail")
 		}
@@ -265,7 +265,7 @@ func TestWebhookStates(t *testing.T) {
 				t.Fatalf("%d %v", rec.Code, rec.Header())
 			}
 			time.Sleep(time.Second)
-			f.wantPage(link, "A sample was queued.", "The endpoint has taken it (204)", "<dd>test</dd>")
+			f.wantPage(link, "A sample was queued.", "Delivered: the endpoint answered 204", "<dd>test</dd>")
 		}
 	})
 }
@@ -283,15 +283,15 @@ func TestConfirmations(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		for _, ask := range []string{"deactivate", "delete"} {
-			wantEscaped(t, f.wantPage("/webhooks/1/"+ask, "<strong>3 deliveries</strong> that wait are cancelled."))
-			f.wantPage("/webhooks/2/"+ask, "<strong>3 deliveries</strong> that wait are cancelled.")
-			f.wantPage("/webhooks/3/"+ask, "Nothing waits for it now.")
+			wantEscaped(t, f.wantPage("/webhooks/1/"+ask, "<strong>3 deliveries</strong> are waiting and will be cancelled."))
+			f.wantPage("/webhooks/2/"+ask, "<strong>3 deliveries</strong> are waiting and will be cancelled.")
+			f.wantPage("/webhooks/3/"+ask, "No deliveries are waiting.")
 		}
-		f.wantPage("/webhooks/1/delete", "its settings and its secret are gone for good", "Its deliveries stay to be looked at", ">Keep it</a>")
+		f.wantPage("/webhooks/1/delete", "Its settings and its secret are deleted for good", "Its deliveries can be viewed", ">Keep it</a>")
 		f.wantPage("/webhooks", `id="webhook-1"`, `id="webhook-2"`, `id="webhook-3"`) // it was only asked
 		f.post("/deliveries/"+deliveryIDs(f.wantPage("/deliveries?webhook_id=1"))[0]+"/cancel", nil)
 		f.post("/deliveries/"+deliveryIDs(f.wantPage("/deliveries?webhook_id=1&status=scheduled"))[0]+"/cancel", nil)
-		f.wantPage("/webhooks/1/delete", "<strong>1 delivery</strong> that waits is cancelled.")
+		f.wantPage("/webhooks/1/delete", "<strong>1 delivery</strong> is waiting and will be cancelled.")
 
 		if rec := f.post("/webhooks/1/delete", nil); rec.Code != 303 || rec.Header().Get("Location") != "/webhooks?done=deleted" {
 			t.Fatalf("%d %v", rec.Code, rec.Header())

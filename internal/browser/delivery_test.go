@@ -12,7 +12,7 @@ func TestReadingLivePage(t *testing.T) {
 	if !eval[bool](p, answer+".open") {
 		t.Error("the answer of the last attempt is not open")
 	}
-	p.click(button("The answer"))
+	p.click(button("Response"))
 	p.click(button("As a curl command"))
 	p.click(button("The bytes as sent"))
 	before := eval[string](p, command)

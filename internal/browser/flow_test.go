@@ -72,7 +72,7 @@ func TestMainJob(t *testing.T) {
 			secret := createWebhook(p, "The till", e.url+"/in")
 			p.follow(button("Send a test"))
 			mark()
-			settle("The endpoint has taken it (200)")
+			settle("Delivered: the endpoint answered 200")
 			if err := e.await(1)[0].verify(secret); err != nil {
 				t.Errorf("the test: %v", err)
 			}
@@ -103,13 +103,13 @@ func TestMainJob(t *testing.T) {
 			mark()
 			settle("the endpoint answered 500 Internal Server Error")
 			settle("the drawer is stuck")
-			settle("It is tried again")
+			settle("The next attempt starts")
 
 			// It is mended, and sent again.
 			e.answer(http.StatusOK, "")
 			p.follow(button("Retry now"))
 			mark()
-			settle("The endpoint has taken it (200), after 2 attempts.")
+			settle("Delivered: the endpoint answered 200 after 2 attempts.")
 			requests := e.await(4)
 			if first, again := requests[2], requests[3]; string(first.body) != string(again.body) || first.header.Get("webhook-id") != again.header.Get("webhook-id") {
 				t.Errorf("sent again, it was another one:\n%s\n%s", first.body, again.body)

@@ -48,7 +48,7 @@ func TestKeyboard(t *testing.T) {
 	p.wait(`document.querySelector("form[action$='/test']")`)
 	p.tabTo("form[action$='/test'] button")
 	p.press(" ")
-	p.waitFor("The endpoint has taken it (200)")
+	p.waitFor("Delivered: the endpoint answered 200")
 	if err := e.await(1)[0].verify(secret); err != nil {
 		t.Error(err)
 	}

@@ -186,7 +186,7 @@ func TestSignIn(t *testing.T) {
 			if status := p.follow(button("Sign in")); status != http.StatusUnauthorized {
 				t.Errorf("status %d with a wrong token", status)
 			}
-			p.waitFor("That is none of the admin tokens.")
+			p.waitFor("This is not an admin token.")
 			p.fill(field("Admin token"), adminToken)
 			if status := p.follow(button("Sign in")); status != http.StatusOK {
 				t.Errorf("status %d with the token", status)
