@@ -11,7 +11,7 @@ import (
 	"hookbolt/engine"
 )
 
-// delivery is a delivery in an answer.
+// delivery is a delivery in a response.
 type delivery struct {
 	ID            uuid.UUID          `json:"id"`
 	WebhookID     uint32             `json:"webhook_id"`
@@ -36,7 +36,7 @@ func showDelivery(d *engine.Delivery) delivery {
 	}
 }
 
-// showDeliveries never returns nil, which JSON would show as null.
+// showDeliveries never returns nil, because JSON would show that as null.
 func showDeliveries(list []engine.Delivery) []delivery {
 	shown := make([]delivery, len(list))
 	for i := range list {
@@ -64,7 +64,7 @@ func (a *API) listDeliveries(r *http.Request, _ httprouter.Params) (any, error) 
 	return page[delivery]{showDeliveries(found.Items), orNull(found.NextCursor)}, nil
 }
 
-// deliveryDetail is a delivery with what was sent and what came of it.
+// deliveryDetail is a delivery with its payload and its attempts.
 type deliveryDetail struct {
 	delivery
 	// Payload is the frozen payload; null while there is none.
@@ -72,36 +72,37 @@ type deliveryDetail struct {
 	Attempts []attempt       `json:"attempts"`
 }
 
-// attempt is an attempt in an answer. Durations are in milliseconds, to the microsecond.
+// attempt is an attempt in a response. Durations are in milliseconds, with a resolution of a microsecond.
 type attempt struct {
 	StartedAt  instant `json:"started_at"`
 	DurationMS float64 `json:"duration_ms"`
 	Phases     phases  `json:"phases"`
-	// Address is the address and port that was connected to, or tried last.
+	// Address is the address and port that the attempt connected to, or tried last.
 	Address     *string            `json:"address"`
 	Reused      bool               `json:"connection_reused"`
 	Protocol    *string            `json:"protocol"`
 	Status      *int               `json:"status"`
 	Error       *engine.ErrorClass `json:"error"`
 	ErrorDetail *string            `json:"error_detail"`
-	// RequestHeaders is what the request had beside what HTTP itself asks for, with "…" in place of credentials; empty if nothing was sent.
+	// RequestHeaders are the headers that were sent, except those of HTTP itself, with "…" in place of credentials; empty if nothing
+	// was sent.
 	RequestHeaders http.Header `json:"request_headers"`
 	// ResponseHeaders has a list of values for each name.
 	ResponseHeaders http.Header `json:"response_headers"`
-	// Response is the beginning of the answer's body; encoding/json replaces what is not UTF-8 in it, also at its cut end.
+	// Response is the beginning of the response body. encoding/json replaces invalid UTF-8 in it, also where it is cut.
 	Response string `json:"response"`
-	// NextAttemptAt is when the delivery was to be tried again after this attempt, NextReason why then, or why not.
+	// NextAttemptAt is when the next attempt was planned after this one. NextReason says why then, or why there is none.
 	NextAttemptAt instant            `json:"next_attempt_at"`
 	NextReason    *engine.NextReason `json:"next_reason"`
 }
 
-// phases are the parts of an attempt; null for those that there were not.
+// phases are the parts of an attempt; null for those that did not occur.
 type phases struct {
 	TokenMS   *float64 `json:"token_ms"`
 	DNSMS     *float64 `json:"dns_ms"`
 	ConnectMS *float64 `json:"connect_ms"`
 	TLSMS     *float64 `json:"tls_ms"`
-	// FirstByteMS is counted from the start of the attempt.
+	// FirstByteMS counts from the start of the attempt.
 	FirstByteMS *float64 `json:"first_byte_ms"`
 }
 
@@ -121,7 +122,7 @@ func showAttempt(d *engine.Delivery, a *engine.Attempt) attempt {
 		NextAttemptAt: instant(a.NextAt), NextReason: orNull(a.NextReason),
 	}
 	for _, f := range a.RequestHeader(d) {
-		shown.RequestHeaders[f.Name] = []string{f.Value} // webhook-id in small letters, as it is documented everywhere
+		shown.RequestHeaders[f.Name] = []string{f.Value} // lower case, as it is documented
 	}
 	for _, f := range a.ResponseHeader {
 		shown.ResponseHeaders.Add(f.Name, f.Value)

@@ -7,9 +7,9 @@ import (
 	"github.com/julienschmidt/httprouter"
 )
 
-// openapi describes the whole API, in OpenAPI 3.1, and payloadSchema what an endpoint gets, in JSON Schema 2020-12. The description has
-// the payload's schema once more, so that the file is of use on its own; a test holds both equal, and everything else in it against the
-// routes, the parsers and real exchanges.
+// openapi describes the whole API in OpenAPI 3.1, and payloadSchema the payload in JSON Schema 2020-12. openapi repeats the payload's
+// schema, so that the file can be used alone. A test checks that both are equal. Other tests compare openapi with the routes, the
+// parsers and real exchanges.
 var (
 	//go:embed openapi.yaml
 	openapi []byte
@@ -17,12 +17,12 @@ var (
 	payloadSchema []byte
 )
 
-// document makes a handler that answers with a text that is always the same.
+// document makes a handler that serves a constant text.
 func document(contentType string, text []byte) handler {
 	return func(*http.Request, httprouter.Params) (any, error) {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", contentType)
-			w.Write(text) // an error means that the client has gone
+			w.Write(text) // an error means that the client has disconnected
 		}), nil
 	}
 }

@@ -18,12 +18,11 @@ import (
 const (
 	defaultLimit = 50
 	maxLimit     = 200
-	// maxQueryErrors bounds the answer to a query that is nothing but errors.
+	// maxQueryErrors bounds how many errors of a query the response has.
 	maxQueryErrors = 20
 )
 
-// checkQuery refuses parameters that the route does not know or that stand twice, so that a typing error in a filter does not list
-// everything.
+// checkQuery refuses unknown and repeated parameters. Otherwise a typing error in the name of a filter would list everything.
 func checkQuery(raw string, known []string) error {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
@@ -52,7 +51,7 @@ func checkQuery(raw string, known []string) error {
 	return nil
 }
 
-// query reads the values of parameters that checkQuery has passed. A bad one is noted; err tells of all of them.
+// query reads the values of parameters that checkQuery has accepted. It collects errors; err returns all of them.
 type query struct {
 	values url.Values
 	bad    engine.InputErrors
@@ -140,7 +139,7 @@ func (q *query) time(name string) time.Time {
 	return t.UTC()
 }
 
-// parseWebhookID reads a webhook's id in the one form that it is written in.
+// parseWebhookID reads a webhook's id. It accepts only the canonical form.
 func parseWebhookID(s string) (uint32, bool) {
 	n, err := strconv.ParseUint(s, 10, 32)
 	if err != nil || n == 0 || s[0] == '0' {

@@ -9,13 +9,13 @@ import (
 	"hookbolt/engine"
 )
 
-// replay is a replay in an answer.
+// replay is a replay in a response.
 type replay struct {
 	Status engine.ReplayScope `json:"status"`
 	Since  instant            `json:"since"`
 	Until  instant            `json:"until"`
 	DryRun bool               `json:"dry_run"`
-	// Count is how many deliveries it is about, Queued how many of them have been put into their lane so far.
+	// Count is how many deliveries it sends, Queued how many of them are in their lane so far.
 	Count  int64 `json:"count"`
 	Queued int64 `json:"queued"`
 }
@@ -24,7 +24,7 @@ func showReplay(r *engine.Replay) replay {
 	return replay{r.Scope, instant(r.Since), instant(r.Until), r.DryRun, r.Count, r.Done}
 }
 
-// status is 200 for a dry run, which leaves nothing behind that goes on.
+// status is 200 for a dry run, because nothing goes on after the response.
 func (r replay) status() int {
 	if r.DryRun {
 		return http.StatusOK

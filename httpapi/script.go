@@ -16,11 +16,11 @@ import (
 //go:embed script/hookbolt.min.js
 var script []byte
 
-// scriptTag changes with the script, as an entity tag has to.
+// scriptTag is the entity tag. It changes with the script.
 var scriptTag = fmt.Sprintf(`"%.16x"`, sha256.Sum256(script))
 
-// script answers with the script for pages. There is nothing in it that not everybody may know, so pages of any origin may load it in
-// whatever way, and whoever is between them and us may keep it: for an hour, which bounds how long a page goes on with an old one.
+// script serves the script for pages. The script is public, so pages of any origin may load it and proxies may cache it. The cache
+// time of an hour bounds how long pages use an old version.
 func (a *API) script(*http.Request, httprouter.Params) (any, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()

@@ -11,16 +11,16 @@ import (
 	"hookbolt/engine"
 )
 
-// session is what is known of a session: as it would be sent now, what it was folded from, and what it has led to.
+// session is a session in a response: its folded state, its events and its deliveries.
 type session struct {
-	// Session has the payload's fields but event_time.
+	// Session has the payload's fields except event_time.
 	Session json.RawMessage `json:"session"`
-	// Events are in the order of their arrival.
+	// Events are in the order of arrival.
 	Events     []event    `json:"events"`
 	Deliveries []delivery `json:"deliveries"`
 }
 
-// event is an event as it came, but for white space.
+// event is an event as it was received, except for white space.
 type event struct {
 	ReceivedAt instant         `json:"received_at"`
 	Event      json.RawMessage `json:"event"`

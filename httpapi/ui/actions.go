@@ -22,7 +22,7 @@ func (p *Pages) webhookActionRoutes() []Route {
 	}
 }
 
-// test queues a sample and leads to it: its page shows what comes of it.
+// test queues a sample and redirects to its delivery, which shows the result.
 func (p *Pages) test(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	w, err := p.webhook(ps)
 	if err != nil {
@@ -51,7 +51,7 @@ func (p *Pages) deactivate(r *http.Request, ps httprouter.Params) (*Answer, erro
 	return p.change(r, ps, `{"active": false}`, "deactivated")
 }
 
-// change changes settings, as the API does, and leads back to the webhook. Who presses second finds it done.
+// change changes settings as the API does, and redirects to the webhook. A repeated request changes nothing.
 func (p *Pages) change(r *http.Request, ps httprouter.Params, settings, what string) (*Answer, error) {
 	w, err := p.webhook(ps)
 	if err != nil {
@@ -67,12 +67,12 @@ func (p *Pages) change(r *http.Request, ps httprouter.Params, settings, what str
 	return redirect("/webhooks/%d?done=%s", w.ID, what), nil
 }
 
-// confirmation is a question before something that cannot be taken back.
+// confirmation is a question before a change that cannot be undone.
 type confirmation struct {
 	ID uint32
-	// Waiting is how many deliveries are cancelled by it.
+	// Waiting is how many deliveries the change cancels.
 	Waiting int64
-	// Says tells what else happens. Action is the end of the path, Button the words.
+	// Says describes the other effects. Action is the end of the path, Button the button's text.
 	Says, Action, Button string
 }
 

@@ -12,16 +12,16 @@ import (
 // attemptView is an attempt as the page of its delivery shows it.
 type attemptView struct {
 	engine.Attempt
-	// N counts from 1. Class is ok or bad. Outcome is a word or a status, Why says more of a failed one.
+	// N counts from 1. Class is ok or bad. Outcome is a word or a status. Why explains a failed attempt.
 	N                   int
 	Class, Outcome, Why string
 	Phases              []phaseBar
 	Header              []engine.HeaderField // as sent
-	Answer              string               // its header and the beginning of its body, fit to be looked at
+	Answer              string               // header and beginning of the body, made printable
 	Next                string
 }
 
-// phaseBar is a part of an attempt. From and Width are percents of its whole.
+// phaseBar is a phase of an attempt. From and Width are percentages of the attempt's duration.
 type phaseBar struct {
 	Name, Class string
 	Took        time.Duration
@@ -37,7 +37,7 @@ func viewAttempt(d *engine.Delivery, a *engine.Attempt, n int) attemptView {
 	return v
 }
 
-// answerText is an answer as far as it is kept: its header, an empty line, its body.
+// answerText is the stored part of a response: its header, an empty line, its body.
 func answerText(a *engine.Attempt) string {
 	var b strings.Builder
 	for _, f := range a.ResponseHeader {
@@ -50,7 +50,7 @@ func answerText(a *engine.Attempt) string {
 	return printable(b.String())
 }
 
-// sentence begins words with a capital and ends them with a full stop.
+// sentence starts text with a capital and ends it with a full stop.
 func sentence(words string) string {
 	if words == "" {
 		return ""
@@ -58,7 +58,7 @@ func sentence(words string) string {
 	return strings.ToUpper(words[:1]) + strings.TrimSuffix(words[1:], ".") + "."
 }
 
-// errorWords say what each class of error is: the README's table.
+// errorWords describe the classes of errors.
 var errorWords = map[engine.ErrorClass]string{
 	engine.ErrorTimeout:        "the attempt timed out",
 	engine.ErrorDNS:            "the host name was not found",
@@ -72,7 +72,7 @@ var errorWords = map[engine.ErrorClass]string{
 	engine.ErrorInternal:       "the request could not be built",
 }
 
-// because says why an attempt has failed.
+// because says why an attempt failed.
 func because(a *engine.Attempt) string {
 	if a.Error == engine.ErrorStatus {
 		return a.ErrorDetail // "the endpoint answered 503 Service Unavailable"
@@ -84,7 +84,7 @@ func because(a *engine.Attempt) string {
 	return words + ": " + printable(a.ErrorDetail)
 }
 
-// nextWords say why the next try is when it is.
+// nextWords explain the time of the next attempt.
 var nextWords = map[engine.NextReason]string{
 	engine.NextBySchedule:   "by the retry schedule",
 	engine.NextByRetryAfter: "as the endpoint asked (Retry-After)",
@@ -94,7 +94,7 @@ var nextWords = map[engine.NextReason]string{
 	engine.NextQueuedAgain:  "It was queued again by hand during the attempt.",
 }
 
-// waterfall puts the phases of an attempt one after the other.
+// waterfall returns the phases of an attempt in their order.
 func waterfall(a *engine.Attempt) []phaseBar {
 	if a.Duration <= 0 {
 		return nil
@@ -122,7 +122,7 @@ func waterfall(a *engine.Attempt) []phaseBar {
 	return bars
 }
 
-// printable makes what an endpoint has answered fit to be looked at: what is no text, or controls the screen, becomes a mark.
+// printable replaces what cannot be shown in a response, or could control a terminal, by a mark.
 func printable(s string) string {
 	return strings.Map(func(c rune) rune {
 		if unicode.IsControl(c) && c != '\n' && c != '\t' || unicode.Is(unicode.Bidi_Control, c) {
@@ -132,8 +132,8 @@ func printable(s string) string {
 	}, strings.ToValidUTF8(strings.ReplaceAll(s, "\r\n", "\n"), "\uFFFD"))
 }
 
-// curlCommand is a command for a POSIX shell that makes an attempt's request. For credentials it has placeholders, of which it tells. The
-// payload goes through a pipe, for it may be longer than an argument.
+// curlCommand returns a command for a POSIX shell that sends an attempt's request. placeholders reports whether it has placeholders
+// for credentials. The payload goes through a pipe, because it may be longer than an argument can be.
 func curlCommand(url string, fields []engine.HeaderField, payload []byte) (command string, placeholders bool) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "printf %%s %s \\\n| curl -i -g %s", shellQuote(string(payload)), shellQuote(url))

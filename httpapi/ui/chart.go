@@ -9,13 +9,13 @@ import (
 	"hookbolt/engine"
 )
 
-// The charts' plots are plotHeight units high and as wide as there are intervals; the page stretches them. Text stands beside the plot, in
-// percent of it, so that it has its own size on every screen.
+// The charts' plots are plotHeight units high and one unit wide for each interval; the page stretches them. Text is placed beside the
+// plot, in percent of its size, so that text is not stretched.
 const plotHeight = 100.0
 
 // chart is what the part "chart" draws.
 type chart struct {
-	// Label says what is drawn, for those who do not see it.
+	// Label describes the chart for screen readers.
 	Label string
 	// Width is the number of intervals.
 	Width int
@@ -24,7 +24,7 @@ type chart struct {
 	Ticks []tick
 }
 
-// bar is an interval's: its parts stand one upon the other.
+// bar is the bar of an interval. Its parts are stacked.
 type bar struct {
 	X     int
 	Title string
@@ -37,7 +37,7 @@ type barPart struct {
 	Height float64
 }
 
-// gridLine is a level across the plot. Percent is its place from the top.
+// gridLine is a horizontal line of the plot. Percent is its place from the top.
 type gridLine struct {
 	Percent float64
 	Text    string
@@ -49,7 +49,7 @@ type tick struct {
 	Text    string
 }
 
-// outcomes are what a delivery or an attempt may have come to, as the first chart shows them, from the bottom up.
+// outcomes are the outcomes of deliveries and attempts in the first chart, from the bottom up.
 var outcomes = []struct {
 	Class, Text string
 	count       func(*engine.Interval) int64
@@ -60,7 +60,7 @@ var outcomes = []struct {
 	{"off", "cancelled", func(i *engine.Interval) int64 { return i.Cancelled }},
 }
 
-// outcomeChart shows how many deliveries a minute came to what.
+// outcomeChart shows the outcomes of deliveries a minute.
 func outcomeChart(intervals []engine.Interval, step time.Duration) chart {
 	minutes := step.Minutes()
 	c := newChart(intervals, step)
@@ -87,7 +87,7 @@ func outcomeChart(intervals []engine.Interval, step time.Duration) chart {
 				continue
 			}
 			totals[n] += count
-			height := max(float64(count)/minutes/top*plotHeight, 1) // what there was can be seen
+			height := max(float64(count)/minutes/top*plotHeight, 1) // at least visible
 			y -= height
 			b.Parts = append(b.Parts, barPart{o.Class, max(y, 0), height})
 			words = append(words, thousands(count)+" "+o.Text)
@@ -105,13 +105,13 @@ func outcomeChart(intervals []engine.Interval, step time.Duration) chart {
 	return c
 }
 
-// Bounds of the scale of lag, which is logarithmic: a millisecond and an hour are both worth a look.
+// Bounds of the lag's scale. It is logarithmic, so that both a millisecond and an hour are visible.
 const (
 	leastLag = time.Millisecond
 	leastTop = 10 * time.Second
 )
 
-// lagLevels are where the scale has lines.
+// lagLevels are the grid lines of the lag's scale.
 var lagLevels = []time.Duration{10 * time.Millisecond, 100 * time.Millisecond, time.Second, 10 * time.Second, time.Minute, 10 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour}
 
 // lagChart shows how late first attempts were: from the median to the 99th percentile, and the latest.
@@ -158,7 +158,7 @@ func lagChart(intervals []engine.Interval, step time.Duration) chart {
 	return c
 }
 
-// newChart has the times below the plot.
+// newChart makes a chart with the times below the plot.
 func newChart(intervals []engine.Interval, step time.Duration) chart {
 	c := chart{Width: len(intervals)}
 	every := 10 * time.Minute
@@ -166,7 +166,7 @@ func newChart(intervals []engine.Interval, step time.Duration) chart {
 		every = 4 * time.Hour
 	}
 	for i := range intervals {
-		// Not at the very ends, where the text would stand out.
+		// Leave out the ends, where text would be cut off.
 		if at := intervals[i].Start; at.Truncate(every).Equal(at) && i > len(intervals)/20 && i < len(intervals)*19/20 {
 			c.Ticks = append(c.Ticks, tick{100 * float64(i) / float64(len(intervals)), clock(at)})
 		}

@@ -26,23 +26,23 @@ func (p *Pages) deliveryRoutes() []Route {
 const (
 	// deliveriesShown is how many deliveries a page of the list has.
 	deliveriesShown = 50
-	// maxLooks is how often the store is asked for one page: it looks at a bounded number of deliveries each time, of which a filter may
-	// let none through. Someone with a day's sessions scheduled ahead wants to see what was delivered before them.
+	// maxLooks is how often the store is called for one page. Each call looks at a bounded number of deliveries, and a filter may
+	// match none of them. With a day of sessions scheduled ahead, it takes several calls to find the delivered ones.
 	maxLooks = 25
-	// maxChoices is up to how many webhooks there are all to choose from; beyond, the id is typed.
+	// maxChoices is the largest number of webhooks in the drop-down list. With more, the user types the id.
 	maxChoices = 300
 )
 
 // deliveryList is what the page shows.
 type deliveryList struct {
 	Webhooks                       []webhookChoice
-	TooMany                        bool // webhooks to choose from
+	TooMany                        bool // too many webhooks for a drop-down list
 	Webhook, Session, Since, Until *input
 	Status                         string
 	Statuses                       []statusLink
 	Rows                           []deliveryRow
 	Filtered, First, Any           bool
-	Unfinished                     bool   // there are more to look at than one page does
+	Unfinished                     bool   // the search ended before the page was full
 	Refused                        bool   // a filter is wrong
 	Older, Newest                  string // links; "" for none
 }
@@ -61,7 +61,7 @@ type statusLink struct {
 	Current    bool
 }
 
-// deliveries lists deliveries, newest first; what waits by its next attempt.
+// deliveries lists deliveries, newest first; those that wait are ordered by their next attempt.
 func (p *Pages) deliveries(r *http.Request, _ httprouter.Params) (*Answer, error) {
 	query := r.URL.Query()
 	typed := func(name, label, help, placeholder string) *input {
@@ -147,7 +147,7 @@ func (p *Pages) listRows(ctx context.Context, d *deliveryList, ask engine.Delive
 	return nil
 }
 
-// listChoices fills in what can be chosen.
+// listChoices fills in the choices of the filters.
 func (p *Pages) listChoices(ctx context.Context, d *deliveryList, ask engine.DeliveryQuery, query url.Values) error {
 	hooks := p.engine.Webhooks()
 	if d.TooMany = len(hooks) > maxChoices; !d.TooMany {
@@ -156,7 +156,7 @@ func (p *Pages) listChoices(ctx context.Context, d *deliveryList, ask engine.Del
 			d.Webhooks = append(d.Webhooks, webhookChoice{w.ID, nameOf(w), w.ID == ask.WebhookID})
 			known = known || w.ID == ask.WebhookID
 		}
-		if !known { // deliveries outlive their webhook
+		if !known { // the webhook is deleted, but its deliveries remain
 			d.Webhooks = append(d.Webhooks, webhookChoice{ask.WebhookID, p.webhookName(ask.WebhookID), true})
 		}
 	}
@@ -174,7 +174,7 @@ func (p *Pages) listChoices(ctx context.Context, d *deliveryList, ask engine.Del
 			counts[engine.StatusCancelled] += s.Cancelled
 		}
 	}
-	// The counts are of all times and sessions.
+	// The counts cover all times and sessions.
 	counted := ask.SessionID == uuid.Nil && ask.Since.IsZero() && ask.Until.IsZero()
 	all := int64(0)
 	for _, n := range counts {
@@ -192,7 +192,7 @@ func (p *Pages) listChoices(ctx context.Context, d *deliveryList, ask engine.Del
 	return nil
 }
 
-// with is a query with one parameter changed, or left out, and without empty ones.
+// with returns a query with one parameter changed or removed, and without empty parameters.
 func with(query url.Values, name, value string) string {
 	changed := make(url.Values)
 	for n, v := range query {
@@ -211,7 +211,7 @@ func (p *Pages) retry(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	return p.reschedule(r, ps, "retried", p.engine.Retry)
 }
 
-// cancel ends a delivery that waits.
+// cancel cancels a delivery that waits.
 func (p *Pages) cancel(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	return p.reschedule(r, ps, "cancelled", p.engine.Cancel)
 }
@@ -230,7 +230,7 @@ func (p *Pages) reschedule(r *http.Request, ps httprouter.Params, what string, h
 	return redirect("/deliveries/%s?done=%s", id, what), nil
 }
 
-// conflictReason is what stands behind an ErrConflict, as a sentence.
+// conflictReason returns the reason of an ErrConflict as a sentence.
 func conflictReason(err error) string {
 	return sentence(strings.TrimPrefix(err.Error(), engine.ErrConflict.Error()+": "))
 }

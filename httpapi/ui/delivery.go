@@ -20,27 +20,27 @@ type deliveryData struct {
 	engine.Delivery
 	deliverySummary
 	Webhook string
-	// Again is what the button that makes it due is called; "" for none. Cancellable tells whether it can be cancelled.
+	// Again is the text of the button that makes the delivery due; "" for no button. Cancellable reports whether it can be cancelled.
 	Again       string
 	Cancellable bool
-	// Reload tells that a page without script had better be asked for again.
+	// Reload makes a page without script reload itself.
 	Reload   bool
 	Line     []lineEntry
 	LineNote string // what is missing of it
-	// Payload is for reading, Raw the bytes that are sent; "" while nothing is frozen. Of a payload that is too long for a page, there is
-	// the beginning, and no Raw; CutOff is then how many bytes it has.
+	// Payload is indented for reading, Raw has the bytes that are sent; both are "" until the payload is frozen. If the payload is
+	// too long for a page, Payload has only its beginning, Raw is "", and CutOff is its number of bytes.
 	Payload, Raw string
 	CutOff       int64
 	NoPayload    string        // why there is none
 	Latest       []attemptView // newest first
 	Earlier      int64         // attempts before those
-	// Curl is a command that sends it, signed at SignedAt. Credentials tells that it has placeholders for these.
+	// Curl is a command that sends the delivery, signed at SignedAt. Credentials reports that it has placeholders for credentials.
 	Curl        string
 	SignedAt    time.Time
 	Credentials bool
 }
 
-// delivery shows a delivery with its life, what was sent, and what came back.
+// delivery shows a delivery with its timeline, its payload and its attempts.
 func (p *Pages) delivery(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	id, err := pathUUID("delivery", ps)
 	if err != nil {
@@ -49,10 +49,11 @@ func (p *Pages) delivery(r *http.Request, ps httprouter.Params) (*Answer, error)
 	return p.showDelivery(r, id, "")
 }
 
-// maxPayloadShown is how many bytes of a payload are shown. A session may have thousands of answers, and the page comes every other second.
+// maxPayloadShown is how many bytes of a payload are shown. A session may have thousands of answers, and the page is updated every
+// other second.
 const maxPayloadShown = 256 << 10
 
-// showDelivery shows a delivery; refused says why what was asked for could not be done.
+// showDelivery shows a delivery. refused says why a requested change was not possible; "" for none.
 func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*Answer, error) {
 	delivery, payload, attempts, err := p.engine.Delivery(r.Context(), id)
 	if err != nil {
@@ -111,11 +112,11 @@ func againText(s engine.Status) string {
 	return "Send again"
 }
 
-// lineEntry is a point of a delivery's life.
+// lineEntry is an entry of a delivery's timeline.
 type lineEntry struct {
 	At    time.Time
 	Since time.Duration // from the beginning of the line
-	// Class is that of its mark: ok, warn, bad, info or none.
+	// Class is the class of the entry's mark: ok, warn, bad, info or none.
 	Class, Title, Text string
 	Future             bool
 }
@@ -124,14 +125,15 @@ type lineEntry struct {
 func (e lineEntry) Offset() string { return offset(e.Since) }
 
 const (
-	// groupAtEnds is how many votes of a session stand on the line from its first and from its last ones, and how many leads.
+	// groupAtEnds is how many of a session's first and last votes the timeline has, and how many leads.
 	groupAtEnds = 5
-	// attemptsShown is how many attempts are shown, there and below it, of the newest: somebody may have sent it again any number of times.
+	// attemptsShown is how many of the newest attempts are shown, in the timeline and below it. A delivery may be sent again any
+	// number of times.
 	attemptsShown = 30
 )
 
-// timeLine puts a delivery's life in order: what its session did, when it was due and frozen, its attempts, and how it goes on.
-// note says what is missing.
+// timeLine returns a delivery's timeline: events of the session, due time, freezing, attempts, and the next attempt. note says what
+// is missing.
 func (p *Pages) timeLine(ctx context.Context, d *engine.Delivery, attempts []attemptView) (line []lineEntry, note string, err error) {
 	add := func(at time.Time, class, title, text string) {
 		if !at.IsZero() {
@@ -170,7 +172,7 @@ func (p *Pages) timeLine(ctx context.Context, d *engine.Delivery, attempts []att
 	case engine.StatusPending:
 		add(d.NextAttemptAt, "warn", "next try", "")
 	case engine.StatusScheduled:
-		if !d.NextAttemptAt.Equal(d.DueAt) { // asked for by hand
+		if !d.NextAttemptAt.Equal(d.DueAt) { // requested by hand
 			add(d.NextAttemptAt, "warn", "first try", "")
 		}
 	}
@@ -182,7 +184,7 @@ func (p *Pages) timeLine(ctx context.Context, d *engine.Delivery, attempts []att
 	return line, note, nil
 }
 
-// sessionLine adds what the session did. due says from what the delivery's due time was counted, note what is missing.
+// sessionLine adds the events of the session. due says how the due time was calculated; note says what is missing.
 func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at time.Time, class, title, text string)) (due, note string, err error) {
 	s, record, _, err := p.engine.Session(ctx, d.SessionID)
 	if errors.Is(err, engine.ErrNotFound) {
@@ -202,7 +204,7 @@ func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at
 	}
 	once := make(map[string]bool)
 	for _, h := range list {
-		// What is in the payload: see Firing in the specification.
+		// The specification says which events are in the payload.
 		text := h.Text
 		if late := d.FrozenAt; !late.IsZero() && (d.Kind == engine.KindIncomplete && h.At.After(d.DueAt) || h.Received.After(late)) {
 			text = strings.TrimSpace(text + " (not in the payload: it came later)")
@@ -236,7 +238,7 @@ func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at
 	return dueAfter(d, &s), "", nil
 }
 
-// dueAfter says how long after what of its session a delivery is due; "" if it is not after it.
+// dueAfter says how long after an event of its session a delivery is due; "" if it is not due after it.
 func dueAfter(d *engine.Delivery, s *engine.Session) string {
 	from, what := s.FinishedAt, "the session's finish"
 	if d.Kind == engine.KindIncomplete {

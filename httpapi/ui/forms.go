@@ -25,7 +25,7 @@ func (p *Pages) form(r *http.Request) (url.Values, error) {
 	return r.PostForm, nil
 }
 
-// webhook returns the webhook of the path. What cannot be an id is not found, like an id that nobody has.
+// webhook returns the webhook of the path. An invalid id is not found, like an unknown one.
 func (p *Pages) webhook(ps httprouter.Params) (engine.Webhook, error) {
 	id, err := strconv.ParseUint(ps.ByName("id"), 10, 32)
 	if err != nil {
@@ -34,7 +34,7 @@ func (p *Pages) webhook(ps httprouter.Params) (engine.Webhook, error) {
 	return p.engine.Webhook(uint32(id))
 }
 
-// pathUUID reads the id of the path. What cannot be an id is not found, like an id that nobody has.
+// pathUUID reads the id of the path. An invalid id is not found, like an unknown one.
 func pathUUID(what string, ps httprouter.Params) (uuid.UUID, error) {
 	id, err := engine.ParseUUID(ps.ByName("id"))
 	if err != nil {

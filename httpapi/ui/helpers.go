@@ -55,7 +55,7 @@ func ago(t, now time.Time) template.HTML {
 	return template.HTML(`<time datetime="` + t.Format(time.RFC3339Nano) + `" title="` + t.Format("2006-01-02 15:04:05") + ` UTC">` + words + `</time>`)
 }
 
-// roughly writes a span with as much as a glance takes in: "12 ms", "3.4 s", "5 min", "2 h 10 min", "3 d 4 h".
+// roughly writes a duration with one or two units: "12 ms", "3.4 s", "5 min", "2 h 10 min", "3 d 4 h".
 func roughly(d time.Duration) string {
 	two := func(large int64, largeUnit string, small int64, smallUnit string) string {
 		if small == 0 {

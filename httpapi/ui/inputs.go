@@ -1,6 +1,6 @@
 package ui
 
-// input is a field of a form: the part "input" shows it.
+// input is a field of a form. The template part "input" shows it.
 type input struct {
 	// Name is its name in the form, and its id.
 	Name, Label, Help string
@@ -8,14 +8,15 @@ type input struct {
 	Unit        string
 	Kind        inputKind
 	Placeholder string
-	// Value is what stands in it, Checked whether a box is. Credentials stand in none.
+	// Value is the field's text, Checked the state of a box. Fields of credentials are always empty.
 	Value   string
 	Checked bool
-	// Hidden tells that it takes a credential, which is not shown again, Set that there is one already, which stays if nothing is typed.
+	// Hidden means that the field takes a credential, which is not shown again. Set means that there is one already; an empty field
+	// keeps it.
 	Hidden, Set bool
 	// Error says what is wrong with it.
 	Error string
-	// Allow is the network that would have to be allowed for the address that was refused; "" if none was.
+	// Allow is the network to allow for the address that was refused; "" if none was.
 	Allow string
 }
 

@@ -18,17 +18,17 @@ func (p *Pages) overviewRoutes() []Route {
 	return []Route{{Method: "GET", Path: "/", Handle: p.overview}}
 }
 
-// What the overview shows of lists that may be long, and when something is late.
+// Limits of the overview's lists, and when a delivery is late.
 const (
 	maxAttention   = 8
 	maxFailedShown = 5
 	lateAfter      = time.Minute
 )
 
-// spans are the times that the overview can look back on.
+// spans are the periods that the overview can show.
 var spans = []span{{"hour", "the last hour", time.Minute, 60}, {"day", "the last day", 15 * time.Minute, 96}}
 
-// span is a time to look back on, in n steps.
+// span is a period of n steps.
 type span struct {
 	Name, Text string
 	step       time.Duration
@@ -44,18 +44,18 @@ type overviewData struct {
 	Late      bool
 	Spans     []span
 	Span      span
-	// Totals are those of the span. Since is when counting began, if that is within the span.
+	// Totals are the sums over the span. Since is when counting began, if that is within the span.
 	Totals    engine.Interval
 	Since     time.Time
 	Outcomes  chart
 	Lag       chart
 	Attention []attention
-	// MoreAttention is how many there are beyond these.
+	// MoreAttention is how many webhooks are not shown.
 	MoreAttention int64
 	Failed        []deliveryRow
 }
 
-// overview shows the state of the whole.
+// overview shows the state of the server.
 func (p *Pages) overview(r *http.Request, _ httprouter.Params) (*Answer, error) {
 	o, err := p.engine.Overview(r.Context())
 	if err != nil {
@@ -105,15 +105,15 @@ func (p *Pages) latestFailed(ctx context.Context, stored int64) ([]deliveryRow, 
 	return p.rows(page.Items), err
 }
 
-// attention is a webhook that somebody should look at, and why.
+// attention is a webhook that needs attention, and the reasons.
 type attention struct {
 	ID          uint32
 	Name, State string
 	Reasons     []string
-	urgency     int // the smaller, the more
+	urgency     int // the smaller, the more urgent
 }
 
-// attention tells whether a webhook needs somebody's attention.
+// attention reports whether a webhook needs attention.
 func (p *Pages) attention(w *engine.Webhook, s engine.WebhookStats) (attention, bool) {
 	now, h := time.Now(), p.engine.Health(w.ID)
 	a := attention{ID: w.ID, Name: nameOf(w), State: stateOf(w, h), urgency: 9}

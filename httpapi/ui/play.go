@@ -25,10 +25,10 @@ func (p *Pages) playRoutes() []Route {
 	}
 }
 
-// quizContent is the content of the quiz on the page where a webhook takes every content, or there is none.
+// quizContent is the quiz's content id if some webhook accepts every content, or if there are no webhooks.
 const quizContent = "9a7c5e31-2b64-4d18-8f0a-c61e57b3d924"
 
-// quiz is what visitors of the page are asked.
+// quiz has the questions of the page.
 var quiz = []quizQuestion{
 	{1, "Salt & pepper?", []quizAnswer{{11, "Only salt"}, {12, "Only pepper"}, {13, "Both"}}},
 	{2, "Where do you have breakfast?", []quizAnswer{{21, "At home"}, {22, "On the way"}, {23, "What is breakfast?"}}},
@@ -50,7 +50,7 @@ type playData struct {
 	Quiz         []quizQuestion
 	Picked       map[int64]int64 // answers by question
 	Session      string          // the session that is about to be played
-	Contents     []string        // those of webhooks
+	Contents     []string        // content ids of webhooks
 	Content      *input
 	Visitor      *input
 	LeadName     *input
@@ -59,21 +59,21 @@ type playData struct {
 	Raw          *input
 	RawErrors    []eventError
 	NoWebhook    bool
-	NoneActive   bool // of the webhooks
+	NoneActive   bool // all webhooks are switched off
 	ContentTypes []engine.ContentType
 	ContentType  string
 }
 
-// contentsShown is of how many contents that webhooks are for the page tells.
+// contentsShown is how many content ids of webhooks the page lists.
 const contentsShown = 20
 
-// eventError is what is wrong with an event. N counts from 1.
+// eventError is an error in an event. N counts from 1.
 type eventError struct {
 	N             int
 	Field, Detail string
 }
 
-// likelyContent is a content of which some webhook gets the sessions, if there is one.
+// likelyContent returns a content id whose sessions some webhook gets, if there is one.
 func (p *Pages) likelyContent() string {
 	content := quizContent
 	for _, w := range slices.Backward(p.engine.Webhooks()) {
@@ -88,7 +88,7 @@ func (p *Pages) likelyContent() string {
 	return content
 }
 
-// play shows a small quiz, to be answered as a visitor would.
+// play shows a small quiz to answer as a visitor.
 func (p *Pages) play(r *http.Request, _ httprouter.Params) (*Answer, error) {
 	values := p.freshPlay()
 	if id := r.URL.Query().Get("content_id"); id != "" {
@@ -97,13 +97,13 @@ func (p *Pages) play(r *http.Request, _ httprouter.Params) (*Answer, error) {
 	return p.showPlay(values, nil)
 }
 
-// freshPlay is the form of a session that nobody has played yet.
+// freshPlay is the form of a new session.
 func (p *Pages) freshPlay() url.Values {
 	return url.Values{"session_id": {uuid.NewString()}, "content_id": {p.likelyContent()}, "content_type": {"quiz"}, "poltio_user_id": {"4711"},
 		"name": {"Ada"}, "email": {"ada@example.com"}, "q1": {"11"}, "q2": {"22"}}
 }
 
-// finishPlay takes a session in, from the quiz or from the events that were written down.
+// finishPlay accepts a session from the quiz, or events that were typed in.
 func (p *Pages) finishPlay(r *http.Request, _ httprouter.Params) (*Answer, error) {
 	values, err := p.form(r)
 	if err != nil {
@@ -122,14 +122,14 @@ func (p *Pages) finishPlay(r *http.Request, _ httprouter.Params) (*Answer, error
 	if n == 0 {
 		return p.refusedPlay(values, engine.InputErrors{{Detail: "there is no event"}})
 	}
-	events, err := engine.ParseEvents(body, time.Now()) // for the session's id; what was taken a moment ago is taken again
+	events, err := engine.ParseEvents(body, time.Now()) // for the session's id; the events were valid a moment ago
 	if err != nil {
 		return nil, err
 	}
 	return redirect("/sessions/%s?done=played&accepted=%d", events[0].SessionID, n), nil
 }
 
-// quizEvent is an event of the quiz, its fields in the order in which one reads them.
+// quizEvent is an event of the quiz, with its fields in reading order.
 type quizEvent struct {
 	Type         string         `json:"type"`
 	ID           string         `json:"id"`
@@ -146,11 +146,11 @@ type quizEvent struct {
 	Lead         map[string]any `json:"lead,omitempty"`
 }
 
-// quizEvents writes down the session of a visitor who has answered the quiz until now.
+// quizEvents writes the events of a visitor who has just answered the quiz.
 func quizEvents(values url.Values, now time.Time) ([]byte, error) {
 	started := now.Add(-20 * time.Second)
 	var events []quizEvent
-	// The ids make a form that is sent twice one session.
+	// With fixed ids, a form that is sent twice is one session.
 	add := func(after time.Duration, id string, event quizEvent) {
 		event.ID, event.SessionID, event.Time = "page-"+id, values.Get("session_id"), started.Add(after).UTC().Format("2006-01-02T15:04:05.000Z")
 		events = append(events, event)
@@ -199,13 +199,13 @@ func quizEvents(values url.Values, now time.Time) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// refusedPlay shows the page again, with what was typed and what is wrong with it.
+// refusedPlay shows the page again, with the input and its errors.
 func (p *Pages) refusedPlay(values url.Values, err error) (*Answer, error) {
 	bad, ok := errors.AsType[engine.InputErrors](err)
 	if !ok {
 		return nil, err
 	}
-	if values.Has("events") { // and the quiz is as good as before
+	if values.Has("events") { // the quiz starts with its defaults again
 		typed := values["events"]
 		values = p.freshPlay()
 		values["events"] = typed

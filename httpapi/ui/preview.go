@@ -10,16 +10,16 @@ import (
 	"hookbolt/engine"
 )
 
-// preview is the form for a payload that could be sent of a session, and that payload.
+// preview is the form for a payload of a session, and that payload.
 type preview struct {
-	// Fitting are the webhooks that the session may be sent to, Others those for another content.
+	// Fitting are the webhooks that the session can be sent to, Others those for another content.
 	Fitting, Others []webhookChoice
-	TooMany         bool // webhooks to choose from
+	TooMany         bool // too many webhooks for a drop-down list
 	Webhook, AsOf   *input
 	Payload         string
 }
 
-// preview builds the payload that was asked for, if one was.
+// preview builds the requested payload, if one was requested.
 func (p *Pages) preview(r *http.Request, s *engine.Session) (*preview, error) {
 	query := r.URL.Query()
 	example := s.StartedAt.Add(time.Second - time.Nanosecond).UTC() // to the second, at which something had happened

@@ -21,7 +21,7 @@ func (p *Pages) replayRoutes() []Route {
 	}
 }
 
-// scopes are what a replay may be about.
+// scopes are the scopes of a replay.
 var scopes = []choice{
 	{string(engine.ReplayFailed), "what was made in that time and has failed"},
 	{string(engine.ReplayAny), "whatever was made in that time and has come to an end, delivered or not"},
@@ -35,15 +35,15 @@ type replayData struct {
 	Scopes       []choice
 	Chosen       string
 	Since, Until *input
-	// Error says what is wrong with what was chosen.
+	// Error says what is wrong with the chosen scope.
 	Error string
-	// Counted is the replay as it would be, with its count; nil before it was asked for.
+	// Counted is a dry run of the replay; nil before the form was sent.
 	Counted *engine.Replay
-	// Replays are those on their way.
+	// Replays are the replays in progress.
 	Replays []engine.Replay
 }
 
-// readReplay reads the form of a replay. ok tells that nothing in it is wrong.
+// readReplay reads the form of a replay. ok reports whether it is valid.
 func readReplay(values url.Values, w *engine.Webhook) (r engine.Replay, d *replayData, ok bool) {
 	in := func(name, label, placeholder string) *input {
 		return &input{Name: name, Label: label, Kind: textInput, Value: strings.TrimSpace(values.Get(name)), Placeholder: placeholder}
@@ -69,7 +69,7 @@ func readReplay(values url.Values, w *engine.Webhook) (r engine.Replay, d *repla
 	return r, d, ok
 }
 
-// countReplay shows the form, and how many deliveries a replay would be about once that was asked for. It changes nothing.
+// countReplay shows the form. If the form was sent, it also shows how many deliveries the replay would send. It changes nothing.
 func (p *Pages) countReplay(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	w, err := p.webhook(ps)
 	if err != nil {
@@ -115,13 +115,13 @@ func (p *Pages) replay(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	return p.showReplay(r, &w, d, err)
 }
 
-// showReplay shows the form. err is why what was asked for cannot be done.
+// showReplay shows the form. err is why the request was refused.
 func (p *Pages) showReplay(r *http.Request, w *engine.Webhook, d *replayData, err error) (*Answer, error) {
 	v := view{Template: "replay", Title: "Replay deliveries of " + nameOf(w), Nav: "/webhooks", Data: d}
 	bad, isInput := errors.AsType[engine.InputErrors](err)
 	switch {
 	case isInput:
-		d.Until.Error = bad[0].Detail // the only one that the form can still get
+		d.Until.Error = bad[0].Detail // the only error that is left at this point
 	case errors.Is(err, engine.ErrConflict):
 		d.Inactive, v.Status = true, http.StatusConflict
 	case err != nil:

@@ -19,32 +19,32 @@ func (p *Pages) rotateRoutes() []Route {
 	}
 }
 
-// choice is one of several, of which one is to be chosen.
+// choice is an option of a form.
 type choice struct{ Value, Text string }
 
-// overlaps are how long the present secret may sign on.
+// overlaps are how long the current secret may go on signing.
 var overlaps = []choice{
 	{"0s", "not at all, because it has leaked"}, {"1h", "for an hour"}, {usualOverlap, "for a day"}, {"168h", "for a week"}, {"720h", "for 30 days"},
 }
 
-// usualOverlap is the one that the API takes, too, if none is given.
+// usualOverlap is also the API's default.
 const usualOverlap = "24h"
 
-// rotateData is the form for the next secret.
+// rotateData is the form for a new secret.
 type rotateData struct {
 	ID uint32
-	// Signing are the secrets that sign beside the present one, newest first. EndsEarly is the one that another overlap ends before its
-	// time; nil if there is room.
+	// Signing are the secrets that sign beside the current one, newest first. EndsEarly is the one that another overlap would end
+	// early; nil if there is room.
 	Signing   []engine.PreviousSecret
 	EndsEarly *engine.PreviousSecret
 	Overlaps  []choice
 	Chosen    string
 	Secret    *input
-	// Error says what is wrong with what was chosen.
+	// Error says what is wrong with the chosen overlap.
 	Error string
 }
 
-// askRotate asks how a webhook is to get its next secret.
+// askRotate shows the form for a new secret.
 func (p *Pages) askRotate(_ *http.Request, ps httprouter.Params) (*Answer, error) {
 	w, err := p.webhook(ps)
 	if err != nil {
@@ -73,7 +73,7 @@ func (p *Pages) showRotate(w *engine.Webhook, chosen string, bad engine.InputErr
 	return p.show(v)
 }
 
-// rotate gives a webhook its next secret, and leads to it.
+// rotate replaces a webhook's secret and redirects to the new one.
 func (p *Pages) rotate(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	w, err := p.webhook(ps)
 	if err != nil {

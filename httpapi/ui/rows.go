@@ -11,17 +11,17 @@ import (
 	"hookbolt/engine"
 )
 
-// deliveryRow is a delivery as tables show it: the part "deliveries" takes a list of them.
+// deliveryRow is a row of a table of deliveries, for the template part "deliveries".
 type deliveryRow struct {
 	engine.Delivery
-	// Webhook is what the webhook is called.
+	// Webhook is the webhook's name.
 	Webhook string
-	// Session is uuid.Nil for a delivery that is of none.
+	// Session is uuid.Nil for a delivery without a session.
 	Session uuid.UUID
-	// When is the time that matters in its state: when it is tried next, or when it ended. Outcome says in words what came of it so far.
+	// When is the next attempt or the end, depending on the status. Outcome is the outcome of the last attempt.
 	When    time.Time
 	Outcome string
-	// Late tells that it waits although it is due, Held that it waits for its webhook to be resumed.
+	// Late means that the delivery is due but waits. Held means that it waits because its webhook is paused.
 	Late, Held bool
 }
 
@@ -39,10 +39,10 @@ func (p *Pages) rows(list []engine.Delivery) []deliveryRow {
 	return rows
 }
 
-// held tells whether a webhook's hold keeps a delivery that waits.
+// held reports whether a pause of the webhook holds a delivery back.
 func held(w *engine.Webhook, d *engine.Delivery) bool { return w.Paused && d.Kind != engine.KindTest }
 
-// outcome says what an attempt has come to: "204", "503" or "timeout"; "" if there was none.
+// outcome describes an attempt's outcome: "204", "503" or "timeout"; "" if there was no attempt.
 func outcome(status int, class engine.ErrorClass) string {
 	if status != 0 {
 		return strconv.Itoa(status)
@@ -50,7 +50,7 @@ func outcome(status int, class engine.ErrorClass) string {
 	return strings.ReplaceAll(string(class), "_", " ")
 }
 
-// webhookName is what a webhook is called: its name, or its endpoint's host and path, or its id if it is gone.
+// webhookName is the webhook's name, or its endpoint's host and path, or its id if it is deleted.
 func (p *Pages) webhookName(id uint32) string {
 	w, err := p.engine.Webhook(id)
 	if err != nil {
@@ -59,7 +59,7 @@ func (p *Pages) webhookName(id uint32) string {
 	return nameOf(&w)
 }
 
-// nameOf is webhookName for a webhook at hand.
+// nameOf is webhookName for a webhook that the caller has.
 func nameOf(w *engine.Webhook) string {
 	if w.Name != "" {
 		return w.Name
@@ -67,7 +67,7 @@ func nameOf(w *engine.Webhook) string {
 	return endpointOf(w)
 }
 
-// endpointOf is where a webhook sends to, without what may be a credential in its URL.
+// endpointOf is the endpoint of a webhook without the parts of the URL that may have credentials.
 func endpointOf(w *engine.Webhook) string {
 	u, err := url.Parse(w.URL)
 	if err != nil {
@@ -76,7 +76,7 @@ func endpointOf(w *engine.Webhook) string {
 	return u.Host + u.Path
 }
 
-// stateOf is a webhook's state in one word, as the metrics have it: active, failing, paused or inactive.
+// stateOf is a webhook's state as in the metrics: active, failing, paused or inactive.
 func stateOf(w *engine.Webhook, h engine.Health) string {
 	switch {
 	case !w.Active:

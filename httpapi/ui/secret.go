@@ -10,14 +10,14 @@ import (
 	"hookbolt/engine"
 )
 
-// flashCookie is the name of the cookie that has a webhook's secret shown once, without being asked for it: by its id, for
-// flashSeconds, on the path of that page alone.
+// flashCookie is the cookie that makes a page show a webhook's secret once. It has the webhook's id, is valid for flashSeconds, and
+// only on the path of that page.
 const (
 	flashCookie  = "hookbolt_secret"
 	flashSeconds = 60
 )
 
-// secretDone is what the page of a secret says of what was done before.
+// secretDone are the messages of the page of a secret.
 var secretDone = map[string]string{
 	"created": "The webhook is created. This is its secret.",
 	"rotated": "The secret is rotated. This is the new one.",
@@ -25,7 +25,7 @@ var secretDone = map[string]string{
 
 func secretPath(id uint32) string { return fmt.Sprintf("/webhooks/%d/secret", id) }
 
-// toSecret leads to the page that shows a webhook's secret once. what was done is a key of secretDone.
+// toSecret redirects to the page that shows a webhook's secret once. what is a key of secretDone.
 func toSecret(id uint32, what string) *Answer {
 	a := redirect("%s?done=%s", secretPath(id), what)
 	a.Cookies = []*http.Cookie{newFlash(id, flashSeconds)}
@@ -40,14 +40,14 @@ func newFlash(id uint32, seconds int) *http.Cookie {
 // secretData is what the page of a secret shows.
 type secretData struct {
 	*engine.Webhook
-	// Key is the secret; "" if it is not to be shown.
+	// Key is the secret; "" if it is hidden.
 	Key string
-	// Announced tells that the browser comes from where the secret was made.
+	// Announced reports that the browser was redirected here after the secret was made.
 	Announced bool
 	Snippets  []snippet
 }
 
-// secretPage shows a webhook's secret to a browser that was sent here when it was made, once.
+// secretPage shows a webhook's secret once to a browser that was redirected here after the secret was made.
 func (p *Pages) secretPage(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	w, err := p.webhook(ps)
 	if err != nil {

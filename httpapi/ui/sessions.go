@@ -27,10 +27,10 @@ func (p *Pages) sessionRoutes() []Route {
 	}
 }
 
-// latestSessions is from how many of the newest deliveries the look-up takes sessions to begin with.
+// latestSessions is how many of the newest deliveries the page takes sessions from.
 const latestSessions = 20
 
-// lookUp is the field that a session is looked up with, and what is wrong with what was typed into it.
+// lookUp is the field for a session id, with the error of its input.
 func lookUp(typed string) *input {
 	in := &input{Name: "id", Label: "Session id", Kind: textInput, Value: typed, Placeholder: "22ffdf18-1035-4e56-baa2-8327e3af5242",
 		Help: "The session_id of its events, a UUID."}
@@ -40,7 +40,7 @@ func lookUp(typed string) *input {
 	return in
 }
 
-// orLookUp has another session looked up where there is none of the id in the path.
+// orLookUp shows a form to look up another session if the session in the path does not exist.
 func (p *Pages) orLookUp(handle Handler) Handler {
 	return func(r *http.Request, ps httprouter.Params) (*Answer, error) {
 		answer, err := handle(r, ps)
@@ -51,7 +51,7 @@ func (p *Pages) orLookUp(handle Handler) Handler {
 	}
 }
 
-// sessions looks a session up by its id.
+// sessions looks up a session by its id.
 func (p *Pages) sessions(r *http.Request, _ httprouter.Params) (*Answer, error) {
 	query := r.URL.Query()
 	in := lookUp(strings.TrimSpace(query.Get("id")))
@@ -86,7 +86,7 @@ func (p *Pages) sessions(r *http.Request, _ httprouter.Params) (*Answer, error) 
 }
 
 const (
-	// eventsAtEnds is how many events of a long session are shown from its beginning, and as many from its end.
+	// eventsAtEnds is how many of the first and of the last events of a long session are shown.
 	eventsAtEnds = 100
 	// answeredShown is how many questions and how many leads of a long session are shown.
 	answeredShown = 20
@@ -100,16 +100,16 @@ type sessionData struct {
 	Skipped    int // events between First and Last
 	Last       []timelineEvent
 	Total      int64
-	EndedLater bool // than it finished
-	// Long tells that there are more events than a page shows unless it is to show all; More that there are questions or leads beyond
-	// those in Session.
+	EndedLater bool // a result was seen after the finish
+	// Long means that there are more events than a page shows by default. More means that there are questions or leads beyond those
+	// in Session.
 	Long, More bool
-	JSON       string // "" where only some is shown
+	JSON       string // "" if only some events are shown
 	Deliveries []deliveryRow
 	Preview    *preview
 }
 
-// session shows a session: its events, what they come to, and what was sent of it.
+// session shows a session: its events, its folded state, and its deliveries.
 func (p *Pages) session(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	id, err := pathUUID("session", ps)
 	if err != nil {
@@ -139,7 +139,7 @@ func (p *Pages) session(r *http.Request, ps httprouter.Params) (*Answer, error) 
 		}
 		d.JSON = pretty(described)
 	}
-	// All of a long session is megabytes, and so is its payload: they are not to come every other second.
+	// A long session has megabytes of events, and so has its payload. Do not send them every other second.
 	v := view{Template: "session", Title: "Session", Nav: "/sessions", Live: !d.Long || !all && !query.Has("webhook_id")}
 	if query.Get("done") == "played" {
 		v.Done = fmt.Sprintf("Every event was accepted, %d in all. Deliveries that are due are sent now.", number(query, "accepted"))
@@ -154,9 +154,9 @@ func (p *Pages) session(r *http.Request, ps httprouter.Params) (*Answer, error) 
 	return p.show(v)
 }
 
-// number is a count that a redirect has told the page that it leads to.
+// number reads a count from the query of a redirect.
 func number(query url.Values, name string) int64 {
-	n, _ := strconv.ParseUint(query.Get(name), 10, 32) // 0 where somebody has changed it
+	n, _ := strconv.ParseUint(query.Get(name), 10, 32) // 0 if it was edited
 	return int64(n)
 }
 
@@ -169,10 +169,10 @@ func pretty(raw []byte) string {
 	return b.String()
 }
 
-// timeForms are the ways to write a time in a form, in UTC unless it says otherwise.
+// timeForms are the accepted formats of a time, in UTC unless the time has a zone.
 var timeForms = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04", "2006-01-02 15:04:05.999999999", "2006-01-02 15:04", "2006-01-02"}
 
-// parseTime reads a time as a person or a browser's input writes it.
+// parseTime reads a time in one of timeForms.
 func parseTime(s string) (time.Time, error) {
 	for _, form := range timeForms {
 		if t, err := time.Parse(form, s); err == nil {
@@ -190,13 +190,13 @@ func formTime(t time.Time) string {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
-// eraseData is what is asked before a session is erased.
+// eraseData is what the page shows before a session is erased.
 type eraseData struct {
 	ID                          uuid.UUID
 	Events, Deliveries, Waiting int64
 }
 
-// confirmErase asks whether a session is to be erased.
+// confirmErase asks for a confirmation before a session is erased.
 func (p *Pages) confirmErase(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	id, err := pathUUID("session", ps)
 	if err != nil {

@@ -7,15 +7,15 @@ import (
 	"hookbolt/engine"
 )
 
-// soon is within what time something is about to happen, so that a page without script had better be asked for again.
+// soon is the time before an event in which a page without script reloads itself.
 const soon = time.Minute
 
 // deliverySummary says what happens to a delivery now.
 type deliverySummary struct {
-	// Standing says it. When is when it goes on, which completes the sentence; zero if it does not, or nobody knows.
+	// Summary says it. When is the time of the next step, which completes the sentence; zero if there is none or it is unknown.
 	Summary string
 	When    time.Time
-	// Soon tells that something is about to happen.
+	// Soon means that the state is about to change.
 	Soon bool
 }
 
@@ -37,7 +37,7 @@ func (p *Pages) deliverySummary(d *engine.Delivery, attempts []engine.Attempt, n
 	switch {
 	case len(attempts) > 0:
 		said = tried(attempts)
-		// Unless somebody has pressed a button since.
+		// Unless the delivery was rescheduled by hand since.
 		if last := &attempts[len(attempts)-1]; last.NextAt.Equal(d.NextAttemptAt) {
 			switch last.NextReason {
 			case engine.NextByRetryAfter:
@@ -68,7 +68,7 @@ func (p *Pages) deliverySummary(d *engine.Delivery, attempts []engine.Attempt, n
 	return until(said+" It is sent", d.NextAttemptAt)
 }
 
-// tried says what has come of a delivery's attempts, of which there is one at least, and the last has not led to its end.
+// tried summarizes the attempts of a delivery that has at least one and is not finished by the last.
 func tried(attempts []engine.Attempt) string {
 	last := &attempts[len(attempts)-1]
 	if last.Delivered() {

@@ -10,23 +10,23 @@ import (
 	"hookbolt/engine"
 )
 
-// timelineEvent is an event of a session in words.
+// timelineEvent is an event of a session, described in words.
 type timelineEvent struct {
-	// N is its place in the order of arrival, which no later event changes.
+	// N is its place in the order of arrival. Later events do not change it.
 	N  int
 	At time.Time
-	// Received is when hookbolt got it.
+	// Received is when hookbolt received it.
 	Received time.Time
-	// Since is the span from the session's start.
+	// Since is the time since the session's start.
 	Since time.Duration
 	Type  string
-	// Text says what the visitor did. It holds what the visitor has written.
+	// Text says what the visitor did. It may contain the visitor's own text.
 	Text string
-	// JSON is the event as it came.
+	// JSON is the event as it was received.
 	JSON string
 }
 
-// timelineEvents puts a session's events in the order in which they are folded: of their times, then of arrival.
+// timelineEvents returns a session's events in the order of the fold: by time, then by arrival.
 func timelineEvents(events []engine.Event, startedAt time.Time) []timelineEvent {
 	list := make([]timelineEvent, len(events))
 	for i := range events {
@@ -37,10 +37,10 @@ func timelineEvents(events []engine.Event, startedAt time.Time) []timelineEvent 
 	return list
 }
 
-// Offset writes the span from the session's start.
+// Offset writes the time since the session's start.
 func (h timelineEvent) Offset() string { return offset(h.Since) }
 
-// offset writes a span before or after the beginning of a time line.
+// offset writes a time before or after the start of a timeline.
 func offset(d time.Duration) string {
 	if d < 0 {
 		return "−" + roughly(-d)
@@ -48,7 +48,7 @@ func offset(d time.Duration) string {
 	return "+" + roughly(d)
 }
 
-// sayEvent says what an event tells, but for its type.
+// sayEvent describes the content of an event.
 func sayEvent(ev *engine.Event) string {
 	switch ev.Type {
 	case engine.EventVote:
@@ -92,7 +92,7 @@ func sayLead(l *engine.Lead) string {
 	return strings.Join(parts, ", ")
 }
 
-// group names those of which there may be many in a session; "" for others.
+// group names the kinds of events that may be frequent in a session; "" for others.
 func (h timelineEvent) group() string {
 	switch engine.EventType(h.Type) {
 	case engine.EventVote, engine.EventUndo:
@@ -103,5 +103,5 @@ func (h timelineEvent) group() string {
 	return ""
 }
 
-// ReceivedLater tells that hookbolt got it in another second than it happened in.
+// ReceivedLater reports whether the event was received more than a second before or after its time.
 func (h timelineEvent) ReceivedLater() bool { return h.Received.Sub(h.At).Abs() >= time.Second }

@@ -19,54 +19,54 @@ import (
 	"hookbolt/engine"
 )
 
-// Pages makes all pages. Its methods may be called at once.
+// Pages makes all pages. Its methods may be called from several goroutines.
 type Pages struct {
 	engine  *engine.Engine
 	open    func() bool // nobody signs in
 	maxForm func() int64
 }
 
-// New makes the pages of an engine. open tells that no token is asked for, so that there is nobody to sign in or out. maxForm is the most
-// bytes that a form may have.
+// New makes the pages of an engine. open reports whether no token is needed, so that nobody can sign in or out. maxForm returns the
+// largest size of a form in bytes.
 func New(e *engine.Engine, open func() bool, maxForm func() int64) *Pages {
 	return &Pages{engine: e, open: open, maxForm: maxForm}
 }
 
-// Handler answers a request with a page or a redirect. Its errors are the engine's, or a context's.
+// Handler responds to a request with a page or a redirect. Its errors are those of the engine or of a context.
 type Handler func(*http.Request, httprouter.Params) (*Answer, error)
 
-// Route is a page's method and path, as the router wants them, and what answers there.
+// Route is a page's method and path, as the router expects them, and its handler.
 type Route struct {
 	Method, Path string
 	Handle       Handler
-	// Slow tells that the answer may take longer than the server otherwise gives one.
+	// Slow means that the response may take longer than the server's write timeout.
 	Slow bool
 }
 
-// Routes are all pages but those for signing in and out, which are httpapi's.
+// Routes are all pages except those for signing in and out, which are in httpapi.
 func (p *Pages) Routes() []Route {
 	return slices.Concat(p.overviewRoutes(), p.webhookRoutes(), p.webhookActionRoutes(), p.webhookFormRoutes(), p.rotateRoutes(), p.replayRoutes(),
 		p.deliveryRoutes(), p.sessionRoutes(), p.playRoutes())
 }
 
-// Answer is a page that has been made, or a redirect.
+// Answer is a rendered page or a redirect.
 type Answer struct {
-	// Status is the response's.
+	// Status is the status of the response.
 	Status int
-	// Location is where a redirect leads; "" for a page.
+	// Location is the target of a redirect; "" for a page.
 	Location string
-	// Cookies are set.
+	// Cookies are set by the response.
 	Cookies []*http.Cookie
 
 	body []byte
 }
 
-// redirect leads to another page after something was done, so that a reload does not do it again.
+// redirect leads to another page after a change, so that a reload does not repeat the change.
 func redirect(format string, args ...any) *Answer {
 	return &Answer{Status: http.StatusSeeOther, Location: fmt.Sprintf(format, args...)}
 }
 
-// done returns what a page that a redirect has led to says of what was done: the text for the parameter done.
+// done returns the message about a change that a redirect has led here from: the text for the parameter done.
 func done(r *http.Request, texts map[string]string) string { return texts[r.URL.Query().Get("done")] }
 
 // view is what a page shows.
@@ -75,20 +75,20 @@ type view struct {
 	Template string
 	// Title is the page's heading and, with " · hookbolt", its title.
 	Title string
-	// Nav is the part of the site that it belongs to: the path of that link; "" for none. Bare pages have no links at all.
+	// Nav is the path of the header's link for this page; "" for none. Bare pages have no links.
 	Nav  string
 	Bare bool
-	// Live pages show by themselves what changes, unless something was refused: its address may be a button's, or what was typed is wrong.
+	// Live pages update themselves, unless a request was refused: then the address may be that of a form, or the input is wrong.
 	Live bool
-	// Done says what was just done, Bad what was wrong; "" for nothing.
+	// Done is a message about what was done, Bad about what was wrong; "" for none.
 	Done, Bad string
-	// Status is the response's; 0 means 200.
+	// Status is the status of the response; 0 means 200.
 	Status int
-	// Data is what the template works with, as .Data.
+	// Data is the template's .Data.
 	Data any
 }
 
-// document is a view with what every page has. Open tells that nobody signs in.
+// document is a view with what every page needs. Open means that nobody signs in.
 type document struct {
 	view
 	Open bool
@@ -113,7 +113,7 @@ func (p *Pages) show(v view) (*Answer, error) {
 	return &Answer{Status: v.Status, body: b.Bytes()}, nil
 }
 
-// ServeHTTP writes the answer.
+// ServeHTTP writes the response.
 func (a *Answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	for _, c := range a.Cookies {
@@ -130,7 +130,7 @@ func (a *Answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		header.Set("Content-Length", strconv.Itoa(len(a.body)))
 	}
 	w.WriteHeader(a.Status)
-	w.Write(a.body) // an error means that the client has gone
+	w.Write(a.body) // an error means that the client has disconnected
 }
 
 //go:embed templates static verify
@@ -139,10 +139,10 @@ var files embed.FS
 var (
 	css = readAll("static/*.css")
 	js  = readAll("static/*.js")
-	// policy lets the page's own style sheet and script run, by their hashes, and its forms come back here.
+	// policy allows only the page's own style sheet and script, by their hashes, and forms to this server.
 	policy = fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; img-src data:; connect-src 'self'; form-action 'self'; "+
 		"base-uri 'none'; frame-ancestors 'none'", sourceHash(css), sourceHash(js))
-	// pages are the templates by the names of their files. What is in parts stands in all of them.
+	// pages are the templates by file name. All of them include the parts.
 	pages = parsePages()
 )
 
@@ -167,7 +167,7 @@ func glob(pattern string) []string {
 	return names
 }
 
-// sourceHash is how a Content-Security-Policy names an inline block.
+// sourceHash is the name of an inline block in a Content-Security-Policy.
 func sourceHash(source string) string {
 	sum := sha256.Sum256([]byte(source))
 	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
@@ -182,7 +182,7 @@ func parsePages() map[string]*template.Template {
 	return parsed
 }
 
-// Problem makes the page for a request that was refused. detail is for people.
+// Problem makes the page for a refused request. detail is for people.
 func (p *Pages) Problem(status int, detail string) (*Answer, error) {
 	return p.show(view{Template: "problem", Title: http.StatusText(status), Status: status, Data: detail})
 }

@@ -18,7 +18,7 @@ type snippet struct {
 	Code                   string
 }
 
-// languages are the snippets as they are embedded. quote writes a text as a literal of the language.
+// languages are the embedded snippets. quote writes a text as a literal of the language.
 var languages = []struct {
 	snippet
 	source string
@@ -36,16 +36,16 @@ var languages = []struct {
 		"verify/php.php", quotePHP},
 }
 
-// noSecret stands in the code where the secret is not shown.
+// noSecret is the placeholder for a hidden secret.
 const noSecret = "whsec_…"
 
-// snippets fills in a secret, "" if it is not to be shown, and an endpoint's URL.
+// snippets fills in an endpoint's URL and a secret; "" hides the secret.
 func snippets(secret, endpoint string) []snippet {
 	if secret == "" {
 		secret = noSecret
 	}
 	port := ""
-	if u, err := url.Parse(endpoint); err == nil { // it was parsed when it was set
+	if u, err := url.Parse(endpoint); err == nil { // it was validated when it was set
 		port = u.Port()
 		u.RawQuery = strings.ReplaceAll(u.RawQuery, " ", "%20") // curl refuses a space, and the path has none left
 		endpoint = u.String()
@@ -57,17 +57,17 @@ func snippets(secret, endpoint string) []snippet {
 			panic(err)
 		}
 		list[i] = l.snippet
-		list[i].Run = strings.ReplaceAll(l.Run, "{{port}}", cmp.Or(port, "9000")) // as the code has it
-		// One pass: what was filled in is not looked at again.
+		list[i].Run = strings.ReplaceAll(l.Run, "{{port}}", cmp.Or(port, "9000")) // the default in the code
+		// Use one pass, so that inserted text is not replaced again.
 		list[i].Code = strings.NewReplacer("{{secret}}", l.quote(secret), "{{url}}", l.quote(endpoint)).Replace(string(source))
 	}
 	return list
 }
 
-// quoteShell writes a text so that a POSIX shell takes it as it is.
+// quoteShell quotes a text for a POSIX shell.
 func quoteShell(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// quotePHP writes a text so that PHP takes it as it is.
+// quotePHP quotes a text for PHP.
 func quotePHP(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(s) + "'"
 }
