@@ -14,7 +14,7 @@ import (
 	"hookbolt/internal/webhookfile"
 )
 
-// apply makes the webhooks of a running server those of a file.
+// apply changes the webhooks of a running server to those of a file.
 func apply(ctx context.Context, p *Program, args []string) error {
 	flags := flag.NewFlagSet("apply", flag.ContinueOnError)
 	connect := clientFlags(flags)

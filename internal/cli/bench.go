@@ -54,7 +54,7 @@ func runBench(ctx context.Context, p *Program, args []string) error {
 	return nil
 }
 
-// benchFlags adds the flags of bench that are options of a run.
+// benchFlags adds the flags of bench that set options of a run.
 func benchFlags(flags *flag.FlagSet, o *bench.Options) {
 	flags.IntVar(&o.Connections, "connections", 32, "post over `N` connections, on each a request after the other")
 	flags.IntVar(&o.Batch, "batch", 1, "put `N` sessions, of 5 events and about 1 KB each, into a request")
@@ -79,7 +79,7 @@ func benchFlags(flags *flag.FlagSet, o *bench.Options) {
 	flags.BoolVar(&o.JSON, "json", false, "print one JSON document")
 }
 
-// commandLine is a command with the flags that were set, for a report: without a token.
+// commandLine is the command with the flags that were set, for a report. It leaves out the token.
 func commandLine(flags *flag.FlagSet) string {
 	line := "hookbolt " + flags.Name()
 	flags.Visit(func(f *flag.Flag) {
@@ -92,12 +92,12 @@ func commandLine(flags *flag.FlagSet) string {
 	return line
 }
 
-// ownServer prepares for a child process that is this very program, with the settings of a file; "" for none.
+// ownServer prepares to run this program as a child process, with the settings of a file; "" for none.
 func ownServer(o *bench.Options, path string) (err error) {
 	if o.Executable, err = os.Executable(); err != nil {
 		return err
 	}
-	// The child goes by the file alone: what it listens on and writes to must be its own.
+	// The child uses only the file: it must have its own address and database.
 	o.Environ = slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
 		return config.IsVariable(name)
@@ -119,8 +119,8 @@ func ownServer(o *bench.Options, path string) (err error) {
 	return nil
 }
 
-// ownConfig returns the text of a configuration with what bench has to have its own way: where the server listens and keeps its database,
-// and a log from which it can be told that it is ready. Endpoints on loopback are allowed by the webhooks that are made.
+// ownConfig returns the text of a configuration with the settings that bench needs: its own address and database, and a log that
+// shows when the server is ready. Webhooks allow endpoints on loopback themselves.
 func ownConfig(settings map[string]any, database string) (string, error) {
 	section := func(name string) map[string]any {
 		s, ok := settings[name].(map[string]any)

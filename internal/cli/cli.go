@@ -15,21 +15,21 @@ import (
 // The exit codes beside 0.
 const (
 	ExitFailure = 1
-	ExitUsage   = 2 // the command line makes no sense
-	ExitPending = 3 // a dry run has found something to do
+	ExitUsage   = 2 // the command line is invalid
+	ExitPending = 3 // a dry run has found changes
 )
 
 var (
-	// errAlreadyReported ends a command as a failure of which the log or the output has told already.
+	// errAlreadyReported ends a command as a failure that the log or the output has reported already.
 	errAlreadyReported = errors.New("see above")
-	// errPending ends a dry run that has found something to do.
+	// errPending ends a dry run that has found changes.
 	errPending = errors.New("there is something to do")
 )
 
-// usageError is a command line that makes no sense.
+// usageError is an invalid command line.
 type usageError struct{ error }
 
-// Program is hookbolt, with what the process has for its commands.
+// Program is hookbolt with what its commands use of the process.
 type Program struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer // output for people, and the log
@@ -40,9 +40,9 @@ type Program struct {
 // command is a row of the table.
 type command struct {
 	name string
-	// does and flags are what the usage says; without does it leaves the command out, which is not for people.
+	// does and flags are the command's usage. A command without does is internal, and left out of the usage.
 	does, flags string
-	// run reads the flags in args and does the work. It returns when that is done or ctx has ended.
+	// run reads the flags in args and does the work. It returns when the work is done or ctx has ended.
 	run func(ctx context.Context, p *Program, args []string) error
 }
 
@@ -87,7 +87,7 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
-	case errors.Is(err, errPending): // it was told on stdout
+	case errors.Is(err, errPending): // stdout has the report
 		return ExitPending
 	case errors.Is(err, errAlreadyReported):
 		return ExitFailure
@@ -99,7 +99,7 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	return ExitFailure
 }
 
-// advice says which flag or variable may mend a call of a server that has failed.
+// advice says which flag or variable may help after a failed call of a server.
 func advice(err error) string {
 	refused, _ := errors.AsType[*client.StatusError](err)
 	switch {

@@ -8,7 +8,8 @@ import (
 	"hookbolt/internal/server"
 )
 
-// checkConfig is "hookbolt config check": what serve would go by, with secrets masked, or why it would not start.
+// checkConfig is "hookbolt config check". It prints the settings that serve would use, with secrets masked, or why serve would not
+// start.
 func checkConfig(_ context.Context, p *Program, args []string) error {
 	check := len(args) > 0 && args[0] == "check"
 	if check {

@@ -10,7 +10,7 @@ import (
 	"hookbolt/internal/webhookfile"
 )
 
-// dump writes a file of the webhooks of a running server.
+// dump writes the webhooks of a running server to a file.
 func dump(ctx context.Context, p *Program, args []string) error {
 	flags := flag.NewFlagSet("dump", flag.ContinueOnError)
 	connect := clientFlags(flags)

@@ -14,22 +14,22 @@ import (
 	"hookbolt/internal/config"
 )
 
-// The variables of the environment that commands read, beside those of settings.
+// The environment variables that commands read, beside those of settings.
 const (
 	configVariable = "HOOKBOLT_CONFIG" // names the configuration file where no flag does
 	urlVariable    = "HOOKBOLT_URL"    // where a running server is, for commands that call it
 	tokenVariable  = "HOOKBOLT_TOKEN"  // the token that they send to it
 )
 
-// parseFlags reads a command's flags. Where they ask for help it prints about and the flags, and returns flag.ErrHelp.
+// parseFlags reads a command's flags. If they ask for help, it prints about and the flags, and returns flag.ErrHelp.
 func (p *Program) parseFlags(flags *flag.FlagSet, args []string, about string) error {
 	_, err := p.parseOperands(flags, args, about, "")
 	return err
 }
 
-// parseOperands is parseFlags for a command that takes something beside flags, such as "FILE OUT", which it returns.
+// parseOperands is parseFlags for a command with operands, such as "FILE OUT". It returns them.
 func (p *Program) parseOperands(flags *flag.FlagSet, args []string, about, operands string) ([]string, error) {
-	flags.SetOutput(io.Discard) // the error is told once, by Run
+	flags.SetOutput(io.Discard) // Run reports the error
 	flags.Usage = func() {}
 	err := flags.Parse(args)
 	want := len(strings.Fields(operands))
@@ -55,7 +55,7 @@ func (p *Program) parseOperands(flags *flag.FlagSet, args []string, about, opera
 	return nil, usageError{fmt.Errorf("%s: %w; \"hookbolt help %[1]s\" lists the flags", flags.Name(), err)}
 }
 
-// settingsFlags adds the flags of the commands that read settings. What it returns says where these come from once the flags are parsed.
+// settingsFlags adds the flags of the commands that read settings. Its Loader is valid once the flags are parsed.
 func settingsFlags(flags *flag.FlagSet) *config.Loader {
 	l := &config.Loader{Environ: os.Environ()}
 	flags.StringVar(&l.Path, "config", os.Getenv(configVariable), "read settings from `FILE` (config.example.toml has them all)")
@@ -70,8 +70,8 @@ func settingsFlags(flags *flag.FlagSet) *config.Loader {
 	return l
 }
 
-// clientFlags adds the flags of the commands that call a running server. What it returns makes the client once they are parsed, which the
-// caller closes.
+// clientFlags adds the flags of the commands that call a running server. Call the function that it returns once they are parsed: it
+// creates the client, which the caller closes.
 func clientFlags(flags *flag.FlagSet) func() (*client.Client, error) {
 	base := flags.String("url", cmp.Or(os.Getenv(urlVariable), "http://127.0.0.1:8080"), "call the server at `URL`; or HOOKBOLT_URL in the environment")
 	tokenFile := flags.String("token-file", "", "take its admin token, if it wants one, from the first line of `FILE`; or HOOKBOLT_TOKEN in the environment")

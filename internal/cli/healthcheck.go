@@ -10,7 +10,7 @@ import (
 	"hookbolt/internal/loopback"
 )
 
-// healthcheck asks a server whether it is ready: for Docker, whose image has nothing else to ask with, and scripts.
+// healthcheck checks whether a server is ready, for scripts and for Docker, whose image has no other client.
 func healthcheck(ctx context.Context, p *Program, args []string) error {
 	flags := flag.NewFlagSet("healthcheck", flag.ContinueOnError)
 	settings := settingsFlags(flags)

@@ -9,7 +9,7 @@ import (
 	"hookbolt/internal/receiver"
 )
 
-// listen runs an endpoint that shows what it gets, until ctx ends.
+// listen runs an endpoint that shows the requests it receives, until ctx ends.
 func listen(ctx context.Context, p *Program, args []string) error {
 	flags := flag.NewFlagSet("listen", flag.ContinueOnError)
 	addr := flags.String("addr", "127.0.0.1:9000", "listen on `ADDRESS`")

@@ -8,7 +8,7 @@ import (
 	"hookbolt/internal/status"
 )
 
-// printStatus prints how a running server does. The exit code is 1 if something needs attention.
+// printStatus prints the status of a running server. The exit code is 1 if something needs attention.
 func printStatus(ctx context.Context, p *Program, args []string) error {
 	flags := flag.NewFlagSet("status", flag.ContinueOnError)
 	connect := clientFlags(flags)

@@ -17,26 +17,26 @@ import (
 )
 
 const (
-	// callTimeout is for a whole call, its answer included: longer than a commit on a slow disk, short enough for a script.
+	// callTimeout bounds a whole call, including the response: longer than a commit on a slow disk, short enough for a script.
 	callTimeout = 30 * time.Second
-	// maxAnswer bounds what is read of an answer: a page of a list has some hundred entries of a few KiB.
+	// maxAnswer bounds how much of a response is read. A page of a list has some hundred entries of a few KiB.
 	maxAnswer = 64 << 20
 )
 
-// Client calls the API of one server. Its methods may be called at the same time.
+// Client calls the API of one server. Its methods may be called from several goroutines.
 type Client struct {
 	base  string // without a slash at the end
 	token string // "" for none
 	http  *http.Client
 }
 
-// New makes a client of the server at base, a URL. It sends the token with each call, unless that is "".
+// New creates a client of the server at base, a URL. It sends the token with each call, unless it is "".
 func New(base, token string) *Client {
 	return &Client{
 		base: strings.TrimRight(base, "/"), token: token,
 		http: &http.Client{
 			Transport: http.DefaultTransport.(*http.Transport).Clone(), Timeout: callTimeout,
-			// One that is followed may turn a PATCH into a GET. The server sends none; a proxy that does has another URL in mind.
+			// Following a redirect may turn a PATCH into a GET. The server sends none; a proxy that does expects another URL.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
@@ -48,8 +48,8 @@ func (c *Client) Base() string { return c.base }
 // Close closes the connections that are idle.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Call makes a call. in is sent as JSON, nil for no body; the answer's JSON goes to out, nil if it is of no interest. The errors are those
-// of Fetch, and ErrNotHookbolt for an answer that does not fit out.
+// Call makes a call. in is sent as JSON; nil sends no body. The response's JSON is decoded into out, unless that is nil. The errors
+// are those of Fetch, and ErrNotHookbolt for a response that does not fit out.
 func (c *Client) Call(ctx context.Context, method, path string, in, out any) error {
 	answer, err := c.Fetch(ctx, method, path, in)
 	if err != nil || out == nil {
@@ -61,8 +61,8 @@ func (c *Client) Call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
-// Fetch is Call for an answer that is not JSON: it returns the body. The error is a *StatusError for an answer other than 2xx, and
-// ErrUnreachable if there was no answer.
+// Fetch is Call for a response that is not JSON: it returns the body. The error is a *StatusError for a status other than 2xx, and
+// ErrUnreachable if there was no response.
 func (c *Client) Fetch(ctx context.Context, method, path string, in any) ([]byte, error) {
 	body := io.Reader(http.NoBody)
 	if in != nil {
@@ -103,8 +103,8 @@ func (c *Client) Fetch(ctx context.Context, method, path string, in any) ([]byte
 	return answer, nil
 }
 
-// EncodeJSON writes JSON with text as it came: the body of a webhook's token request is kept as it is sent. It panics where v cannot be
-// written as JSON.
+// EncodeJSON encodes JSON without escaping HTML: the body of a webhook's token request is stored as it is sent. It panics if v cannot
+// be encoded.
 func EncodeJSON(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -122,7 +122,7 @@ func List[T any](ctx context.Context, c *Client, path string) ([]T, error) {
 	if strings.Contains(path, "?") {
 		separator = "&"
 	}
-	path += separator + "limit=200" // the most that there can be
+	path += separator + "limit=200" // the API's maximum
 	for cursor := ""; ; {
 		var page struct {
 			Items      []T     `json:"items"`

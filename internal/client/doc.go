@@ -1,4 +1,5 @@
-// Package client calls the HTTP API of a running hookbolt, for commands and for tests. Errors are one line that steers no terminal.
+// Package client calls the HTTP API of a running hookbolt, for commands and for tests. Its errors are one line, without control
+// characters.
 //
-// It knows the API by its paths and its JSON alone: nothing of the domain, of settings, or of the flags that a command has.
+// It knows only the API's paths and JSON: nothing of the domain, of settings, or of a command's flags.
 package client

@@ -12,34 +12,34 @@ import (
 )
 
 var (
-	// ErrUnreachable is an error of a call that got no answer.
+	// ErrUnreachable is returned by a call that got no response.
 	ErrUnreachable = errors.New("the server cannot be reached")
-	// ErrNotHookbolt is an error of a call that somebody else has answered than a hookbolt.
+	// ErrNotHookbolt is returned by a call that another kind of server has answered.
 	ErrNotHookbolt = errors.New("the answer is not of hookbolt")
 )
 
-// unreachable is an ErrUnreachable that says why.
+// unreachable is an ErrUnreachable with a reason.
 type unreachable struct{ error }
 
 func (e *unreachable) Unwrap() []error { return []error{e.error, ErrUnreachable} }
 
-// unexpected is an ErrNotHookbolt that says what was answered.
+// unexpected is an ErrNotHookbolt that describes the response.
 type unexpected struct{ text string }
 
-// NotHookbolt returns an ErrNotHookbolt that says what was answered.
+// NotHookbolt returns an ErrNotHookbolt that describes the response.
 func NotHookbolt(format string, args ...any) error { return &unexpected{fmt.Sprintf(format, args...)} }
 
 func (e *unexpected) Error() string { return e.text }
 func (e *unexpected) Unwrap() error { return ErrNotHookbolt }
 
-// StatusError is an answer other than 2xx.
+// StatusError is a response with a status other than 2xx.
 type StatusError struct {
 	Call   string // such as "GET http://127.0.0.1:8080/v1/webhooks"
 	Status int
-	// Detail says what is wrong, in one line that steers no terminal.
+	// Detail says what is wrong, in one line without control characters.
 	Detail string
 
-	foreign bool // the answer is not of hookbolt
+	foreign bool // the response is not hookbolt's
 }
 
 // Error is one line.
@@ -47,11 +47,11 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s: %d %s: %s", e.Call, e.Status, cmp.Or(http.StatusText(e.Status), "(a status without a name)"), e.Detail)
 }
 
-// Is makes an answer of somebody else an ErrNotHookbolt, too.
+// Is makes the response of another kind of server an ErrNotHookbolt, too.
 func (e *StatusError) Is(target error) bool { return e.foreign && target == ErrNotHookbolt }
 
-// newStatusError reads a problem. Its errors, if it has any, say more than its detail. Of an answer that is not hookbolt's it shows the
-// beginning.
+// newStatusError reads a problem. The problem's errors, if it has any, say more than its detail. If the response is not hookbolt's,
+// the error shows its beginning.
 func newStatusError(call string, resp *http.Response, body []byte) *StatusError {
 	e := &StatusError{Call: call, Status: resp.StatusCode}
 	var problem struct {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// readyTimeout is how long Ready takes at most: a little more than /readyz itself waits for the database.
+// readyTimeout bounds Ready: a little more than /readyz itself waits for the database.
 const readyTimeout = 8 * time.Second
 
 // Certificates says which certificates of a server are accepted.
@@ -24,7 +24,7 @@ const (
 	AnyCertificate      Certificates = true
 )
 
-// Ready returns nil if the server at base says that it is ready, else what is in the way. Nothing secret is sent to it.
+// Ready returns nil if the server at base is ready, else the reason why not. It sends no secret.
 func Ready(ctx context.Context, base *url.URL, accept Certificates) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()

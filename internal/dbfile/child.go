@@ -15,10 +15,10 @@ import (
 	"hookbolt/storage/bolt"
 )
 
-// childVariable is set in the environment of the process that does the work.
+// childVariable is set in the environment of a child process.
 const childVariable = "HOOKBOLT_CHILD"
 
-// IsChild tells whether this process is the one that does the work.
+// IsChild reports whether this process is such a child.
 func IsChild() bool { return os.Getenv(childVariable) != "" }
 
 // commandFailure is the exit code of a command that has failed and said why.
@@ -26,16 +26,16 @@ const commandFailure = 1
 
 // ChildError is the failure of a command in a child process.
 type ChildError struct {
-	// Said is what the command has written on stderr: one line, "hookbolt: " and the error.
+	// Said is what the command wrote on stderr: one line, "hookbolt: " and the error.
 	Said string
 }
 
-// Error is the error that the command has told.
+// Error is the error that the command reported.
 func (e *ChildError) Error() string {
 	return strings.TrimPrefix(strings.TrimSpace(e.Said), "hookbolt: ")
 }
 
-// errNotStarted is a child process that was never run.
+// errNotStarted means that the child process could not be started.
 var errNotStarted = errors.New("no process of its own was started")
 
 // child is a command that runs in a child process. work is what it does there.

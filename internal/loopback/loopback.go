@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// IsHost tells whether a host, such as that of a Host header, is a loopback address or localhost, whatever the port.
+// IsHost reports whether a host, such as that of a Host header, is a loopback address or localhost, with any port.
 func IsHost(hostport string) bool {
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
@@ -15,7 +15,7 @@ func IsHost(hostport string) bool {
 	} else if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
 		host = host[1 : len(host)-1]
 	}
-	// Not *.localhost: not every resolver keeps it on this machine.
+	// Not *.localhost: some resolvers look it up elsewhere.
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}
@@ -23,8 +23,8 @@ func IsHost(hostport string) bool {
 	return err == nil && addr.IsLoopback()
 }
 
-// IsAddress tells whether a listen address, such as "127.0.0.1:8080", can be reached from this machine only. An address without a host,
-// such as ":8080", can be reached through every interface.
+// IsAddress reports whether a listen address, such as "127.0.0.1:8080", can be reached only from this machine. An address without a
+// host, such as ":8080", can be reached through every interface.
 func IsAddress(listen string) bool {
 	_, _, err := net.SplitHostPort(listen)
 	return err == nil && IsHost(listen)

@@ -9,8 +9,8 @@ import (
 	"runtime"
 )
 
-// lacksDirectory tells whether the directory of a database has to be made. It is an error if the directory cannot be, since the one above it does not
-// exist either: a path with a typing error is not to become a tree of directories.
+// lacksDirectory reports whether the directory of a database must be created. It returns an error if the parent directory does not exist
+// either: a path with a typing error must not become a tree of directories.
 func lacksDirectory(database string) (bool, error) {
 	directory := filepath.Dir(database)
 	info, err := os.Stat(directory)
@@ -29,7 +29,7 @@ func lacksDirectory(database string) (bool, error) {
 	return true, nil
 }
 
-// makeDirectory makes the directory of a database, if it has to, for this user alone.
+// makeDirectory creates the directory of a database if it does not exist, for this user alone.
 func makeDirectory(database string) error {
 	lacks, err := lacksDirectory(database)
 	if err != nil || !lacks {
@@ -46,7 +46,7 @@ func makeDirectory(database string) error {
 	return nil
 }
 
-// syncDirectory makes durable which files and directories are in a directory.
+// syncDirectory makes the entries of a directory durable.
 func syncDirectory(path string) error {
 	if runtime.GOOS == "windows" {
 		return nil // directories cannot be synced there

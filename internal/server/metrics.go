@@ -21,20 +21,20 @@ func registerBuildInfo(reg prometheus.Registerer, v buildinfo.Info) {
 }
 
 // observeCommits registers the metrics of commits and returns the function that observes one.
-func observeCommits(reg prometheus.Registerer) func(operations int, took time.Duration) {
+func observeCommits(reg prometheus.Registerer) func(mutations int, took time.Duration) {
 	took := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "hookbolt_storage_commit_duration_seconds",
 		Help:    "Duration of a commit, the wait for the disk (fsync) included.",
 		Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16), // 0.1 ms, a fast disk, to 3.3 s, a sick one
 	})
-	operations := prometheus.NewHistogram(prometheus.HistogramOpts{
+	mutations := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "hookbolt_storage_commit_operations",
 		Help:    "Operations that shared a commit.",
 		Buckets: prometheus.ExponentialBuckets(1, 2, 12),
 	})
-	reg.MustRegister(took, operations)
+	reg.MustRegister(took, mutations)
 	return func(n int, d time.Duration) {
 		took.Observe(d.Seconds())
-		operations.Observe(float64(n))
+		mutations.Observe(float64(n))
 	}
 }

@@ -35,7 +35,7 @@ type Report struct {
 	attention []string
 }
 
-// NeedsAttention tells whether somebody should do something about the server.
+// NeedsAttention reports whether something about the server needs attention.
 func (s *Report) NeedsAttention() bool { return len(s.attention) > 0 }
 
 // Text is the report for people.
