@@ -70,6 +70,7 @@ type Store struct {
 	stopped   chan struct{}  // closed by the writer at its end
 	failed    chan struct{}  // closed by the writer when a commit fails; failure is set before
 	failure   error
+	ended     atomic.Bool // set by a failed commit and by Close: no attempt may begin; see Mine
 
 	counts map[uint32]counts        // owned by the writer
 	health map[uint32]engine.Health // owned by the writer; has healthy endpoints, too, for their Order
@@ -225,6 +226,7 @@ func readThrough(path string) error {
 func (s *Store) Close() error {
 	err := error(nil)
 	s.closing.Do(func() {
+		s.ended.Store(true)
 		close(s.quit)
 		<-s.stopped
 		if err = s.failure; err == nil {
@@ -274,6 +276,7 @@ func (s *Store) Err() error {
 
 func (s *Store) fail(err error) {
 	s.failure = fmt.Errorf("the database could not be written, and nothing is acknowledged any more: %w", err)
+	s.ended.Store(true)
 	close(s.failed)
 }
 

@@ -39,13 +39,6 @@ func (s *Store) ownAll(ctx context.Context, f func(engine.News)) error {
 	return nil
 }
 
-// Mine implements engine.Store.
-func (s *Store) Mine(uint32) bool {
-	select {
-	case <-s.failed:
-	case <-s.quit:
-	default:
-		return true
-	}
-	return false
-}
+// Mine implements engine.Store. The engine asks it several times for each delivery, under a lock: a select over the channels that say the same
+// cost a tenth of the throughput.
+func (s *Store) Mine(uint32) bool { return !s.ended.Load() }
