@@ -29,7 +29,13 @@ import (
 //
 // A webhook's lanes belong to one process at a time. Only the owner claims deliveries of a lane, and only the owner of a claim may freeze
 // and record. A claim ends with RecordAttempt, with a Freeze that returns [ErrNotSendable] or drops the trigger, with Release, with
-// ErrLost, or with the process. A claimed delivery is not claimed again before that.
+// ErrLost, or with the process. A claimed delivery is not claimed again before that. Who freezes or records without the claim gets an
+// error, and nothing changes.
+//
+// # Contexts
+//
+// A call whose ctx has ended before its transaction began returns the error of ctx and changes nothing. No claim exists of which the caller
+// was not told: after an error of ClaimDue or AppendEvents, nothing is claimed.
 type Store interface {
 	// Watch reports which lanes this process owns and what other processes have changed. It returns nil when ctx ends. It calls f one call
 	// at a time, and soon for the first time, even if this process owns nothing yet. The return of f acknowledges the news: the work that
@@ -67,7 +73,7 @@ type Store interface {
 	// Reschedule changes by hand when a delivery is due; see type Reschedule. It returns the delivery as it is now.
 	Reschedule(ctx context.Context, id uuid.UUID, how Reschedule, now time.Time) (Delivery, error)
 
-	// Enqueue queues a payload that belongs to no session for a webhook, due at now. ErrNotFound means that there is no such webhook.
+	// Enqueue queues a payload that belongs to no session for a webhook, frozen and due at now. ErrNotFound means that there is no such webhook.
 	Enqueue(ctx context.Context, webhookID uint32, kind Kind, payload []byte, now time.Time) (Delivery, error)
 
 	// Session returns what is stored of a session, and those of its deliveries that are still stored.
@@ -107,7 +113,8 @@ type Store interface {
 
 // News is what Watch reports. All of it is true at the time of the call.
 type News struct {
-	// Own are the webhooks whose lanes this process owns from now on, each with the stored health of its endpoint.
+	// Own are the webhooks whose lanes this process owns from now on, each with the stored health of its endpoint. It need not name a
+	// webhook that was made through this Store: Mine tells.
 	Own map[uint32]Health
 	// Yield are the webhooks whose lanes this process must give up: it begins no attempt any more, and releases its claims. Another process
 	// may own their lanes once no claim is left.
@@ -199,7 +206,7 @@ type ClaimRequest struct {
 type ClaimResult struct {
 	Claimed []Claimed
 	// Next is when the next delivery of the lane is due. It is set if fewer deliveries were claimed than there was room for; zero means
-	// that none waits. A Store may return an earlier time.
+	// that none waits that is not claimed. A Store may return an earlier time.
 	Next time.Time
 	// Damaged has an error for each due delivery that could not be read. It stays claimed, so that it does not block the deliveries behind
 	// it.
@@ -273,7 +280,8 @@ type DeliveryQuery struct {
 	Since, Until time.Time
 	// Limit is the maximum number of deliveries of a page, at least 1.
 	Limit int
-	// Cursor is DeliveryPage.NextCursor of the page before; all other fields must be the same. "" asks for the first page.
+	// Cursor is DeliveryPage.NextCursor of the page before; all other fields must be the same. "" asks for the first page. Any
+	// other text is refused with an InputErrors.
 	Cursor string
 }
 
@@ -325,7 +333,8 @@ type FileStats struct {
 // WebhookStats counts the stored deliveries of a webhook.
 type WebhookStats struct {
 	Scheduled, Pending, Delivered, Failed, Cancelled int64
-	// Due is how many of the scheduled and pending deliveries are due, without tests.
+	// Due is how many of the scheduled and pending deliveries are due, without tests. After many have become due at once it may lag by some
+	// calls, or seconds: a Store bounds what it counts for one call.
 	Due int64
 	// Claimed is how many of the scheduled and pending deliveries are claimed, by any process, without tests. ClaimedTests is how many
 	// tests are claimed.
