@@ -176,16 +176,6 @@ func TestPayloadSchemaIsTheDescriptions(t *testing.T) {
 	}
 }
 
-// jsonOf writes a value in the one way that encoding/json writes it.
-func jsonOf(t testing.TB, v any) string {
-	t.Helper()
-	text, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
 // TestDescriptionsServed shows that both files are answered as they are, without a token.
 func TestDescriptionsServed(t *testing.T) {
 	f := newFixture(t, Config{AdminTokens: []string{"admin"}})

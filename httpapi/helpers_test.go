@@ -248,3 +248,13 @@ func start(session string) string {
 
 // finish is an event that ends a session.
 func finish(session string) string { return `{"type":"finish","session_id":"` + session + `"}` }
+
+// jsonOf writes a value in the one way that encoding/json writes it.
+func jsonOf(t testing.TB, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
