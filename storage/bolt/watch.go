@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"context"
-	"maps"
 
 	"hookbolt/engine"
 )
@@ -25,17 +24,16 @@ func (s *Store) ownAll(ctx context.Context, f func(engine.News)) error {
 	defer s.owning.Unlock()
 	news := engine.News{Keeper: true}
 	err := s.submitRead(ctx, 0, func(b *batch) error {
-		own := make(map[uint32]engine.Health)
+		news.Own = make(map[uint32]engine.Health) // it may be called again
 		for _, w := range b.hooks.All() {
-			own[w.ID] = b.healthOf(w.ID)
+			news.Own[w.ID] = b.healthOf(w.ID)
 		}
-		news.Own = own
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	f(engine.News{Own: maps.Clone(news.Own), Keeper: true})
+	f(news)
 	return nil
 }
 
