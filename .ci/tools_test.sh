@@ -27,7 +27,7 @@ machine() {
 	rm -rf "$bin" "$log"
 	mkdir "$bin"
 	: >"$log"
-	for name in gcc node npm npx python3 php openssl curl chromium systemd-analyze kill promtool caddy nginx; do
+	for name in gcc node npm npx python3 php openssl curl chromium-headless-shell systemd-analyze kill promtool caddy nginx; do
 		printf '#!%s\n' "$bash" >"$bin/$name"
 	done
 	chmod +x "$bin"/*
@@ -85,7 +85,7 @@ python3 python3
 php php-cli
 openssl openssl
 curl curl
-chromium chromium
+chromium-headless-shell chromium-headless-shell
 systemd-analyze systemd
 kill procps
 promtool prometheus
@@ -124,9 +124,12 @@ try headers compiler || fail 'with clang it fails'
 
 # Another browser, and lists of packages that cannot be had.
 machine
-mv "$bin/chromium" "$bin/google-chrome"
+mv "$bin/chromium-headless-shell" "$bin/google-chrome"
 try '' chromium || fail 'google-chrome does not do'
 asked ''
+rm "$bin/google-chrome"
+try chromium chromium || fail 'chromium was brought in place of the headless shell, and it fails'
+asked update chromium-headless-shell # with which this one has brought chromium
 rm "$bin/php"
 program apt-get 'PATH=$path' '[ "$1" != update ] || exit 100' 'cp "$bin/curl" "$bin/php"'
 try '' languages || fail 'an update that failed is the end'

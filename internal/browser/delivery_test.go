@@ -5,6 +5,7 @@ import "testing"
 // TestReadingLivePage holds that what somebody reads on a page that updates by itself stays as he has left it: what was closed stays
 // closed, what was opened stays open, and the command that may be selected does not change, although each answer has a newer one.
 func TestReadingLivePage(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	p := newPage(t, s.server, look{})
 	p.open("/deliveries/" + s.refused)

@@ -49,8 +49,10 @@ func (p *page) play(visitor string) {
 // TestMainJob is a newcomer's whole main job, by clicking alone: make a webhook, send it a test, play a session and see it arrive, see why
 // another one fails, and send it again once the endpoint is mended. Without JavaScript it is the same, but pages have to be asked for again.
 func TestMainJob(t *testing.T) {
+	t.Parallel()
 	for _, l := range []look{{}, {width: phone, noScript: true}} {
 		t.Run(l.String(), func(t *testing.T) {
+			t.Parallel()
 			e := newEndpoint(t)
 			p := newPage(t, startServer(t, allowNothing), l)
 			// settle waits until a page shows text: by itself, or asked for again.
@@ -125,6 +127,7 @@ func TestMainJob(t *testing.T) {
 // TestHostileText shows on every page text that would run as a script if it were taken for one. The tab would tell: nothing runs, and
 // nothing is asked for.
 func TestHostileText(t *testing.T) {
+	t.Parallel()
 	e := newEndpoint(t)
 	e.answer(http.StatusInternalServerError, hostile)
 	s := startServer(t)

@@ -22,6 +22,7 @@ func (p *page) tabTo(selector string) {
 
 // A webhook is made by the keyboard alone: past the navigation, through the form, over what is wrong in it, to the secret and on.
 func TestKeyboard(t *testing.T) {
+	t.Parallel()
 	e := newEndpoint(t)
 	p := newPage(t, startServer(t), look{})
 	p.open("/")

@@ -9,6 +9,7 @@ import (
 // TestLive shows that a page that takes over what has changed leaves alone what somebody is at: the focus, what was unfolded, a
 // selection; and that it can be stopped.
 func TestLive(t *testing.T) {
+	t.Parallel()
 	e := newEndpoint(t)
 	s := startServer(t)
 	s.call("POST", "/v1/webhooks", `{"url":"`+e.url+`","name":"Till","delay":0}`)
@@ -76,6 +77,7 @@ func TestLive(t *testing.T) {
 
 // TestLiveTrouble shows that a page that updates says when it cannot, and does not go on showing what is no longer there.
 func TestLiveTrouble(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	s.call("POST", "/v1/webhooks", `{"url":"https://example.com/","name":"Till"}`)
 	p := newPage(t, s, look{})

@@ -132,6 +132,18 @@ func (p *page) expect(text string) {
 	p.watch.excuses[text] = false
 }
 
+// awaitExpected waits for trouble that expect has excused: a page that is left first may not tell of it.
+func (p *page) awaitExpected(text string) {
+	p.t.Helper()
+	if !await(func() bool {
+		p.watch.mu.Lock()
+		defer p.watch.mu.Unlock()
+		return p.watch.excuses[text]
+	}) {
+		p.t.Fatalf("no trouble with %q", text)
+	}
+}
+
 // allow lets the tab ask another server, too.
 func (p *page) allow(url string) {
 	p.watch.mu.Lock()

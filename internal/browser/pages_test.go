@@ -106,6 +106,7 @@ func (s site) delivery(query string) (id, session string) {
 // TestEveryPage opens every page. Each can be used by everybody, as axe-core sees it, and fits the screen. Colours depend on the scheme
 // and the layout on the width, so two looks show all. With -browser.shots DIR it takes pictures, too, and of all four.
 func TestEveryPage(t *testing.T) {
+	t.Parallel()
 	looks := []look{{}, {width: phone, dark: true}}
 	if *shotsDir != "" {
 		looks = append(looks, look{dark: true}, look{width: phone})
@@ -113,6 +114,7 @@ func TestEveryPage(t *testing.T) {
 	s := newSite(t)
 	for _, l := range looks {
 		t.Run(l.String(), func(t *testing.T) {
+			t.Parallel()
 			p := newPage(t, s.server, l)
 			for _, route := range new(ui.Pages).Routes() {
 				if route.Method != http.MethodGet {
@@ -158,6 +160,7 @@ func (p *page) examine(name string) {
 
 // The first page comes in one request, and is small.
 func TestFirstPage(t *testing.T) {
+	t.Parallel()
 	p := newPage(t, newSite(t).server, look{})
 	p.open("/")
 	p.wait(`document.readyState === "complete"`)
@@ -173,9 +176,11 @@ func cookies(ctx context.Context, tab *chromedp.Target) (network.GetCookiesResul
 
 // Who has an admin token signs in and out; no script of the page gets to see the token. It works without JavaScript.
 func TestSignIn(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, withTokens)
 	for _, l := range []look{{}, {width: phone, dark: true}, {noScript: true}} {
 		t.Run(l.String(), func(t *testing.T) {
+			t.Parallel()
 			p := newPage(t, s, l)
 			p.expect("status 401")
 			if status := p.open("/webhooks?after=1"); status != http.StatusUnauthorized {

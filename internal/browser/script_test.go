@@ -123,6 +123,7 @@ func (w *widget) webhook() (p payload) {
 
 // TestPageSendsSession plays a session in a page of another origin. Its webhook has all of it, and the browser asked first only once.
 func TestPageSendsSession(t *testing.T) {
+	t.Parallel()
 	w := newWidget(t)
 	id := eval[string](w.page, `(window.s = begin({ custom_id: "summer" }), s.start(), s.session_id)`)
 	if !eval[bool](w.page, `s.flush()`) {
@@ -154,6 +155,7 @@ func TestPageSendsSession(t *testing.T) {
 
 // TestAnotherAddress has a page that names hookbolt's address, as one does that serves a copy of the script.
 func TestAnotherAddress(t *testing.T) {
+	t.Parallel()
 	w := newWidget(t)
 	other := newGateway(t, w.server)
 	w.allow(other.url)
@@ -167,6 +169,7 @@ func TestAnotherAddress(t *testing.T) {
 
 // TestExamplePage holds that the page in docs/browser.md works as it stands there, with the address, and works for everybody.
 func TestExamplePage(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("../../docs/browser.md")
 	if err != nil {
 		t.Fatal(err)

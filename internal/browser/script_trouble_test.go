@@ -27,8 +27,10 @@ func (w *widget) status(path string) int {
 // TestPageRetries shows that a session during which hookbolt cannot be reached, or takes nothing, or is not heard, arrives once it can, in
 // its order, with nothing twice.
 func TestPageRetries(t *testing.T) {
+	t.Parallel()
 	for _, fault := range []fault{down, busy, unheard, throttle} {
 		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
 			w := newWidget(t)
 			switch fault {
 			case busy:
@@ -69,6 +71,7 @@ func TestPageRetries(t *testing.T) {
 
 // TestBadEventAmongGood shows that a bad event is told on the console, with hookbolt's reason, and takes no other with it.
 func TestBadEventAmongGood(t *testing.T) {
+	t.Parallel()
 	w := newWidget(t)
 	w.expect("status 400")
 	w.expect(`"answer_id: must be an integer`)
@@ -92,6 +95,7 @@ func TestBadEventAmongGood(t *testing.T) {
 
 // TestTooLarge shows that an event that is larger than hookbolt takes is dropped, and the others are not.
 func TestTooLarge(t *testing.T) {
+	t.Parallel()
 	w := newWidget(t, `http.max_body = "64KiB"`)
 	w.expect("status 413")
 	w.expect("http.max_body")
@@ -109,6 +113,7 @@ func TestTooLarge(t *testing.T) {
 
 // TestAnyOrder shows that no call depends on another one to have been first.
 func TestAnyOrder(t *testing.T) {
+	t.Parallel()
 	w := newWidget(t)
 	id := eval[string](w.page, `(window.s = begin(), s.lead({ name: "Ada" }), s.undo(1), s.vote(1, 11), s.result({ result_id: 3 }), s.start(), s.finish(), s.result({ result_id: 4 }), s.session_id)`)
 	if !eval[bool](w.page, `s.flush()`) {
@@ -125,6 +130,7 @@ func TestAnyOrder(t *testing.T) {
 
 // TestPageStops shows that a page whose token opens nothing says so once and stops, and keeps what it has for one with a better token.
 func TestPageStops(t *testing.T) {
+	t.Parallel()
 	w := newWidget(t)
 	w.expect("status 401")
 	w.expect("a known token is needed")
@@ -149,6 +155,7 @@ func TestPageStops(t *testing.T) {
 
 // TestAdminTokenInPage shows that the page's author hears what is wrong.
 func TestAdminTokenInPage(t *testing.T) {
+	t.Parallel()
 	w := newWidget(t)
 	w.expect("status 403")
 	w.expect("this is an admin token in a page of another origin")
@@ -160,12 +167,14 @@ func TestAdminTokenInPage(t *testing.T) {
 // TestForeignOrigin shows that a page of an origin that is not listed sends nothing: not with the right token, and without tokens not even
 // on hookbolt's own machine.
 func TestForeignOrigin(t *testing.T) {
+	t.Parallel()
 	for name, settings := range map[string][]string{
 		"another origin": {withTokens, `http.ingest_tokens = ["` + ingestToken + `"]`, `http.cors_origins = ["https://quiz.example.com"]`},
 		"none":           {withTokens, `http.ingest_tokens = ["` + ingestToken + `"]`},
 		"no tokens":      nil,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := startServer(t, settings...)
 			g := newGateway(t, s)
 			site := servePage(t, `<script nonce="ours" src="`+g.url+`/hookbolt.js"></script>`)
@@ -193,6 +202,7 @@ func TestForeignOrigin(t *testing.T) {
 
 // TestPlainHTTP has a page that came by plain HTTP from another machine's name, to which browsers give fewer functions.
 func TestPlainHTTP(t *testing.T) {
+	t.Parallel()
 	w := newWidget(t)
 	// Chromium trusts 127.0.0.1 as it does HTTPS; what it would not have is taken away.
 	id := eval[string](w.page, `(delete Crypto.prototype.randomUUID, begin().session_id)`)
@@ -206,6 +216,7 @@ func TestPlainHTTP(t *testing.T) {
 
 // TestNoStorage has a page whose browser refuses to store anything.
 func TestNoStorage(t *testing.T) {
+	t.Parallel()
 	w := newWidget(t)
 	id := eval[string](w.page, `(Object.defineProperty(window, "localStorage", { get() { throw new DOMException("no", "SecurityError"); } }),
 		window.s = begin(), s.start(), s.finish(), s.session_id)`)

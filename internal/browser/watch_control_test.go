@@ -24,6 +24,7 @@ func servePage(t *testing.T, elements string) *server {
 
 // Whatever a page must not do is seen: a page that does nothing has no findings, and each of these has its own.
 func TestTroubleIsSeen(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		elements string
 		want     []string
@@ -41,6 +42,7 @@ func TestTroubleIsSeen(t *testing.T) {
 		"name not resolved": {`<img src="http://localhost.example/x.png" alt="">`, []string{"a request to elsewhere", "ERR_NAME_NOT_RESOLVED"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newPage(t, servePage(t, c.elements), look{})
 			for _, want := range c.want {
 				p.expect(want) // which fails the test if there is none
@@ -52,6 +54,7 @@ func TestTroubleIsSeen(t *testing.T) {
 }
 
 func TestAxeSees(t *testing.T) {
+	t.Parallel()
 	p := newPage(t, servePage(t, `<input name="amount"><svg width="90" height="20"><rect width="90" height="20" fill="#fff"/></svg>`), look{})
 	p.open("/")
 	var rules []string
