@@ -59,13 +59,9 @@ type settings struct {
 	maxBody int64
 }
 
-// handler answers a request. Its value becomes JSON, unless it is a rawJSON, a slowResponse or an http.Handler. problemOf finds the
+// handler answers a request. Its value becomes JSON, unless it is a rawJSON or an http.Handler. problemOf finds the
 // status of its error.
 type handler func(*http.Request, httprouter.Params) (any, error)
-
-// slowResponse is a response that takes long to produce. The server's write timeout starts when the response is ready. The request's
-// context ends when the client disconnects, so that the work can stop.
-type slowResponse func() (any, error)
 
 // route is a row of the table of routes.
 type route struct {
@@ -192,12 +188,7 @@ func (a *API) serve(rt route) httprouter.Handle {
 		if rt.allowedRoles&ingestToken != 0 {
 			a.gate().setCORS(header, r) // for errors, too
 		}
-		value, err := a.call(r, ps, &rt)
-		if find, ok := value.(slowResponse); ok && err == nil {
-			value, err = find()
-			// The old deadline counts from the request. An error means that there is no deadline.
-			http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
-		}
+		value, err := a.call(w, r, ps, &rt)
 		if err != nil {
 			a.refuse(w, r, &rt, err)
 			return
@@ -227,8 +218,14 @@ func (a *API) serve(rt route) httprouter.Handle {
 	}
 }
 
-// call runs the handler of a route if the request is allowed.
-func (a *API) call(r *http.Request, ps httprouter.Params, rt *route) (any, error) {
+// call runs the handler of a route if the request is allowed. The write timeout starts when the response is ready: a backup or an erasure
+// takes as long as it takes. The request's context ends when the client disconnects, so that the work can stop.
+func (a *API) call(w http.ResponseWriter, r *http.Request, ps httprouter.Params, rt *route) (any, error) {
+	// The server's own deadline counts from the request. HTTP/2 does not wait for a write to miss it: it resets the stream. An error means
+	// that there is no deadline.
+	timeout := http.NewResponseController(w)
+	timeout.SetWriteDeadline(time.Time{})
+	defer func() { timeout.SetWriteDeadline(time.Now().Add(writeTimeout)) }()
 	if err := a.gate().check(r, rt.allowedRoles); err != nil {
 		return nil, err
 	}

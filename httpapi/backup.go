@@ -25,16 +25,14 @@ func (a *API) getBackup(r *http.Request, _ httprouter.Params) (any, error) {
 	if r.Method == http.MethodHead { // do not make a backup for that
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { backupHeader(w.Header()) }), nil
 	}
-	return slowResponse(func() (any, error) {
-		s, err := a.backup(r.Context())
-		if errors.Is(err, engine.ErrFull) {
-			return nil, &problem{Status: http.StatusInsufficientStorage, Detail: err.Error()}
-		}
-		if err != nil {
-			return nil, err
-		}
-		return a.sendBackup(s), nil
-	}), nil
+	s, err := a.backup(r.Context())
+	if errors.Is(err, engine.ErrFull) {
+		return nil, &problem{Status: http.StatusInsufficientStorage, Detail: err.Error()}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.sendBackup(s), nil
 }
 
 func backupHeader(h http.Header) {

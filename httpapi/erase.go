@@ -22,7 +22,7 @@ func (a *API) deleteSession(r *http.Request, ps httprouter.Params) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	return a.erase(r, engine.Erasure{SessionID: id}), nil
+	return a.erase(r, engine.Erasure{SessionID: id})
 }
 
 func (a *API) deleteVisitor(r *http.Request, ps httprouter.Params) (any, error) {
@@ -31,13 +31,10 @@ func (a *API) deleteVisitor(r *http.Request, ps httprouter.Params) (any, error) 
 	if err != nil || strconv.FormatInt(id, 10) != s { // accept only the canonical form
 		return nil, engine.InputErrors{{Field: "poltio_user_id", Detail: "must be an integer of 64 bits, such as 4711 (got " + strconv.Quote(engine.Excerpt(s)) + ")"}}
 	}
-	return a.erase(r, engine.Erasure{Visitor: &id}), nil
+	return a.erase(r, engine.Erasure{Visitor: &id})
 }
 
-// erase searches all sessions or deliveries. In a large database this takes longer than the write timeout.
-func (a *API) erase(r *http.Request, what engine.Erasure) slowResponse {
-	return func() (any, error) {
-		done, err := a.engine.Erase(r.Context(), what)
-		return erased(done), err
-	}
+func (a *API) erase(r *http.Request, what engine.Erasure) (any, error) {
+	done, err := a.engine.Erase(r.Context(), what)
+	return erased(done), err
 }

@@ -20,12 +20,7 @@ func (a *API) pageRoutes() []route {
 	}
 	for _, p := range a.pages.Routes() {
 		routes = append(routes, route{method: p.Method, path: p.Path, allowedRoles: adminToken | cookie, page: true,
-			handle: func(r *http.Request, ps httprouter.Params) (any, error) {
-				if p.Slow {
-					return slowResponse(func() (any, error) { return p.Handle(r, ps) }), nil
-				}
-				return p.Handle(r, ps)
-			}})
+			handle: func(r *http.Request, ps httprouter.Params) (any, error) { return p.Handle(r, ps) }})
 	}
 	return routes
 }

@@ -285,30 +285,28 @@ func (a *API) platformLogs(r *http.Request, ps httprouter.Params) (any, error) {
 	if err := q.err(); err != nil {
 		return nil, err
 	}
-	return slowResponse(func() (any, error) {
-		overview, err := a.engine.Overview(r.Context())
+	overview, err := a.engine.Overview(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	s := overview.PerWebhook[w.ID]
+	answer := newPlatformPage[platformLog](page, perPage, s.Scheduled+s.Pending+s.Delivered+s.Failed+s.Cancelled)
+	ask := engine.DeliveryQuery{WebhookID: w.ID, Limit: maxLimit}
+	for skip := (page - 1) * perPage; page <= answer.LastPage; {
+		found, err := a.engine.Deliveries(r.Context(), ask)
 		if err != nil {
 			return nil, err
 		}
-		s := overview.PerWebhook[w.ID]
-		answer := newPlatformPage[platformLog](page, perPage, s.Scheduled+s.Pending+s.Delivered+s.Failed+s.Cancelled)
-		ask := engine.DeliveryQuery{WebhookID: w.ID, Limit: maxLimit}
-		for skip := (page - 1) * perPage; page <= answer.LastPage; {
-			found, err := a.engine.Deliveries(r.Context(), ask)
-			if err != nil {
-				return nil, err
-			}
-			for i := range found.Items {
-				if skip--; skip < 0 && len(answer.Data) < perPage {
-					answer.Data = append(answer.Data, showPlatformLog(&found.Items[i]))
-				}
-			}
-			if ask.Cursor = found.NextCursor; ask.Cursor == "" || len(answer.Data) == perPage {
-				break
+		for i := range found.Items {
+			if skip--; skip < 0 && len(answer.Data) < perPage {
+				answer.Data = append(answer.Data, showPlatformLog(&found.Items[i]))
 			}
 		}
-		return answer, nil
-	}), nil
+		if ask.Cursor = found.NextCursor; ask.Cursor == "" || len(answer.Data) == perPage {
+			break
+		}
+	}
+	return answer, nil
 }
 
 // readPlatformHook reads the body of a creation, or of a change of a webhook. Fields that the platform has and hookbolt has not are passed

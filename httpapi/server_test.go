@@ -39,6 +39,9 @@ func (l *pipeListener) Addr() net.Addr { return &net.IPAddr{} }
 func startServer(t *testing.T, f *fixture) (dial func() net.Conn) {
 	l := &pipeListener{make(chan net.Conn), make(chan struct{})}
 	server := NewServer(f.h, slog.New(slog.NewTextHandler(f.log, nil)))
+	server.Protocols = new(http.Protocols)
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true) // in the place of TLS's
 	ended := make(chan error)
 	go func() { ended <- server.Serve(l) }()
 	t.Cleanup(func() {

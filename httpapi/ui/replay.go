@@ -16,8 +16,8 @@ import (
 
 func (p *Pages) replayRoutes() []Route {
 	return []Route{
-		{Method: "GET", Path: "/webhooks/:id/replay", Handle: p.countReplay, Slow: true},
-		{Method: "POST", Path: "/webhooks/:id/replay", Handle: p.replay, Slow: true},
+		{Method: "GET", Path: "/webhooks/:id/replay", Handle: p.countReplay},
+		{Method: "POST", Path: "/webhooks/:id/replay", Handle: p.replay},
 	}
 }
 

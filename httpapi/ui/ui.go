@@ -39,8 +39,6 @@ type Handler func(*http.Request, httprouter.Params) (*Answer, error)
 type Route struct {
 	Method, Path string
 	Handle       Handler
-	// Slow means that the response may take longer than the server's write timeout.
-	Slow bool
 }
 
 // Routes are all pages except those for signing in and out, which are in httpapi.
