@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"hookbolt/engine/jsonread"
 
@@ -70,6 +71,9 @@ func ValidJSON(text []byte) bool {
 
 // Excerpt returns the beginning of a piece of the caller's input, for an error message.
 func Excerpt(s string) string { return jsonread.Excerpt(s) }
+
+// ParseTime reads an RFC 3339 time, as times in JSON are read. The result is in UTC, and never the zero time, which means "not given".
+func ParseTime(s string) (time.Time, error) { return jsonread.ParseTime(s) }
 
 // ParseUUID reads a UUID of any version in its 36-character form, as ids in JSON are read.
 func ParseUUID(s string) (uuid.UUID, error) { return jsonread.ParseUUID(s) }

@@ -235,6 +235,8 @@ func TestListDeliveries(t *testing.T) {
 			{"since=" + at[1] + "&until=" + at[2] + "&limit=3", "2/2 2/1 1/2|1/1"},
 			{"since=9999-12-31T23:59:59Z", ""},
 			{"until=0001-01-02T00:00:00Z", ""},
+			{"until=" + zeroTime, ""},
+			{"since=" + zeroTime + "&until=" + zeroTime, ""},
 		} {
 			var pages []string
 			for cursor := ""; len(pages) < 10; {
@@ -274,6 +276,7 @@ func TestBadQueries(t *testing.T) {
 		{"GET", "/v1/deliveries?since=yesterday", "since", "RFC 3339"},
 		{"GET", "/v1/deliveries?since=2024-01-23T11:59:33+02:00", "since", "%2B"},
 		{"GET", "/v1/deliveries?until=1706011173", "until", "RFC 3339"},
+		{"GET", "/v1/deliveries?until=2024-01-02T9:00:00Z", "until", "RFC 3339"},
 		{"GET", "/v1/deliveries?since=2024-01-02T00:00:00Z&until=2024-01-01T00:00:00Z", "until", "before since"},
 		{"GET", "/v1/deliveries?limit=0", "limit", "must be 1 to 200"},
 		{"GET", "/v1/deliveries?limit=201", "limit", "must be 1 to 200"},

@@ -129,14 +129,14 @@ func (q *query) status() engine.Status {
 
 // time is zero where there is none.
 func (q *query) time(name string) time.Time {
-	var t time.Time
 	if !q.values.Has(name) {
-		return t
+		return time.Time{}
 	}
-	if err := t.UnmarshalText([]byte(q.values.Get(name))); err != nil {
-		q.refuse(name, "must be an RFC 3339 time, such as 2024-01-23T11:59:33Z; in a URL a plus is written %%2B (got %q)", engine.Excerpt(q.values.Get(name)))
+	t, err := engine.ParseTime(q.values.Get(name))
+	if err != nil {
+		q.refuse(name, "%v; in a URL a plus is written %%2B", err)
 	}
-	return t.UTC()
+	return t
 }
 
 // parseWebhookID reads a webhook's id. It accepts only the canonical form.

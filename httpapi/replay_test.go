@@ -7,6 +7,9 @@ import (
 	"testing"
 )
 
+// zeroTime is the zero time of Go and .NET: programs send it by mistake. It is long ago, and not the same as no time.
+const zeroTime = "0001-01-01T00:00:00Z"
+
 func TestPreview(t *testing.T) {
 	f := newFixture(t, Config{})
 	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","send_leads":false}`)
@@ -46,6 +49,7 @@ func TestPreview(t *testing.T) {
 		t.Errorf("at the start: %s", raw)
 	}
 	wantInputProblem(t, f.do("GET", "/v1/webhooks/1/preview?session_id="+sessionA+"&as_of=2024-01-01T00:00:09Z", ""), 0, "as_of", "nothing of the session")
+	wantInputProblem(t, f.do("GET", "/v1/webhooks/1/preview?session_id="+sessionA+"&as_of="+zeroTime, ""), 0, "as_of", "nothing of the session")
 	conflict := wantProblem(t, f.do("GET", "/v1/webhooks/2/preview?session_id="+sessionA, ""), http.StatusConflict)
 	if !strings.Contains(conflict.Detail, "webhook 2 is for content "+contentB) {
 		t.Errorf("detail %q", conflict.Detail)
@@ -75,6 +79,12 @@ func TestReplay(t *testing.T) {
 	f.wantJSON(&r, 200, "POST", "/v1/webhooks/1/replay", `{"status":"missing","dry_run":true}`)
 	if r.Count != 2 || !r.DryRun || r.Since != nil || r.Until == nil || r.Status != "missing" {
 		t.Errorf("%+v", r)
+	}
+	for _, scope := range []string{"missing", "any", "failed"} {
+		f.wantJSON(&r, 200, "POST", "/v1/webhooks/1/replay", `{"status":"`+scope+`","since":"`+zeroTime+`","until":"`+zeroTime+`","dry_run":true}`)
+		if r.Count != 0 || *r.Until != zeroTime || *r.Since != zeroTime {
+			t.Errorf("until the zero time: %+v", r)
+		}
 	}
 	r = shownReplay{}
 	f.wantJSON(&r, 202, "POST", "/v1/webhooks/1/replay", `{"status":"missing","since":"2024-01-01T00:00:00Z"}`)

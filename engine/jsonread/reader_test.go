@@ -239,6 +239,25 @@ func TestParseObjectRefuses(t *testing.T) {
 	}
 }
 
+// TestTimes: the zero time stands for a time that was not given, so no time that was given may be it.
+func TestTimes(t *testing.T) {
+	for s, want := range map[string]time.Time{
+		"2025-06-01T12:00:00+02:00":          time.Date(2025, 6, 1, 10, 0, 0, 0, time.UTC),
+		"2025-06-01T12:00:00.123456789Z":     time.Date(2025, 6, 1, 12, 0, 0, 123456789, time.UTC),
+		"0001-01-01T00:00:00Z":               time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC),
+		"0001-01-01T01:00:00+01:00":          time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC),
+		"0000-12-31T23:59:59.999999999Z":     time.Date(0, 12, 31, 23, 59, 59, 999999999, time.UTC),
+		"0001-01-01T00:00:00.000000001Z":     time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC),
+		"0001-01-01T00:00:00.0000000001Z":    time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC),
+		"9999-12-31T23:59:59.999999999+00:0": {},
+	} {
+		got, err := jsonread.ParseTime(s)
+		if !got.Equal(want) || got.IsZero() != (err != nil) {
+			t.Errorf("%s: %v, %v; want %v", s, got, err, want)
+		}
+	}
+}
+
 // TestSequence reads integers, each with its offset, from whatever form a sequence may have.
 func TestSequence(t *testing.T) {
 	for _, tt := range []struct{ input, want string }{

@@ -83,17 +83,29 @@ func (r *Reader) Decimal() float64 {
 	return n
 }
 
-// Time reads an RFC 3339 time, and returns it in UTC.
+// Time reads a time as ParseTime does.
 func (r *Reader) Time() time.Time {
-	s := r.Text()
-	var t time.Time
-	if err := t.UnmarshalText([]byte(s)); err != nil || !strictRFC3339(s) {
-		r.Fail("must be an RFC 3339 time, such as 2024-01-23T11:59:33Z (got %q)", Excerpt(s))
-	}
-	if t = t.UTC(); t.Year() < 0 || t.Year() > 9999 { // by its zone; it could not be written as RFC 3339 again
-		r.Fail("must lie in the years 0 to 9999 (got %q)", Excerpt(s))
+	t, err := ParseTime(r.Text())
+	if err != nil {
+		r.Fail("%v", err)
 	}
 	return t
+}
+
+// ParseTime reads an RFC 3339 time, and returns it in UTC. The result is never the zero time, which stands for a time that was not given:
+// 0001-01-01T00:00:00Z, the zero time of Go and .NET, becomes the nanosecond after it.
+func ParseTime(s string) (time.Time, error) {
+	var t time.Time
+	if err := t.UnmarshalText([]byte(s)); err != nil || !strictRFC3339(s) {
+		return time.Time{}, fmt.Errorf("must be an RFC 3339 time, such as 2024-01-23T11:59:33Z (got %q)", Excerpt(s))
+	}
+	if t = t.UTC(); t.Year() < 0 || t.Year() > 9999 { // by its zone; it could not be written as RFC 3339 again
+		return time.Time{}, fmt.Errorf("must lie in the years 0 to 9999 (got %q)", Excerpt(s))
+	}
+	if t.IsZero() {
+		t = t.Add(1)
+	}
+	return t, nil
 }
 
 // strictRFC3339 refuses what package time accepts beyond RFC 3339 (go.dev/issue/54580): an hour of one digit, a comma before the

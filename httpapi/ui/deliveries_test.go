@@ -70,7 +70,7 @@ func TestDeliveryList(t *testing.T) {
 		}
 		for query, want := range map[string]int{
 			"status=failed&webhook_id=2": 50, "status=failed&webhook_id=1": 0, "status=delivered&session_id=" + sessionA: 1, "session_id=" + sessionA: 2,
-			"session_id=" + sessionB: 0, "since=2000-01-01T00:30": 2, "since=2000-01-01+09:30:00&until=2000-01-01T10:00:30Z": 2, "until=1999-12-31": 0, "webhook_id=99": 0,
+			"session_id=" + sessionB: 0, "since=2000-01-01T00:30": 2, "since=2000-01-01+09:30:00&until=2000-01-01T10:00:30Z": 2, "until=1999-12-31": 0, "until=0001-01-01": 0, "until=0001-01-01T00:00:00Z": 0, "webhook_id=99": 0,
 		} {
 			page := f.wantPage("/deliveries?" + query)
 			if got := len(deliveryIDs(page)); got != want {

@@ -41,7 +41,7 @@ func TestReplayPage(t *testing.T) {
 		f.wantPage("/webhooks/1/replay?status=failed", "3 deliveries</h2>", ">Send 3 deliveries again</button>", "They keep their ids and their bytes")
 		f.wantPage("/webhooks/1/replay?status=missing", "1 delivery</h2>", ">Send 1 delivery</button>", `value="missing" checked`)
 		f.wantPage("/webhooks/1/replay?status=failed&since=2000-01-01T00:02", "There are no such deliveries in that period.", `value="2000-01-01T00:02"`)
-		for _, until := range []string{"2000-01-01T00:00:59.999Z", "2000-01-01 00:00", "1999-12-31T19:00:00.5-05:00"} {
+		for _, until := range []string{"2000-01-01T00:00:59.999Z", "2000-01-01 00:00", "1999-12-31T19:00:00.5-05:00", "0001-01-01"} {
 			f.wantPage("/webhooks/1/replay?status=failed&until="+url.QueryEscape(until), "There are no such deliveries")
 		}
 

@@ -172,11 +172,13 @@ func pretty(raw []byte) string {
 // timeForms are the accepted formats of a time, in UTC unless the time has a zone.
 var timeForms = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04", "2006-01-02 15:04:05.999999999", "2006-01-02 15:04", "2006-01-02"}
 
-// parseTime reads a time in one of timeForms.
+// parseTime reads a time in one of timeForms. Like engine.ParseTime, it never returns the zero time without an error.
 func parseTime(s string) (time.Time, error) {
 	for _, form := range timeForms {
 		if t, err := time.Parse(form, s); err == nil {
-			return t.UTC(), nil
+			if t, err = engine.ParseTime(t.Format(time.RFC3339Nano)); err == nil {
+				return t, nil
+			}
 		}
 	}
 	return time.Time{}, fmt.Errorf("must be a time in UTC, such as 2026-01-23 11:59:33 (got %q)", engine.Excerpt(s))
