@@ -36,15 +36,35 @@ func (e *unexpected) Unwrap() error { return ErrNotHookbolt }
 type StatusError struct {
 	Call   string // such as "GET http://127.0.0.1:8080/v1/webhooks"
 	Status int
-	// Detail says what is wrong, in one line without control characters.
+	// Detail says what is wrong, in one line without control characters. It is not used if there are Errors.
 	Detail string
+	// Errors say what is wrong with fields of the request.
+	Errors []FieldError
 
 	foreign bool // the response is not hookbolt's
 }
 
+// FieldError is an entry of a problem's errors.
+type FieldError struct {
+	// Field is the path of the field, such as "answers[2].answer_id"; "" means the request as a whole.
+	Field  string `json:"field"`
+	Detail string `json:"detail"`
+}
+
 // Error is one line.
 func (e *StatusError) Error() string {
-	return fmt.Sprintf("%s: %d %s: %s", e.Call, e.Status, cmp.Or(http.StatusText(e.Status), "(a status without a name)"), e.Detail)
+	detail := e.Detail
+	if len(e.Errors) > 0 {
+		details := make([]string, len(e.Errors))
+		for i, bad := range e.Errors {
+			details[i] = bad.Detail
+			if bad.Field != "" {
+				details[i] = bad.Field + ": " + bad.Detail
+			}
+		}
+		detail = text.OneLine(strings.Join(details, "; "))
+	}
+	return fmt.Sprintf("%s: %d %s: %s", e.Call, e.Status, cmp.Or(http.StatusText(e.Status), "(a status without a name)"), detail)
 }
 
 // Is makes the response of another kind of server an ErrNotHookbolt, too.
@@ -55,11 +75,8 @@ func (e *StatusError) Is(target error) bool { return e.foreign && target == ErrN
 func newStatusError(call string, resp *http.Response, body []byte) *StatusError {
 	e := &StatusError{Call: call, Status: resp.StatusCode}
 	var problem struct {
-		Detail string `json:"detail"`
-		Errors []struct {
-			Field  string `json:"field"`
-			Detail string `json:"detail"`
-		} `json:"errors"`
+		Detail string       `json:"detail"`
+		Errors []FieldError `json:"errors"`
 	}
 	if json.Unmarshal(body, &problem) != nil || problem.Detail == "" {
 		e.foreign = true
@@ -69,16 +86,6 @@ func newStatusError(call string, resp *http.Response, body []byte) *StatusError 
 		}
 		return e
 	}
-	details := []string{problem.Detail}
-	if len(problem.Errors) > 0 {
-		details = nil
-	}
-	for _, bad := range problem.Errors {
-		if bad.Field != "" {
-			bad.Detail = bad.Field + ": " + bad.Detail
-		}
-		details = append(details, bad.Detail)
-	}
-	e.Detail = text.OneLine(strings.Join(details, "; "))
+	e.Detail, e.Errors = text.OneLine(problem.Detail), problem.Errors
 	return e
 }

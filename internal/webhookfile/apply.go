@@ -91,7 +91,7 @@ func (s *step) apply(ctx context.Context, c *client.Client) error {
 	case actionCreate:
 		var made servedWebhook
 		if err := c.Call(ctx, http.MethodPost, "/v1/webhooks", s.settings, &made); err != nil {
-			return err
+			return s.want.redact(err)
 		}
 		s.label = made.label()
 		if s.settings["secret"] == nil {
@@ -100,7 +100,7 @@ func (s *step) apply(ctx context.Context, c *client.Client) error {
 	case actionChange, actionConfirm:
 		var now servedWebhook
 		if err := c.Call(ctx, http.MethodPatch, path, s.settings, &now); err != nil {
-			return err
+			return s.want.redact(err)
 		}
 		if s.action == actionConfirm {
 			s.action = actionNone
@@ -116,4 +116,23 @@ func (s *step) apply(ctx context.Context, c *client.Client) error {
 		return err
 	}
 	return nil
+}
+
+// redact removes from a server's refusal what it says of hidden values: its words may show the value, or a part of it such as a URL's host.
+func (w *Webhook) redact(err error) error {
+	refused, ok := errors.AsType[*client.StatusError](err)
+	if !ok {
+		return err
+	}
+	redacted := *refused
+	redacted.Errors = slices.Clone(refused.Errors)
+	for i, e := range redacted.Errors {
+		if w.hides(e.Field) {
+			redacted.Errors[i].Detail = "the server refuses the value; its reason is not shown, as the value comes from a variable or a file"
+			if setting, _, _ := strings.Cut(e.Field, "."); setting == "url" || setting == "oauth2" {
+				redacted.Errors[i].Detail += ". If it is a private address, name it in allow_networks"
+			}
+		}
+	}
+	return &redacted
 }

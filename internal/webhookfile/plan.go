@@ -32,7 +32,8 @@ const (
 type step struct {
 	action action
 	label  string
-	id     uint32 // 0 where it is made
+	id     uint32   // 0 where it is made
+	want   *Webhook // nil where it is deleted
 	// lines say what changes, one setting each.
 	lines []string
 	// cost says what is lost; "" if nothing is.
@@ -131,7 +132,7 @@ func planDeletion(ctx context.Context, c *client.Client, present *servedWebhook)
 
 // planCreation plans a webhook that the server does not have.
 func planCreation(want *Webhook) (*step, error) {
-	s := &step{action: actionCreate, label: fmt.Sprintf("%q", want.Settings.Name), settings: want.JSON}
+	s := &step{action: actionCreate, label: fmt.Sprintf("%q", want.Settings.Name), want: want, settings: want.JSON}
 	var problems Problems
 	for _, setting := range slices.Sorted(maps.Keys(want.Keep)) {
 		problems = append(problems, fmt.Sprintf("webhook %q: %s: keep = true, but the server has no such webhook: give the values", want.Settings.Name, setting))
@@ -139,7 +140,7 @@ func planCreation(want *Webhook) (*step, error) {
 	for _, setting := range plainSettings {
 		switch name := setting.Name; {
 		case !want.given(name):
-		case want.Hidden[name]:
+		case want.hides(name):
 			s.lines = append(s.lines, name+": set (not shown)")
 		default:
 			s.lines = append(s.lines, name+": "+shownValue(setting, &want.Settings))
@@ -165,13 +166,13 @@ func planCreation(want *Webhook) (*step, error) {
 
 // planChange plans what is to be changed on a webhook of the server.
 func planChange(ctx context.Context, c *client.Client, want *Webhook, present *servedWebhook) (*step, error) {
-	s := &step{action: actionNone, label: fmt.Sprintf("%q", present.Name), id: present.ID, settings: make(map[string]json.RawMessage), updatedAt: present.UpdatedAt}
+	s := &step{action: actionNone, label: fmt.Sprintf("%q", present.Name), id: present.ID, want: want, settings: make(map[string]json.RawMessage), updatedAt: present.UpdatedAt}
 	for _, setting := range plainSettings {
 		name, after := setting.Name, setting.JSON(&want.Settings)
 		switch {
 		case string(setting.JSON(&present.Webhook)) == string(after), setting.KeptByFile && !want.given(name):
 			continue
-		case want.Hidden[name]:
+		case want.hides(name):
 			s.lines = append(s.lines, name+": another value (not shown)")
 		default:
 			s.lines = append(s.lines, fmt.Sprintf("%s: %s -> %s", name, shownValue(setting, &present.Webhook), shownValue(setting, &want.Settings)))

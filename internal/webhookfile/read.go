@@ -27,8 +27,22 @@ type Webhook struct {
 	JSON map[string]json.RawMessage
 	// Keep has the settings among headers, basic_auth and oauth2 that stay as they are on the server.
 	Keep map[string]bool
-	// Hidden has the settings whose value comes from a variable or a file. They are never shown.
+	// Hidden has the paths of the values that come from a variable or a file, such as "allow_networks[0]". They are never shown.
 	Hidden map[string]bool
+}
+
+// hides reports whether the value at a path is hidden, or has a hidden value in it, or is part of one.
+func (w *Webhook) hides(path string) bool {
+	within := func(inner, outer string) bool {
+		rest, ok := strings.CutPrefix(inner, outer)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	}
+	for hidden := range w.Hidden {
+		if within(hidden, path) || within(path, hidden) {
+			return true
+		}
+	}
+	return false
 }
 
 // given reports whether the file has a setting.
@@ -174,7 +188,7 @@ func (r *webhookReader) refused(err error) {
 		if strings.HasSuffix(e.Detail, "must be a string (got an object)") {
 			e.Detail += `; what stands elsewhere is {env = "VARIABLE"} or {file = "PATH"}`
 		}
-		if r.want.Hidden[e.Field] {
+		if r.want.hides(e.Field) {
 			e.Detail, _, _ = strings.Cut(e.Detail, " (got ") // the value is hidden
 		}
 		if e.Field == "" {
