@@ -21,6 +21,7 @@ var helpers = template.FuncMap{
 	"instant":  formTime,
 	"lead":     func(l engine.Lead) string { return sayLead(&l) },
 	"link":     func(d document, path, text string) navLink { return navLink{path, text, d.Nav == path} },
+	"once":     newOnce,
 	"sentence": sentence,
 }
 

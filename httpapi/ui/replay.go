@@ -102,17 +102,20 @@ func (p *Pages) replay(r *http.Request, ps httprouter.Params) (*Answer, error) {
 		return nil, err
 	}
 	ask, d, ok := readReplay(values, &w)
-	if ok {
-		var begun engine.Replay
-		if begun, err = p.engine.Replay(r.Context(), ask); err == nil {
-			what := "replayed"
-			if begun.Count == 0 {
-				what = "nothing"
-			}
-			return redirect("/webhooks/%d?done=%s", w.ID, what), nil
-		}
+	if !ok {
+		return p.showReplay(r, &w, d, nil)
 	}
-	return p.showReplay(r, &w, d, err)
+	return p.forms.once(r, values, func() (*Answer, error) {
+		begun, err := p.engine.Replay(r.Context(), ask)
+		if err != nil {
+			return p.showReplay(r, &w, d, err)
+		}
+		what := "replayed"
+		if begun.Count == 0 {
+			what = "nothing"
+		}
+		return redirect("/webhooks/%d?done=%s", w.ID, what), nil
+	})
 }
 
 // showReplay shows the form. err is why the request was refused.

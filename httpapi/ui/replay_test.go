@@ -75,6 +75,7 @@ func TestReplayPage(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		f.wantPage("/webhooks/1?done=replayed", "The replay has begun.", `<dt>Delivered</dt><dd><span class="figure">3</span>`)
+		form.Set("once", "of somebody else")
 		if rec := f.post("/webhooks/1/replay", form); rec.Header().Get("Location") != "/webhooks/1?done=nothing" {
 			t.Errorf("the second of two who press: %v", rec.Header())
 		}
@@ -83,6 +84,7 @@ func TestReplayPage(t *testing.T) {
 		f.api("PATCH", "/v1/webhooks/1", `{"active":false}`)
 		f.wantPage("/webhooks/1/replay", "The webhook is switched off, so nothing can be sent to it.")
 		f.wantIn(f.get("/webhooks/1/replay?status=any"), 409, "The webhook is switched off")
+		form.Set("once", "of a third")
 		f.wantIn(f.post("/webhooks/1/replay", form), 409, "The webhook is switched off")
 	})
 }

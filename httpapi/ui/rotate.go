@@ -87,15 +87,17 @@ func (p *Pages) rotate(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	rotation, err := engine.ParseRotation(body)
-	if err == nil {
-		_, err = p.engine.RotateSecret(r.Context(), w.ID, rotation)
-	}
-	if bad, ok := errors.AsType[engine.InputErrors](err); ok {
-		return p.showRotate(&w, values.Get("overlap"), bad)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return toSecret(w.ID, "rotated"), nil
+	return p.forms.once(r, values, func() (*Answer, error) {
+		rotation, err := engine.ParseRotation(body)
+		if err == nil {
+			_, err = p.engine.RotateSecret(r.Context(), w.ID, rotation)
+		}
+		if bad, ok := errors.AsType[engine.InputErrors](err); ok {
+			return p.showRotate(&w, values.Get("overlap"), bad)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return toSecret(w.ID, "rotated"), nil
+	})
 }

@@ -156,7 +156,10 @@ func (p *Pages) session(r *http.Request, ps httprouter.Params) (*Answer, error) 
 
 // number reads a count from the query of a redirect.
 func number(query url.Values, name string) int64 {
-	n, _ := strconv.ParseUint(query.Get(name), 10, 32) // 0 if it was edited
+	n, err := strconv.ParseUint(query.Get(name), 10, 32)
+	if err != nil {
+		return 0 // it was edited; out of range it would be the largest number
+	}
 	return int64(n)
 }
 

@@ -24,6 +24,7 @@ type Pages struct {
 	engine  *engine.Engine
 	open    func() bool // nobody signs in
 	maxForm func() int64
+	forms   onceAnswers
 }
 
 // New makes the pages of an engine. open reports whether no token is needed, so that nobody can sign in or out. maxForm returns the

@@ -168,11 +168,13 @@ func (p *Pages) createWebhook(r *http.Request, _ httprouter.Params) (*Answer, er
 	if err != nil {
 		return p.refuseForm(f, err)
 	}
-	w, err := p.engine.CreateWebhook(r.Context(), patch)
-	if err != nil {
-		return p.refuseForm(f, err)
-	}
-	return toSecret(w.ID, "created"), nil
+	return p.forms.once(r, f.values, func() (*Answer, error) {
+		w, err := p.engine.CreateWebhook(r.Context(), patch)
+		if err != nil {
+			return p.refuseForm(f, err)
+		}
+		return toSecret(w.ID, "created"), nil
+	})
 }
 
 // editWebhook shows the form with what a webhook is set to.

@@ -144,7 +144,10 @@ type webhookList struct {
 // webhooks lists all webhooks, by id.
 func (p *Pages) webhooks(r *http.Request, _ httprouter.Params) (*Answer, error) {
 	// Anything else than a link of this page begins at the beginning.
-	after, _ := strconv.ParseUint(r.URL.Query().Get("after"), 10, 32)
+	after, err := strconv.ParseUint(r.URL.Query().Get("after"), 10, 32)
+	if err != nil {
+		after = 0 // out of range it would be the largest number
+	}
 	all := p.engine.Webhooks()
 	start, _ := slices.BinarySearchFunc(all, after+1, func(w *engine.Webhook, id uint64) int { return cmp.Compare(uint64(w.ID), id) })
 	end := min(start+webhooksShown, len(all))
