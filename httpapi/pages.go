@@ -37,8 +37,15 @@ func newTokenCookie(r *http.Request, token string) *http.Cookie {
 		Name: tokenCookie, Value: base64.RawURLEncoding.EncodeToString([]byte(token)), Path: "/", MaxAge: tokenCookieAge,
 		HttpOnly: true, SameSite: http.SameSiteStrictMode,
 		// A proxy in front says whether the browser uses HTTPS. A client that sends this header itself affects only its own cookie.
-		Secure: r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https"),
+		Secure: r.TLS != nil || forwardedHTTPS(r),
 	}
+}
+
+// forwardedHTTPS reports whether a proxy in front says that the browser uses HTTPS. Each proxy of a chain may append what it has seen; the
+// first value is the browser's.
+func forwardedHTTPS(r *http.Request) bool {
+	first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
+	return strings.EqualFold(strings.TrimSpace(first), "https")
 }
 
 // cookieKinds returns the kinds of the token in the cookie, 0 without a valid one. There may be several cookies of that name, so all are

@@ -166,8 +166,10 @@ func TestSignIn(t *testing.T) {
 	r.AddCookie(c)
 	wantPage(t, f.serve(r), 200, "Sign out")
 	// Behind a proxy that speaks HTTPS it stays with HTTPS.
-	if c := post("/sign-in", form, "X-Forwarded-Proto", "https").Result().Cookies()[0]; !c.Secure {
-		t.Errorf("cookie %v", c)
+	for proto, secure := range map[string]bool{"https": true, "HTTPS": true, "https,http": true, " https , http": true, "http,https": false, "http": false, ",https": false} {
+		if c := post("/sign-in", form, "X-Forwarded-Proto", proto).Result().Cookies()[0]; c.Secure != secure {
+			t.Errorf("X-Forwarded-Proto: %s: cookie %v", proto, c)
+		}
 	}
 	out := post("/sign-out", "").Result().Cookies()
 	if len(out) != 1 || out[0].Name != c.Name || out[0].MaxAge >= 0 || out[0].Value != "" {
