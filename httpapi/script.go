@@ -1,12 +1,11 @@
 package httpapi
 
 import (
-	"bytes"
 	"crypto/sha256"
 	_ "embed"
 	"fmt"
 	"net/http"
-	"time"
+	"strings"
 
 	"github.com/julienschmidt/httprouter"
 )
@@ -28,6 +27,23 @@ func (a *API) script(*http.Request, httprouter.Params) (any, error) {
 		header.Set("Cache-Control", "public, max-age=3600")
 		header.Set("ETag", scriptTag)
 		header.Set("Access-Control-Allow-Origin", "*")
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(script))
+		if matchesTag(r.Header.Values("If-None-Match"), scriptTag) {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Write(script) // an error means that the client has disconnected
 	}), nil
+}
+
+// matchesTag reports whether an If-None-Match names a tag (RFC 9110, section 13.1.2). Weak tags match, too. Ranges and other conditions are
+// not supported, as the RFC allows: http.ServeContent would answer them with 206, 412 and 416.
+func matchesTag(header []string, tag string) bool {
+	for _, list := range header {
+		for one := range strings.SplitSeq(list, ",") {
+			if one = strings.TrimPrefix(strings.TrimSpace(one), "W/"); one == tag || one == "*" {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -65,7 +65,7 @@ func TestServerHead(t *testing.T) {
 		f.want(202, "POST", "/v1/events", start(sessionA))
 		c := startServer(t, f)()
 		in := bufio.NewReader(c)
-		for _, target := range []string{"/", "/healthz", "/metrics", "/v1/webhooks", "/v1/webhooks/1", "/v1/webhooks/1/secret", "/v1/sessions/" + sessionA, "/v1/deliveries", "/nothing"} {
+		for _, target := range []string{"/", "/healthz", "/metrics", "/v1/webhooks", "/v1/webhooks/1", "/v1/webhooks/1/secret", "/v1/sessions/" + sessionA, "/v1/deliveries", "/hookbolt.js", "/nothing"} {
 			status := make(map[string]int)
 			for _, method := range []string{"GET", "HEAD"} { // on one connection: a stray body would be read as the next answer
 				fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: localhost\r\n\r\n", method, target)
