@@ -320,8 +320,12 @@ func (a *API) readPlatformHook(r *http.Request, present *engine.Webhook) (engine
 	if err := json.Unmarshal(body, &given); err != nil || given == nil {
 		return engine.WebhookPatch{}, engine.InputErrors{{Detail: "the body must be a JSON object"}}
 	}
-	// A null says nothing: it must not switch a webhook on, or send leads, because that is the default.
-	maps.DeleteFunc(given, func(_ string, value json.RawMessage) bool { return string(value) == "null" })
+	// A null says nothing: it must not switch a webhook on, or send leads, because that is the default. An empty text is a null, too: Laravel
+	// turns it into one before the platform sees it.
+	maps.DeleteFunc(given, func(_ string, value json.RawMessage) bool {
+		var text *string // nil for a null
+		return json.Unmarshal(value, &text) == nil && (text == nil || *text == "")
+	})
 	settings, bad, err := platformSettings(given, present)
 	if err != nil {
 		return engine.WebhookPatch{}, err
@@ -396,7 +400,7 @@ func platformOAuth(given map[string]json.RawMessage, flags map[string]bool, pres
 	changed := said && use && len(oauth) == 0
 	for name, key := range map[string]string{"oauth_login_endpoint": "token_url", "oauth_request_body": "body", "oauth_request_headers": "headers"} {
 		value, ok := given[name]
-		if !ok || string(value) == `""` {
+		if !ok {
 			continue
 		}
 		if value[0] == '[' && string(bytes.Join(bytes.Fields(value), nil)) == "[]" {

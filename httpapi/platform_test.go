@@ -231,6 +231,18 @@ func TestPlatformPages(t *testing.T) {
 	}
 }
 
+// TestPlatformEmptyText: Laravel turns an empty text into null, and a null says nothing.
+func TestPlatformEmptyText(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.platform(201, "POST", "/hooks/web", `{"url":"https://example.com/","name":"crm","public_id":"","account_wide":"","delay":"","is_active":"","incomplete_delay":"",
+		"use_oauth":"","oauth_login_endpoint":"","oauth_request_body":"","oauth_request_headers":""}`)
+	has(t, f.platform(200, "GET", "/hooks/web/1", ""), `{"url":"https://example.com/","name":"crm","public_id":null,"account_wide":true,"delay":10,"is_active":true,"use_oauth":false}`)
+	f.platform(200, "PUT", "/hooks/web/1", `{"url":"","name":"","public_id":"`+contentA+`","is_active":0}`)
+	f.platform(200, "PUT", "/hooks/web/1", `{"name":"","public_id":"","is_active":"","send_leads":""}`)
+	has(t, f.platform(200, "GET", "/hooks/web/1", ""), `{"url":"https://example.com/","name":"crm","public_id":"`+contentA+`","is_active":false,"send_leads":true}`)
+	wantProblem(t, f.do("POST", "/platform/hooks/web", `{"url":""}`), 422)
+}
+
 func TestPlatformLogs(t *testing.T) {
 	// Sessions fail, tests are delivered.
 	f := newFixtureOn(t, Config{}, func(r *http.Request) (*http.Response, error) {
