@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"hookbolt/internal/config"
 	"hookbolt/internal/server"
@@ -49,13 +50,38 @@ func serve(ctx context.Context, p *Program, args []string) error {
 		defer stop()
 		log.Info("profiles", "url", url)
 	}
-	s, err := server.New(server.Options{Config: cfg, Log: log, Reload: reload})
-	if err != nil {
-		return err
-	}
-	if err := s.Run(ctx); err != nil {
-		log.Error("hookbolt has stopped", "error", err)
-		return errAlreadyReported
-	}
-	return nil
+	return runServer(ctx, server.Options{Config: cfg, Log: log, Reload: reload})
 }
+
+// runServer runs a server until ctx ends. It does not wait for a start that is still under way then: opening a large database may take
+// minutes, and a start that is cut off loses nothing.
+func runServer(ctx context.Context, o server.Options) error {
+	started, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		s, err := server.New(o)
+		close(started)
+		if err != nil {
+			ended <- err
+			return
+		}
+		if err = s.Run(ctx); err != nil {
+			o.Log.Error("hookbolt has stopped", "error", err)
+			err = errAlreadyReported
+		}
+		ended <- err
+	}()
+	select {
+	case <-started:
+	case <-ctx.Done():
+		select {
+		case <-started:
+		case <-time.After(startGrace):
+			o.Log.Info("stopped before the start was complete", "cause", context.Cause(ctx))
+			return nil
+		}
+	}
+	return <-ended
+}
+
+// startGrace is how long a start may go on after a signal, so that it ends in order if it is nearly complete.
+const startGrace = time.Second
