@@ -22,7 +22,7 @@ func TestConfigCheck(t *testing.T) {
 	dir := t.TempDir()
 	const token = "an-admin-token-of-mine"
 	path := filepath.Join(dir, "config.toml")
-	text := "[http]\nadmin_tokens = [\"" + token + "\"]\nlisten = \":9\"\n[delivery]\nretry_schedule = []\n"
+	text := "[http]\nadmin_tokens = [\"" + token + "\"]\nlisten = \":9\"\n[delivery]\noperations_url = \"https://ops.example.com/a-path-of-mine?key=" + token + "\"\nretry_schedule = []\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func TestConfigCheck(t *testing.T) {
 		t.Fatalf("exit code %d: %s", code, p.Stderr)
 	}
 	out := p.Stdout.String()
-	for _, line := range []string{`listen = ":9"`, `admin_tokens = ["…"]`, `timeout = "2s"`, `retry_schedule = []`, `allow_networks = ["10.0.0.0/8"]`, `format = "text"`} {
+	for _, line := range []string{`listen = ":9"`, `admin_tokens = ["…"]`, `operations_url = "https://ops.example.com/…"`, `timeout = "2s"`, `retry_schedule = []`, `allow_networks = ["10.0.0.0/8"]`, `format = "text"`} {
 		if !strings.Contains(out, "\n"+line+" ") {
 			t.Errorf("lacks %s:\n%s", line, out)
 		}
@@ -43,7 +43,7 @@ func TestConfigCheck(t *testing.T) {
 			t.Errorf("lacks %s:\n%s", comment, out)
 		}
 	}
-	if strings.Contains(out, token) {
+	if strings.Contains(out, token) || strings.Contains(out, "a-path-of-mine") {
 		t.Errorf("shows a token:\n%s", out)
 	}
 	again, err := parse(t, strings.Replace(out, `["…"]`, `["`+token+`"]`, 1))

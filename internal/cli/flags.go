@@ -86,12 +86,9 @@ func clientFlags(flags *flag.FlagSet) func() (*client.Client, error) {
 		}
 		token := os.Getenv(tokenVariable)
 		if *tokenFile != "" {
-			if token, err = config.ReadSecret(*tokenFile); err != nil {
+			if token, err = config.ReadToken(*tokenFile); err != nil { // the server's own http.admin_tokens_file will do
 				return nil, fmt.Errorf("-token-file: %w", err)
 			}
-			// The server's own http.admin_tokens_file will do, which has a line for each.
-			token, _, _ = strings.Cut(token, "\n")
-			token = strings.TrimSpace(token)
 		}
 		return client.New(*base, token), nil
 	}

@@ -37,6 +37,13 @@ func TestClientToken(t *testing.T) {
 	if err := os.WriteFile(file, []byte("token-of-the-file\r\nanother-one\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	write := func(text string) string {
+		path := filepath.Join(t.TempDir(), "tokens")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
 	for _, tc := range []struct {
 		variable string
 		flags    []string
@@ -45,6 +52,8 @@ func TestClientToken(t *testing.T) {
 		{"", nil, ""},
 		{"token-of-the-environment", nil, "Bearer token-of-the-environment"},
 		{"token-of-the-environment", []string{"-token-file", file}, "Bearer token-of-the-file"},
+		{"", []string{"-token-file", write("\r\n\ntoken-of-the-file\n")}, "Bearer token-of-the-file"},
+		{"", []string{"-token-file", write("token-of-the-file\ranother-one\r")}, "Bearer token-of-the-file"},
 	} {
 		t.Setenv(tokenVariable, tc.variable)
 		c, err := clientOf(t, append(tc.flags, "-url", server.URL)...)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,7 +63,7 @@ type Delivery struct {
 	PauseAfter         engine.Duration   `toml:"pause_after"`
 	AllowNetworks      []Network         `toml:"allow_networks"`
 	ProxyFromEnv       bool              `toml:"proxy_from_environment"`
-	OperationsURL      string            `toml:"operations_url"`
+	OperationsURL      string            `toml:"operations_url" secret:"path"`
 	// OperationsSecret is written as in the file: "whsec_" and base64.
 	OperationsSecret     string `toml:"operations_secret" secret:"true"`
 	OperationsSecretFile string `toml:"operations_secret_file"`
@@ -283,11 +284,12 @@ func (c *HTTP) LocalURL() string {
 		scheme = "https"
 	}
 	host, port, _ := net.SplitHostPort(c.Listen) // Validate has seen it
-	switch host {
-	case "", "0.0.0.0": // all addresses of the machine
+	addr, err := netip.ParseAddr(host)
+	switch {
+	case host == "", err == nil && addr.Unmap() == netip.IPv4Unspecified(): // all addresses of the machine
 		host = "127.0.0.1"
-	case "::": // the same
+	case err == nil && addr.WithZone("").IsUnspecified(): // the same
 		host = "::1"
 	}
-	return scheme + "://" + net.JoinHostPort(host, port)
+	return (&url.URL{Scheme: scheme, Host: net.JoinHostPort(host, port)}).String() // which escapes a zone
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -130,6 +131,8 @@ func TestBadEnvironment(t *testing.T) {
 		{"HOOKBOLT_HTTP_TLS_CERT_FILE=x", `http.tls_key_file: must name a file, since http.tls_cert_file does`},
 		{"HOOKBOLT_DELIVERY_OPERATIONS_URL=ops.example.com", "HOOKBOLT_DELIVERY_OPERATIONS_URL: delivery.operations_url: must be an http or https URL"},
 		{"HOOKBOLT_DELIVERY_OPERATIONS_SECRET=" + token, "HOOKBOLT_DELIVERY_OPERATIONS_SECRET: delivery.operations_secret: must be whsec_"},
+		{"HOOKBOLT_HTTP_PORT=8080", `HOOKBOLT_HTTP_PORT: there is no such setting`},
+		{"HOOKBOLT_HTTP_SERVICE=x", `HOOKBOLT_HTTP_SERVICE: there is no such setting`},
 		{"HOOKBOLT_LOG_LEVEL=loud", `HOOKBOLT_LOG_LEVEL: log.level: must be debug, info, warn, error (got "loud")`},
 	} {
 		_, _, err := (&Loader{Environ: []string{tc.entry}}).Load()
@@ -174,6 +177,36 @@ func TestSecretsFromFiles(t *testing.T) {
 		_, _, err := (&Loader{Environ: tc.environ}).Load()
 		if err == nil || !strings.HasPrefix(err.Error(), tc.want) || strings.Contains(err.Error(), "token-number") {
 			t.Errorf("%v: %v, want %s", tc.environ, err, tc.want)
+		}
+	}
+}
+
+// TestServiceVariables: Kubernetes sets variables for each service in the namespace, and Docker's links do. They say nothing to hookbolt, and must
+// not stop it where a service is called hookbolt-http.
+func TestServiceVariables(t *testing.T) {
+	for _, service := range []string{"HTTP", "STORAGE", "DELIVERY", "LOG", "HTTP_INTERNAL"} {
+		for _, entry := range []string{"_SERVICE_HOST=10.0.0.11", "_SERVICE_PORT=8080", "_SERVICE_PORT_WEB=8080", "_PORT=tcp://10.0.0.11:8080", "_PORT_8080_TCP=tcp://10.0.0.11:8080",
+			"_PORT_8080_TCP_PROTO=tcp", "_PORT_8080_TCP_PORT=8080", "_PORT_8080_TCP_ADDR=10.0.0.11", "_PORT_53_UDP_ADDR=10.0.0.11"} {
+			if _, _, err := (&Loader{Environ: []string{"HOOKBOLT_" + service + entry}}).Load(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// TestLocalURL: a server on all addresses is found by loopback, and one on an address with a zone by a URL that has the zone.
+func TestLocalURL(t *testing.T) {
+	for listen, want := range map[string]string{
+		":80": "http://127.0.0.1:80", "0.0.0.0:80": "http://127.0.0.1:80", "[::]:80": "http://[::1]:80", "[0:0:0:0:0:0:0:0]:80": "http://[::1]:80", "[::ffff:0.0.0.0]:80": "http://127.0.0.1:80",
+		"10.0.0.1:80": "http://10.0.0.1:80", "localhost:80": "http://localhost:80", "[fe80::1%eth0]:80": "http://[fe80::1%25eth0]:80", "[::%eth0]:80": "http://[::1]:80",
+	} {
+		c := HTTP{Listen: listen}
+		got := c.LocalURL()
+		if got != want {
+			t.Errorf("%s: %s, want %s", listen, got, want)
+		}
+		if _, err := url.Parse(got); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -24,6 +25,8 @@ func (c *Config) readEnvironment(environ []string, from Origins) error {
 		variable, value, _ := strings.Cut(entry, "=")
 		field, ok := fields[variable]
 		switch {
+		case !ok && isServiceVariable(variable, value):
+			continue
 		case !ok && IsVariable(variable):
 			return fmt.Errorf("%s: there is no such setting; http.listen, for example, is HOOKBOLT_HTTP_LISTEN", variable)
 		case !ok || value == "":
@@ -35,6 +38,17 @@ func (c *Config) readEnvironment(environ []string, from Origins) error {
 		from[names[variable]] = variable
 	}
 	return nil
+}
+
+// serviceVariable are the names that Kubernetes makes for a service, such as HOOKBOLT_HTTP_SERVICE_HOST for one called hookbolt-http, and
+// those that links between Docker's containers make.
+var serviceVariable = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+
+// isServiceVariable reports whether a variable describes a service of the network that hookbolt runs in: it was set by no user of hookbolt.
+func isServiceVariable(variable, value string) bool {
+	// The address of the service's first port; HOOKBOLT_HTTP_PORT with a number is a mistake of the user's.
+	address := strings.HasSuffix(variable, "_PORT") && strings.Contains(value, "://")
+	return address || serviceVariable.MatchString(variable)
 }
 
 // IsVariable reports whether a variable is read as a setting: whether its name begins with that of a section.

@@ -26,7 +26,7 @@ func (c *Config) readSecrets(from Origins) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
+		lines := secretLines(text)
 		switch secret.Kind() {
 		case reflect.Slice: // a line for each
 			secret.Set(reflect.ValueOf(lines))
@@ -39,6 +39,20 @@ func (c *Config) readSecrets(from Origins) error {
 		from[of] = name
 	}
 	return nil
+}
+
+// secretLines are the lines of a file of secrets, in any form of line ends. Empty ones do not count.
+func secretLines(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
+}
+
+// ReadToken reads the first token of a file that has a line for each, as http.admin_tokens_file has.
+func ReadToken(path string) (string, error) {
+	text, err := ReadSecret(path)
+	if err != nil {
+		return "", err
+	}
+	return secretLines(text)[0], nil
 }
 
 // maxSecretFile is the largest file that is read as a secret, in bytes. What a webhook accepts is smaller.

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"io"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 func (c *Config) Write(w io.Writer, from Origins) error {
 	var text strings.Builder
 	section := ""
+	secrets := secretSettings()
 	for name, value := range c.settings() {
 		of, key, _ := strings.Cut(name, ".")
 		if of != section {
@@ -21,8 +23,11 @@ func (c *Config) Write(w io.Writer, from Origins) error {
 			section = of
 		}
 		written := writtenDown(value)
-		if slices.Contains(secretSettings(), name) {
+		switch secrets[name] {
+		case "true":
 			written = masked(value)
+		case "path":
+			written = withoutPath(value.String())
 		}
 		line, err := toml.Marshal(map[string]any{key: written})
 		if err != nil {
@@ -38,22 +43,37 @@ func (c *Config) Write(w io.Writer, from Origins) error {
 	return err
 }
 
-// secretSettings are the names of the settings that are never shown.
-func secretSettings() []string {
-	var names []string
+// secretSettings has the settings that are not shown as they are: "true" for one that is never shown, "path" for a URL of which only the host
+// is, because many services have a token in the path or the query.
+func secretSettings() map[string]string {
+	secrets := make(map[string]string)
 	for section := range reflect.TypeFor[Config]().Fields() {
 		for setting := range section.Type.Fields() {
-			if setting.Tag.Get("secret") != "" {
-				names = append(names, section.Tag.Get("toml")+"."+setting.Tag.Get("toml"))
+			if tag := setting.Tag.Get("secret"); tag != "" {
+				secrets[section.Tag.Get("toml")+"."+setting.Tag.Get("toml")] = tag
 			}
 		}
 	}
-	return names
+	return secrets
 }
+
+// withoutPath is a URL with a mask in the place of its path and query.
+func withoutPath(rawURL string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil || rawURL == "" {
+		return ""
+	}
+	shown := u.Scheme + "://" + u.Host + "/"
+	if strings.TrimSuffix(rawURL, "/") == strings.TrimSuffix(shown, "/") {
+		return rawURL
+	}
+	return shown + mask
+}
+
+const mask = "…"
 
 // masked hides a secret: it shows only that it is set, and of a list how many items it has.
 func masked(v reflect.Value) any {
-	const mask = "…"
 	if v.Kind() == reflect.Slice {
 		return slices.Repeat([]string{mask}, v.Len())
 	}
