@@ -109,9 +109,14 @@ func (t *tokens) get(ctx context.Context, r *Request, transport http.RoundTrippe
 	return &grant{s, token, s.gotAt, false}, nil
 }
 
-// reject drops a token that an endpoint has refused, unless it was replaced already.
-func (g *grant) reject() {
-	g.source.turn <- struct{}{} // waits for another attempt's fetch at most, which is bounded by its timeout
+// reject drops a token that an endpoint has refused, unless it was replaced already. If ctx ends first, another attempt has been fetching a
+// new one all the time.
+func (g *grant) reject(ctx context.Context) {
+	select {
+	case g.source.turn <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
 	if g.source.token == g.token {
 		g.source.token = nil
 	}
@@ -140,7 +145,7 @@ func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	for name, value := range t.settings.Headers {
 		req.Header.Set(name, string(value))
 	}
-	resp, err := t.next.RoundTrip(req)
+	resp, err := roundTrip(t.next, req)
 	if err == nil {
 		resp.Body = struct {
 			io.Reader

@@ -113,12 +113,23 @@ func (a *attempt) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	resp, err := transport.RoundTrip(req)
+	resp, err := roundTrip(transport, req)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	return a.read(resp)
+	return a.read(ctx, resp)
+}
+
+// roundTrip makes every request of an attempt. The request's context bounds the reading of the response's body as well: after a 101
+// net/http hands the connection over and lets no context end a read, so such a response gets no body.
+func roundTrip(transport http.RoundTripper, req *http.Request) (*http.Response, error) {
+	resp, err := transport.RoundTrip(req)
+	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Body.Close()
+		resp.Body = http.NoBody
+	}
+	return resp, err
 }
 
 // authorize gets the OAuth token, if the request needs one.
@@ -139,7 +150,7 @@ func (a *attempt) authorize(ctx context.Context, transport http.RoundTripper) er
 }
 
 // read fills in the outcome from the response.
-func (a *attempt) read(resp *http.Response) error {
+func (a *attempt) read(ctx context.Context, resp *http.Response) error {
 	if resp.StatusCode < 100 { // net/http accepts any three digits
 		return fmt.Errorf("malformed HTTP status code %03d", resp.StatusCode)
 	}
@@ -150,7 +161,7 @@ func (a *attempt) read(resp *http.Response) error {
 		o.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
 	case http.StatusUnauthorized:
 		if a.grant != nil && a.grant.cached {
-			a.grant.reject()
+			a.grant.reject(ctx)
 			// Another attempt may have fetched the token after this one was due. Only an older token may have been revoked since.
 			o.TokenRejected = a.grant.gotAt.Before(a.request.DueAt)
 		}

@@ -3,10 +3,13 @@ package client_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"hookbolt/internal/client"
 	"hookbolt/internal/hookbolttest"
@@ -93,5 +96,41 @@ func TestClientWithoutServer(t *testing.T) {
 	end(errors.New("signal: of the test"))
 	if err := c.Call(ended, "GET", "/v1/webhooks", nil, nil); err == nil || !strings.HasSuffix(err.Error(), ": signal: of the test") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestSwitchedProtocols: a server that answers 101 and says nothing more does not hold a call, whose timeout ends no read then.
+func TestSwitchedProtocols(t *testing.T) {
+	over := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		<-over
+	}))
+	defer server.Close()
+	defer close(over)
+	base, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, call := range map[string]func() error{
+		"Ready": func() error { return client.Ready(t.Context(), base, client.TrustedCertificates) },
+		"Call":  func() error { return client.New(server.URL, "").Call(t.Context(), "GET", "/", nil, nil) },
+	} {
+		ended := make(chan error, 1)
+		go func() { ended <- call() }()
+		select {
+		case err := <-ended:
+			if err == nil || !strings.Contains(err.Error(), "101") {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Errorf("%s does not end", name)
+		}
 	}
 }

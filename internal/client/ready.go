@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -43,7 +42,7 @@ func Ready(ctx context.Context, base *url.URL, accept Certificates) error {
 	}
 	defer resp.Body.Close()
 	var answer struct{ Status, Detail any } // of a problem, status is a number
-	json.NewDecoder(io.LimitReader(resp.Body, 4096)).Decode(&answer)
+	json.NewDecoder(bodyOf(resp)).Decode(&answer)
 	if resp.StatusCode == http.StatusOK && answer.Status == "ready" {
 		return nil
 	}
