@@ -88,17 +88,12 @@ func (r *AttemptRecord) notices() [][]byte {
 // KeepsHealth reports whether Health must be stored. current is the webhook as the transaction sees it, nil if it was deleted; kept is the
 // stored health.
 func (r *AttemptRecord) KeepsHealth(current *Webhook, kept Health) bool {
-	return r.Health.Order > kept.Order && current != nil && r.Webhook != nil && !outdated(current, r.Webhook, &r.Attempt)
-}
-
-// outdated reports whether an attempt that was made for sentTo says nothing about the webhook's endpoint as it is now: the URL has changed,
-// or the webhook was resumed after the attempt began. Whoever resumed it knew more than this attempt.
-func outdated(current, sentTo *Webhook, a *Attempt) bool {
-	return current.URL != sentTo.URL || a.StartedAt.Before(current.ResumedAt)
+	return r.Health.Order > kept.Order && current != nil && r.Webhook != nil && !ResetsHealth(r.Webhook, current)
 }
 
 // ResetsHealth reports whether a change of a webhook resets the health of its endpoint. A new URL has no history, and whoever resumes a
-// webhook says that its endpoint works.
+// webhook says that its endpoint works: they knew more than an attempt that was made for the webhook before. It compares no clocks, because
+// the clock may have been set between an attempt and the change.
 func ResetsHealth(before, after *Webhook) bool {
 	return before.URL != after.URL || !before.ResumedAt.Equal(after.ResumedAt)
 }

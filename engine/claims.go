@@ -35,7 +35,7 @@ type claimCall struct {
 	cancelled []uuid.UUID // guarded by lanes.mu
 }
 
-// claimRequests returns the lanes to claim from at now. Each of them is in place asked until applyClaims or giveUpRequests is called. If
+// claimRequests returns the lanes to claim from at now, which is of the monotonic clock like next. Each of them is in place asked until applyClaims or giveUpRequests is called. If
 // there are no requests, next is when there will be some; zero means not before a lane is woken.
 func (l *lanes) claimRequests(now time.Time) (requests []ClaimRequest, next time.Time) {
 	l.mu.Lock()
@@ -99,8 +99,10 @@ func (l *lanes) applyClaims(call *claimCall, requests []ClaimRequest, results []
 			}
 			claims = append(claims, l.claimLocked(call, ln, claimed, revision))
 		}
-		named := ln.wakeAt
-		next := result.Next
+		named, next := ln.wakeAt, result.Next
+		if !next.IsZero() {
+			next = monotonic(next)
+		}
 		if next.IsZero() || !named.IsZero() && named.Before(next) {
 			next = named
 		}
@@ -204,7 +206,7 @@ func (l *lanes) end(c *claim, nextAt time.Time) {
 		l.recheckLocked(ln) // if it was not sent, another delivery can use its slot
 	}
 	if !nextAt.IsZero() {
-		l.wakeAtLocked(ln, nextAt)
+		l.wakeAtLocked(ln, monotonic(nextAt))
 	}
 	if len(l.ready) > 0 {
 		l.signal()

@@ -202,12 +202,16 @@ func (e *Engine) loop(ctx, sendCtx context.Context, work *sync.WaitGroup) error 
 			work.Go(func() { e.deliver(ctx, sendCtx, c) })
 		}
 	}
+	clock := newClockWatch()
 	for ctx.Err() == nil {
 		start(e.lanes.drainArrivals())
-		now := utcNow()
-		requests, next := e.lanes.claimRequests(now)
+		if by := clock.step(); by != 0 {
+			e.log.Warn("the clock was set; what is due is looked for again", "by", by)
+			e.lanes.clockSet()
+		}
+		requests, next := e.lanes.claimRequests(time.Now())
 		if len(requests) > 0 {
-			claims, err := e.claimDue(ctx, now, requests)
+			claims, err := e.claimDue(ctx, utcNow(), requests)
 			if err != nil {
 				return err
 			}
@@ -216,7 +220,7 @@ func (e *Engine) loop(ctx, sendCtx context.Context, work *sync.WaitGroup) error 
 		}
 		var alarm <-chan time.Time // none while nothing waits
 		if !next.IsZero() {
-			alarm = time.After(min(maxSleep, next.Sub(now)))
+			alarm = time.After(min(maxSleep, time.Until(next)))
 		}
 		select {
 		case <-ctx.Done():
@@ -286,6 +290,3 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 }
-
-// utcNow returns the time as it is stored: in UTC, without the reading of the monotonic clock.
-func utcNow() time.Time { return time.Now().UTC().Round(0) }

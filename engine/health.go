@@ -51,8 +51,11 @@ func (h Health) After(a *Attempt, now time.Time) Health {
 	switch {
 	case a.Delivered():
 		return Health{Order: h.Order}
-	case a.Error == ErrorInternal || a.TokenRejected:
-		return h // says nothing about the endpoint
+	case a.Error == ErrorInternal || a.TokenRejected: // says nothing about the endpoint
+		if a.Probe && a.Error == ErrorInternal {
+			h.NextProbeAt = now.Add(probeInterval(h.Probes)) // or the next delivery would be tried at once, and all others
+		}
+		return h
 	}
 	h.Failures++
 	if h.FirstFailedAt.IsZero() {
@@ -98,11 +101,11 @@ var pauseCauses = []pauseCause{pauseByHand, pauseEndpointGone, pauseFailing}
 // payload of the system event about it, nil for none, to be recorded with the attempt.
 func (e *Engine) observeAttempt(ctx context.Context, w *Webhook, a *Attempt) (Health, []byte) {
 	current := e.store.Webhooks().Get(w.ID)
-	if current == nil || outdated(current, w, a) {
+	if current == nil || ResetsHealth(w, current) {
 		return Health{}, nil
 	}
 	now := utcNow()
-	before, h := e.lanes.attempted(current, a, now)
+	before, h, failedFor := e.lanes.attempted(current, a, now)
 	switch {
 	case h.Failing() && !before.Failing():
 		e.log.Warn("an endpoint is failing; it gets one attempt at a time", "webhook", w.ID, "failures", h.Failures, "error_class", a.Error)
@@ -112,7 +115,7 @@ func (e *Engine) observeAttempt(ctx context.Context, w *Webhook, a *Attempt) (He
 	switch {
 	case a.Status == http.StatusGone:
 		e.pause(ctx, w, a, pauseEndpointGone, fmt.Sprintf("the endpoint answered 410 Gone at %s", now.Format(time.RFC3339)))
-	case h.Failing() && now.Sub(h.FirstFailedAt) >= e.config().PauseAfter:
+	case h.Failing() && failedFor >= e.config().PauseAfter:
 		e.pause(ctx, w, a, pauseFailing, fmt.Sprintf("every attempt has failed since %s", h.FirstFailedAt.Format(time.RFC3339)))
 	}
 	return h, healthNotice(w, before, h, a, now)
@@ -121,7 +124,7 @@ func (e *Engine) observeAttempt(ctx context.Context, w *Webhook, a *Attempt) (He
 // pause pauses a webhook because of an attempt that was made for w.
 func (e *Engine) pause(ctx context.Context, w *Webhook, a *Attempt, cause pauseCause, reason string) {
 	_, err := e.changeWebhook(context.WithoutCancel(ctx), w.ID, func(current *Webhook) (WebhookChange, error) {
-		if current.Paused || outdated(current, w, a) {
+		if current.Paused || ResetsHealth(w, current) {
 			return WebhookChange{}, errNoChange
 		}
 		current.Paused, current.PauseReason, current.UpdatedAt = true, reason, utcNow()

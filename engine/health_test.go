@@ -241,23 +241,23 @@ func TestPausedAfterFiveDays(t *testing.T) {
 	})
 }
 
-// Two failures that lie days apart are no reason.
+// Two failures that lie days apart are no reason. The time between two attempts counts as a day at the most.
 func TestRareFailuresDoNotPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(500), nil }
 		hook := w.webhook(`{"url":"https://rare.example/","delay":0,"retry_schedule":[]}`)
-		for range 4 {
+		for range 5 {
 			w.session()
 			time.Sleep(3 * 24 * time.Hour)
 		}
 		if got, _ := w.Webhook(hook.ID); got.Paused {
-			t.Errorf("paused after four failures: %s", got.PauseReason)
+			t.Errorf("paused after five failures: %s", got.PauseReason)
 		}
 		w.session()
 		time.Sleep(time.Minute)
 		if got, _ := w.Webhook(hook.ID); !got.Paused {
-			t.Error("not paused after five failures in twelve days, with no success")
+			t.Error("not paused after six failures in fifteen days, with no success")
 		}
 	})
 }

@@ -5,12 +5,60 @@ import "time"
 // endpointHealth is the health that a lane keeps of its webhook's endpoint.
 type endpointHealth struct {
 	Health
+	// probeAt is NextProbeAt by the monotonic clock. A clock that was set back puts a probe off by no more than its interval.
+	probeAt time.Time
+	// failedFor is how long all attempts have failed until lastFailedAt, which is of the monotonic clock. It counts no longer span without
+	// attempts than maxAttemptGap.
+	failedFor    time.Duration
+	lastFailedAt time.Time
 	// url and resumedAt are those of the webhook that the health belongs to. When the webhook has others, the health starts again; see
 	// ResetsHealth.
 	url       string
 	resumedAt time.Time
 	// yielded is set when the lane must be given up. When no claim is left, the health is the other process's to keep.
 	yielded bool
+}
+
+// maxAttemptGap is the longest time between two attempts that counts as a time in which the endpoint fails: as long as the longest wait of
+// a retry schedule. An endpoint that is not asked for days shows nothing.
+const maxAttemptGap = 24 * time.Hour
+
+// set takes over a health. Its instants are of the wall clock as it stands now, or stood when they were stored.
+func (h *endpointHealth) set(new Health) {
+	h.Health = new
+	h.probeAt = time.Time{}
+	if new.Failing() {
+		h.probeAt = time.Now().Add(min(new.NextProbeAt.Sub(utcNow()), probeInterval(new.Probes)))
+	}
+}
+
+// restore takes over a health that was stored.
+func (h *endpointHealth) restore(stored Health) {
+	h.set(stored)
+	h.failedFor, h.lastFailedAt = 0, time.Now()
+	if stored.Failures == 0 {
+		return
+	}
+	last := stored.FirstFailedAt
+	if stored.Failing() { // the last probe's end
+		last = later(last, stored.NextProbeAt.Add(-probeInterval(stored.Probes)))
+	}
+	since := utcNow().Sub(last) // until now the process was down, or another one's
+	h.failedFor = last.Sub(stored.FirstFailedAt) + max(0, min(since, maxAttemptGap))
+}
+
+// attempted takes over the health after an attempt.
+func (h *endpointHealth) attempted(after Health) {
+	switch now := time.Now(); {
+	case after.Failures == 0:
+		h.failedFor = 0
+	case after.Failures == 1:
+		h.failedFor, h.lastFailedAt = 0, now
+	case after.Failures > h.Failures:
+		h.failedFor += min(now.Sub(h.lastFailedAt), maxAttemptGap)
+		h.lastFailedAt = now
+	}
+	h.set(after)
 }
 
 // forgetIfYielded drops the health of a yielded lane when no claim is left.
@@ -35,7 +83,8 @@ func (l *lanes) own(w *Webhook, h Health) {
 	if rate := l.limits(ln.id).rate; rate > 0 && ln.health.yielded { // the owner in between may have sent just now
 		ln.nextSlot = later(ln.nextSlot, time.Now().Add(rateInterval(rate)))
 	}
-	ln.health = endpointHealth{Health: h, url: w.URL, resumedAt: w.ResumedAt}
+	ln.health = endpointHealth{url: w.URL, resumedAt: w.ResumedAt}
+	ln.health.restore(h)
 }
 
 // yield gives up the lanes of a webhook. The claims in their queues are released.
@@ -60,15 +109,15 @@ func (l *lanes) yieldAll() {
 }
 
 // attempted updates the health of a webhook's endpoint after an attempt that ended at now, and with it the pace of the lane. w is the
-// webhook as it is now. It returns the health before and after the attempt.
-func (l *lanes) attempted(w *Webhook, a *Attempt, now time.Time) (before, after Health) {
+// webhook as it is now. It returns the health before and after the attempt, and for how long all attempts have failed.
+func (l *lanes) attempted(w *Webhook, a *Attempt, now time.Time) (before, after Health, failedFor time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ln := l.laneLocked(Lane{WebhookID: w.ID})
 	l.beginHealthLocked(ln, w)
 	before = ln.health.Health
 	l.setHealthLocked(ln, before.After(a, now))
-	return before, ln.health.Health
+	return before, ln.health.Health, ln.health.failedFor
 }
 
 // resetHealth starts the health of a webhook's endpoint again, after a change that ResetsHealth.
@@ -93,7 +142,7 @@ func (l *lanes) setHealthLocked(ln *lane, h Health) {
 	was := ln.health.Health
 	l.order++
 	h.Order = l.order
-	ln.health.Health = h
+	ln.health.attempted(h)
 	if h.Failing() != was.Failing() {
 		l.open = nil
 	}
@@ -112,7 +161,7 @@ func (l *lanes) probeNow(webhookID uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if ln := l.byID[Lane{WebhookID: webhookID}]; ln != nil && ln.health.Failing() {
-		ln.health.NextProbeAt = time.Now().UTC().Round(0)
+		ln.health.NextProbeAt, ln.health.probeAt = utcNow(), time.Now()
 		l.recheckLocked(ln)
 	}
 }

@@ -56,7 +56,7 @@ const (
 type lane struct {
 	id         Lane
 	place      lanePlace
-	wakeAt     time.Time // for placeTimed; for placeAsked: the earliest time that wakeAtLocked got meanwhile, or zero
+	wakeAt     time.Time // by the monotonic clock; for placeTimed; for placeAsked: the earliest time that wakeAtLocked got meanwhile, or zero
 	heapIndex  int       // set by laneHeap
 	claimed    int
 	sending    int
@@ -64,7 +64,7 @@ type lane struct {
 	waiting    bool     // in waitingForGlobal
 
 	health   endpointHealth // of the webhook's endpoint; unused in a test lane
-	nextSlot time.Time      // the earliest time of the next attempt, if there is a rate limit
+	nextSlot time.Time      // by the monotonic clock; the earliest time of the next attempt, if there is a rate limit
 	timer    *time.Timer    // fires at nextSlot, if a delivery waits for it
 }
 
@@ -86,7 +86,7 @@ func (l *lanes) wakeAt(queued ...Queued) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, q := range queued {
-		l.wakeAtLocked(l.laneLocked(q.Lane), q.At)
+		l.wakeAtLocked(l.laneLocked(q.Lane), monotonic(q.At))
 	}
 }
 
@@ -100,10 +100,10 @@ func (l *lanes) laneLocked(id Lane) *lane {
 	return ln
 }
 
-// wakeAtLocked is wakeAt for one lane.
+// wakeAtLocked is wakeAt for one lane, and an instant of the monotonic clock.
 func (l *lanes) wakeAtLocked(ln *lane, at time.Time) {
 	if ln.health.Failing() {
-		at = later(at, ln.health.NextProbeAt)
+		at = later(at, ln.health.probeAt)
 	}
 	switch ln.place {
 	case placeIdle:
@@ -203,6 +203,20 @@ func (l *lanes) refresh(webhookID uint32, gone bool) {
 		l.recheckLocked(ln)
 		if gone && ln.claimed == 0 && ln.place == placeIdle {
 			delete(l.byID, id)
+		}
+	}
+}
+
+// clockSet makes the loop ask for all lanes, because the wall clock was set: what waits for an instant of it may be due earlier or later.
+func (l *lanes) clockSet() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ln := range l.byID {
+		switch ln.place {
+		case placeTimed:
+			l.recheckLocked(ln)
+		case placeAsked:
+			ln.wakeAt = time.Now()
 		}
 	}
 }

@@ -23,7 +23,7 @@ func (l *lanes) limitLocked(ln *lane, now time.Time) int {
 	switch {
 	case !ln.health.Failing():
 		return limit
-	case now.Before(ln.health.NextProbeAt):
+	case now.Before(ln.health.probeAt):
 		return 0
 	}
 	return min(limit, 1)
@@ -37,8 +37,8 @@ func (l *lanes) roomLocked(ln *lane, now time.Time) (room int, next time.Time) {
 	case limits.inFlight == 0:
 		return 0, next
 	case ln.health.Failing():
-		if now.Before(ln.health.NextProbeAt) {
-			return 0, ln.health.NextProbeAt
+		if now.Before(ln.health.probeAt) {
+			return 0, ln.health.probeAt
 		}
 		return 1 - ln.claimed, next
 	}
