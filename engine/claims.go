@@ -115,6 +115,7 @@ func (l *lanes) applyClaims(call *claimCall, requests []ClaimRequest, results []
 		default:
 			l.putTimedLocked(ln, next)
 		}
+		l.dropLocked(ln)
 	}
 	return claims
 }
@@ -128,6 +129,7 @@ func (l *lanes) giveUpRequests(call *claimCall, requests []ClaimRequest) {
 		ln := l.byID[request.Lane]
 		ln.place = placeReady
 		l.ready = append(l.ready, ln)
+		l.dropLocked(ln)
 	}
 }
 
@@ -208,6 +210,7 @@ func (l *lanes) end(c *claim, nextAt time.Time) {
 	if !nextAt.IsZero() {
 		l.wakeAtLocked(ln, monotonic(nextAt))
 	}
+	l.dropLocked(ln)
 	if len(l.ready) > 0 {
 		l.signal()
 	}

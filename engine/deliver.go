@@ -12,7 +12,12 @@ import (
 func (e *Engine) deliver(ctx, sendCtx context.Context, c *claim) {
 	d := &c.claimed.Delivery
 	nextAt := d.NextAttemptAt
-	defer func() { e.lanes.end(c, nextAt) }()
+	defer func() {
+		e.lanes.end(c, nextAt)
+		if e.store.Webhooks().Get(d.WebhookID) == nil { // deleted meanwhile, perhaps before this attempt got a token
+			e.webhookChanged(d.WebhookID)
+		}
+	}()
 
 	payload := c.claimed.Payload
 	if c.claimed.Session != nil {
@@ -133,9 +138,6 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	}
 	now := utcNow()
 	e.metrics.attempt(d, &a)
-	if e.store.Webhooks().Get(d.WebhookID) == nil { // deleted meanwhile, perhaps before this attempt was counted
-		e.metrics.history.forget(d.WebhookID)
-	}
 	done, err := e.recordUntilStored(ctx, AttemptRecord{Delivery: *d, Attempt: a, Next: policy.After(&a, d.Tries+1, now, rand.Float64()),
 		At: now, Webhook: w, Health: c.health, HealthNotice: c.notice})
 	e.lanes.wakeAt(done.Queued...)

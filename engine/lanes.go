@@ -2,6 +2,7 @@ package engine
 
 import (
 	"container/heap"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,6 +67,7 @@ type lane struct {
 	health   endpointHealth // of the webhook's endpoint; unused in a test lane
 	nextSlot time.Time      // by the monotonic clock; the earliest time of the next attempt, if there is a rate limit
 	timer    *time.Timer    // fires at nextSlot, if a delivery waits for it
+	gone     bool           // the webhook was deleted: the lane is dropped when its last claim has ended
 }
 
 func newLanes(limits func(Lane) laneLimits, maxExtra int) *lanes {
@@ -201,10 +203,27 @@ func (l *lanes) refresh(webhookID uint32, gone bool) {
 			ln.timer = nil
 		}
 		l.recheckLocked(ln)
-		if gone && ln.claimed == 0 && ln.place == placeIdle {
-			delete(l.byID, id)
-		}
+		ln.gone = gone
+		l.dropLocked(ln)
 	}
+}
+
+// dropLocked drops the lane of a deleted webhook, unless it has claims or a call of the store may bring some. What is scheduled in it is
+// cancelled by the store.
+func (l *lanes) dropLocked(ln *lane) {
+	if !ln.gone || ln.claimed > 0 || ln.place == placeAsked {
+		return
+	}
+	switch ln.place {
+	case placeTimed:
+		heap.Remove(&l.timed, ln.heapIndex)
+	case placeReady:
+		l.ready = slices.DeleteFunc(l.ready, func(r *lane) bool { return r == ln })
+	}
+	if ln.waiting {
+		l.waitingForGlobal = slices.DeleteFunc(l.waitingForGlobal, func(w *lane) bool { return w == ln })
+	}
+	delete(l.byID, ln.id)
 }
 
 // clockSet makes the loop ask for all lanes, because the wall clock was set: what waits for an instant of it may be due earlier or later.
