@@ -132,7 +132,7 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 		policy.Schedule = *w.RetrySchedule
 	}
 	now := utcNow()
-	e.metrics.attempt(d, &a)
+	e.metrics.attempt(d, &a, e.lanes.suspended(d, &a))
 	if e.store.Webhooks().Get(d.WebhookID) == nil { // deleted meanwhile, perhaps before this attempt was counted
 		e.metrics.history.forget(d.WebhookID)
 	}

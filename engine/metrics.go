@@ -15,11 +15,11 @@ type metrics struct {
 	eventsRefused   prometheus.Counter
 	attempts        *prometheus.CounterVec // outcome
 	attemptDuration prometheus.Histogram
-	lag             prometheus.Histogram
-	finished        *prometheus.CounterVec // status
-	probes          *prometheus.CounterVec // outcome
-	pauses          *prometheus.CounterVec // cause
-	removals        *prometheus.CounterVec // what, by
+	lag             *prometheus.HistogramVec // suspended
+	finished        *prometheus.CounterVec   // status
+	probes          *prometheus.CounterVec   // outcome
+	pauses          *prometheus.CounterVec   // cause
+	removals        *prometheus.CounterVec   // what, by
 	damaged         prometheus.Counter
 	history         *history
 }
@@ -35,9 +35,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		attemptDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_attempt_duration_seconds",
 			Help:    "Duration of an attempt, from its start to the endpoint's answer or the failure.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 120}}),
-		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_delivery_lag_seconds",
-			Help:    "Span from the instant a delivery was due, or was made if that is later, to the start of its first attempt.",
-			Buckets: lagBounds[:]}),
+		lag: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hookbolt_delivery_lag_seconds",
+			Help: "Time from when a delivery was due, or was created if that is later, to the start of its first attempt. " +
+				"suspended is true if its endpoint was failing or its webhook was paused meanwhile.",
+			Buckets: lagBounds[:]}, []string{"suspended"}),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_deliveries_finished_total",
 			Help: "Times that a delivery reached a final state: one that is retried by hand may do so again."}, []string{"status"}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_probes_total",
@@ -51,6 +52,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		damaged: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_damaged_records_total",
 			Help: "Records of the database that could not be read and were set aside."}),
 		history: newHistory(),
+	}
+	for _, suspended := range []bool{false, true} {
+		m.lag.WithLabelValues(strconv.FormatBool(suspended))
 	}
 	for _, outcome := range []string{"2xx", "3xx", "4xx", "5xx"} {
 		m.attempts.WithLabelValues(outcome)
@@ -95,8 +99,8 @@ func (m *metrics) removed(by string, r Removed) {
 	m.removals.WithLabelValues("delivery", by).Add(float64(r.Deliveries))
 }
 
-// attempt counts an attempt that has ended.
-func (m *metrics) attempt(d *Delivery, a *Attempt) {
+// attempt counts an attempt that has ended. suspended is what lanes.suspended says of it.
+func (m *metrics) attempt(d *Delivery, a *Attempt, suspended bool) {
 	if a.Probe && d.Kind != KindTest {
 		outcome := "failure"
 		if a.Delivered() {
@@ -112,8 +116,8 @@ func (m *metrics) attempt(d *Delivery, a *Attempt) {
 	m.attemptDuration.Observe(a.Duration.Seconds())
 	lag := time.Duration(-1)
 	if d.Attempts == 0 {
-		lag = max(0, a.StartedAt.Sub(later(d.NextAttemptAt, d.CreatedAt)))
-		m.lag.Observe(lag.Seconds())
+		lag = max(0, a.StartedAt.Sub(d.dueSince()))
+		m.lag.WithLabelValues(strconv.FormatBool(suspended)).Observe(lag.Seconds())
 	}
 	m.history.attempted(d, a, lag)
 }
@@ -135,6 +139,9 @@ var (
 		[]string{"state"}, nil)
 	oldestDesc = prometheus.NewDesc("hookbolt_queue_oldest_due_age_seconds",
 		"Span for which the delivery with the oldest due time has been waiting, without those of paused webhooks; 0 if none is due.", nil, nil)
+	stalledDesc = prometheus.NewDesc("hookbolt_queue_stalled_seconds",
+		"Longest time for which a webhook could have sent a due delivery and made no attempt. "+
+			"The wait of a paused webhook, for the next probe of a failing one, and for a rate limit do not count.", nil, nil)
 	storedDesc = prometheus.NewDesc("hookbolt_deliveries",
 		"Deliveries that are kept, by status.", []string{"status"}, nil)
 	webhooksDesc = prometheus.NewDesc("hookbolt_webhooks",
@@ -146,7 +153,7 @@ var (
 )
 
 func (c statsCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, storedDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
+	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, stalledDesc, storedDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
 		ch <- d
 	}
 }
@@ -167,6 +174,7 @@ func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(queueDesc, float64(o.InFlight), "in_flight")
 	gauge(queueDesc, float64(o.Held), "held")
 	gauge(oldestDesc, o.OldestDueAge.Seconds())
+	gauge(stalledDesc, o.StalledFor.Seconds())
 	for _, s := range Statuses {
 		gauge(storedDesc, float64(o.Stored[s]), s.String())
 	}

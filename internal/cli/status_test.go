@@ -91,6 +91,8 @@ hookbolt_storage_commit_duration_seconds_bucket{le="+Inf"} 100
 hookbolt_storage_commit_duration_seconds_sum 100
 hookbolt_storage_commit_duration_seconds_count 100
 `
+	// Whether other endpoints are failing makes no difference to a queue that is stuck.
+	stuck := strings.Replace(metrics, `{state="failing"} 0`, `{state="failing"} 3`, 1) + "# TYPE hookbolt_queue_stalled_seconds gauge\nhookbolt_queue_stalled_seconds 1800\n"
 	answers := map[string]string{"/metrics": metrics, "/v1/webhooks": `{"items":[],"next_cursor":null}`}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/readyz" {
@@ -110,6 +112,11 @@ hookbolt_storage_commit_duration_seconds_count 100
 		if !strings.Contains(p.Stdout.String(), want) {
 			t.Errorf("lacks %q:\n%s", want, p.Stdout)
 		}
+	}
+	answers["/metrics"] = stuck
+	p = hookbolttest.Start(t, "status", "-url", server.URL)
+	if code, want := p.Exit(t), " the queue is stuck: a webhook has due deliveries, and none was attempted for 30m0s\n"; code != cli.ExitFailure || !strings.Contains(p.Stdout.String(), want) {
+		t.Errorf("exit code %d, want %q:\n%s", code, want, p.Stdout)
 	}
 	for name, text := range map[string]string{"another program": "# TYPE up gauge\nup 1\n", "no metrics": "<html>", "nothing": ""} {
 		answers["/metrics"] = text

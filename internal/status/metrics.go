@@ -63,8 +63,8 @@ func (m scraped) labels(family, name string) []string {
 }
 
 // quantile is the upper bound of the bucket that a share of a histogram's observations lies in or below; 0 without any.
-func (m scraped) quantile(family string, share float64) time.Duration {
-	h := m.metric(family).GetHistogram()
+func (m scraped) quantile(share float64, family string, labels ...string) time.Duration {
+	h := m.metric(family, labels...).GetHistogram()
 	want := share * float64(h.GetSampleCount())
 	for _, bucket := range h.GetBucket() {
 		if h.GetSampleCount() > 0 && float64(bucket.GetCumulativeCount()) >= want {
@@ -75,11 +75,11 @@ func (m scraped) quantile(family string, share float64) time.Duration {
 }
 
 // quantiles shows two of them; "" without an observation.
-func (m scraped) quantiles(what, family string) string {
-	if m.metric(family).GetHistogram().GetSampleCount() == 0 {
+func (m scraped) quantiles(what, family string, labels ...string) string {
+	if m.metric(family, labels...).GetHistogram().GetSampleCount() == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s p50 %s, p99 %s", what, upTo(m.quantile(family, 0.5)), upTo(m.quantile(family, 0.99)))
+	return fmt.Sprintf("%s p50 %s, p99 %s", what, upTo(m.quantile(0.5, family, labels...)), upTo(m.quantile(0.99, family, labels...)))
 }
 
 // upTo shows the bound of a bucket.

@@ -111,7 +111,7 @@ func (s *Report) describe(m scraped) {
 	s.row("queue", count(queue, "state", "scheduled"), count(queue, "state", "due"), "in flight "+number(m.value(queue, "state", "in_flight")),
 		count(queue, "state", "held"), "oldest due for "+oldest.String())
 	kept := "hookbolt_deliveries"
-	s.row("deliveries", count(kept, "status", "delivered"), count(kept, "status", "failed"), count(kept, "status", "cancelled"), m.quantiles("lag", "hookbolt_delivery_lag_seconds"))
+	s.row("deliveries", count(kept, "status", "delivered"), count(kept, "status", "failed"), count(kept, "status", "cancelled"), m.quantiles("lag", "hookbolt_delivery_lag_seconds", "suspended", "false"))
 	attempts := []string{m.quantiles("took", "hookbolt_attempt_duration_seconds")}
 	for _, outcome := range m.labels("hookbolt_attempts_total", "outcome") {
 		if n := m.value("hookbolt_attempts_total", "outcome", outcome); n > 0 {
@@ -142,10 +142,13 @@ func (s *Report) judge(m scraped) {
 		s.warn("records that could not be read: %s; \"hookbolt check\" on a backup tells the whole damage", number(n))
 	}
 	commits := "hookbolt_storage_commit_duration_seconds"
-	if p99 := m.quantile(commits, 0.99); p99 > slowCommit && m.metric(commits).GetHistogram().GetSampleCount() >= 100 {
+	if p99 := m.quantile(0.99, commits); p99 > slowCommit && m.metric(commits).GetHistogram().GetSampleCount() >= 100 {
 		s.warn("commits are slow, p99 %s: so is the disk", upTo(p99))
 	}
-	if oldest := seconds(m.value("hookbolt_queue_oldest_due_age_seconds")); oldest > lateAge && m.value("hookbolt_webhooks", "state", "failing") == 0 {
+	switch oldest, stalled := seconds(m.value("hookbolt_queue_oldest_due_age_seconds")), seconds(m.value("hookbolt_queue_stalled_seconds")); {
+	case stalled > lateAge:
+		s.warn("the queue is stuck: a webhook has due deliveries, and none was attempted for %s", stalled)
+	case oldest > lateAge && m.value("hookbolt_webhooks", "state", "failing") == 0:
 		s.warn("a delivery has been due for %s, and no endpoint is failing", oldest)
 	}
 }
