@@ -33,7 +33,7 @@ func serve(ctx context.Context, p *Program, args []string) error {
 		hangups := make(chan os.Signal, 1)
 		signal.Notify(hangups, syscall.SIGHUP)
 		defer signal.Stop(hangups)
-		reload.Asked = hangups
+		reload.Signal = hangups
 	}
 	server.TuneRuntime()
 	log, level := server.NewLog(cfg.Log, p.Stderr)
