@@ -29,25 +29,25 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		eventsAccepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_events_accepted_total",
 			Help: "Session events that were stored and acknowledged, repeated ones included."}),
 		eventsRefused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_events_refused_total",
-			Help: "Session events of requests that were refused for bad input, as far as they were read; at least one for each request."}),
+			Help: "Session events of requests that were refused for bad input, as far as they were parsed; at least one for each request."}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_total",
 			Help: "Attempts by outcome: 2xx, 3xx, 4xx, 5xx, or the class of the error."}, []string{"outcome"}),
 		attemptDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_attempt_duration_seconds",
-			Help:    "Duration of an attempt, from its start to the endpoint's answer or the failure.",
+			Help:    "Duration of an attempt, from its start to the response or the failure.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 120}}),
 		lag: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hookbolt_delivery_lag_seconds",
 			Help: "Time from when a delivery was due, or was created if that is later, to the start of its first attempt. " +
 				"suspended is true if its endpoint was failing or its webhook was paused meanwhile.",
 			Buckets: lagBounds[:]}, []string{"suspended"}),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_deliveries_finished_total",
-			Help: "Times that a delivery reached a final state: one that is retried by hand may do so again."}, []string{"status"}),
+			Help: "Deliveries that reached a final state. A delivery that is retried by hand may be counted again."}, []string{"status"}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_probes_total",
-			Help: "Attempts at failing endpoints, one at a time each, by outcome: success, which ends the failing, or failure."}, []string{"outcome"}),
+			Help: "Attempts at failing endpoints, by outcome: success, which ends the failing state, or failure."}, []string{"outcome"}),
 		pauses: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_webhook_pauses_total",
-			Help: "Times that a webhook was paused: by hand, because its endpoint answered 410 (gone), or because every attempt had failed for long (failing)."},
+			Help: "Pauses of webhooks by cause: hand, gone (the endpoint answered 410), or failing (every attempt had failed for delivery.pause_after)."},
 			[]string{"cause"}),
 		removals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_removed_total",
-			Help: "Sessions and deliveries that retention has removed: by age, or by size, before their time, because storage.max_bytes was nearly reached."},
+			Help: "Sessions and deliveries that retention has removed: by age, or early by size, because storage.max_bytes was nearly reached."},
 			[]string{"what", "by"}),
 		damaged: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_damaged_records_total",
 			Help: "Records of the database that could not be read and were set aside."}),
@@ -135,21 +135,21 @@ type statsCollector struct{ e *Engine }
 
 var (
 	queueDesc = prometheus.NewDesc("hookbolt_queue_deliveries",
-		"Deliveries that wait: scheduled (for their time, first or next), due (for a free place), in_flight (taken up), held (webhook paused).",
+		"Waiting deliveries: scheduled (for their first or next due time), due (for the limits to allow an attempt), in_flight (claimed), held (webhook paused).",
 		[]string{"state"}, nil)
 	oldestDesc = prometheus.NewDesc("hookbolt_queue_oldest_due_age_seconds",
-		"Span for which the delivery with the oldest due time has been waiting, without those of paused webhooks; 0 if none is due.", nil, nil)
+		"Time for which the delivery with the oldest due time has been due, without those of paused webhooks; 0 if none is due.", nil, nil)
 	stalledDesc = prometheus.NewDesc("hookbolt_queue_stalled_seconds",
 		"Longest time for which a webhook could have sent a due delivery and made no attempt. "+
 			"The wait of a paused webhook, for the next probe of a failing one, and for a rate limit do not count.", nil, nil)
 	storedDesc = prometheus.NewDesc("hookbolt_deliveries",
-		"Deliveries that are kept, by status.", []string{"status"}, nil)
+		"Stored deliveries, by status.", []string{"status"}, nil)
 	webhooksDesc = prometheus.NewDesc("hookbolt_webhooks",
 		"Webhooks by state.", []string{"state"}, nil)
 	sizeDesc = prometheus.NewDesc("hookbolt_storage_size_bytes", "Size of the database file.", nil, nil)
-	freeDesc = prometheus.NewDesc("hookbolt_storage_free_bytes", "Part of the database file that is free for new data.", nil, nil)
-	diskDesc = prometheus.NewDesc("hookbolt_storage_disk_free_bytes", "What is left on the disk; absent where the file system does not say.", nil, nil)
-	fullDesc = prometheus.NewDesc("hookbolt_storage_full", "1 while events are refused for want of room, else 0.", nil, nil)
+	freeDesc = prometheus.NewDesc("hookbolt_storage_free_bytes", "Free space in the database file.", nil, nil)
+	diskDesc = prometheus.NewDesc("hookbolt_storage_disk_free_bytes", "Free space on the disk; absent if the file system does not report it.", nil, nil)
+	fullDesc = prometheus.NewDesc("hookbolt_storage_full", "1 while events are refused because there is no room, else 0.", nil, nil)
 )
 
 func (c statsCollector) Describe(ch chan<- *prometheus.Desc) {
