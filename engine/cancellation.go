@@ -5,15 +5,15 @@ import "github.com/google/uuid"
 // CancelScope says which of the waiting deliveries of a webhook a cancellation ends.
 type CancelScope string
 
-// The reasons for which waiting deliveries stop fitting their webhook.
+// The reasons for which waiting deliveries no longer fit their webhook.
 const (
-	CancelAll        CancelScope = "all"           // switched off or deleted
-	CancelIncomplete CancelScope = "incomplete"    // told to send no incomplete sessions
-	CancelContent    CancelScope = "other_content" // moved to another content
+	CancelAll        CancelScope = "all"           // the webhook was switched off or deleted
+	CancelIncomplete CancelScope = "incomplete"    // send_incomplete was turned off
+	CancelContent    CancelScope = "other_content" // content_id was changed
 )
 
-// Cancellation ends what waits for a webhook since before a change of its settings. It is a mark first: from the moment that
-// the change is stored nothing that it covers is sent. A job removes the covered deliveries afterwards, in bounded steps.
+// Cancellation cancels waiting deliveries of a webhook that are older than a change of its settings. Once the change is stored, none of the
+// covered deliveries is sent. A job cancels them afterwards, in bounded steps.
 type Cancellation struct {
 	WebhookID uint32 `json:"webhook_id"`
 	// Revision is the webhook's revision before the change: later deliveries are not covered.
@@ -23,7 +23,7 @@ type Cancellation struct {
 	ContentID uuid.UUID `json:"content_id,omitzero"`
 }
 
-// Covers tells whether the cancellation ends a waiting delivery.
+// Covers reports whether the cancellation covers a waiting delivery.
 func (c *Cancellation) Covers(d *Delivery) bool {
 	if d.WebhookID != c.WebhookID || d.WebhookRevision > c.Revision {
 		return false
@@ -37,7 +37,7 @@ func (c *Cancellation) Covers(d *Delivery) bool {
 	return true
 }
 
-// Cancellations returns what a change of settings from before to after cancels. (A deletion cancels everything; it is no change.)
+// Cancellations returns the cancellations of a change of settings from before to after. A deletion, which is no change, cancels everything.
 func Cancellations(before, after *Webhook) []Cancellation {
 	var list []Cancellation
 	for i := range Settings {

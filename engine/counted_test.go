@@ -98,7 +98,10 @@ func TestHistoryIsFed(t *testing.T) {
 				t.Errorf("%s: %d in the history, %v in the metric", name, count, metric)
 			}
 		}
-		if lag := w.metric("hookbolt_delivery_lag_seconds", ""); lag != got.LagMax.Seconds() {
+		if lag := w.metric("hookbolt_delivery_lag_seconds", "false"); lag != 0 {
+			t.Errorf("a lag of %v s is counted as hookbolt's own", lag)
+		}
+		if lag := w.metric("hookbolt_delivery_lag_seconds", "true"); lag != got.LagMax.Seconds() {
 			t.Errorf("a lag of %v in the history, of %v s in the metric", got.LagMax, lag)
 		}
 	})

@@ -163,7 +163,7 @@ func readOAuth2(r *jsonread.Reader) *OAuth2 {
 	case o.TokenURL == "":
 		r.FailAt("token_url", "is required: where to get a token")
 	case o.Body != "" && standard:
-		r.FailAt("body", "takes the place of client_id, client_secret and scopes: give the one or the others")
+		r.FailAt("body", "replaces client_id, client_secret and scopes: give either body or these")
 	case o.Body == "" && o.ClientID == "":
 		r.FailAt("client_id", "is required, with client_secret; or body in their place")
 	case o.Body == "" && o.ClientSecret == "":

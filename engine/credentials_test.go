@@ -77,7 +77,7 @@ func TestCredentialSettingsRefuse(t *testing.T) {
 		{`{"oauth2":{"token_url":"ftp://x","client_id":"c","client_secret":"s"}}`, "oauth2.token_url", "http or https"},
 		{`{"oauth2":{` + token + `}}`, "oauth2.client_id", "is required"},
 		{`{"oauth2":{` + token + `,"client_id":"c"}}`, "oauth2.client_secret", "is required"},
-		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","body":"b"}}`, "oauth2.body", "takes the place"},
+		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","body":"b"}}`, "oauth2.body", "replaces client_id"},
 		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","scopes":["a b"]}}`, "oauth2.scopes[0]", "white space"},
 		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","audience":"b"}}`, "oauth2.audience", "unknown field"},
 		{`{"oauth2":{` + token + `,"body":"b","headers":{"Host":"x"}}}`, "oauth2.headers.Host", "hookbolt's own"},

@@ -137,7 +137,7 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 		policy.Schedule = *w.RetrySchedule
 	}
 	now := utcNow()
-	e.metrics.attempt(d, &a)
+	e.metrics.attempt(d, &a, e.lanes.suspended(d, &a))
 	done, err := e.recordUntilStored(ctx, AttemptRecord{Delivery: *d, Attempt: a, Next: policy.After(&a, d.Tries+1, now, rand.Float64()),
 		At: now, Webhook: w, Health: c.health, HealthNotice: c.notice})
 	e.lanes.wakeAt(done.Queued...)

@@ -99,6 +99,10 @@ type Lane struct {
 // Lane returns the lane that the delivery waits in.
 func (d *Delivery) Lane() Lane { return Lane{d.WebhookID, d.Kind == KindTest} }
 
+// dueSince returns since when a waiting delivery has been due, or when it will be: an old session's delivery is due at once, and not before
+// it was created.
+func (d *Delivery) dueSince() time.Time { return later(d.NextAttemptAt, d.CreatedAt) }
+
 // NextReason says why a delivery's next attempt is due when it is, or why there is none; "" after a success.
 type NextReason string
 

@@ -60,7 +60,7 @@ type Event struct {
 	QuestionID int64    // vote, undo
 	Question   *string  // vote
 	Answers    []Answer // vote: at least one
-	AnswerID   *int64   // undo: nil takes back all answers to the question
+	AnswerID   *int64   // undo: nil undoes all answers to the question
 	Lead       *Lead    // lead
 	Result     *Result  // result_view
 
@@ -70,8 +70,8 @@ type Event struct {
 	JSON []byte
 }
 
-// Identity is what identifies a session beside its id. The first accepted value of each field stands. The zero value means that no event
-// has given the field yet.
+// Identity has the fields that identify a session, apart from its id. The first accepted value of each field is kept. A zero field was not in
+// any event yet.
 type Identity struct {
 	ContentID     uuid.UUID
 	ContentType   ContentType

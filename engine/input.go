@@ -12,26 +12,25 @@ import (
 	"github.com/google/uuid"
 )
 
-// InputError says what is wrong with one piece of the caller's input.
+// InputError describes one error in the caller's input.
 type InputError struct {
-	// Index is the place of the event within its request, from 0; always 0 where the input is a single object.
+	// Index is the index of the event in the request, from 0; always 0 if the input is a single object.
 	Index int `json:"index"`
-	// Field is the path of the field within it, such as "answers[2].answer_id"; "" means the object as a whole.
+	// Field is the path of the field in the event or object, such as "answers[2].answer_id"; "" means the object as a whole.
 	Field string `json:"field"`
-	// Detail says what was wrong and what would be right. It never repeats more than a few characters of the input.
+	// Detail says what is wrong and what is allowed. It quotes only a few characters of the input.
 	Detail string `json:"detail"`
-	// Allow is the network that the webhook's allow_networks would have to name for the input to be taken. It is zero unless the input
-	// was refused for its address.
+	// Allow is the network to add to the webhook's allow_networks so that the input is accepted. It is zero unless an address was refused.
 	Allow netip.Prefix `json:"-"`
 }
 
-// InputErrors is the error of a call whose input was refused: nothing of it was stored. It is never empty.
+// InputErrors is the error of a call whose input was refused. Nothing of the input was stored. It is never empty.
 type InputErrors []InputError
 
-// maxInputErrors bounds the answer to a large body in which everything is wrong, and the work that is spent on it.
+// maxInputErrors limits the errors of one request, so that a large body with many errors costs little and its response stays short.
 const maxInputErrors = 100
 
-// Sorted returns the errors in the order of their events, no more of them than an answer should have.
+// Sorted returns the errors in the order of their events, at most as many as a response should have.
 func (e InputErrors) Sorted() InputErrors {
 	slices.SortStableFunc(e, func(a, b InputError) int { return a.Index - b.Index })
 	return e[:min(len(e), maxInputErrors)]
@@ -50,7 +49,7 @@ func (e InputErrors) Error() string {
 	return b.String()
 }
 
-// parseObject is jsonread.ParseObject with the error of all calls that take input. The error is an InputErrors.
+// parseObject is jsonread.ParseObject, but the error is an InputErrors, as in all calls with input.
 func parseObject(body []byte, member func(r *jsonread.Reader, key []byte) bool) error {
 	var bad InputErrors
 	for _, err := range jsonread.ParseObject(body, member) {
@@ -62,14 +61,14 @@ func parseObject(body []byte, member func(r *jsonread.Reader, key []byte) bool) 
 	return bad
 }
 
-// ValidJSON tells whether a text is one value of JSON by the rules for input, which are stricter than those of encoding/json.
+// ValidJSON reports whether a text is one JSON value. The rules are those for input, which are stricter than those of encoding/json.
 func ValidJSON(text []byte) bool {
 	r := jsonread.New(text)
 	r.Skip()
 	return r.Malformed() == nil && !r.More()
 }
 
-// Excerpt returns the beginning of a piece of the caller's input, for an error message.
+// Excerpt returns the beginning of a part of the caller's input, for an error message.
 func Excerpt(s string) string { return jsonread.Excerpt(s) }
 
 // ParseTime reads an RFC 3339 time, as times in JSON are read. The result is in UTC, and never the zero time, which means "not given".

@@ -15,6 +15,8 @@ type endpointHealth struct {
 	// ResetsHealth.
 	url       string
 	resumedAt time.Time
+	// recoveredAt is when the endpoint stopped failing, in UTC; zero if it has not since this process owns the lane.
+	recoveredAt time.Time
 	// yielded is set when the lane must be given up. When no claim is left, the health is the other process's to keep.
 	yielded bool
 }
@@ -73,6 +75,28 @@ func (h *endpointHealth) isAbout(w *Webhook) bool {
 	return h.url == w.URL && h.resumedAt.Equal(w.ResumedAt)
 }
 
+// suspended reports whether the endpoint was failing or the webhook was paused at some time between dueAt and startedAt, so that an attempt
+// that started then was late on purpose. It is pure.
+func (h *endpointHealth) suspended(dueAt, startedAt time.Time) bool {
+	if h.Failing() && !startedAt.Before(h.FailingSince) {
+		return true
+	}
+	sendsSince := later(h.resumedAt, h.recoveredAt)
+	return dueAt.Before(sendsSince) && !startedAt.Before(sendsSince)
+}
+
+// suspended reports whether a delivery was due while its endpoint was failing or its webhook was paused, before an attempt that has just
+// ended. Tests are sent all the same.
+func (l *lanes) suspended(d *Delivery, a *Attempt) bool {
+	if d.Kind == KindTest {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ln := l.byID[d.Lane()]
+	return a.Probe || ln != nil && ln.health.suspended(d.dueSince(), a.StartedAt)
+}
+
 // own sets the health of a webhook whose lanes this process owns from now on.
 func (l *lanes) own(w *Webhook, h Health) {
 	l.mu.Lock()
@@ -85,6 +109,7 @@ func (l *lanes) own(w *Webhook, h Health) {
 	}
 	ln.health = endpointHealth{url: w.URL, resumedAt: w.ResumedAt}
 	ln.health.restore(h)
+	ln.progressAt = time.Now()
 }
 
 // yield gives up the lanes of a webhook. The claims in their queues are released.
@@ -152,6 +177,7 @@ func (l *lanes) setHealthLocked(ln *lane, h Health) {
 			l.releaseReadyLocked(ln)
 		}
 	case was.Failing():
+		ln.health.recoveredAt = utcNow()
 		l.recheckLocked(ln)
 	}
 }

@@ -61,8 +61,9 @@ type lane struct {
 	heapIndex  int       // set by laneHeap
 	claimed    int
 	sending    int
-	readyQueue []*claim // claims that are not sent yet, in the order of the claims
-	waiting    bool     // in waitingForGlobal
+	readyQueue []*claim  // claims that are not sent yet, in the order of the claims
+	waiting    bool      // in waitingForGlobal
+	progressAt time.Time // when an attempt last began or ended, or this process began to own the lane
 
 	health   endpointHealth // of the webhook's endpoint; unused in a test lane
 	nextSlot time.Time      // by the monotonic clock; the earliest time of the next attempt, if there is a rate limit

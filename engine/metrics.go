@@ -15,11 +15,11 @@ type metrics struct {
 	eventsRefused   prometheus.Counter
 	attempts        *prometheus.CounterVec // outcome
 	attemptDuration prometheus.Histogram
-	lag             prometheus.Histogram
-	finished        *prometheus.CounterVec // status
-	probes          *prometheus.CounterVec // outcome
-	pauses          *prometheus.CounterVec // cause
-	removals        *prometheus.CounterVec // what, by
+	lag             *prometheus.HistogramVec // suspended
+	finished        *prometheus.CounterVec   // status
+	probes          *prometheus.CounterVec   // outcome
+	pauses          *prometheus.CounterVec   // cause
+	removals        *prometheus.CounterVec   // what, by
 	damaged         prometheus.Counter
 	history         *history
 }
@@ -29,28 +29,32 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		eventsAccepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_events_accepted_total",
 			Help: "Session events that were stored and acknowledged, repeated ones included."}),
 		eventsRefused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_events_refused_total",
-			Help: "Session events of requests that were refused for bad input, as far as they were read; at least one for each request."}),
+			Help: "Session events of requests that were refused for bad input, as far as they were parsed; at least one for each request."}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_total",
 			Help: "Attempts by outcome: 2xx, 3xx, 4xx, 5xx, or the class of the error."}, []string{"outcome"}),
 		attemptDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_attempt_duration_seconds",
-			Help:    "Duration of an attempt, from its start to the endpoint's answer or the failure.",
+			Help:    "Duration of an attempt, from its start to the response or the failure.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 120}}),
-		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_delivery_lag_seconds",
-			Help:    "Span from the instant a delivery was due, or was made if that is later, to the start of its first attempt.",
-			Buckets: lagBounds[:]}),
+		lag: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hookbolt_delivery_lag_seconds",
+			Help: "Time from when a delivery was due, or was created if that is later, to the start of its first attempt. " +
+				"suspended is true if its endpoint was failing or its webhook was paused meanwhile.",
+			Buckets: lagBounds[:]}, []string{"suspended"}),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_deliveries_finished_total",
-			Help: "Times that a delivery reached a final state: one that is retried by hand may do so again."}, []string{"status"}),
+			Help: "Deliveries that reached a final state. A delivery that is retried by hand may be counted again."}, []string{"status"}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_probes_total",
-			Help: "Attempts at failing endpoints, one at a time each, by outcome: success, which ends the failing, or failure."}, []string{"outcome"}),
+			Help: "Attempts at failing endpoints, by outcome: success, which ends the failing state, or failure."}, []string{"outcome"}),
 		pauses: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_webhook_pauses_total",
-			Help: "Times that a webhook was paused: by hand, because its endpoint answered 410 (gone), or because every attempt had failed for long (failing)."},
+			Help: "Pauses of webhooks by cause: hand, gone (the endpoint answered 410), or failing (every attempt had failed for delivery.pause_after)."},
 			[]string{"cause"}),
 		removals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_removed_total",
-			Help: "Sessions and deliveries that retention has removed: by age, or by size, before their time, because storage.max_bytes was nearly reached."},
+			Help: "Sessions and deliveries that retention has removed: by age, or early by size, because storage.max_bytes was nearly reached."},
 			[]string{"what", "by"}),
 		damaged: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_damaged_records_total",
 			Help: "Records of the database that could not be read and were set aside."}),
 		history: newHistory(),
+	}
+	for _, suspended := range []bool{false, true} {
+		m.lag.WithLabelValues(strconv.FormatBool(suspended))
 	}
 	for _, outcome := range []string{"2xx", "3xx", "4xx", "5xx"} {
 		m.attempts.WithLabelValues(outcome)
@@ -95,8 +99,8 @@ func (m *metrics) removed(by string, r Removed) {
 	m.removals.WithLabelValues("delivery", by).Add(float64(r.Deliveries))
 }
 
-// attempt counts an attempt that has ended.
-func (m *metrics) attempt(d *Delivery, a *Attempt) {
+// attempt counts an attempt that has ended. suspended is what lanes.suspended says of it.
+func (m *metrics) attempt(d *Delivery, a *Attempt, suspended bool) {
 	if a.Probe && d.Kind != KindTest {
 		outcome := "failure"
 		if a.Delivered() {
@@ -112,8 +116,8 @@ func (m *metrics) attempt(d *Delivery, a *Attempt) {
 	m.attemptDuration.Observe(a.Duration.Seconds())
 	lag := time.Duration(-1)
 	if d.Attempts == 0 {
-		lag = max(0, a.StartedAt.Sub(later(d.NextAttemptAt, d.CreatedAt)))
-		m.lag.Observe(lag.Seconds())
+		lag = max(0, a.StartedAt.Sub(d.dueSince()))
+		m.lag.WithLabelValues(strconv.FormatBool(suspended)).Observe(lag.Seconds())
 	}
 	m.history.attempted(d, a, lag)
 }
@@ -131,22 +135,25 @@ type statsCollector struct{ e *Engine }
 
 var (
 	queueDesc = prometheus.NewDesc("hookbolt_queue_deliveries",
-		"Deliveries that wait: scheduled (for their time, first or next), due (for a free place), in_flight (taken up), held (webhook paused).",
+		"Waiting deliveries: scheduled (for their first or next due time), due (for the limits to allow an attempt), in_flight (claimed), held (webhook paused).",
 		[]string{"state"}, nil)
 	oldestDesc = prometheus.NewDesc("hookbolt_queue_oldest_due_age_seconds",
-		"Span for which the delivery with the oldest due time has been waiting, without those of paused webhooks; 0 if none is due.", nil, nil)
+		"Time for which the delivery with the oldest due time has been due, without those of paused webhooks; 0 if none is due.", nil, nil)
+	stalledDesc = prometheus.NewDesc("hookbolt_queue_stalled_seconds",
+		"Longest time for which a webhook could have sent a due delivery and made no attempt. "+
+			"The wait of a paused webhook, for the next probe of a failing one, and for a rate limit do not count.", nil, nil)
 	storedDesc = prometheus.NewDesc("hookbolt_deliveries",
-		"Deliveries that are kept, by status.", []string{"status"}, nil)
+		"Stored deliveries, by status.", []string{"status"}, nil)
 	webhooksDesc = prometheus.NewDesc("hookbolt_webhooks",
 		"Webhooks by state.", []string{"state"}, nil)
 	sizeDesc = prometheus.NewDesc("hookbolt_storage_size_bytes", "Size of the database file.", nil, nil)
-	freeDesc = prometheus.NewDesc("hookbolt_storage_free_bytes", "Part of the database file that is free for new data.", nil, nil)
-	diskDesc = prometheus.NewDesc("hookbolt_storage_disk_free_bytes", "What is left on the disk; absent where the file system does not say.", nil, nil)
-	fullDesc = prometheus.NewDesc("hookbolt_storage_full", "1 while events are refused for want of room, else 0.", nil, nil)
+	freeDesc = prometheus.NewDesc("hookbolt_storage_free_bytes", "Free space in the database file.", nil, nil)
+	diskDesc = prometheus.NewDesc("hookbolt_storage_disk_free_bytes", "Free space on the disk; absent if the file system does not report it.", nil, nil)
+	fullDesc = prometheus.NewDesc("hookbolt_storage_full", "1 while events are refused because there is no room, else 0.", nil, nil)
 )
 
 func (c statsCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, storedDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
+	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, stalledDesc, storedDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
 		ch <- d
 	}
 }
@@ -167,6 +174,7 @@ func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(queueDesc, float64(o.InFlight), "in_flight")
 	gauge(queueDesc, float64(o.Held), "held")
 	gauge(oldestDesc, o.OldestDueAge.Seconds())
+	gauge(stalledDesc, o.StalledFor.Seconds())
 	for _, s := range Statuses {
 		gauge(storedDesc, float64(o.Stored[s]), s.String())
 	}

@@ -13,6 +13,9 @@ type Overview struct {
 	Scheduled, Due, InFlight, Held int64
 	// OldestDueAge is how long the oldest due delivery has been due, without those of paused and inactive webhooks; 0 if none is due.
 	OldestDueAge time.Duration
+	// StalledFor is the longest time for which a webhook of this process could have sent a due delivery and made no attempt; 0 if none is
+	// due. Unlike OldestDueAge it does not grow while a lane makes progress, or waits for its next probe or for its rate limit.
+	StalledFor time.Duration
 	// Stored counts the stored deliveries by state.
 	Stored map[Status]int64
 	// Webhooks counts the webhooks by state. A failing webhook gets probes only; it is not counted as active.
@@ -70,6 +73,7 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 		o.Scheduled += waiting - due
 		if !c.OldestDueAt.IsZero() {
 			o.OldestDueAge = max(o.OldestDueAge, now.Sub(c.OldestDueAt))
+			o.StalledFor = max(o.StalledFor, e.lanes.stalledFor(id, c.OldestDueAt))
 		}
 	}
 	return o, nil

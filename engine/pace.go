@@ -117,3 +117,25 @@ func (l *lanes) maySendLocked(ln *lane) bool {
 	}
 	return false
 }
+
+// stalledFor returns how long a webhook's lane could have made an attempt and made none; 0 if it must not send. dueAt is since when its
+// oldest due delivery has been due. Waiting for the next probe or for the next slot does not count.
+func (l *lanes) stalledFor(webhookID uint32, dueAt time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	id := Lane{WebhookID: webhookID}
+	limits := l.limits(id)
+	if limits.inFlight == 0 {
+		return 0
+	}
+	now := time.Now()
+	stalled := now.Sub(dueAt)
+	if ln := l.byID[id]; ln != nil { // a lane that was never woken has a delivery that nothing sends
+		// Each span is measured by itself: all but resumedAt are of the monotonic clock.
+		stalled = min(stalled, now.Sub(ln.progressAt), now.Sub(ln.health.resumedAt), now.Sub(ln.health.probeAt))
+		if limits.rate > 0 {
+			stalled = min(stalled, now.Sub(ln.nextSlot))
+		}
+	}
+	return max(0, stalled)
+}

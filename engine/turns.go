@@ -47,6 +47,7 @@ func (l *lanes) release(c *claim) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ln := c.lane
+	ln.progressAt = time.Now()
 	if ln.sending--; ln.sending > 0 {
 		l.extraSending--
 	}
@@ -85,6 +86,7 @@ func (l *lanes) sendFirstLocked(ln *lane) {
 	c := ln.readyQueue[0]
 	l.reserveSlotLocked(ln, c)
 	ln.readyQueue = slices.Delete(ln.readyQueue, 0, 1)
+	ln.progressAt = time.Now()
 	if ln.sending++; ln.sending > 1 {
 		l.extraSending++
 	}

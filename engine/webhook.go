@@ -16,7 +16,7 @@ type Webhook struct {
 	ID uint32 `json:"id"`
 	// Revision grows with each change. A delivery remembers the one that it was queued under.
 	Revision uint64 `json:"revision"`
-	// CancelledUpTo is the revision before the last change that cancelled something: what was taken up under it, or an earlier
+	// CancelledUpTo is the revision before the last change that cancelled something: deliveries that were claimed under it, or an earlier
 	// one, may be covered.
 	CancelledUpTo uint64    `json:"cancelled_up_to,omitzero"`
 	CreatedAt     time.Time `json:"created_at"`
@@ -30,10 +30,10 @@ type Webhook struct {
 	Operations bool `json:"operations,omitzero"`
 	// Active is the off switch: an inactive webhook gets nothing new, and what waits for it is cancelled.
 	Active bool `json:"active"`
-	// Paused is the hold: the lane keeps everything until it is cleared. PauseReason says why; "" while it is not paused.
+	// Paused holds the lane: deliveries are kept until the webhook is resumed. PauseReason says why; "" while it is not paused.
 	Paused      bool   `json:"paused"`
 	PauseReason string `json:"pause_reason"`
-	// ResumedAt is when the hold was last cleared; zero if it never was.
+	// ResumedAt is when the webhook was last resumed; zero if it never was.
 	ResumedAt time.Time `json:"resumed_at,omitzero"`
 	// Delay is the span from a session's finish to the firing, IncompleteDelay that from its start; whole seconds.
 	Delay           int64 `json:"delay"`
@@ -41,11 +41,11 @@ type Webhook struct {
 	SendAnswers     bool  `json:"send_answers"`
 	SendLeads       bool  `json:"send_leads"`
 	SendIncomplete  bool  `json:"send_incomplete"`
-	// Timeout, MaxInFlight and RetrySchedule take the place of the configuration's values; nil means those.
+	// Timeout, MaxInFlight and RetrySchedule replace the values of the configuration; nil means the configuration's.
 	Timeout       *Duration   `json:"timeout"`
 	MaxInFlight   *int        `json:"max_in_flight"`
 	RetrySchedule *[]Duration `json:"retry_schedule"`
-	// RateLimit is how many attempts begin in a second, at the most, one after the other at even spans; nil means no limit.
+	// RateLimit is the maximum number of attempts a second, evenly spaced; nil means no limit.
 	RateLimit *float64 `json:"rate_limit,omitempty"`
 	// AllowNetworks are special-purpose addresses that this webhook may connect to, beside those of the configuration.
 	AllowNetworks []netip.Prefix `json:"allow_networks,omitempty"`
@@ -59,7 +59,7 @@ type Webhook struct {
 	PreviousSecrets []PreviousSecret `json:"previous_secrets,omitempty"`
 }
 
-// PreviousSecret is a secret that another one has taken the place of, and that signs beside it during an overlap.
+// PreviousSecret is a secret that was replaced by another one, and that still signs during an overlap.
 type PreviousSecret struct {
 	Secret Secret `json:"secret"`
 	// SignsUntil is the end of the overlap, in UTC: attempts that start earlier are signed with the secret, others are not.
@@ -108,7 +108,7 @@ func (w *Webhook) signingSecrets(at time.Time) []Secret {
 // were to, but for the oldest if there would be more than MaxSecrets. It shares nothing with the webhook that w was copied from.
 func (w *Webhook) rotate(to Secret, overlap time.Duration, now time.Time) {
 	previous := slices.Concat([]PreviousSecret{{w.Secret, now.Add(overlap)}}, w.PreviousSecrets)
-	// A rotation may be taken back: no secret signs twice.
+	// A rotation may restore an earlier secret: no secret signs twice.
 	w.PreviousSecrets = slices.DeleteFunc(previous, func(p PreviousSecret) bool { return p.Secret == to })
 	w.PreviousSecrets = w.Overlapping(now)
 	w.Secret = to

@@ -24,15 +24,15 @@ var languages = []struct {
 	source string
 	quote  func(string) string
 }{
-	{snippet{Name: "curl", File: "try.sh", Run: "bash try.sh", About: "signs a sample and posts it to the endpoint, then one that is forged: tries the verification of your own."},
+	{snippet{Name: "curl", File: "try.sh", Run: "bash try.sh", About: "posts a signed sample and a forged one to your endpoint, to test its verification."},
 		"verify/curl.sh", quoteShell},
-	{snippet{Name: "Node", File: "endpoint.mjs", Run: "node endpoint.mjs", About: "an endpoint that verifies, without dependencies."},
+	{snippet{Name: "Node", File: "endpoint.mjs", Run: "node endpoint.mjs", About: "an endpoint that verifies signatures, without dependencies."},
 		"verify/node.mjs", quoteJavaScript},
-	{snippet{Name: "Python", File: "endpoint.py", Run: "python3 endpoint.py", About: "an endpoint that verifies, with the standard library."},
+	{snippet{Name: "Python", File: "endpoint.py", Run: "python3 endpoint.py", About: "an endpoint that verifies signatures, with the standard library."},
 		"verify/python.py", strconv.QuoteToASCII},
-	{snippet{Name: "Go", File: "endpoint.go", Run: "go run endpoint.go", About: "an endpoint that verifies, with the standard library."},
+	{snippet{Name: "Go", File: "endpoint.go", Run: "go run endpoint.go", About: "an endpoint that verifies signatures, with the standard library."},
 		"verify/go.txt", strconv.QuoteToASCII},
-	{snippet{Name: "PHP", File: "endpoint.php", Run: "php -S 127.0.0.1:{{port}} endpoint.php", About: "an endpoint that verifies, with nothing but PHP."},
+	{snippet{Name: "PHP", File: "endpoint.php", Run: "php -S 127.0.0.1:{{port}} endpoint.php", About: "an endpoint that verifies signatures, without dependencies."},
 		"verify/php.php", quotePHP},
 }
 

@@ -294,8 +294,8 @@ func TestTryCode(t *testing.T) {
 		fails  bool
 	}{
 		{"verifies", with(f.webhook(1).Secret), "The endpoint verifies signatures.", false},
-		{"verifies with another secret", with("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"), "The endpoint refuses what hookbolt sends.", true},
-		{"takes everything", func(*http.Request, []byte) error { return nil }, "The endpoint takes forgeries", true},
+		{"verifies with another secret", with("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"), "The endpoint refuses a genuine request.", true},
+		{"takes everything", func(*http.Request, []byte) error { return nil }, "The endpoint accepts a forged request", true},
 	} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "try.sh"), []byte(code), 0o600); err != nil {

@@ -203,7 +203,7 @@ func TestBadInput(t *testing.T) {
 		{"oauth2.client_secret", "sekret-1", "is required, with client_secret", "oauth2.client_id"},
 		{"oauth2.body", `{"sekret":`, "begins as a JSON object and is none", ""},
 		{"oauth2.body", `{"sekret":"\ud800"}`, "begins as a JSON object and is none", ""},
-		{"oauth2.body", "sekret=1", "takes the place of client_id", ""},
+		{"oauth2.body", "sekret=1", "replaces client_id", ""},
 		{"oauth2.headers", "sekret", "must have a name, without spaces, and a colon", ""},
 		{"secret", "sekret", "must be whsec_ followed by", ""},
 	} {

@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	// backlogBatch is how many sessions a request has where many are put in: within what http.max_body allows by default.
+	// backlogBatch is how many sessions a request of fill has. They fit in the default of http.max_body.
 	backlogBatch = 250
-	// farOff is when the scheduled deliveries are due: in no run.
+	// farOff is the delay of the scheduled deliveries. It is longer than any run.
 	farOff = 30 * 24 * time.Hour
 )
 
-// fillScheduled puts in sessions whose deliveries are far off, and starts the server anew with them.
+// fillScheduled posts sessions whose deliveries are due in farOff, and measures a restart of the server with them.
 func (r *run) fillScheduled(ctx context.Context) error {
 	webhooks := r.opts.ScheduledWebhooks
 	_, targets, err := r.subscribe(ctx, webhooks, func(int) (*endpoint, bool) { return r.sink.newEndpoint(farOff, 0), false }, nil)
@@ -51,7 +51,7 @@ func (r *run) fillScheduled(ctx context.Context) error {
 	return nil
 }
 
-// fill puts sessions in as fast as it goes, many in a request.
+// fill posts sessions at full speed, many in a request. It returns their tally and how long it took.
 func (r *run) fill(ctx context.Context, stage string, sessions int, targets []target, of *template) (*tally, time.Duration) {
 	t := r.sink.newTally()
 	defer r.progress.follow(stage, t)()
@@ -61,21 +61,22 @@ func (r *run) fill(ctx context.Context, stage string, sessions int, targets []ta
 	defer g.client.CloseIdleConnections()
 	g.batch, g.sessions = min(backlogBatch, sessions), of
 	began := time.Now()
-	g.amount(ctx, int64(sessions), t)
+	g.postSessions(ctx, int64(sessions), t)
 	took := time.Since(began)
 	if n := t.accepted.Load(); n < int64(sessions) && ctx.Err() == nil {
-		r.problem("%s: only %d of %d sessions were accepted: %v", stage, n, sessions, t.firstTrouble())
+		r.problem("%s: only %d of %d sessions were accepted: %v", stage, n, sessions, t.firstError())
 	}
 	return t, took
 }
 
-// othersRate is how many sessions a second the webhook gets that no outage concerns.
+// othersRate is the rate, in sessions a second, of the webhook that is not part of the outage.
 const othersRate = 20
 
-// outage lets a backlog grow at endpoints that answer 503, mends them, and measures how it drains, and what that is to another webhook.
+// outage lets a backlog grow for endpoints that answer 503, lets them recover, and measures how fast the backlog drains and how it affects
+// another webhook.
 func (r *run) outage(ctx context.Context) error {
 	var broken []*endpoint
-	// What has failed a few times must not wait for hours: the last of the backlog would be that.
+	// The default schedule has waits of hours. With it, deliveries that failed several times would be the last of the drain.
 	retries := slices.Repeat([]string{"1s"}, 50)
 	ids, targets, err := r.subscribe(ctx, r.opts.Webhooks, func(int) (*endpoint, bool) {
 		e := r.sink.newEndpoint(0, 0)
@@ -94,7 +95,7 @@ func (r *run) outage(ctx context.Context) error {
 	t, took := r.fill(ctx, "outage", r.opts.Outage, targets, usualSession)
 	o := &Outage{Sessions: t.accepted.Load(), Webhooks: len(targets), Fill: took.Seconds()}
 
-	beside, stop := context.WithCancel(ctx)
+	otherCtx, stop := context.WithCancel(ctx)
 	defer stop()
 	other := r.sink.newTally()
 	var working sync.WaitGroup
@@ -102,7 +103,7 @@ func (r *run) outage(ctx context.Context) error {
 	defer g.client.CloseIdleConnections()
 	g.batch = 1
 	working.Go(func() {
-		g.steady(beside, othersRate, time.Now(), []phase{{time.Now().Add(365 * 24 * time.Hour), other}}) // until it is stopped
+		g.steady(otherCtx, othersRate, time.Now(), []phase{{time.Now().Add(365 * 24 * time.Hour), other}}) // until otherCtx ends
 	})
 	from := r.server.read(ctx)
 	for _, e := range broken {
@@ -114,7 +115,7 @@ func (r *run) outage(ctx context.Context) error {
 	working.Wait()
 	r.settle(ctx, other)
 
-	o.CPU = over(to.since(from, cpuSeconds), float64(t.arrived.Load())/1000)
+	o.CPU = ratio(to.since(from, cpuSeconds), float64(t.arrived.Load())/1000)
 	o.PeakMemory, o.Heap, o.File = to.get(peakMemory), to.get(heapBytes), to.get(databaseBytes)
 	o.OtherLanes, o.OtherLanesSessions = other.lag.read().percentiles(), other.arrived.Load()
 	o.Check = r.check("outage", settled, t)
@@ -128,24 +129,24 @@ func (r *run) outage(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// drain has each webhook tried at once, waits until the backlog of t has arrived, and notes how fast that was.
-func (r *run) drain(ctx context.Context, ids []int64, mended []*endpoint, t *tally, o *Outage) (settled bool) {
+// drain triggers an attempt for each webhook, waits until the backlog of t has arrived, and sets the results of the drain in o.
+func (r *run) drain(ctx context.Context, ids []int64, recovered []*endpoint, t *tally, o *Outage) (settled bool) {
 	defer r.progress.follow("drain", t)()
 	ctx, end := r.server.whileRunning(ctx)
 	defer end()
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	var watcher sync.WaitGroup
-	var first, most, last time.Time // the first arrival, that of 99 %, the last one
-	var atFirst, atMost int64
+	var first, at99, last time.Time // the times of the first arrival, of 99 % of them, and of the last one
+	var arrivedFirst, arrived99 int64
 	watcher.Go(func() {
 		for before := int64(0); ; {
 			now, n := time.Now(), t.arrived.Load()
 			if n > 0 && first.IsZero() {
-				first, atFirst = now, n
+				first, arrivedFirst = now, n
 			}
-			if most.IsZero() && n >= t.owed.Load()*99/100 && n > 0 {
-				most, atMost = now, n
+			if at99.IsZero() && n >= t.due.Load()*99/100 && n > 0 {
+				at99, arrived99 = now, n
 			}
 			if n > before {
 				last, before = now, n
@@ -155,32 +156,32 @@ func (r *run) drain(ctx context.Context, ids []int64, mended []*endpoint, t *tal
 			}
 		}
 	})
-	r.probe(ctx, ids, mended)
+	r.probe(ctx, ids, recovered)
 	settled, _ = r.settle(ctx, t)
-	sleep(ctx, 2*time.Millisecond) // the watcher has seen the last one
+	sleep(ctx, 2*time.Millisecond) // until the watcher has seen the last arrival
 	stop()
 	watcher.Wait()
 	span := last.Sub(first)
-	o.DrainSeconds, o.Deliveries, o.Deliveries99 = span.Seconds(), perSecond(t.arrived.Load()-atFirst, span), perSecond(atMost-atFirst, most.Sub(first))
+	o.DrainSeconds, o.Deliveries, o.Deliveries99 = span.Seconds(), perSecond(t.arrived.Load()-arrivedFirst, span), perSecond(arrived99-arrivedFirst, at99.Sub(first))
 	return settled
 }
 
-// probe has the server try mended endpoints at once, as it does when a webhook is changed. A retry of one of its deliveries would do as
-// well, but that one might have been delivered in the meantime, and would come again. An attempt that failed just before may be recorded
-// after the change and put the next one off: then once more.
-func (r *run) probe(ctx context.Context, ids []int64, mended []*endpoint) {
+// probe makes the server attempt recovered endpoints at once, by a change of their webhooks. A manual retry of a delivery would do the same,
+// but the delivery might be delivered meanwhile, and would arrive twice. An attempt that failed just before the change may be recorded
+// after it and postpone the next one, so the change is repeated until the endpoint has worked.
+func (r *run) probe(ctx context.Context, ids []int64, recovered []*endpoint) {
 	for range 20 {
-		waiting := false
+		pending := false
 		for i, id := range ids {
-			if mended[i].worked.Load() {
+			if recovered[i].worked.Load() {
 				continue
 			}
-			waiting = true
-			if _, err := r.server.api.call(ctx, http.MethodPatch, fmt.Sprintf("/v1/webhooks/%d", id), map[string]any{"name": "bench " + r.nonce + ", mended"}); err != nil && ctx.Err() == nil {
+			pending = true
+			if _, err := r.server.api.call(ctx, http.MethodPatch, fmt.Sprintf("/v1/webhooks/%d", id), map[string]any{"name": "bench " + r.nonce + ", recovered"}); err != nil && ctx.Err() == nil {
 				r.problem("outage: webhook %d: %v", id, err)
 			}
 		}
-		if !waiting || !sleep(ctx, 250*time.Millisecond) {
+		if !pending || !sleep(ctx, 250*time.Millisecond) {
 			return
 		}
 	}

@@ -4,5 +4,5 @@ package bench
 
 import "syscall"
 
-// ownGroup keeps Ctrl-C, which a terminal sends to all of a group, from a child: the run ends it after the last figures.
+// ownGroup keeps Ctrl-C from a child. A terminal sends it to the whole process group, but the run stops the child itself, after the last figures.
 func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -7,19 +7,21 @@ import (
 	"time"
 )
 
-// subBits is how finely each power of two is divided: into 2^(subBits-1) buckets. The middle of a bucket is within 0.8 % of whatever lies in it.
+// subBits sets the precision: each power of two is divided into 2^(subBits-1) buckets. The middle of a bucket is within 0.8 % of every value
+// in it.
 const subBits = 7
 
-// numBuckets is enough for any time.Duration.
+// numBuckets is enough for every time.Duration.
 const numBuckets = (64-subBits)<<(subBits-1) + 1<<subBits
 
-// histogram counts spans in buckets whose width grows with the span, in 30 KB whatever comes. Any number of goroutines may use it at once.
+// histogram counts durations in buckets whose width grows with the duration. It has a fixed size of 30 KB. Its methods may be called
+// concurrently.
 type histogram struct {
 	buckets [numBuckets]atomic.Uint64
 	max     atomic.Int64
 }
 
-// record counts a span; one below zero counts as zero.
+// record counts a duration; a negative one counts as zero.
 func (h *histogram) record(d time.Duration) {
 	v := max(0, int64(d))
 	h.buckets[bucketOf(uint64(v))].Add(1)
@@ -31,7 +33,8 @@ func (h *histogram) record(d time.Duration) {
 	}
 }
 
-// bucketOf returns the bucket of a span in nanoseconds: the span itself where it is small, else its exponent and its first subBits bits.
+// bucketOf returns the bucket of a duration in nanoseconds. Small durations have a bucket each; others share one by their exponent and their
+// first subBits bits.
 func bucketOf(v uint64) int {
 	if v < 1<<subBits {
 		return int(v)
@@ -40,7 +43,7 @@ func bucketOf(v uint64) int {
 	return shift<<(subBits-1) + int(v>>shift)
 }
 
-// middleOf is the span in the middle of a bucket, in nanoseconds.
+// middleOf returns the middle of a bucket, in nanoseconds.
 func middleOf(bucket int) int64 {
 	if bucket < 1<<subBits {
 		return int64(bucket)
@@ -50,14 +53,14 @@ func middleOf(bucket int) int64 {
 	return low + int64(1)<<shift/2
 }
 
-// counts is what a histogram held at some time.
+// counts is a copy of a histogram.
 type counts struct {
 	buckets [numBuckets]uint64
 	total   uint64
 	max     time.Duration
 }
 
-// read returns what was counted so far.
+// read returns a copy of the histogram.
 func (h *histogram) read() *counts {
 	c := &counts{max: time.Duration(h.max.Load())}
 	for i := range h.buckets {
@@ -68,7 +71,7 @@ func (h *histogram) read() *counts {
 	return c
 }
 
-// since returns what was counted between an earlier reading and this one. Its maximum is that of the highest bucket in use.
+// since returns the durations that were counted after an earlier reading. Its maximum is the middle of the highest bucket in use.
 func (c *counts) since(earlier *counts) *counts {
 	d := &counts{}
 	for i := range c.buckets {
@@ -81,7 +84,7 @@ func (c *counts) since(earlier *counts) *counts {
 	return d
 }
 
-// percentile returns the span that a share of all (0.99) does not exceed; 0 if there is none.
+// percentile returns the duration that a share of all durations (such as 0.99) does not exceed; 0 if there are none.
 func (c *counts) percentile(share float64) time.Duration {
 	rank := uint64(math.Ceil(share * float64(c.total)))
 	seen := uint64(0)

@@ -12,36 +12,36 @@ import (
 	"time"
 )
 
-// generator posts sessions, over a connection for each of its goroutines.
+// generator posts sessions. Each of its goroutines has a connection of its own.
 type generator struct {
 	url, token  string
 	client      *http.Client
 	connections int
-	batch       int // sessions of a request
+	batch       int // sessions in a request
 	nonce       string
 	targets     []target
 	sessions    *template
 }
 
-// requestTimeout is how long an acknowledgement may take until the request counts as failed.
+// requestTimeout is the time after which a request without a response counts as failed.
 const requestTimeout = time.Minute
 
-// newClient makes a client that keeps as many connections as it is used by goroutines.
+// newClient returns a client that keeps this many connections open.
 func newClient(connections int) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy = nil // what is measured is the server
+	transport.Proxy = nil // measure the server, not a proxy
 	transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost, transport.MaxIdleConns = connections, connections, connections
-	transport.ResponseHeaderTimeout = requestTimeout // Client.Timeout would cost a goroutine for each request
+	transport.ResponseHeaderTimeout = requestTimeout // Client.Timeout would start a goroutine for each request
 	return &http.Client{Transport: transport}
 }
 
-// phase is a span of a run with a tally of its own. It lasts until an instant.
+// phase is a part of a load that has its own tally. It lasts until a fixed time.
 type phase struct {
 	until time.Time
 	tally *tally
 }
 
-// phaseAt returns the phase that an instant is in; nil after the last one.
+// phaseAt returns the phase that contains a time; nil after the last phase.
 func phaseAt(phases []phase, at time.Time) *phase {
 	for i := range phases {
 		if at.Before(phases[i].until) {
@@ -51,7 +51,7 @@ func phaseAt(phases []phase, at time.Time) *phase {
 	return nil
 }
 
-// fullSpeed posts a request after the other on each connection until the last phase is over.
+// fullSpeed posts one request after another on each connection until the last phase ends.
 func (g *generator) fullSpeed(ctx context.Context, phases []phase) {
 	g.each(func(c *connection) {
 		for ctx.Err() == nil {
@@ -65,40 +65,40 @@ func (g *generator) fullSpeed(ctx context.Context, phases []phase) {
 	})
 }
 
-// overtime is how long after its end the late requests of a steady rate are still sent.
+// overtime is how long after the end of a steady rate its late requests are still sent.
 const overtime = 10 * time.Second
 
-// steady posts requests at even spans, rate sessions a second, from an instant until the last phase is over. A request that finds no free
-// connection at its instant is sent as soon as there is one; all is counted from the instant.
+// steady posts requests at even intervals, rate sessions a second, from a time until the last phase ends. A request for which no connection
+// is free at its send time is sent as soon as there is one. Durations are measured from the scheduled send time.
 func (g *generator) steady(ctx context.Context, rate float64, from time.Time, phases []phase) {
-	between := float64(g.batch) / rate * float64(time.Second)
+	interval := float64(g.batch) / rate * float64(time.Second)
 	closing := phases[len(phases)-1].until.Add(overtime)
 	var next atomic.Int64
 	g.each(func(c *connection) {
 		for {
-			instant := from.Add(time.Duration(float64(next.Add(1)-1) * between))
-			p := phaseAt(phases, instant)
-			if p == nil || !sleep(ctx, time.Until(instant)) {
+			sendAt := from.Add(time.Duration(float64(next.Add(1)-1) * interval))
+			p := phaseAt(phases, sendAt)
+			if p == nil || !sleep(ctx, time.Until(sendAt)) {
 				return
 			}
 			if time.Now().After(closing) {
 				p.tally.unsent.Add(1)
 				continue
 			}
-			c.post(ctx, p.tally, instant)
+			c.post(ctx, p.tally, sendAt)
 		}
 	})
 }
 
-// givenUp is after how many refusals in a row a connection posts no more of an amount: some 10 s.
-const givenUp = 200
+// maxRefusals is how many refusals in a row end the work of a connection in postSessions. They take about 10 s.
+const maxRefusals = 200
 
-// amount posts so many sessions, rounded up to whole requests, as fast as it goes. What is refused is made up for by others, unless the
-// server goes on refusing.
-func (g *generator) amount(ctx context.Context, sessions int64, t *tally) {
+// postSessions posts this many sessions at full speed, rounded up to whole requests. Refused requests are repeated with new sessions, unless
+// the server refuses maxRefusals in a row.
+func (g *generator) postSessions(ctx context.Context, sessions int64, t *tally) {
 	var begun atomic.Int64
 	g.each(func(c *connection) {
-		for refused := 0; refused < givenUp && ctx.Err() == nil; {
+		for refused := 0; refused < maxRefusals && ctx.Err() == nil; {
 			if refused == 0 && begun.Add(int64(g.batch))-int64(g.batch) >= sessions {
 				return
 			}
@@ -109,7 +109,7 @@ func (g *generator) amount(ctx context.Context, sessions int64, t *tally) {
 	})
 }
 
-// each runs a function for each connection and waits for all.
+// each runs a function for each connection, and waits for all calls.
 func (g *generator) each(work func(*connection)) {
 	var working sync.WaitGroup
 	for range g.connections {
@@ -120,44 +120,43 @@ func (g *generator) each(work func(*connection)) {
 	working.Wait()
 }
 
-// connection is one of the generator's goroutines.
+// connection is the state of one of the generator's goroutines.
 type connection struct {
 	*generator
 	body *body
 }
 
-// pauseAfterError keeps a generator from spinning while the server refuses.
+// pauseAfterError is the wait after a failed request, so that a generator does not spin while the server refuses.
 const pauseAfterError = 50 * time.Millisecond
 
-// post sends a request with new sessions, notes what came of it, and tells whether it was accepted. Its instant is when it was due to be
-// sent.
-func (c *connection) post(ctx context.Context, t *tally, instant time.Time) bool {
-	number := t.take(c.batch)
-	c.body.fill(t.index, number, c.targets, instant)
+// post sends a request with new sessions, counts the outcome in t, and reports whether it was accepted. sendAt is when it was due to be sent.
+func (c *connection) post(ctx context.Context, t *tally, sendAt time.Time) bool {
+	number := t.reserve(c.batch)
+	c.body.fill(t.index, number, c.targets, sendAt)
 	if err := c.send(ctx); err != nil {
 		if ctx.Err() != nil {
 			return false
 		}
 		t.refuse(err)
-		// The transport may still read the old one where the answer came early.
+		// If the response came early, the transport may still be reading the old body.
 		c.body = newBody(c.sessions, c.batch, c.nonce)
 		sleep(ctx, pauseAfterError)
 		return false
 	}
-	t.acknowledgement.record(time.Since(instant))
-	owed := int64(0)
+	t.acknowledgement.record(time.Since(sendAt))
+	due := int64(0)
 	for i := range int64(c.batch) {
-		if c.targets[(number+i)%int64(len(c.targets))].owed {
+		if c.targets[(number+i)%int64(len(c.targets))].expected {
 			t.expected.set(number + i)
-			owed++
+			due++
 		}
 	}
-	t.owed.Add(owed)
+	t.due.Add(due)
 	t.accepted.Add(int64(c.batch))
 	return true
 }
 
-// send posts the body. Its error is nil if the answer is 202.
+// send posts the body. It returns an error unless the status is 202.
 func (c *connection) send(ctx context.Context) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+"/v1/events", bytes.NewReader(c.body.text))
 	if err != nil {
@@ -172,22 +171,22 @@ func (c *connection) send(ctx context.Context) error {
 		return err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
+	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return err
 	}
 	if resp.StatusCode != http.StatusAccepted {
-		return &answerError{"POST /v1/events", resp.Status, answer}
+		return &responseError{"POST /v1/events", resp.Status, body}
 	}
 	return nil
 }
 
-// answerError is an answer of the server that is not the one that was wanted.
-type answerError struct {
+// responseError is a response with an unexpected status.
+type responseError struct {
 	call, status string
 	body         []byte
 }
 
-func (e *answerError) Error() string {
+func (e *responseError) Error() string {
 	return fmt.Sprintf("%s: %s: %.300s", e.call, e.status, strings.TrimSpace(string(e.body)))
 }

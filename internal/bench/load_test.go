@@ -95,11 +95,11 @@ func TestFullSpeedGoesOnAfterErrors(t *testing.T) {
 		if a, r := main.accepted.Load(), main.refused.Load(); a != 88 || r != 2 { // 2 × (10 + 50) ms are gone
 			t.Errorf("%d accepted, %d refused; want 88 and 2", a, r)
 		}
-		if err := main.firstTrouble(); err == nil || !strings.Contains(err.Error(), "Service Unavailable") || strings.Contains(err.Error(), g.token) {
+		if err := main.firstError(); err == nil || !strings.Contains(err.Error(), "Service Unavailable") || strings.Contains(err.Error(), g.token) {
 			t.Errorf("the trouble is %v", err)
 		}
-		if got := main.expected.without(&main.seen); got != 88 {
-			t.Errorf("%d are owed, want the accepted ones", got)
+		if got := main.expected.countMissing(&main.seen); got != 88 {
+			t.Errorf("%d are due, want the accepted ones", got)
 		}
 	})
 }
@@ -115,21 +115,21 @@ func TestAmount(t *testing.T) {
 		})
 		g.batch = 4
 		main := &tally{}
-		g.amount(t.Context(), 10, main)
+		g.postSessions(t.Context(), 10, main)
 		if got := main.accepted.Load(); got != 12 || requests != 4 {
 			t.Errorf("%d accepted with %d requests; want 12 with 4", got, requests)
 		}
 
 		full, began := &tally{}, time.Now()
 		g.client.Transport = roundTripper(func(*http.Request) (*http.Response, error) { return answer(http.StatusServiceUnavailable) })
-		g.amount(t.Context(), 10, full) // not for ever, while all is refused
-		if n, took := full.refused.Load(), time.Since(began); n != givenUp || took != givenUp*pauseAfterError {
+		g.postSessions(t.Context(), 10, full) // it ends although every request is refused
+		if n, took := full.refused.Load(), time.Since(began); n != maxRefusals || took != maxRefusals*pauseAfterError {
 			t.Errorf("it gave up after %d refusals and %v", n, took)
 		}
 
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		g.amount(ctx, 10, main) // nor after the end
+		g.postSessions(ctx, 10, main) // it ends with ctx
 		if main.accepted.Load() != 12 {
 			t.Error("it went on")
 		}

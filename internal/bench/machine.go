@@ -8,23 +8,24 @@ import (
 	"strings"
 )
 
-// Machine is where a run was made. What the system does not tell is "not known", or 0.
+// Machine describes the machine of a run. What the system does not provide is "not known", or 0.
 type Machine struct {
 	CPU         string `json:"cpu"`
-	Cores       int    `json:"cores"` // that the run may use
+	Cores       int    `json:"cores"` // available to the run
 	MemoryBytes int64  `json:"memory_bytes"`
 	System      string `json:"system"`
 	Kernel      string `json:"kernel"`
 	Go          string `json:"go"`
 	Hookbolt    string `json:"hookbolt"`
-	FileSystem  string `json:"file_system"` // of the database's folder
-	// Fsync is whether what is acknowledged has been synced to the disk.
+	FileSystem  string `json:"file_system"` // of the database's directory
+	// Fsync is "on": events are synced to the disk before they are acknowledged.
 	Fsync string `json:"fsync"`
 }
 
 const notKnown = "not known"
 
-// thisMachine finds out where a run is made, with the database in folder; "" if that is a running server's own business.
+// thisMachine describes this machine. folder is the directory of the database; "" if a running server is measured, whose directory is not
+// known.
 func thisMachine(folder, version string) Machine {
 	m := Machine{CPU: notKnown, Cores: runtime.GOMAXPROCS(0), System: runtime.GOOS + "/" + runtime.GOARCH, Kernel: notKnown, Go: runtime.Version(),
 		Hookbolt: version, FileSystem: notKnown, Fsync: "on"}
@@ -45,7 +46,7 @@ func thisMachine(folder, version string) Machine {
 	return m
 }
 
-// procField returns the first value that a file of "name : value" lines has for a name.
+// procField returns the first value of a name in a file of lines "name : value"; "" if there is none.
 func procField(path, name string) string {
 	text, _ := os.ReadFile(path)
 	for line := range strings.Lines(string(text)) {
@@ -56,11 +57,11 @@ func procField(path, name string) string {
 	return ""
 }
 
-// fileSystemOf finds the kind of the file system that a folder is on: that of the longest mount point above it, the last one of several.
+// fileSystemOf returns the type of the file system that contains a directory: that of its longest mount point, the last one of several.
 func fileSystemOf(folder, mounts string) (kind string) {
 	longest := 0
 	for line := range strings.Lines(mounts) {
-		fields := strings.Fields(line) // what is mounted, where, its kind, …
+		fields := strings.Fields(line) // device, mount point, type, …
 		if len(fields) < 3 {
 			continue
 		}

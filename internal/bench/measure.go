@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// window is the span that a load is measured over.
+// window is how long a load lasts before it is measured, and how long it is measured.
 type window struct{ warmup, duration time.Duration }
 
-// stage is a load on a subject: at full speed, or at a steady rate if that is not 0.
+// stage is a load on a subject. A rate of 0 means full speed.
 type stage struct {
 	name    string
 	subject *subject
@@ -17,24 +17,24 @@ type stage struct {
 	span    window
 }
 
-// measurement is a stage that is measured.
+// measurement is the measurement of a stage.
 type measurement struct {
 	*run
 	stage
 	warm, main   *tally
-	attempts     int64 // at the endpoints, before it began
+	attempts     int64 // failed attempts at the endpoints before it began
 	stopProgress func()
-	from, to     edge // of what is measured
+	from, to     edge // the beginning and the end of the measured window
 }
 
-// measure puts a load on a subject and returns what came of it. It waits until all has arrived. Where ctx ends early, the figures are those
-// up to then.
+// measure applies a load to a subject, waits until all deliveries have arrived, and returns the figures. If ctx ends early, the figures are
+// those up to then.
 func (r *run) measure(ctx context.Context, st stage) *Measured {
 	ctx, stop := st.subject.whileRunning(ctx)
 	defer stop()
 	m := &measurement{run: r, stage: st, warm: r.sink.newTally(), main: r.sink.newTally()}
 	m.stopProgress = r.progress.follow(m.name, m.warm, m.main)
-	defer func() { m.stopProgress() }() // the last one
+	defer func() { m.stopProgress() }() // samples replaces it
 	began := time.Now()
 	m.attempts = r.sink.attempts.Load()
 	warmEnd := began.Add(m.span.warmup)
@@ -60,15 +60,15 @@ func (r *run) measure(ctx context.Context, st stage) *Measured {
 	measured := m.result(lastAt)
 	measured.Check, measured.Samples = r.check(m.name, settled, m.warm, m.main), samples
 	if measured.Unsent > 0 {
-		r.problem("%s: the server was too far behind: %d requests were not sent", m.name, measured.Unsent)
+		r.problem("%s: the server was too slow: %d requests were not sent", m.name, measured.Unsent)
 	}
 	return measured
 }
 
-// samples takes a sample each opts.Every, from an instant to another one, and prints it.
+// samples makes a sample every opts.Every, from one time to another, and prints it.
 func (m *measurement) samples(ctx context.Context, at, end time.Time) (samples []Sample) {
 	last := m.from
-	for m.opts.Every > 0 && m.subject.api != nil { // the relay is too short for samples
+	for m.opts.Every > 0 && m.subject.api != nil { // the relay has no metrics to sample
 		at = at.Add(m.opts.Every)
 		if at.After(end) || !sleep(ctx, time.Until(at)) {
 			break
@@ -79,7 +79,7 @@ func (m *measurement) samples(ctx context.Context, at, end time.Time) (samples [
 		if !m.opts.JSON {
 			m.stopProgress()
 			if len(samples) == 1 {
-				section(m.out, m.name+", meanwhile")
+				section(m.out, m.name+", samples")
 			}
 			sample.print(m.out)
 			m.stopProgress = m.progress.follow(m.name, m.warm, m.main)
@@ -89,7 +89,7 @@ func (m *measurement) samples(ctx context.Context, at, end time.Time) (samples [
 	return samples
 }
 
-// result is the figures, once the last delivery has arrived.
+// result returns the figures, once the last delivery has arrived.
 func (m *measurement) result(lastAt time.Time) *Measured {
 	from, to := &m.from, &m.to
 	seconds := to.at.Sub(from.at)
@@ -102,13 +102,13 @@ func (m *measurement) result(lastAt time.Time) *Measured {
 		Deliveries: perSecond(to.arrived-from.arrived, seconds), Backlog: to.backlog,
 		Sustained:      perSecond(m.warm.arrived.Load()+m.main.arrived.Load()-from.arrived, lastAt.Sub(from.at)),
 		FailedAttempts: m.sink.attempts.Load() - m.attempts,
-		CPU:            over(to.figures.since(from.figures, cpuSeconds), arrived/1000),
+		CPU:            ratio(to.figures.since(from.figures, cpuSeconds), arrived/1000),
 		PeakMemory:     to.figures.get(peakMemory), AnonymousMemory: to.figures.get(anonymous), Heap: to.figures.get(heapBytes),
-		Commits: over(to.figures.since(from.figures, commits), seconds.Seconds()),
-		Written: over(to.figures.since(from.figures, writtenBytes), arrived), File: to.figures.get(databaseBytes),
+		Commits: ratio(to.figures.since(from.figures, commits), seconds.Seconds()),
+		Written: ratio(to.figures.since(from.figures, writtenBytes), arrived), File: to.figures.get(databaseBytes),
 	}
 	if n := to.figures.since(from.figures, commits); n != nil {
-		r.OperationsPerCommit = over(to.figures.since(from.figures, operations), *n)
+		r.OperationsPerCommit = ratio(to.figures.since(from.figures, operations), *n)
 	}
 	if m.rate > 0 {
 		r.Rate = &m.rate
@@ -119,11 +119,11 @@ func (m *measurement) result(lastAt time.Time) *Measured {
 	return r
 }
 
-// edge is how things stood at an instant.
+// edge has the counts and figures at the beginning or the end of a window.
 type edge struct {
 	at                   time.Time
 	accepted, arrived    int64
-	backlog              int64 // that waits to be delivered
+	backlog              int64 // accepted sessions that have not arrived
 	acknowledgement, lag *counts
 	figures              reading
 }
@@ -139,7 +139,7 @@ func (r *run) edge(ctx context.Context, s *subject, warm, main *tally) edge {
 	return e
 }
 
-// sample is what has happened since an earlier edge.
+// sample returns the figures of the time since an earlier edge. begin is the beginning of the window.
 func (e *edge) sample(earlier edge, begin time.Time) Sample {
 	span := e.at.Sub(earlier.at)
 	return Sample{
@@ -150,8 +150,8 @@ func (e *edge) sample(earlier edge, begin time.Time) Sample {
 	}
 }
 
-// settle waits until all that was accepted has arrived. It tells whether it could wait, and when the last one came. It gives up when
-// nothing has come for r.quietTimeout.
+// settle waits until all accepted sessions have arrived, or until nothing has arrived for r.quietTimeout. settled is false if ctx ended
+// first. lastAt is when the last one arrived.
 func (r *run) settle(ctx context.Context, tallies ...*tally) (settled bool, lastAt time.Time) {
 	before := int64(-1)
 	for {
@@ -172,7 +172,7 @@ func (r *run) settle(ctx context.Context, tallies ...*tally) (settled bool, last
 	}
 }
 
-// check sums up whether all has arrived once, and notes as a problem if it has not.
+// check returns whether every accepted session has arrived exactly once. It records a problem if not.
 func (r *run) check(stage string, settled bool, tallies ...*tally) Check {
 	c := Check{}
 	missing, accepted := int64(0), int64(0)
@@ -181,14 +181,14 @@ func (r *run) check(stage string, settled bool, tallies ...*tally) Check {
 		accepted += t.accepted.Load()
 		c.Repeated += t.repeated.Load()
 		c.RefusedRequests += t.refused.Load()
-		if err := t.firstTrouble(); err != nil && c.FirstRefusal == "" {
+		if err := t.firstError(); err != nil && c.FirstRefusal == "" {
 			c.FirstRefusal = err.Error()
 		}
 	}
 	if settled {
 		c.Missing = &missing
 	} else {
-		missing = 0 // it may still come
+		missing = 0 // they may still arrive
 	}
 	if missing > 0 || c.Repeated > 0 {
 		r.problem("%s: %d deliveries missing, %d repeated", stage, missing, c.Repeated)

@@ -8,52 +8,52 @@ import (
 	"time"
 )
 
-// Options are what a run does. Validate tells what makes no sense.
+// Options are the settings of a run.
 type Options struct {
-	// Connections is how many the generator uses, each with a request after the other. Batch is how many sessions a request has.
+	// Connections is how many connections the generator uses, each for one request at a time. Batch is how many sessions a request has.
 	Connections, Batch int
-	// Webhooks is among how many the sessions go round: each is for a content of its own, so a session leads to one delivery.
+	// Webhooks is over how many webhooks the sessions are spread. Each is for its own content, so a session leads to one delivery.
 	Webhooks int
-	// Delay is the webhooks' own setting, in whole seconds.
+	// Delay is the delay of the webhooks, in whole seconds.
 	Delay time.Duration
-	// Failing is the share of webhooks, 0 to 1, whose endpoint always answers 500; Slow that of those whose endpoint takes SlowBy.
+	// Failing is the share of webhooks, 0 to 1, whose endpoint always answers 500. Slow is the share of those whose endpoint takes SlowBy.
 	Failing, Slow float64
 	SlowBy        time.Duration
 
 	// Rate is the steady rate in sessions a second; 0 measures full speed, and then half of it.
 	Rate float64
-	// Duration is how long is measured, after Warmup. Every is how often a line of figures is printed meanwhile; 0 means never.
+	// Duration is how long each load is measured, after Warmup. Every is how often a line of figures is printed meanwhile; 0 means never.
 	Duration, Warmup, Every time.Duration
-	// Relay is how long the bare relay is measured; 0 leaves it out.
+	// Relay is how long the bare relay is measured; 0 skips it.
 	Relay time.Duration
-	// Scheduled is how many sessions are put in first whose deliveries are due in 30 days, over ScheduledWebhooks others; then the server
-	// is started anew. With Crash it has been killed.
+	// Scheduled is how many sessions are posted first whose deliveries are due in 30 days, to ScheduledWebhooks further webhooks. Then the
+	// server is restarted, after a kill with Crash; 0 skips it.
 	Scheduled, ScheduledWebhooks int
 	Crash                        bool
-	// Idle is for how long the server is looked at while it has nothing to do; 0 leaves it out.
+	// Idle is how long the idle server is measured; 0 skips it.
 	Idle time.Duration
-	// Outage is how many sessions are taken in while no endpoint works; 0 leaves it out.
+	// Outage is how many sessions are posted while every endpoint fails; 0 skips it.
 	Outage int
 
-	// URL is a server that runs already, with Token if it wants one; "" means a child process.
+	// URL is the address of a running server, Token its admin token if it needs one; "" starts a server as a child process.
 	URL, Token string
-	// Executable is hookbolt itself, for the child process. Its commands serve and bench-relay are used.
+	// Executable is the path of hookbolt, for child processes. A run uses its commands serve and bench-relay.
 	Executable string
-	// Environ is the environment of the child process; nil means that of this one.
+	// Environ is the environment of the child processes; nil means that of this process.
 	Environ []string
 	// Config returns the text of the child's configuration file, for a database.
 	Config func(database string) (string, error)
-	// Dir is where the folder with the child's database is made; "" means the system's place for temporary files. Keep leaves it there.
+	// Dir is where the directory of the child's database is created; "" means the system's directory for temporary files. Keep keeps it.
 	Dir  string
 	Keep bool
 
-	// JSON asks for one JSON document in place of the sections for people.
+	// JSON prints one JSON document instead of text.
 	JSON bool
 	// Command is the command line and Version the build, for the report.
 	Command, Version string
 }
 
-// Validate returns what is wrong with the options, by the names of their flags.
+// Validate returns an error if the options are invalid. It names the flag.
 func (o *Options) Validate() error {
 	for _, n := range []struct {
 		flag        string
@@ -93,23 +93,23 @@ func (o *Options) Validate() error {
 			return fmt.Errorf("-%s must be a share, 0 to 1 (got %g)", s.flag, s.value)
 		}
 		if s.value > 0 && o.share(s.value) == 0 {
-			return fmt.Errorf("-%s %g of -webhooks %d is less than one: raise one of them", s.flag, s.value, o.Webhooks)
+			return fmt.Errorf("-%s %g of -webhooks %d is less than one webhook: raise one of them", s.flag, s.value, o.Webhooks)
 		}
 	}
 	if o.share(o.Failing)+o.share(o.Slow) > o.Webhooks {
-		return errors.New("-failing and -slow must not be more than 1 together: a webhook is one or the other")
+		return errors.New("-failing and -slow must not add up to more than 1")
 	}
 	if o.Crash && o.Scheduled == 0 {
-		return errors.New("-crash goes with -scheduled: it is the end of the server that was filled")
+		return errors.New("-crash can only be used with -scheduled")
 	}
 	if u, err := url.Parse(o.URL); o.URL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-		return fmt.Errorf("-url must be that of a server, such as http://127.0.0.1:8080 (got %q)", o.URL)
+		return fmt.Errorf("-url must be an http or https URL, such as http://127.0.0.1:8080 (got %q)", o.URL)
 	}
 	if o.URL != "" && (o.Scheduled > 0 || o.Dir != "" || o.Keep) {
-		return errors.New("-scheduled, -dir and -keep are for a server of bench's own: not with -url")
+		return errors.New("-scheduled, -dir and -keep cannot be used with -url: they are for the server that bench starts")
 	}
 	return nil
 }
 
-// share is how many webhooks a share is.
+// share returns how many webhooks a share is.
 func (o *Options) share(part float64) int { return int(math.Round(part * float64(o.Webhooks))) }

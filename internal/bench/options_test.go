@@ -39,11 +39,11 @@ func TestValidate(t *testing.T) {
 		{func(o *Options) { o.Failing = 1.1 }, "-failing must be a share, 0 to 1 (got 1.1)"},
 		{func(o *Options) { o.Slow = math.NaN() }, "-slow must be"},
 		{func(o *Options) { o.Failing = .1 }, "-failing 0.1 of -webhooks 4 is less than one"},
-		{func(o *Options) { o.Failing, o.Slow = .75, .5 }, "-failing and -slow must not be more than 1"},
-		{func(o *Options) { o.Crash = true }, "-crash goes with -scheduled"},
-		{func(o *Options) { o.URL, o.Scheduled = "http://x", 1 }, "-scheduled, -dir and -keep are for a server of bench's own"},
+		{func(o *Options) { o.Failing, o.Slow = .75, .5 }, "-failing and -slow must not add up to more than 1"},
+		{func(o *Options) { o.Crash = true }, "-crash can only be used with -scheduled"},
+		{func(o *Options) { o.URL, o.Scheduled = "http://x", 1 }, "-scheduled, -dir and -keep cannot be used with -url"},
 		{func(o *Options) { o.URL, o.Keep = "http://x", true }, "-scheduled, -dir and -keep"},
-		{func(o *Options) { o.URL = "localhost:8080" }, "-url must be that of a server"},
+		{func(o *Options) { o.URL = "localhost:8080" }, "-url must be an http or https URL"},
 	} {
 		o := testOptions()
 		tc.change(&o)

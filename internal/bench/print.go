@@ -8,7 +8,7 @@ import (
 	"hookbolt/internal/text"
 )
 
-// section prints lines of a label and a value, aligned, under a title. A line without a value is left out.
+// section prints a title and lines of label and value, aligned. A line without a value is skipped.
 func section(w io.Writer, title string, lines ...[2]string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s\n", title)
@@ -33,7 +33,7 @@ func (m *Machine) print(w io.Writer, command string) {
 }
 
 func (m *Measured) print(w io.Writer, title string) {
-	what := fmt.Sprintf("%.1f s, %s, %s a request, %s", m.Seconds, several(m.Connections, "connection"), several(m.Batch, "session"), several(m.Webhooks, "webhook"))
+	what := fmt.Sprintf("%.1f s, %s, %s a request, %s", m.Seconds, plural(m.Connections, "connection"), plural(m.Batch, "session"), plural(m.Webhooks, "webhook"))
 	if m.Rate != nil {
 		what += fmt.Sprintf(", %s sessions/s", text.Number(*m.Rate))
 	}
@@ -42,7 +42,7 @@ func (m *Measured) print(w io.Writer, title string) {
 		share = fmt.Sprintf("%.1f %% of the bare relay", *m.ShareOfRelay)
 	}
 	if m.Unsent > 0 {
-		unsent = fmt.Sprintf("%d requests, for the server was too far behind", m.Unsent)
+		unsent = fmt.Sprintf("%d requests, because the server was too slow", m.Unsent)
 	}
 	if m.FailedAttempts > 0 {
 		failed = text.Number(float64(m.FailedAttempts)) + " at the failing endpoints"
@@ -66,18 +66,18 @@ func (m *Measured) print(w io.Writer, title string) {
 	}, m.Check.lines()...)...)
 }
 
-// printRelay prints the part of the figures that a relay has.
+// printRelay prints the figures that apply to the bare relay.
 func (m *Measured) printRelay(w io.Writer) {
 	section(w, "bare relay, without storage", append([][2]string{
-		{"load", fmt.Sprintf("%.1f s, %s, 1 session a request", m.Seconds, several(m.Connections, "connection"))},
+		{"load", fmt.Sprintf("%.1f s, %s, 1 session a request", m.Seconds, plural(m.Connections, "connection"))},
 		{"relayed", text.Number(m.Deliveries) + "/s"},
-		{"answer", m.Acknowledgement.text(true)},
+		{"response", m.Acknowledgement.text(true)},
 		{"CPU for 1,000 deliveries", known(m.CPU, func(v float64) string { return fmt.Sprintf("%.3f s", v) })},
 	}, m.Check.lines()...)...)
 }
 
 func (c *Check) lines() [][2]string {
-	verdict := "not waited for"
+	verdict := "not finished"
 	if c.Missing != nil {
 		verdict = fmt.Sprintf("%d missing, %d repeated", *c.Missing, c.Repeated)
 	}
@@ -95,13 +95,13 @@ func (s *Sample) print(w io.Writer) {
 }
 
 func (s *Scheduled) print(w io.Writer) {
-	start := "start to ready, stopped clean"
+	start := "start after a clean stop"
 	if s.AfterCrash {
-		start = "start to ready, killed"
+		start = "start after a kill"
 	}
 	section(w, "scheduled deliveries", append([][2]string{
-		{"sessions", fmt.Sprintf("%s, over %s, due in 30 days", text.Number(float64(s.Sessions)), several(s.Webhooks, "webhook"))},
-		{"put in", fmt.Sprintf("in %.1f s, %s sessions/s", s.Seconds, text.Number(s.PerSecond))},
+		{"sessions", fmt.Sprintf("%s, over %s, due in 30 days", text.Number(float64(s.Sessions)), plural(s.Webhooks, "webhook"))},
+		{"posted", fmt.Sprintf("in %.1f s, %s sessions/s", s.Seconds, text.Number(s.PerSecond))},
 		{start, fmt.Sprintf("%.3f s", s.Start)},
 		{"database file", known(s.File, text.Bytes)},
 		{"anonymous memory, heap", known(s.AnonymousMemory, text.Bytes) + ", " + known(s.Heap, text.Bytes) + " after the start"},
@@ -110,14 +110,14 @@ func (s *Scheduled) print(w io.Writer) {
 
 func (i *Idle) print(w io.Writer) {
 	section(w, "idle",
-		[2]string{"span", fmt.Sprintf("%.1f s", i.Seconds)},
+		[2]string{"duration", fmt.Sprintf("%.1f s", i.Seconds)},
 		[2]string{"CPU", known(i.CPU, func(v float64) string { return fmt.Sprintf("%.2f %% of a core", v) })},
 		[2]string{"anonymous memory, heap", known(i.AnonymousMemory, text.Bytes) + ", " + known(i.Heap, text.Bytes)})
 }
 
 func (o *Outage) print(w io.Writer) {
 	section(w, "outage of every endpoint", append([][2]string{
-		{"backlog", fmt.Sprintf("%s sessions, %s, put in within %.1f s", text.Number(float64(o.Sessions)), several(o.Webhooks, "webhook"), o.Fill)},
+		{"backlog", fmt.Sprintf("%s sessions, %s, posted in %.1f s", text.Number(float64(o.Sessions)), plural(o.Webhooks, "webhook"), o.Fill)},
 		{"drained", fmt.Sprintf("in %.1f s, %s deliveries/s; 99 %% of it %s/s", o.DrainSeconds, text.Number(o.Deliveries), text.Number(o.Deliveries99))},
 		{"lag of other lanes", o.OtherLanes.text(false) + fmt.Sprintf(" (%d sessions)", o.OtherLanesSessions)},
 		{"CPU for 1,000 deliveries", known(o.CPU, func(v float64) string { return fmt.Sprintf("%.3f s", v) })},
@@ -126,7 +126,7 @@ func (o *Outage) print(w io.Writer) {
 	}, o.Check.lines()...)...)
 }
 
-// text is "p50 1.2 ms, p99 …".
+// text returns "p50 1.2 ms, p99 …". With thousandth, p99.9 is included.
 func (p *Percentiles) text(thousandth bool) string {
 	if p == nil {
 		return notKnown
@@ -138,7 +138,7 @@ func (p *Percentiles) text(thousandth bool) string {
 	return text + fmt.Sprintf("max %.2f ms", p.Max)
 }
 
-// one is the median or the 99th percentile alone.
+// one returns the median or the 99th percentile alone.
 func (p *Percentiles) one(share float64) string {
 	switch {
 	case p == nil:
@@ -149,7 +149,7 @@ func (p *Percentiles) one(share float64) string {
 	return fmt.Sprintf("%.1f ms", p.P99)
 }
 
-// known shows a figure, if it is known.
+// known formats a figure, if it is known.
 func known(v *float64, show func(float64) string) string {
 	if v == nil {
 		return notKnown
@@ -157,8 +157,8 @@ func known(v *float64, show func(float64) string) string {
 	return show(*v)
 }
 
-// several is "1 webhook" or "2 webhooks".
-func several(n int, what string) string {
+// plural returns "1 webhook" or "2 webhooks".
+func plural(n int, what string) string {
 	if n != 1 {
 		what += "s"
 	}

@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// process is a child that tells on stderr when it is ready, as the server and the bare relay do.
+// process is a child process that logs on stderr when it is ready, as the server and the bare relay do.
 type process struct {
 	cmd    *exec.Cmd
-	url    string // where it serves
+	url    string // its base URL
 	log    *logTail
-	exited chan struct{} // closed at its end
+	exited chan struct{} // closed when it has ended
 }
 
-// startTimeout is how long a child may take until it is ready: a start reads a large database, after a crash all of it.
+// startTimeout is how long a child may take until it is ready. A start reads parts of a large database, after a crash all of it.
 const startTimeout = 10 * time.Minute
 
-// startProcess runs a command of the executable that the options name and waits until it is ready.
+// startProcess starts a command of o.Executable and waits until it is ready.
 func startProcess(ctx context.Context, o *Options, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(o.Executable, args...), log: &logTail{ready: make(chan string, 1)}, exited: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stderr = o.Environ, p.log
@@ -32,7 +32,7 @@ func startProcess(ctx context.Context, o *Options, args ...string) (*process, er
 	}
 	go func() {
 		defer close(p.exited)
-		p.cmd.Wait() // how it ended is in its log
+		p.cmd.Wait() // its log says how it ended
 	}()
 	select {
 	case p.url = <-p.log.ready:
@@ -48,13 +48,13 @@ func startProcess(ctx context.Context, o *Options, args ...string) (*process, er
 	}
 }
 
-// kill ends the process as kill -9 does and waits for its end. It may have ended before.
+// kill kills the process with SIGKILL and waits for its end. The process may have ended before.
 func (p *process) kill() {
 	p.cmd.Process.Kill()
 	<-p.exited
 }
 
-// stop ends the process cleanly, as SIGTERM does; where there is no such signal (Windows), or after a minute, it is killed.
+// stop stops the process with SIGTERM. It kills the process after a minute, or at once where there is no such signal (Windows).
 func (p *process) stop() {
 	if p.cmd.Process.Signal(syscall.SIGTERM) == nil {
 		select {
@@ -65,7 +65,7 @@ func (p *process) stop() {
 	p.kill()
 }
 
-// running tells whether the process has not ended yet.
+// running reports whether the process has not ended yet.
 func (p *process) running() bool {
 	select {
 	case <-p.exited:
@@ -77,13 +77,13 @@ func (p *process) running() bool {
 
 var readyLine = regexp.MustCompile(`ready url=(\S+)`)
 
-// logTail keeps the end of what a process prints and finds out when it is ready.
+// logTail keeps the end of a process's log and notices when the process is ready.
 type logTail struct {
 	ready chan string // gets the URL, once
 
-	mu   sync.Mutex
-	text []byte // guarded by mu
-	told bool   // guarded by mu
+	mu    sync.Mutex
+	text  []byte // guarded by mu
+	found bool   // the URL was sent; guarded by mu
 }
 
 // logKept is how many bytes of a log are kept.
@@ -93,13 +93,13 @@ func (l *logTail) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text = append(l.text, p...)
-	if !l.told {
+	if !l.found {
 		if m := readyLine.FindSubmatch(l.text); m != nil && l.text[len(l.text)-1] == '\n' {
-			l.told = true
+			l.found = true
 			l.ready <- string(m[1])
 		}
 	}
-	if extra := len(l.text) - logKept; l.told && extra > 0 {
+	if extra := len(l.text) - logKept; l.found && extra > 0 {
 		l.text = append(l.text[:0], l.text[extra:]...)
 	}
 	return len(p), nil

@@ -9,7 +9,7 @@ import (
 	"hookbolt/internal/text"
 )
 
-// progress tells people that a run goes on, on stderr: each second in place on a terminal, elsewhere a line each ten seconds.
+// progress shows the progress of a run on stderr: on a terminal a line that changes every second, elsewhere a new line every ten seconds.
 type progress struct {
 	w        io.Writer
 	terminal bool
@@ -24,7 +24,7 @@ func newProgress(w io.Writer) *progress {
 	return p
 }
 
-// follow tells of tallies until the function that it returns is called.
+// follow shows the progress of tallies until the returned function is called.
 func (p *progress) follow(stage string, tallies ...*tally) (stop func()) {
 	interval := 10 * time.Second
 	if p.terminal {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// quietTimeout is how long nothing may arrive until what is missing counts as missing, beside the webhooks' delay.
+// quietTimeout is how long a run waits without an arrival before sessions count as missing. The webhooks' delay is added.
 const quietTimeout = 30 * time.Second
 
 // run is one run of the command.
@@ -26,14 +26,14 @@ type run struct {
 	quietTimeout time.Duration
 
 	sink     *sink
-	folder   string // of the child's database and configuration; "" with a URL
+	folder   string // directory of the child's database and configuration; "" with a URL
 	server   subject
-	webhooks []int64 // that were made, by id
+	webhooks []int64 // ids of those that the run has created
 }
 
-// Run measures a server as opts say and prints each stage on stdout once it is done, or one JSON document at the end. It returns an error
-// if something could not be measured, or if deliveries were missing or came again. If ctx ends it stops, prints what it has, and returns
-// what there was to complain of until then.
+// Run measures a server according to opts. It prints the figures of each stage to stdout when the stage ends, or one JSON document at the
+// end. It returns an error if something could not be measured, or if deliveries were missing or repeated. If ctx ends, it prints the figures
+// so far and returns the errors so far.
 func Run(ctx context.Context, opts *Options, stdout, stderr io.Writer) error {
 	return newRun(opts, stdout, stderr).run(ctx)
 }
@@ -49,10 +49,10 @@ func (r *run) run(ctx context.Context) error {
 		err = r.stages(ctx)
 	}
 	if r.report.Interrupted = ctx.Err() != nil; r.report.Interrupted && errors.Is(err, ctx.Err()) {
-		err = nil // that is why
+		err = nil // the interruption is no error
 	}
-	if r.sink != nil && r.sink.strange.Load() > 0 {
-		r.problem("%d requests at the endpoints were of no session of this run", r.sink.strange.Load())
+	if r.sink != nil && r.sink.unknown.Load() > 0 {
+		r.problem("%d requests at the endpoints were not for sessions of this run", r.sink.unknown.Load())
 	}
 	err = errors.Join(err, r.server.ended(), r.cleanUp(context.WithoutCancel(ctx)))
 	if r.opts.JSON {
@@ -66,12 +66,12 @@ func (r *run) run(ctx context.Context) error {
 	return err
 }
 
-// problem notes what was wrong.
+// problem adds a problem to the report.
 func (r *run) problem(format string, args ...any) {
 	r.report.Problems = append(r.report.Problems, fmt.Sprintf(format, args...))
 }
 
-// prepare opens the sink and makes the folder for a server of our own.
+// prepare opens the sink and, unless a running server is measured, creates the directory of the server.
 func (r *run) prepare() (err error) {
 	if r.sink, err = newSink(r.nonce); err != nil {
 		return err
@@ -100,19 +100,19 @@ func (r *run) prepare() (err error) {
 
 func (r *run) configFile() string { return filepath.Join(r.folder, "config.toml") }
 
-// cleanUp leaves nothing behind.
+// cleanUp deletes the webhooks and the files of the run, and stops the server if the run has started it.
 func (r *run) cleanUp(ctx context.Context) (err error) {
 	if r.opts.URL != "" {
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		for _, id := range r.webhooks {
 			if _, e := r.server.api.call(ctx, http.MethodDelete, fmt.Sprintf("/v1/webhooks/%d", id), nil); e != nil {
-				err = errors.Join(err, fmt.Errorf("webhook %d is left: %w", id, e))
+				err = errors.Join(err, fmt.Errorf("webhook %d could not be deleted: %w", id, e))
 			}
 		}
 	}
 	if r.server.process != nil {
-		r.server.process.kill() // nobody needs its database
+		r.server.process.kill() // its database is not needed any more
 	}
 	if r.server.api != nil {
 		r.server.api.client.CloseIdleConnections()
@@ -130,7 +130,7 @@ func (r *run) cleanUp(ctx context.Context) (err error) {
 	return err
 }
 
-// stages does what the options ask for, a stage after the other.
+// stages runs the stages of the options one after another.
 func (r *run) stages(ctx context.Context) error {
 	if r.opts.URL == "" && r.opts.Relay > 0 {
 		if err := r.relay(ctx); err != nil {
@@ -182,7 +182,7 @@ func (r *run) generator(url string, targets []target) *generator {
 		nonce: r.nonce, targets: targets, sessions: usualSession}
 }
 
-// startServer starts the child, or finds the server that runs.
+// startServer starts the child, unless a running server is measured, and waits until the server is ready.
 func (r *run) startServer(ctx context.Context) error {
 	url := strings.TrimSuffix(r.opts.URL, "/")
 	if url == "" {
@@ -199,25 +199,25 @@ func (r *run) startServer(ctx context.Context) error {
 	return nil
 }
 
-// idle looks at a server that has nothing to do.
+// idle measures the idle server.
 func (r *run) idle(ctx context.Context) {
 	began, from := time.Now(), r.server.read(ctx)
 	stopProgress := r.progress.follow("idle")
 	sleep(ctx, r.opts.Idle)
 	stopProgress()
 	to, seconds := r.server.read(context.WithoutCancel(ctx)), time.Since(began).Seconds()
-	r.report.Idle = &Idle{Seconds: seconds, CPU: over(to.since(from, cpuSeconds), seconds/100), AnonymousMemory: to.get(anonymous), Heap: to.get(heapBytes)}
+	r.report.Idle = &Idle{Seconds: seconds, CPU: ratio(to.since(from, cpuSeconds), seconds/100), AnonymousMemory: to.get(anonymous), Heap: to.get(heapBytes)}
 	if !r.opts.JSON {
 		r.report.Idle.print(r.out)
 	}
 }
 
-// subscribe makes n webhooks, each for a content and with an endpoint of its own. With retries they have that schedule in place of the
-// server's.
-func (r *run) subscribe(ctx context.Context, n int, open func(i int) (e *endpoint, owed bool), retries []string) (ids []int64, targets []target, err error) {
+// subscribe creates n webhooks, each with its own content and its own endpoint. If retries is not nil, it is their retry schedule; otherwise
+// they use the server's.
+func (r *run) subscribe(ctx context.Context, n int, open func(i int) (e *endpoint, expected bool), retries []string) (ids []int64, targets []target, err error) {
 	for i := range n {
-		e, owed := open(i)
-		t := target{newUUID(), owed}
+		e, expected := open(i)
+		t := target{newUUID(), expected}
 		settings := map[string]any{"name": "bench " + r.nonce, "url": e.url, "content_id": t.contentID, "delay": int64(e.delay / time.Second),
 			"allow_networks": []string{"127.0.0.0/8"}}
 		if retries != nil {
@@ -233,7 +233,7 @@ func (r *run) subscribe(ctx context.Context, n int, open func(i int) (e *endpoin
 	return ids, targets, nil
 }
 
-// load measures full speed and half of it, or the steady rate that is asked for.
+// load measures full speed and half of it, or only the rate of the options.
 func (r *run) load(ctx context.Context) error {
 	failing, slow := r.opts.share(r.opts.Failing), r.opts.share(r.opts.Slow)
 	_, targets, err := r.subscribe(ctx, r.opts.Webhooks, func(i int) (*endpoint, bool) {
@@ -262,13 +262,13 @@ func (r *run) load(ctx context.Context) error {
 		if ctx.Err() != nil || r.server.ended() != nil {
 			return ctx.Err()
 		}
-		// What it takes in for a while but does not deliver is no rate that it can keep.
+		// A server can accept more than it delivers only for a while: use the rate that it can keep.
 		rate = r.report.FullSpeed.AcceptedSessions / 2
 		if failing < r.opts.Webhooks {
 			rate = min(rate, r.report.FullSpeed.Sustained/2*float64(r.opts.Webhooks)/float64(r.opts.Webhooks-failing))
 		}
 		if rate == 0 {
-			return errors.New("full speed was nothing, so there is no half of it to measure")
+			return errors.New("nothing was delivered at full speed, so half of it cannot be measured")
 		}
 	}
 	title := "steady rate"

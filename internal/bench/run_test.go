@@ -215,7 +215,7 @@ func TestRunFindsMistakes(t *testing.T) {
 	}
 }
 
-// Endpoints that are told to fail are owed nothing, and counted.
+// Deliveries to failing endpoints are not missing; their attempts are counted.
 func TestRunWithFailingAndSlowEndpoints(t *testing.T) {
 	report, _, err := measureFake(t, func(int64) int { return 1 }, func(o *Options) {
 		o.Rate, o.Failing, o.Slow, o.SlowBy = 400, .5, .25, 5*time.Millisecond

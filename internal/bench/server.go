@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// The figures of a process that are read: metrics of the server under their own names, and what Linux knows of a process.
+// The figures that are read of a process: metrics of the server by their names, and fields of /proc on Linux.
 const (
 	cpuSeconds    = "process_cpu_seconds_total"
 	openFiles     = "process_open_fds"
@@ -29,7 +29,7 @@ const (
 	writtenBytes  = "write_bytes" // to the disk
 )
 
-// reading is what a process showed at a time, by name. What is not known is not in it.
+// reading has the figures of a process at one time, by name. Figures that are not known are not in it.
 type reading map[string]float64
 
 // get returns a figure; nil if it is not known.
@@ -40,7 +40,7 @@ func (r reading) get(name string) *float64 {
 	return nil
 }
 
-// since returns by how much a figure has grown; nil if that is not known.
+// since returns how much a figure has grown since an earlier reading; nil if it is not known.
 func (r reading) since(earlier reading, name string) *float64 {
 	now, before := r.get(name), earlier.get(name)
 	if now == nil || before == nil {
@@ -49,8 +49,8 @@ func (r reading) since(earlier reading, name string) *float64 {
 	return new(*now - *before)
 }
 
-// over divides a figure that may be unknown.
-func over(v *float64, by float64) *float64 {
+// ratio divides a figure by a number. It returns nil if the figure is not known, or if by is 0.
+func ratio(v *float64, by float64) *float64 {
 	if v == nil || by == 0 {
 		return nil
 	}
@@ -59,11 +59,11 @@ func over(v *float64, by float64) *float64 {
 
 // subject is a process that is measured: a server, or the bare relay.
 type subject struct {
-	process *process // nil for a server that ran already
+	process *process // nil for a server that the run has not started
 	api     *api     // nil for the relay
 }
 
-// whileRunning ends a context when the process does.
+// whileRunning returns a context that ends when the process ends.
 func (s *subject) whileRunning(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	if p := s.process; p != nil {
@@ -78,7 +78,7 @@ func (s *subject) whileRunning(ctx context.Context) (context.Context, context.Ca
 	return ctx, cancel
 }
 
-// ended tells of a process that has ended by itself; nil if none has.
+// ended returns an error if the process has ended by itself.
 func (s *subject) ended() error {
 	if s.process == nil || s.process.running() {
 		return nil
@@ -86,7 +86,7 @@ func (s *subject) ended() error {
 	return fmt.Errorf("%s has ended by itself: %s", s.process.cmd.Args[1], s.process.log)
 }
 
-// read reads what there is to know of the subject.
+// read reads the figures of the subject.
 func (s *subject) read(ctx context.Context) reading {
 	r := make(reading)
 	if s.process != nil {
@@ -95,7 +95,7 @@ func (s *subject) read(ctx context.Context) reading {
 	if s.api != nil {
 		if text, err := s.api.call(ctx, http.MethodGet, "/metrics", nil); err == nil {
 			for line := range strings.Lines(string(text)) {
-				// Labels are of no interest: what is read has none.
+				// Only metrics without labels are used.
 				if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
 					if v, err := strconv.ParseFloat(value, 64); err == nil {
 						r[name] = v
@@ -107,7 +107,7 @@ func (s *subject) read(ctx context.Context) reading {
 	return r
 }
 
-// readProc reads what Linux knows of a process. On other systems there is nothing to read.
+// readProc reads the figures of a process from /proc. It reads nothing on other systems than Linux.
 func readProc(r reading, pid int) {
 	folder := filepath.Join("/proc", strconv.Itoa(pid))
 	for _, file := range []string{"status", "io"} {
@@ -128,7 +128,7 @@ func readProc(r reading, pid int) {
 			}
 		}
 	}
-	// The name in the second field may have blanks. Times follow, in ticks of 10 ms.
+	// The second field, the name, may contain spaces. The times after it are in ticks of 10 ms.
 	stat, _ := os.ReadFile(filepath.Join(folder, "stat"))
 	if _, rest, ok := bytes.Cut(stat, []byte(") ")); ok {
 		fields := strings.Fields(string(rest))
@@ -140,13 +140,13 @@ func readProc(r reading, pid int) {
 	}
 }
 
-// api is the server's HTTP API.
+// api calls the server's HTTP API.
 type api struct {
 	url, token string
 	client     *http.Client
 }
 
-// call makes a call and returns the answer's body; in is JSON, nil for none. An answer other than 2xx is an error.
+// call makes a call and returns the response body. in is sent as JSON unless it is nil. A status other than 2xx is an error.
 func (a *api) call(ctx context.Context, method, path string, in any) ([]byte, error) {
 	var text []byte
 	if in != nil {
@@ -167,41 +167,41 @@ func (a *api) call(ctx context.Context, method, path string, in any) ([]byte, er
 		return nil, err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
+	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return nil, err
 	}
 	if resp.StatusCode/100 != 2 {
-		return nil, &answerError{method + " " + path, resp.Status, answer}
+		return nil, &responseError{method + " " + path, resp.Status, body}
 	}
-	return answer, nil
+	return body, nil
 }
 
-// createWebhook makes a webhook and returns its id.
+// createWebhook creates a webhook and returns its id.
 func (a *api) createWebhook(ctx context.Context, settings map[string]any) (int64, error) {
 	answer, err := a.call(ctx, http.MethodPost, "/v1/webhooks", settings)
 	if err != nil {
 		return 0, err
 	}
-	var made struct {
+	var created struct {
 		ID int64 `json:"id"`
 	}
-	if err := json.Unmarshal(answer, &made); err != nil {
+	if err := json.Unmarshal(answer, &created); err != nil {
 		return 0, fmt.Errorf("POST /v1/webhooks: %w", err)
 	}
-	return made.ID, nil
+	return created.ID, nil
 }
 
-// readyTimeout is how long a server that takes connections may take to say that it is ready.
+// readyTimeout is how long a server that accepts connections may take to become ready.
 const readyTimeout = 10 * time.Second
 
-// awaitReady waits until the server says that it is ready.
+// awaitReady waits until the server is ready.
 func (a *api) awaitReady(ctx context.Context) error {
 	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	for {
 		_, err := a.call(waiting, http.MethodGet, "/readyz", nil)
-		if _, answered := errors.AsType[*answerError](err); !answered {
+		if _, answered := errors.AsType[*responseError](err); !answered {
 			return err // it is ready, or cannot be reached
 		}
 		if !sleep(waiting, time.Millisecond) {

@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// target is what sessions are for: a content with a webhook of its own.
+// target is a content with a webhook of its own. Sessions are spread over the targets.
 type target struct {
 	contentID string
-	// owed tells that its deliveries arrive at the sink while the run lasts.
-	owed bool
+	// expected is whether its deliveries must arrive at the sink during the run.
+	expected bool
 }
 
 // eventsPerSession is how many events a session of the generator has.
 const eventsPerSession = 5
 
-// The fields that differ from session to session, each as wide as what is put into its place.
+// Placeholders for the fields that differ between sessions. Each has the length of its value.
 const (
 	sessionField = "SSSSSSSS-SSSS-SSSS-SSSS-SSSSSSSSSSSS"
 	contentField = "CCCCCCCC-CCCC-CCCC-CCCC-CCCCCCCCCCCC"
@@ -26,7 +26,7 @@ const (
 	customField  = "bNNNNNNNN-TTT-0000000000"
 )
 
-// template is the text of a session, with the places of what differs.
+// template is the text of a session, with the offsets of the placeholders.
 type template struct {
 	text            string
 	session, time   []int
@@ -51,18 +51,18 @@ const startEvent = `{"type":"start","session_id":"` + sessionField + `","time":"
 `
 
 var (
-	// usualSession is a session as most are: a start, three votes and a result, about 1 KB in one request.
+	// usualSession is a typical session: a start, three votes and a result, about 1 KB in all.
 	usualSession = newTemplate(startEvent + `{"type":"vote","session_id":"` + sessionField + `","time":"` + timeField + `","question_id":40101,"question":"Where do you run most?","answer_id":401011,"answer":"On roads"}
 {"type":"vote","session_id":"` + sessionField + `","time":"` + timeField + `","question_id":40102,"question":"How far do you go?","answer_id":401023,"answer":"10 to 21 km"}
 {"type":"vote","session_id":"` + sessionField + `","time":"` + timeField + `","question_id":40103,"question":"What matters most?","answer_id":401032,"answer":"Cushioning"}
 {"type":"result_view","session_id":"` + sessionField + `","time":"` + timeField + `","result":{"result_id":4099,"result_title":"Glider 4 Road","result_image":"content/gcp/1741944413.0412.jpg","result_desc":"A soft daily trainer."}}
 `)
-	// shortSession has no more than it takes to be due, so that many of them fit on a disk.
+	// shortSession has only the events that a delivery needs, so that many sessions fit on a disk.
 	shortSession = newTemplate(startEvent + `{"type":"finish","session_id":"` + sessionField + `","time":"` + timeField + `"}
 `)
 )
 
-// body is the body of a connection's requests. It is built once and filled anew in place for each request.
+// body is the request body of a connection. It is built once, and filled in place for each request.
 type body struct {
 	*template
 	text     []byte
@@ -79,8 +79,8 @@ func newBody(of *template, sessions int, nonce string) *body {
 	return &body{of, []byte(strings.Repeat(of.text, sessions)), sessions, nonce, rand.NewChaCha8(seed)}
 }
 
-// fill makes new sessions: number is that of the first of them, in tally; they go round among the targets. All of their events have the
-// time at.
+// fill writes new sessions into the body. number is the number of the first one in the tally. They are spread over the targets. All events
+// have the time at.
 func (b *body) fill(tally int, number int64, targets []target, at time.Time) {
 	stamp := at.UTC().Format(timeField)
 	for i := range b.sessions {
@@ -99,7 +99,7 @@ func (b *body) fill(tally int, number int64, targets []target, at time.Time) {
 	}
 }
 
-// putUUID writes a random UUID, of version 4.
+// putUUID writes a random UUID of version 4.
 func (b *body) putUUID(dst []byte) {
 	var id [16]byte
 	b.random.Read(id[:])
@@ -119,7 +119,7 @@ func putCustomID(dst []byte, nonce string, tally int, number int64) {
 	putDigits(dst[14:], number)
 }
 
-// putDigits writes a number with leading zeros over the whole of dst.
+// putDigits fills dst with a number and leading zeros.
 func putDigits(dst []byte, n int64) {
 	for i := len(dst) - 1; i >= 0; i-- {
 		dst[i] = byte('0' + n%10)
@@ -127,7 +127,7 @@ func putDigits(dst []byte, n int64) {
 	}
 }
 
-// parseCustomID reads what putCustomID has written; ok is false for what is not of this run.
+// parseCustomID parses a custom_id of putCustomID. ok is false if it is not of this run.
 func parseCustomID(id []byte, nonce string) (tally int, number int64, ok bool) {
 	if len(id) != len(customField) || id[0] != 'b' || string(id[1:9]) != nonce || id[9] != '-' || id[13] != '-' {
 		return 0, 0, false
@@ -147,10 +147,10 @@ func digits(text []byte) (n int64, ok bool) {
 	return n, true
 }
 
-// newNonce tells the sessions of a run from those of others.
+// newNonce returns a random text that identifies the sessions of a run.
 func newNonce() string { return fmt.Sprintf("%08x", rand.Uint32()) }
 
-// newUUID is a random UUID for a content.
+// newUUID returns a random UUID for a content.
 func newUUID() string {
 	id := make([]byte, len(contentField))
 	newBody(usualSession, 0, "").putUUID(id)

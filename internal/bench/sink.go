@@ -13,20 +13,20 @@ import (
 	"time"
 )
 
-// sink has the endpoints of a run's webhooks. What arrives is noted in the tally that the session is of.
+// sink has the endpoints of a run's webhooks. It counts each arrival in the tally of its session.
 type sink struct {
 	url    string // without a path
 	nonce  string
 	mux    *http.ServeMux
 	server *http.Server
-	done   chan struct{} // closed when it serves no more
+	done   chan struct{} // closed when the server has stopped
 
 	mu        sync.Mutex
 	endpoints int                      // guarded by mu
 	tallies   atomic.Pointer[[]*tally] // replaced with mu held
 	buffers   sync.Pool                // of *bytes.Buffer
-	attempts  atomic.Int64             // that were answered with an error, as the run wants it
-	strange   atomic.Int64             // requests that are none of a session of this run
+	attempts  atomic.Int64             // attempts that were answered with an error on purpose
+	unknown   atomic.Int64             // requests that are not for a session of this run
 }
 
 func newSink(nonce string) (*sink, error) {
@@ -50,7 +50,7 @@ func (s *sink) close() {
 	<-s.done
 }
 
-// newTally makes a tally whose sessions the sink knows.
+// newTally returns a new tally of the sink.
 func (s *sink) newTally() *tally {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,15 +61,15 @@ func (s *sink) newTally() *tally {
 	return t
 }
 
-// endpoint is where a webhook sends to.
+// endpoint is the endpoint of one webhook.
 type endpoint struct {
 	sink *sink
 	url  string
-	// status is its answer; it may change while it serves.
+	// status is the status of its responses. It may change while it serves.
 	status atomic.Int32
 	// worked is whether it has answered 200.
 	worked atomic.Bool
-	// slowBy is how long it takes to answer, delay its webhook's.
+	// slowBy is how long it takes to respond. delay is the delay of its webhook.
 	slowBy, delay time.Duration
 }
 
@@ -91,7 +91,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer e.sink.buffers.Put(buffer)
 	buffer.Reset()
 	if _, err := buffer.ReadFrom(r.Body); err != nil {
-		return // the sender has gone
+		return // the client has disconnected
 	}
 	if e.slowBy > 0 && !sleep(r.Context(), e.slowBy) {
 		return
@@ -99,7 +99,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	status := int(e.status.Load())
 	if status == http.StatusOK {
 		e.worked.Store(true)
-		e.note(buffer.Bytes(), arrivedAt)
+		e.record(buffer.Bytes(), arrivedAt)
 	} else {
 		e.sink.attempts.Add(1)
 	}
@@ -112,18 +112,18 @@ var (
 	quote       = []byte(`"`)
 )
 
-// note counts an arrival. It looks for two fields instead of decoding JSON: what the sink takes of the processor, the server lacks.
-func (e *endpoint) note(payload []byte, arrivedAt time.Time) {
+// record counts an arrival. It searches for two fields instead of decoding JSON, because the sink shares the CPU with the server.
+func (e *endpoint) record(payload []byte, arrivedAt time.Time) {
 	index, number, ok := parseCustomID(valueOf(payload, customIDKey), e.sink.nonce)
 	tallies := *e.sink.tallies.Load()
 	if !ok || index >= len(tallies) {
-		e.sink.strange.Add(1)
+		e.sink.unknown.Add(1)
 		return
 	}
 	t := tallies[index]
 	t.arrive(number)
 	var endedAt time.Time
-	if endedAt.UnmarshalText(valueOf(payload, endKey)) == nil { // the bare relay passes events on, which have no such field
+	if endedAt.UnmarshalText(valueOf(payload, endKey)) == nil { // the bare relay forwards events, which have no such field
 		t.lag.record(arrivedAt.Sub(endedAt.Add(e.delay)))
 	}
 }
@@ -138,7 +138,7 @@ func valueOf(payload, key []byte) []byte {
 	return value
 }
 
-// sleep waits and tells whether the time has passed before ctx ended.
+// sleep waits for d. It returns false if ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
@@ -153,8 +153,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Relay is the bare relay that the server is held against: it serves on a free port of loopback until ctx ends, tells where on log as
-// the server does ("ready url=…"), and passes the body of each request on to the address to, waits for the answer, and answers 202.
+// Relay is the bare relay with which the server is compared. It serves on a free loopback port until ctx ends, and logs the URL as the
+// server does ("ready url=…"). It forwards the body of each request to the URL to, waits for the response, and then answers 202.
 func Relay(ctx context.Context, to string, log io.Writer) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

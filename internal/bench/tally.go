@@ -7,35 +7,35 @@ import (
 	"time"
 )
 
-// tally is what was sent in a part of a run, such as its warm-up, and what came of it. Any number of goroutines may use it at once.
+// tally counts the sessions of a part of a run, such as the warm-up, and their outcomes. Its methods may be called concurrently.
 type tally struct {
-	index int          // in the run; it travels in the sessions' custom_id
+	index int          // in the run; part of the sessions' custom_id
 	next  atomic.Int64 // number of the next session
 
-	sent     atomic.Int64 // sessions of requests that were begun
+	sent     atomic.Int64 // sessions of requests that were started
 	accepted atomic.Int64 // sessions that were acknowledged
-	owed     atomic.Int64 // those of them that the sink is to get
+	due      atomic.Int64 // accepted sessions that must arrive at the sink
 	arrived  atomic.Int64 // sessions whose delivery the sink has answered with 200
-	repeated atomic.Int64 // deliveries that it had answered so already
-	refused  atomic.Int64 // requests that got another answer than 202, or none
-	unsent   atomic.Int64 // requests of a steady rate that were given up: the server was too far behind
+	repeated atomic.Int64 // further deliveries of these sessions
+	refused  atomic.Int64 // requests that got another status than 202, or no response
+	unsent   atomic.Int64 // requests of a steady rate that were not sent, because the server was too slow
 
-	acknowledgement histogram // from the instant of a request to its answer
+	acknowledgement histogram // from the scheduled send time of a request to its response
 	lag             histogram // from due to arrival
 
-	expected, seen bitset // by number: what the sink is to get, what it has got
+	expected, seen bitset // numbers of the sessions that must arrive, and of those that have arrived
 
 	mu      sync.Mutex
-	trouble error // why the first of the refused ones was; guarded by mu
+	refusal error // of the first refused request; guarded by mu
 }
 
-// take returns the number of the first of n new sessions.
-func (t *tally) take(n int) int64 {
+// reserve reserves the numbers of n new sessions, and returns the first one.
+func (t *tally) reserve(n int) int64 {
 	t.sent.Add(int64(n))
 	return t.next.Add(int64(n)) - int64(n)
 }
 
-// arrive notes that the sink has got a session.
+// arrive counts the arrival of a session at the sink.
 func (t *tally) arrive(number int64) {
 	if t.seen.set(number) {
 		t.arrived.Add(1)
@@ -44,28 +44,29 @@ func (t *tally) arrive(number int64) {
 	}
 }
 
-// refuse notes a request that failed.
+// refuse counts a failed request.
 func (t *tally) refuse(err error) {
 	t.refused.Add(1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.trouble == nil {
-		t.trouble = err
+	if t.refusal == nil {
+		t.refusal = err
 	}
 }
 
-// firstTrouble tells why the first request that failed did; nil if none has.
-func (t *tally) firstTrouble() error {
+// firstError returns the error of the first failed request; nil if none has failed.
+func (t *tally) firstError() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.trouble
+	return t.refusal
 }
 
-// missing counts the sessions that the sink is to get and has not got.
-func (t *tally) missing() int64 { return t.expected.without(&t.seen) }
+// missing returns how many sessions that must arrive have not arrived.
+func (t *tally) missing() int64 { return t.expected.countMissing(&t.seen) }
 
-// waiting is about how many sessions are on their way: what has arrived may not be acknowledged yet.
-func (t *tally) waiting() int64 { return max(0, t.owed.Load()-t.arrived.Load()) }
+// waiting returns about how many accepted sessions have not arrived. It is not exact, because a session may arrive before it is
+// acknowledged.
+func (t *tally) waiting() int64 { return max(0, t.due.Load()-t.arrived.Load()) }
 
 const (
 	chunkBits = 1 << 20 // 128 KiB
@@ -74,12 +75,12 @@ const (
 
 type chunk [chunkBits / 64]atomic.Uint64
 
-// bitset is a set of numbers from 0 on. It grows by chunks and takes a bit for each number.
+// bitset is a set of numbers from 0 on, with a bit for each number. It grows in chunks.
 type bitset struct {
 	chunks [maxChunks]atomic.Pointer[chunk]
 }
 
-// set adds a number and tells whether it is new. One that no run can have reached is taken for a repeated one.
+// set adds a number and reports whether it is new. A number beyond maxChunks counts as repeated: no run reaches it.
 func (b *bitset) set(number int64) bool {
 	if number < 0 || number >= maxChunks*chunkBits {
 		return false
@@ -94,8 +95,8 @@ func (b *bitset) set(number int64) bool {
 	return c[number%chunkBits/64].Or(bit)&bit == 0
 }
 
-// without counts the numbers that are in b and not in other.
-func (b *bitset) without(other *bitset) int64 {
+// countMissing returns how many numbers of b are not in other.
+func (b *bitset) countMissing(other *bitset) int64 {
 	count := 0
 	for i := range b.chunks {
 		mine, theirs := b.chunks[i].Load(), other.chunks[i].Load()
@@ -113,7 +114,7 @@ func (b *bitset) without(other *bitset) int64 {
 	return int64(count)
 }
 
-// perSecond is a rate; 0 for no time at all.
+// perSecond returns a rate; 0 if span is not positive.
 func perSecond(n int64, span time.Duration) float64 {
 	if span <= 0 {
 		return 0

@@ -53,8 +53,8 @@ func TestSink(t *testing.T) {
 	}
 	deliver(t, good, "somebody else's", now)
 	deliver(t, good, strings.Replace(id(1), "-001-", "-002-", 1), now)
-	if got := s.strange.Load(); got != 2 {
-		t.Errorf("%d strange requests, want 2", got)
+	if got := s.unknown.Load(); got != 2 {
+		t.Errorf("%d unknown requests, want 2", got)
 	}
 	if other.arrived.Load() != 0 {
 		t.Error("another tally has it")

@@ -16,7 +16,7 @@ var axeSource = sync.OnceValues(func() (string, error) {
 	return string(source), err
 })
 
-// violation is a rule that a page breaks, in axe's words.
+// violation is a violation of a rule, as axe-core reports it.
 type violation struct {
 	ID     string `json:"id"`
 	Impact string `json:"impact"`
@@ -27,7 +27,7 @@ type violation struct {
 	} `json:"nodes"`
 }
 
-// axe has axe-core look at what the page shows, and fails the test for everything serious or critical that it finds.
+// axe checks the page with axe-core. The test fails for each serious or critical violation.
 func axe(t *testing.T, p *page) {
 	t.Helper()
 	where := eval[string](p, "location.pathname")
@@ -38,9 +38,9 @@ func axe(t *testing.T, p *page) {
 	}
 }
 
-// violations are what axe-core finds serious or critical in the page: what keeps people who see little, or use no mouse, from using it.
-// The script comes in over the DevTools protocol, which no Content-Security-Policy stops; the page must run JavaScript. The test is
-// skipped where there is no axe-core, unless HOOKBOLT_REQUIRE_CHROMIUM=1.
+// violations returns the serious and critical violations that axe-core finds in the page. They keep people with poor sight, or without a mouse,
+// from using it. axe-core is injected over the DevTools protocol, so the Content-Security-Policy does not block it. JavaScript must be on in
+// the page. The test is skipped if axe-core is missing, unless HOOKBOLT_REQUIRE_CHROMIUM=1.
 func violations(t *testing.T, p *page) []violation {
 	t.Helper()
 	source, err := axeSource()
@@ -50,7 +50,7 @@ func violations(t *testing.T, p *page) []violation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eval[bool](p, source+"; true") // what it returns is not wanted, and large
+	eval[bool](p, source+"; true") // its own result is large and not needed
 	found := eval[[]violation](p, `axe.run(document, {resultTypes: ["violations"]}).then((r) => r.violations)`)
 	return slices.DeleteFunc(found, func(v violation) bool { return v.Impact != "serious" && v.Impact != "critical" })
 }

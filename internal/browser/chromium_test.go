@@ -12,7 +12,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// chromium is the one browser of this run. Its tabs are of browser contexts of their own, so that no test sees another's cookies.
+// chromium is the only browser of this run. Each tab has its own browser context, so that tests do not share cookies.
 var chromium struct {
 	sync.Mutex
 	started bool
@@ -21,7 +21,7 @@ var chromium struct {
 	err     error
 }
 
-// useChromium returns the context that tabs are made from. The test is skipped where there is no Chromium, unless
+// useChromium returns the context from which tabs are created. The test is skipped if Chromium is missing, unless
 // HOOKBOLT_REQUIRE_CHROMIUM=1.
 func useChromium(t *testing.T) context.Context {
 	t.Helper()
@@ -41,7 +41,7 @@ func useChromium(t *testing.T) context.Context {
 	return chromium.ctx
 }
 
-// missing skips a test for want of something, or fails it where nothing may be missing.
+// missing skips a test because something is missing, or fails it if nothing may be missing.
 func missing(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("HOOKBOLT_REQUIRE_CHROMIUM") == "1" {
@@ -50,7 +50,7 @@ func missing(t *testing.T, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// findChromium prefers the headless shell: it has no interface of its own to draw, and the tests take a third of the CPU with it.
+// findChromium prefers the headless shell: it draws no user interface, and the tests need a third of the CPU time with it.
 func findChromium() string {
 	for _, name := range []string{"chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -65,16 +65,16 @@ func startChromium(path string) (context.Context, context.CancelFunc, error) {
 		chromedp.ExecPath(path),
 		chromedp.Flag("headless", "new"),
 		chromedp.Flag("hide-scrollbars", true),
-		// Nothing is sent but to loopback, neither by a page nor by Chromium itself.
+		// Neither pages nor Chromium itself may send requests to other machines.
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost"),
 		chromedp.Flag("no-proxy-server", true),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-domain-reliability", true),
 		chromedp.Flag("no-pings", true),
-		// Its caches and settings are gone with this run.
+		// Caches and settings are deleted at the end of the run.
 		chromedp.Env("HOME="+workDir, "XDG_CONFIG_HOME="+workDir, "XDG_CACHE_HOME="+workDir),
 	)
-	// Chromium refuses to run as root with its sandbox, as in CI; chromedp leaves it out there.
+	// Chromium refuses to run as root with its sandbox, as in CI.
 	allocator, end := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(allocator)
 	quit := func() {
@@ -86,7 +86,7 @@ func startChromium(path string) (context.Context, context.CancelFunc, error) {
 		cancel()
 		end()
 	}
-	// The browser lives as long as the context of this call: the start is bounded from outside.
+	// The browser lives as long as the context of this call, so the context cannot limit the time of the start.
 	late := time.AfterFunc(patience, cancel)
 	defer late.Stop()
 	if err := chromedp.Do(ctx); err != nil {
@@ -96,7 +96,7 @@ func startChromium(path string) (context.Context, context.CancelFunc, error) {
 	return ctx, quit, nil
 }
 
-// quitChromium ends the browser if one was started.
+// quitChromium stops the browser if it was started.
 func quitChromium() {
 	if chromium.quit != nil {
 		chromium.quit()

@@ -2,8 +2,8 @@ package browser
 
 import "testing"
 
-// TestReadingLivePage holds that what somebody reads on a page that updates by itself stays as he has left it: what was closed stays
-// closed, what was opened stays open, and the command that may be selected does not change, although each answer has a newer one.
+// TestReadingLivePage checks that updates of a page do not disturb its reader: closed sections stay closed, open ones stay open, and the curl
+// command, which may be selected, does not change, although each response has a newer one.
 func TestReadingLivePage(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -17,7 +17,7 @@ func TestReadingLivePage(t *testing.T) {
 	p.click(button("As a curl command"))
 	p.click(button("The bytes as sent"))
 	before := eval[string](p, command)
-	// The second look begins when the first has been taken over.
+	// The second update starts after the first one was applied.
 	looks, _ := p.requests()
 	if !await(func() bool { now, _ := p.requests(); return len(now) > len(looks)+1 }) {
 		t.Fatal("the page does not ask for itself")

@@ -1,15 +1,15 @@
-// Package browser uses hookbolt's pages as people do: in a real Chromium, driven over the DevTools protocol, with the real binary as a
-// child process behind it. It has tests only, and is no part of the binary.
+// Package browser tests hookbolt's pages in a real Chromium, which it drives over the DevTools protocol. The server is the real binary, in a
+// child process. The package has tests only, and is not part of the binary.
 //
 //	go test ./internal/browser
-//	go test ./internal/browser -browser.shots /tmp/shots      with pictures of every page
+//	go test ./internal/browser -browser.shots /tmp/shots      also takes screenshots of every page
 //
-// It takes chromium, and axe-core for one question: can everybody use the page? (cd internal/browser/testdata/axe && npm ci --ignore-scripts).
-// What is missing is skipped, and said; with HOOKBOLT_REQUIRE_CHROMIUM=1 it fails instead. Nothing is sent but to loopback.
+// It needs Chromium, and axe-core for the accessibility checks (cd internal/browser/testdata/axe && npm ci --ignore-scripts). Tests that need a
+// missing program are skipped; with HOOKBOLT_REQUIRE_CHROMIUM=1 they fail instead. Requests go to loopback addresses only.
 //
-// A test starts a server of its own, and endpoints that it can break and mend, and opens tabs. Tabs have cookies of their own and a
-// look: a width, a scheme, JavaScript or none. Whatever a tab does that none may do fails the test: errors on the console, breaches of
-// the Content-Security-Policy, requests that fail or lead to elsewhere, dialogs. What a test provokes itself it excuses by expect.
+// A test starts its own server and endpoints, which it can make fail, and opens tabs. Each tab has its own cookies and a look: its width, its
+// colour scheme, and whether JavaScript is on. A test fails if one of its tabs does something that no page may do: errors on the console,
+// violations of the Content-Security-Policy, failed requests, requests to other servers, dialogs. A test excuses what it provokes with expect.
 //
 //	func TestCreateWebhook(t *testing.T) {
 //		s, e := startServer(t), newEndpoint(t)
@@ -23,9 +23,9 @@
 //		e.await(1)
 //	}
 //
-// The same is done for the script that other people's pages load, /hookbolt.js: a widget is a page of another origin that has it, with
-// hookbolt behind a gateway that a test breaks and mends.
+// /hookbolt.js, the script that pages of publishers load, is tested in the same way. A widget is a page of another origin that loads it. hookbolt
+// is behind a gateway, in which a test can set a fault.
 //
-// Elements are found by what a person sees of them (button, field), and by css where they have no name. Waits look again until
-// what they wait for has come, or fail with the text of the page after a while that is far longer than it ever takes.
+// Elements are found by what a person sees of them (button, field), or by css if they have no name. A wait polls until its condition holds. It
+// fails after a timeout that is far longer than needed, and then prints the text of the page.
 package browser

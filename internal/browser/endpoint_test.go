@@ -12,7 +12,7 @@ import (
 	"hookbolt/engine"
 )
 
-// endpoint is a webhook's endpoint on loopback. It answers 200 until a test breaks it.
+// endpoint is a webhook's endpoint on loopback. It answers 200 until a test sets another status.
 type endpoint struct {
 	t   *testing.T
 	url string
@@ -23,7 +23,7 @@ type endpoint struct {
 	received []received // guarded by mu
 }
 
-// received is a request as the endpoint got it.
+// received is a request that the endpoint received.
 type received struct {
 	at     time.Time
 	path   string
@@ -48,7 +48,7 @@ func newEndpoint(t *testing.T) *endpoint {
 func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return // the sender has gone
+		return // the client has disconnected
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -57,14 +57,14 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, e.text)
 }
 
-// answer has the endpoint answer every request from now on with that status and text: 500 breaks it, 200 mends it.
+// answer sets the status and the text of all further responses.
 func (e *endpoint) answer(status int, text string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.status, e.text = status, text
 }
 
-// await waits until at least n requests have come in all and returns them, in the order in which they came.
+// await waits until the endpoint has received at least n requests in all, and returns them in the order of their arrival.
 func (e *endpoint) await(n int) (requests []received) {
 	e.t.Helper()
 	if !await(func() bool {

@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-// secretOnPage is the secret that a page shows.
+// secretOnPage matches the secret that a page shows.
 func (p *page) secretOnPage() string {
 	p.t.Helper()
 	p.waitFor("whsec_")
 	return eval[string](p, `document.querySelector("[data-copy='the secret']").textContent`)
 }
 
-// createWebhook makes a webhook by clicking, on a server that allows no private addresses, and returns its secret.
+// createWebhook creates a webhook in the browser, on a server that allows no private addresses, and returns its secret.
 func createWebhook(p *page, name, url string) (secret string) {
 	p.t.Helper()
 	p.expect("status 400")
@@ -36,7 +36,7 @@ func createWebhook(p *page, name, url string) (secret string) {
 	return secret
 }
 
-// play plays a session in the browser, as the visitor of that name, and is on its page then.
+// play plays a session in the browser, as the visitor of that name. Afterwards the tab shows the session's page.
 func (p *page) play(visitor string) {
 	p.t.Helper()
 	p.open("/play")
@@ -46,8 +46,8 @@ func (p *page) play(visitor string) {
 	p.waitFor("Every event was accepted")
 }
 
-// TestMainJob is a newcomer's whole main job, by clicking alone: make a webhook, send it a test, play a session and see it arrive, see why
-// another one fails, and send it again once the endpoint is mended. Without JavaScript it is the same, but pages have to be asked for again.
+// TestMainJob does a newcomer's whole main job by clicking: create a webhook, send a test, play a session and watch it arrive, see why another
+// one fails, and send it again once the endpoint works. Without JavaScript it is the same, but pages have to be reloaded.
 func TestMainJob(t *testing.T) {
 	t.Parallel()
 	for _, l := range []look{{}, {width: phone, noScript: true}} {
@@ -55,7 +55,7 @@ func TestMainJob(t *testing.T) {
 			t.Parallel()
 			e := newEndpoint(t)
 			p := newPage(t, startServer(t, allowNothing), l)
-			// settle waits until a page shows text: by itself, or asked for again.
+			// settle waits until a page shows text. Without JavaScript it reloads the page.
 			settle := func(text string) {
 				t.Helper()
 				if !l.noScript {
@@ -69,7 +69,7 @@ func TestMainJob(t *testing.T) {
 					t.Fatalf("%q does not come:\n%s", text, p.text())
 				}
 			}
-			mark := func() { eval[int](p, "window.mark = 1") } // it is gone when a page is loaded
+			mark := func() { eval[int](p, "window.mark = 1") } // a page load removes it
 
 			secret := createWebhook(p, "The till", e.url+"/in")
 			p.follow(button("Send a test"))
@@ -79,7 +79,7 @@ func TestMainJob(t *testing.T) {
 				t.Errorf("the test: %v", err)
 			}
 
-			// A list that is open shows what comes.
+			// An open list shows new deliveries.
 			visitor := p
 			p.open("/deliveries")
 			mark()
@@ -96,7 +96,7 @@ func TestMainJob(t *testing.T) {
 				t.Errorf("the session: %v\n%s", err, got.body)
 			}
 
-			// The endpoint breaks: the failure and its reason.
+			// The endpoint fails: the page shows the failure and its reason.
 			e.answer(http.StatusInternalServerError, "the drawer is stuck")
 			visitor.play("Grace")
 			e.await(3)
@@ -107,7 +107,7 @@ func TestMainJob(t *testing.T) {
 			settle("the drawer is stuck")
 			settle("The next attempt starts")
 
-			// It is mended, and sent again.
+			// The endpoint works again, and the delivery is sent again.
 			e.answer(http.StatusOK, "")
 			p.follow(button("Retry now"))
 			mark()
@@ -124,8 +124,8 @@ func TestMainJob(t *testing.T) {
 	}
 }
 
-// TestHostileText shows on every page text that would run as a script if it were taken for one. The tab would tell: nothing runs, and
-// nothing is asked for.
+// TestHostileText opens every page with text that would run as a script if a page did not escape it. The tab reports any script that runs, and
+// any request.
 func TestHostileText(t *testing.T) {
 	t.Parallel()
 	e := newEndpoint(t)
@@ -157,5 +157,5 @@ func TestHostileText(t *testing.T) {
 	}
 }
 
-// hostile is text that would do something if it were taken for HTML, in any place of a page.
+// hostile is text that would run a script or send a request if it were not escaped, anywhere in a page.
 const hostile = `"'></title></pre></textarea><script>window.ran=1</script><img src=x onerror=window.ran=2><a href="javascript:window.ran=3">{{.}}`

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// gateway stands between pages and hookbolt, as a network and a reverse proxy do. It passes everything on until a test breaks it.
+// gateway is a reverse proxy between pages and hookbolt. It forwards every request until a test sets a fault.
 type gateway struct {
 	t     *testing.T
 	url   string
@@ -24,15 +24,15 @@ type gateway struct {
 	calls []string // guarded by mu; the method and path of each request
 }
 
-// fault is what is wrong with a gateway.
+// fault is a fault of a gateway.
 type fault string
 
 const (
 	works    fault = ""
-	down     fault = "down"     // connections break
-	busy     fault = "busy"     // events are answered with 503, readable for pages
-	unheard  fault = "unheard"  // events reach hookbolt and its answer is lost
-	throttle fault = "throttle" // events are answered with 429, as proxies do: not readable for pages of other origins
+	down     fault = "down"     // connections are reset
+	busy     fault = "busy"     // events get a 503 that pages can read
+	unheard  fault = "unheard"  // events reach hookbolt, but its response is lost
+	throttle fault = "throttle" // events get a 429 that pages of other origins cannot read, as from a proxy
 )
 
 // newGateway starts a gateway to a server. It is stopped at the end of the test.
@@ -45,7 +45,7 @@ func newGateway(t *testing.T, s *server) *gateway {
 	g := &gateway{t: t, proxy: &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to) },
 		Transport: &http.Transport{DisableKeepAlives: true},
-		ErrorLog:  log.New(io.Discard, "", 0), // pages that end leave their requests
+		ErrorLog:  log.New(io.Discard, "", 0), // pages that are closed abort their requests
 	}}
 	front := httptest.NewServer(g)
 	t.Cleanup(front.Close)
@@ -75,14 +75,14 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// set breaks the gateway, or mends it.
+// set sets or clears the fault.
 func (g *gateway) set(f fault) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.fault = f
 }
 
-// count is how many requests of a method to a path there were.
+// count returns the number of requests with this method and path.
 func (g *gateway) count(method, path string) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -95,7 +95,7 @@ func (g *gateway) count(method, path string) int {
 	}))
 }
 
-// awaitPosts waits until at least n requests with events have come.
+// awaitPosts waits until at least n requests with events have arrived.
 func (g *gateway) awaitPosts(n int) {
 	g.t.Helper()
 	if !await(func() bool { return g.count("POST", "/v1/events") >= n }) {

@@ -20,7 +20,7 @@ func (p *page) tabTo(selector string) {
 	p.t.Fatalf("Tab does not lead to %s: the focus is on %s", selector, eval[string](p, "document.activeElement.outerHTML"))
 }
 
-// A webhook is made by the keyboard alone: past the navigation, through the form, over what is wrong in it, to the secret and on.
+// A webhook is created with the keyboard alone: past the navigation, through the form, over an error in it, to the secret and on.
 func TestKeyboard(t *testing.T) {
 	t.Parallel()
 	e := newEndpoint(t)
@@ -37,7 +37,7 @@ func TestKeyboard(t *testing.T) {
 	p.expect("status 400")
 	p.tabTo("#url")
 	p.press("ftp://example.com/" + kb.Enter)
-	p.wait(`document.activeElement.matches("[role=alert]")`) // what is wrong is said first
+	p.wait(`document.activeElement.matches("[role=alert]")`) // the error has the focus
 	p.tabTo("[href='#url']")
 	p.press(kb.Enter)
 	p.wait(`document.activeElement.id === "url" && document.activeElement.ariaInvalid === "true"`)

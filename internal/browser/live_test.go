@@ -6,8 +6,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// TestLive shows that a page that takes over what has changed leaves alone what somebody is at: the focus, what was unfolded, a
-// selection; and that it can be stopped.
+// TestLive checks that the updates of a page do not disturb its user: the focus, open sections and a selection stay. Updates can be stopped.
 func TestLive(t *testing.T) {
 	t.Parallel()
 	e := newEndpoint(t)
@@ -25,7 +24,7 @@ func TestLive(t *testing.T) {
 	visitor.play("Ada")
 	count("1")
 
-	// The button that has the focus, and the row of a delivery, are the same elements as before, whatever came in between.
+	// The button with the focus and the row of a delivery are still the same elements, although new rows were inserted.
 	eval[bool](p, `(window.button = document.querySelector("#pause button"), window.row = document.querySelector("tbody tr"), window.button.focus(), true)`)
 	visitor.play("Grace")
 	count("2")
@@ -42,7 +41,7 @@ func TestLive(t *testing.T) {
 		t.Errorf("what was done would be said again: %s", query)
 	}
 
-	// A delivery's page, with what was unfolded and the copy button.
+	// A delivery's page: open sections and the copy button.
 	p.open("/deliveries")
 	p.follow(css("tbody th a"))
 	p.click(button("The bytes as sent"))
@@ -75,7 +74,7 @@ func TestLive(t *testing.T) {
 	count("3")
 }
 
-// TestLiveTrouble shows that a page that updates says when it cannot, and does not go on showing what is no longer there.
+// TestLiveTrouble checks that a page reports failed updates, and does not show what no longer exists.
 func TestLiveTrouble(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -12,13 +12,13 @@ import (
 
 var shotsDir = flag.String("browser.shots", "", "write pictures of the pages, at each width and in both schemes, into this `directory`")
 
-// patience is how long anything may take that a test waits for: far longer than it does on a busy machine.
+// patience is the timeout of all waits. It is far longer than needed on a busy machine.
 const patience = 20 * time.Second
 
-// workDir holds what this run has built, and the home directory of its Chromium. It is removed at the end.
+// workDir has the binary of this run and the home directory of its Chromium. It is removed at the end.
 var workDir string
 
-// TestMain fails the package if its tests leave a goroutine behind.
+// TestMain fails the package if its tests leak a goroutine.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(run{m}) }
 
 type run struct{ *testing.M }
@@ -34,8 +34,7 @@ func (r run) Run() int {
 	return r.M.Run()
 }
 
-// await looks again and again whether ok, and tells whether it became so in time. What happens in other processes cannot be waited
-// for otherwise.
+// await polls ok until it returns true, and reports whether it did in time. Events in other processes cannot be waited for in another way.
 func await(ok func() bool) bool {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -20,23 +20,23 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// The widths that pages are looked at.
+// The widths of the windows.
 const (
 	desktop = 1280
 	phone   = 390
 )
 
-// look is how a browser shows pages. The zero value is a desktop's, light, with JavaScript.
+// look is how a tab shows pages. The zero value is a desktop with light colours and JavaScript.
 type look struct {
-	width    int // 0 stands for desktop; at phone it is one, with a touch screen
+	width    int // 0 means desktop; phone also has a touch screen
 	dark     bool
 	noScript bool // JavaScript is off
 }
 
-// pixels is how wide the window is.
+// pixels returns the width of the window.
 func (l look) pixels() int { return cmp.Or(l.width, desktop) }
 
-// String is used in the names of tests and pictures.
+// String returns a name for subtests and screenshots.
 func (l look) String() string {
 	scheme := "light"
 	if l.dark {
@@ -48,8 +48,8 @@ func (l look) String() string {
 	return fmt.Sprintf("%d-%s", l.pixels(), scheme)
 }
 
-// page is a tab of the browser, with cookies of its own. Its methods fail the test when they cannot do what they are told within
-// patience, and print what the page shows then. They are for the test's goroutine only.
+// page is a tab of the browser, with its own cookies. Its methods fail the test if they do not succeed within patience, and print the text of
+// the page then. Call them only from the test's goroutine.
 //
 //	s, e := startServer(t), newEndpoint(t)
 //	p := newPage(t, s, look{width: phone})
@@ -66,7 +66,7 @@ type page struct {
 	watch *watch
 }
 
-// newPage opens a tab. It is closed at the end of the test, which fails if there was trouble in the tab (see watch) that no expect has
+// newPage opens a tab. It is closed at the end of the test. The test fails if there was trouble in the tab (see watch) that expect has not
 // excused.
 func newPage(t *testing.T, s *server, l look) *page {
 	t.Helper()
@@ -74,7 +74,7 @@ func newPage(t *testing.T, s *server, l look) *page {
 	var dialogs sync.WaitGroup
 	ctx, cancel := chromedp.NewContext(useChromium(t), chromedp.WithNewBrowserContext(), chromedp.WithListener(func(event any) {
 		p.watch.see(event)
-		if _, ok := event.(*cdppage.EventJavascriptDialogOpening); ok { // nothing goes on before it is closed
+		if _, ok := event.(*cdppage.EventJavascriptDialogOpening); ok { // the page waits until the dialog is closed
 			dialogs.Go(func() {
 				chromedp.Call(p.ctx, cdppage.HandleJavaScriptDialog, cdppage.HandleJavaScriptDialogParams{Accept: true})
 			})
@@ -82,7 +82,7 @@ func newPage(t *testing.T, s *server, l look) *page {
 	}))
 	p.ctx = ctx
 	t.Cleanup(func() {
-		// Events come in order: what has happened before this is noted after it.
+		// Events arrive in order: after this one, all earlier ones were handled.
 		bounded, stop := context.WithTimeout(ctx, patience)
 		defer stop()
 		if _, err := chromedp.Run(bounded, chromedp.Evaluate[int]("1")); err != nil {
@@ -94,14 +94,14 @@ func newPage(t *testing.T, s *server, l look) *page {
 			t.Errorf("in the tab: %s", finding)
 		}
 	})
-	// A tab lives as long as the context that it is opened with, so this one has no bound.
+	// A tab lives as long as the context with which it is opened, so this one has no timeout.
 	if err := chromedp.Do(ctx, l.emulate()); err != nil {
 		t.Fatalf("open a tab: %v", err)
 	}
 	return p
 }
 
-// emulate makes a tab of that look.
+// emulate applies a look to the tab.
 func (l look) emulate() chromedp.Action[chromedp.Void] {
 	viewport := chromedp.EmulateViewport(desktop, 900)
 	if l.width == phone {
@@ -125,14 +125,14 @@ func (l look) emulate() chromedp.Action[chromedp.Void] {
 	}))
 }
 
-// expect excuses trouble that has text in it, such as "status 400" or "ERR_CONNECTION_REFUSED". There must be some by the end.
+// expect excuses trouble that contains text, such as "status 400" or "ERR_CONNECTION_REFUSED". The test fails if there is none by its end.
 func (p *page) expect(text string) {
 	p.watch.mu.Lock()
 	defer p.watch.mu.Unlock()
 	p.watch.excuses[text] = false
 }
 
-// awaitExpected waits for trouble that expect has excused: a page that is left first may not tell of it.
+// awaitExpected waits for trouble that expect has excused: a page that is closed earlier may not report it.
 func (p *page) awaitExpected(text string) {
 	p.t.Helper()
 	if !await(func() bool {
@@ -144,47 +144,47 @@ func (p *page) awaitExpected(text string) {
 	}
 }
 
-// allow lets the tab ask another server, too.
+// allow lets the tab send requests to another server, too.
 func (p *page) allow(url string) {
 	p.watch.mu.Lock()
 	defer p.watch.mu.Unlock()
 	p.watch.others = append(p.watch.others, url)
 }
 
-// requests are the method and path of every request to the server so far, and bytes is how much came back, headers included.
+// requests returns the method and path of every request to the server so far, and the size of the responses, headers included.
 func (p *page) requests() (requests []string, bytes int) {
 	p.watch.mu.Lock()
 	defer p.watch.mu.Unlock()
 	return slices.Clone(p.watch.requests), int(p.watch.bytes)
 }
 
-// The elements of a page, by what a person sees. Each is a script that finds one or more; the first is used.
+// Selectors of elements by what a person sees. Each is a script that finds one or more elements; the first one is used.
 
-// css is for what has no name.
+// css selects elements without a name.
 func css(selector string) chromedp.JSPath {
 	return chromedp.JSPath("document.querySelectorAll(" + compact(selector) + ")")
 }
 
-// button is the button, or the link that looks like one, with that text or aria-label.
+// button selects the button, or the link that looks like one, with that text or aria-label.
 func button(name string) chromedp.JSPath { return named("button, a.button, summary", name) }
 
 func named(selector, name string) chromedp.JSPath {
 	return chromedp.JSPath(fmt.Sprintf(`[...document.querySelectorAll(%s)].filter(e => (e.ariaLabel || e.innerText).trim() === %s)`, compact(selector), compact(name)))
 }
 
-// field is the input, select or textarea whose label has that text.
+// field selects the input, select or textarea whose label has that text.
 func field(label string) chromedp.JSPath {
 	return chromedp.JSPath(fmt.Sprintf(`[...document.querySelectorAll("label")].filter(e => e.innerText.trim() === %s).map(e => e.control)`, compact(label)))
 }
 
-// open loads a page of the server and waits until it is there. It returns the status.
+// open loads a page of the server, waits until it is loaded, and returns the status.
 func (p *page) open(path string) int {
 	p.t.Helper()
 	response := do(p, "open "+path, chromedp.NavigateResponse(p.url+path))
 	return int(response.Status)
 }
 
-// follow clicks on what leads to another page, a link or a form's button, and waits until that page is there. It returns the status.
+// follow clicks a link or a form's button, waits until the next page is loaded, and returns the status.
 func (p *page) follow(element chromedp.JSPath) int {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
@@ -196,13 +196,13 @@ func (p *page) follow(element chromedp.JSPath) int {
 	return int(response.Status)
 }
 
-// click clicks on what leads to no other page.
+// click clicks an element that leads to no other page.
 func (p *page) click(element chromedp.JSPath) {
 	p.t.Helper()
 	do(p, "click "+string(element), chromedp.Click(element, chromedp.NodeVisible))
 }
 
-// fill puts text into a field, in place of what is there.
+// fill replaces the text of a field.
 func (p *page) fill(element chromedp.JSPath, text string) {
 	p.t.Helper()
 	do(p, "fill "+string(element), chromedp.Steps(
@@ -214,13 +214,13 @@ func (p *page) fill(element chromedp.JSPath, text string) {
 		})))
 }
 
-// press presses keys one after another, as kb has them: kb.Tab, kb.Enter, or text.
+// press presses keys one after another: those of package kb, such as kb.Tab, or text.
 func (p *page) press(keys string) {
 	p.t.Helper()
 	do(p, "press a key", chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
 		for _, key := range keys {
 			for _, event := range kb.Encode(key) {
-				// As a keyboard does. With chromedp's KeyEvent, an Enter that follows a link into a form sends the form as well.
+				// Not chromedp.KeyEvent: with it, an Enter that follows a link to a form also submits the form.
 				if event.Type == kb.KeyDown {
 					event.Type = kb.KeyRawDown
 				}
@@ -233,7 +233,7 @@ func (p *page) press(keys string) {
 	}))
 }
 
-// wait waits until a JavaScript expression is true. It works without JavaScript in the page, and over the end of a page.
+// wait waits until a JavaScript expression is true. It also works if JavaScript is off in the page, and across page loads.
 func (p *page) wait(expression string) {
 	p.t.Helper()
 	var err error
@@ -248,19 +248,19 @@ func (p *page) wait(expression string) {
 	}
 }
 
-// waitFor waits until the page has text. Options that could be chosen count, too: the filter of the deliveries has every status in it.
+// waitFor waits until the page contains text. The options of a select count, too: the filter of the deliveries contains every status.
 func (p *page) waitFor(text string) {
 	p.t.Helper()
 	p.wait("document.body.innerText.includes(" + compact(text) + ")")
 }
 
-// text is what the page shows.
+// text returns the text of the page.
 func (p *page) text() string {
 	p.t.Helper()
 	return eval[string](p, "document.body.innerText")
 }
 
-// picture writes a picture of the whole page, also of what the window is too small for, as a PNG.
+// picture writes a screenshot of the whole page as a PNG, including what the window does not show.
 func (p *page) picture(path string) {
 	p.t.Helper()
 	png := do(p, "take a picture", chromedp.FullScreenshot(100))
@@ -272,13 +272,13 @@ func (p *page) picture(path string) {
 	}
 }
 
-// eval returns what a JavaScript expression is in the page.
+// eval returns the value of a JavaScript expression in the page.
 func eval[T any](p *page, expression string) T {
 	p.t.Helper()
 	return do(p, "evaluate "+expression, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
-// do does something in the tab.
+// do runs actions in the tab.
 func do[T any](p *page, what string, action chromedp.Action[T]) T {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
@@ -290,7 +290,7 @@ func do[T any](p *page, what string, action chromedp.Action[T]) T {
 	return result
 }
 
-// fatal ends the test and prints what the page shows.
+// fatal fails the test and prints the text of the page.
 func (p *page) fatal(what string, err error) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, patience)

@@ -17,14 +17,14 @@ import (
 	"hookbolt/httpapi/ui"
 )
 
-// site is a server that has something to show on every page.
+// site is a server with content for every page.
 type site struct {
 	*server
 	webhook, session   string // ids of one of each
-	delivered, refused string // ids of deliveries: one has arrived, the other's endpoint has answered with an error
+	delivered, refused string // ids of deliveries: a delivered one, and one whose endpoint responds with an error
 }
 
-// everyPage has for each page, by its route, where there are some to look at.
+// everyPage maps the route of each page to paths of the site.
 var everyPage = map[string]func(site) []string{
 	"/":                        func(site) []string { return []string{"/", "/?span=day"} },
 	"/webhooks":                func(site) []string { return []string{"/webhooks"} },
@@ -44,8 +44,8 @@ var everyPage = map[string]func(site) []string{
 	"/play":                    func(site) []string { return []string{"/play"} },
 }
 
-// newSite starts a server and sends it sessions, for one webhook whose endpoint takes them, one whose endpoint is broken, and one that
-// waits an hour.
+// newSite starts a server and posts sessions for three webhooks: one whose endpoint works, one whose endpoint fails, and one with a delay of an
+// hour.
 func newSite(t *testing.T) site {
 	s := site{server: startServer(t)}
 	works, broken := newEndpoint(t), newEndpoint(t)
@@ -63,7 +63,7 @@ func newSite(t *testing.T) site {
 	if err != nil || len(recorded) == 0 {
 		t.Fatalf("no recorded sessions: %v", err)
 	}
-	// The recorded ones are of the past: what comes of them is due at once. This one finishes now.
+	// The recorded sessions are old, so their deliveries are due at once. This one finishes now.
 	s.call("POST", "/v1/events", `{"type": "start", "session_id": "6a1f6a52-9f43-4a7c-8d0e-3f1c5b7f0a11", "content_id": "3ad77bb4-0d7a-4660-a89e-caf32466ef10",
 		"content_type": "quiz", "poltio_user_id": 42} {"type": "finish", "session_id": "6a1f6a52-9f43-4a7c-8d0e-3f1c5b7f0a11"}`)
 	for _, name := range recorded {
@@ -103,8 +103,8 @@ func (s site) delivery(query string) (id, session string) {
 	return id, session
 }
 
-// TestEveryPage opens every page. Each can be used by everybody, as axe-core sees it, and fits the screen. Colours depend on the scheme
-// and the layout on the width, so two looks show all. With -browser.shots DIR it takes pictures, too, and of all four.
+// TestEveryPage opens every page. Each must pass axe-core and fit the screen. Colours depend only on the scheme and the layout only on the
+// width, so two looks are enough. With -browser.shots DIR it also takes screenshots, in all four looks.
 func TestEveryPage(t *testing.T) {
 	t.Parallel()
 	looks := []look{{}, {width: phone, dark: true}}
@@ -136,7 +136,7 @@ func TestEveryPage(t *testing.T) {
 	}
 }
 
-// pictureName makes a file's name of a route: webhooks-id-edit of /webhooks/:id/edit.
+// pictureName returns a file name for a route, such as webhooks-id-edit for /webhooks/:id/edit.
 func pictureName(route string) string {
 	if route == "/" {
 		return "overview"
@@ -144,13 +144,13 @@ func pictureName(route string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(route[1:], "/", "-"), ":", "")
 }
 
-// examine has axe look at the page, and finds it at fault if it is wider than the screen. With -browser.shots it takes a picture.
+// examine checks the page with axe-core, and fails the test if the page is wider than the screen. With -browser.shots it takes a screenshot.
 func (p *page) examine(name string) {
 	p.t.Helper()
 	if *shotsDir != "" {
 		p.picture(filepath.Join(*shotsDir, name+"-"+p.look.String()+".png"))
 	}
-	if !p.look.noScript { // axe is one
+	if !p.look.noScript { // axe-core is a script
 		axe(p.t, p)
 	}
 	if wide := eval[int](p, "document.documentElement.scrollWidth") - p.look.pixels(); wide > 0 {
@@ -158,7 +158,7 @@ func (p *page) examine(name string) {
 	}
 }
 
-// The first page comes in one request, and is small.
+// The first page needs one request, and is small.
 func TestFirstPage(t *testing.T) {
 	t.Parallel()
 	p := newPage(t, newSite(t).server, look{})
@@ -174,7 +174,7 @@ func cookies(ctx context.Context, tab *chromedp.Target) (network.GetCookiesResul
 	return cdp.Call(ctx, tab, network.GetCookies, network.GetCookiesParams{})
 }
 
-// Who has an admin token signs in and out; no script of the page gets to see the token. It works without JavaScript.
+// One signs in with an admin token, and out again. Scripts of the page cannot read the token. It works without JavaScript.
 func TestSignIn(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, withTokens)

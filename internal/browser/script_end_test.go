@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// ends are the ways in which a page of a visitor ends, as JavaScript in the page from which it was opened. quiz is the page's window.
+// ends are the ways in which a visitor's page ends, as JavaScript in the page that has opened it. quiz is the window of the visitor's page.
 var ends = []struct{ name, open, end string }{
 	{"tab closed", `(window.quiz = open("/quiz"), new Promise((done) => quiz.onload = () => done(true)))`, `quiz.close()`},
 	{"another page", `(window.quiz = open("/quiz"), new Promise((done) => quiz.onload = () => done(true)))`, `quiz.location = "/elsewhere"`},
@@ -17,8 +17,8 @@ var ends = []struct{ name, open, end string }{
 	})`, `document.querySelector("iframe").remove()`},
 }
 
-// TestPageEnds shows that what a page does last arrives although the page is gone at once. Nobody comes back to it, so nothing can be sent
-// later; and nothing is sent twice.
+// TestPageEnds checks that the last events of a page arrive although the page is closed at once. No later page can send them, and nothing is
+// sent twice.
 func TestPageEnds(t *testing.T) {
 	t.Parallel()
 	for _, c := range ends {
@@ -43,7 +43,7 @@ func TestPageEnds(t *testing.T) {
 	}
 }
 
-// TestPageIsHidden shows that what waits goes out when the page is hidden, which is the last that a page on a phone hears.
+// TestPageIsHidden checks that pending events are sent when the page is hidden. On a phone, a page may get no later event.
 func TestPageIsHidden(t *testing.T) {
 	t.Parallel()
 	for _, event := range []string{"visibilitychange", "pagehide"} {
@@ -52,7 +52,7 @@ func TestPageIsHidden(t *testing.T) {
 			w := newWidget(t)
 			id := eval[string](w.page, `(window.s = begin(), s.start(), s.session_id)`)
 			eval[bool](w.page, `s.flush()`)
-			// Nothing waits for its time any more: it would come after all.
+			// No timer is left that would send the events anyway.
 			eval[bool](w.page, `(window.setTimeout = () => 1, s.vote(1, 11), s.vote(2, 21), document.dispatchEvent(new Event("`+event+`", { bubbles: true })))`)
 			w.gateway.awaitPosts(2)
 			w.wait(`localStorage.length === 0`)
@@ -64,7 +64,7 @@ func TestPageIsHidden(t *testing.T) {
 	}
 }
 
-// TestPageEndsAtOnce is a page that ends with its first events: the browser asks first, and sends them for a page that is no longer there.
+// TestPageEndsAtOnce closes a page right after its first events. The browser sends the preflight request and the events for a closed page.
 func TestPageEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, c := range ends {
@@ -80,7 +80,7 @@ func TestPageEndsAtOnce(t *testing.T) {
 	}
 }
 
-// TestPageEndsWithoutNetwork shows that the visitor's next page sends what the last one could not, and that it keeps nothing then.
+// TestPageEndsWithoutNetwork checks that the visitor's next page sends the events that the last page could not send, and then deletes them.
 func TestPageEndsWithoutNetwork(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t)
@@ -110,8 +110,7 @@ func TestPageEndsWithoutNetwork(t *testing.T) {
 	}
 }
 
-// TestLeftBehind shows what a page makes of what it finds in the storage: nothing of what is older than a day, and no trouble with what
-// is broken or somebody else's.
+// TestLeftBehind checks how a page handles leftovers in the storage: those older than a day are not sent, and broken or foreign ones do no harm.
 func TestLeftBehind(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t)
@@ -140,7 +139,7 @@ func TestLeftBehind(t *testing.T) {
 	}
 }
 
-// TestMuchIsLeft has a page end with more than browsers send for one that has ended. What they do not is sent by the next page.
+// TestMuchIsLeft closes a page with more pending events than browsers send for a closed page. The next page sends the rest.
 func TestMuchIsLeft(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t)

@@ -26,7 +26,7 @@ type widget struct {
 	site     string // the page's origin
 }
 
-// newWidget starts all of it, hookbolt with further settings, and opens the page. Its sessions are those of visitor 4711.
+// newWidget starts hookbolt with further settings, the gateway and the page's server, and opens the page. The visitor is 4711.
 func newWidget(t *testing.T, settings ...string) *widget {
 	t.Helper()
 	w := &widget{endpoint: newEndpoint(t)}
@@ -44,7 +44,7 @@ func newWidget(t *testing.T, settings ...string) *widget {
 	return w
 }
 
-// ServeHTTP serves the page, at every path. Its policy lets nothing run but scripts of the two servers' files, and nothing be asked but this machine.
+// ServeHTTP serves the page at every path. Its policy allows only script files of the two servers, and only requests to this machine.
 func (w *widget) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/quiz.js" {
 		rw.Header().Set("Content-Type", "text/javascript")
@@ -57,7 +57,7 @@ func (w *widget) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 <script src="%s/hookbolt.js"></script><script src="/quiz.js"></script></body></html>`, w.gateway.url)
 }
 
-// session is what hookbolt has of a session.
+// session is a session as hookbolt has stored it.
 type session struct {
 	Events []struct {
 		Event struct {
@@ -69,7 +69,7 @@ type session struct {
 	}
 }
 
-// types are the types of the events, in the order of their arrival, with the ids of votes and undos.
+// types returns the types of the events in the order of their arrival, with the ids of votes and undos.
 func (s *session) types() string {
 	var list []string
 	for _, e := range s.Events {
@@ -88,7 +88,7 @@ func (w *widget) session(id string) (s session) {
 	return s
 }
 
-// payload is what a webhook has got.
+// payload is the payload that a webhook has received.
 type payload struct {
 	UserID    int64   `json:"poltio_user_id"`
 	SessionID string  `json:"session_id"`
@@ -108,7 +108,7 @@ type payload struct {
 	Leads []struct{ Email string }
 }
 
-// webhook waits for the only webhook that there is to be.
+// webhook waits for the session's webhook, checks its signature, and returns its payload.
 func (w *widget) webhook() (p payload) {
 	w.t.Helper()
 	got := w.endpoint.await(1)[0]
@@ -121,7 +121,8 @@ func (w *widget) webhook() (p payload) {
 	return p
 }
 
-// TestPageSendsSession plays a session in a page of another origin. Its webhook has all of it, and the browser asked first only once.
+// TestPageSendsSession plays a session in a page of another origin. Its webhook gets all of it, and the browser sends only one preflight
+// request.
 func TestPageSendsSession(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t)
@@ -153,7 +154,7 @@ func TestPageSendsSession(t *testing.T) {
 	}
 }
 
-// TestAnotherAddress has a page that names hookbolt's address, as one does that serves a copy of the script.
+// TestAnotherAddress uses a page that sets hookbolt's address, as a page with a copy of the script does.
 func TestAnotherAddress(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t)
@@ -167,7 +168,7 @@ func TestAnotherAddress(t *testing.T) {
 	}
 }
 
-// TestExamplePage holds that the page in docs/browser.md works as it stands there, with the address, and works for everybody.
+// TestExamplePage checks that the page in docs/browser.md works as it is, apart from the address, and passes axe-core.
 func TestExamplePage(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/browser.md")

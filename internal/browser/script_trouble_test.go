@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// status makes a call as an admin and returns its status.
+// status makes a call with the admin token and returns its status.
 func (w *widget) status(path string) int {
 	w.t.Helper()
 	req, err := http.NewRequestWithContext(w.t.Context(), "GET", w.server.url+path, nil)
@@ -24,8 +24,8 @@ func (w *widget) status(path string) int {
 	return resp.StatusCode
 }
 
-// TestPageRetries shows that a session during which hookbolt cannot be reached, or takes nothing, or is not heard, arrives once it can, in
-// its order, with nothing twice.
+// TestPageRetries checks that a session arrives in order and without repeats once hookbolt works again, after a time in which it could not be
+// reached, refused events, or its responses were lost.
 func TestPageRetries(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []fault{down, busy, unheard, throttle} {
@@ -69,7 +69,7 @@ func TestPageRetries(t *testing.T) {
 	}
 }
 
-// TestBadEventAmongGood shows that a bad event is told on the console, with hookbolt's reason, and takes no other with it.
+// TestBadEventAmongGood checks that a bad event is reported on the console, with hookbolt's reason, and that the other events arrive.
 func TestBadEventAmongGood(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t)
@@ -93,13 +93,13 @@ func TestBadEventAmongGood(t *testing.T) {
 	}
 }
 
-// TestTooLarge shows that an event that is larger than hookbolt takes is dropped, and the others are not.
+// TestTooLarge checks that an event that is too large for hookbolt is dropped, and the other events arrive.
 func TestTooLarge(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t, `http.max_body = "64KiB"`)
 	w.expect("status 413")
 	w.expect("http.max_body")
-	// Not by the gateway: hookbolt refuses without having read all, and Go's proxy sometimes takes that for a broken connection.
+	// Without the gateway: hookbolt responds before it has read the whole body, which Go's reverse proxy sometimes reports as a broken connection.
 	w.allow(w.server.url)
 	id := eval[string](w.page, `(window.s = begin({ url: "`+w.server.url+`/" }), s.start(), s.vote(1, 11, { question: "x".repeat(60000) }), s.vote(1, 12, { question: "x".repeat(70000) }), s.finish(), s.session_id)`)
 	if eval[bool](w.page, `s.flush()`) {
@@ -111,7 +111,7 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// TestAnyOrder shows that no call depends on another one to have been first.
+// TestAnyOrder checks that the calls of the script work in any order.
 func TestAnyOrder(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t)
@@ -128,7 +128,7 @@ func TestAnyOrder(t *testing.T) {
 	}
 }
 
-// TestPageStops shows that a page whose token opens nothing says so once and stops, and keeps what it has for one with a better token.
+// TestPageStops checks that a page with a bad token reports this once and stops, and keeps its events for a page with a valid token.
 func TestPageStops(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t)
@@ -153,7 +153,7 @@ func TestPageStops(t *testing.T) {
 	}
 }
 
-// TestAdminTokenInPage shows that the page's author hears what is wrong.
+// TestAdminTokenInPage checks that the page's author gets a message on the console.
 func TestAdminTokenInPage(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t)
@@ -164,8 +164,8 @@ func TestAdminTokenInPage(t *testing.T) {
 	}
 }
 
-// TestForeignOrigin shows that a page of an origin that is not listed sends nothing: not with the right token, and without tokens not even
-// on hookbolt's own machine.
+// TestForeignOrigin checks that a page of an origin that is not listed can send nothing, even with a valid token, or without tokens on hookbolt's
+// own machine.
 func TestForeignOrigin(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string][]string{
@@ -200,11 +200,11 @@ func TestForeignOrigin(t *testing.T) {
 	}
 }
 
-// TestPlainHTTP has a page that came by plain HTTP from another machine's name, to which browsers give fewer functions.
+// TestPlainHTTP uses a page that was loaded by plain HTTP under the name of another machine. Browsers give such pages fewer functions.
 func TestPlainHTTP(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t)
-	// Chromium trusts 127.0.0.1 as it does HTTPS; what it would not have is taken away.
+	// Chromium treats 127.0.0.1 like HTTPS, so the test removes the functions that are missing with plain HTTP.
 	id := eval[string](w.page, `(delete Crypto.prototype.randomUUID, begin().session_id)`)
 	if len(id) != 36 || id[14] != '4' || !strings.ContainsRune("89ab", rune(id[19])) {
 		t.Errorf("the session's id is %s", id)
@@ -214,7 +214,7 @@ func TestPlainHTTP(t *testing.T) {
 	}
 }
 
-// TestNoStorage has a page whose browser refuses to store anything.
+// TestNoStorage uses a browser that refuses to store anything.
 func TestNoStorage(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t)

@@ -19,25 +19,25 @@ import (
 	"time"
 )
 
-// server is a process of hookbolt that serves the pages.
+// server is a child process of hookbolt.
 type server struct {
 	t    *testing.T
 	url  string // without a slash at the end
 	stop func() // before the end of the test; may be called twice
 }
 
-// adminToken opens a server that was started with withTokens.
+// adminToken is the admin token of a server that was started with withTokens.
 const adminToken = "correct-horse-battery-staple"
 
-// withTokens has a server ask for adminToken.
+// withTokens makes a server require adminToken.
 const withTokens = `http.admin_tokens = ["` + adminToken + `"]`
 
-// allowNothing has a server refuse endpoints on loopback, as one does of which nobody has asked otherwise.
+// allowNothing makes a server refuse endpoints on loopback, as it does by default.
 const allowNothing = `delivery.allow_networks = []`
 
-// startServer builds hookbolt, once for each run, and starts it on a free port of loopback with a database of its own; endpoints on
-// loopback are allowed unless allowNothing is among the settings. These are lines of its configuration, with whole keys:
-// `delivery.timeout = "2s"`. The server is stopped at the end of the test, and has to exit with 0 then.
+// startServer starts hookbolt on a free loopback port with its own database. It builds the binary once for each run. Endpoints on loopback are
+// allowed unless allowNothing is among the settings. Settings are lines of the configuration with full keys, such as
+// `delivery.timeout = "2s"`. The server is stopped at the end of the test, and must exit with 0.
 func startServer(t *testing.T, settings ...string) *server {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -91,14 +91,14 @@ func startServer(t *testing.T, settings ...string) *server {
 	return nil
 }
 
-// call makes a call of the API and returns the body of the answer, which must be a 2xx. It may be made from the test's goroutine only.
+// call calls the API and returns the response body. The status must be 2xx. Call it only from the test's goroutine.
 func (s *server) call(method, path, body string) []byte {
 	s.t.Helper()
 	req, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+adminToken) // where no token is asked for, none is looked at
+	req.Header.Set("Authorization", "Bearer "+adminToken) // ignored by a server without tokens
 	req.Close = true
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -115,7 +115,7 @@ func (s *server) call(method, path, body string) []byte {
 	return answer
 }
 
-// read makes a call and decodes the answer.
+// read makes a call and decodes the response.
 func (s *server) read(into any, method, path, body string) {
 	s.t.Helper()
 	if err := json.Unmarshal(s.call(method, path, body), into); err != nil {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// servePage serves one page of these elements, with a policy that lets only scripts of the page run, at every path but /missing.
+// servePage serves one page with these elements at every path except /missing. Its policy lets only scripts of the page run.
 func servePage(t *testing.T, elements string) *server {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "style-src 'none'; script-src 'nonce-ours'")
@@ -22,7 +22,7 @@ func servePage(t *testing.T, elements string) *server {
 	return &server{t: t, url: s.URL}
 }
 
-// Whatever a page must not do is seen: a page that does nothing has no findings, and each of these has its own.
+// watch finds everything that a page must not do: a page that does nothing has no findings, and each of these pages has its own.
 func TestTroubleIsSeen(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -45,7 +45,7 @@ func TestTroubleIsSeen(t *testing.T) {
 			t.Parallel()
 			p := newPage(t, servePage(t, c.elements), look{})
 			for _, want := range c.want {
-				p.expect(want) // which fails the test if there is none
+				p.expect(want) // fails the test if there is no such trouble
 			}
 			p.open("/")
 			p.wait(`document.readyState === "complete"`)

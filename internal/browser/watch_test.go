@@ -15,26 +15,26 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 )
 
-// watch notes what a tab does that none may do: errors on the console, scripts that throw, breaches of the Content-Security-Policy and
-// whatever else Chromium's audits find, requests that fail or are answered with 400 or more, requests to anywhere but the server, and
-// dialogs, which no page opens and a script that got in might.
+// watch records what no tab may do: errors on the console, exceptions, violations of the Content-Security-Policy and other findings of Chromium's
+// audits, requests that fail or get a status of 400 or more, requests to other servers, and dialogs, which no page opens but an injected
+// script might.
 type watch struct {
 	origin string // the server's URL
 
 	mu       sync.Mutex
-	others   []string                     // guarded by mu; the URLs of other servers that may be asked
+	others   []string                     // guarded by mu; other servers to which requests are allowed
 	requests []string                     // guarded by mu; the method and path of each request to the server
 	urls     map[network.RequestID]string // guarded by mu
-	bytes    float64                      // guarded by mu; what came over the network
+	bytes    float64                      // guarded by mu; received over the network
 	trouble  []string                     // guarded by mu
-	excuses  map[string]bool              // guarded by mu; what trouble may have in it, and whether one had
+	excuses  map[string]bool              // guarded by mu; text of excused trouble, and whether there was some
 }
 
 func newWatch(origin string) *watch {
 	return &watch{origin: origin, urls: make(map[network.RequestID]string), excuses: make(map[string]bool)}
 }
 
-// see is called with every event of the tab, one after another.
+// see handles an event of the tab. It is called for one event after another.
 func (w *watch) see(event any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -54,11 +54,11 @@ func (w *watch) see(event any) {
 	case *network.EventLoadingFinished:
 		w.bytes += e.EncodedDataLength
 	case *network.EventLoadingFailed:
-		if !e.Canceled || e.BlockedReason != "" { // a page that is left cancels its requests
+		if !e.Canceled || e.BlockedReason != "" { // a page that is closed cancels its requests
 			w.complain("a request failed: %s %s: %s", e.ErrorText, e.BlockedReason, w.urls[e.RequestID])
 		}
 	case *log.EventEntryAdded:
-		// Failing requests are noted above, with more.
+		// Failed requests are recorded above, with more details.
 		if e.Entry.Source != log.EntrySourceNetwork && (e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning) {
 			w.complain("%s %s: %s", e.Entry.Source, e.Entry.Level, e.Entry.Text)
 		}
@@ -70,7 +70,7 @@ func (w *watch) see(event any) {
 		w.complain("uncaught: %s", compact(e.ExceptionDetails))
 	case *audits.EventIssueAdded:
 		if d := e.Issue.Details.GenericIssueDetails; d != nil && d.ErrorType == audits.GenericIssueErrorTypeFormInputAssignedAutocompleteValueToIDOrNameAttributeError {
-			return // an advice: a webhook's name is none that browsers could fill in
+			return // only advice: browsers cannot fill in the name of a webhook
 		}
 		w.complain("%s: %s", e.Issue.Code, compact(e.Issue.Details))
 	case *inspector.EventTargetCrashed:
@@ -80,7 +80,7 @@ func (w *watch) see(event any) {
 	}
 }
 
-// complain notes trouble unless it is excused. w.mu is held.
+// complain records trouble unless it is excused. w.mu is held.
 func (w *watch) complain(format string, args ...any) {
 	complaint := fmt.Sprintf(format, args...)
 	for text := range w.excuses {
@@ -92,7 +92,7 @@ func (w *watch) complain(format string, args ...any) {
 	w.trouble = append(w.trouble, complaint)
 }
 
-// findings are the trouble that there was, and the excuses that were for nothing.
+// findings returns the trouble, and the excuses for which there was none.
 func (w *watch) findings() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

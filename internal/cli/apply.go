@@ -19,11 +19,11 @@ func apply(ctx context.Context, p *Program, args []string) error {
 	flags := flag.NewFlagSet("apply", flag.ContinueOnError)
 	connect := clientFlags(flags)
 	path := flags.String("f", "", "read the webhooks from `FILE`; - is the standard input")
-	dryRun := flags.Bool("dry-run", false, "say what would be done and do nothing; exits with 3 if there is something to do")
-	prune := flags.Bool("prune", false, "delete the webhooks that are not in the file; what waits for them is cancelled")
-	if err := p.parseFlags(flags, args, "Makes the webhooks of a running server those of a file, by their names, and says what it changes. What the file leaves\n"+
-		"out has its default, but for secret and paused, which stay as they are. A second time it changes nothing.\n"+
-		"\"hookbolt dump\" writes such a file."); err != nil {
+	dryRun := flags.Bool("dry-run", false, "print the changes without making them; the exit code is 3 if there are any")
+	prune := flags.Bool("prune", false, "delete the webhooks that are not in the file, and cancel their waiting deliveries")
+	if err := p.parseFlags(flags, args, "Creates and changes the webhooks of a running server until they match a file, and prints each change. Webhooks are matched by\n"+
+		"name. A setting that the file omits gets its default, except secret and paused, which are not changed. A second run changes\n"+
+		"nothing. \"hookbolt dump\" writes such a file."); err != nil {
 		return err
 	}
 	if *path == "" {
@@ -72,7 +72,7 @@ func (p *Program) plan(ctx context.Context, c *client.Client, path string, o web
 		return nil, err
 	}
 	if o.Prune && len(hooks) == 0 {
-		return nil, errors.New("there is no webhook in the file, and with -prune that would delete all of the server's")
+		return nil, errors.New("the file has no webhooks, and -prune would delete all webhooks of the server")
 	}
 	return webhookfile.NewPlan(ctx, c, hooks, o)
 }

@@ -22,22 +22,23 @@ func runBench(ctx context.Context, p *Program, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	var o bench.Options
 	benchFlags(flags, &o)
-	delay := flags.Int64("delay", 0, "the webhooks' delay in `SECONDS`")
-	path := flags.String("config", "", "run its own server with the settings of `FILE`, but for http.listen, storage.path and log")
-	if err := p.parseFlags(flags, args, "Measures a server, its own child process on a new database unless -url is given: how many sessions it takes in and delivers,\n"+
-		"how fast, and what that costs. Exits with 1 if a delivery is missing or came twice. Ctrl-C ends it early, with what it has."); err != nil {
+	delay := flags.Int64("delay", 0, "set the webhooks' delay to `SECONDS`")
+	path := flags.String("config", "", "start the server with the settings of `FILE`; http.listen, storage.path and log are ignored")
+	if err := p.parseFlags(flags, args, "Measures how many sessions a server accepts and delivers, how fast, and at what cost. It starts a server of its own, as a child\n"+
+		"process with a new database; -url measures a running server instead. Ctrl-C ends it early; the results so far are printed.\n"+
+		"The exit code is 1 if a delivery is missing or arrived more than once."); err != nil {
 		return err
 	}
 	o.Delay = time.Duration(*delay) * time.Second
 	if o.URL != "" && *path != "" {
-		return usageError{errors.New("bench: -config is for a server of bench's own: not with -url")}
+		return usageError{errors.New("bench: -config cannot be used with -url: it is for the server that bench starts")}
 	}
 	if err := o.Validate(); err != nil {
 		return usageError{fmt.Errorf("bench: %w", err)}
 	}
 	if o.URL == "" {
 		if o.Token != "" {
-			return usageError{errors.New("bench: -token goes with -url")}
+			return usageError{errors.New("bench: -token can only be used with -url")}
 		}
 		if err := ownServer(&o, *path); err != nil {
 			return err
@@ -56,27 +57,27 @@ func runBench(ctx context.Context, p *Program, args []string) error {
 
 // benchFlags adds the flags of bench that set options of a run.
 func benchFlags(flags *flag.FlagSet, o *bench.Options) {
-	flags.IntVar(&o.Connections, "connections", 32, "post over `N` connections, on each a request after the other")
-	flags.IntVar(&o.Batch, "batch", 1, "put `N` sessions, of 5 events and about 1 KB each, into a request")
-	flags.IntVar(&o.Webhooks, "webhooks", 1, "make `N` webhooks, each for a content of its own; sessions go round among them")
-	flags.Float64Var(&o.Failing, "failing", 0, "the `SHARE` of webhooks, 0 to 1, whose endpoint always answers 500")
-	flags.Float64Var(&o.Slow, "slow", 0, "the `SHARE` of webhooks whose endpoint is slow")
-	flags.DurationVar(&o.SlowBy, "slow-by", 200*time.Millisecond, "how long a slow endpoint takes, as a `SPAN`")
-	flags.Float64Var(&o.Rate, "rate", 0, "post `N` sessions a second at fixed instants; 0 measures full speed, and then half of it")
-	flags.DurationVar(&o.Duration, "duration", 20*time.Second, "measure for a `SPAN`, for each load")
-	flags.DurationVar(&o.Warmup, "warmup", 3*time.Second, "the `SPAN` before, which is not measured")
-	flags.DurationVar(&o.Every, "every", 0, "print a line of figures each `SPAN` meanwhile, such as 1m")
-	flags.DurationVar(&o.Relay, "relay", 5*time.Second, "measure a bare relay first, for a `SPAN`; 0 leaves it out")
-	flags.IntVar(&o.Scheduled, "scheduled", 0, "first put in `N` sessions that are due in 30 days, and start the server anew")
-	flags.IntVar(&o.ScheduledWebhooks, "scheduled-webhooks", 100, "the `N` webhooks that those are for")
-	flags.BoolVar(&o.Crash, "crash", false, "kill the server before that start")
-	flags.DurationVar(&o.Idle, "idle", 0, "look at the server for a `SPAN` while it has nothing to do")
-	flags.IntVar(&o.Outage, "outage", 0, "at the end take in `N` sessions while every endpoint fails, and measure how they drain")
-	flags.StringVar(&o.URL, "url", "", "measure the server that runs at `URL`, on this machine, in place of one of its own; its webhooks for every content get the sessions, too")
-	flags.StringVar(&o.Token, "token", "", "its admin `TOKEN`, if it wants one; or HOOKBOLT_TOKEN in the environment")
-	flags.StringVar(&o.Dir, "dir", "", "put its database under the folder `DIR`, on the disk that is to be measured")
-	flags.BoolVar(&o.Keep, "keep", false, "leave the database there")
-	flags.BoolVar(&o.JSON, "json", false, "print one JSON document")
+	flags.IntVar(&o.Connections, "connections", 32, "post over `N` connections, one request at a time on each")
+	flags.IntVar(&o.Batch, "batch", 1, "post `N` sessions in a request, each of 5 events and about 1 KB")
+	flags.IntVar(&o.Webhooks, "webhooks", 1, "create `N` webhooks, each for its own content; the sessions are spread over them evenly")
+	flags.Float64Var(&o.Failing, "failing", 0, "let the endpoints of a `SHARE` of the webhooks, 0 to 1, always answer 500")
+	flags.Float64Var(&o.Slow, "slow", 0, "let the endpoints of a `SHARE` of the webhooks, 0 to 1, answer slowly")
+	flags.DurationVar(&o.SlowBy, "slow-by", 200*time.Millisecond, "let a slow endpoint answer after `DURATION`")
+	flags.Float64Var(&o.Rate, "rate", 0, "post `N` sessions a second at fixed times; 0 measures full speed, and then half of it")
+	flags.DurationVar(&o.Duration, "duration", 20*time.Second, "measure each load for `DURATION`")
+	flags.DurationVar(&o.Warmup, "warmup", 3*time.Second, "apply each load for `DURATION` before it is measured")
+	flags.DurationVar(&o.Every, "every", 0, "print a line of figures every `DURATION` of a load, such as 1m; 0 prints none")
+	flags.DurationVar(&o.Relay, "relay", 5*time.Second, "measure a bare relay first, for `DURATION`; 0 skips it")
+	flags.IntVar(&o.Scheduled, "scheduled", 0, "first post `N` sessions that are due in 30 days, and restart the server")
+	flags.IntVar(&o.ScheduledWebhooks, "scheduled-webhooks", 100, "spread the sessions of -scheduled over `N` webhooks")
+	flags.BoolVar(&o.Crash, "crash", false, "kill the server before the restart of -scheduled")
+	flags.DurationVar(&o.Idle, "idle", 0, "measure the idle server for `DURATION`; 0 skips it")
+	flags.IntVar(&o.Outage, "outage", 0, "at the end post `N` sessions while every endpoint fails, and measure how the backlog drains")
+	flags.StringVar(&o.URL, "url", "", "measure the running server at `URL`, on this machine; its own webhooks for every content get the sessions, too")
+	flags.StringVar(&o.Token, "token", "", "send this admin `TOKEN` to the server of -url; or set HOOKBOLT_TOKEN")
+	flags.StringVar(&o.Dir, "dir", "", "create the database in the directory `DIR`, on the disk to measure")
+	flags.BoolVar(&o.Keep, "keep", false, "keep the database after the run")
+	flags.BoolVar(&o.JSON, "json", false, "print the results as one JSON document")
 }
 
 // commandLine is the command with the flags that were set, for a report. It leaves out the token.

@@ -26,9 +26,9 @@ func TestBench(t *testing.T) {
 	for _, pattern := range []string{
 		`(?m)^machine\n  command +hookbolt bench -connections=4 .*-webhooks=4`,
 		`(?s)\nbare relay, .*relayed +[1-9].*\n  check +0 missing, 0 repeated\n.*\nscheduled deliveries`,
-		`(?s)\nscheduled deliveries\n  sessions +\d+, over 3 webhooks.*start to ready, stopped clean +\d+\.\d+ s\n`,
-		`(?s)\nidle\n  span +\d+\.\d s\n`,
-		`(?s)\nfull speed, meanwhile\n +\d+ s  accepted .*\nfull speed\n.*of the bare relay\n.*failed attempts +\d+ at the failing endpoints\n.*check +0 missing, 0 repeated\n.*\nhalf of full`,
+		`(?s)\nscheduled deliveries\n  sessions +\d+, over 3 webhooks.*start after a clean stop +\d+\.\d+ s\n`,
+		`(?s)\nidle\n  duration +\d+\.\d s\n`,
+		`(?s)\nfull speed, samples\n +\d+ s  accepted .*\nfull speed\n.*of the bare relay\n.*failed attempts +\d+ at the failing endpoints\n.*check +0 missing, 0 repeated\n.*\nhalf of full`,
 		`(?s)\nhalf of full speed\n.*4 webhooks, [\d,]+ sessions/s\n.*check +0 missing, 0 repeated\n.*\noutage`,
 		`(?s)\noutage of every endpoint\n  backlog +\d+ sessions, 4 webhooks.*lag of other lanes +p50 .*check +0 missing, 0 repeated\n`,
 	} {
@@ -112,11 +112,11 @@ func TestBenchURL(t *testing.T) {
 func TestBenchEndsWhenToldTo(t *testing.T) {
 	dir := t.TempDir()
 	p := hookbolttest.Start(t, strings.Fields("bench -relay 20ms -warmup 0 -duration 1h -every 10ms -rate 100 -dir "+dir)...)
-	p.Stdout.Find(t, `meanwhile\n.*accepted`)
+	p.Stdout.Find(t, `samples\n.*accepted`)
 	if code := p.End(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	p.Stdout.Find(t, `(?s)\nsteady rate\n.*accepted +\d+ sessions/s.*check +(not waited for|0 missing, 0 repeated)`)
+	p.Stdout.Find(t, `(?s)\nsteady rate\n.*accepted +\d+ sessions/s.*check +(not finished|0 missing, 0 repeated)`)
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("it has left %v, %v", left, err)
 	}
@@ -136,8 +136,8 @@ func TestBenchUsage(t *testing.T) {
 		{"-connections 0", cli.ExitUsage, "bench: -connections must be 1 to 10000 (got 0)"},
 		{"-duration 0s", cli.ExitUsage, "bench: -duration must be positive (got 0s)"},
 		{"now", cli.ExitUsage, `bench: unexpected argument "now"`},
-		{"-url http://127.0.0.1:1 -config x", cli.ExitUsage, "bench: -config is for a server of bench's own"},
-		{"-token x", cli.ExitUsage, "bench: -token goes with -url"},
+		{"-url http://127.0.0.1:1 -config x", cli.ExitUsage, "bench: -config cannot be used with -url"},
+		{"-token x", cli.ExitUsage, "bench: -token can only be used with -url"},
 		{"-config " + broken, cli.ExitFailure, broken + ": delivery.timeout: "},
 		{"-relay 0 -dir " + broken, cli.ExitFailure, "bench: "},
 		{"-url http://127.0.0.1:1", cli.ExitFailure, "bench: http://127.0.0.1:1: "},

@@ -23,7 +23,7 @@ var (
 	// errAlreadyReported ends a command as a failure that the log or the output has reported already.
 	errAlreadyReported = errors.New("see above")
 	// errPending ends a dry run that has found changes.
-	errPending = errors.New("there is something to do")
+	errPending = errors.New("there are changes to make")
 )
 
 // usageError is an invalid command line.
@@ -48,17 +48,17 @@ type command struct {
 
 var commands = []command{
 	{"serve", "run the server; the default", "[-config FILE] [-allow NETWORK]... [-pprof ADDRESS]", serve},
-	{"demo", "see it work, with nothing to set", "[-keep]", runDemo},
-	{"listen", "an endpoint that shows webhooks", "[-addr ADDRESS] [-secret SECRET] [-status N] [-delay SPAN] [-fail N]", listen},
-	{"apply", "set the webhooks that a file has", "-f FILE [-dry-run] [-prune] [-url URL] [-token-file FILE]", apply},
-	{"dump", "write such a file of a server", "[-secrets] [-url URL] [-token-file FILE]", dump},
-	{"status", "how a running server does", "[-url URL] [-token-file FILE]", printStatus},
-	{"healthcheck", "ask whether a server is ready", "[-url URL] [-config FILE]", healthcheck},
+	{"demo", "try it without any settings", "[-keep]", runDemo},
+	{"listen", "run an endpoint for tests", "[-addr ADDRESS] [-secret SECRET] [-status N] [-delay DURATION] [-fail N]", listen},
+	{"apply", "set up webhooks from a file", "-f FILE [-dry-run] [-prune] [-url URL] [-token-file FILE]", apply},
+	{"dump", "write such a file", "[-secrets] [-url URL] [-token-file FILE]", dump},
+	{"status", "show the state of a server", "[-url URL] [-token-file FILE]", printStatus},
+	{"healthcheck", "check whether a server is ready", "[-url URL] [-config FILE]", healthcheck},
 	{"config", "check the settings: config check", "[-config FILE] [-allow NETWORK]...", checkConfig},
-	{"check", "look through a database file", "FILE", checkFile},
-	{"compact", "copy one without what is free", "FILE OUT", compactFile},
-	{"bench", "measure what this machine takes", "[-rate N] [-webhooks N] [-dir DIR] [-url URL] [-json] and more", runBench},
-	{"version", "say which build this is", "", printVersion},
+	{"check", "check a database file", "FILE", checkFile},
+	{"compact", "copy one without its free space", "FILE OUT", compactFile},
+	{"bench", "measure the throughput", "[-rate N] [-webhooks N] [-dir DIR] [-url URL] [-json] and more", runBench},
+	{"version", "print the version", "", printVersion},
 	{name: "inspect", run: inspectFile},
 	{name: "bench-relay", run: benchRelay},
 }
@@ -66,7 +66,7 @@ var commands = []command{
 // usage is the text of "hookbolt help".
 func usage() string {
 	var b strings.Builder
-	b.WriteString("hookbolt turns the sessions of polls, quizzes, tests, surveys and calculators into signed webhooks.\n\n" +
+	b.WriteString("hookbolt sends the sessions of polls, quizzes, tests, surveys and calculators as signed webhooks.\n\n" +
 		"Usage: hookbolt [command] [flags]\n\n")
 	row := func(name, does, flags string) {
 		b.WriteString(strings.TrimRight(fmt.Sprintf("  %-12s %-33s %s", name, does, flags), " ") + "\n")
@@ -76,7 +76,7 @@ func usage() string {
 			row(c.name, c.does, c.flags)
 		}
 	}
-	row("help", `this text; "hookbolt help serve" tells more of serve`, "")
+	row("help", `print this text; "hookbolt help serve" describes serve`, "")
 	return b.String()
 }
 
@@ -104,11 +104,11 @@ func advice(err error) string {
 	refused, _ := errors.AsType[*client.StatusError](err)
 	switch {
 	case errors.Is(err, client.ErrUnreachable):
-		return "; -url says where the server is"
+		return "; set -url to the address of the server"
 	case errors.Is(err, client.ErrNotHookbolt):
 		return "; is -url right?"
 	case refused != nil && refused.Status == 401:
-		return "; set " + tokenVariable + " to one of the server's http.admin_tokens, or give a file that has one by -token-file"
+		return "; set " + tokenVariable + " to one of the server's http.admin_tokens, or -token-file to a file that has one"
 	}
 	return ""
 }
@@ -135,5 +135,5 @@ func (p *Program) dispatch(ctx context.Context, args []string) error {
 			return c.run(ctx, p, args)
 		}
 	}
-	return usageError{fmt.Errorf("unknown command %q; \"hookbolt help\" lists them", name)}
+	return usageError{fmt.Errorf("unknown command %q; \"hookbolt help\" lists the commands", name)}
 }

@@ -26,7 +26,7 @@ func TestBadCommandLines(t *testing.T) {
 		code int
 		want string
 	}{
-		{"surf", 2, `unknown command "surf"; "hookbolt help" lists them`},
+		{"surf", 2, `unknown command "surf"; "hookbolt help" lists the commands`},
 		{"help surf", 2, `unknown command "surf"`},
 		{"-verbose", 2, `serve: flag provided but not defined: -verbose; "hookbolt help serve" lists the flags`},
 		{"serve now", 2, `serve: unexpected argument "now"`},
@@ -45,12 +45,12 @@ func TestBadCommandLines(t *testing.T) {
 		{"listen -delay soon", 2, `listen: invalid value "soon" for flag -delay`},
 		{"listen -addr nowhere", 1, `listen: `},
 		{"version 2", 2, `version: unexpected argument "2"`},
-		{"check", 2, `check: wants FILE; usage: hookbolt check FILE`},
+		{"check", 2, `check: expects FILE; usage: hookbolt check FILE`},
 		{"check a b", 2, `check: unexpected argument "b"; usage: hookbolt check FILE`},
 		{"check -deep a", 2, `check: flag provided but not defined: -deep`},
 		{"check " + filepath.Join(dir, "none.db"), 1, `check database `},
 		{"check " + open, 1, `check database ` + open + `: not a hookbolt database`},
-		{"compact a", 2, `compact: wants FILE OUT; usage: hookbolt compact FILE OUT`},
+		{"compact a", 2, `compact: expects FILE OUT; usage: hookbolt compact FILE OUT`},
 		{"compact a b c", 2, `compact: unexpected argument "c"; usage: hookbolt compact FILE OUT`},
 		{"compact " + filepath.Join(dir, "none.db") + " " + filepath.Join(dir, "out.db"), 1, `compact database `},
 	} {

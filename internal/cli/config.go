@@ -17,13 +17,13 @@ func checkConfig(_ context.Context, p *Program, args []string) error {
 	}
 	flags := flag.NewFlagSet("config", flag.ContinueOnError)
 	settings := settingsFlags(flags)
-	err := p.parseFlags(flags, args, "\"hookbolt config check\" prints the settings that serve would go by, and where each comes from; secrets are masked.\n"+
-		"Where serve would refuse them it says why, and exits with 1. The flags are those of serve.")
+	err := p.parseFlags(flags, args, "\"hookbolt config check\" prints the settings that serve would use, and where each comes from. Secrets are masked.\n"+
+		"If serve would refuse the settings, it prints why, and the exit code is 1. The flags are those of serve.")
 	switch {
 	case err != nil:
 		return err
 	case !check:
-		return usageError{errors.New("config: say \"hookbolt config check\"")}
+		return usageError{errors.New("config: the only subcommand is check: \"hookbolt config check\"")}
 	}
 	cfg, from, err := settings.Load()
 	if err != nil {

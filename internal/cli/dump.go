@@ -14,9 +14,9 @@ import (
 func dump(ctx context.Context, p *Program, args []string) error {
 	flags := flag.NewFlagSet("dump", flag.ContinueOnError)
 	connect := clientFlags(flags)
-	secrets := flags.Bool("secrets", false, "write the signing secrets, too, so that on another server the endpoints' checks go on to pass")
-	if err := p.parseFlags(flags, args, "Writes a file of the webhooks of a running server, for \"hookbolt apply\": of each what differs from the defaults. The values of\n"+
-		"credentials are not known: they are to stay as they are. Whether a webhook is paused is left out, as apply leaves it."); err != nil {
+	secrets := flags.Bool("secrets", false, "write the signing secrets, too, so that signatures of another server verify with them")
+	if err := p.parseFlags(flags, args, "Prints the webhooks of a running server as a file for \"hookbolt apply\". Settings with their defaults are omitted, and so is\n"+
+		"paused. The values of credentials cannot be read; the file tells apply to keep them."); err != nil {
 		return err
 	}
 	c, err := connect()
@@ -32,7 +32,7 @@ func dump(ctx context.Context, p *Program, args []string) error {
 		return err
 	}
 	if len(nameless) > 0 {
-		return fmt.Errorf("dump: apply will not take it before each webhook has a name of its own: name these on the server, or delete them: %s", strings.Join(nameless, ", "))
+		return fmt.Errorf("dump: apply needs a unique name for each webhook: name these on the server, or delete them: %s", strings.Join(nameless, ", "))
 	}
 	return nil
 }

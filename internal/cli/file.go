@@ -12,8 +12,8 @@ import (
 // checkFile is the command check.
 func checkFile(ctx context.Context, p *Program, args []string) error {
 	files, err := p.parseOperands(flag.NewFlagSet("check", flag.ContinueOnError), args,
-		"Looks through a database that no hookbolt has open: its pages, each record's checksum, and whether what belongs together does.\n"+
-			"Nothing is changed. What is wrong is listed, a line each, and the exit code is 1.", "FILE")
+		"Checks a database that no hookbolt has open: its pages, the checksum of each record, and the references between records.\n"+
+			"It changes nothing. It prints a line for each fault; the exit code is 1 if there are any.", "FILE")
 	if err != nil {
 		return err
 	}
@@ -23,8 +23,8 @@ func checkFile(ctx context.Context, p *Program, args []string) error {
 // compactFile is the command compact.
 func compactFile(ctx context.Context, p *Program, args []string) error {
 	files, err := p.parseOperands(flag.NewFlagSet("compact", flag.ContinueOnError), args,
-		"Copies a database that no hookbolt has open, without what is free in it: what was erased or has expired is not in the copy.\n"+
-			"FILE stays as it is. OUT must not exist; it is checked, and can take FILE's place.", "FILE OUT")
+		"Copies a database that no hookbolt has open, without its free space: erased and expired data is not in the copy.\n"+
+			"FILE is not changed. OUT must not exist. The copy is checked; then it can replace FILE.", "FILE OUT")
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func compactFile(ctx context.Context, p *Program, args []string) error {
 // inspectFile is the command inspect, which a start runs before it opens its database. It is not for people: check tells more.
 func inspectFile(ctx context.Context, p *Program, args []string) error {
 	files, err := p.parseOperands(flag.NewFlagSet("inspect", flag.ContinueOnError), args,
-		"Reads of a database what a start reads. A start does this by itself.", "FILE")
+		"Reads the parts of a database that a start reads. hookbolt runs this command itself at a start.", "FILE")
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func (p *Program) parseOperands(flags *flag.FlagSet, args []string, about, opera
 	case flags.NArg() > want:
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(want))
 	case flags.NArg() < want:
-		err = fmt.Errorf("wants %s", operands)
+		err = fmt.Errorf("expects %s", operands)
 	}
 	switch {
 	case err == nil:
@@ -58,8 +58,8 @@ func (p *Program) parseOperands(flags *flag.FlagSet, args []string, about, opera
 // settingsFlags adds the flags of the commands that read settings. Its Loader is valid once the flags are parsed.
 func settingsFlags(flags *flag.FlagSet) *config.Loader {
 	l := &config.Loader{Environ: os.Environ()}
-	flags.StringVar(&l.Path, "config", os.Getenv(configVariable), "read settings from `FILE` (config.example.toml has them all)")
-	flags.Func("allow", "allow endpoints in `NETWORK`, such as 127.0.0.0/8 or 10.1.2.3; may be given more than once", func(text string) error {
+	flags.StringVar(&l.Path, "config", os.Getenv(configVariable), "read the settings from `FILE` (config.example.toml lists them all)")
+	flags.Func("allow", "allow endpoints in `NETWORK`, such as 127.0.0.0/8 or 10.1.2.3; may be repeated", func(text string) error {
 		var n config.Network
 		if err := n.UnmarshalText([]byte(text)); err != nil {
 			return err
@@ -73,8 +73,8 @@ func settingsFlags(flags *flag.FlagSet) *config.Loader {
 // clientFlags adds the flags of the commands that call a running server. Call the function that it returns once they are parsed: it
 // creates the client, which the caller closes.
 func clientFlags(flags *flag.FlagSet) func() (*client.Client, error) {
-	base := flags.String("url", cmp.Or(os.Getenv(urlVariable), "http://127.0.0.1:8080"), "call the server at `URL`; or HOOKBOLT_URL in the environment")
-	tokenFile := flags.String("token-file", "", "take its admin token, if it wants one, from the first line of `FILE`; or HOOKBOLT_TOKEN in the environment")
+	base := flags.String("url", cmp.Or(os.Getenv(urlVariable), "http://127.0.0.1:8080"), "call the server at `URL`; or set HOOKBOLT_URL")
+	tokenFile := flags.String("token-file", "", "read the admin token from the first line of `FILE`; or set HOOKBOLT_TOKEN")
 	return func() (*client.Client, error) {
 		u, err := url.Parse(*base)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {

@@ -14,9 +14,9 @@ import (
 func healthcheck(ctx context.Context, p *Program, args []string) error {
 	flags := flag.NewFlagSet("healthcheck", flag.ContinueOnError)
 	settings := settingsFlags(flags)
-	address := flags.String("url", "", "ask the server at `URL`, such as https://hooks.example.com, and not the one that the settings tell of")
-	if err := p.parseFlags(flags, args, "Asks the server on this machine, which is found by the same settings, whether it is ready: /readyz.\n"+
-		"Prints a line, and exits with 0 if it is and 1 if it is not, within 8 seconds."); err != nil {
+	address := flags.String("url", "", "check the server at `URL`, such as https://hooks.example.com, instead of the one in the settings")
+	if err := p.parseFlags(flags, args, "Checks whether the server on this machine is ready (GET /readyz). Its address comes from the same settings as that of serve.\n"+
+		"It prints one line, within 8 seconds. The exit code is 0 if the server is ready, else 1."); err != nil {
 		return err
 	}
 	base := *address

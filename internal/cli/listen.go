@@ -18,10 +18,10 @@ func listen(ctx context.Context, p *Program, args []string) error {
 		o.Secret = s
 		return receiver.CheckSecret(s)
 	})
-	flags.IntVar(&o.Status, "status", 0, "answer `N` instead of 200; with -fail, to the attempts that fail")
-	flags.DurationVar(&o.Delay, "delay", 0, "wait for `SPAN`, such as 20s, before each answer")
+	flags.IntVar(&o.Status, "status", 0, "answer with status `N` instead of 200; with -fail, only to the attempts that fail")
+	flags.DurationVar(&o.Delay, "delay", 0, "wait for `DURATION`, such as 20s, before each response")
 	flags.IntVar(&o.Fail, "fail", 0, "fail the first `N` attempts of each delivery, then answer 200")
-	if err := p.parseFlags(flags, args, "Runs an endpoint that prints the webhooks that it gets and checks their signatures."); err != nil {
+	if err := p.parseFlags(flags, args, "Runs an endpoint that prints the webhooks that it receives and checks their signatures."); err != nil {
 		return err
 	}
 	if err := o.Validate(); err != nil {
@@ -32,6 +32,6 @@ func listen(ctx context.Context, p *Program, args []string) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	rec := receiver.New(receiver.NewSharedWriter(p.Stdout), o)
-	fmt.Fprintf(p.Stdout, "Listening on http://%s/ and answering %s. Ctrl-C ends.\n\n", listener.Addr(), rec.Manner())
+	fmt.Fprintf(p.Stdout, "Listening on http://%s/ and answering %s. Press Ctrl-C to stop.\n\n", listener.Addr(), rec.Manner())
 	return rec.Serve(ctx, listener)
 }

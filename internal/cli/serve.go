@@ -17,9 +17,9 @@ import (
 func serve(ctx context.Context, p *Program, args []string) error {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	settings := settingsFlags(flags)
-	profiles := flags.String("pprof", "", "serve Go's profiles on `ADDRESS`, such as 127.0.0.1:6060; of loopback only")
-	if err := p.parseFlags(flags, args, "Runs the server until SIGTERM or SIGINT. Settings come from the file, and from the environment:\n"+
-		"HOOKBOLT_HTTP_LISTEN is http.listen. SIGHUP has the file read again."); err != nil {
+	profiles := flags.String("pprof", "", "serve the profiles of net/http/pprof on `ADDRESS`, a loopback address such as 127.0.0.1:6060")
+	if err := p.parseFlags(flags, args, "Runs the server until SIGTERM or SIGINT. The settings come from the file and from the environment:\n"+
+		"HOOKBOLT_HTTP_LISTEN sets http.listen. On SIGHUP the server reads the file again."); err != nil {
 		return err
 	}
 	cfg, _, err := settings.Load()
@@ -34,7 +34,7 @@ func serve(ctx context.Context, p *Program, args []string) error {
 		hangups := make(chan os.Signal, 1)
 		signal.Notify(hangups, syscall.SIGHUP)
 		defer signal.Stop(hangups)
-		reload.Asked = hangups
+		reload.Signal = hangups
 	}
 	server.TuneRuntime()
 	log, level := server.NewLog(cfg.Log, p.Stderr)

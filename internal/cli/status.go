@@ -12,8 +12,8 @@ import (
 func printStatus(ctx context.Context, p *Program, args []string) error {
 	flags := flag.NewFlagSet("status", flag.ContinueOnError)
 	connect := clientFlags(flags)
-	if err := p.parseFlags(flags, args, "Prints how a running server does, by its metrics; counts and percentiles are those since its start. A metrics token is enough.\n"+
-		"With an admin token, it names the webhooks that have trouble. The exit code is 1 if something needs attention."); err != nil {
+	if err := p.parseFlags(flags, args, "Prints the state of a running server from its metrics. Counts and percentiles are those since its start. A metrics token is\n"+
+		"enough; with an admin token, it names the webhooks that are failing or paused. The exit code is 1 if something needs attention."); err != nil {
 		return err
 	}
 	c, err := connect()

@@ -53,13 +53,13 @@ func TestStatus(t *testing.T) {
 	}
 	out := ask(admin, cli.ExitFailure)
 	// Five, or one more that was under way beside the fifth, or a probe.
-	for _, want := range []string{`\nevents +accepted 12   refused 0\n`, `failing 1   paused 1`, `4xx [5-9]`, `\nattention   webhook 1 "a b" is failing since \S+: its last [5-9] attempts have failed\n`,
+	for _, want := range []string{`\nevents +accepted 12   refused 0\n`, `failing 1   paused 1`, `4xx [5-9]`, `\nattention   webhook 1 "a b" has been failing since \S+: its last [5-9] attempts failed\n`,
 		`\n            webhook 2 is paused: paused by hand\n`, `commits p50 up to `} {
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("lacks %s:\n%s", want, out)
 		}
 	}
-	if out := ask(metrics, cli.ExitFailure); !strings.Contains(out, "attention   endpoints that are failing: 1 (an admin token tells which)\n            webhooks that are paused: 1 (") {
+	if out := ask(metrics, cli.ExitFailure); !strings.Contains(out, "attention   failing endpoints: 1 (use an admin token to see which)\n            paused webhooks: 1 (") {
 		t.Errorf("with a metrics token:\n%s", out)
 	}
 	if out := ask("", cli.ExitFailure); !strings.Contains(out, "401 Unauthorized") || !strings.Contains(out, "HOOKBOLT_TOKEN") {
@@ -91,6 +91,8 @@ hookbolt_storage_commit_duration_seconds_bucket{le="+Inf"} 100
 hookbolt_storage_commit_duration_seconds_sum 100
 hookbolt_storage_commit_duration_seconds_count 100
 `
+	// Whether other endpoints are failing makes no difference to a queue that is stuck.
+	stuck := strings.Replace(metrics, `{state="failing"} 0`, `{state="failing"} 3`, 1) + "# TYPE hookbolt_queue_stalled_seconds gauge\nhookbolt_queue_stalled_seconds 1800\n"
 	answers := map[string]string{"/metrics": metrics, "/v1/webhooks": `{"items":[],"next_cursor":null}`}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/readyz" {
@@ -105,11 +107,16 @@ hookbolt_storage_commit_duration_seconds_count 100
 	if code := p.Exit(t); code != cli.ExitFailure || p.Stderr.String() != "" {
 		t.Errorf("exit code %d: %s", code, p.Stderr)
 	}
-	for _, want := range []string{"hookbolt v9[2J at " + server.URL + ", not ready\n", "attention   not ready: the disk is full\n", " events are refused for want of room", " 477 MiB are left on the disk",
-		" records that could not be read: 1,234;", " commits are slow, p99 beyond the last bucket: so is the disk", " a delivery has been due for 1h0m0s, and no endpoint is failing", "p99 beyond the last bucket"} {
+	for _, want := range []string{"hookbolt v9[2J at " + server.URL + ", not ready\n", "attention   not ready: the disk is full\n", " events are refused because there is no room", " the disk has only 477 MiB left",
+		" records that could not be read: 1,234;", " commits are slow, p99 beyond the last bucket: the disk is slow", " a delivery has been due for 1h0m0s, and no endpoint is failing", "p99 beyond the last bucket"} {
 		if !strings.Contains(p.Stdout.String(), want) {
 			t.Errorf("lacks %q:\n%s", want, p.Stdout)
 		}
+	}
+	answers["/metrics"] = stuck
+	p = hookbolttest.Start(t, "status", "-url", server.URL)
+	if code, want := p.Exit(t), " the queue is stuck: a webhook has due deliveries, and none was attempted for 30m0s\n"; code != cli.ExitFailure || !strings.Contains(p.Stdout.String(), want) {
+		t.Errorf("exit code %d, want %q:\n%s", code, want, p.Stdout)
 	}
 	for name, text := range map[string]string{"another program": "# TYPE up gauge\nup 1\n", "no metrics": "<html>", "nothing": ""} {
 		answers["/metrics"] = text

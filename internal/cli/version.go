@@ -10,7 +10,7 @@ import (
 )
 
 func printVersion(_ context.Context, p *Program, args []string) error {
-	if err := p.parseFlags(flag.NewFlagSet("version", flag.ContinueOnError), args, "Says which build this is."); err != nil {
+	if err := p.parseFlags(flag.NewFlagSet("version", flag.ContinueOnError), args, "Prints the version, the revision and the platform of this build."); err != nil {
 		return err
 	}
 	v := buildinfo.Read()

@@ -1,7 +1,7 @@
-// Package demo shows hookbolt at work: it starts a server on a temporary database and endpoints beside it, plays recorded sessions through
-// the API, and checks that the webhooks arrive that must arrive.
+// Package demo demonstrates hookbolt: it starts a server with a temporary database and some endpoints, posts recorded sessions to the API,
+// and checks that the expected webhooks arrive.
 //
-// It starts a server, and uses it through its API alone. It knows nothing of commands and their flags.
+// It uses the server only through the API. It does not know commands and flags.
 package demo
 
 import (
@@ -24,26 +24,25 @@ import (
 	"hookbolt/internal/server"
 )
 
-// pace is how fast the demo plays. Tests play faster.
+// pace is the speed of the demo. Tests use a faster one.
 type pace struct {
-	// factor is how many times faster sessions are played, and how many times shorter the delays of webhooks are.
+	// factor is how many times faster than recorded the events are posted, and how many times shorter the delays of webhooks are.
 	factor int64
 	// between is the time from the start of one session to the start of the next.
 	between time.Duration
-	// ahead is how long before its time an event is posted, so that a slow machine does not change which events are known when a webhook is
-	// due.
+	// ahead is how long before its time an event is posted. So on a slow machine, too, the same events are stored when a webhook is due.
 	ahead time.Duration
-	// arrivalTimeout is how long the webhooks may take after the last event.
+	// arrivalTimeout is how long to wait for webhooks after the last event.
 	arrivalTimeout time.Duration
 }
 
 var defaultPace = pace{factor: 10, between: 300 * time.Millisecond, ahead: 250 * time.Millisecond, arrivalTimeout: 10 * time.Second}
 
-// Options are what a demo is made of.
+// Options are the settings of a demo.
 type Options struct {
 	// Sessions has the recorded sessions, as files NAME.ndjson.
 	Sessions fs.FS
-	// Keep has the server stay up afterwards, until the context ends.
+	// Keep keeps the server running afterwards, until the context ends.
 	Keep           bool
 	Stdout, Stderr io.Writer
 
@@ -100,11 +99,11 @@ func Run(ctx context.Context, o Options) error {
 	return err
 }
 
-// newServer makes a server with default settings and a temporary database. With Keep it listens on the usual port, if that is free.
+// newServer returns a server with default settings and a temporary database. With Keep it listens on the default port if that is free.
 func newServer(database string, o *Options) (*server.Server, error) {
 	cfg := config.Default()
 	cfg.Storage.Path = database
-	cfg.Storage.MinFree = 0 // a few sessions on whatever disk there is
+	cfg.Storage.MinFree = 0 // a few sessions fit on any disk
 	cfg.Delivery.AllowNetworks = []config.Network{config.Network(netip.MustParsePrefix("127.0.0.0/8"))}
 	cfg.Log.Level = "warn"
 	log, _ := server.NewLog(cfg.Log, o.Stderr)
@@ -147,9 +146,9 @@ type hook struct {
 	contentOfSession string
 }
 
-// run plays all sessions, waits for their webhooks, and returns what was wrong.
+// run posts all sessions, waits for their webhooks, and returns an error if a webhook was missing, wrong or unexpected.
 func (d *demonstration) run(ctx context.Context) error {
-	fmt.Fprintf(d.out, "hookbolt listens on %s, with a new database; the endpoints of its webhooks are at %s.\n", d.client.Base(), d.endpoints)
+	fmt.Fprintf(d.out, "hookbolt listens on %s, with a new database. The endpoints of its webhooks are at %s.\n", d.client.Base(), d.endpoints)
 	if err := d.subscribe(ctx); err != nil {
 		return err
 	}
@@ -162,7 +161,7 @@ func (d *demonstration) run(ctx context.Context) error {
 	return d.summary(ctx, events, time.Since(began))
 }
 
-// subscribe makes the webhooks, each with an endpoint of its own.
+// subscribe creates the webhooks, each with its own endpoint.
 func (d *demonstration) subscribe(ctx context.Context) error {
 	d.hooks = []*hook{
 		{Name: "everything", SendAnswers: true, SendIncomplete: true},
@@ -177,24 +176,24 @@ func (d *demonstration) subscribe(ctx context.Context) error {
 		if h.contentOfSession != "" {
 			at := slices.IndexFunc(d.sessions, func(s *session) bool { return s.name == h.contentOfSession })
 			if at < 0 {
-				return fmt.Errorf("demo: there is no session %s", h.contentOfSession)
+				return fmt.Errorf("demo: no recorded session is named %s", h.contentOfSession)
 			}
 			h.ContentID = d.sessions[at].contentID
 		}
-		var made struct {
+		var created struct {
 			ID     int64  `json:"id"`
 			Secret string `json:"secret"`
 		}
-		if err := d.client.Call(ctx, http.MethodPost, "/v1/webhooks", h, &made); err != nil {
+		if err := d.client.Call(ctx, http.MethodPost, "/v1/webhooks", h, &created); err != nil {
 			return err
 		}
-		h.id = made.ID
+		h.id = created.ID
 		d.mux.Handle(endpoint, receiver.New(d.out, receiver.Options{
-			Secret: made.Secret, Fail: h.failFirst,
+			Secret: created.Secret, Fail: h.failFirst,
 			Name:     func(got receiver.Receipt) string { return d.arrival(h, got.Body).String() },
 			Received: func(got receiver.Receipt) { d.record(h, got) },
 		}))
-		fmt.Fprintf(d.out, "Webhook %d, %q: %s after a session's finish.\n", h.id, h.Name, time.Duration(h.Delay)*time.Second)
+		fmt.Fprintf(d.out, "Webhook %d, %q: due %s after a session's finish.\n", h.id, h.Name, time.Duration(h.Delay)*time.Second)
 	}
 	fmt.Fprintln(d.out)
 	return nil

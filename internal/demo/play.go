@@ -14,7 +14,7 @@ import (
 	"hookbolt/engine"
 )
 
-// session is a session of the demo, its events in the order in which they are posted.
+// session is a recorded session. Its events are in the order in which they are posted.
 type session struct {
 	name, id, contentID string
 	events              []*event
@@ -23,13 +23,13 @@ type session struct {
 type event struct {
 	fields   map[string]json.RawMessage
 	finishes bool
-	// after is the span from the earliest event of its session, at the recorded speed.
+	// after is the time since the earliest event of its session, at the recorded speed.
 	after time.Duration
-	// at is the time that it is given when it is played, acceptedAt when it was acknowledged.
+	// at is the event's time in the demo, acceptedAt is when it was acknowledged.
 	at, acceptedAt time.Time
 }
 
-// loadSessions reads the sessions that were recorded, one file each, in the order of their names.
+// loadSessions reads the recorded sessions, one file each, in the order of their names.
 func loadSessions(recorded fs.FS) ([]*session, error) {
 	names, err := fs.Glob(recorded, "*.ndjson")
 	if err != nil {
@@ -51,7 +51,7 @@ func loadSession(recorded fs.FS, name string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	events, err := engine.ParseEvents(text, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)) // no time in them is too late
+	events, err := engine.ParseEvents(text, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)) // so that no event is from the future
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func loadSession(recorded fs.FS, name string) (*session, error) {
 	return s, nil
 }
 
-// play posts the events of all sessions, each at its time, and returns how many there were.
+// play posts the events of all sessions, each at its time, and returns their number.
 func (d *demonstration) play(ctx context.Context) (events int, err error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -85,8 +85,8 @@ func (d *demonstration) play(ctx context.Context) (events int, err error) {
 	return events, context.Cause(ctx)
 }
 
-// playSession posts the events of a session in their order: each a little before its time, or as soon as those before it are
-// posted, for some of them come late.
+// playSession posts the events of a session one after another, each a little before its time. An event that was recorded out of order is
+// posted as soon as its turn comes.
 func (d *demonstration) playSession(ctx context.Context, s *session, start time.Time) error {
 	for _, ev := range s.events {
 		ev.at = start.Add(d.pace.ahead + ev.after/time.Duration(d.pace.factor))

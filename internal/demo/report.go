@@ -12,7 +12,7 @@ import (
 	"hookbolt/internal/receiver"
 )
 
-// delivery is what the demo reads of a delivery.
+// delivery has the fields of a delivery that the demo reads.
 type delivery struct {
 	ID       string    `json:"id"`
 	Status   string    `json:"status"`
@@ -31,7 +31,7 @@ func (d *demonstration) settle(ctx context.Context) {
 		for _, status := range []string{"scheduled", "pending"} {
 			list, err := client.List[delivery](ctx, d.client, "/v1/deliveries?status="+status)
 			if err != nil {
-				return // the summary tells
+				return // summary reports what is missing
 			}
 			waiting += len(list)
 		}
@@ -46,7 +46,7 @@ func (d *demonstration) settle(ctx context.Context) {
 	}
 }
 
-// summary prints what was done and returns what was wrong with it.
+// summary prints the results, and returns an error if a webhook was missing, wrong or unexpected.
 func (d *demonstration) summary(ctx context.Context, events int, took time.Duration) error {
 	deliveries, err := client.List[delivery](ctx, d.client, "/v1/deliveries")
 	if err != nil {
@@ -72,29 +72,29 @@ func (d *demonstration) summary(ctx context.Context, events int, took time.Durat
 		attempts += t.attempts
 	}
 	d.mu.Unlock()
-	fmt.Fprintf(d.out, "%d sessions played, %d events posted, in %s (everything %d times faster than it happened)\n",
+	fmt.Fprintf(d.out, "%d sessions played, %d events posted, in %s (%d times faster than recorded)\n",
 		len(d.sessions), events, took.Round(100*time.Millisecond), d.pace.factor)
 	fmt.Fprintf(d.out, "%d webhooks delivered in %d attempts: %d complete, %d incomplete\n",
 		kinds["complete"]+kinds["incomplete"], attempts, kinds["complete"], kinds["incomplete"])
 	if len(lags) > 0 {
-		fmt.Fprintf(d.out, "From due to the first attempt: %s in the middle, %s at most\n",
+		fmt.Fprintf(d.out, "From due to the first attempt: median %s, maximum %s\n",
 			lags[len(lags)/2].Round(10*time.Microsecond), lags[len(lags)-1].Round(10*time.Microsecond))
 	}
 	if wrong := d.verdict(); len(wrong) > 0 {
 		return fmt.Errorf("demo: %s", strings.Join(wrong, "; "))
 	}
-	fmt.Fprintln(d.out, "Every signature was good, nothing was missing, nothing came twice.")
+	fmt.Fprintln(d.out, "Every signature was valid. No webhook was missing, none was delivered twice.")
 	return nil
 }
 
-// sampleSecret is a secret for people to play with.
+// sampleSecret is the secret of the webhook in the commands that invite prints.
 const sampleSecret = "whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="
 
-// invite tells what to try while the demo stays up.
+// invite prints commands to try while the server keeps running.
 func (d *demonstration) invite() {
 	d.mux.Handle("/mine", receiver.New(d.out, receiver.Options{Secret: sampleSecret}))
 	fmt.Fprintf(d.out, `
-It stays up until Ctrl-C. Open %[1]s/ in a browser, or try in another terminal:
+The server runs until Ctrl-C. Open %[1]s/ in a browser, or run these commands in another terminal:
 
 curl -s %[1]s/v1/webhooks -d '{"name": "mine", "url": "%[2]s/mine", "secret": "%[3]s", "delay": 1}'
 

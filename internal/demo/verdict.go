@@ -12,7 +12,7 @@ import (
 	"hookbolt/internal/receiver"
 )
 
-// arrival is what may arrive once: one kind of payload of a session at a webhook.
+// arrival identifies a payload: a session's payload of one kind for one webhook. Each must arrive once at most.
 type arrival struct {
 	hook    *hook
 	session string
@@ -21,7 +21,7 @@ type arrival struct {
 
 func (a arrival) String() string { return fmt.Sprintf("%s %s for %q", a.session, a.kind, a.hook.Name) }
 
-// tally counts what has arrived.
+// tally counts the attempts of one arrival.
 type tally struct {
 	id        string // the webhook-id of the first attempt
 	body      []byte // its body
@@ -31,13 +31,13 @@ type tally struct {
 	changed   int // attempts with another id or body than the first
 }
 
-// arrival says what a payload is.
+// arrival identifies a payload.
 func (d *demonstration) arrival(h *hook, body []byte) arrival {
 	var p struct {
 		SessionID string `json:"session_id"`
 		Complete  bool   `json:"complete_session"`
 	}
-	json.Unmarshal(body, &p) // what is no payload of ours is an arrival that nobody expects
+	json.Unmarshal(body, &p) // an unknown payload becomes an unexpected arrival
 	a := arrival{h, cmp.Or(p.SessionID, "unknown"), "incomplete"}
 	if p.Complete {
 		a.kind = "complete"
@@ -50,7 +50,7 @@ func (d *demonstration) arrival(h *hook, body []byte) arrival {
 	return a
 }
 
-// record notes a request that an endpoint got.
+// record counts a request that an endpoint received.
 func (d *demonstration) record(h *hook, got receiver.Receipt) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -72,7 +72,7 @@ func (d *demonstration) record(h *hook, got receiver.Receipt) {
 	}
 }
 
-// expected says what must arrive (true) and what may (false).
+// expected returns the arrivals that must happen (true) and those that may happen (false).
 func (d *demonstration) expected() map[arrival]bool {
 	list := make(map[arrival]bool)
 	for _, s := range d.sessions {
@@ -80,19 +80,19 @@ func (d *demonstration) expected() map[arrival]bool {
 			if h.ContentID != "" && h.ContentID != s.contentID {
 				continue
 			}
-			// The instant is set by the first event that comes in.
-			instant := s.events[0].at.Add(time.Duration(h.IncompleteDelay) * time.Second)
+			// The first event to arrive sets when the incomplete delivery is due.
+			dueAt := s.events[0].at.Add(time.Duration(h.IncompleteDelay) * time.Second)
 			complete, inTime, known := false, false, false
 			for _, ev := range s.events {
 				if !ev.finishes {
 					continue
 				}
 				complete = true
-				if !ev.at.After(instant) {
+				if !ev.at.After(dueAt) {
 					inTime = true
-					// On a machine that is busy with something else the finish may be acknowledged after the instant for all the
-					// time that it was posted ahead: then both outcomes are right.
-					known = known || ev.acceptedAt.Before(instant)
+					// On a busy machine the finish may be acknowledged too late, although it was posted ahead of time. Then both
+					// outcomes are right.
+					known = known || ev.acceptedAt.Before(dueAt)
 				}
 			}
 			if h.SendIncomplete && !known {
@@ -106,7 +106,7 @@ func (d *demonstration) expected() map[arrival]bool {
 	return list
 }
 
-// verdict says what was wrong with what has arrived.
+// verdict returns what was wrong with the arrivals.
 func (d *demonstration) verdict() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -128,7 +128,7 @@ func (d *demonstration) verdict() []string {
 			wrong = append(wrong, a.String()+" was not the same in each attempt")
 		}
 		if t.delivered > 1 {
-			wrong = append(wrong, a.String()+" came twice")
+			wrong = append(wrong, a.String()+" was delivered twice")
 		}
 	}
 	slices.Sort(wrong)

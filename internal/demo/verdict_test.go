@@ -43,7 +43,7 @@ func TestDemoVerdict(t *testing.T) {
 		{"never delivered", finished(3, 3), []receiver.Receipt{{ID: "1", Body: complete, Status: 500}}, `s complete for "h" did not arrive`},
 		{"sent although finished", finished(3, 3), []receiver.Receipt{good("1", incomplete), good("2", complete)}, `s incomplete for "h" was not expected`},
 		{"sent although finished at the instant", finished(6, 5.9), []receiver.Receipt{good("1", incomplete), good("2", complete)}, `s incomplete for "h" was not expected`},
-		{"twice", finished(3, 3), []receiver.Receipt{good("1", complete), good("1", complete)}, `s complete for "h" came twice`},
+		{"twice", finished(3, 3), []receiver.Receipt{good("1", complete), good("1", complete)}, `s complete for "h" was delivered twice`},
 		{"two ids", finished(3, 3), []receiver.Receipt{{ID: "1", Body: complete, Status: 500}, good("2", complete)}, `s complete for "h" was not the same in each attempt`},
 		{"other bytes", finished(3, 3), []receiver.Receipt{{ID: "1", Body: append(complete, ' '), Status: 500}, good("1", complete)}, `s complete for "h" was not the same in each attempt`},
 		{"wrong signature", finished(3, 3), []receiver.Receipt{{ID: "1", Body: complete, Status: 200, Verdict: errors.New("no")}}, `s complete for "h" had a wrong signature`},

@@ -15,21 +15,21 @@ import (
 	"time"
 )
 
-// Session is the events of a session that starts and finishes.
+// Session has the events of a session that starts and finishes.
 const Session = `
 	{"type": "start", "session_id": "11111111-2222-4333-8444-555555555555", "content_id": "66666666-7777-4888-8999-aaaaaaaaaaaa", "content_type": "quiz", "poltio_user_id": 1}
 	{"type": "finish", "session_id": "11111111-2222-4333-8444-555555555555"}`
 
-// Secret is a secret of a webhook.
+// Secret is a webhook's secret.
 const Secret = "whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="
 
-// Call makes a call of the API and returns its answer.
+// Call calls the API and returns the response.
 func Call(t *testing.T, method, url, body string) (status int, answer string) {
 	t.Helper()
 	return CallAs(t, "", method, url, body)
 }
 
-// CallAs makes a call with a bearer token; "" means none.
+// CallAs calls the API with a bearer token; "" means none.
 func CallAs(t *testing.T, token, method, url, body string) (status int, answer string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
@@ -51,15 +51,15 @@ func CallAs(t *testing.T, token, method, url, body string) (status int, answer s
 	return resp.StatusCode, string(text)
 }
 
-// WantStatus ends the test unless an answer has a status.
+// WantStatus fails the test unless a response has the status want.
 func WantStatus(t *testing.T, want, got int, answer string) {
 	t.Helper()
 	if got != want {
-		t.Fatalf("answer %d, want %d: %s", got, want, answer)
+		t.Fatalf("status %d, want %d: %s", got, want, answer)
 	}
 }
 
-// SignedRequest makes a request as a webhook's, signed with Secret.
+// SignedRequest returns the request of a webhook, signed with Secret.
 func SignedRequest(ctx context.Context, id, body string) *http.Request {
 	r := httptest.NewRequestWithContext(ctx, "POST", "/hook", strings.NewReader(body))
 	at := strconv.FormatInt(time.Now().Unix(), 10)

@@ -1,5 +1,5 @@
-// Package hookbolttest has what tests of several packages share: hookbolt run in the test's own process and in child processes, calls of its
-// API, files of settings and certificates, a service manager, a shell for the commands of the documentation.
+// Package hookbolttest has the helpers that tests of several packages share. They run hookbolt in the test's process or in a child process,
+// call its API, write configuration files and certificates, act as a service manager, and run the shell commands of the documentation.
 //
-// It imports internal/cli, and so everything: tests of the packages below use it from their external test packages (package x_test).
+// It imports internal/cli, and with it all packages below: their tests can use it only from external test packages (package x_test).
 package hookbolttest

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// Path returns where a file of the repository is, which name has by its path from the root.
+// Path returns the path of a file of the repository. name is its path from the root of the repository.
 func Path(t testing.TB, name string) string {
 	t.Helper()
 	root, err := root()
@@ -29,7 +29,7 @@ func Path(t testing.TB, name string) string {
 	return filepath.Join(root, filepath.FromSlash(name))
 }
 
-// root is the folder of the module, in which tests run.
+// root is the directory of the module.
 var root = sync.OnceValues(func() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -46,7 +46,7 @@ var root = sync.OnceValues(func() (string, error) {
 	}
 })
 
-// ReadFile returns the text of a file of the repository, which name has by its path from the root.
+// ReadFile returns the text of a file of the repository. name is its path from the root of the repository.
 func ReadFile(t testing.TB, name string) string {
 	t.Helper()
 	return Read(t, Path(t, name))
@@ -59,10 +59,10 @@ func Read(t testing.TB, path string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.ReplaceAll(string(text), "\r\n", "\n") // a checkout on Windows may have changed them
+	return strings.ReplaceAll(string(text), "\r\n", "\n") // git may have changed the line ends on Windows
 }
 
-// Write writes a file that nobody else can read, and returns its path.
+// Write writes a file that only this user can read, and returns its path.
 func Write(t testing.TB, path, text string) string {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -71,22 +71,22 @@ func Write(t testing.TB, path, text string) string {
 	return path
 }
 
-// WriteConfig writes a configuration for a free port and a database in dir, with more settings in [http] and [delivery], and returns its
-// path.
+// WriteConfig writes a configuration file for a free port and a database in dir, and returns its path. http and delivery are further lines
+// of these sections.
 func WriteConfig(t testing.TB, dir, http, delivery string) string {
 	t.Helper()
 	return Write(t, filepath.Join(dir, "config.toml"),
 		fmt.Sprintf("[http]\nlisten = \"127.0.0.1:0\"\n%s\n[storage]\npath = '%s'\n[delivery]\n%s\n", http, filepath.Join(dir, "test.db"), delivery))
 }
 
-// WriteFullDiskConfig writes a configuration for a server that finds too little room on its disk.
+// WriteFullDiskConfig writes a configuration file with which the server finds its disk full.
 func WriteFullDiskConfig(t testing.TB) string {
 	t.Helper()
 	path := WriteConfig(t, t.TempDir(), "", "")
 	return Write(t, path, strings.Replace(Read(t, path), "[storage]", "[storage]\nmin_free = \"1000TiB\"", 1))
 }
 
-// WriteCertificate writes a certificate of a serial number for 127.0.0.1, and its key, into dir. pool trusts it.
+// WriteCertificate writes a certificate for 127.0.0.1 with a serial number, and its key, into dir. pool trusts it.
 func WriteCertificate(t testing.TB, dir string, serial int64) (certFile, keyFile string, pool *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -114,7 +114,7 @@ func WriteCertificate(t testing.TB, dir string, serial int64) (certFile, keyFile
 	return certFile, keyFile, pool
 }
 
-// FreeAddress returns an address of loopback that nobody listens on.
+// FreeAddress returns a free loopback address.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -20,14 +20,14 @@ import (
 	"hookbolt/internal/cli"
 )
 
-// Timeout is how long a test waits for what should come at once, on a machine that is busy with something else.
+// Timeout is how long a test waits for something that should happen at once. It is long enough for a busy machine.
 const Timeout = 20 * time.Second
 
-// mainVariable is set in the environment of a test binary that is to be hookbolt, to the folder of its sessions.
+// mainVariable makes a test binary run as hookbolt. Its value is the directory of the demo's sessions.
 const mainVariable = "HOOKBOLT_TEST_MAIN"
 
-// Main is the TestMain of a package that starts servers: it lets the test binary be hookbolt itself, for child processes, among them the one
-// in which a server inspects its database. It fails the package if its tests leave a goroutine behind.
+// Main is the TestMain of a package that starts servers. It lets the test binary run as hookbolt in child processes, also in the one in
+// which a server inspects its database. It fails the package if its tests leak a goroutine.
 func Main(m *testing.M) {
 	if sessions := os.Getenv(mainVariable); sessions != "" && !slices.Contains(os.Args, "-test.fuzzworker") {
 		os.Exit(runAsProcess(sessions))
@@ -41,7 +41,7 @@ func Main(m *testing.M) {
 	goleak.VerifyTestMain(withBinary{m})
 }
 
-// runAsProcess does what the main package does, but for a second signal.
+// runAsProcess does what package main does, except for the handling of a second signal.
 func runAsProcess(sessions string) int {
 	log.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -50,7 +50,7 @@ func runAsProcess(sessions string) int {
 	return p.Run(ctx, os.Args[1:])
 }
 
-// withBinary is a package's tests, after which the binary that Build has made is removed.
+// withBinary runs a package's tests, and removes the binary of Build afterwards.
 type withBinary struct{ *testing.M }
 
 // Run runs the tests.
@@ -59,13 +59,13 @@ func (w withBinary) Run() int {
 	return w.M.Run()
 }
 
-// binary is the program that Build has made.
+// binary is the program that Build has built.
 var binary struct {
 	sync.Mutex
 	dir string // "" until then
 }
 
-// Build returns the path of hookbolt as it is built from the main package, for tests of what only that has.
+// Build builds package main and returns the path of the binary. It is for tests of what only package main has.
 func Build(t *testing.T) string {
 	t.Helper()
 	binary.Lock()

@@ -15,7 +15,7 @@ import (
 	"hookbolt/internal/cli"
 )
 
-// Output is what a command prints. It can be waited for.
+// Output collects what a command prints, and lets a test wait for it.
 type Output struct {
 	// More receives a value when something was printed since the last one.
 	More chan struct{} // capacity 1
@@ -24,10 +24,10 @@ type Output struct {
 	text bytes.Buffer // guarded by mu
 }
 
-// NewOutput makes an empty one.
+// NewOutput returns an empty Output.
 func NewOutput() *Output { return &Output{More: make(chan struct{}, 1)} }
 
-// Write adds to what was printed.
+// Write implements io.Writer.
 func (o *Output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -38,7 +38,7 @@ func (o *Output) Write(p []byte) (int, error) {
 	return o.text.Write(p)
 }
 
-// String is all that was printed.
+// String returns everything that was printed so far.
 func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -61,18 +61,18 @@ func (o *Output) Find(t *testing.T, pattern string) string {
 	}
 }
 
-// ready is what the log of a server has once it is ready. Its group is the server's URL.
+// ready matches the log line of a server that is ready. Its group is the server's URL.
 const ready = `msg=ready url=(\S+)`
 
-// Process is hookbolt in the test's own process.
+// Process is hookbolt running in the test's own process.
 type Process struct {
 	Stdout, Stderr *Output
-	// Stop asks it to end.
+	// Stop requests its end.
 	Stop context.CancelCauseFunc
 	code chan int // receives the exit code
 }
 
-// Start runs hookbolt with args until the test ends.
+// Start starts hookbolt with args. It runs until the test ends.
 func Start(t *testing.T, args ...string) *Process {
 	ctx, stop := context.WithCancelCause(context.Background())
 	p := &Process{Stdout: NewOutput(), Stderr: NewOutput(), Stop: stop, code: make(chan int, 1)}
@@ -92,19 +92,20 @@ func Start(t *testing.T, args ...string) *Process {
 	return p
 }
 
-// Serve runs a server with more settings in the sections [http] and [delivery], whose endpoints may be on this machine, and returns its URL.
+// Serve starts a server that may deliver to this machine, and returns its URL. http and delivery are further lines of these sections of its
+// configuration.
 func Serve(t *testing.T, http, delivery string) string {
 	t.Helper()
 	return Start(t, "serve", "-config", WriteConfig(t, t.TempDir(), http, delivery), "-allow", "127.0.0.0/8").URL(t)
 }
 
-// Run runs a command to its end.
+// Run runs a command until it ends.
 func Run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	return RunWith(t, "", args...)
 }
 
-// RunWith runs a command that reads a text from the standard input to its end.
+// RunWith runs a command with a standard input until it ends.
 func RunWith(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, log bytes.Buffer
@@ -113,7 +114,7 @@ func RunWith(t *testing.T, stdin string, args ...string) (code int, stdout, stde
 	return code, out.String(), log.String()
 }
 
-// End asks for the end and returns the exit code.
+// End stops the process and returns the exit code.
 func (p *Process) End(t *testing.T) int {
 	t.Helper()
 	p.Stop(errors.New("signal: of the test"))
@@ -127,18 +128,18 @@ func (p *Process) Exit(t *testing.T) int {
 	case code := <-p.code:
 		return code
 	case <-time.After(Timeout):
-		t.Fatalf("hookbolt does not end; it said:\n%s%s", p.Stdout, p.Stderr)
+		t.Fatalf("hookbolt does not end; it printed:\n%s%s", p.Stdout, p.Stderr)
 		return 0
 	}
 }
 
-// URL waits until a server is ready and returns where it is.
+// URL waits until a server is ready and returns its URL.
 func (p *Process) URL(t *testing.T) string {
 	t.Helper()
 	return p.Stderr.Find(t, ready)
 }
 
-// Command returns hookbolt as a child process that is not started yet, with env beside this process's environment.
+// Command returns a child process of hookbolt that is not started yet. env is added to this process's environment.
 func Command(t *testing.T, env []string, args ...string) (*exec.Cmd, *Output) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	stderr := NewOutput()
@@ -146,14 +147,14 @@ func Command(t *testing.T, env []string, args ...string) (*exec.Cmd, *Output) {
 	return cmd, stderr
 }
 
-// Child is a server in a process of its own.
+// Child is a server in a child process.
 type Child struct {
 	*exec.Cmd
 	URL string
 	Log *Output
 }
 
-// Spawn starts a server in a process of its own, with env beside this one's environment, and waits until it is ready.
+// Spawn starts a server in a child process and waits until it is ready. env is added to this process's environment.
 func Spawn(t *testing.T, config string, env ...string) *Child {
 	t.Helper()
 	cmd, log := Command(t, env, "serve", "-config", config)
@@ -168,7 +169,7 @@ func Launch(t *testing.T, cmd *exec.Cmd, log *Output) *Child {
 	}
 	t.Cleanup(func() {
 		cmd.Process.Kill()
-		cmd.Wait() // an error, if the test has waited
+		cmd.Wait() // fails if the test has waited already
 	})
 	return &Child{cmd, log.Find(t, ready), log}
 }

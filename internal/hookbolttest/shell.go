@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Needs skips a test where a program is missing, or fails it where everything has to be there.
+// Needs skips a test if a program is missing, or fails it where nothing may be missing.
 func Needs(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, program := range programs {
@@ -23,8 +23,8 @@ func Needs(t *testing.T, programs ...string) {
 	}
 }
 
-// Shell runs scripts in a folder of its own, in which hookbolt is this very program, and curl tells a refusal by its exit code. A variable
-// that one script sets has its value in the next one, as in a terminal.
+// Shell runs scripts in a directory of its own. hookbolt is the test binary there, and curl fails for statuses of 400 and more. A variable
+// that one script sets is set in the next one, too, as in a terminal.
 type Shell struct {
 	// Dir is where scripts run.
 	Dir string
@@ -35,7 +35,7 @@ type Shell struct {
 	t   *testing.T
 }
 
-// NewShell prepares the folders for a shell below dir.
+// NewShell creates the directories of a shell below dir.
 func NewShell(t *testing.T, dir string) *Shell {
 	t.Helper()
 	curl, err := exec.LookPath("curl")
@@ -56,7 +56,7 @@ func NewShell(t *testing.T, dir string) *Shell {
 	for name, script := range map[string]string{
 		"hookbolt": fmt.Sprintf("exec '%s' \"$@\"", self),
 		"curl":     fmt.Sprintf("case \" $* \" in *' -f '*) ;; *) set -- --fail-with-body \"$@\";; esac\nexec '%s' --max-time 20 \"$@\"", curl),
-		// The README's first commands are for who has nothing but Go: these run elsewhere in the tests, or are the tests.
+		// "go run ." runs the test binary. "go test ./..." does nothing: it would run this test again.
 		"go": "case \"$1 $2\" in 'run .') shift 2; exec hookbolt \"$@\";; 'test ./...') ;; *) echo \"go $*: not known to the test\" >&2; exit 1;; esac",
 	} {
 		if err := os.WriteFile(filepath.Join(s.bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
@@ -74,7 +74,7 @@ func (s *Shell) Command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Script runs a script by sh with a flag and returns what it prints.
+// Script runs a script with sh and a flag, and returns what it prints.
 func (s *Shell) Script(flag, text string) (stdout string, err error) {
 	text = ". ../state\nset -a\n" + text + "\nexport -p >../state"
 	cmd := exec.CommandContext(s.t.Context(), "sh", flag, "-c", text)

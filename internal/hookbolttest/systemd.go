@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// ServiceManager is systemd as far as a service sees it: a socket, and variables that tell of it.
+// ServiceManager acts as systemd does towards a service: it has a socket, and environment variables with its address.
 type ServiceManager struct {
 	// Env are the variables, as NAME=value.
 	Env  []string
@@ -18,7 +18,7 @@ type ServiceManager struct {
 	conn *net.UnixConn
 }
 
-// NewServiceManager listens as systemd does for a service that is to give a sign of life each watchdogTimeout.
+// NewServiceManager starts a ServiceManager for a service with this watchdog timeout.
 func NewServiceManager(t *testing.T, watchdogTimeout time.Duration) *ServiceManager {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -38,7 +38,7 @@ func NewServiceManager(t *testing.T, watchdogTimeout time.Duration) *ServiceMana
 	return &ServiceManager{[]string{"NOTIFY_SOCKET=" + path, fmt.Sprintf("WATCHDOG_USEC=%d", watchdogTimeout.Microseconds())}, path, conn}
 }
 
-// Say sends what a service might say, which Next returns in its turn.
+// Say sends a message as a service would. Next returns it in its turn.
 func (m *ServiceManager) Say(t *testing.T, state string) {
 	t.Helper()
 	conn, err := net.Dial("unixgram", m.path)
@@ -51,19 +51,19 @@ func (m *ServiceManager) Say(t *testing.T, state string) {
 	}
 }
 
-// Next waits for what the service says next.
+// Next waits for the next message of the service.
 func (m *ServiceManager) Next(t *testing.T) string {
 	t.Helper()
 	m.conn.SetReadDeadline(time.Now().Add(Timeout))
 	var buf [4096]byte
 	n, err := m.conn.Read(buf[:])
 	if err != nil {
-		t.Fatalf("the service says nothing: %v", err)
+		t.Fatalf("the service sends nothing: %v", err)
 	}
 	return string(buf[:n])
 }
 
-// Await waits until the service says something, and lets it give signs of life meanwhile.
+// Await waits for a message of the service, and ignores messages of the watchdog before it.
 func (m *ServiceManager) Await(t *testing.T, state string) {
 	t.Helper()
 	for {
@@ -72,7 +72,7 @@ func (m *ServiceManager) Await(t *testing.T, state string) {
 			return
 		case "WATCHDOG=1":
 		default:
-			t.Fatalf("the service says %q, want %q", got, state)
+			t.Fatalf("the service sent %q, want %q", got, state)
 		}
 	}
 }

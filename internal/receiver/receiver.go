@@ -1,8 +1,7 @@
-// Package receiver is an endpoint for webhooks that shows what it gets, checks the signatures, and can be told to misbehave. It is what
-// "hookbolt listen" runs, and what the demo has for its webhooks.
+// Package receiver is an endpoint for tests: it prints the webhooks that it receives, checks their signatures, and can simulate failures.
+// "hookbolt listen" and the demo run it.
 //
-// It speaks HTTP with whoever calls it. Of the domain it knows the check of a signature, and nothing else: no server, no settings, no
-// commands.
+// Of the domain it knows only the check of signatures. It does not know the server, its settings or commands.
 package receiver
 
 import (
@@ -18,19 +17,19 @@ import (
 	"hookbolt/internal/text"
 )
 
-// Options are how a receiver behaves. The zero value answers 200 at once and checks no signatures.
+// Options are the settings of a receiver. The zero value answers 200 at once and checks no signatures.
 type Options struct {
-	// Secret is the webhook's; "" leaves signatures unchecked.
+	// Secret is the webhook's secret; with "" signatures are not checked.
 	Secret string
-	// Status is the answer; 0 means 200. With Fail it is the answer to the attempts that fail, and 0 means 500.
+	// Status is the response status; 0 means 200. With Fail it is the status for the failed attempts, and 0 means 500.
 	Status int
-	// Delay is how long an answer takes, unless the client goes away first.
+	// Delay is the wait before each response. It ends early if the client disconnects.
 	Delay time.Duration
-	// Fail is how many attempts of each delivery fail.
+	// Fail is how many attempts of each delivery fail, the first ones.
 	Fail int
-	// Name, if it is set, says what a request is about, on the first line of what is shown.
+	// Name, if set, returns what to print as the name of a request, instead of its method and path.
 	Name func(Receipt) string
-	// Received, if it is set, is called with each request before it is answered.
+	// Received, if set, is called with each request before the response is sent.
 	Received func(Receipt)
 }
 
@@ -45,7 +44,7 @@ func (o *Options) Validate() error {
 	return nil
 }
 
-// Receiver is an endpoint. Requests may come at the same time.
+// Receiver is an endpoint. It may serve requests concurrently.
 type Receiver struct {
 	opts Options
 	out  io.Writer // gets each request in one Write
@@ -54,31 +53,31 @@ type Receiver struct {
 	attempts map[string]int // by webhook-id; guarded by mu
 }
 
-// Receipt is a request that a receiver got.
+// Receipt is a received request.
 type Receipt struct {
 	At time.Time
 	ID string // webhook-id; "" if there is none
 	// Attempt counts the requests with this ID, from 1.
 	Attempt int
-	// Verdict is ErrUnchecked, nil, or what is wrong with the signature.
+	// Verdict is nil for a valid signature, ErrUnchecked without a secret, else what is wrong with the signature.
 	Verdict error
-	// Status is the answer.
+	// Status is the response status.
 	Status int
 	Body   []byte
 }
 
 const (
 	maxReceivedBody = 10 << 20
-	// maxCounted is how many deliveries have their attempts counted; beyond it the count begins anew.
+	// maxCounted is how many deliveries are kept in the count of attempts. When it is exceeded, the counts start again.
 	maxCounted = 100_000
 )
 
-// New makes a receiver that shows on out what it gets.
+// New returns a receiver that prints requests to out.
 func New(out io.Writer, opts Options) *Receiver {
 	return &Receiver{opts: opts, out: out, attempts: make(map[string]int)}
 }
 
-// Manner says how the receiver deals with requests.
+// Manner describes how the receiver responds, for people.
 func (rec *Receiver) Manner() string {
 	s := fmt.Sprint(rec.answer(1))
 	if rec.opts.Fail > 0 {
@@ -93,7 +92,7 @@ func (rec *Receiver) Manner() string {
 	return s + "; signatures are checked"
 }
 
-// answer is the status for a delivery's n-th attempt.
+// answer returns the status for a delivery's n-th attempt.
 func (rec *Receiver) answer(n int) int {
 	switch {
 	case rec.opts.Fail > 0 && n > rec.opts.Fail:
@@ -106,8 +105,7 @@ func (rec *Receiver) answer(n int) int {
 	return http.StatusOK
 }
 
-// Serve answers requests until ctx ends, and closes the listener. It does not wait for delayed answers: who ends a
-// misbehaving endpoint does not want to.
+// Serve answers requests until ctx ends, and closes the listener. It does not wait for delayed responses, which may take long.
 func (rec *Receiver) Serve(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{Handler: rec, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
@@ -118,7 +116,7 @@ func (rec *Receiver) Serve(ctx context.Context, listener net.Listener) error {
 	return nil
 }
 
-// ServeHTTP shows and answers a request.
+// ServeHTTP prints and answers a request.
 func (rec *Receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	got := Receipt{At: time.Now(), ID: r.Header.Get("webhook-id")}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReceivedBody))
@@ -140,13 +138,13 @@ func (rec *Receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-time.After(rec.opts.Delay):
 		case <-r.Context().Done():
-			fmt.Fprintf(rec.out, "%s  %s  the client went away after %s, without an answer\n\n",
+			fmt.Fprintf(rec.out, "%s  %s  the client disconnected after %s, before the response\n\n",
 				time.Now().Format(clock), text.Printable(got.ID), time.Since(got.At).Round(time.Millisecond))
 			return
 		}
 	}
 	w.WriteHeader(got.Status)
-	fmt.Fprintf(w, "answered %d by hookbolt listen\n", got.Status) // what a delivery's attempts show as the response
+	fmt.Fprintf(w, "answered %d by hookbolt listen\n", got.Status) // shown as the response in the delivery's attempts
 }
 
 // count returns which attempt of a delivery this is.

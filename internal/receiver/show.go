@@ -13,15 +13,15 @@ import (
 )
 
 const (
-	// maxIndented is the deepest JSON that is indented: the text grows with each level, and a payload has five.
+	// maxIndented is the depth of JSON up to which it is indented: the text grows with each level, and a payload has five.
 	maxIndented = 20
-	// maxShown bounds what is printed of any other body, in bytes.
+	// maxShown is how much of any other body is printed, in bytes.
 	maxShown = 4 << 10
 )
 
 const clock = "15:04:05.000"
 
-// show prints a request, without what could steer a terminal.
+// show prints a request, without control characters for the terminal.
 func (rec *Receiver) show(r *http.Request, got Receipt, readErr error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  ", got.At.Format(clock))
@@ -56,7 +56,7 @@ func (rec *Receiver) show(r *http.Request, got Receipt, readErr error) {
 	io.WriteString(rec.out, b.String())
 }
 
-// pretty returns a body with its JSON indented and its text as it came; anything else is cut short.
+// pretty returns a body for people: JSON is indented, anything else is cut at maxShown.
 func pretty(body []byte) string {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return "[no body]\n"
@@ -66,12 +66,12 @@ func pretty(body []byte) string {
 		return text.Printable(b.String()) + "\n"
 	}
 	if len(body) > maxShown {
-		return fmt.Sprintf("%s\n[and %d bytes more]\n", text.Printable(string(body[:maxShown])), len(body)-maxShown)
+		return fmt.Sprintf("%s\n[and %d more bytes]\n", text.Printable(string(body[:maxShown])), len(body)-maxShown)
 	}
 	return text.Printable(string(body)) + "\n"
 }
 
-// depth is how deep a body nests, if it is JSON.
+// depth returns how deep a body nests, if it is JSON.
 func depth(body []byte) int {
 	most, now, quoted := 0, 0, false
 	for i := 0; i < len(body); i++ {

@@ -5,16 +5,16 @@ import (
 	"sync"
 )
 
-// SharedWriter lets several goroutines write to one place, one Write at a time.
+// SharedWriter lets several goroutines use one writer, one Write at a time.
 type SharedWriter struct {
 	mu sync.Mutex
 	w  io.Writer // guarded by mu
 }
 
-// NewSharedWriter returns a writer that passes on to w.
+// NewSharedWriter returns a SharedWriter that writes to w.
 func NewSharedWriter(w io.Writer) *SharedWriter { return &SharedWriter{w: w} }
 
-// Write writes p after any Write that is under way.
+// Write writes p. It waits for other calls of Write.
 func (s *SharedWriter) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -24,7 +24,7 @@ func lacksDirectory(database string) (bool, error) {
 	}
 	above := filepath.Dir(directory)
 	if info, err := os.Stat(above); err != nil || !info.IsDir() {
-		return false, fmt.Errorf("storage.path: the directory %s does not exist, and cannot be made: %s is no directory either", directory, above)
+		return false, fmt.Errorf("storage.path: the directory %s does not exist, and cannot be created: %s is not a directory", directory, above)
 	}
 	return true, nil
 }
@@ -37,11 +37,11 @@ func makeDirectory(database string) error {
 	}
 	directory := filepath.Dir(database)
 	if err := os.Mkdir(directory, 0o700); err != nil {
-		return fmt.Errorf("storage.path: make the directory: %w", err)
+		return fmt.Errorf("storage.path: create the directory: %w", err)
 	}
-	// Else a power cut may take the directory away, with all that was acknowledged.
+	// Otherwise a power cut may remove the directory, with everything that was acknowledged.
 	if err := syncDirectory(filepath.Dir(directory)); err != nil {
-		return errors.Join(fmt.Errorf("storage.path: make the directory %s: %w", directory, err), os.Remove(directory))
+		return errors.Join(fmt.Errorf("storage.path: create the directory %s: %w", directory, err), os.Remove(directory))
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ func TestDirectoryOfTheDatabase(t *testing.T) {
 	lost := filepath.Join(dir, "none", "data")
 	t.Setenv("HOOKBOLT_HTTP_LISTEN", "127.0.0.1:0")
 	for path, want := range map[string]string{
-		filepath.Join(lost, "x.db"):         "storage.path: the directory " + lost + " does not exist, and cannot be made: " + filepath.Dir(lost) + " is no directory either\n",
+		filepath.Join(lost, "x.db"):         "storage.path: the directory " + lost + " does not exist, and cannot be created: " + filepath.Dir(lost) + " is not a directory\n",
 		filepath.Join(file, "x.db"):         "storage.path: " + file + " is not a directory\n",
 		filepath.Join(file, "data", "x.db"): "storage.path: ",
 	} {

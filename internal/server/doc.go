@@ -1,5 +1,5 @@
-// Package server is the whole server: it introduces the parts to each other (the store keeps what the engine decides, the API lets callers
-// in), runs them, stops them, reads settings and certificates again, and serves Go's profiles.
+// Package server builds the server from its parts (store, engine, HTTP API), runs and stops them, reloads settings and certificates, and
+// serves the profiles of net/http/pprof.
 //
-// It knows the settings and the parts by their constructors, and nothing of the rules, of routes, or of commands and their flags.
+// It knows the settings and the constructors of the parts. It does not know the rules of delivery, routes, commands or flags.
 package server

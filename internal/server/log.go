@@ -7,7 +7,7 @@ import (
 	"hookbolt/internal/config"
 )
 
-// NewLog makes the log that valid settings ask for, and what changes its level.
+// NewLog returns a logger for valid settings, and the variable that sets its level.
 func NewLog(c config.Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
 	level := new(slog.LevelVar)
 	level.Set(logLevel(c))
@@ -20,7 +20,7 @@ func NewLog(c config.Log, w io.Writer) (*slog.Logger, *slog.LevelVar) {
 
 func logLevel(c config.Log) (level slog.Level) {
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
-		panic(err) // Validate has seen it
+		panic(err) // Validate refuses it
 	}
 	return level
 }

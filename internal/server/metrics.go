@@ -9,11 +9,11 @@ import (
 	"hookbolt/internal/buildinfo"
 )
 
-// registerBuildInfo registers the metric that says which build runs.
+// registerBuildInfo registers the metric that describes the running build.
 func registerBuildInfo(reg prometheus.Registerer, v buildinfo.Info) {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "hookbolt_build_info",
-		Help:        "Always 1; the labels say which build runs.",
+		Help:        "Always 1; the labels describe the running build.",
 		ConstLabels: prometheus.Labels{"version": v.Version, "revision": v.Revision, "go_version": runtime.Version()},
 	})
 	info.Set(1)
@@ -25,7 +25,7 @@ func observeCommits(reg prometheus.Registerer) func(mutations int, took time.Dur
 	took := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "hookbolt_storage_commit_duration_seconds",
 		Help:    "Duration of a commit, the wait for the disk (fsync) included.",
-		Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16), // 0.1 ms, a fast disk, to 3.3 s, a sick one
+		Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16), // 0.1 ms (a fast disk) to 3.3 s (a failing one)
 	})
 	mutations := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "hookbolt_storage_commit_operations",

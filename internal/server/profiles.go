@@ -11,8 +11,8 @@ import (
 	"hookbolt/internal/loopback"
 )
 
-// CheckProfilesAddress returns an error unless an address can be reached from this machine only. Profiles are for whoever is on this
-// machine: a profile costs time, a dump of the memory shows what visitors have said.
+// CheckProfilesAddress returns an error unless an address can be reached from this machine only. Other machines must
+// not read them: a profile takes CPU time, and a heap dump contains the data of visitors.
 func CheckProfilesAddress(address string) error {
 	if !loopback.IsAddress(address) {
 		return fmt.Errorf(`must be an address of this machine only, such as "127.0.0.1:6060" (got %q)`, address)
@@ -20,7 +20,7 @@ func CheckProfilesAddress(address string) error {
 	return nil
 }
 
-// StartProfiles serves Go's profiles on an address, as CheckProfilesAddress wants it, until the function that it returns is called.
+// StartProfiles serves the profiles of net/http/pprof on an address that CheckProfilesAddress accepts. The returned function stops it.
 func StartProfiles(address string) (url string, stop func() error, err error) {
 	if err := CheckProfilesAddress(address); err != nil {
 		return "", nil, err
@@ -53,7 +53,7 @@ func StartProfiles(address string) (url string, stop func() error, err error) {
 func loopbackOnly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !loopback.IsHost(r.Host) {
-			http.Error(w, "profiles are for this machine: ask for localhost or a loopback address", http.StatusForbidden)
+			http.Error(w, "profiles are served to this machine only: use localhost or a loopback address", http.StatusForbidden)
 			return
 		}
 		h.ServeHTTP(w, r)

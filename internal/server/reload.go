@@ -12,17 +12,17 @@ import (
 	"hookbolt/storage"
 )
 
-// Reload says how a running server reads its settings again.
+// Reload is how a running server reloads its settings.
 type Reload struct {
-	Load  func() (config.Config, error)
-	Level *slog.LevelVar   // of the log
-	Asked <-chan os.Signal // each value has the settings read again
+	Load   func() (config.Config, error)
+	Level  *slog.LevelVar   // of the log
+	Signal <-chan os.Signal // each value requests a reload
 }
 
 // fixedSettings are the settings that a running server cannot change: they were used when it started.
 var fixedSettings = []string{"http.listen", "storage.path", "delivery.proxy_from_environment", "log.format"}
 
-// reload reads the settings again and applies those that a running server can change. If one is refused, none is applied.
+// reload reads the settings again and applies those that a running server can change. If one of them is refused, none is applied.
 func (s *Server) reload() {
 	cfg, err := s.settings.Load()
 	if err != nil {
@@ -33,7 +33,7 @@ func (s *Server) reload() {
 	if (cfg.HTTP.TLSCertFile != "") != (s.certificate != nil) {
 		fixed = append(slices.Clone(fixed), "http.tls_cert_file", "http.tls_key_file")
 	}
-	changed, waiting := cfg.Replace(&s.cfg, fixed...) // what waits for a restart is told again by each reload until then
+	changed, waiting := cfg.Replace(&s.cfg, fixed...) // each reload reports all settings that wait for a restart
 	if err := s.checkReload(&cfg, changed, waiting); err != nil {
 		s.keepSettings(err)
 		return
@@ -49,18 +49,18 @@ func (s *Server) reload() {
 	}
 	s.settings.Level.Set(logLevel(cfg.Log))
 	if len(waiting) > 0 {
-		s.log.Warn("settings reloaded; some take a restart", "changed", changed, "take_a_restart", waiting)
+		s.log.Warn("settings reloaded; some need a restart", "changed", changed, "need_restart", waiting)
 		return
 	}
 	s.log.Info("settings reloaded", "changed", changed)
 }
 
-// checkReload returns why new settings cannot be applied. If they can, it has read the certificate again.
+// checkReload returns why new settings cannot be applied. If they can, it has reloaded the certificate.
 func (s *Server) checkReload(cfg *config.Config, changed, waiting []string) error {
 	// The fixed settings must be valid together with the new ones: a port that other machines can reach stays open when the file has
 	// another listen address, and no token.
 	if err := cfg.Validate(); err != nil {
-		return fmt.Errorf("%w; of what has changed, this takes a restart: %s", err, strings.Join(waiting, ", "))
+		return fmt.Errorf("%w; these changed settings need a restart: %s", err, strings.Join(waiting, ", "))
 	}
 	if slices.Contains(changed, "delivery.operations_url") {
 		if err := checkOperationsAddress(cfg); err != nil {
@@ -68,12 +68,12 @@ func (s *Server) checkReload(cfg *config.Config, changed, waiting []string) erro
 		}
 	}
 	if s.certificate != nil && !slices.Contains(waiting, "http.tls_cert_file") {
-		return s.certificate.use(cfg.HTTP.TLSCertFile, cfg.HTTP.TLSKeyFile) // its files may be new where its settings are not
+		return s.certificate.use(cfg.HTTP.TLSCertFile, cfg.HTTP.TLSKeyFile) // the files may have changed even if the settings have not
 	}
 	return nil
 }
 
 // keepSettings logs that a reload was refused.
 func (s *Server) keepSettings(err error) {
-	s.log.Error("the settings were not reloaded; those before hold", "error", err)
+	s.log.Error("the settings were not reloaded; the previous ones stay in effect", "error", err)
 }

@@ -52,7 +52,7 @@ func TestReload(t *testing.T) {
 	hookbolttest.WantStatus(t, 400, status, answer) // its address is refused
 
 	rewrite(fresh, `retry_schedule = ["1h"]`+"\n"+`allow_networks = ["127.0.0.1"]`+"\nproxy_from_environment = true", "\n[log]\nlevel = \"debug\"\nformat = \"json\"")
-	hangUp(t, child, `msg="settings reloaded; some take a restart" changed="\[http.admin_tokens delivery.allow_networks log.level\]" take_a_restart="\[delivery.proxy_from_environment log.format\]"`)
+	hangUp(t, child, `msg="settings reloaded; some need a restart" changed="\[http.admin_tokens delivery.allow_networks log.level\]" need_restart="\[delivery.proxy_from_environment log.format\]"`)
 	status, answer = hookbolttest.CallAs(t, old, "GET", child.URL+"/v1/webhooks", "")
 	hookbolttest.WantStatus(t, 401, status, answer)
 	status, answer = hookbolttest.CallAs(t, fresh, "POST", child.URL+"/v1/webhooks", hook)
@@ -67,7 +67,7 @@ func TestReload(t *testing.T) {
 
 	// What is refused changes nothing, not even the half of it.
 	rewrite("another-token-altogether", `timeout = "5h"`, "")
-	hangUp(t, child, `level=ERROR msg="the settings were not reloaded; those before hold" error="\S*config.toml: delivery.timeout: must be 1s to 2m \(got 5h\)"`)
+	hangUp(t, child, `level=ERROR msg="the settings were not reloaded; the previous ones stay in effect" error="\S*config.toml: delivery.timeout: must be 1s to 2m \(got 5h\)"`)
 	status, answer = hookbolttest.CallAs(t, fresh, "GET", child.URL+"/v1/webhooks", "")
 	hookbolttest.WantStatus(t, 200, status, answer)
 
@@ -114,7 +114,7 @@ func TestReloadKeepsTheDoorShut(t *testing.T) {
 	if got := s.Engine().Config().MaxInFlight; got == 7 {
 		t.Error("the rest was reloaded")
 	}
-	out.Find(t, `level=ERROR msg="the settings were not reloaded; those before hold".*http.listen: 192.0.2.1:80 can be reached from other machines.*this takes a restart: http.listen, storage.path`)
+	out.Find(t, `level=ERROR msg="the settings were not reloaded; the previous ones stay in effect".*http.listen: 192.0.2.1:80 can be reached from other machines.*these changed settings need a restart: http.listen, storage.path`)
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	if err := s.Run(ctx); err != nil {
@@ -135,7 +135,7 @@ func TestReloadWithRefusedOperations(t *testing.T) {
 	config := hookbolttest.WriteConfig(t, dir, "", "")
 	child := spawnForSignals(t, config)
 	hookbolttest.WriteConfig(t, dir, `admin_tokens = ["an-admin-token-of-mine"]`, `operations_url = "http://10.1.2.3/"`)
-	hangUp(t, child, `level=ERROR msg="the settings were not reloaded; those before hold" error="delivery.operations_url: .*allow_networks`)
+	hangUp(t, child, `level=ERROR msg="the settings were not reloaded; the previous ones stay in effect" error="delivery.operations_url: .*allow_networks`)
 	status, answer := hookbolttest.Call(t, "GET", child.URL+"/v1/webhooks", "")
 	hookbolttest.WantStatus(t, 200, status, answer)
 }

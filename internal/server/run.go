@@ -16,17 +16,17 @@ import (
 // parts are the goroutines of a running server.
 type parts struct {
 	sync.WaitGroup
-	broken chan error // gets what ended the HTTP server or the engine before ctx did; capacity 2
+	failed chan error // the error that ended the HTTP server or the engine before ctx ended; capacity 2
 }
 
-// Run serves and delivers until ctx ends, finishes what is under way within the shutdown timeout, closes everything and returns nil. It
-// returns an error if it had to end for another reason. After a failed commit it returns at once: nothing more can be recorded, so all
-// further work would be done again after the next start.
+// Run serves and delivers until ctx ends. Then it finishes requests and attempts in flight within the shutdown timeout, closes everything
+// and returns nil. It returns an error if it ended for another reason. After a failed commit it returns at once: nothing more can be
+// recorded, so all further work would be repeated after the next start.
 func (s *Server) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	manager := systemd.New(s.log)
-	p := &parts{broken: make(chan error, 2)}
+	p := &parts{failed: make(chan error, 2)}
 	s.start(ctx, p, manager)
 
 	failure, err := s.wait(ctx, p)
@@ -38,19 +38,19 @@ func (s *Server) Run(ctx context.Context) error {
 	return s.shutDown(p, failure)
 }
 
-// start starts the HTTP server, the engine, and what tells the service manager of them.
+// start starts the HTTP server, the engine, and the notifications of the service manager.
 func (s *Server) start(ctx context.Context, p *parts, manager *systemd.Manager) {
 	p.Go(func() {
 		if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
-			p.broken <- fmt.Errorf("serve: %w", err)
+			p.failed <- fmt.Errorf("serve: %w", err)
 		}
 	})
 	p.Go(func() {
 		if err := s.engine.Run(ctx); err != nil {
-			p.broken <- fmt.Errorf("deliver: %w", err)
+			p.failed <- fmt.Errorf("deliver: %w", err)
 		}
 	})
-	database := s.cfg.Storage.Path // before a reload may be at work
+	database := s.cfg.Storage.Path // read before a reload can change s.cfg
 	p.Go(func() {
 		select {
 		case <-s.engine.Started():
@@ -62,8 +62,8 @@ func (s *Server) start(ctx context.Context, p *parts, manager *systemd.Manager) 
 	})
 }
 
-// alive is the check behind /readyz, and fails while the database's writer hangs. A full disk does not count: it would be as full after a
-// new start, and the server refuses events then and goes on with its attempts.
+// alive is the check of the watchdog. It is that of /readyz, which fails while the database's writer hangs, but it accepts a full disk: a
+// restart would not free it, and the server continues its attempts meanwhile.
 func (s *Server) alive(ctx context.Context) error {
 	if err := s.engine.Ready(ctx); !errors.Is(err, engine.ErrFull) {
 		return err
@@ -71,17 +71,17 @@ func (s *Server) alive(ctx context.Context) error {
 	return nil
 }
 
-// wait reloads settings until it is time to stop: ctx has ended, or a part has failed, which is the failure. The error is that of a commit:
-// there is nothing left to wait for.
+// wait reloads settings until the server must stop: ctx has ended, or a part has failed, with the error failure. err is that of a failed
+// commit; then Run must return at once.
 func (s *Server) wait(ctx context.Context, p *parts) (failure, err error) {
 	for {
 		select {
-		case <-s.settings.Asked:
+		case <-s.settings.Signal:
 			s.reload()
 		case <-ctx.Done():
 			s.log.Info("stopping", "cause", context.Cause(ctx), "grace", s.cfg.HTTP.ShutdownTimeout)
 			return nil, nil
-		case failure := <-p.broken:
+		case failure := <-p.failed:
 			return failure, nil
 		case <-s.store.Failed():
 			s.http.Close()
@@ -90,27 +90,27 @@ func (s *Server) wait(ctx context.Context, p *parts) (failure, err error) {
 	}
 }
 
-// shutDown waits for what is under way, at most for the shutdown timeout, and closes everything. It returns the first failure.
+// shutDown waits for requests and attempts in flight, at most for the shutdown timeout, and closes everything. It returns the first failure.
 func (s *Server) shutDown(p *parts, failure error) error {
 	grace, cancel := context.WithTimeout(context.Background(), time.Duration(s.cfg.HTTP.ShutdownTimeout))
 	defer cancel()
-	quiet := make(chan struct{})
+	finished := make(chan struct{})
 	go func() {
-		defer close(quiet)
+		defer close(finished)
 		if err := s.http.Shutdown(grace); err != nil {
-			s.log.Warn("requests were cut off: the grace has ended")
+			s.log.Warn("requests were cut off: the shutdown timeout has passed")
 			s.http.Close()
 		}
 		p.Wait()
 	}()
 	select {
-	case <-quiet:
+	case <-finished:
 	case <-s.store.Failed():
 		s.http.Close()
 		return s.store.Err()
 	}
-	if failure == nil && len(p.broken) > 0 {
-		failure = <-p.broken
+	if failure == nil && len(p.failed) > 0 {
+		failure = <-p.failed
 	}
 	if err := s.store.Close(); err != nil && failure == nil {
 		failure = fmt.Errorf("close the database: %w", err)

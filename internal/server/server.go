@@ -19,14 +19,14 @@ import (
 	"hookbolt/storage"
 )
 
-// Options are what a server is made of.
+// Options are the settings of a server.
 type Options struct {
 	// Config must be valid.
 	Config config.Config
 	Log    *slog.Logger
-	// Reload is where the settings are read again; zero for a server that does not.
+	// Reload is how the settings are reloaded; zero for a server without reload.
 	Reload Reload
-	// wrapStore gives the engine another store than the one that was opened; only tests set it.
+	// wrapStore replaces the opened store by another one; only tests set it.
 	wrapStore func(storage.Store) storage.Store
 }
 
@@ -43,8 +43,8 @@ type Server struct {
 	settings    Reload
 }
 
-// New opens the database, whose directory it makes if the one above is there, and the port, and puts the parts together. Nothing is served or
-// delivered before Run, which must follow: it closes both again.
+// New opens the database and the port, and builds the server. It creates the database's directory if the parent directory exists. Nothing
+// is served or delivered before Run. Run must follow, because it closes the database and the port.
 func New(o Options) (*Server, error) {
 	cfg, log := o.Config, o.Log
 	reg := prometheus.NewRegistry()
@@ -70,8 +70,8 @@ func New(o Options) (*Server, error) {
 	if o.wrapStore != nil {
 		store = o.wrapStore(store)
 	}
-	// The port comes second: a start may take its time to read a large database, and who connects then should hear "refused"
-	// rather than nothing.
+	// The port is opened after the database: opening a large database may take long, and clients should get "connection refused"
+	// meanwhile, not a connection that nobody answers.
 	listener, err := net.Listen("tcp", cfg.HTTP.Listen)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("http.listen: %w", err), store.Close())
@@ -92,7 +92,7 @@ func New(o Options) (*Server, error) {
 	return &Server{cfg: cfg, log: log, store: store, engine: e, api: api, http: server, listener: listener, certificate: cert, settings: o.Reload}, nil
 }
 
-// URL is where the server can be reached.
+// URL returns the base URL of the server.
 func (s *Server) URL() string {
 	scheme := "http://"
 	if s.certificate != nil {

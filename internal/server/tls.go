@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// certificateCheckInterval is how often the files are checked for a new certificate. So who renews it need not tell the server.
+// certificateCheckInterval is how often the files are checked for a new certificate, so that a renewal needs no reload.
 const certificateCheckInterval = time.Minute
 
-// certificate is the server's certificate. It is read again when its files have changed. Its methods may be called concurrently.
+// certificate is the server's certificate. It is reloaded when its files have changed. Its methods may be called concurrently.
 type certificate struct {
 	log *slog.Logger
 
 	mu                sync.Mutex
 	certFile, keyFile string
 	pair              *tls.Certificate
-	stamp             string    // of the files that pair was read from, or could not be
+	stamp             string    // stampOf the files at the last attempt to read them
 	checkedAt         time.Time // by the monotonic clock
 }
 
@@ -30,7 +30,7 @@ func readCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, 
 	return c, c.use(certFile, keyFile)
 }
 
-// use reads the certificate from two files, which replace the former files. On an error nothing changes.
+// use reads the certificate from two files, and uses these files from then on. On an error nothing changes.
 func (c *certificate) use(certFile, keyFile string) error {
 	stamp := stampOf(certFile, keyFile)
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
@@ -58,7 +58,7 @@ func stampOf(paths ...string) string {
 }
 
 // get is the GetCertificate of a tls.Config. If new files cannot be used, for example because only one of the two has been replaced yet,
-// the former certificate stays.
+// the previous certificate stays in use.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,7 +73,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.stamp = stamp
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
-		c.log.Error("the new TLS certificate cannot be used; the one before stays", "error", err)
+		c.log.Error("the new TLS certificate cannot be used; the previous one stays in use", "error", err)
 		return c.pair, nil
 	}
 	c.pair = &pair

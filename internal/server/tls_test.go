@@ -59,7 +59,7 @@ func TestTLS(t *testing.T) {
 	if err := os.WriteFile(keyFile, []byte("no key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	hangUp(t, child, `level=ERROR msg="the settings were not reloaded; those before hold" error="http.tls_cert_file, http.tls_key_file: tls: `)
+	hangUp(t, child, `level=ERROR msg="the settings were not reloaded; the previous ones stay in effect" error="http.tls_cert_file, http.tls_key_file: tls: `)
 	if serial, _ := servedSerial(t, child.URL, pool); serial != 2 {
 		t.Errorf("after a bad reload the serial number is %d", serial)
 	}

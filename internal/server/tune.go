@@ -16,7 +16,7 @@ var TuneRuntime = sync.OnceFunc(func() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	// The writer gives up its thread with each wait for the disk. One more thread keeps it from waiting for one under load.
+	// Each fsync of the writer blocks a thread. One more thread keeps the writer from waiting for a free one under load.
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	}

@@ -8,7 +8,7 @@ import (
 	"hookbolt/internal/config"
 )
 
-// engineConfig is the part of the settings that the engine works by.
+// engineConfig is the part of the settings that the engine needs.
 func engineConfig(c *config.Config, version string) engine.Config {
 	return engine.Config{
 		Timeout:            time.Duration(c.Delivery.Timeout),
@@ -33,7 +33,7 @@ func engineConfig(c *config.Config, version string) engine.Config {
 	}
 }
 
-// apiConfig is the part of the settings that the API works by.
+// apiConfig is the part of the settings that the API needs.
 func apiConfig(c *config.Config) httpapi.Config {
 	return httpapi.Config{
 		AdminTokens:   c.HTTP.AdminTokens,

@@ -11,10 +11,10 @@ import (
 	"hookbolt/internal/text"
 )
 
-// scraped is metrics by their names.
+// scraped maps the names of metrics to their families.
 type scraped map[string]*dto.MetricFamily
 
-// metric finds the metric that has the labels, given as name and value in turn; nil if there is none.
+// metric returns the metric with these labels, given as pairs of name and value; nil if there is none.
 func (m scraped) metric(family string, labels ...string) *dto.Metric {
 	for _, metric := range m[family].GetMetric() {
 		has := func(name, value string) bool {
@@ -31,7 +31,7 @@ func (m scraped) metric(family string, labels ...string) *dto.Metric {
 	return nil
 }
 
-// value is NaN where there is no such metric.
+// value returns the value of a counter or gauge; NaN if there is no such metric.
 func (m scraped) value(family string, labels ...string) float64 {
 	switch metric := m.metric(family, labels...); {
 	case metric.GetCounter() != nil:
@@ -44,7 +44,7 @@ func (m scraped) value(family string, labels ...string) float64 {
 	return math.NaN()
 }
 
-// label is a label's value of a family's first metric; labels are those of all.
+// label returns a label's value of the first metric of a family, labels those of all metrics.
 func (m scraped) label(family, name string) string { return m.labels(family, name)[0] }
 
 func (m scraped) labels(family, name string) []string {
@@ -52,7 +52,7 @@ func (m scraped) labels(family, name string) []string {
 	for _, metric := range m[family].GetMetric() {
 		for _, l := range metric.GetLabel() {
 			if l.GetName() == name {
-				values = append(values, text.OneLine(l.GetValue())) // others may have written it
+				values = append(values, text.OneLine(l.GetValue())) // the server is not trusted
 			}
 		}
 	}
@@ -62,9 +62,9 @@ func (m scraped) labels(family, name string) []string {
 	return values
 }
 
-// quantile is the upper bound of the bucket that a share of a histogram's observations lies in or below; 0 without any.
-func (m scraped) quantile(family string, share float64) time.Duration {
-	h := m.metric(family).GetHistogram()
+// quantile returns the upper bound of the bucket that contains a quantile of a histogram; 0 without observations.
+func (m scraped) quantile(share float64, family string, labels ...string) time.Duration {
+	h := m.metric(family, labels...).GetHistogram()
 	want := share * float64(h.GetSampleCount())
 	for _, bucket := range h.GetBucket() {
 		if h.GetSampleCount() > 0 && float64(bucket.GetCumulativeCount()) >= want {
@@ -74,15 +74,15 @@ func (m scraped) quantile(family string, share float64) time.Duration {
 	return 0
 }
 
-// quantiles shows two of them; "" without an observation.
-func (m scraped) quantiles(what, family string) string {
-	if m.metric(family).GetHistogram().GetSampleCount() == 0 {
+// quantiles formats the median and the 99th percentile; "" without observations.
+func (m scraped) quantiles(what, family string, labels ...string) string {
+	if m.metric(family, labels...).GetHistogram().GetSampleCount() == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s p50 %s, p99 %s", what, upTo(m.quantile(family, 0.5)), upTo(m.quantile(family, 0.99)))
+	return fmt.Sprintf("%s p50 %s, p99 %s", what, upTo(m.quantile(0.5, family, labels...)), upTo(m.quantile(0.99, family, labels...)))
 }
 
-// upTo shows the bound of a bucket.
+// upTo formats the upper bound of a bucket.
 func upTo(d time.Duration) string {
 	if d == maxSpan {
 		return "beyond the last bucket"
@@ -90,10 +90,10 @@ func upTo(d time.Duration) string {
 	return "up to " + d.String()
 }
 
-// maxSpan stands for a duration that is too long to be known.
+// maxSpan stands for the bound of the last bucket, which is infinite.
 const maxSpan = time.Duration(math.MaxInt64)
 
-// seconds converts a metric in seconds to a duration, rounded: bounds of buckets are 0.1 ms times powers of two.
+// seconds converts a metric in seconds to a rounded duration: the bounds of buckets are 0.1 ms times powers of two.
 func seconds(s float64) time.Duration {
 	switch d := s * float64(time.Second); {
 	case math.IsNaN(s):
@@ -109,7 +109,7 @@ func seconds(s float64) time.Duration {
 	}
 }
 
-// number writes a count, byteCount a size; "?" where it is not known.
+// number formats a count and byteCount a size; "?" if the value is unknown.
 func number(n float64) string { return known(n, text.Number) }
 
 func byteCount(n float64) string { return known(n, text.Bytes) }

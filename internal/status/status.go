@@ -1,6 +1,6 @@
-// Package status says how a running server does, by its metrics and its API, and what about it needs attention.
+// Package status reports the state of a running server from its metrics and its API, and what needs attention.
 //
-// It knows the server from outside alone: nothing of the domain, of settings, or of commands and their flags.
+// It uses the server only from outside. It does not know the domain, settings, commands or flags.
 package status
 
 import (
@@ -21,14 +21,14 @@ import (
 	"hookbolt/internal/text"
 )
 
-// Thresholds of what needs attention: those of deploy/prometheus/alerts.yml, as far as one look at the metrics can tell.
+// Thresholds of what needs attention. They are those of deploy/prometheus/alerts.yml, as far as one scrape can show.
 const (
 	lateAge    = 15 * time.Minute
 	lowDisk    = 1 << 30
 	slowCommit = 500 * time.Millisecond
 )
 
-// Report is how a server does.
+// Report describes the state of a server.
 type Report struct {
 	title     string
 	rows      [][2]string
@@ -64,7 +64,7 @@ func (s *Report) warn(format string, args ...any) {
 	s.attention = append(s.attention, fmt.Sprintf(format, args...))
 }
 
-// Look asks a server for its metrics, whether it is ready, and, if the token allows it, for its webhooks.
+// Look reads the metrics and the readiness of a server and, if the token allows it, its webhooks.
 func Look(ctx context.Context, c *client.Client) (*Report, error) {
 	answer, err := c.Fetch(ctx, http.MethodGet, "/metrics", nil)
 	if err != nil {
@@ -87,20 +87,20 @@ func Look(ctx context.Context, c *client.Client) (*Report, error) {
 		s.warn("%s", refused.Detail)
 	}
 	s.title = fmt.Sprintf("hookbolt %s at %s, %s", m.label("hookbolt_build_info", "version"), c.Base(), state)
-	if started := m.value("process_start_time_seconds"); !math.IsNaN(started) { // not every system tells, FreeBSD for one
+	if started := m.value("process_start_time_seconds"); !math.IsNaN(started) { // absent on some systems, such as FreeBSD
 		s.title += fmt.Sprintf(", up %s", time.Since(time.Unix(int64(started), 0)).Round(time.Second))
 	}
 	s.describe(m)
 	s.judge(m)
 	err = s.nameWebhooks(ctx, c)
 	if refused, ok := errors.AsType[*client.StatusError](err); ok && refused.Status == http.StatusForbidden {
-		s.countWebhooks(m) // a metrics token
+		s.countWebhooks(m) // it is a metrics token
 		err = nil
 	}
 	return s, err
 }
 
-// describe turns metrics into rows.
+// describe adds the rows of the report.
 func (s *Report) describe(m scraped) {
 	count := func(family, label, value string) string {
 		return value + " " + number(m.value(family, label, value))
@@ -111,7 +111,7 @@ func (s *Report) describe(m scraped) {
 	s.row("queue", count(queue, "state", "scheduled"), count(queue, "state", "due"), "in flight "+number(m.value(queue, "state", "in_flight")),
 		count(queue, "state", "held"), "oldest due for "+oldest.String())
 	kept := "hookbolt_deliveries"
-	s.row("deliveries", count(kept, "status", "delivered"), count(kept, "status", "failed"), count(kept, "status", "cancelled"), m.quantiles("lag", "hookbolt_delivery_lag_seconds"))
+	s.row("deliveries", count(kept, "status", "delivered"), count(kept, "status", "failed"), count(kept, "status", "cancelled"), m.quantiles("lag", "hookbolt_delivery_lag_seconds", "suspended", "false"))
 	attempts := []string{m.quantiles("took", "hookbolt_attempt_duration_seconds")}
 	for _, outcome := range m.labels("hookbolt_attempts_total", "outcome") {
 		if n := m.value("hookbolt_attempts_total", "outcome", outcome); n > 0 {
@@ -124,43 +124,46 @@ func (s *Report) describe(m scraped) {
 	size, free, left := m.value("hookbolt_storage_size_bytes"), m.value("hookbolt_storage_free_bytes"), m.value("hookbolt_storage_disk_free_bytes")
 	onDisk := ""
 	if left >= 0 && !math.IsNaN(left) {
-		onDisk = "left on the disk " + byteCount(left)
+		onDisk = "free on the disk " + byteCount(left)
 	}
 	s.row("storage", "in use "+byteCount(size-free), "free in the file "+byteCount(free), onDisk, m.quantiles("commits", "hookbolt_storage_commit_duration_seconds"))
 	s.row("process", "memory "+byteCount(m.value("process_resident_memory_bytes")), "heap "+byteCount(m.value("go_memstats_heap_inuse_bytes")), "goroutines "+number(m.value("go_goroutines")))
 }
 
-// judge finds what needs attention by the metrics, except for webhooks.
+// judge reports what needs attention according to the metrics, except for webhooks.
 func (s *Report) judge(m scraped) {
 	if m.value("hookbolt_storage_full") == 1 {
-		s.warn("events are refused for want of room: see storage.min_free and storage.max_bytes")
+		s.warn("events are refused because there is no room: see storage.min_free and storage.max_bytes")
 	}
 	if left := m.value("hookbolt_storage_disk_free_bytes"); left >= 0 && left < lowDisk {
-		s.warn("%s are left on the disk", byteCount(left))
+		s.warn("the disk has only %s left", byteCount(left))
 	}
 	if n := m.value("hookbolt_damaged_records_total"); n > 0 {
-		s.warn("records that could not be read: %s; \"hookbolt check\" on a backup tells the whole damage", number(n))
+		s.warn("records that could not be read: %s; run \"hookbolt check\" on a backup", number(n))
 	}
 	commits := "hookbolt_storage_commit_duration_seconds"
-	if p99 := m.quantile(commits, 0.99); p99 > slowCommit && m.metric(commits).GetHistogram().GetSampleCount() >= 100 {
-		s.warn("commits are slow, p99 %s: so is the disk", upTo(p99))
+	if p99 := m.quantile(0.99, commits); p99 > slowCommit && m.metric(commits).GetHistogram().GetSampleCount() >= 100 {
+		s.warn("commits are slow, p99 %s: the disk is slow", upTo(p99))
 	}
-	if oldest := seconds(m.value("hookbolt_queue_oldest_due_age_seconds")); oldest > lateAge && m.value("hookbolt_webhooks", "state", "failing") == 0 {
+	switch oldest, stalled := seconds(m.value("hookbolt_queue_oldest_due_age_seconds")), seconds(m.value("hookbolt_queue_stalled_seconds")); {
+	case stalled > lateAge:
+		s.warn("the queue is stuck: a webhook has due deliveries, and none was attempted for %s", stalled)
+	case oldest > lateAge && m.value("hookbolt_webhooks", "state", "failing") == 0:
 		s.warn("a delivery has been due for %s, and no endpoint is failing", oldest)
 	}
 }
 
-// countWebhooks says how many webhooks need attention, where their names are not known.
+// countWebhooks reports how many webhooks need attention. It is for tokens that may not read their names.
 func (s *Report) countWebhooks(m scraped) {
 	if n := m.value("hookbolt_webhooks", "state", "failing"); n > 0 {
-		s.warn("endpoints that are failing: %s (an admin token tells which)", number(n))
+		s.warn("failing endpoints: %s (use an admin token to see which)", number(n))
 	}
 	if n := m.value("hookbolt_webhooks", "state", "paused"); n > 0 {
-		s.warn("webhooks that are paused: %s (an admin token tells which)", number(n))
+		s.warn("paused webhooks: %s (use an admin token to see which)", number(n))
 	}
 }
 
-// nameWebhooks lists the webhooks that are failing or paused.
+// nameWebhooks reports the webhooks that are failing or paused.
 func (s *Report) nameWebhooks(ctx context.Context, c *client.Client) error {
 	type hook struct {
 		ID          uint32
@@ -192,7 +195,7 @@ func (s *Report) nameWebhooks(ctx context.Context, c *client.Client) error {
 			}
 			s.warn("%s is paused: %s", name, reason)
 		case h.Health.State == "failing":
-			s.warn("%s is failing since %s: its last %d attempts have failed", name, h.Health.FailingSince.Format(time.RFC3339), h.Health.Failures)
+			s.warn("%s has been failing since %s: its last %d attempts failed", name, h.Health.FailingSince.Format(time.RFC3339), h.Health.Failures)
 		}
 	}
 	return nil

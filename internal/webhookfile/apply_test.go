@@ -242,7 +242,7 @@ func TestApplyPrune(t *testing.T) {
 	wantApplied(t, api, file, deletions+"Dry run: 0 to create, 0 to change, 3 to delete, 1 unchanged.\n", "-dry-run", "-prune")
 	for _, empty := range []string{"", "webhook = []", "# all of it is gone"} {
 		code, stdout, stderr := runApply(t, api, empty, "-prune")
-		if code != cli.ExitFailure || stdout != "" || !strings.Contains(stderr, "there is no webhook in the file, and with -prune that would delete all of the server's") {
+		if code != cli.ExitFailure || stdout != "" || !strings.Contains(stderr, "the file has no webhooks, and -prune would delete all webhooks of the server") {
 			t.Errorf("%q: exit code %d; it said %s%s", empty, code, stdout, stderr)
 		}
 	}

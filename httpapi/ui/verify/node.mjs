@@ -1,15 +1,15 @@
-// An endpoint that takes nothing but what hookbolt has signed.
+// An endpoint that accepts only requests that hookbolt has signed.
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
 
 const secret = {{secret}};
-const endpoint = new URL({{url}}); // where hookbolt posts to
+const endpoint = new URL({{url}}); // the URL that hookbolt posts to
 
 const key = Buffer.from(secret.slice("whsec_".length), "base64");
 const tolerance = 5 * 60; // seconds
 const maxBody = 10 << 20; // bytes
 
-// verify tells whether a request is genuine and recent. The body must be as it came: parsed and written again it is another one.
+// verify reports whether a request is genuine and recent. Pass the raw body: the signature does not match parsed and re-encoded JSON.
 function verify(headers, body) {
   const id = headers["webhook-id"];
   const timestamp = headers["webhook-timestamp"];
@@ -17,7 +17,7 @@ function verify(headers, body) {
   if (!id || !signatures || !/^\d+$/.test(timestamp ?? "")) return false;
   if (Math.abs(Date.now() / 1000 - Number(timestamp)) > tolerance) return false;
   const want = createHmac("sha256", key).update(`${id}.${timestamp}.`).update(body).digest();
-  // After a rotation there are several signatures: one has to fit.
+  // After a rotation there are several signatures. One of them must match.
   return signatures.split(" ").some((signature) => {
     const [version, value] = signature.split(",");
     const got = Buffer.from(value ?? "", "base64");
@@ -38,7 +38,7 @@ const server = createServer(async (request, response) => {
     const body = Buffer.concat(parts);
     if (request.method !== "POST" || !verify(request.headers, body)) return answer(401);
     const webhook = JSON.parse(body);
-    // Here is the place for your work. A webhook may come twice: its webhook-id is the same then.
+    // Handle the webhook here. It may arrive more than once, with the same webhook-id.
     console.log(request.headers["webhook-id"], webhook.session_id);
     answer(204);
   } catch {
@@ -46,6 +46,6 @@ const server = createServer(async (request, response) => {
   }
 });
 
-// Behind a reverse proxy it is the proxy's port that stands in the URL: listen on another one, and let the proxy lead there.
+// Behind a reverse proxy, the URL has the proxy's port: listen on another port, and let the proxy forward to it.
 const port = Number(endpoint.port) || 9000;
 server.listen(port, "127.0.0.1", () => console.log(`listening on 127.0.0.1:${port} for ${endpoint}`));

@@ -1,11 +1,11 @@
 <?php
-// An endpoint that takes nothing but what hookbolt has signed.
+// An endpoint that accepts only requests that hookbolt has signed.
 
 const SECRET = {{secret}};
 const TOLERANCE = 5 * 60; // seconds
 const MAX_BODY = 10 << 20; // bytes
 
-// verify tells whether a request is genuine and recent. The body must be as it came: parsed and written again it is another one.
+// verify reports whether a request is genuine and recent. Pass the raw body: the signature does not match parsed and re-encoded JSON.
 function verify(string $id, string $timestamp, string $signatures, string $body): bool
 {
     if ($id === '' || !preg_match('/^\d{1,12}$/D', $timestamp) || abs(time() - (int) $timestamp) > TOLERANCE) {
@@ -13,7 +13,7 @@ function verify(string $id, string $timestamp, string $signatures, string $body)
     }
     $key = base64_decode(substr(SECRET, strlen('whsec_')));
     $want = 'v1,' . base64_encode(hash_hmac('sha256', "$id.$timestamp.$body", $key, true));
-    // After a rotation there are several signatures: one has to fit.
+    // After a rotation there are several signatures. One of them must match.
     foreach (explode(' ', $signatures) as $signature) {
         if (hash_equals($want, $signature)) {
             return true;
@@ -34,6 +34,6 @@ if ($_SERVER['REQUEST_METHOD'] !== 'POST' || !$genuine) {
     exit;
 }
 $webhook = json_decode($body, true);
-// Here is the place for your work. A webhook may come twice: its webhook-id is the same then.
+// Handle the webhook here. It may arrive more than once, with the same webhook-id.
 error_log($id . ' ' . ($webhook['session_id'] ?? ''));
 http_response_code(204);

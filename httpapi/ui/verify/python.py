@@ -1,4 +1,4 @@
-"""An endpoint that takes nothing but what hookbolt has signed."""
+"""An endpoint that accepts only requests that hookbolt has signed."""
 import base64
 import hashlib
 import hmac
@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 SECRET = {{secret}}
-ENDPOINT = {{url}}  # where hookbolt posts to
+ENDPOINT = {{url}}  # the URL that hookbolt posts to
 
 KEY = base64.b64decode(SECRET.removeprefix("whsec_"))
 TOLERANCE = 5 * 60  # seconds
@@ -16,7 +16,7 @@ MAX_BODY = 10 << 20  # bytes
 
 
 def verify(headers, body):
-    """Tell whether a request is genuine and recent. The body must be as it came: parsed and written again it is another one."""
+    """Report whether a request is genuine and recent. Pass the raw body: the signature does not match parsed and re-encoded JSON."""
     webhook_id = headers.get("webhook-id", "")
     timestamp = headers.get("webhook-timestamp", "")
     if not webhook_id or not (timestamp.isascii() and timestamp.isdigit()) or len(timestamp) > 12:
@@ -25,7 +25,7 @@ def verify(headers, body):
         return False
     signed = f"{webhook_id}.{timestamp}.".encode() + body
     want = b"v1," + base64.b64encode(hmac.digest(KEY, signed, hashlib.sha256))
-    # After a rotation there are several signatures: one has to fit.
+    # After a rotation there are several signatures. One of them must match.
     signatures = headers.get("webhook-signature", "").split(" ")
     return any([hmac.compare_digest(s.encode(), want) for s in signatures])
 
@@ -42,7 +42,7 @@ class Endpoint(BaseHTTPRequestHandler):
         if not verify(self.headers, body):
             return self.answer(401)
         webhook = json.loads(body)
-        # Here is the place for your work. A webhook may come twice: its webhook-id is the same then.
+        # Handle the webhook here. It may arrive more than once, with the same webhook-id.
         print(self.headers["webhook-id"], webhook.get("session_id"), flush=True)
         self.answer(204)
 
@@ -52,7 +52,7 @@ class Endpoint(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-# Behind a reverse proxy it is the proxy's port that stands in the URL: listen on another one, and let the proxy lead there.
+# Behind a reverse proxy, the URL has the proxy's port: listen on another port, and let the proxy forward to it.
 port = urlsplit(ENDPOINT).port or 9000
 server = ThreadingHTTPServer(("127.0.0.1", port), Endpoint)
 print(f"listening on 127.0.0.1:{port} for {ENDPOINT!a}", flush=True)
