@@ -71,6 +71,7 @@ type Store struct {
 	failed    chan struct{}  // closed by the writer when a commit fails; failure is set before
 	failure   error
 	ended     atomic.Bool // set by a failed commit and by Close: no attempt may begin; see Mine
+	stuck     atomic.Bool // set by beginTx: bbolt has kept its locks
 
 	counts map[uint32]counts        // owned by the writer
 	health map[uint32]engine.Health // owned by the writer; has healthy endpoints, too, for their Order
@@ -232,7 +233,10 @@ func (s *Store) Close() error {
 		if err = s.failure; err == nil {
 			err = s.leaveFreeList()
 		}
-		err = errors.Join(err, s.db.Close(), s.lock.Close())
+		if !s.stuck.Load() { // otherwise bbolt's Close would wait for ever; the process is about to end
+			err = errors.Join(err, s.db.Close())
+		}
+		err = errors.Join(err, s.lock.Close())
 	})
 	if err != nil {
 		return fmt.Errorf("close database: %w", err)
@@ -318,5 +322,25 @@ func (s *Store) viewRecovering(f func(*bbolt.Tx) error) (err error) {
 			err = damage
 		}
 	}()
-	return s.db.View(f)
+	tx, err := s.beginTx(false)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	return f(tx)
+}
+
+// beginTx begins a transaction. If bbolt panics while it begins one, because the meta pages cannot be read any more, it keeps the locks that
+// it has taken. Nothing may be begun after that: it would wait for ever.
+func (s *Store) beginTx(writable bool) (tx *bbolt.Tx, err error) {
+	if s.stuck.Load() {
+		return nil, fmt.Errorf("%w: its first pages could not be read", ErrCorrupt)
+	}
+	defer func() {
+		if damage := recoverDamage(recover()); damage != nil {
+			s.stuck.Store(true)
+			err = damage
+		}
+	}()
+	return s.db.Begin(writable)
 }
