@@ -78,10 +78,15 @@ type Store struct {
 
 	numbers  numbers
 	space    space
-	eviction eviction // owned by the writer
+	eviction eviction                  // owned by the writer
+	sweeps   [expiryDelivery + 1]sweep // by kind; owned by the writer
+	lostJobs int                       // how many damaged jobs replaceJobs has seen; owned by the writer
 
 	claimMu sync.Mutex
-	claims  map[uint64]engine.Lane // deliveries that are claimed and not released, by D; guarded by claimMu
+	claims  map[uint64]engine.Lane      // deliveries that are claimed and not released, by D; guarded by claimMu
+	resumed map[engine.Lane]resumePoint // where to begin in lanes with many entries to skip; guarded by claimMu
+
+	damaged damageLog
 
 	backing sync.Mutex // held while there is a backup
 
@@ -105,7 +110,8 @@ func Open(path string, opts Options) (*Store, error) {
 	}
 	s := &Store{path: path, lock: lock, opts: opts, space: newSpace(path, opts),
 		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), quit: make(chan struct{}), stopped: make(chan struct{}),
-		failed: make(chan struct{}), counts: make(map[uint32]counts), health: make(map[uint32]engine.Health), claims: make(map[uint64]engine.Lane)}
+		failed: make(chan struct{}), counts: make(map[uint32]counts), health: make(map[uint32]engine.Health), claims: make(map[uint64]engine.Lane),
+		resumed: make(map[engine.Lane]resumePoint)}
 	if err := s.open(path); err != nil {
 		if s.db != nil {
 			s.db.Close()
