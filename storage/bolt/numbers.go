@@ -60,6 +60,7 @@ func (n *numbers) apply(changed map[uuid.UUID]uint64) {
 	for id, number := range changed {
 		if number != 0 {
 			n.recent[id] = number
+			delete(n.merging, id) // of a session that has begun again, the merge has the old number
 			continue
 		}
 		delete(n.recent, id)
