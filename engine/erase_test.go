@@ -153,6 +153,21 @@ func TestEraseAgain(t *testing.T) {
 	})
 }
 
+// Damaged records do not stop an erasure. Each is counted and named once, and a session of which only they are left is not unknown.
+func TestEraseTellsOfDamage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.sessions(1)
+		w.restartHooked(&hooked{damaged: []error{errors.New("deliveries 1: damaged"), errors.New("deliveries 2: damaged")}})
+		if got := w.erase(7); got.Sessions != 1 || got.Damaged != 2 {
+			t.Errorf("%+v, want 1 session and 2 damaged records", got)
+		}
+		if got, err := w.Erase(t.Context(), engine.Erasure{SessionID: uuid.New()}); err != nil || got != (engine.Erased{Damaged: 2}) {
+			t.Errorf("%+v, %v, want 2 damaged records", got, err)
+		}
+	})
+}
+
 func TestEraseOfWhatIsNotThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

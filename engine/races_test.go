@@ -20,6 +20,7 @@ type hooked struct {
 	afterClaim   func([]engine.ClaimResult)
 	afterRelease func()
 	afterErase   func()
+	damaged      []error // what each step of an erasure names
 }
 
 func (h *hooked) Freeze(ctx context.Context, f engine.Freeze) error {
@@ -50,6 +51,7 @@ func (h *hooked) Erase(ctx context.Context, what engine.Erasure, place string) (
 	if h.afterErase != nil {
 		h.afterErase()
 	}
+	step.Damaged = append(step.Damaged, h.damaged...)
 	return step, err
 }
 

@@ -25,6 +25,11 @@ import (
 //   - [ErrFull]: there is no room for this change. Nothing of it was stored; the same call may succeed later.
 //   - [ErrLost]: this process no longer owns its lanes. All its claims have ended. The Store can be used again after a new Watch.
 //
+// # Damage
+//
+// A damaged record hides no other. A call that walks through records skips it and names it: in the Damaged of its result, or of a later
+// Maintain. A call for one record, and no other, fails if that record is damaged.
+//
 // # Ownership and claims
 //
 // A webhook's lanes belong to one process at a time. Only the owner claims deliveries of a lane, and only the owner of a claim may freeze
@@ -76,10 +81,12 @@ type Store interface {
 	// Enqueue queues a payload that belongs to no session for a webhook, frozen and due at now. ErrNotFound means that there is no such webhook.
 	Enqueue(ctx context.Context, webhookID uint32, kind Kind, payload []byte, now time.Time) (Delivery, error)
 
-	// Session returns what is stored of a session, and those of its deliveries that are still stored.
+	// Session returns what is stored of a session, and those of its deliveries that are still stored. Damaged deliveries are left out. It
+	// fails if the session or its events are damaged.
 	Session(ctx context.Context, id uuid.UUID) (SessionRecord, []Delivery, error)
 
-	// Delivery returns a delivery, its payload (nil while it is scheduled), and its attempts, oldest first.
+	// Delivery returns a delivery, its payload (nil while it is scheduled, or if it is damaged), and its attempts, oldest first, without
+	// damaged ones.
 	Delivery(ctx context.Context, id uuid.UUID) (Delivery, []byte, []Attempt, error)
 
 	// Deliveries returns one page of the deliveries that a query selects.
@@ -183,7 +190,8 @@ type Maintained struct {
 	Queued []Queued
 	// Expired counts what was removed at the end of its retention, Evicted what was removed earlier because the store was nearly full.
 	Expired, Evicted Removed
-	// Damaged has an error for each record that could not be read. Such a record was skipped.
+	// Damaged has an error for each record that could not be read. Such a record was skipped. Records are among them that other calls have
+	// skipped whose results have no place for it.
 	Damaged []error
 }
 

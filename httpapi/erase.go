@@ -15,6 +15,7 @@ type erased struct {
 	Events     int64 `json:"events"`
 	Deliveries int64 `json:"deliveries"`
 	Attempts   int64 `json:"attempts"`
+	Damaged    int64 `json:"damaged"` // see engine.Erased
 }
 
 func (a *API) deleteSession(r *http.Request, ps httprouter.Params) (any, error) {

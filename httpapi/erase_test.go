@@ -22,7 +22,7 @@ func TestErase(t *testing.T) {
 	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
 	f.want(202, "POST", "/v1/events", start(sessionA)+finish(sessionA)+start(sessionB))
 
-	const one = `{"sessions":1,"events":2,"deliveries":1,"attempts":0}` + "\n"
+	const one = `{"sessions":1,"events":2,"deliveries":1,"attempts":0,"damaged":0}` + "\n"
 	if got := f.want(200, "DELETE", "/v1/sessions/"+sessionA, ""); got != one {
 		t.Errorf("got %s, want %s", got, one)
 	}
@@ -31,7 +31,7 @@ func TestErase(t *testing.T) {
 		t.Errorf("detail %q", p.Detail)
 	}
 	for _, stranger := range []string{"8", "0", "-7", "9223372036854775807", "-9223372036854775808"} {
-		const none = `{"sessions":0,"events":0,"deliveries":0,"attempts":0}` + "\n"
+		const none = `{"sessions":0,"events":0,"deliveries":0,"attempts":0,"damaged":0}` + "\n"
 		if got := f.want(200, "DELETE", "/v1/visitors/"+stranger, ""); got != none {
 			t.Errorf("visitor %s: %s", stranger, got)
 		}

@@ -67,6 +67,10 @@ func (p *Pages) sessions(r *http.Request, _ httprouter.Params) (*Answer, error) 
 	if query.Get("done") == "erased" {
 		v.Done = fmt.Sprintf("The session was erased: %s and %s. Nothing more is sent for it.",
 			counted(number(query, "events"), "event", "events"), counted(number(query, "deliveries"), "delivery", "deliveries"))
+		if n := number(query, "damaged"); n > 0 {
+			v.Done += fmt.Sprintf(" The database is damaged: %s could not be read and may be left of the session. The log names what is damaged.",
+				counted(n, "record", "records"))
+		}
 	}
 	page, err := p.engine.Deliveries(r.Context(), engine.DeliveryQuery{Limit: latestSessions})
 	if err != nil {
@@ -230,5 +234,9 @@ func (p *Pages) erase(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return redirect("/sessions?done=erased&events=%d&deliveries=%d", gone.Events, gone.Deliveries), nil
+	to := fmt.Sprintf("/sessions?done=erased&events=%d&deliveries=%d", gone.Events, gone.Deliveries)
+	if gone.Damaged > 0 {
+		to += fmt.Sprintf("&damaged=%d", gone.Damaged)
+	}
+	return redirect("%s", to), nil
 }

@@ -162,6 +162,7 @@ func TestEraseSession(t *testing.T) {
 		t.Fatalf("%d %v", rec.Code, rec.Header())
 	}
 	f.wantPage("/sessions?done=erased&events=2&deliveries=1", "The session was erased: 2 events and 1 delivery.", "No deliveries yet")
+	f.wantPage("/sessions?done=erased&events=2&deliveries=1&damaged=1", "1 record could not be read")
 	for _, method := range []string{"GET", "POST"} {
 		f.wantIn(f.do(method, "/sessions/"+sessionA+"/erase", nil), 404, "There is no session", `action="/sessions"`)
 	}

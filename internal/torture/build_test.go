@@ -81,9 +81,9 @@ var (
 	noSync = mutantFlock.shared("no-sync", edit{file: "storage/bolt/store.go", old: "\t\tNoFreelistSync: true,\n",
 		new: "\t\tNoFreelistSync: true,\n\t\tNoSync: mutant(\"no-sync\"),\n"})
 	// earlyAcknowledgement answers the callers some time before the commit.
-	earlyAcknowledgement = mutantFlock.shared("early", edit{file: "storage/bolt/writer.go", old: "\t\t\tstarted, txid := time.Now()",
-		new: "\t\t\tif mutant(\"early\") {\n\t\t\t\tfor _, o := range mutations {\n\t\t\t\t\to.done <- nil\n\t\t\t\t}\n\t\t\t\ttime.Sleep(20 * time.Millisecond)\n\t\t\t}\n" +
-			"\t\t\tstarted, txid := time.Now()"})
+	earlyAcknowledgement = mutantFlock.shared("early", edit{file: "storage/bolt/writer.go", old: "\t\tstarted, txid := time.Now()",
+		new: "\t\tif mutant(\"early\") {\n\t\t\tfor _, m := range applied {\n\t\t\t\tm.answer(nil)\n\t\t\t}\n\t\t\ttime.Sleep(20 * time.Millisecond)\n\t\t}\n" +
+			"\t\tstarted, txid := time.Now()"})
 	// forgetfulEngine records no attempt: every delivery is made again after each start.
 	forgetfulEngine = mutantFlock.shared("forgetful", edit{file: "engine/deliver.go", old: "\tnextAt = e.record(ctx, c, a, w)\n",
 		new: "\tif nextAt = (time.Time{}); !mutant(\"forgetful\") {\n\t\tnextAt = e.record(ctx, c, a, w)\n\t}\n"})

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 
 	"hookbolt/engine"
 )
@@ -193,8 +192,8 @@ func BenchmarkWaiting(b *testing.B) {
 	}
 	b.Run("Start", func(b *testing.B) { // what a start reads of it, without the look for free pages
 		for b.Loop() {
-			var n numbers
-			if err := s.db.View(func(tx *bbolt.Tx) error { return n.load(tx) }); err != nil {
+			again := &Store{db: s.db}
+			if err := s.db.View(again.loadNumbers); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -77,7 +77,7 @@ func (c *checker) run(tx *bbolt.Tx) error {
 	if len(c.errs) > 0 {
 		return errPagesDamaged // bbolt could loop on damaged pages
 	}
-	for _, step := range []func() error{c.sequences, c.indexes, c.deliveries, c.sessions, c.leftovers, c.hooks, c.tallies, c.healths} {
+	for _, step := range []func() error{c.metas, c.sequences, c.indexes, c.deliveries, c.sessions, c.leftovers, c.hooks, c.tallies, c.healths} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -93,6 +93,18 @@ func (c *checker) each(bucket []byte, f func(k, v []byte) error) error {
 }
 
 func (c *checker) stored(bucket, key []byte) bool { return c.tx.Bucket(bucket).Get(key) != nil }
+
+// metas checks the values of meta.
+func (c *checker) metas() error {
+	sizes := map[string]int{string(keySchema): 4, string(keyNonce): 4, string(keyProbe): 8, string(keyNumbered): 8}
+	return c.each(bucketMeta, func(k, v []byte) error {
+		body, err := unseal(bucketMeta, k, v)
+		c.expect(err == nil, "%v", err)
+		size, known := sizes[string(k)]
+		c.expect(err != nil || !known || len(body) == size, "meta %s: %d bytes", k, len(body))
+		return nil
+	})
+}
 
 // sequences checks that no number can be assigned twice.
 func (c *checker) sequences() error {
@@ -290,12 +302,12 @@ func (c *checker) leftovers() error {
 
 // hooks reads the webhooks and the jobs.
 func (c *checker) hooks() error {
-	set, err := readWebhooks(c.tx.Bucket(bucketWebhooks), c.tx.Bucket(bucketJobs))
-	if err != nil {
+	hooks, damaged := readWebhooks(c.tx.Bucket(bucketWebhooks))
+	_, damagedJobs := readCancellations(c.tx.Bucket(bucketJobs), hooks)
+	for _, err := range append(damaged, damagedJobs...) {
 		c.expect(false, "%v", err)
-		return nil
 	}
-	c.webhookCount = len(set.All())
+	c.webhookCount = len(hooks)
 	return nil
 }
 

@@ -12,30 +12,29 @@ import (
 	"hookbolt/engine"
 )
 
+// laneClaim is what was found in a lane.
+type laneClaim struct {
+	keys [][]byte  // the queue keys of the deliveries that were claimed
+	next time.Time // see engine.ClaimResult
+}
+
 // ClaimDue implements engine.Store.
 func (s *Store) ClaimDue(ctx context.Context, now time.Time, requests []engine.ClaimRequest) ([]engine.ClaimResult, error) {
 	results := make([]engine.ClaimResult, len(requests))
-	var claimed []uint64
+	found := make([]laneClaim, len(requests))
 	// Hold claimMu before the transaction begins. If the transaction were opened first, a delivery that finishes in between would
 	// still stand in the queue that it sees, but no longer among the claims. It would be sent again.
 	s.claimMu.Lock()
 	locked := true
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
-		found := make([][][]byte, len(requests))
 		for i, request := range requests {
-			var err error
-			found[i], results[i].Next, err = s.claimLane(tx, now, request)
-			for _, key := range found[i] {
-				claimed = append(claimed, queueKeyNumber(key))
-			}
-			if err != nil {
-				return err
-			}
+			s.claimLane(tx, now, request, &found[i])
 		}
 		s.claimMu.Unlock()
 		locked = false
 		for i := range found {
-			if err := s.readAllClaimed(tx, found[i], &results[i]); err != nil {
+			results[i].Next = found[i].next
+			if err := s.readAllClaimed(tx, found[i].keys, &results[i]); err != nil {
 				return err
 			}
 		}
@@ -45,7 +44,11 @@ func (s *Store) ClaimDue(ctx context.Context, now time.Time, requests []engine.C
 		s.claimMu.Unlock()
 	}
 	if err != nil {
-		s.unclaim(claimed...)
+		for i := range found {
+			for _, key := range found[i].keys {
+				s.unclaim(queueKeyNumber(key))
+			}
+		}
 		return nil, err
 	}
 	return results, nil
@@ -70,50 +73,77 @@ func (s *Store) readAllClaimed(tx *bbolt.Tx, keys [][]byte, result *engine.Claim
 const (
 	// maxSkipped bounds how many entries of a lane one call skips because they are claimed or cancelled.
 	maxSkipped = 2000
-	// skippedRetry is when to look again after that. By then the cancellation job has removed some of them.
+	// skippedRetry is when to go on after that.
 	skippedRetry = 50 * time.Millisecond
+	// frontRecheck is when to look again at a lane's front after its end was reached from a resumePoint.
+	frontRecheck = time.Second
+	// resumeFor is how long a resumePoint is used while there is always more behind it.
+	resumeFor = time.Minute
 )
 
-// claimLane claims the due deliveries of a lane and returns their queue keys. The caller holds claimMu.
-func (s *Store) claimLane(tx *bbolt.Tx, now time.Time, request engine.ClaimRequest) (found [][]byte, next time.Time, err error) {
-	hooks := s.hooks.Load()
-	mayBeCovered := len(hooks.Cancellations(request.Lane.WebhookID)) > 0
-	prefix, nowKey := lanePrefix(request.Lane), instant(now)
-	skipped := 0
-	c := tx.Bucket(bucketQueue).Cursor()
-	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
-		due, number := queueKeyDue(k), queueKeyNumber(k)
-		switch {
-		case due > nowKey:
-			return found, fromInstant(due), nil
-		case len(found) == request.Room:
-			return found, time.Time{}, nil
-		case skipped == maxSkipped:
-			return found, now.Add(skippedRetry), nil
-		}
-		if _, claimed := s.claims[number]; claimed {
-			skipped++
-			continue
-		}
-		if mayBeCovered {
-			covered, err := s.isCovered(tx, hooks, number)
-			if err != nil && !errors.Is(err, ErrCorrupt) { // readClaimed reports the damage
-				return found, time.Time{}, err
-			}
-			if covered {
-				skipped++
-				continue
-			}
-		}
-		s.claims[number] = request.Lane
-		found = append(found, bytes.Clone(k))
-	}
-	return found, time.Time{}, nil
+// resumePoint is where the next call begins in a lane, because one call may not skip all that is before it. Damaged deliveries stay claimed,
+// so there may be any number of them at a lane's front. What comes due before the point is found when the lane's end is reached or the point
+// has served its time.
+type resumePoint struct {
+	place []byte // due(8) D(8) of the next entry to look at
+	until time.Time
 }
 
-func (s *Store) isCovered(tx *bbolt.Tx, hooks *engine.WebhookSet, number uint64) (bool, error) {
+// resumePlace returns where to begin in a lane; nil for its front. The caller holds claimMu.
+func (s *Store) resumePlace(lane engine.Lane, now time.Time) []byte {
+	p, ok := s.resumed[lane]
+	if left := p.until.Sub(now); ok && (left <= 0 || left > resumeFor) { // or the clock was set back
+		delete(s.resumed, lane)
+		return nil
+	}
+	return p.place
+}
+
+// claimLane claims the due deliveries of a lane, as far as one call may go. The caller holds claimMu.
+func (s *Store) claimLane(tx *bbolt.Tx, now time.Time, request engine.ClaimRequest, found *laneClaim) {
+	hooks := s.hooks.Load()
+	mayBeCovered := len(hooks.Cancellations(request.Lane.WebhookID)) > 0
+	nowKey := instant(now)
+	from := s.resumePlace(request.Lane, now)
+	skipped := 0
+	for k := range s.entries(tx, bucketQueue, lanePrefix(request.Lane), from) {
+		due, number := queueKeyDue(k), queueKeyNumber(k)
+		if due > nowKey {
+			found.next = fromInstant(due)
+			break
+		}
+		if len(found.keys) == request.Room {
+			return
+		}
+		_, claimed := s.claims[number]
+		if claimed || mayBeCovered && s.isCovered(tx, hooks, number) {
+			if skipped++; skipped > maxSkipped {
+				p := resumePoint{place: bytes.Clone(k[lanePrefixLen:]), until: now.Add(resumeFor)}
+				if from != nil {
+					p.until = s.resumed[request.Lane].until
+				}
+				s.resumed[request.Lane] = p
+				found.next = now.Add(skippedRetry)
+				return
+			}
+			continue
+		}
+		s.claims[number] = request.Lane
+		found.keys = append(found.keys, bytes.Clone(k))
+	}
+	if from == nil {
+		return
+	}
+	delete(s.resumed, request.Lane)
+	if again := now.Add(frontRecheck); found.next.IsZero() || found.next.After(again) {
+		found.next = again
+	}
+}
+
+// isCovered reports whether a cancellation covers a delivery. A damaged one counts as not covered: readClaimed reports the damage.
+func (s *Store) isCovered(tx *bbolt.Tx, hooks *engine.WebhookSet, number uint64) bool {
 	r, err := s.readDelivery(tx.Bucket(bucketDeliveries), number)
-	return err == nil && hooks.Covered(&r.Delivery), err
+	return err == nil && hooks.Covered(&r.Delivery)
 }
 
 // readClaimed reads what the engine needs to send the delivery of a queue key.

@@ -307,7 +307,7 @@ func (s *Store) Delivery(ctx context.Context, id uuid.UUID) (engine.Delivery, []
 		}
 		d = r.Delivery
 		if r.payload != 0 {
-			if payload, err = readPayload(tx, &r); err != nil {
+			if payload, err = readPayload(tx, &r); err != nil && !s.passes(err) {
 				return err
 			}
 		}
@@ -315,10 +315,13 @@ func (s *Store) Delivery(ctx context.Context, id uuid.UUID) (engine.Delivery, []
 		c := tx.Bucket(bucketAttempts).Cursor()
 		for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
 			a, err := decodeAttempt(k, v)
-			if err != nil {
+			switch {
+			case s.passes(err):
+			case err != nil:
 				return err
+			default:
+				attempts = append(attempts, a)
 			}
-			attempts = append(attempts, a)
 		}
 		return nil
 	})

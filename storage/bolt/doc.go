@@ -82,9 +82,16 @@
 // Events are refused at a watermark before the disk is full, so that attempts can be recorded and old data removed. Free pages in the file
 // count as room.
 //
-// A record that cannot be read is put aside: its delivery stays claimed until the next start, and others go on. Keys have no checksum, so a
-// record must repeat what its key says. If bbolt cannot read a page, the caller that needed it gets an error. In a commit this stops the
-// store.
+// # Damage
+//
+// A record that cannot be read is put aside, and whoever walks through records goes on behind it: it is not the end of the walk, nor what is
+// searched for, nor an error of the whole. A damaged delivery stays claimed until the next start. Maintain names what was passed, each
+// record once; it stays in the file for whoever examines it. Keys have no checksum, so a record must repeat what its key says, and a key of
+// a wrong length is damage, too. A start is refused only if a webhook, the nonce or the version cannot be read. Counts are counted again. If an entry of
+// expiry is damaged, a sweep finds the records whose retention has ended. If bbolt cannot read a page, the caller that needed it gets an
+// error. In a commit this stops the store, as does any panic.
+//
+// # Opening
 //
 // bbolt's list of free pages is written only at a clean stop. The next start reads it at once. After a crash the start reads the whole file
 // at the disk's speed and then scans it, about a second for each GB in memory. Commits are cheaper without the list.

@@ -89,32 +89,33 @@ func (s *Store) Erase(ctx context.Context, what engine.Erasure, place string) (e
 		case eraseDeliveries:
 			next = erasePlace{phase: eraseNewcomers, from: at.session}
 		case eraseNewcomers:
-			step.Damaged = damaged
+			step.Damaged = append(step.Damaged, damaged...)
 			return step, nil
 		}
 	}
 	step.Next = next.String()
-	step.Damaged = damaged
+	step.Damaged = append(step.Damaged, damaged...)
 	return step, nil
 }
 
 // look walks the numbers, as far as one step may go, and returns those to erase. more reports whether numbers are left; damaged lists
 // records that could not be read.
 func (p *erasePlace) look(tx *bbolt.Tx, s *Store, session finder, what engine.Erasure) (found []uint64, damaged []error, more bool, err error) {
-	if what.Visitor == nil && p.phase != eraseDeliveries {
-		r, err := session.read(tx)
-		if r.number != 0 {
-			found = append(found, r.number)
-		}
-		return found, nil, false, err
-	}
-	bucket, matches := bucketSessions, func(k, v []byte) (bool, error) { return isVisitors(k, v, *what.Visitor) }
+	bucket, matches := bucketSessions, func(k, v []byte) (bool, error) { return isErased(k, v, what) }
 	if p.phase == eraseDeliveries {
 		bucket, matches = bucketDeliveries, func(k, v []byte) (bool, error) { return s.isLeftOf(tx, what, k, v) }
+	} else if what.Visitor == nil {
+		switch r, err := session.read(tx); {
+		case errors.Is(err, ErrCorrupt): // what leads to the session is damaged, or its head: search all heads
+			damaged = append(damaged, err)
+		case err == nil && r.number != 0:
+			return []uint64{r.number}, nil, false, nil
+		case err != nil || !s.numbers.incomplete:
+			return nil, nil, false, err
+		}
 	}
-	c := tx.Bucket(bucket).Cursor()
 	looked := 0
-	for k, v := c.Seek(u64key(p.from)); k != nil; k, v = c.Next() {
+	for k, v := range s.entries(tx, bucket, nil, u64key(p.from)) {
 		if looked++; looked > eraseLooks || len(found) == eraseFinds {
 			return found, damaged, true, nil
 		}
@@ -132,10 +133,17 @@ func (p *erasePlace) look(tx *bbolt.Tx, s *Store, session finder, what engine.Er
 	return found, damaged, false, nil
 }
 
-// isVisitors reports whether a session belongs to a visitor.
-func isVisitors(key, head []byte, visitor int64) (bool, error) {
-	id, err := sessionVisitor(key, head)
-	return id != nil && *id == visitor, err
+// isErased reports whether an erasure is about a session.
+func isErased(key, head []byte, what engine.Erasure) (bool, error) {
+	if what.Visitor != nil {
+		id, err := sessionVisitor(key, head)
+		return id != nil && *id == *what.Visitor, err
+	}
+	if !bytes.Contains(head, what.SessionID[:]) {
+		return false, nil // decide without decoding: there may be millions
+	}
+	r, err := decodeSession(binary.BigEndian.Uint64(key), head)
+	return r.ID == what.SessionID, err
 }
 
 // isLeftOf reports whether a delivery is left of a session that the erasure is about. A delivery from before version 7 of the layout
@@ -150,7 +158,7 @@ func (s *Store) isLeftOf(tx *bbolt.Tx, what engine.Erasure, key, value []byte) (
 		return false, err
 	case what.Visitor == nil:
 		return r.SessionID == what.SessionID, nil
-	case tx.Bucket(bucketSessions).Get(u64key(r.session)) != nil: // erasing the session also erases its deliveries
+	case isReadableSession(tx, r.session): // erasing the session also erases its deliveries
 		return false, nil
 	case r.visitorKnown:
 		return r.visitor != nil && *r.visitor == *what.Visitor, nil
@@ -167,6 +175,17 @@ func (s *Store) isLeftOf(tx *bbolt.Tx, what engine.Erasure, key, value []byte) (
 		return false, fmt.Errorf("%w: payload %d: %v", ErrCorrupt, r.payload, err)
 	}
 	return visitor != nil && *visitor == *what.Visitor, nil
+}
+
+// isReadableSession reports whether a session is stored, and its visitor can be read.
+func isReadableSession(tx *bbolt.Tx, number uint64) bool {
+	key := u64key(number)
+	v := tx.Bucket(bucketSessions).Get(key)
+	if v == nil {
+		return false
+	}
+	_, err := sessionVisitor(key, v)
+	return err == nil
 }
 
 // erase erases sessions or deliveries, as far as one step may go. It returns the first number that it did not reach, 0 if there is
@@ -196,6 +215,10 @@ func (b *batch) eraseSession(number uint64, step *engine.ErasedStep) error {
 		return nil
 	}
 	r, err := decodeSession(number, v)
+	if errors.Is(err, ErrCorrupt) {
+		step.Damaged = append(step.Damaged, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -209,8 +232,13 @@ func (b *batch) eraseSession(number uint64, step *engine.ErasedStep) error {
 	return b.removeSession(&r)
 }
 
+// eraseDelivery erases a delivery. A damaged one stays, because it is not known what belongs to it; the erasure goes on without it.
 func (b *batch) eraseDelivery(number uint64, step *engine.ErasedStep) error {
 	r, err := b.s.readDelivery(b.deliveries, number)
+	if errors.Is(err, ErrCorrupt) {
+		step.Damaged = append(step.Damaged, err)
+		return nil
+	}
 	if err != nil || r.number == 0 {
 		return err
 	}

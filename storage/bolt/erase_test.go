@@ -391,3 +391,60 @@ func TestErasePassesDamage(t *testing.T) {
 		t.Errorf("the session: %v", err)
 	}
 }
+
+// One of a visitor's own deliveries is damaged: it is named, all else of him is erased, and the erasure ends, as does another one.
+func TestEraseSkipsDamagedDelivery(t *testing.T) {
+	s := openDamaged(t)
+	w := putWebhook(t, s, engine.Webhook{})
+	for range 3 {
+		addVisit(t, s, 7)
+	}
+	for _, c := range take(t, s, engine.Lane{WebhookID: w.ID}, 3).Claimed {
+		deliver(t, s, c.Delivery, delivered, ok)
+	}
+	damageRecords(t, s, bucketDeliveries, func(n uint64) bool { return n == 2 })
+	for _, want := range []engine.Erased{{Sessions: 3, Events: 6, Deliveries: 2, Attempts: 2}, {}} {
+		var total engine.Erased
+		damaged := 0
+		for place, more := "", true; more; more = place != "" {
+			step, err := s.Erase(t.Context(), visitor(7), place)
+			if err != nil {
+				t.Fatal(err)
+			}
+			total.Add(step.Erased)
+			damaged += len(step.Damaged)
+			place = step.Next
+		}
+		if total != want || damaged == 0 {
+			t.Errorf("%+v erased, %d damaged, want %+v and the delivery", total, damaged, want)
+		}
+	}
+	if n := keys(t, s); n["sessions"] != 0 || n["events"] != 0 || n["deliveries"] != 1 {
+		t.Errorf("left: %v", n)
+	}
+}
+
+// The head of a session is damaged: it is not known whose it is, but its deliveries say so, and are erased.
+func TestEraseFindsDeliveriesOfDamagedSession(t *testing.T) {
+	for name, what := range map[string]func(id uuid.UUID) engine.Erasure{
+		"visitor": func(uuid.UUID) engine.Erasure { return visitor(7) },
+		"session": func(id uuid.UUID) engine.Erasure { return engine.Erasure{SessionID: id} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := openDamaged(t)
+			putWebhook(t, s, engine.Webhook{})
+			id := addVisit(t, s, 7)
+			damageRecords(t, s, bucketSessions, func(uint64) bool { return true })
+			for place, more := "", true; more; more = place != "" {
+				step, err := s.Erase(t.Context(), what(id), place)
+				if err != nil {
+					t.Fatal(err)
+				}
+				place = step.Next
+			}
+			if n := keys(t, s); n["deliveries"] != 0 || n["queue"] != 0 || n["payloads"] != 0 {
+				t.Errorf("left: %v", n)
+			}
+		})
+	}
+}

@@ -89,10 +89,10 @@ func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
 
 // evictable returns the next entries of expiry with their values, as many as one step may look at.
 func (b *batch) evictable(e *eviction) (keys, values [][]byte) {
-	prefix := []byte{e.kind}
-	c := b.expiry.Cursor()
-	k, v := c.Seek(append(bytes.Clone(prefix), e.after...))
-	for ; bytes.HasPrefix(k, prefix) && len(keys) < expireStep; k, v = c.Next() {
+	for k, v := range b.s.entries(b.tx, bucketExpiry, []byte{e.kind}, e.after) {
+		if len(keys) == expireStep {
+			break
+		}
 		if !bytes.Equal(k[1:], e.after) {
 			keys, values = append(keys, bytes.Clone(k)), append(values, bytes.Clone(v))
 		}

@@ -99,8 +99,7 @@ func (b *batch) stepExpiry(e expiryKind, now time.Time, m *engine.Maintained) (t
 	oldest := now.Add(-e.keep)
 	var keys, values [][]byte
 	next := now.Add(maintainAtLeast)
-	c := b.expiry.Cursor()
-	for k, v := c.Seek([]byte{e.kind}); k != nil && k[0] == e.kind; k, v = c.Next() {
+	for k, v := range b.s.entries(b.tx, bucketExpiry, []byte{e.kind}, nil) {
 		if at := expiryAt(k); at.After(oldest) {
 			next = at.Add(e.keep)
 			break
@@ -124,6 +123,7 @@ func (b *batch) stepExpiry(e expiryKind, now time.Time, m *engine.Maintained) (t
 		numbers, err := decodeExpiry(k, values[i])
 		if errors.Is(err, ErrCorrupt) { // keep it for whoever examines the file
 			m.Damaged = append(m.Damaged, err)
+			b.beginSweep(e.kind, binary.BigEndian.Uint64(k[9:]))
 			again := expiryKey(e.kind, oldest.Add(damagedRecheck), binary.BigEndian.Uint64(k[9:]))
 			if err := b.put(b.expiry, again, values[i]); err != nil {
 				return next, err
@@ -153,6 +153,71 @@ func (b *batch) stepExpiry(e expiryKind, now time.Time, m *engine.Maintained) (t
 	return next, nil
 }
 
+// sweep looks for records that have outlived their retention and have lost their entry in expiry, because it is damaged: otherwise they
+// would be kept for ever. It walks all records of a kind once for each damaged entry.
+type sweep struct {
+	next uint64          // the number to go on with; 0 if there is nothing to do
+	done map[uint64]bool // the first numbers of the damaged entries that a sweep was begun for
+}
+
+// beginSweep begins a sweep for a damaged entry, unless there was one.
+func (b *batch) beginSweep(kind byte, first uint64) {
+	b.after = append(b.after, func() {
+		w := &b.s.sweeps[kind]
+		if w.done[first] {
+			return
+		}
+		if w.done == nil {
+			w.done = make(map[uint64]bool)
+		}
+		w.done[first], w.next = true, 1
+	})
+}
+
+// stepSweep continues the sweep of a kind, if there is one. It returns when to call it again, at the latest at the given time.
+func (b *batch) stepSweep(e expiryKind, at, now time.Time, m *engine.Maintained) (time.Time, error) {
+	from := b.s.sweeps[e.kind].next
+	if from == 0 {
+		return at, nil
+	}
+	bucket := bucketSessions
+	if e.kind == expiryDelivery {
+		bucket = bucketDeliveries
+	}
+	var numbers []uint64
+	for k := range b.s.entries(b.tx, bucket, nil, u64key(from)) {
+		if numbers = append(numbers, binary.BigEndian.Uint64(k)); len(numbers) > expireStep {
+			break
+		}
+	}
+	oldest, before, next := now.Add(-e.keep), b.changes, uint64(0)
+	for i, number := range numbers {
+		if i == expireStep || b.changes-before > expireChanges {
+			next = number
+			break
+		}
+		if e.kind == expirySession && b.isRecent(number, oldest) {
+			continue
+		}
+		removed, err := e.expire(number, oldest, oldest, now)
+		if err != nil && !b.s.passes(err) {
+			return at, err
+		}
+		if removed {
+			*e.count++
+		}
+	}
+	b.after = append(b.after, func() { b.s.sweeps[e.kind].next = next })
+	return now, nil
+}
+
+// isRecent reports whether a session is from after oldest. Then it has an entry of its own: a damaged one is met when all of its sessions
+// are older.
+func (b *batch) isRecent(number uint64, oldest time.Time) bool {
+	r, err := decodeSession(number, b.sessions.Get(u64key(number)))
+	return err == nil && r.FirstReceivedAt.After(oldest)
+}
+
 // expireSession removes a session whose last event came before oldest, or adds an entry for when to look again.
 func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) (removed bool, err error) {
 	key := u64key(number)
@@ -177,10 +242,14 @@ func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) (removed bo
 	return true, b.removeSession(&r)
 }
 
-// waits reports whether a delivery of the session is scheduled or pending.
+// waits reports whether a delivery of the session is scheduled or pending. A damaged delivery is never sent, so the session need not be
+// kept for it.
 func (b *batch) waits(r *sessionRecord) (bool, error) {
 	for _, m := range r.Deliveries {
 		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(m.ID))
+		if b.s.passes(err) {
+			continue
+		}
 		if err != nil || d.number != 0 && d.Status.Waiting() {
 			return true, err
 		}

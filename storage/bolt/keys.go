@@ -107,8 +107,10 @@ const (
 	expiryDelivery byte = 2
 )
 
+const expiryKeyLen = 1 + 8 + 8
+
 func expiryKey(kind byte, at time.Time, number uint64) []byte {
-	k := append(make([]byte, 0, 17), kind)
+	k := append(make([]byte, 0, expiryKeyLen), kind)
 	k = binary.BigEndian.AppendUint64(k, instant(at))
 	return binary.BigEndian.AppendUint64(k, number)
 }

@@ -9,6 +9,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 
 	"hookbolt/engine"
@@ -44,10 +45,11 @@ func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) (engine.
 			}
 			if v != nil && (q.Status == 0 || storedStatus(v) == q.Status) {
 				r, err := decodeDelivery(s.nonce, number, v)
-				if err != nil {
+				switch {
+				case s.passes(err):
+				case err != nil:
 					return err
-				}
-				if matches(&r.Delivery, q) {
+				case matches(&r.Delivery, q):
 					page.Items = append(page.Items, r.Delivery)
 				}
 			}
@@ -60,6 +62,7 @@ func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) (engine.
 
 func matches(d *engine.Delivery, q engine.DeliveryQuery) bool {
 	return (q.WebhookID == 0 || d.WebhookID == q.WebhookID) &&
+		(q.SessionID == uuid.Nil || d.SessionID == q.SessionID) &&
 		(q.Status == 0 || d.Status == q.Status) &&
 		(q.Since.IsZero() || !d.CreatedAt.Before(q.Since)) &&
 		(q.Until.IsZero() || !d.CreatedAt.After(q.Until))
@@ -71,13 +74,17 @@ func (s *Store) walk(tx *bbolt.Tx, session finder, q engine.DeliveryQuery) (*wal
 	if err != nil || q.Cursor != "" && len(after) != 8 && len(after) != 16 {
 		return nil, errBadCursor
 	}
-	if q.SessionID != [16]byte{} {
-		return walkSession(tx, session, after)
+	if q.SessionID != uuid.Nil {
+		w, err := s.walkSession(tx, session, after)
+		if w != nil || err != nil {
+			return w, err
+		}
+		return newWalker(tx.Bucket(bucketDeliveries), [][]byte{nil}, 8, s.numbersBetween(tx, q), after) // matches finds them
 	}
 	if q.WebhookID == 0 && q.Status == 0 {
 		return newWalker(tx.Bucket(bucketDeliveries), [][]byte{nil}, 8, s.numbersBetween(tx, q), after)
 	}
-	ids, err := webhooksWith(tx, q)
+	ids, err := s.webhooksWith(tx, q)
 	if err != nil {
 		return nil, err
 	}
@@ -109,28 +116,63 @@ func (s *Store) walk(tx *bbolt.Tx, session finder, q engine.DeliveryQuery) (*wal
 var errBadCursor = engine.InputErrors{{Field: "cursor", Detail: "must be the next_cursor of a page of the same list"}}
 
 // webhooksWith returns the webhooks that have deliveries of the query's status. If the query names a webhook, only that one counts.
-// The counts answer this without a search through deliveries of other states.
-func webhooksWith(tx *bbolt.Tx, q engine.DeliveryQuery) (ids []uint32, err error) {
+// The counts answer this without a search through deliveries of other states. A webhook whose counts cannot be read may have any.
+func (s *Store) webhooksWith(tx *bbolt.Tx, q engine.DeliveryQuery) (ids []uint32, err error) {
 	var prefix []byte
 	if q.WebhookID != 0 {
 		prefix = u32key(q.WebhookID)
 	}
+	readable := make(map[uint32]bool)
+	damaged := false
 	c := tx.Bucket(bucketCounts).Cursor()
 	for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		n, err := decodeCounts(k, v)
+		if s.passes(err) { // the checksum covers the key, too
+			damaged = true
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
+		id := binary.BigEndian.Uint32(k)
+		readable[id] = true
 		if q.Status == 0 && !n.empty() || q.Status != 0 && n.byStatus[q.Status] > 0 {
-			ids = append(ids, binary.BigEndian.Uint32(k))
+			ids = append(ids, id)
 		}
+	}
+	switch {
+	case q.WebhookID != 0:
+		if !readable[q.WebhookID] {
+			ids = append(ids, q.WebhookID)
+		}
+	case damaged:
+		return s.unreadCounts(tx, readable, ids), nil
 	}
 	return ids, nil
 }
 
-// walkSession walks a session's deliveries, which its marks name.
-func walkSession(tx *bbolt.Tx, session finder, after []byte) (*walker, error) {
+// unreadCounts adds to ids the webhooks that have deliveries and no readable counts. It finds them in by_webhook: some may be deleted.
+func (s *Store) unreadCounts(tx *bbolt.Tx, readable map[uint32]bool, ids []uint32) []uint32 {
+	c := tx.Bucket(bucketByWebhook).Cursor()
+	for k, _ := c.First(); len(k) >= 4; {
+		id := binary.BigEndian.Uint32(k)
+		if !readable[id] {
+			ids = append(ids, id)
+		}
+		if id == math.MaxUint32 {
+			break
+		}
+		k, _ = c.Seek(u32key(id + 1))
+	}
+	return ids
+}
+
+// walkSession walks a session's deliveries, which its marks name. It returns nil if the marks cannot be read.
+func (s *Store) walkSession(tx *bbolt.Tx, session finder, after []byte) (*walker, error) {
 	r, err := session.read(tx)
+	if s.passes(err) || err == nil && r.number == 0 && s.numbers.incomplete {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -176,24 +218,33 @@ func (s *Store) numbersBetween(tx *bbolt.Tx, q engine.DeliveryQuery) *span {
 
 // firstNumberAt finds the first delivery created at or after t, by binary search.
 func (s *Store) firstNumberAt(tx *bbolt.Tx, t time.Time) uint64 {
-	c := tx.Bucket(bucketDeliveries).Cursor()
-	last, _ := c.Last()
-	if last == nil {
-		return 0
-	}
 	// sort.Search uses int, which is too small on 32 bits. The result lies in [low, high].
-	low, high := uint64(0), binary.BigEndian.Uint64(last)+1
+	low, high := uint64(0), tx.Bucket(bucketDeliveries).Sequence()+1
 	for low < high {
 		middle := low + (high-low)/2
-		k, v := c.Seek(u64key(middle)) // a key exists: middle is at most the last number
-		r, err := decodeDelivery(s.nonce, binary.BigEndian.Uint64(k), v)
-		if err != nil || !r.CreatedAt.Before(t) {
+		if number, created := s.readableFrom(tx, middle, high); number == 0 || !created.Before(t) {
 			high = middle
 		} else {
-			low = middle + 1
+			low = number + 1
 		}
 	}
 	return low
+}
+
+// readableFrom returns the first delivery from a number on, and below another, that can be read; the number 0 if there is none. A damaged one
+// says nothing about its time, so a search goes by the next.
+func (s *Store) readableFrom(tx *bbolt.Tx, from, below uint64) (number uint64, created time.Time) {
+	for k, v := range s.entries(tx, bucketDeliveries, nil, u64key(from)) {
+		number := binary.BigEndian.Uint64(k)
+		if number >= below {
+			break
+		}
+		r, err := decodeDelivery(s.nonce, number, v)
+		if !s.passes(err) && err == nil {
+			return number, r.CreatedAt
+		}
+	}
+	return 0, time.Time{}
 }
 
 // walker merges the keys of several prefixes, greatest first. It compares the part after the prefix (the place), which ends in a
@@ -250,9 +301,15 @@ func newWalker(bucket *bbolt.Bucket, prefixes [][]byte, size int, numbers *span,
 	return w, nil
 }
 
-// accept sets a head to a key, if the key has the head's prefix.
+// accept sets a head to a key, if the key has the head's prefix. It passes keys of another length, which are damaged.
 func (w *walker) accept(h *walkHead, k []byte) bool {
-	if len(k) != len(h.prefix)+w.size || !bytes.HasPrefix(k, h.prefix) {
+	for len(k) != len(h.prefix)+w.size {
+		if k == nil || !bytes.HasPrefix(k, h.prefix) {
+			return false
+		}
+		k, _ = h.cursor.Prev()
+	}
+	if !bytes.HasPrefix(k, h.prefix) {
 		return false
 	}
 	h.place = k[len(h.prefix):]

@@ -47,7 +47,8 @@ func (s *Store) schema() (schema uint32, err error) {
 	return schema, err
 }
 
-// load reads the state that is held in memory. It does not grow with the queue.
+// load reads the state that is held in memory. It does not grow with the queue. It passes damaged records, except those without which
+// nothing can be delivered rightly: the webhooks, and the nonce.
 func (s *Store) load() error {
 	return s.db.View(func(tx *bbolt.Tx) error {
 		for _, name := range allBuckets {
@@ -59,28 +60,77 @@ func (s *Store) load() error {
 		if s.nonce, err = metaU32(tx.Bucket(bucketMeta), keyNonce); err != nil {
 			return err
 		}
-		hooks, err := readWebhooks(tx.Bucket(bucketWebhooks), tx.Bucket(bucketJobs))
-		if err != nil {
+		hooks, damaged := readWebhooks(tx.Bucket(bucketWebhooks))
+		if len(damaged) > 0 {
+			return damaged[0]
+		}
+		cancels, damaged := readCancellations(tx.Bucket(bucketJobs), hooks)
+		for _, err := range damaged {
+			s.passes(err)
+		}
+		s.hooks.Store(engine.NewWebhookSet(hooks, cancels))
+		if err := s.loadNumbers(tx); err != nil {
 			return err
 		}
-		s.hooks.Store(hooks)
-		if err := s.numbers.load(tx); err != nil {
-			return err
-		}
-		err = tx.Bucket(bucketHealth).ForEach(func(k, v []byte) error {
+		for k, v := range s.entries(tx, bucketHealth, nil, nil) {
 			h, err := decodeHealth(k, v)
+			if s.passes(err) { // its endpoint counts as healthy until it fails again
+				continue
+			}
+			if err != nil {
+				return err
+			}
 			s.health[binary.BigEndian.Uint32(k)] = h
-			return err
-		})
+		}
+		return s.loadCounts(tx)
+	})
+}
+
+// loadCounts loads the counts. What the damaged ones said is counted again, which takes some seconds for each million deliveries.
+func (s *Store) loadCounts(tx *bbolt.Tx) error {
+	damaged := 0
+	for k, v := range s.entries(tx, bucketCounts, nil, nil) {
+		c, err := decodeCounts(k, v)
+		if s.passes(err) {
+			damaged++
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		return tx.Bucket(bucketCounts).ForEach(func(k, v []byte) error {
-			c, err := decodeCounts(k, v)
-			s.counts[binary.BigEndian.Uint32(k)] = c
+		s.counts[binary.BigEndian.Uint32(k)] = c
+	}
+	for _, w := range s.hooks.Load().All() {
+		if _, ok := s.counts[w.ID]; ok {
+			continue
+		}
+		for range s.entries(tx, bucketByWebhook, u32key(w.ID), nil) { // the counts of its deliveries are lost
+			damaged++
+			break
+		}
+	}
+	if damaged == 0 {
+		return nil
+	}
+	counted := make(map[uint32]counts)
+	for k, v := range s.entries(tx, bucketDeliveries, nil, nil) {
+		r, err := decodeDelivery(s.nonce, binary.BigEndian.Uint64(k), v)
+		if s.passes(err) {
+			continue
+		}
+		if err != nil {
 			return err
-		})
-	})
+		}
+		c := counted[r.WebhookID]
+		c.byStatus[r.Status]++
+		counted[r.WebhookID] = c
+	}
+	for id, c := range counted {
+		if _, ok := s.counts[id]; !ok {
+			s.counts[id] = c
+		}
+	}
+	return nil
 }
 
 // metaValue reads a value of meta, which must have size bytes.
@@ -111,26 +161,22 @@ func metaU64(meta *bbolt.Bucket, key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(body), nil
 }
 
-func readWebhooks(webhooks, jobs *bbolt.Bucket) (*engine.WebhookSet, error) {
-	var hooks []*engine.Webhook
-	err := webhooks.ForEach(func(k, v []byte) error {
-		body, err := unseal(bucketWebhooks, k, v)
-		if err != nil {
-			return err
-		}
+// readWebhooks reads all webhooks. It passes damaged ones and returns an error for each.
+func readWebhooks(webhooks *bbolt.Bucket) (hooks []*engine.Webhook, damaged []error) {
+	c := webhooks.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
 		w := new(engine.Webhook)
-		if err := json.Unmarshal(body, w); err != nil {
-			return fmt.Errorf("%w: webhooks %x: %v", ErrCorrupt, k, err)
+		body, err := unseal(bucketWebhooks, k, v)
+		if err == nil {
+			if err = json.Unmarshal(body, w); err != nil {
+				err = fmt.Errorf("%w: webhooks %x: %v", ErrCorrupt, k, err)
+			}
+		}
+		if err != nil {
+			damaged = append(damaged, err)
+			continue
 		}
 		hooks = append(hooks, w)
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
-	cancels, err := readCancellations(jobs)
-	if err != nil {
-		return nil, err
-	}
-	return engine.NewWebhookSet(hooks, cancels), nil
+	return hooks, damaged
 }

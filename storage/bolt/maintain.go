@@ -40,29 +40,40 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention)
 			{expiryDelivery, r.Deliveries, b.expireDelivery, &m.Expired.Deliveries},
 		} {
 			at, err := b.stepExpiry(kind, now, &m)
+			if err == nil {
+				at, err = b.stepSweep(kind, at, now, &m)
+			}
 			if err != nil {
 				return err
 			}
-			if at.Before(m.Next) {
-				m.Next = at
-			}
+			m.Next = earlier(m.Next, at)
 		}
 		return b.stepEviction(now, &m)
 	})
 	if err != nil {
 		return engine.Maintained{}, err
 	}
+	for _, err := range m.Damaged {
+		s.damaged.add(err) // once, also if another call has met it
+	}
+	m.Damaged = s.damaged.take()
 	return m, nil
 }
 
 // stepJob does one step of the oldest job. Cancellations come first, because the deliveries that they cover delay others in the same
-// lane. A replay may take longer.
+// lane. A replay may take longer. Damaged jobs are passed: they stay as they are, and what they had left to do is not done, except for
+// lostCancellations.
 func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
 	var key []byte
 	var j job
+	damaged := 0
 	c := b.jobs.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
 		candidate, err := decodeJob(k, v)
+		if b.s.passes(err) {
+			damaged++
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -72,6 +83,10 @@ func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
 		if j.Cancellation != nil {
 			break
 		}
+	}
+	if damaged > b.s.lostJobs {
+		m.Next = now
+		return b.replaceJobs(damaged)
 	}
 	if key == nil {
 		return nil
@@ -97,24 +112,35 @@ func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
 	if err := b.delete(b.jobs, key); err != nil || j.Replay != nil {
 		return err
 	}
-	return b.setWebhooks(b.hooks.All()) // without the cancellation
+	b.setWebhooks(b.hooks.All()) // without the cancellation
+	return nil
+}
+
+// replaceJobs begins the cancellations that may have been lost with damaged jobs, of which there are so many now.
+func (b *batch) replaceJobs(damaged int) error {
+	for _, c := range lostCancellations(b.hooks.All()) {
+		if err := b.beginCancellations(c.WebhookID, []engine.Cancellation{c}); err != nil {
+			return err
+		}
+	}
+	b.setWebhooks(b.hooks.All())
+	b.after = append(b.after, func() { b.s.lostJobs = damaged })
+	return nil
 }
 
 // stepCancellation does one step of a cancellation. It reports whether there is more to do.
 func (b *batch) stepCancellation(j *job, now time.Time, m *engine.Maintained) (more bool, err error) {
 	// The lanes of a webhook are adjacent.
-	prefix := u32key(j.WebhookID)
-	c := b.queue.Cursor()
-	k, _ := c.Seek(append(bytes.Clone(prefix), 0))
-	if j.Cursor != nil {
-		if k, _ = c.Seek(j.Cursor); bytes.Equal(k, j.Cursor) {
-			k, _ = c.Next()
-		}
-	}
+	prefix, after := u32key(j.WebhookID), j.Cursor
 	var numbers []uint64
-	for ; bytes.HasPrefix(k, prefix) && len(numbers) < cancelStep; k, _ = c.Next() {
-		numbers = append(numbers, queueKeyNumber(k))
-		j.Cursor = bytes.Clone(k)
+	for k := range b.s.entries(b.tx, bucketQueue, prefix, bytes.TrimPrefix(after, prefix)) {
+		if len(numbers) == cancelStep {
+			break
+		}
+		if !bytes.Equal(k, after) {
+			numbers = append(numbers, queueKeyNumber(k))
+			j.Cursor = bytes.Clone(k)
+		}
 	}
 	for _, number := range numbers {
 		covered, err := b.cancelIfCovered(number, j.Cancellation, now)

@@ -3,7 +3,6 @@ package bolt
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -27,6 +26,8 @@ type numbers struct {
 	mu      sync.RWMutex         // held by the writer to change the maps below, by others to read them
 	recent  map[uuid.UUID]uint64 // sessions since the merge in progress began
 	merging map[uuid.UUID]uint64 // sessions of the merge in progress; nil if there is none
+	// incomplete is set by a start that could not read the heads of all new sessions. Read-only afterwards.
+	incomplete bool
 
 	// Owned by the writer.
 	pending []numbered // sessions that are left to merge, by id
@@ -59,6 +60,7 @@ func (n *numbers) apply(changed map[uuid.UUID]uint64) {
 	for id, number := range changed {
 		if number != 0 {
 			n.recent[id] = number
+			delete(n.merging, id) // of a session that has begun again, the merge has the old number
 			continue
 		}
 		delete(n.recent, id)
@@ -115,25 +117,31 @@ func (b *batch) mergeNumbers() error {
 	return b.put(b.meta, keyNumbered, sealBytes(keyNumbered, u64key(n.upTo)))
 }
 
-// load loads the sessions that have no entry yet. A session whose head is damaged is left out, so it is not found by its id any more, and
-// its next event starts it again. "hookbolt check" reports it.
-func (n *numbers) load(tx *bbolt.Tx) error {
+// loadNumbers loads the sessions that have no entry yet. A session whose head is damaged is left out, so it is not found by its id any
+// more, and its next event starts it again. If it is not known which have an entry, all are loaded.
+func (s *Store) loadNumbers(tx *bbolt.Tx) error {
 	upTo, err := metaU64(tx.Bucket(bucketMeta), keyNumbered)
-	if err != nil {
+	if err != nil && !s.passes(err) {
 		return err
 	}
-	n.recent = make(map[uuid.UUID]uint64)
+	recent := make(map[uuid.UUID]uint64)
 	c := tx.Bucket(bucketSessions).Cursor()
 	for k, v := c.Seek(u64key(upTo + 1)); k != nil; k, v = c.Next() {
-		r, err := decodeSession(binary.BigEndian.Uint64(k), v)
-		if errors.Is(err, ErrCorrupt) {
-			continue
+		var r sessionRecord
+		err := badKey(bucketSessions, k)
+		if len(k) == 8 {
+			r, err = decodeSession(binary.BigEndian.Uint64(k), v)
 		}
-		if err != nil {
+		switch {
+		case s.passes(err):
+			s.numbers.incomplete = true
+		case err != nil:
 			return err
+		default:
+			recent[r.ID] = r.number
 		}
-		n.recent[r.ID] = r.number
 	}
+	s.numbers.recent = recent
 	return nil
 }
 

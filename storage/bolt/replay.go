@@ -56,8 +56,12 @@ func (s *Store) Replay(ctx context.Context, r engine.Replay) (int64, error) {
 				return err
 			}
 			var found []replayTarget
-			found, _, more, err = counted.look(replaySearch{s, tx, w, s.hooks.Load()}, math.MaxInt)
+			var damaged []error
+			found, damaged, more, err = counted.look(replaySearch{s, tx, w, s.hooks.Load()}, math.MaxInt)
 			j.Count += int64(len(found))
+			for _, err := range damaged {
+				s.passes(err)
+			}
 			return err
 		})
 		if err != nil {
@@ -100,16 +104,15 @@ type replaySearch struct {
 // damaged lists records that could not be read.
 func (j *replayJob) look(in replaySearch, most int) (found []replayTarget, damaged []error, more bool, err error) {
 	tx, w := in.tx, in.hook
-	bucket, prefix := tx.Bucket(bucketByWebhook), u32key(w.ID)
+	bucket, prefix := bucketByWebhook, u32key(w.ID)
 	switch j.Scope {
 	case engine.ReplayMissing:
-		bucket, prefix = tx.Bucket(bucketSessions), nil
+		bucket, prefix = bucketSessions, nil
 	case engine.ReplayFailed:
-		bucket, prefix = tx.Bucket(bucketFailedOrCancelled), failedOrCancelledPrefix(w.ID, engine.StatusFailed)
+		bucket, prefix = bucketFailedOrCancelled, failedOrCancelledPrefix(w.ID, engine.StatusFailed)
 	}
-	c := bucket.Cursor()
 	looked := 0
-	for k, v := c.Seek(binary.BigEndian.AppendUint64(bytes.Clone(prefix), j.From)); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+	for k, v := range in.store.entries(tx, bucket, prefix, u64key(j.From)) {
 		number := binary.BigEndian.Uint64(k[len(prefix):])
 		if number > j.To {
 			break
@@ -199,6 +202,9 @@ func (b *batch) endReplays(webhookID uint32) error {
 		if err == nil && j.Replay != nil && j.Replay.WebhookID == webhookID {
 			keys = append(keys, bytes.Clone(k))
 		}
+		if b.s.passes(err) {
+			return nil
+		}
 		return err
 	})
 	for _, k := range keys {
@@ -214,6 +220,9 @@ func (b *batch) replays() ([]engine.Replay, error) {
 	var list []engine.Replay
 	err := b.jobs.ForEach(func(k, v []byte) error {
 		j, err := decodeJob(k, v)
+		if b.s.passes(err) {
+			return nil
+		}
 		if j.Replay != nil {
 			list = append(list, j.Replay.Replay)
 		}

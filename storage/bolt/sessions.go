@@ -41,6 +41,7 @@ func (s *Store) AppendEvents(ctx context.Context, a engine.Append) (engine.Appen
 // sessionPlan is what to write for a session.
 type sessionPlan struct {
 	session  sessionRecord // as it is stored; number 0 if it is new
+	again    bool          // it is new because what is stored of it cannot be read
 	decision engine.Decision
 }
 
@@ -67,15 +68,19 @@ func (b *batch) planSessions(a *engine.Append) ([]sessionPlan, error) {
 	return plans, nil
 }
 
-// planSession reads a session and decides what a request's events mean for it. It writes nothing.
+// planSession reads a session and decides what a request's events mean for it. It writes nothing. A session whose head is damaged begins
+// again: an error would refuse the events of all other sessions in the request, each time that they are sent. Event ids in damaged events
+// are not known any more.
 func (b *batch) planSession(a *engine.Append, i int) (p sessionPlan, err error) {
 	posted := &a.Sessions[i]
 	id := posted.Events[0].SessionID
 	number, err := b.sessionNumber(id)
-	if err != nil {
-		return p, err
+	if err == nil {
+		p.session, err = readSession(b.sessions, number, id)
 	}
-	if p.session, err = readSession(b.sessions, number, id); err != nil {
+	if b.s.passes(err) {
+		number, p.session, p.again = 0, sessionRecord{}, true
+	} else if err != nil {
 		return p, err
 	}
 	var stored map[string]bool
@@ -83,6 +88,9 @@ func (b *batch) planSession(a *engine.Append, i int) (p sessionPlan, err error) 
 		stored = make(map[string]bool)
 		err := eachBatch(b.events, number, func(k, v []byte) error {
 			_, err := decodeEvents(k, v, func(id string) { stored[id] = true })
+			if b.s.passes(err) {
+				return nil
+			}
 			return err
 		})
 		if err != nil {
@@ -117,6 +125,11 @@ func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 			return err
 		}
 		b.numbers[r.ID] = r.number
+		if p.again { // the entry leads to what cannot be read
+			if err := b.put(b.sessionNumbers, r.ID[:], u64key(r.number)); err != nil {
+				return err
+			}
+		}
 		b.expire(expirySession, r.number, r.FirstReceivedAt)
 	}
 	key := itemKey(r.number, r.batches)
@@ -141,6 +154,10 @@ func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 		if t.Payload == nil {
 			if record == nil {
 				read, err := readSessionRecord(b.events, &r)
+				if errors.Is(err, ErrCorrupt) { // ClaimDue reports the damage
+					done.Queued = append(done.Queued, engine.Queued{Lane: d.Lane(), At: d.NextAttemptAt})
+					continue
+				}
 				if err != nil {
 					return err
 				}
@@ -190,10 +207,11 @@ func (s *Store) Session(ctx context.Context, id uuid.UUID) (engine.SessionRecord
 		}
 		for _, m := range r.Deliveries {
 			d, err := s.readDelivery(tx.Bucket(bucketDeliveries), deliveryNumber(m.ID))
-			if err != nil {
+			switch {
+			case s.passes(err):
+			case err != nil:
 				return err
-			}
-			if d.number != 0 {
+			case d.number != 0:
 				deliveries = append(deliveries, d.Delivery)
 			}
 		}

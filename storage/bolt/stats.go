@@ -53,7 +53,7 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 			}
 			if c.waiting() > 0 {
 				b.countNewlyDue(id, c, now, &budget)
-				w.Due = c.due
+				w.Due = max(0, c.due) // a queue entry that was lost is missing in the count
 				var err error
 				if w.OldestDueAt, err = b.oldestDue(id, now); err != nil {
 					return err
@@ -81,13 +81,13 @@ func (b *batch) countNewlyDue(webhookID uint32, c *counts, now time.Time, budget
 		return
 	}
 	prefix, nowKey := lanePrefix(engine.Lane{WebhookID: webhookID}), instant(now)
-	from := append(bytes.Clone(prefix), c.dueUpTo[:]...)
-	cur := b.queue.Cursor()
-	k, _ := cur.Seek(from)
-	if bytes.Equal(k, from) {
-		k, _ = cur.Next()
-	}
-	for ; *budget > 0 && bytes.HasPrefix(k, prefix) && queueKeyDue(k) <= nowKey; k, _ = cur.Next() {
+	for k := range b.s.entries(b.tx, bucketQueue, prefix, c.dueUpTo[:]) {
+		if *budget == 0 || queueKeyDue(k) > nowKey {
+			return
+		}
+		if bytes.Equal(k[lanePrefixLen:], c.dueUpTo[:]) {
+			continue
+		}
 		*budget--
 		c.due++
 		copy(c.dueUpTo[:], k[lanePrefixLen:])
@@ -95,20 +95,29 @@ func (b *batch) countNewlyDue(webhookID uint32, c *counts, now time.Time, budget
 	}
 }
 
-// oldestDue returns when the oldest due entry of a webhook's lane became due; zero if none is due.
-func (b *batch) oldestDue(webhookID uint32, now time.Time) (time.Time, error) {
-	prefix := lanePrefix(engine.Lane{WebhookID: webhookID})
-	k, _ := b.queue.Cursor().Seek(prefix)
-	if !bytes.HasPrefix(k, prefix) || queueKeyDue(k) > instant(now) {
-		return time.Time{}, nil
+// maxOldestLook bounds how many damaged deliveries at a lane's front one call passes.
+const maxOldestLook = 100
+
+// oldestDue returns when the oldest due delivery of a webhook's lane became due; zero if none is due. It passes damaged ones, which are
+// never sent, unless there is nothing else; ClaimDue reports them.
+func (b *batch) oldestDue(webhookID uint32, now time.Time) (oldest time.Time, err error) {
+	looked := 0
+	for k := range b.s.entries(b.tx, bucketQueue, lanePrefix(engine.Lane{WebhookID: webhookID}), nil) {
+		if looked++; queueKeyDue(k) > instant(now) || looked > maxOldestLook {
+			break
+		}
+		due := fromInstant(queueKeyDue(k))
+		r, err := b.s.readDelivery(b.deliveries, queueKeyNumber(k))
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			if oldest.IsZero() {
+				oldest = due
+			}
+			continue
+		case err != nil:
+			return time.Time{}, err
+		}
+		return later(due, r.CreatedAt), nil
 	}
-	due := fromInstant(queueKeyDue(k))
-	r, err := b.s.readDelivery(b.deliveries, queueKeyNumber(k))
-	if errors.Is(err, ErrCorrupt) { // a start calls this, too; ClaimDue reports the damage
-		return due, nil
-	}
-	if r.CreatedAt.After(due) {
-		due = r.CreatedAt
-	}
-	return due, err
+	return oldest, nil
 }

@@ -71,16 +71,22 @@ type Store struct {
 	failed    chan struct{}  // closed by the writer when a commit fails; failure is set before
 	failure   error
 	ended     atomic.Bool // set by a failed commit and by Close: no attempt may begin; see Mine
+	stuck     atomic.Bool // set by beginTx: bbolt has kept its locks
 
 	counts map[uint32]counts        // owned by the writer
 	health map[uint32]engine.Health // owned by the writer; has healthy endpoints, too, for their Order
 
 	numbers  numbers
 	space    space
-	eviction eviction // owned by the writer
+	eviction eviction                  // owned by the writer
+	sweeps   [expiryDelivery + 1]sweep // by kind; owned by the writer
+	lostJobs int                       // how many damaged jobs replaceJobs has seen; owned by the writer
 
 	claimMu sync.Mutex
-	claims  map[uint64]engine.Lane // deliveries that are claimed and not released, by D; guarded by claimMu
+	claims  map[uint64]engine.Lane      // deliveries that are claimed and not released, by D; guarded by claimMu
+	resumed map[engine.Lane]resumePoint // where to begin in lanes with many entries to skip; guarded by claimMu
+
+	damaged damageLog
 
 	backing sync.Mutex // held while there is a backup
 
@@ -104,7 +110,8 @@ func Open(path string, opts Options) (*Store, error) {
 	}
 	s := &Store{path: path, lock: lock, opts: opts, space: newSpace(path, opts),
 		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), quit: make(chan struct{}), stopped: make(chan struct{}),
-		failed: make(chan struct{}), counts: make(map[uint32]counts), health: make(map[uint32]engine.Health), claims: make(map[uint64]engine.Lane)}
+		failed: make(chan struct{}), counts: make(map[uint32]counts), health: make(map[uint32]engine.Health), claims: make(map[uint64]engine.Lane),
+		resumed: make(map[engine.Lane]resumePoint)}
 	if err := s.open(path); err != nil {
 		if s.db != nil {
 			s.db.Close()
@@ -232,7 +239,10 @@ func (s *Store) Close() error {
 		if err = s.failure; err == nil {
 			err = s.leaveFreeList()
 		}
-		err = errors.Join(err, s.db.Close(), s.lock.Close())
+		if !s.stuck.Load() { // otherwise bbolt's Close would wait for ever; the process is about to end
+			err = errors.Join(err, s.db.Close())
+		}
+		err = errors.Join(err, s.lock.Close())
 	})
 	if err != nil {
 		return fmt.Errorf("close database: %w", err)
@@ -318,5 +328,25 @@ func (s *Store) viewRecovering(f func(*bbolt.Tx) error) (err error) {
 			err = damage
 		}
 	}()
-	return s.db.View(f)
+	tx, err := s.beginTx(false)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	return f(tx)
+}
+
+// beginTx begins a transaction. If bbolt panics while it begins one, because the meta pages cannot be read any more, it keeps the locks that
+// it has taken. Nothing may be begun after that: it would wait for ever.
+func (s *Store) beginTx(writable bool) (tx *bbolt.Tx, err error) {
+	if s.stuck.Load() {
+		return nil, fmt.Errorf("%w: its first pages could not be read", ErrCorrupt)
+	}
+	defer func() {
+		if damage := recoverDamage(recover()); damage != nil {
+			s.stuck.Store(true)
+			err = damage
+		}
+	}()
+	return s.db.Begin(writable)
 }

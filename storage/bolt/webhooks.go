@@ -52,7 +52,8 @@ func (s *Store) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.
 		if !c.Deleted {
 			hooks = append(hooks, &w)
 		}
-		return b.setWebhooks(hooks)
+		b.setWebhooks(hooks)
+		return nil
 	})
 	return done, err
 }
@@ -111,12 +112,12 @@ func (b *batch) beginCancellations(webhookID uint32, cancels []engine.Cancellati
 }
 
 // setWebhooks builds the set of webhooks again, with the cancellations in progress.
-func (b *batch) setWebhooks(hooks []*engine.Webhook) error {
-	cancels, err := readCancellations(b.jobs)
-	if err == nil {
-		b.hooks = engine.NewWebhookSet(hooks, cancels)
+func (b *batch) setWebhooks(hooks []*engine.Webhook) {
+	cancels, damaged := readCancellations(b.jobs, hooks)
+	for _, err := range damaged {
+		b.s.passes(err)
 	}
-	return err
+	b.hooks = engine.NewWebhookSet(hooks, cancels)
 }
 
 func (b *batch) putJob(number uint64, j job) error {
@@ -143,14 +144,32 @@ func decodeJob(key, value []byte) (job, error) {
 	return j, nil
 }
 
-func readCancellations(jobs *bbolt.Bucket) ([]engine.Cancellation, error) {
-	var cancels []engine.Cancellation
-	err := jobs.ForEach(func(k, v []byte) error {
+// readCancellations reads the cancellations in progress. It passes damaged jobs and returns an error for each. Any of these may be the
+// cancellation of a webhook that was switched off, so lostCancellations takes their place.
+func readCancellations(jobs *bbolt.Bucket, hooks []*engine.Webhook) (cancels []engine.Cancellation, damaged []error) {
+	c := jobs.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
 		j, err := decodeJob(k, v)
-		if j.Cancellation != nil {
+		switch {
+		case err != nil:
+			damaged = append(damaged, err)
+		case j.Cancellation != nil:
 			cancels = append(cancels, *j.Cancellation)
 		}
-		return err
-	})
-	return cancels, err
+	}
+	if len(damaged) > 0 {
+		cancels = append(cancels, lostCancellations(hooks)...)
+	}
+	return cancels, damaged
+}
+
+// lostCancellations returns the cancellations of all webhooks that are switched off, as the webhooks themselves tell them. They cancel
+// nothing that was not cancelled.
+func lostCancellations(hooks []*engine.Webhook) (cancels []engine.Cancellation) {
+	for _, w := range hooks {
+		if !w.Active && w.CancelledUpTo > 0 {
+			cancels = append(cancels, engine.Cancellation{WebhookID: w.ID, Revision: w.CancelledUpTo, Scope: engine.CancelAll})
+		}
+	}
+	return cancels
 }

@@ -35,7 +35,18 @@ type mutation struct {
 	// fails this caller alone. An error after a change makes the batch start again without it.
 	run  func(*batch) error
 	size int        // about how many bytes it writes
-	done chan error // capacity 1; receives one answer from the writer
+	done chan error // capacity 1; answer sends, the caller receives
+	// answered is set by answer. Owned by the writer.
+	answered bool
+}
+
+// answer sends the caller its answer. The first answer is the only one: whoever answers all mutations of a batch need not know which have
+// failed alone before, and done always has room.
+func (m *mutation) answer(err error) {
+	if !m.answered {
+		m.answered = true
+		m.done <- err
+	}
 }
 
 // write hands a change to the writer and waits until it is durable. ctx bounds only the wait for the writer. A change that the writer
@@ -121,53 +132,60 @@ func (s *Store) gather(mutations []*mutation) []*mutation {
 	return mutations
 }
 
-// commit applies mutations in one transaction and answers them. It returns an error if the transaction could not be made durable;
-// nothing may be written after that. If a transaction was refused for want of space, only its callers get an error.
+// commit applies mutations in one transaction and answers all of them. It returns an error if the transaction could not be made durable,
+// or if something panicked; nothing may be written after that. If a transaction was refused for want of space, only its callers get an
+// error.
 func (s *Store) commit(mutations []*mutation) (err error) {
+	defer func() {
+		if damage := recoverDamage(recover()); damage != nil {
+			err = damage
+		}
+		if err == nil {
+			return
+		}
+		for _, m := range mutations {
+			m.answer(fmt.Errorf("%w: %w", engine.ErrUnavailable, err))
+		}
+	}()
 	if full := s.space.writable(); full != nil {
 		return s.answerFull(mutations, full)
 	}
-	var b *batch
-	defer func() {
-		if damage := recoverDamage(recover()); damage != nil {
-			b.tx.Rollback()
-			err = s.refuse(mutations, damage)
+	for left := mutations; len(left) > 0; {
+		if left, err = s.tryCommit(left); err != nil {
+			return err
 		}
-	}()
-	for len(mutations) > 0 {
-		b, err = s.begin()
-		if err != nil {
-			return s.refuse(mutations, fmt.Errorf("begin: %w", err))
-		}
-		applied, failed := b.apply(mutations)
-		if failed != nil {
-			b.tx.Rollback()
-			mutations = remainingAfter(mutations, applied, failed)
-			continue
-		}
-		mutations = applied
-		if b.changes > 0 {
-			if err := b.finish(); err != nil {
-				b.tx.Rollback()
-				return s.refuse(mutations, fmt.Errorf("finish: %w", err))
-			}
-			started, txid := time.Now(), uint64(b.tx.ID())
-			s.claim(b.claims...) // before readers can see the deliveries
-			if err := b.tx.Commit(); err != nil {
-				return s.commitFailed(mutations, b.claims, err, txid, time.Since(started))
-			}
-			s.observe(len(mutations), time.Since(started))
-			s.space.accepted()
-		} else {
-			b.tx.Rollback()
-		}
-		b.publish()
-		for _, m := range mutations {
-			m.done <- nil
-		}
-		return nil
 	}
 	return nil
+}
+
+// tryCommit is commit in a single transaction. If a mutation fails half-way, nothing is committed, and it returns the mutations to try again.
+func (s *Store) tryCommit(mutations []*mutation) (again []*mutation, err error) {
+	b, err := s.begin()
+	if err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	defer b.tx.Rollback() // does nothing after a commit
+	applied, failed := b.apply(mutations)
+	if failed != nil {
+		return remainingAfter(mutations, applied, failed), nil
+	}
+	if b.changes > 0 {
+		if err := b.finish(); err != nil {
+			return nil, fmt.Errorf("finish: %w", err)
+		}
+		started, txid := time.Now(), uint64(b.tx.ID())
+		s.claim(b.claims...) // before readers can see the deliveries
+		if err := b.tx.Commit(); err != nil {
+			return nil, s.commitFailed(applied, b.claims, err, txid, time.Since(started))
+		}
+		s.observe(len(applied), time.Since(started))
+		s.space.accepted()
+	}
+	b.publish()
+	for _, m := range applied {
+		m.answer(nil)
+	}
+	return nil, nil
 }
 
 // apply runs mutations one after another and answers those that fail. One that fails before its first change has failed alone. One
@@ -180,7 +198,7 @@ func (b *batch) apply(mutations []*mutation) (applied []*mutation, failed *mutat
 			applied = append(applied, m)
 			continue
 		}
-		m.done <- err
+		m.answer(err)
 		if b.changes != before {
 			return applied, m
 		}
@@ -188,12 +206,13 @@ func (b *batch) apply(mutations []*mutation) (applied []*mutation, failed *mutat
 	return applied, nil
 }
 
-// commitFailed answers mutations whose commit has failed. If no reader can have seen any of it, the writer goes on and the claims
-// end. Otherwise the claims stay: readers may see the new meta page, and a delivery that is not on the disk must not be sent.
+// commitFailed handles a failed commit. If no reader can have seen any of it, the mutations are answered, the claims end, and the writer
+// goes on. Otherwise it returns an error, and the claims stay: readers may see the new meta page, and a delivery that is not on the disk
+// must not be sent.
 func (s *Store) commitFailed(mutations []*mutation, claims []claimedNumber, err error, txid uint64, took time.Duration) error {
 	newest, lookErr := s.newestOnDisk()
 	if lookErr != nil || !isRefusal(err, newest, txid) {
-		return s.refuse(mutations, fmt.Errorf("commit: %w", err))
+		return fmt.Errorf("commit: %w", err)
 	}
 	for _, c := range claims {
 		s.unclaim(c.number)
@@ -201,7 +220,7 @@ func (s *Store) commitFailed(mutations []*mutation, claims []claimedNumber, err 
 	full := fmt.Errorf("%w: the disk takes no more", engine.ErrFull)
 	s.space.refuse(full, took)
 	for _, m := range mutations {
-		m.done <- full
+		m.answer(full)
 	}
 	return nil
 }
@@ -221,18 +240,25 @@ func (s *Store) newestOnDisk() (uint64, error) {
 // answerFull answers mutations while nothing can be written. Those that change nothing get their answer; the others get full.
 func (s *Store) answerFull(mutations []*mutation, full error) error {
 	for _, m := range mutations {
-		b, err := s.begin()
-		if err != nil {
-			return s.refuse(mutations, fmt.Errorf("begin: %w", err))
+		if err := s.answerFullOne(m, full); err != nil {
+			return err
 		}
-		b.full = true
-		err = m.run(b)
-		b.tx.Rollback()
-		if err == nil && b.changes > 0 {
-			err = full
-		}
-		m.done <- err
 	}
+	return nil
+}
+
+func (s *Store) answerFullOne(m *mutation, full error) error {
+	b, err := s.begin()
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer b.tx.Rollback()
+	b.full = true
+	err = m.run(b)
+	if err == nil && b.changes > 0 {
+		err = full
+	}
+	m.answer(err)
 	return nil
 }
 
@@ -257,17 +283,6 @@ func remainingAfter(mutations, applied []*mutation, failed *mutation) []*mutatio
 	return rest
 }
 
-// refuse answers mutations of which none became durable.
-func (s *Store) refuse(mutations []*mutation, err error) error {
-	for _, m := range mutations {
-		select {
-		case m.done <- fmt.Errorf("%w: %w", engine.ErrUnavailable, err):
-		default: // it has failed alone before
-		}
-	}
-	return err
-}
-
 // batch is a transaction in progress, with the state that becomes visible in memory once it is durable.
 type batch struct {
 	s       *Store
@@ -290,7 +305,7 @@ type batch struct {
 }
 
 func (s *Store) begin() (b *batch, err error) {
-	tx, err := s.db.Begin(true)
+	tx, err := s.beginTx(true)
 	if err != nil {
 		return nil, err
 	}

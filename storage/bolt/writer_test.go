@@ -3,9 +3,15 @@ package bolt
 import (
 	"context"
 	"errors"
+	"os"
 	"runtime"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"hookbolt/engine"
 )
 
 // A small change does not wait for the large ones that were there before it: no more than the commit under way and one of them.
@@ -133,5 +139,105 @@ func TestFailedCommitKeepsItsClaims(t *testing.T) {
 	}
 	if err := s.commitFailed(nil, []claimedNumber{{number: 7}}, errors.New(boltResizeFailed+"no space"), 1<<40, 0); err != nil || claimed() {
 		t.Errorf("after a refusal: %v, claimed: %t", err, claimed())
+	}
+}
+
+// Whoever has an answer gets no other one, whatever becomes of the rest of the batch; and all the others get one.
+func TestEachMutationIsAnsweredOnce(t *testing.T) {
+	s := openTest(t, newPath(t))
+	boom := errors.New("boom")
+	var early error
+	alone := &mutation{done: make(chan error, 1), run: func(*batch) error { return boom }}
+	applied := &mutation{done: make(chan error, 1), run: func(b *batch) error { return b.delete(b.meta, keyProbe) }}
+	bad := &mutation{done: make(chan error, 1), run: func(*batch) error {
+		early = <-alone.done // its caller has gone on with its answer
+		panic("a page that is none")
+	}}
+	last := &mutation{done: make(chan error, 1), run: func(*batch) error { return nil }}
+	if err := s.commit([]*mutation{alone, applied, bad, last}); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("commit: %v, want ErrCorrupt", err)
+	}
+	if early != boom || len(alone.done) != 0 {
+		t.Errorf("the one that failed alone got %v, and %d answers more", early, len(alone.done))
+	}
+	for name, m := range map[string]*mutation{"applied": applied, "bad": bad, "last": last} {
+		select {
+		case err := <-m.done:
+			if !errors.Is(err, engine.ErrUnavailable) || !errors.Is(err, ErrCorrupt) {
+				t.Errorf("%s: %v, want ErrUnavailable and ErrCorrupt", name, err)
+			}
+		default:
+			t.Errorf("%s: no answer", name)
+		}
+	}
+}
+
+// A panic in the writer's turn fails the store in good order: those who wait are told, and the process does not end by it. That holds
+// wherever in the turn it comes, and also while the store takes nothing for want of space.
+func TestPanicFailsTheStore(t *testing.T) {
+	panics := func(*batch) error { panic("a page that is none") }
+	for name, c := range map[string]struct {
+		full bool
+		run  func(*batch) error
+	}{
+		"in a change":  {run: panics},
+		"while paused": {full: true, run: panics},
+		"after the commit": {run: func(b *batch) error {
+			b.after = append(b.after, func() { panics(b) })
+			return b.delete(b.meta, keyProbe)
+		}},
+		"in the commit": {run: func(b *batch) error {
+			b.expiring[0].numbers, b.expiry = []uint64{1}, nil
+			return b.delete(b.meta, keyProbe)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Open(newPath(t), Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.full {
+				s.space.refuse(engine.ErrFull, time.Hour)
+			}
+			if err := s.write(t.Context(), 1, c.run); !errors.Is(err, engine.ErrUnavailable) || !errors.Is(err, ErrCorrupt) {
+				t.Errorf("%v, want ErrUnavailable and ErrCorrupt", err)
+			}
+			<-s.Failed()
+			if err := s.write(t.Context(), 1, func(*batch) error { return nil }); !errors.Is(err, engine.ErrUnavailable) {
+				t.Errorf("after it: %v, want ErrUnavailable", err)
+			}
+			if err := s.Close(); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("close: %v, want ErrCorrupt", err)
+			}
+		})
+	}
+}
+
+// A file that is emptied under the process has no meta pages any more. bbolt panics over that with its locks held, and still nobody waits
+// for ever: neither who reads, nor the writer, nor who closes the store.
+func TestEmptiedWhileOpen(t *testing.T) {
+	for _, first := range []string{"read", "write"} {
+		t.Run(first, func(t *testing.T) {
+			path := newPath(t)
+			s, err := Open(path, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Truncate(path, 0); err != nil {
+				t.Fatal(err)
+			}
+			if first == "read" {
+				if _, _, err := s.Session(t.Context(), uuid.New()); !errors.Is(err, ErrCorrupt) {
+					t.Errorf("reading: %v, want ErrCorrupt", err)
+				}
+			}
+			if err := s.write(t.Context(), 1, func(*batch) error { return nil }); !errors.Is(err, engine.ErrUnavailable) {
+				t.Errorf("writing: %v, want ErrUnavailable", err)
+			}
+			<-s.Failed()
+			if err := s.Close(); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("close: %v, want ErrCorrupt", err)
+			}
+		})
 	}
 }
