@@ -44,17 +44,19 @@
     const post = async (events, keepalive) => {
       let status, detail;
       try {
-        const answer = await fetch(target, { method: "POST", body: "[" + events.map((event) => event.json) + "]", keepalive,
+        const answer = await fetch(target + "?partial=true", { method: "POST", body: "[" + events.map((event) => event.json) + "]", keepalive,
           signal: AbortSignal.timeout?.(3e4), headers: { Authorization: "Bearer " + token } });
         status = answer.status;
-        ({ detail } = await answer.json()); // an answer that is not read would count as under way
+        const body = await answer.json(); // an answer that is not read would count as under way
+        detail = body.detail;
+        body.refused?.forEach((bad) => queue.includes(events[bad.index]) && complain(bad.field + ": " + bad.detail));
       } catch {}
       if (!status || status == 408 || status == 429 || status > 499) return false;
       failures = 0;
       if (status > 299) {
         // Neither the token nor the address gets better by itself. What was not sent is kept for a page that has better ones.
         stopped ||= status != 400 && status != 413;
-        // A request is stored as a whole or not at all. One by one, a bad event takes no other with it.
+        // This is about the request as a whole, such as its size. One by one, an event takes no other with it.
         if (!stopped && events[1]) return !(limit = 0);
         complain(status, detail);
         limit = 6e4;

@@ -209,6 +209,29 @@ func TestPageEndsAtOnce(t *testing.T) {
 	}
 }
 
+// TestPageEndsWithBadEvent shows that a bad event among the last ones does not keep hookbolt from storing the others, although the page is no longer
+// there to send them again. PostHog/posthog#15575 tells of batches that were lost as a whole.
+func TestPageEndsWithBadEvent(t *testing.T) {
+	t.Parallel()
+	for _, c := range ends {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWidget(t)
+			eval[bool](w.page, c.open)
+			id := eval[string](w.page, `(window.s = quiz.begin(), s.start(), s.session_id)`)
+			eval[bool](w.page, `s.flush()`)
+			eval[bool](w.page, fmt.Sprintf(`(s.vote(1, 11), s.vote(1, "twelve"), s.vote(1, 13, { colour: "red" }), s.finish(), %s, true)`, c.end))
+			if got := w.webhook(); len(got.Answers) != 1 || len(got.Answers[0].Answers) != 1 || !got.Complete {
+				t.Errorf("the webhook has %s", compact(got))
+			}
+			session := w.session(id)
+			if types := session.types(); types != "start, vote 1/11, finish" {
+				t.Errorf("the session has %s", types)
+			}
+		})
+	}
+}
+
 // TestPageEndsWithoutNetwork shows that the visitor's next page sends what the last one could not, and that it keeps nothing then.
 func TestPageEndsWithoutNetwork(t *testing.T) {
 	t.Parallel()
