@@ -143,7 +143,8 @@ func TestBack(t *testing.T) {
 	w.awaitExpected("ERR_")
 	w.open("/elsewhere")
 	w.gateway.set(works)
-	do(w.page, "go back", chromedp.NavigateBack())
+	eval[bool](w.page, `(setTimeout(() => history.back()), true)`) // a page that is restored loads nothing that could be waited for
+	w.wait(`location.pathname === "/" && window.begin`)
 	if !eval[bool](w.page, fmt.Sprintf(`(window.s ||= begin({ session_id: %q }), s.vote(1, 12), s.finish(), s.flush())`, id)) {
 		t.Error("something is not stored")
 	}
@@ -229,6 +230,29 @@ func TestPageEndsWithBadEvent(t *testing.T) {
 				t.Errorf("the session has %s", types)
 			}
 		})
+	}
+}
+
+// TestKeepaliveIsUsedUp has a page end after another script has used up what browsers send for a page that has ended, as in PostHog/posthog-js#4140. The
+// next page sends what the browser has refused.
+func TestKeepaliveIsUsedUp(t *testing.T) {
+	t.Parallel()
+	w := newWidget(t)
+	eval[bool](w.page, ends[0].open)
+	id := eval[string](w.page, `(window.s = quiz.begin(), s.start(), s.session_id)`)
+	eval[bool](w.page, `s.flush()`)
+	release := w.gateway.hold()
+	eval[bool](w.page, fmt.Sprintf(`(quiz.fetch(%q, { method: "POST", mode: "no-cors", keepalive: true, body: "x".repeat(65000) }).catch(() => 0), true)`, w.gateway.url+"/v1/events"))
+	w.gateway.awaitPosts(2)
+	eval[bool](w.page, fmt.Sprintf(`(s.vote(1, 11, { question: "x".repeat(1000) }), s.finish(), %s, true)`, ends[0].end))
+	w.wait(`quiz.closed`)
+	release()
+	if !eval[bool](w.page, `begin().flush()`) {
+		t.Error("something is not stored")
+	}
+	session := w.session(id)
+	if types := session.types(); types != "start, vote 1/11, finish" {
+		t.Errorf("the session has %s", types)
 	}
 }
 

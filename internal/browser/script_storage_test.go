@@ -86,6 +86,32 @@ func TestStorageFails(t *testing.T) {
 	}
 }
 
+// TestHugeEventIsLeft has an event in the storage that no request takes, before good ones. It is dropped, and blocks nothing as it did in
+// snowplow/snowplow-javascript-tracker#362.
+func TestHugeEventIsLeft(t *testing.T) {
+	t.Parallel()
+	w := newWidget(t, `http.max_body = "64KiB"`)
+	w.expect("status 413")
+	w.expect("http.max_body")
+	w.allow(w.server.url)
+	const session = "22ffdf18-1035-4e56-baa2-8327e3af5242"
+	eval[bool](w.page, fmt.Sprintf(`((() => {
+		const list = JSON.parse(%s);
+		list[1].session_id = "x".repeat(70000);
+		localStorage.setItem("hookbolt %s/v1/events 1", JSON.stringify(list));
+	})(), true)`, left(session, "start", "start", "finish"), w.server.url))
+	if eval[bool](w.page, fmt.Sprintf(`(window.s = begin({ url: %q }), s.flush())`, w.server.url+"/")) {
+		t.Error("everything is said to be stored")
+	}
+	s := w.session(session)
+	if types := s.types(); types != "start, finish" {
+		t.Errorf("the session has %s", types)
+	}
+	if left := eval[int](w.page, `localStorage.length`); left != 0 {
+		t.Errorf("%d entries are left in the storage", left)
+	}
+}
+
 // TestTwoTabs has two pages at once that share the storage, without a network at first: each event arrives once and in order, whichever page is
 // there longer. Others sent such events twice (snowplow/snowplow-javascript-tracker#349, ankane/ahoy.js#16).
 func TestTwoTabs(t *testing.T) {
