@@ -1043,6 +1043,35 @@ func TestCounterOfRefusedEvents(t *testing.T) {
 	})
 }
 
+// With IngestValid, only the events count that are refused, and the limits of a session refuse only what is beyond them.
+func TestIngestValid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		id := uuid.New()
+		start := event("start", id)
+		for _, tt := range []struct {
+			name, body        string
+			accepted, refused int
+			errs              int
+		}{
+			{"more are bad than are named", strings.Repeat("1 ", 1000) + start, 1, 1000, 100},
+			{"a full session", strings.Repeat(start, engine.MaxSessionEvents) + "1", engine.MaxSessionEvents - 1, 2, 2},
+			{"nothing more", start + event("start", uuid.New()), 1, 1, 1},
+			{"repeats", event("start", id, `"id":"a"`), 0, 1, 1},
+		} {
+			refused, accepted := w.metric("hookbolt_events_refused_total", ""), w.metric("hookbolt_events_accepted_total", "")
+			n, errs, err := w.IngestValid(t.Context(), []byte(tt.body))
+			if err != nil || n != tt.accepted || len(errs) != tt.errs {
+				t.Errorf("%s: %d events and %d errors, %v; want %d and %d", tt.name, n, len(errs), err, tt.accepted, tt.errs)
+			}
+			refused, accepted = w.metric("hookbolt_events_refused_total", "")-refused, w.metric("hookbolt_events_accepted_total", "")-accepted
+			if int(refused) != tt.refused || int(accepted) != tt.accepted {
+				t.Errorf("%s: counted %v and %v, want %d accepted and %d refused", tt.name, accepted, refused, tt.accepted, tt.refused)
+			}
+		}
+	})
+}
+
 // Each session of testdata, played through the whole engine at its own times, gives its golden payloads, byte for byte.
 func TestGoldensEndToEnd(t *testing.T) {
 	files, err := filepath.Glob("../testdata/sessions/*.ndjson")

@@ -149,6 +149,20 @@ func parseEvents(body []byte, now time.Time) (events []Event, seen int, err erro
 	return p.events, p.index, nil
 }
 
+// maxSkippedEvents bounds how many bad events parseValidEvents skips. An error costs more than an event, and a page sends fewer events.
+const maxSkippedEvents = 1000
+
+// parseValidEvents is parseEvents for a request that is not refused as a whole: it returns the valid events and the errors of the others,
+// at most 100. err is an InputErrors if the request cannot be read, or has more than maxSkippedEvents bad events.
+func parseValidEvents(body []byte, now time.Time) (events []Event, bad InputErrors, seen int, err error) {
+	p := eventParser{Reader: jsonread.New(body), body: body, now: now.UTC().Round(0), checkTimes: true, skipBad: true}
+	p.run()
+	if p.unreadable != nil {
+		return nil, nil, p.index, p.unreadable
+	}
+	return p.events, p.errs, p.index, nil
+}
+
 // DecodeEvents parses events that were accepted before, at receivedAt, from an array of their JSON. It does not check their times against
 // the clock again.
 func DecodeEvents(list []byte, receivedAt time.Time) ([]Event, error) {
@@ -166,9 +180,12 @@ type eventParser struct {
 	body       []byte
 	now        time.Time
 	checkTimes bool // check times against the clock: this is input, not stored events
+	skipBad    bool // a bad event does not refuse the others
+	skipped    int
 	events     []Event
 	index      int
 	errs       InputErrors
+	unreadable InputErrors // what is wrong with the request as a whole; also in errs
 }
 
 // run parses the whole input.
@@ -176,16 +193,35 @@ func (p *eventParser) run() {
 	p.Sequence(func() { p.event() })
 	switch malformed := p.Malformed(); {
 	case malformed != nil:
-		p.refuse(malformed)
-	case len(p.errs) == maxInputErrors-1: // refuse has stopped reading
-		p.refuse(&jsonread.Error{Detail: fmt.Sprintf("%d events are wrong; the rest of the request was not checked", len(p.errs))})
+		p.refuseAll(malformed)
+	case p.skipped > maxSkippedEvents: // refuse has stopped reading
+		p.refuseAll(&jsonread.Error{Detail: fmt.Sprintf("more than %d events are wrong; the rest of the request was not checked", maxSkippedEvents)})
+	case len(p.errs) == maxInputErrors-1 && !p.skipBad: // likewise
+		p.refuseAll(&jsonread.Error{Detail: fmt.Sprintf("%d events are wrong; the rest of the request was not checked", len(p.errs))})
 	case p.index == 0 && len(bytes.TrimSpace(p.body)) == 0:
-		p.refuse(&jsonread.Error{Detail: "the body is empty; send events as JSON objects or lists of them"})
+		p.refuseAll(&jsonread.Error{Detail: "the body is empty; send events as JSON objects or lists of them"})
 	}
 }
 
-// refuse records what is wrong with the current event. It stops reading once the request has as many errors as a response may have.
+// refuseAll records what is wrong with the request as a whole.
+func (p *eventParser) refuseAll(e *jsonread.Error) {
+	p.unreadable = InputErrors{{Index: p.index, Field: e.Field, Detail: e.Detail}}
+	p.errs = append(p.errs, p.unreadable...)
+}
+
+// refuse records what is wrong with the current event. Unless bad events are skipped, it stops reading once the request has as many errors
+// as a response may have.
 func (p *eventParser) refuse(e *jsonread.Error) {
+	if p.skipBad {
+		p.events = p.events[:len(p.events)-1]
+		if len(p.errs) < maxInputErrors {
+			p.errs = append(p.errs, InputError{Index: p.index, Field: e.Field, Detail: e.Detail})
+		}
+		if p.skipped++; p.skipped > maxSkippedEvents {
+			p.Stop()
+		}
+		return
+	}
 	p.errs = append(p.errs, InputError{Index: p.index, Field: e.Field, Detail: e.Detail})
 	p.events = p.events[:0] // the events are refused anyway; keep the memory
 	if len(p.errs) == maxInputErrors-1 {
@@ -221,7 +257,7 @@ func (p *eventParser) event() {
 	}
 	if wrong := p.TakeError(); wrong != nil {
 		p.refuse(wrong)
-	} else if p.errs != nil {
+	} else if p.errs != nil && !p.skipBad {
 		p.events = p.events[:0]
 	}
 	p.index++

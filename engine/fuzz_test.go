@@ -12,6 +12,29 @@ import (
 	"time"
 )
 
+// checkValidEvents holds parseValidEvents against what ParseEvents returns for the same body: it accepts the same requests, and of others the
+// events that are good by themselves.
+func checkValidEvents(t *testing.T, body []byte, events []Event, refused error) {
+	valid, bad, seen, unreadable := parseValidEvents(body, time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC))
+	if unreadable != nil && (refused == nil || valid != nil || bad != nil) {
+		t.Fatalf("unreadable: %v, and %v is not; events %v, errors %v", unreadable, refused, valid, bad)
+	}
+	if unreadable != nil {
+		return
+	}
+	if refused == nil && (bad != nil || len(valid) != len(events) || len(valid) > 0 && !reflect.DeepEqual(valid, events)) {
+		t.Fatalf("accepted as a whole, but of its events %v, with errors %v", valid, bad)
+	}
+	if len(bad) > maxInputErrors || len(bad) < maxInputErrors && len(valid)+len(bad) != seen || refused != nil && bad == nil {
+		t.Fatalf("%d events: %d good, errors %v", seen, len(valid), bad)
+	}
+	for i := range valid {
+		if again, err := ParseEvents(valid[i].JSON, valid[i].ReceivedAt); err != nil || len(again) != 1 || again[0].Type != valid[i].Type {
+			t.Fatalf("%s counts as valid: %v", valid[i].JSON, err)
+		}
+	}
+}
+
 // FuzzParseEvents: whatever comes in, there are either events or errors that name their places; what is accepted is JSON to
 // everybody else as well, and reads the same when it comes back from the store.
 func FuzzParseEvents(f *testing.F) {
@@ -29,6 +52,7 @@ func FuzzParseEvents(f *testing.F) {
 		if !bytes.Equal(body, given) {
 			t.Fatal("ParseEvents changed its input")
 		}
+		checkValidEvents(t, body, events, err)
 		if err != nil {
 			errs, ok := errors.AsType[InputErrors](err)
 			if !ok || len(errs) == 0 || len(errs) > maxInputErrors || events != nil {

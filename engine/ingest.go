@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -26,6 +27,38 @@ func (e *Engine) Ingest(ctx context.Context, body []byte) (int, error) {
 	}
 	e.metrics.accepted(len(events))
 	return len(events), nil
+}
+
+// maxPartialAppends bounds how often IngestValid tries to store a request. Each try costs a transaction. Only the limits of a session, and a
+// first event that says too little, can refuse events that are valid by themselves.
+const maxPartialAppends = 4
+
+// IngestValid is Ingest for clients that may not be there to send the good events of a refused request again, such as pages that end. It
+// stores the valid events and returns how many there were, with the errors of the others, at most 100. The error is an InputErrors if the
+// request cannot be read or has more than 1,000 bad events; nothing is stored then.
+func (e *Engine) IngestValid(ctx context.Context, body []byte) (accepted int, refused InputErrors, err error) {
+	now := utcNow()
+	events, refused, seen, err := parseValidEvents(body, now)
+	for tries := 1; err == nil && len(events) > 0; tries++ {
+		err = e.append(ctx, events, now)
+		bad, isInput := errors.AsType[InputErrors](err)
+		if err == nil || !isInput || tries == maxPartialAppends {
+			break
+		}
+		events = slices.DeleteFunc(events, func(ev Event) bool {
+			return slices.ContainsFunc(bad, func(b InputError) bool { return b.Index == ev.Index })
+		})
+		refused, err = append(refused, bad...), nil
+	}
+	if err != nil {
+		if _, ok := errors.AsType[InputErrors](err); ok {
+			e.metrics.eventsRefused.Add(float64(max(1, seen)))
+		}
+		return 0, nil, err
+	}
+	e.metrics.eventsRefused.Add(float64(seen - len(events)))
+	e.metrics.accepted(len(events))
+	return len(events), refused.Sorted(), nil
 }
 
 // append stores events, and starts the deliveries that are due on arrival.

@@ -29,7 +29,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		eventsAccepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_events_accepted_total",
 			Help: "Session events that were stored and acknowledged, repeated ones included."}),
 		eventsRefused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_events_refused_total",
-			Help: "Session events of requests that were refused for bad input, as far as they were parsed; at least one for each request."}),
+			Help: "Session events that were refused for bad input, as far as they were parsed; at least one for each request that was refused."}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_total",
 			Help: "Attempts by outcome: 2xx, 3xx, 4xx, 5xx, or the class of the error."}, []string{"outcome"}),
 		attemptDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_attempt_duration_seconds",

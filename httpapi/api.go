@@ -76,8 +76,8 @@ type route struct {
 func (a *API) routes() []route {
 	paged := []string{"limit", "cursor"}
 	return slices.Concat(a.pageRoutes(), []route{
-		{method: "POST", path: "/v1/events", status: http.StatusAccepted, allowedRoles: ingestToken, handle: a.postEvents},
-		{method: "OPTIONS", path: "/v1/events", status: http.StatusNoContent, allowedRoles: ingestToken | anybody, handle: a.preflight},
+		{method: "POST", path: "/v1/events", status: http.StatusAccepted, allowedRoles: ingestToken, handle: a.postEvents, params: []string{"partial"}},
+		{method: "OPTIONS", path: "/v1/events", status: http.StatusNoContent, allowedRoles: ingestToken | anybody, handle: a.preflight, params: []string{"partial"}},
 		{method: "POST", path: "/v1/webhooks", status: http.StatusCreated, allowedRoles: adminToken, handle: a.postWebhook},
 		{method: "GET", path: "/v1/webhooks", status: http.StatusOK, allowedRoles: adminToken, handle: a.listWebhooks, params: append(paged, "content_id")},
 		{method: "GET", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.getWebhook},

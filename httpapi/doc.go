@@ -3,8 +3,8 @@
 //
 // # Routes
 //
-//	POST   /v1/events                      accepts session events; 202 means that they are on disk
-//	OPTIONS /v1/events                     CORS preflight: may a page of another origin send events?
+//	POST   /v1/events                      accepts session events; 202 means that they are on disk (?partial=)
+//	OPTIONS /v1/events                     CORS preflight: may a page of another origin send events? (?partial=)
 //	POST   /v1/webhooks                    creates a webhook; 201 with its secret
 //	GET    /v1/webhooks                    lists webhooks by id (?content_id=&limit=&cursor=)
 //	GET    /v1/webhooks/:id                one webhook, with its delivery counts

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"github.com/julienschmidt/httprouter"
+
+	"hookbolt/engine"
 )
 
 // postEvents accepts events. It is by far the most frequent call, so its response is built without the JSON encoder.
@@ -16,11 +18,40 @@ func (a *API) postEvents(r *http.Request, _ httprouter.Params) (any, error) {
 	}
 	// The whole request has arrived, so store it even if the client seems to have disconnected. A client that closes its half of the
 	// connection, as nc -N does, still waits for the response.
-	n, err := a.engine.Ingest(context.WithoutCancel(r.Context()), body)
+	ctx := context.WithoutCancel(r.Context())
+	if r.URL.RawQuery != "" {
+		q := queryOf(r)
+		partial := q.flag("partial")
+		if err := q.err(); err != nil {
+			return nil, err
+		}
+		if partial {
+			return a.postValidEvents(ctx, body)
+		}
+	}
+	n, err := a.engine.Ingest(ctx, body)
 	if err != nil {
 		return nil, err
 	}
 	answer := append(make(rawJSON, 0, 32), `{"accepted":`...)
 	answer = strconv.AppendInt(answer, int64(n), 10)
 	return append(answer, "}\n"...), nil
+}
+
+// partlyAccepted is the response to a request whose bad events do not refuse the others.
+type partlyAccepted struct {
+	Accepted int `json:"accepted"`
+	// Refused has an entry for each bad event, at most 100.
+	Refused engine.InputErrors `json:"refused"`
+}
+
+func (a *API) postValidEvents(ctx context.Context, body []byte) (any, error) {
+	n, refused, err := a.engine.IngestValid(ctx, body)
+	if err != nil {
+		return nil, err
+	}
+	if refused == nil {
+		refused = engine.InputErrors{}
+	}
+	return partlyAccepted{n, refused}, nil
 }

@@ -81,6 +81,17 @@ func (q *query) limit() int {
 	return n
 }
 
+// flag is false where there is none.
+func (q *query) flag(name string) bool {
+	switch text := q.values.Get(name); {
+	case text == "true":
+		return true
+	case text != "false" && q.values.Has(name):
+		q.refuse(name, "must be true or false (got %q)", engine.Excerpt(text))
+	}
+	return false
+}
+
 // cursor is "" for the first page. An empty parameter is refused: a script that lost its cursor would read the first page for ever.
 func (q *query) cursor() string {
 	if q.values.Has("cursor") && q.values.Get("cursor") == "" {

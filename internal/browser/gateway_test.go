@@ -20,8 +20,9 @@ type gateway struct {
 	proxy *httputil.ReverseProxy
 
 	mu    sync.Mutex
-	fault fault    // guarded by mu
-	calls []string // guarded by mu; the method and path of each request
+	fault fault         // guarded by mu
+	calls []string      // guarded by mu; the method and path of each request
+	held  chan struct{} // guarded by mu; the next request with events waits until it is closed
 }
 
 // fault is a fault of a gateway.
@@ -56,9 +57,15 @@ func newGateway(t *testing.T, s *server) *gateway {
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	g.calls = append(g.calls, r.Method+" "+r.URL.Path)
-	fault := g.fault
+	fault, post := g.fault, r.Method == http.MethodPost
+	var held chan struct{}
+	if post {
+		held, g.held = g.held, nil
+	}
 	g.mu.Unlock()
-	post := r.Method == http.MethodPost
+	if held != nil {
+		<-held
+	}
 	switch {
 	case fault == down:
 		panic(http.ErrAbortHandler)
@@ -80,6 +87,17 @@ func (g *gateway) set(f fault) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.fault = f
+}
+
+// hold lets others overtake the next request with events: it goes on when release is called.
+func (g *gateway) hold() (release func()) {
+	held := make(chan struct{})
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.held = held
+	release = sync.OnceFunc(func() { close(held) })
+	g.t.Cleanup(release)
+	return release
 }
 
 // count returns the number of requests with this method and path.

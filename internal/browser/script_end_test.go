@@ -1,8 +1,14 @@
 package browser
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	cdppage "github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
 )
 
 // ends are the ways in which a visitor's page ends, as JavaScript in the page that has opened it. quiz is the window of the visitor's page.
@@ -43,6 +49,130 @@ func TestPageEnds(t *testing.T) {
 	}
 }
 
+// quizSettles makes window.settled count the requests of quiz whose outcome is known to it.
+const quizSettles = `(window.settled = 0, quiz.fetch = ((fetch) => (...call) => fetch(...call).finally(() => settled++))(quiz.fetch), true)`
+
+// TestHiddenTwice is a page that is hidden without a network, shown again, and ends when there is one: what failed first goes out then. Its
+// timers do not run, as in a tab that the browser has throttled.
+func TestHiddenTwice(t *testing.T) {
+	t.Parallel()
+	for _, c := range ends {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWidget(t)
+			if c.name == "frame removed" {
+				w.expect("ERR_EMPTY_RESPONSE")
+			}
+			eval[bool](w.page, c.open)
+			eval[bool](w.page, `(window.s = quiz.begin(), s.start(), s.flush())`)
+			w.gateway.set(down)
+			eval[bool](w.page, quizSettles)
+			eval[bool](w.page, `(quiz.setTimeout = () => 1, s.vote(1, 11), s.finish(), quiz.document.dispatchEvent(new Event("visibilitychange", { bubbles: true })))`)
+			w.wait(`settled > 0`)
+			w.gateway.set(works)
+			eval[bool](w.page, fmt.Sprintf(`(%s, true)`, c.end))
+			if got := w.webhook(); len(got.Answers) != 1 || !got.Complete {
+				t.Errorf("the webhook has %s", compact(got))
+			}
+		})
+	}
+}
+
+// TestPageEndsInOrder has a page end with more than a browser sends in one request, and the requests overtake each other.
+func TestPageEndsInOrder(t *testing.T) {
+	t.Parallel()
+	w := newWidget(t)
+	eval[bool](w.page, ends[0].open)
+	id := eval[string](w.page, `(window.s = quiz.begin(), s.start(), s.session_id)`)
+	eval[bool](w.page, `s.flush()`)
+	const votes = 200
+	release := w.gateway.hold()
+	eval[bool](w.page, fmt.Sprintf(`((() => { for (let i = 1; i <= %d; i++) s.vote(1, i) })(), %s, true)`, votes, ends[0].end))
+	w.gateway.awaitPosts(2)
+	w.wait(`quiz.closed`)
+	release()
+	if !eval[bool](w.page, `begin().flush()`) {
+		t.Error("something is not stored")
+	}
+	session := w.session(id)
+	var want strings.Builder
+	want.WriteString("start")
+	for i := 1; i <= votes; i++ {
+		fmt.Fprintf(&want, ", vote 1/%d", i)
+	}
+	if types := session.types(); types != want.String() {
+		t.Errorf("the session has %s", types)
+	}
+}
+
+// TestFrozen is a page that the browser hides and freezes while hookbolt takes nothing, as phones do, and shows again.
+func TestFrozen(t *testing.T) {
+	t.Parallel()
+	w := newWidget(t)
+	w.expect("status 503")
+	id := eval[string](w.page, `(window.s = begin(), s.start(), s.session_id)`)
+	eval[bool](w.page, `s.flush()`)
+	w.gateway.set(busy)
+	eval[bool](w.page, `(window.hidden = 0, addEventListener("visibilitychange", () => hidden += document.hidden), s.vote(1, 11), s.finish(), true)`)
+	w.lifecycle("frozen")
+	w.gateway.awaitPosts(2)
+	w.gateway.set(works)
+	w.lifecycle("active")
+	if got := w.webhook(); len(got.Answers) != 1 || !got.Complete {
+		t.Errorf("the webhook has %s", compact(got))
+	}
+	if n := eval[int](w.page, `hidden`); n != 1 {
+		t.Errorf("the page was hidden %d times", n)
+	}
+	session := w.session(id)
+	if types := session.types(); types != "start, vote 1/11, finish" {
+		t.Errorf("the session has %s", types)
+	}
+}
+
+// TestBack is a page that is left without a network and to which the visitor comes back, be it as it was or anew. PostHog/posthog-js#4927 tells of
+// events that were not tried again then.
+func TestBack(t *testing.T) {
+	t.Parallel()
+	w := newWidget(t)
+	w.expect("ERR_")
+	id := eval[string](w.page, `(window.s = begin(), s.start(), s.session_id)`)
+	eval[bool](w.page, `s.flush()`)
+	w.gateway.set(down)
+	eval[bool](w.page, `(s.vote(1, 11), true)`)
+	w.awaitExpected("ERR_")
+	w.open("/elsewhere")
+	w.gateway.set(works)
+	eval[bool](w.page, `(setTimeout(() => history.back()), true)`) // a page that is restored loads nothing that could be waited for
+	w.wait(`location.pathname === "/" && window.begin`)
+	if !eval[bool](w.page, fmt.Sprintf(`(window.s ||= begin({ session_id: %q }), s.vote(1, 12), s.finish(), s.flush())`, id)) {
+		t.Error("something is not stored")
+	}
+	session := w.session(id)
+	if types := session.types(); types != "start, vote 1/11, vote 1/12, finish" {
+		t.Errorf("the session has %s", types)
+	}
+}
+
+// TestLastWords has pages that add events in their own handlers for the end, after those of the script.
+func TestLastWords(t *testing.T) {
+	t.Parallel()
+	for _, c := range ends {
+		for _, event := range []string{"visibilitychange", "pagehide"} {
+			t.Run(c.name+"/"+event, func(t *testing.T) {
+				t.Parallel()
+				w := newWidget(t)
+				eval[bool](w.page, c.open)
+				eval[bool](w.page, `(window.s = quiz.begin(), s.start(), s.flush())`)
+				eval[bool](w.page, fmt.Sprintf(`(quiz.addEventListener(%q, () => s.finish()), %s, true)`, event, c.end))
+				if got := w.webhook(); !got.Complete {
+					t.Errorf("the webhook has %s", compact(got))
+				}
+			})
+		}
+	}
+}
+
 // TestPageIsHidden checks that pending events are sent when the page is hidden. On a phone, a page may get no later event.
 func TestPageIsHidden(t *testing.T) {
 	t.Parallel()
@@ -80,6 +210,52 @@ func TestPageEndsAtOnce(t *testing.T) {
 	}
 }
 
+// TestPageEndsWithBadEvent shows that a bad event among the last ones does not keep hookbolt from storing the others, although the page is no longer
+// there to send them again. PostHog/posthog#15575 tells of batches that were lost as a whole.
+func TestPageEndsWithBadEvent(t *testing.T) {
+	t.Parallel()
+	for _, c := range ends {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWidget(t)
+			eval[bool](w.page, c.open)
+			id := eval[string](w.page, `(window.s = quiz.begin(), s.start(), s.session_id)`)
+			eval[bool](w.page, `s.flush()`)
+			eval[bool](w.page, fmt.Sprintf(`(s.vote(1, 11), s.vote(1, "twelve"), s.vote(1, 13, { colour: "red" }), s.finish(), %s, true)`, c.end))
+			if got := w.webhook(); len(got.Answers) != 1 || len(got.Answers[0].Answers) != 1 || !got.Complete {
+				t.Errorf("the webhook has %s", compact(got))
+			}
+			session := w.session(id)
+			if types := session.types(); types != "start, vote 1/11, finish" {
+				t.Errorf("the session has %s", types)
+			}
+		})
+	}
+}
+
+// TestKeepaliveIsUsedUp has a page end after another script has used up what browsers send for a page that has ended, as in PostHog/posthog-js#4140. The
+// next page sends what the browser has refused.
+func TestKeepaliveIsUsedUp(t *testing.T) {
+	t.Parallel()
+	w := newWidget(t)
+	eval[bool](w.page, ends[0].open)
+	id := eval[string](w.page, `(window.s = quiz.begin(), s.start(), s.session_id)`)
+	eval[bool](w.page, `s.flush()`)
+	release := w.gateway.hold()
+	eval[bool](w.page, fmt.Sprintf(`(quiz.fetch(%q, { method: "POST", mode: "no-cors", keepalive: true, body: "x".repeat(65000) }).catch(() => 0), true)`, w.gateway.url+"/v1/events"))
+	w.gateway.awaitPosts(2)
+	eval[bool](w.page, fmt.Sprintf(`(s.vote(1, 11, { question: "x".repeat(1000) }), s.finish(), %s, true)`, ends[0].end))
+	w.wait(`quiz.closed`)
+	release()
+	if !eval[bool](w.page, `begin().flush()`) {
+		t.Error("something is not stored")
+	}
+	session := w.session(id)
+	if types := session.types(); types != "start, vote 1/11, finish" {
+		t.Errorf("the session has %s", types)
+	}
+}
+
 // TestPageEndsWithoutNetwork checks that the visitor's next page sends the events that the last page could not send, and then deletes them.
 func TestPageEndsWithoutNetwork(t *testing.T) {
 	t.Parallel()
@@ -91,8 +267,8 @@ func TestPageEndsWithoutNetwork(t *testing.T) {
 	eval[bool](w.page, `(s.vote(1, 11), s.lead({ email: "ada@example.com" }), s.finish(), true)`)
 	w.awaitExpected("ERR_")
 	w.open("/elsewhere")
-	if left := eval[int](w.page, `localStorage.length`); left != 1 {
-		t.Fatalf("%d entries are left in the storage, want 1", left)
+	if left := eval[int](w.page, `localStorage.length`); left != 3 {
+		t.Fatalf("%d entries are left in the storage, want 3", left)
 	}
 	w.gateway.set(works)
 	if !eval[bool](w.page, `(window.s = begin(), s.flush())`) {
@@ -154,4 +330,13 @@ func TestMuchIsLeft(t *testing.T) {
 	if n := len(w.session(id).Events); n != 1+votes {
 		t.Errorf("the session has %d events, want %d", n, 1+votes)
 	}
+}
+
+// lifecycle has the browser hide the page and freeze it ("frozen"), or show it again ("active").
+func (w *widget) lifecycle(state cdppage.SetWebLifecycleStateState) {
+	w.t.Helper()
+	do(w.page, "make the page "+string(state), chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+		_, err := cdp.Call(ctx, tab, cdppage.SetWebLifecycleState, cdppage.SetWebLifecycleStateParams{State: state})
+		return err
+	}))
 }

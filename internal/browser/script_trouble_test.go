@@ -69,11 +69,29 @@ func TestPageRetries(t *testing.T) {
 	}
 }
 
+// TestTriesAtOnce shows what a page does not wait for its timers for, which may be half a minute away.
+func TestTriesAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, event := range []string{"online", "visibilitychange"} {
+		t.Run(event, func(t *testing.T) {
+			t.Parallel()
+			w := newWidget(t)
+			w.expect("status 503")
+			w.gateway.set(busy)
+			eval[bool](w.page, `(window.setTimeout = (_, ms) => window.waits = ms, window.s = begin(), s.start(), window.stored = s.flush(), true)`)
+			w.wait(`waits > 0`)
+			w.gateway.set(works)
+			if !eval[bool](w.page, `(dispatchEvent(new Event("`+event+`")), stored)`) {
+				t.Error("something is not stored")
+			}
+		})
+	}
+}
+
 // TestBadEventAmongGood checks that a bad event is reported on the console, with hookbolt's reason, and that the other events arrive.
 func TestBadEventAmongGood(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t)
-	w.expect("status 400")
 	w.expect(`"answer_id: must be an integer`)
 	id := eval[string](w.page, `(window.s = begin(), s.start(), s.vote(1, 11), s.vote(1, "twelve"), s.vote(1, 13), s.finish(), s.session_id)`)
 	if eval[bool](w.page, `s.flush()`) {
@@ -84,12 +102,29 @@ func TestBadEventAmongGood(t *testing.T) {
 		t.Errorf("the session has %s", types)
 	}
 	posts := w.gateway.count("POST", "/v1/events")
-	eval[bool](w.page, `(s.vote(2, 21), s.vote(2, 22), s.flush())`)
-	if again := w.gateway.count("POST", "/v1/events"); again != posts+1 {
-		t.Errorf("%d requests for two good events, want one", again-posts)
+	if !eval[bool](w.page, `(s.vote(2, 21), s.vote(2, 22), s.flush())`) {
+		t.Error("what was refused before is held against good events")
+	}
+	if again := w.gateway.count("POST", "/v1/events"); posts != 1 || again != posts+1 {
+		t.Errorf("%d requests for five events and %d for two more, want one each", posts, again-posts)
 	}
 	if left := eval[int](w.page, `localStorage.length`); left != 0 {
 		t.Errorf("%d entries are left in the storage", left)
+	}
+}
+
+// TestUnsendable shows that a value that is no JSON costs its own event only.
+func TestUnsendable(t *testing.T) {
+	t.Parallel()
+	w := newWidget(t)
+	w.expect("BigInt")
+	id := eval[string](w.page, `(window.s = begin(), s.start(), s.vote(1n, 11), s.finish(), s.session_id)`)
+	if eval[bool](w.page, `s.flush()`) {
+		t.Error("everything is said to be stored")
+	}
+	session := w.session(id)
+	if types := session.types(); types != "start, finish" {
+		t.Errorf("the session has %s", types)
 	}
 }
 
