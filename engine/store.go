@@ -114,7 +114,8 @@ type Store interface {
 	Maintain(ctx context.Context, now time.Time, r Retention) (Maintained, error)
 
 	// Stats returns counts that the Store maintains as it changes data: it never walks the queue. With probe it also proves that the store
-	// can write. It returns when ctx ends, even while the store hangs.
+	// can write. What is due is due at now, which may be earlier than in the call before: a clock may be set back. It returns when ctx ends,
+	// even while the store hangs.
 	Stats(ctx context.Context, now time.Time, probe bool) (Stats, error)
 }
 

@@ -3,8 +3,10 @@ package bolt
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"maps"
+	"math"
 	"time"
 
 	"hookbolt/engine"
@@ -77,10 +79,14 @@ func (s *Store) freeInFile() int64 {
 
 // countNewlyDue moves the mark of counted entries up to now, as far as the budget allows.
 func (b *batch) countNewlyDue(webhookID uint32, c *counts, now time.Time, budget *int) {
+	prefix, nowKey := lanePrefix(engine.Lane{WebhookID: webhookID}), instant(now)
+	if binary.BigEndian.Uint64(c.dueUpTo[:]) > nowKey {
+		b.uncountNotDue(prefix, c, nowKey, budget)
+		return
+	}
 	if c.due == c.waiting() {
 		return
 	}
-	prefix, nowKey := lanePrefix(engine.Lane{WebhookID: webhookID}), instant(now)
 	for k := range b.s.entries(b.tx, bucketQueue, prefix, c.dueUpTo[:]) {
 		if *budget == 0 || queueKeyDue(k) > nowKey {
 			return
@@ -93,6 +99,35 @@ func (b *batch) countNewlyDue(webhookID uint32, c *counts, now time.Time, budget
 		copy(c.dueUpTo[:], k[lanePrefixLen:])
 		b.changes++
 	}
+}
+
+// uncountNotDue moves the mark back to now, as far as the budget allows: the clock was set back, and what is due later again must not count
+// as due, and late, until the clock comes there.
+func (b *batch) uncountNotDue(prefix []byte, c *counts, nowKey uint64, budget *int) {
+	mark := append(bytes.Clone(prefix), c.dueUpTo[:]...)
+	cursor := b.queue.Cursor()
+	k, _ := cursor.Seek(mark)
+	if k == nil {
+		k, _ = cursor.Last()
+	}
+	for ; k != nil && bytes.Compare(k, prefix) > 0; k, _ = cursor.Prev() {
+		switch {
+		case len(k) != queueKeyLen || bytes.Compare(k, mark) > 0: // damaged, or behind the mark
+			continue
+		case queueKeyDue(k) > nowKey && *budget == 0:
+			copy(c.dueUpTo[:], k[lanePrefixLen:])
+			return
+		case queueKeyDue(k) > nowKey:
+			*budget--
+			c.due--
+			b.changes++
+			continue
+		}
+		break
+	}
+	binary.BigEndian.PutUint64(c.dueUpTo[:], nowKey)
+	binary.BigEndian.PutUint64(c.dueUpTo[8:], math.MaxUint64)
+	b.changes++
 }
 
 // maxOldestLook bounds how many damaged deliveries at a lane's front one call passes.

@@ -206,6 +206,15 @@ var statsMutants = []mutant{
 		}
 	})},
 	{"stats/due", "all that wait", countsOf(func(w *engine.WebhookStats) { w.Due = w.Scheduled + w.Pending })},
+	{"stats/due", "never as of an earlier time", func(b *broken) {
+		latest := time.Time{}
+		b.statistic = func(ctx context.Context, now time.Time, probe bool) (engine.Stats, error) {
+			if now.After(latest) {
+				latest = now
+			}
+			return b.Store.Stats(ctx, latest, probe)
+		}
+	}},
 	{"stats/due", "not what is claimed", countsOf(func(w *engine.WebhookStats) { w.Due -= w.Claimed })},
 	{"stats/oldest due", "never", countsOf(func(w *engine.WebhookStats) { w.OldestDueAt = time.Time{} })},
 	{"stats/oldest due", "by its due time", func(b *broken) {

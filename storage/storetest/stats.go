@@ -122,6 +122,9 @@ func statsDue(t *T) {
 	due(at, 2, "the same after a restart")
 	due(at.Add(4*time.Minute), 3, "in 4 minutes, one more")
 	due(at.Add(2*time.Hour), 4, "in 2 hours, all")
+	due(at, 2, "as many as at first, if the clock is set back")
+	due(at.Add(-2*time.Hour), 0, "none, if it is set back by 2 hours")
+	due(at.Add(4*time.Minute), 3, "in 4 minutes, again one more")
 }
 
 // OldestDueAt is the due time of the first that is due, or the time that it was made, if that is later. Tests do not count.
