@@ -110,7 +110,8 @@ type Store interface {
 	Erase(ctx context.Context, target Erasure, cursor string) (ErasedStep, error)
 
 	// Maintain carries out one bounded step of the background work: cancellations, replays, retention. Only one process calls it, the
-	// keeper (News.Keeper).
+	// keeper (News.Keeper). A session keeps the id of its delivery for a webhook when that delivery's retention has ended, unless it was
+	// cancelled: then it is missing, as ReplayMissing has it.
 	Maintain(ctx context.Context, now time.Time, r Retention) (Maintained, error)
 
 	// Stats returns counts that the Store maintains as it changes data: it never walks the queue. With probe it also proves that the store

@@ -59,8 +59,8 @@ func (s *Store) Erase(ctx context.Context, what engine.Erasure, place string) (e
 	var damaged []error
 	var more bool
 	next := at
-	session := s.finder(what.SessionID)
-	err = s.view(ctx, func(tx *bbolt.Tx) (err error) {
+	err = s.viewSession(ctx, what.SessionID, func(tx *bbolt.Tx, session finder) (err error) {
+		next = at
 		found, damaged, more, err = next.look(tx, s, session, what)
 		return err
 	})

@@ -448,3 +448,32 @@ func TestEraseFindsDeliveriesOfDamagedSession(t *testing.T) {
 		})
 	}
 }
+
+// TestSessionErasedAndPostedAgain: a read that began before a session was erased, and goes on after it was posted again, begins anew: it must not
+// say that there is no such session.
+func TestSessionErasedAndPostedAgain(t *testing.T) {
+	s := openTest(t, newPath(t))
+	id := addVisit(t, s, 7)
+	var numbers []uint64
+	if err := s.viewSession(t.Context(), id, func(tx *bbolt.Tx, f finder) error {
+		if len(numbers) == 0 { // what follows happens between the look into memory and the transaction
+			erase(t, s, engine.Erasure{SessionID: id})
+			if _, err := s.AppendEvents(t.Context(), engine.NewAppend(session(t, id, time.Now()), now())); err != nil {
+				t.Fatal(err)
+			}
+			numbers = append(numbers, f.recent)
+			return s.db.View(func(tx *bbolt.Tx) error {
+				_, err := f.read(tx)
+				return err
+			})
+		}
+		r, err := f.read(tx)
+		numbers = append(numbers, r.number)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if len(numbers) != 2 || numbers[0] == 0 || numbers[1] <= numbers[0] {
+		t.Errorf("the session was found as numbers %v", numbers)
+	}
+}

@@ -134,7 +134,7 @@ func (b *batch) evict(kind byte, number uint64, at, now time.Time, count *engine
 			return err == nil, err
 		}
 		count.Deliveries++
-		return true, b.removeDelivery(&r)
+		return true, b.retireDelivery(&r)
 	}
 	v := b.sessions.Get(u64key(number))
 	if v == nil {

@@ -264,7 +264,25 @@ func (b *batch) expireDelivery(number uint64, at, _, _ time.Time) (removed bool,
 	if err != nil || r.number == 0 || !r.FinishedBy(at) {
 		return false, err
 	}
-	return true, b.removeDelivery(&r)
+	return true, b.retireDelivery(&r)
+}
+
+// retireDelivery removes a delivery whose retention has ended. Without its record nothing says that it was cancelled, so its session no
+// longer refers to it: for a replay of what is missing there never was one.
+func (b *batch) retireDelivery(r *deliveryRecord) error {
+	head := b.sessions.Get(u64key(r.session))
+	if r.Status != engine.StatusCancelled || r.Kind != engine.KindComplete || head == nil {
+		return b.removeDelivery(r)
+	}
+	session, err := decodeSession(r.session, head)
+	if err == nil {
+		session.Deliveries = slices.DeleteFunc(session.Deliveries, func(ref engine.DeliveryRef) bool { return ref.ID == r.ID })
+		err = b.put(b.sessions, u64key(r.session), session.encode())
+	}
+	if err != nil && !b.s.passes(err) {
+		return err
+	}
+	return b.removeDelivery(r)
 }
 
 // later returns the later of two times.

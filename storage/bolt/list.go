@@ -21,8 +21,7 @@ const maxListed = 5000
 // Deliveries implements engine.Store.
 func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) (engine.DeliveryPage, error) {
 	var page engine.DeliveryPage
-	session := s.finder(q.SessionID)
-	err := s.view(ctx, func(tx *bbolt.Tx) error {
+	err := s.viewSession(ctx, q.SessionID, func(tx *bbolt.Tx, session finder) error {
 		page = engine.DeliveryPage{}
 		w, err := s.walk(tx, session, q)
 		if err != nil {

@@ -2,7 +2,9 @@ package bolt
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -168,19 +170,37 @@ func mergedNumber(tx *bbolt.Tx, id uuid.UUID) (uint64, error) {
 	return binary.BigEndian.Uint64(v), nil
 }
 
-// finder looks up a session by its id. Create it before the transaction in which it is used; see numbers.find.
+// errSessionMoved is returned by a finder whose session was removed after the finder was made. The session may have been posted again since.
+var errSessionMoved = errors.New("the session was removed meanwhile")
+
+// viewSession runs a read transaction with a finder of a session; again, if the session was removed in between.
+func (s *Store) viewSession(ctx context.Context, id uuid.UUID, read func(tx *bbolt.Tx, session finder) error) error {
+	for {
+		session := s.finder(id)
+		err := s.view(ctx, func(tx *bbolt.Tx) error { return read(tx, session) })
+		if !errors.Is(err, errSessionMoved) {
+			return err
+		}
+	}
+}
+
+// finder looks up a session by its id. Create it before the transaction in which it is used, as viewSession does; see numbers.find.
 type finder struct {
 	id     uuid.UUID
 	recent uint64 // its number, if it was among the new ones
+	in     *numbers
 }
 
-func (s *Store) finder(id uuid.UUID) finder { return finder{id, s.numbers.find(id)} }
+func (s *Store) finder(id uuid.UUID) finder { return finder{id, s.numbers.find(id), &s.numbers} }
 
 // read reads the session's head; its number is 0 if it is not stored.
 func (f finder) read(tx *bbolt.Tx) (sessionRecord, error) {
 	if f.recent != 0 {
-		if tx.Bucket(bucketSessions).Get(u64key(f.recent)) == nil { // removed meanwhile
-			return sessionRecord{}, nil
+		if tx.Bucket(bucketSessions).Get(u64key(f.recent)) == nil {
+			if f.in.find(f.id) != f.recent {
+				return sessionRecord{}, errSessionMoved
+			}
+			return sessionRecord{}, nil // it is just being removed, or its record is lost
 		}
 		return readSession(tx.Bucket(bucketSessions), f.recent, f.id)
 	}

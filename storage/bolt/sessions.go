@@ -193,8 +193,7 @@ func (b *batch) trigger(r *sessionRecord, t *engine.Trigger) (deliveryRecord, er
 func (s *Store) Session(ctx context.Context, id uuid.UUID) (engine.SessionRecord, []engine.Delivery, error) {
 	var record engine.SessionRecord
 	var deliveries []engine.Delivery
-	session := s.finder(id)
-	err := s.view(ctx, func(tx *bbolt.Tx) error {
+	err := s.viewSession(ctx, id, func(tx *bbolt.Tx, session finder) error {
 		r, err := session.read(tx)
 		if err != nil {
 			return err

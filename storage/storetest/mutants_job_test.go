@@ -59,6 +59,7 @@ var jobMutants = []mutant{
 		return n - 1, err
 	})},
 	{"replay/what is missing", "what was made", asksReplay(func(r *engine.Replay) { r.Scope = engine.ReplayAny })},
+	{"replay/what is missing after its retention", "nothing", asksReplay(func(r *engine.Replay) { r.Scope = engine.ReplayFailed })},
 	{"replay/what is missing", "again and again", replays(func(ctx context.Context, b *broken, r engine.Replay) (int64, error) {
 		n, err := b.Store.Replay(ctx, r)
 		b.n = max(b.n, int(n))

@@ -10,6 +10,7 @@ import (
 var replayRules = []Rule{
 	{Name: "replay/scopes", check: replayScopes},
 	{Name: "replay/what is missing", check: replayMissing},
+	{Name: "replay/what is missing after its retention", check: replayMissingExpired},
 	{Name: "replay/bounds are inclusive", check: replayBounds},
 	{Name: "replay/dry run", check: replayDryRun},
 	{Name: "replay/is left to Maintain", check: replayWaits},
@@ -140,6 +141,27 @@ func replayMissing(t *T) {
 	p.post(t.parse(now(), finishOf(delivered.SessionID, now()))...)
 	if got := p.claim(lane(late)); len(got) > 0 {
 		t.Errorf("then the session has led to a second one")
+	}
+}
+
+// A cancelled delivery whose retention has ended is missing, as if it had never been made. One that was delivered is not.
+func replayMissingExpired(t *T) {
+	p := t.start()
+	w := p.hook()
+	delivered := p.finished(w, visit{}, engine.StatusDelivered)
+	cancelled := p.reschedule(p.one(visit{}), engine.RescheduleNever, now())
+	p.maintain(now().Add(48*time.Hour), engine.Retention{Sessions: 1000 * time.Hour, Deliveries: 24 * time.Hour})
+	p.gone(delivered.ID, "a delivered one")
+	p.gone(cancelled.ID, "a cancelled one")
+	for i, want := range []int64{1, 0} {
+		if n := p.replay(engine.Replay{WebhookID: w.ID, Scope: engine.ReplayMissing}); n != want {
+			t.Errorf("%d are missing, want %d (time %d)", n, want, i)
+		}
+		p.maintain(now(), forever)
+	}
+	got := p.claim(lane(w))
+	if len(got) != 1 || got[0].Delivery.SessionID != cancelled.SessionID || got[0].Delivery.ID == cancelled.ID {
+		t.Errorf("made are %+v", got)
 	}
 }
 
