@@ -53,6 +53,13 @@ func TestHealthAfter(t *testing.T) {
 			t.Errorf("probe %d: the next one in %v, want %ds", h.Probes, got, wait)
 		}
 	}
+	// A probe that could not be made shows nothing, but the next one waits as long.
+	failures, probes := h.Failures, h.Probes
+	at = h.NextProbeAt.Add(time.Second)
+	h = h.After(&engine.Attempt{Outcome: engine.Outcome{Error: engine.ErrorInternal}, Probe: true}, at)
+	if got := h.NextProbeAt.Sub(at); got != 5*time.Minute || h.Failures != failures || h.Probes != probes {
+		t.Errorf("after a probe that could not be made: the next one in %v, %+v", got, h)
+	}
 	if !h.FirstFailedAt.Equal(start) || !h.FailingSince.Equal(since) {
 		t.Errorf("the beginnings have moved: %+v", h)
 	}

@@ -77,6 +77,11 @@ func TestWebhookList(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		page := f.wantPage("/webhooks", `data-poll="2000"`)
 		wantEscaped(t, page)
+		for _, after := range []string{"99999999999999999999", "4294967296", "-1", "x"} { // no webhook's id: from the beginning
+			if rowOf(t, f.wantPage("/webhooks?after="+after), 1) == "" {
+				t.Errorf("after=%s leaves out the first", after)
+			}
+		}
 		for _, bad := range []string{"sekret", "off.example/<b>"} {
 			if strings.Contains(page, bad) {
 				t.Errorf("the page has %q", bad)
