@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -61,6 +62,10 @@ func (s *Server) checkReload(cfg *config.Config, changed, waiting []string) erro
 	// another listen address, and no token.
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("%w; these changed settings need a restart: %s", err, strings.Join(waiting, ", "))
+	}
+	// A file of tokens that is just being written may be empty for a moment, and without a token everybody on this machine may call the API.
+	if len(s.cfg.HTTP.AdminTokens) > 0 && len(cfg.HTTP.AdminTokens) == 0 {
+		return errors.New("http.admin_tokens: the last admin token is gone; a server gives it up only with a restart")
 	}
 	if slices.Contains(changed, "delivery.operations_url") {
 		if err := checkOperationsAddress(cfg); err != nil {

@@ -139,3 +139,29 @@ func TestReloadWithRefusedOperations(t *testing.T) {
 	status, answer := hookbolttest.Call(t, "GET", child.URL+"/v1/webhooks", "")
 	hookbolttest.WantStatus(t, 200, status, answer)
 }
+
+// TestReloadKeepsLastAdminToken: a file of tokens that is written at this moment is empty, and must not open the API. The same goes for a file of
+// settings that is.
+func TestReloadKeepsLastAdminToken(t *testing.T) {
+	dir := t.TempDir()
+	tokens := hookbolttest.Write(t, filepath.Join(dir, "tokens"), "an-admin-token-of-mine\n")
+	config := hookbolttest.WriteConfig(t, dir, `admin_tokens_file = "`+tokens+`"`, "")
+	child := spawnForSignals(t, config)
+	const refused = `level=ERROR msg="the settings were not reloaded; the previous ones stay in effect" error="`
+	hookbolttest.WriteConfig(t, dir, "", "")
+	hangUp(t, child, refused+`http.admin_tokens: the last admin token is gone`)
+	hookbolttest.Write(t, config, "")
+	hangUp(t, child, refused+`.*http.admin_tokens: the last admin token is gone`)
+	hookbolttest.WriteConfig(t, dir, `admin_tokens_file = "`+tokens+`"`, "")
+	hookbolttest.Write(t, tokens, "")
+	hangUp(t, child, refused+`.*admin_tokens_file: .* is empty`)
+	for token, want := range map[string]int{"": 401, "an-admin-token-of-mine": 200} {
+		status, answer := hookbolttest.CallAs(t, token, "GET", child.URL+"/v1/webhooks", "")
+		hookbolttest.WantStatus(t, want, status, answer)
+	}
+	// Another one in its place is taken.
+	hookbolttest.Write(t, tokens, "another-token-of-mine\n")
+	hangUp(t, child, `msg="settings reloaded"`)
+	status, answer := hookbolttest.CallAs(t, "another-token-of-mine", "GET", child.URL+"/v1/webhooks", "")
+	hookbolttest.WantStatus(t, 200, status, answer)
+}
