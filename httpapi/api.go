@@ -346,13 +346,17 @@ const maxPresize = 16 << 10
 
 // readBody reads the whole body of a request. It ignores the Content-Type, because curl -d calls every body a form.
 func (a *API) readBody(r *http.Request) ([]byte, error) {
+	return readBody(r, a.settings.Load().maxBody)
+}
+
+// readBody is API.readBody with a limit in bytes.
+func readBody(r *http.Request, most int64) ([]byte, error) {
 	for _, coding := range r.Header["Content-Encoding"] {
 		if !strings.EqualFold(coding, "identity") {
 			return nil, &problem{Status: http.StatusUnsupportedMediaType, Detail: "a body must come without Content-Encoding",
 				header: map[string]string{"Accept-Encoding": "identity"}}
 		}
 	}
-	most := a.settings.Load().maxBody
 	if r.ContentLength > most {
 		return nil, &http.MaxBytesError{Limit: most}
 	}

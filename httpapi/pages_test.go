@@ -152,6 +152,11 @@ func TestSignIn(t *testing.T) {
 			t.Errorf("token %q: %v", token, rec.Header())
 		}
 	}
+	for size, want := range map[int]int{15 << 10: 401, 17 << 10: 413, 900 << 10: 413} { // far below http.max_body
+		if rec := post("/sign-in", url.Values{"token": {strings.Repeat("x", size)}}.Encode()); rec.Code != want {
+			t.Errorf("a form of %d bytes: %d, want %d", size, rec.Code, want)
+		}
+	}
 	form := url.Values{"token": {" an admin's; \"token\"\n"}, "next": {"/webhooks?x=y"}}.Encode()
 	rec := post("/sign-in", form)
 	cookies := rec.Result().Cookies()
