@@ -19,6 +19,8 @@ type Append struct {
 	Now time.Time
 	// Open has the webhooks whose lanes send a due delivery at once. It must not be changed.
 	Open map[uint32]bool
+	// Partial reports that an event which its session refuses does not refuse the other events.
+	Partial bool
 	// Sessions are in the order of their first events. There is at least one.
 	Sessions []PostedSession
 }
@@ -100,6 +102,26 @@ func (p *PostedSession) fresh(stored map[string]bool) []Event {
 	return fresh
 }
 
+// acceptable returns the events that are no repeats and that the session accepts, and the errors of those that it refuses. It decides event
+// by event, as if each was posted alone. So an event whose id only a refused one had is no repeat.
+func (p *PostedSession) acceptable(head SessionHead, stored map[string]bool) (fresh []Event, refused InputErrors) {
+	seen := make(map[string]bool)
+	for _, ev := range p.Events {
+		if ev.ID != "" && (stored[ev.ID] || seen[ev.ID]) {
+			continue
+		}
+		next := head
+		if _, err := next.addEvents([]Event{ev}); err != nil {
+			refused = append(refused, err...)
+			continue
+		}
+		head = next
+		seen[ev.ID] = true
+		fresh = append(fresh, ev)
+	}
+	return fresh, refused
+}
+
 // payload returns the payload that was rendered for a webhook; nil if there is none, or if the webhook was changed since.
 func (p *PostedSession) payload(w *Webhook) []byte {
 	for i := range p.Payloads {
@@ -127,6 +149,8 @@ type Trigger struct {
 type Decision struct {
 	// Fresh are the events to store. If there are none, nothing changes.
 	Fresh []Event
+	// Refused says what is wrong with the events that are left out. It is empty unless Append.Partial is true.
+	Refused InputErrors
 	// Head is the session's head after these events. The Store adds a DeliveryRef for each trigger.
 	Head     SessionHead
 	Triggers []Trigger
@@ -134,17 +158,23 @@ type Decision struct {
 
 // Admit decides what the events of a.Sessions[i] change. head is the head of the stored session, zero if the session is not stored yet.
 // stored has the ids of its stored events; it may be nil if there are none, or if PostedSession.HasIDs returns false. The error is an
-// InputErrors that names the refused events. Admit is pure, so a Store may call it again.
+// InputErrors that names the refused events; with a.Partial, they are in Decision.Refused instead. Admit is pure, so a Store may call it
+// again.
 func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *WebhookSet) (Decision, error) {
 	p := &a.Sessions[i]
-	d := Decision{Fresh: p.fresh(stored)}
+	var d Decision
+	if a.Partial {
+		d.Fresh, d.Refused = p.acceptable(head, stored)
+	} else {
+		d.Fresh = p.fresh(stored)
+	}
 	if len(d.Fresh) == 0 {
 		return d, nil
 	}
 	isNew, wasFinished := head.Events == 0, !head.FinishedAt.IsZero()
-	started, err := head.addEvents(d.Fresh)
-	if err != nil {
-		return Decision{}, err
+	started, refused := head.addEvents(d.Fresh)
+	if refused != nil {
+		return Decision{}, refused
 	}
 	d.Head = head
 	finishes := !wasFinished && !head.FinishedAt.IsZero()
@@ -171,19 +201,19 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 	return d, nil
 }
 
-// addEvents adds fresh events to a session's head. It returns when the session started according to these events. The error is an
-// InputErrors.
-func (h *SessionHead) addEvents(fresh []Event) (started time.Time, err error) {
+// addEvents adds fresh events to a session's head. It returns when the session started according to these events, or what is wrong with
+// them.
+func (h *SessionHead) addEvents(fresh []Event) (started time.Time, refused InputErrors) {
 	first := fresh[0]
 	if h.Events == 0 {
-		if err := checkFirst(first); err != nil {
-			return started, err
+		if refused := checkFirst(first); refused != nil {
+			return started, refused
 		}
 		h.ID = first.SessionID
 		h.FirstReceivedAt = first.ReceivedAt
 	}
-	if err := h.addSizes(fresh); err != nil {
-		return started, err
+	if refused := h.addSizes(fresh); refused != nil {
+		return started, refused
 	}
 	earliest := first.Time
 	for _, ev := range fresh {
@@ -212,7 +242,7 @@ func (h *SessionHead) addEvents(fresh []Event) (started time.Time, err error) {
 }
 
 // addSizes counts fresh events. It refuses those that exceed the limits of a session.
-func (h *SessionHead) addSizes(fresh []Event) error {
+func (h *SessionHead) addSizes(fresh []Event) InputErrors {
 	if room := MaxSessionEvents - h.Events; len(fresh) > room {
 		var bad InputErrors
 		for _, ev := range fresh[room:] {
@@ -232,7 +262,7 @@ func (h *SessionHead) addSizes(fresh []Event) error {
 }
 
 // checkFirst refuses a first event that does not say which content and which visitor the session belongs to.
-func checkFirst(ev Event) error {
+func checkFirst(ev Event) InputErrors {
 	missing := ""
 	switch {
 	case ev.Identity.ContentID == uuid.Nil:

@@ -1049,6 +1049,12 @@ func TestIngestValid(t *testing.T) {
 		w := newWorld(t)
 		id := uuid.New()
 		start := event("start", id)
+		late := uuid.New()
+		orphan := `{"type":"finish","id":"x","session_id":"` + late.String() + `"}`
+		var orphans strings.Builder
+		for range 500 {
+			orphans.WriteString(`{"type":"finish","session_id":"` + uuid.New().String() + `"}`)
+		}
 		for _, tt := range []struct {
 			name, body        string
 			accepted, refused int
@@ -1058,6 +1064,9 @@ func TestIngestValid(t *testing.T) {
 			{"a full session", strings.Repeat(start, engine.MaxSessionEvents) + "1", engine.MaxSessionEvents - 1, 2, 2},
 			{"nothing more", start + event("start", uuid.New()), 1, 1, 1},
 			{"repeats", event("start", id, `"id":"a"`), 0, 1, 1},
+			{"a session that refuses all", strings.Repeat(orphan, 9) + event("start", uuid.New()), 1, 9, 9},
+			{"sessions that refuse all", orphans.String() + event("start", uuid.New()), 1, 500, 100},
+			{"an id that only a refused event had", orphan + event("start", late) + orphan + orphan, 3, 1, 1},
 		} {
 			refused, accepted := w.metric("hookbolt_events_refused_total", ""), w.metric("hookbolt_events_accepted_total", "")
 			n, errs, err := w.IngestValid(t.Context(), []byte(tt.body))

@@ -149,7 +149,7 @@ func parseEvents(body []byte, now time.Time) (events []Event, seen int, err erro
 	return p.events, p.index, nil
 }
 
-// maxSkippedEvents bounds how many bad events parseValidEvents skips. An error costs more than an event, and a page sends fewer events.
+// maxSkippedEvents bounds how many invalid events parseValidEvents skips. An error costs more than an event, and a page sends fewer events.
 const maxSkippedEvents = 1000
 
 // parseValidEvents is parseEvents for a request that is not refused as a whole: it returns the valid events and the errors of the others,

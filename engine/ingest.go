@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 )
 
@@ -17,7 +16,7 @@ func (e *Engine) Ingest(ctx context.Context, body []byte) (int, error) {
 	now := utcNow()
 	events, seen, err := parseEvents(body, now)
 	if err == nil && len(events) > 0 {
-		err = e.append(ctx, events, now)
+		_, err = e.append(ctx, NewAppend(events, now))
 	}
 	if err != nil {
 		if _, ok := errors.AsType[InputErrors](err); ok {
@@ -29,26 +28,20 @@ func (e *Engine) Ingest(ctx context.Context, body []byte) (int, error) {
 	return len(events), nil
 }
 
-// maxPartialAppends bounds how often IngestValid tries to store a request. Each try costs a transaction. Only the limits of a session, and a
-// first event that says too little, can refuse events that are valid by themselves.
-const maxPartialAppends = 4
-
 // IngestValid is Ingest for clients that may not be there to send the good events of a refused request again, such as pages that end. It
-// stores the valid events and returns how many there were, with the errors of the others, at most 100. The error is an InputErrors if the
-// request cannot be read or has more than 1,000 bad events; nothing is stored then.
+// stores the valid events that their sessions accept, and returns how many there were, with the errors of the others, at most 100. The
+// error is an InputErrors if the request cannot be read or has more than 1,000 invalid events; nothing is stored then.
 func (e *Engine) IngestValid(ctx context.Context, body []byte) (accepted int, refused InputErrors, err error) {
 	now := utcNow()
 	events, refused, seen, err := parseValidEvents(body, now)
-	for tries := 1; err == nil && len(events) > 0; tries++ {
-		err = e.append(ctx, events, now)
-		bad, isInput := errors.AsType[InputErrors](err)
-		if err == nil || !isInput || tries == maxPartialAppends {
-			break
-		}
-		events = slices.DeleteFunc(events, func(ev Event) bool {
-			return slices.ContainsFunc(bad, func(b InputError) bool { return b.Index == ev.Index })
-		})
-		refused, err = append(refused, bad...), nil
+	accepted = len(events)
+	if err == nil && len(events) > 0 {
+		a := NewAppend(events, now)
+		a.Partial = true
+		var bad InputErrors
+		bad, err = e.append(ctx, a)
+		accepted -= len(bad)
+		refused = append(refused, bad...)
 	}
 	if err != nil {
 		if _, ok := errors.AsType[InputErrors](err); ok {
@@ -56,27 +49,27 @@ func (e *Engine) IngestValid(ctx context.Context, body []byte) (accepted int, re
 		}
 		return 0, nil, err
 	}
-	e.metrics.eventsRefused.Add(float64(seen - len(events)))
-	e.metrics.accepted(len(events))
-	return len(events), refused.Sorted(), nil
+	e.metrics.eventsRefused.Add(float64(seen - accepted))
+	e.metrics.accepted(accepted)
+	return accepted, refused.Sorted(), nil
 }
 
-// append stores events, and starts the deliveries that are due on arrival.
-func (e *Engine) append(ctx context.Context, events []Event, now time.Time) error {
+// append stores events, and starts the deliveries that are due on arrival. It returns the errors of the events that were left out, which
+// only a.Partial allows.
+func (e *Engine) append(ctx context.Context, a Append) (InputErrors, error) {
 	hooks := e.store.Webhooks()
-	a := NewAppend(events, now)
 	a.Open = e.lanes.openWebhooks(hooks)
 	renderPosted(&a, hooks)
 	call := e.lanes.beginCall()
 	done, err := e.store.AppendEvents(ctx, a)
-	refused := e.lanes.acceptArrivals(call, done.Claimed)
-	e.releaseClaims(ctx, refused)
-	for i := range refused {
-		e.lanes.wakeAt(Queued{refused[i].Lane(), refused[i].NextAttemptAt})
+	unwanted := e.lanes.acceptArrivals(call, done.Claimed)
+	e.releaseClaims(ctx, unwanted)
+	for i := range unwanted {
+		e.lanes.wakeAt(Queued{unwanted[i].Lane(), unwanted[i].NextAttemptAt})
 	}
 	e.lanes.wakeAt(done.Queued...)
 	e.observeRoom(err)
-	return err
+	return done.Refused, err
 }
 
 // renderPosted renders the payloads that are due at once for sessions that the request contains as a whole. They are frozen in the same

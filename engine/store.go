@@ -53,7 +53,8 @@ type Store interface {
 	Mine(webhookID uint32) bool
 
 	// AppendEvents adds events to their sessions, in the order of their arrival, and makes a delivery for each trigger that Append.Admit
-	// returns. If Admit refuses events of any session, nothing is stored, and the error is an InputErrors with all refused events.
+	// returns. If Admit refuses events of any session, nothing is stored, and the error is an InputErrors with all refused events. With
+	// Append.Partial, Admit leaves such events out instead: Appended.Refused names them, and the others are stored.
 	AppendEvents(ctx context.Context, a Append) (Appended, error)
 
 	// ClaimDue claims deliveries that are due at now, the oldest first in each lane, up to the room of each request. It also reads what is
@@ -145,6 +146,8 @@ type Appended struct {
 	// Claimed are the deliveries that were due on arrival and whose lane was open. They are claimed for this process, in the order in which
 	// they were made. Those whose payload was handed in are frozen.
 	Claimed []Claimed
+	// Refused has the Decision.Refused of all sessions.
+	Refused InputErrors
 }
 
 // Reschedule says how a delivery's due time is changed by hand.

@@ -23,9 +23,9 @@ func (p *Pages) replayRoutes() []Route {
 
 // scopes are the scopes of a replay.
 var scopes = []choice{
-	{string(engine.ReplayFailed), "what was made in that time and has failed"},
-	{string(engine.ReplayAny), "whatever was made in that time and has come to an end, delivered or not"},
-	{string(engine.ReplayMissing), "what it never got of the sessions that finished in that time, or what was cancelled of them"},
+	{string(engine.ReplayFailed), "deliveries that were created in that time and have failed"},
+	{string(engine.ReplayAny), "all deliveries that were created in that time and have reached a final state"},
+	{string(engine.ReplayMissing), "sessions that finished in that time and that the webhook never got, or whose delivery was cancelled"},
 }
 
 // replayData is the form of a replay.

@@ -58,7 +58,7 @@ func TestSecretShownOnce(t *testing.T) {
 			t.Error("the secret is shown without being asked for")
 		}
 	}
-	hidden(f.wantPage(target, "The secret was shown.", "Show the secret", `action="/webhooks/2/secret"`, "whsec_…"))
+	hidden(f.wantPage(target, "The secret was shown.", "Show the secret", `action="/webhooks/2/secret"`, "secret = &#34;whsec_...&#34;;"))
 	hidden(f.wantPage("/webhooks/2/secret", "The secret is hidden."))
 	// The cookie is for one webhook.
 	other := f.getWith("/webhooks/1/secret", c)

@@ -36,8 +36,8 @@ var languages = []struct {
 		"verify/php.php", quotePHP},
 }
 
-// noSecret is the placeholder for a hidden secret.
-const noSecret = "whsec_…"
+// noSecret is the placeholder for a hidden secret. It is ASCII, so that the code of each language shows it as it is.
+const noSecret = "whsec_..."
 
 // snippets fills in an endpoint's URL and a secret; "" hides the secret.
 func snippets(secret, endpoint string) []snippet {

@@ -21,10 +21,11 @@ func (s *Store) AppendEvents(ctx context.Context, a engine.Append) (engine.Appen
 	var done engine.Appended
 	err := s.write(ctx, a.Size(), func(b *batch) error {
 		done = engine.Appended{}
-		plans, err := b.planSessions(&a)
+		plans, refused, err := b.planSessions(&a)
 		if err != nil {
 			return err
 		}
+		done.Refused = refused
 		for i := range plans {
 			if err := b.appendToSession(&plans[i], &done); err != nil {
 				return err
@@ -46,10 +47,9 @@ type sessionPlan struct {
 }
 
 // planSessions decides about all sessions of a request before it writes the first one, so that a refusal leaves the batch unchanged.
-// Its error names every bad event of all sessions.
-func (b *batch) planSessions(a *engine.Append) ([]sessionPlan, error) {
-	plans := make([]sessionPlan, 0, len(a.Sessions))
-	var refused engine.InputErrors
+// Its error names every bad event of all sessions. If the request is partial, refused names them instead.
+func (b *batch) planSessions(a *engine.Append) (plans []sessionPlan, refused engine.InputErrors, err error) {
+	plans = make([]sessionPlan, 0, len(a.Sessions))
 	for i := range a.Sessions {
 		p, err := b.planSession(a, i)
 		bad, isInput := errors.AsType[engine.InputErrors](err)
@@ -57,15 +57,16 @@ func (b *batch) planSessions(a *engine.Append) ([]sessionPlan, error) {
 		case isInput:
 			refused = append(refused, bad...)
 		case err != nil:
-			return nil, err
+			return nil, nil, err
 		case len(p.decision.Fresh) > 0:
 			plans = append(plans, p)
 		}
+		refused = append(refused, p.decision.Refused...)
 	}
-	if refused != nil {
-		return nil, refused.Sorted()
+	if refused != nil && !a.Partial {
+		return nil, nil, refused.Sorted()
 	}
-	return plans, nil
+	return plans, refused, nil
 }
 
 // planSession reads a session and decides what a request's events mean for it. It writes nothing. A session whose head is damaged begins

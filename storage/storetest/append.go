@@ -16,6 +16,7 @@ var appendRules = []Rule{
 	{Name: "append/head", check: headFollowsEvents},
 	{Name: "append/all sessions of a request or none", check: requestIsAtomic},
 	{Name: "append/names all that is refused", check: namesAllRefused},
+	{Name: "append/partial", check: partialLeavesOut},
 	{Name: "append/all is seen or none", check: requestIsSeenWhole},
 	{Name: "append/repeats are left out", check: repeatsAreLeftOut},
 	{Name: "append/repeats of a session only", check: repeatsAreOfASession},
@@ -123,6 +124,31 @@ func namesAllRefused(t *T) {
 	if !slices.Equal(got, []int{3, 4, 5}) {
 		t.Errorf("refused are the events %v, want 3, 4 and 5", got)
 	}
+}
+
+// A partial request stores what is not refused, in one session or in another one, and names the rest.
+func partialLeavesOut(t *T) {
+	p := t.start()
+	v, late := visit{}.complete(), visit{}.complete()
+	early := t.parse(now(), finishOf(late.id, now()))
+	early[0].Index = 10
+	a := engine.NewAppend(slices.Concat(orphan(t, 3), v.events(t), early, late.events(t)), now())
+	a.Partial = true
+	done, err := p.AppendEvents(t.Context(), a)
+	t.ok(err, "AppendEvents of a partial request")
+	var got []int
+	for _, e := range done.Refused {
+		got = append(got, e.Index)
+	}
+	if !slices.Equal(got, []int{3, 10}) {
+		t.Errorf("refused are the events %v, want 3 and 10", got)
+	}
+	record, _ := p.session(v.id)
+	t.same(record.Head.Events, len(v.events(t)), "events of a session that refuses none")
+	record, _ = p.session(late.id)
+	t.same(record.Head.Events, len(late.events(t)), "events of a session that refuses its first")
+	_, _, err = p.Session(t.Context(), a.Sessions[0].Events[0].SessionID)
+	t.is(err, engine.ErrNotFound, "a session that refuses all")
 }
 
 // Who sees one session of a request sees the other one, too.

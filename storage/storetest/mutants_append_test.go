@@ -76,6 +76,16 @@ var appendMutants = []mutant{
 		}
 		return err
 	})},
+	{"append/partial", "refused as a whole", appends(func(_ *broken, a *engine.Append) { a.Partial = false })},
+	{"append/partial", "refused ones not named", appended(func(_ context.Context, _ *broken, _ engine.Append, done *engine.Appended, err error) error {
+		done.Refused = nil
+		return err
+	})},
+	{"append/partial", "only the first session", appends(func(_ *broken, a *engine.Append) {
+		if a.Partial {
+			a.Sessions = a.Sessions[:1]
+		}
+	})},
 	{"append/all is seen or none", "one session after the other", func(b *broken) {
 		var looks atomic.Int32
 		b.session = func(ctx context.Context, id uuid.UUID) (engine.SessionRecord, []engine.Delivery, error) {
