@@ -186,7 +186,7 @@ func TestSecretsFromFiles(t *testing.T) {
 func TestServiceVariables(t *testing.T) {
 	for _, service := range []string{"HTTP", "STORAGE", "DELIVERY", "LOG", "HTTP_INTERNAL"} {
 		for _, entry := range []string{"_SERVICE_HOST=10.0.0.11", "_SERVICE_PORT=8080", "_SERVICE_PORT_WEB=8080", "_PORT=tcp://10.0.0.11:8080", "_PORT_8080_TCP=tcp://10.0.0.11:8080",
-			"_PORT_8080_TCP_PROTO=tcp", "_PORT_8080_TCP_PORT=8080", "_PORT_8080_TCP_ADDR=10.0.0.11", "_PORT_53_UDP_ADDR=10.0.0.11"} {
+			"_PORT_8080_TCP_PROTO=tcp", "_PORT_8080_TCP_PORT=8080", "_PORT_8080_TCP_ADDR=10.0.0.11", "_PORT_53_UDP_ADDR=10.0.0.11", "_NAME=/proxy/hookbolt-http", "_ENV_PATH=/bin"} {
 			if _, _, err := (&Loader{Environ: []string{"HOOKBOLT_" + service + entry}}).Load(); err != nil {
 				t.Error(err)
 			}

@@ -42,13 +42,14 @@ func (c *Config) readEnvironment(environ []string, from Origins) error {
 
 // serviceVariable are the names that Kubernetes makes for a service, such as HOOKBOLT_HTTP_SERVICE_HOST for one called hookbolt-http, and
 // those that links between Docker's containers make.
-var serviceVariable = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+var serviceVariable = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?|ENV_\w+)$`)
 
 // isServiceVariable reports whether a variable describes a service of the network that hookbolt runs in: it was set by no user of hookbolt.
 func isServiceVariable(variable, value string) bool {
 	// The address of the service's first port; HOOKBOLT_HTTP_PORT with a number is a mistake of the user's.
 	address := strings.HasSuffix(variable, "_PORT") && strings.Contains(value, "://")
-	return address || serviceVariable.MatchString(variable)
+	link := strings.HasSuffix(variable, "_NAME") && strings.HasPrefix(value, "/")
+	return address || link || serviceVariable.MatchString(variable)
 }
 
 // IsVariable reports whether a variable is read as a setting: whether its name begins with that of a section.
