@@ -16,7 +16,7 @@ import (
 	"hookbolt/engine"
 )
 
-var clockSeeds = flag.Int("clock.seeds", 3, "how many seeds TestClockIsSet runs")
+var clockSeeds = flag.Int("clock.seeds", 2, "how many seeds TestClockIsSet runs")
 
 // setClock sets the wall clock until the test ends.
 func setClock(t *testing.T, by time.Duration) {
