@@ -57,10 +57,10 @@ func TestClockIsSet(t *testing.T) {
 
 type clockSim struct {
 	*world
-	rng                   *rand.Rand
-	offset                time.Duration
-	plain, paced, failing engine.Webhook
-	broken                atomic.Bool // the endpoint of failing
+	rng                            *rand.Rand
+	offset                         time.Duration
+	plain, delayed, paced, failing engine.Webhook
+	broken                         atomic.Bool // the endpoint of failing
 }
 
 func newClockSim(t *testing.T, seed uint64) *clockSim {
@@ -74,6 +74,7 @@ func newClockSim(t *testing.T, seed uint64) *clockSim {
 		return answer(200), nil
 	}
 	c.plain = c.webhook(`{"url":"https://plain.example/","delay":5}`)
+	c.delayed = c.webhook(`{"url":"https://delayed.example/","delay":1800}`) // less than the clock is set by
 	c.paced = c.webhook(`{"url":"https://paced.example/","delay":0,"rate_limit":2}`)
 	c.failing = c.webhook(`{"url":"https://failing.example/","delay":0,"retry_schedule":["1s","1s","1s","5m","1h","1h","1h","1h","1h","1h","1h","1h","1h","1h","1h","1h","1h","1h","1h"]}`)
 	return c
@@ -126,10 +127,14 @@ func (c *clockSim) rest() {
 	if failingBefore && span > 5*time.Minute+slack && len(c.net.to("failing.example")) == probes {
 		c.t.Errorf("clock %v: no probe of a failing endpoint in %v", now, span)
 	}
-	if late := c.due(c.plain); late > 0 {
+	for _, w := range []engine.Webhook{c.plain, c.delayed} {
+		if c.due(w) == 0 {
+			continue
+		}
 		time.Sleep(slack) // they may have become due just now
-		if still := c.due(c.plain); still > 0 {
-			c.t.Errorf("clock %v: %d deliveries are due and not sent", now, still)
+		synctest.Wait()
+		if late := c.due(w); late > 0 {
+			c.t.Errorf("clock %v: %d deliveries for %s are due and not sent", now, late, w.URL)
 		}
 	}
 }
