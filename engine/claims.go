@@ -35,8 +35,8 @@ type claimCall struct {
 	cancelled []uuid.UUID // guarded by lanes.mu
 }
 
-// claimRequests returns the lanes to claim from at now, which is of the monotonic clock like next. Each of them is in place asked until applyClaims or giveUpRequests is called. If
-// there are no requests, next is when there will be some; zero means not before a lane is woken.
+// claimRequests returns the lanes to claim from at now, which is of the monotonic clock like next. Each of them is in place asked until
+// applyClaims or giveUpRequests is called. If there are no requests, next is when there will be some; zero means not before a lane is woken.
 func (l *lanes) claimRequests(now time.Time) (requests []ClaimRequest, next time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

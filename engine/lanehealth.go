@@ -27,11 +27,13 @@ const maxAttemptGap = 24 * time.Hour
 
 // set takes over a health. Its instants are of the wall clock as it stands now, or stood when they were stored.
 func (h *endpointHealth) set(new Health) {
-	h.Health = new
-	h.probeAt = time.Time{}
-	if new.Failing() {
+	switch {
+	case !new.Failing():
+		h.probeAt = time.Time{}
+	case !new.NextProbeAt.Equal(h.NextProbeAt): // otherwise the wait has begun already, and the clock may have been set since
 		h.probeAt = time.Now().Add(min(new.NextProbeAt.Sub(utcNow()), probeInterval(new.Probes)))
 	}
+	h.Health = new
 }
 
 // restore takes over a health that was stored.
@@ -91,10 +93,13 @@ func (l *lanes) suspended(d *Delivery, a *Attempt) bool {
 	if d.Kind == KindTest {
 		return false
 	}
+	if a.Probe {
+		return true
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ln := l.byID[d.Lane()]
-	return a.Probe || ln != nil && ln.health.suspended(d.dueSince(), a.StartedAt)
+	return ln != nil && ln.health.suspended(d.dueSince(), a.StartedAt)
 }
 
 // own sets the health of a webhook whose lanes this process owns from now on.

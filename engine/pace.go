@@ -131,7 +131,7 @@ func (l *lanes) stalledFor(webhookID uint32, dueAt time.Time) time.Duration {
 	now := time.Now()
 	stalled := now.Sub(dueAt)
 	if ln := l.byID[id]; ln != nil { // a lane that was never woken has a delivery that nothing sends
-		// Each span is measured by itself: all but resumedAt are of the monotonic clock.
+		// Each span is measured by itself: resumedAt is of the wall clock, as dueAt is, the others are of the monotonic one.
 		stalled = min(stalled, now.Sub(ln.progressAt), now.Sub(ln.health.resumedAt), now.Sub(ln.health.probeAt))
 		if limits.rate > 0 {
 			stalled = min(stalled, now.Sub(ln.nextSlot))

@@ -2,19 +2,13 @@ package httpapi
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-
-	"hookbolt/engine"
 )
 
 func TestErase(t *testing.T) {
@@ -61,22 +55,10 @@ func TestEraseRefuses(t *testing.T) {
 	f.want(200, "GET", "/v1/sessions/"+sessionA, "")
 }
 
-// slowErasure takes its time for each step.
-type slowErasure struct{ engine.Store }
-
-func (s slowErasure) Erase(ctx context.Context, what engine.Erasure, place string) (engine.ErasedStep, error) {
-	time.Sleep(10 * time.Minute)
-	return s.Store.Erase(ctx, what, place)
-}
-
 // In a large database an erasure takes longer than an answer may otherwise. What follows on the connection is bounded as ever.
 func TestEraseTakesItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Config{})
-		f.want(202, "POST", "/v1/events", start(sessionA))
-		log := slog.New(slog.NewTextHandler(f.log, nil))
-		f.reg = prometheus.NewRegistry()
-		f.h = observed{t: t, h: New(engine.New(slowErasure{f.store}, engine.DefaultConfig(), f.reg, log), Config{}, f.reg, log)}
+		f := slowFixture(t)
 		conn := startServer(t, f)()
 		in := bufio.NewReader(conn)
 		ask := func(status int, call string) {

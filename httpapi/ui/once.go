@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// A form that is posted twice, by a double click or by reloading the page, must have its effect once. Each form that makes something has an
-// input "once" with a random key, and the answer to it is kept for a while. The key counts together with the values: a form that somebody has
-// gone back to and changed is another one.
+// onceAnswers are the answers to forms that were posted lately. A form that is posted twice, by a double click or by reloading the page, must
+// have its effect once. Each form that makes something has an input "once" with a random key, and the answer to it is kept for a while. The key
+// counts together with the values: a form that somebody has gone back to and changed is another one.
 //
 // Answers are kept in memory: after a restart a form has its effect again.
 type onceAnswers struct {

@@ -91,7 +91,7 @@ func (c *Client) Fetch(ctx context.Context, method, path string, in any) ([]byte
 		return nil, &unreachable{fmt.Errorf("%s %s: %w", method, c.base+path, err)}
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(bodyOf(resp))
+	answer, err := io.ReadAll(io.LimitReader(bodyOf(resp), maxAnswer+1))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%s %s: the answer broke off: %w", method, c.base+path, err)
@@ -103,12 +103,12 @@ func (c *Client) Fetch(ctx context.Context, method, path string, in any) ([]byte
 	return answer, nil
 }
 
-// bodyOf is the body of a response, as far as it is read. A 101 has none: net/http hands the connection over then, and no context ends a read.
+// bodyOf is the body of a response. A 101 has none: net/http hands the connection over then, and no context ends a read.
 func bodyOf(resp *http.Response) io.Reader {
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return http.NoBody
 	}
-	return io.LimitReader(resp.Body, maxAnswer+1)
+	return resp.Body
 }
 
 // EncodeJSON encodes JSON without escaping HTML: the body of a webhook's token request is stored as it is sent. It panics if v cannot

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -42,7 +43,7 @@ func Ready(ctx context.Context, base *url.URL, accept Certificates) error {
 	}
 	defer resp.Body.Close()
 	var answer struct{ Status, Detail any } // of a problem, status is a number
-	json.NewDecoder(bodyOf(resp)).Decode(&answer)
+	json.NewDecoder(io.LimitReader(bodyOf(resp), 4096)).Decode(&answer)
 	if resp.StatusCode == http.StatusOK && answer.Status == "ready" {
 		return nil
 	}

@@ -99,6 +99,14 @@ func (s *Store) resumePlace(lane engine.Lane, now time.Time) []byte {
 	return p.place
 }
 
+// forgetResumePoints drops those of a deleted webhook, whose lanes nobody asks for any more.
+func (s *Store) forgetResumePoints(webhookID uint32) {
+	s.claimMu.Lock()
+	defer s.claimMu.Unlock()
+	delete(s.resumed, engine.Lane{WebhookID: webhookID})
+	delete(s.resumed, engine.Lane{WebhookID: webhookID, Test: true})
+}
+
 // claimLane claims the due deliveries of a lane, as far as one call may go. The caller holds claimMu.
 func (s *Store) claimLane(tx *bbolt.Tx, now time.Time, request engine.ClaimRequest, found *laneClaim) {
 	hooks := s.hooks.Load()

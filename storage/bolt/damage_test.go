@@ -852,3 +852,23 @@ func TestDamageIsNamedOnce(t *testing.T) {
 		t.Errorf("named: %v, want %v", named, want)
 	}
 }
+
+// TestResumePointsOfDeleted: where to go on in a lane is forgotten with its webhook.
+func TestResumePointsOfDeleted(t *testing.T) {
+	s := openTest(t, newPath(t))
+	w := putWebhook(t, s, engine.Webhook{})
+	other := putWebhook(t, s, engine.Webhook{})
+	for _, id := range []uint32{w.ID, other.ID} {
+		s.resumed[engine.Lane{WebhookID: id}] = resumePoint{}
+		s.resumed[engine.Lane{WebhookID: id, Test: true}] = resumePoint{}
+	}
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w, Deleted: true}); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.resumed) != 2 || s.resumed[engine.Lane{WebhookID: other.ID}].place != nil {
+		t.Errorf("left are %v", s.resumed)
+	}
+	if _, ok := s.resumed[engine.Lane{WebhookID: w.ID}]; ok {
+		t.Error("one of the deleted webhook is kept")
+	}
+}

@@ -175,7 +175,7 @@ func (b *batch) beginSweep(kind byte, first uint64) {
 }
 
 // stepSweep continues the sweep of a kind, if there is one. It returns when to call it again, at the latest at the given time.
-func (b *batch) stepSweep(e expiryKind, at, now time.Time, m *engine.Maintained) (time.Time, error) {
+func (b *batch) stepSweep(e expiryKind, at, now time.Time) (time.Time, error) {
 	from := b.s.sweeps[e.kind].next
 	if from == 0 {
 		return at, nil

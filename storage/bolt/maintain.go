@@ -41,7 +41,7 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention)
 		} {
 			at, err := b.stepExpiry(kind, now, &m)
 			if err == nil {
-				at, err = b.stepSweep(kind, at, now, &m)
+				at, err = b.stepSweep(kind, at, now)
 			}
 			if err != nil {
 				return err

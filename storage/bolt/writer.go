@@ -428,6 +428,7 @@ func (b *batch) publish() {
 	for id, h := range b.health {
 		if b.hooks.Get(id) == nil {
 			delete(b.s.health, id)
+			b.s.forgetResumePoints(id)
 		} else {
 			b.s.health[id] = h
 		}
