@@ -16,7 +16,7 @@ func TestProbeWaitsOnce(t *testing.T) {
 		var h endpointHealth
 		h.set(failing)
 		probeAt := h.probeAt
-		if got := probeAt.Sub(time.Now()); got != 5*time.Minute {
+		if got := time.Until(probeAt); got != 5*time.Minute {
 			t.Fatalf("the probe is in %v", got)
 		}
 		time.Sleep(4 * time.Minute)
