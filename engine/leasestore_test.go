@@ -21,10 +21,12 @@ type leaseStore struct {
 	mu      sync.RWMutex // held for reading by each call that needs a claim
 	lease   *lease       // nil before the first Watch, and after a loss until the next one
 	yielded map[uint32]bool
-	claims  map[uuid.UUID]engine.Delivery
 	resume  chan struct{} // the next Watch waits until it is closed; nil for no wait
 	broken  map[string]bool
 	calls   map[string]int
+
+	booked sync.Mutex // guards claims where mu is not held for writing
+	claims map[uuid.UUID]engine.Delivery
 }
 
 // lease is one Watch.
@@ -71,7 +73,10 @@ func (s *leaseStore) call(method string, of *engine.Delivery, f func() error) er
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if of != nil {
-		if _, ok := s.claims[of.ID]; !ok {
+		s.booked.Lock()
+		_, held := s.claims[of.ID]
+		s.booked.Unlock()
+		if !held {
 			return engine.ErrLost
 		}
 	}
@@ -176,8 +181,8 @@ func (s *leaseStore) lose() (resume func()) {
 }
 
 func (s *leaseStore) held(of engine.Lane) (n int) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+	s.booked.Lock()
+	defer s.booked.Unlock()
 	for _, d := range s.claims {
 		if d.Lane() == of {
 			n++
@@ -239,39 +244,43 @@ func (s *leaseStore) ClaimDue(ctx context.Context, now time.Time, requests []eng
 	return results, err
 }
 
-// over takes note of the end of a claim.
+// over takes note of the end of a claim. The caller holds mu for reading.
 func (s *leaseStore) over(d *engine.Delivery) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.booked.Lock()
+	defer s.booked.Unlock()
 	delete(s.claims, d.ID)
 }
 
 func (s *leaseStore) Freeze(ctx context.Context, f engine.Freeze) error {
-	err := s.call("Freeze", &f.Delivery, func() error { return s.Store.Freeze(ctx, f) })
-	if err == nil && f.Payload == nil || errors.Is(err, engine.ErrNotSendable) {
-		s.over(&f.Delivery)
-	}
-	return err
+	return s.call("Freeze", &f.Delivery, func() error {
+		err := s.Store.Freeze(ctx, f)
+		if err == nil && f.Payload == nil || errors.Is(err, engine.ErrNotSendable) {
+			s.over(&f.Delivery)
+		}
+		return err
+	})
 }
 
 func (s *leaseStore) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (done engine.Recorded, err error) {
 	err = s.call("RecordAttempt", &r.Delivery, func() error {
 		done, err = s.Store.RecordAttempt(ctx, r)
+		if err == nil || errors.Is(err, engine.ErrNotSendable) {
+			s.over(&r.Delivery)
+		}
 		return err
 	})
-	if err == nil || errors.Is(err, engine.ErrNotSendable) {
-		s.over(&r.Delivery)
-	}
 	return done, err
 }
 
 func (s *leaseStore) Release(ctx context.Context, claimed []engine.Delivery) error {
 	for i := range claimed {
-		err := s.call("Release", &claimed[i], func() error { return s.Store.Release(ctx, claimed[i:i+1]) })
+		err := s.call("Release", &claimed[i], func() error {
+			s.over(&claimed[i]) // first: once it is released, it may be claimed again
+			return s.Store.Release(ctx, claimed[i:i+1])
+		})
 		if err != nil {
 			return err
 		}
-		s.over(&claimed[i])
 	}
 	return nil
 }
