@@ -47,9 +47,7 @@ func (b *batch) createDelivery(r *deliveryRecord) error {
 	if w := b.hooks.Get(r.WebhookID); w != nil {
 		r.WebhookRevision = w.Revision
 	}
-	if err := b.put(b.byWebhook, byWebhookKey(r), nil); err != nil {
-		return err
-	}
+	b.move(&b.byWebhook, nil, byWebhookKey(r))
 	return b.saveDelivery(nil, r)
 }
 
@@ -65,12 +63,8 @@ func (b *batch) saveDelivery(old, new *deliveryRecord) error {
 		b.count(new.WebhookID).byStatus[new.Status]++
 		newQueue, newException = indexKeys(new)
 	}
-	if err := b.moveQueued(oldQueue, newQueue); err != nil {
-		return err
-	}
-	if err := b.move(b.failedOrCancelled, oldException, newException); err != nil {
-		return err
-	}
+	b.moveQueued(oldQueue, newQueue)
+	b.move(&b.failedOrCancelled, oldException, newException)
 	if new == nil {
 		return b.delete(b.deliveries, u64key(old.number))
 	}
@@ -90,9 +84,7 @@ func (b *batch) removeDelivery(r *deliveryRecord) error {
 	if err := b.deletePrefix(b.attempts, u64key(r.number)); err != nil {
 		return err
 	}
-	if err := b.delete(b.byWebhook, byWebhookKey(r)); err != nil {
-		return err
-	}
+	b.move(&b.byWebhook, byWebhookKey(r), nil)
 	return b.saveDelivery(r, nil)
 }
 
@@ -107,30 +99,14 @@ func indexKeys(r *deliveryRecord) (queue, failedOrCancelled []byte) {
 	return queue, failedOrCancelled
 }
 
-// move replaces one index key by another; nil stands for none.
-func (b *batch) move(bucket *bbolt.Bucket, from, to []byte) error {
-	if bytes.Equal(from, to) {
-		return nil
-	}
-	if from != nil {
-		if err := b.delete(bucket, from); err != nil {
-			return err
-		}
-	}
-	if to != nil {
-		return b.put(bucket, to, nil)
-	}
-	return nil
-}
-
 // moveQueued is move for the queue. It also updates the count of due deliveries.
-func (b *batch) moveQueued(from, to []byte) error {
+func (b *batch) moveQueued(from, to []byte) {
 	if bytes.Equal(from, to) {
-		return nil
+		return
 	}
 	b.countDue(from, -1)
 	b.countDue(to, +1)
-	return b.move(b.queue, from, to)
+	b.move(&b.queue, from, to)
 }
 
 // countDue adds n to the count of due deliveries if the queue key lies before the mark. nil stands for no key. Tests are not counted,

@@ -32,6 +32,9 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention)
 	var m engine.Maintained
 	err := s.write(ctx, 64<<10, func(b *batch) error {
 		m = engine.Maintained{Next: now.Add(min(maintainAtLeast, r.Sessions, r.Deliveries))}
+		if err := b.settle(); err != nil {
+			return err
+		}
 		if err := b.stepJob(now, &m); err != nil {
 			return err
 		}

@@ -26,6 +26,9 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 				MinFreeBytes: minFree, DiskFreeBytes: s.space.left()}}
 		maps.Copy(stats.Health, b.health)
 		maps.DeleteFunc(stats.Health, func(_ uint32, h engine.Health) bool { return h.Failures == 0 })
+		if err := b.settle(); err != nil {
+			return err
+		}
 		var err error
 		if stats.Replays, err = b.replays(); err != nil {
 			return err

@@ -23,6 +23,9 @@ const (
 	// not wait for several imports. A commit takes no further large mutation once it has maxBulkBytes.
 	maxBulkBytes = 2 << 20
 	bulkBytes    = 64 << 10
+	// maxBatchChanges bounds the puts and deletes of a commit. What a mutation writes is known only when it has run, so a batch that has
+	// made so many leaves its other mutations to the next commit.
+	maxBatchChanges = 10_000
 )
 
 // growingFill is how full bbolt leaves a page when it splits one. Buckets whose keys grow get full pages, because nothing is inserted
@@ -158,16 +161,17 @@ func (s *Store) commit(mutations []*mutation) (err error) {
 	return nil
 }
 
-// tryCommit is commit in a single transaction. If a mutation fails half-way, nothing is committed, and it returns the mutations to try again.
-func (s *Store) tryCommit(mutations []*mutation) (again []*mutation, err error) {
+// tryCommit is commit in a single transaction. It returns the mutations that are left for another one. If a mutation fails half-way, nothing is
+// committed, and these are all others.
+func (s *Store) tryCommit(mutations []*mutation) (left []*mutation, err error) {
 	b, err := s.begin()
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
 	defer b.tx.Rollback() // does nothing after a commit
-	applied, failed := b.apply(mutations)
-	if failed != nil {
-		return remainingAfter(mutations, applied, failed), nil
+	applied, left, failed := b.apply(mutations)
+	if failed {
+		return append(applied, left...), nil
 	}
 	if b.changes > 0 {
 		if err := b.finish(); err != nil {
@@ -185,14 +189,17 @@ func (s *Store) tryCommit(mutations []*mutation) (again []*mutation, err error) 
 	for _, m := range applied {
 		m.answer(nil)
 	}
-	return nil, nil
+	return left, nil
 }
 
-// apply runs mutations one after another and answers those that fail. One that fails before its first change has failed alone. One
-// that fails later is returned: the transaction must start again without it.
-func (b *batch) apply(mutations []*mutation) (applied []*mutation, failed *mutation) {
-	for _, m := range mutations {
+// apply runs mutations one after another, as many as a commit may hold, and answers those that fail. left are those that have not run. One that
+// fails before its first change has failed alone. If one fails later, failed is true: the transaction must start again without it.
+func (b *batch) apply(mutations []*mutation) (applied, left []*mutation, failed bool) {
+	for i, m := range mutations {
 		before := b.changes
+		if before > maxBatchChanges {
+			return applied, mutations[i:], false
+		}
 		err := m.run(b)
 		if err == nil {
 			applied = append(applied, m)
@@ -200,10 +207,10 @@ func (b *batch) apply(mutations []*mutation) (applied []*mutation, failed *mutat
 		}
 		m.answer(err)
 		if b.changes != before {
-			return applied, m
+			return applied, mutations[i+1:], true
 		}
 	}
-	return applied, nil
+	return applied, nil, false
 }
 
 // commitFailed handles a failed commit. If no reader can have seen any of it, the mutations are answered, the claims end, and the writer
@@ -271,18 +278,6 @@ func recoverDamage(v any) error {
 	return fmt.Errorf("%w: reading the file led to: %v", ErrCorrupt, v)
 }
 
-// remainingAfter returns the mutations that still need an answer after one has failed half-way: those that were applied before it,
-// and those that have not run yet.
-func remainingAfter(mutations, applied []*mutation, failed *mutation) []*mutation {
-	rest := applied
-	for i, m := range mutations {
-		if m == failed {
-			return append(rest, mutations[i+1:]...)
-		}
-	}
-	return rest
-}
-
 // batch is a transaction in progress, with the state that becomes visible in memory once it is durable.
 type batch struct {
 	s       *Store
@@ -291,8 +286,9 @@ type batch struct {
 	changes int  // how many puts and deletes there were
 	full    bool // nothing can be written: the transaction is rolled back
 
-	meta, webhooks, sessionNumbers, sessions, events, deliveries, attempts         *bbolt.Bucket
-	payloads, queue, byWebhook, failedOrCancelled, expiry, jobs, counters, healths *bbolt.Bucket
+	meta, webhooks, sessionNumbers, sessions, events, deliveries, attempts *bbolt.Bucket
+	payloads, expiry, jobs, counters, healths                              *bbolt.Bucket
+	queue, byWebhook, failedOrCancelled                                    index
 
 	hooks  *engine.WebhookSet       // as of this batch
 	counts map[uint32]*counts       // those that this batch has touched
@@ -320,13 +316,13 @@ func (s *Store) begin() (b *batch, err error) {
 		health: make(map[uint32]engine.Health), numbers: make(map[uuid.UUID]uint64),
 		meta: tx.Bucket(bucketMeta), webhooks: tx.Bucket(bucketWebhooks), sessionNumbers: tx.Bucket(bucketSessionNumbers),
 		sessions: tx.Bucket(bucketSessions), events: tx.Bucket(bucketEvents), deliveries: tx.Bucket(bucketDeliveries),
-		attempts: tx.Bucket(bucketAttempts), payloads: tx.Bucket(bucketPayloads), queue: tx.Bucket(bucketQueue),
-		byWebhook: tx.Bucket(bucketByWebhook), failedOrCancelled: tx.Bucket(bucketFailedOrCancelled), expiry: tx.Bucket(bucketExpiry),
+		attempts: tx.Bucket(bucketAttempts), payloads: tx.Bucket(bucketPayloads), queue: index{Bucket: tx.Bucket(bucketQueue)},
+		byWebhook: index{Bucket: tx.Bucket(bucketByWebhook)}, failedOrCancelled: index{Bucket: tx.Bucket(bucketFailedOrCancelled)}, expiry: tx.Bucket(bucketExpiry),
 		jobs: tx.Bucket(bucketJobs), counters: tx.Bucket(bucketCounts),
 		healths: tx.Bucket(bucketHealth),
 	}
 	// bbolt forgets the fill percent with each bucket handle.
-	for _, bucket := range []*bbolt.Bucket{b.sessions, b.events, b.deliveries, b.attempts, b.payloads, b.queue, b.byWebhook, b.expiry} {
+	for _, bucket := range []*bbolt.Bucket{b.sessions, b.events, b.deliveries, b.attempts, b.payloads, b.queue.Bucket, b.byWebhook.Bucket, b.expiry} {
 		bucket.FillPercent = growingFill
 	}
 	return b, nil
@@ -384,7 +380,7 @@ func sameHealth(a, b engine.Health) bool {
 
 // finish writes what was gathered over the batch.
 func (b *batch) finish() error {
-	if err := errors.Join(b.mergeNumbers(), b.putExpiring()); err != nil {
+	if err := errors.Join(b.mergeNumbers(), b.putExpiring(), b.settle()); err != nil {
 		return err
 	}
 	for id, h := range b.health {

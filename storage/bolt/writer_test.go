@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -239,5 +240,51 @@ func TestEmptiedWhileOpen(t *testing.T) {
 				t.Errorf("close: %v, want ErrCorrupt", err)
 			}
 		})
+	}
+}
+
+// A commit is bounded by what its mutations write, however many have gathered.
+func TestCommitIsBoundedByChanges(t *testing.T) {
+	var commits []int
+	s, err := Open(newPath(t), Options{ObserveCommit: func(n int, _ time.Duration) { commits = append(commits, n) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func(b *batch) error {
+		for range maxBatchChanges/4 + 1 {
+			if err := b.put(b.meta, keyProbe, sealBytes(keyProbe, u64key(1))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	began, goOn := make(chan struct{}), make(chan struct{})
+	var callers sync.WaitGroup
+	call := func(run func(*batch) error) {
+		callers.Go(func() {
+			if err := s.write(context.Background(), 1, run); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	call(func(b *batch) error {
+		close(began)
+		<-goOn
+		return b.put(b.meta, keyProbe, sealBytes(keyProbe, u64key(1)))
+	})
+	<-began
+	for range 10 {
+		call(change)
+	}
+	for len(s.mutations) < 10 {
+		runtime.Gosched()
+	}
+	close(goOn)
+	callers.Wait()
+	if err := s.Close(); err != nil { // the writer has ended
+		t.Fatal(err)
+	}
+	if !slices.Equal(commits, []int{1, 4, 4, 2}) {
+		t.Errorf("commits of %v mutations, want at most 4 in each", commits)
 	}
 }

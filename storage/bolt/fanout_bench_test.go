@@ -1,0 +1,100 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"hookbolt/engine"
+)
+
+// fanOutBody is the smallest session: it starts and finishes.
+var fanOutBody = []byte(`{"type":"start","session_id":"5b0c4d8e-7d0f-4c0b-9a53-6f1f2f6f0d11","time":"2025-03-14T09:26:53Z","content_id":"6caaa000-2bd8-4b28-8b9b-bfe1fca94f39","content_type":"quiz","poltio_user_id":88120457}
+{"type":"finish","session_id":"5b0c4d8e-7d0f-4c0b-9a53-6f1f2f6f0d11","time":"2025-03-14T09:27:17Z"}
+`)
+
+// fanOutRequest is a request with so many new sessions.
+func fanOutRequest(tb testing.TB, sessions int) engine.Append {
+	var body []byte
+	for range sessions {
+		body = append(body, bytes.ReplaceAll(fanOutBody, []byte(benchID), []byte(uuid.NewString()))...)
+	}
+	events, err := engine.ParseEvents(body, now())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return engine.NewAppend(events, now())
+}
+
+// BenchmarkFanOut stores a request with many sessions where many webhooks match each of them, and makes all deliveries. It tells what a
+// delivery costs, how long the longest commit took, and how long the longest of other requests that came meanwhile.
+func BenchmarkFanOut(b *testing.B) {
+	for _, webhooks := range []int{1, 10, 100, 1000, 10_000} {
+		for _, sessions := range []int{1, 100, 1600} {
+			if webhooks*sessions > 1_000_000 {
+				continue // as 10,000 x 100, only longer
+			}
+			b.Run(fmt.Sprintf("webhooks=%d/sessions=%d", webhooks, sessions), func(b *testing.B) { benchFanOut(b, webhooks, sessions) })
+		}
+	}
+}
+
+func benchFanOut(b *testing.B, webhooks, sessions int) {
+	var longest time.Duration
+	s, err := Open(newPath(b), Options{ObserveCommit: func(_ int, took time.Duration) { longest = max(longest, took) }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	for range webhooks {
+		putWebhook(b, s, engine.Webhook{Delay: 86400})
+	}
+	requests := make([]engine.Append, b.N)
+	for i := range requests {
+		requests[i] = fanOutRequest(b, sessions)
+	}
+	stop, others := make(chan struct{}), make(chan []time.Duration)
+	go func() {
+		var waits []time.Duration
+		defer func() { others <- waits }()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+			began := time.Now()
+			if _, err := s.Enqueue(context.Background(), 1, engine.KindTest, []byte("{}"), now()); err != nil {
+				b.Error(err)
+			}
+			waits = append(waits, time.Since(began))
+		}
+	}()
+	longest = 0
+	b.ReportAllocs()
+	b.ResetTimer()
+	for _, a := range requests {
+		if _, err := s.AppendEvents(b.Context(), a); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	close(stop)
+	waits := <-others
+	slices.Sort(waits)
+	deliveries := float64(b.N * webhooks * sessions)
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/deliveries, "µs/delivery")
+	b.ReportMetric(float64(longest.Milliseconds()), "ms-longest-commit")
+	if len(waits) > 0 {
+		b.ReportMetric(float64(waits[len(waits)*99/100].Milliseconds()), "ms-p99-others")
+	}
+}
