@@ -154,13 +154,15 @@ type Decision struct {
 	// Head is the session's head after these events. The Store adds a DeliveryRef for each trigger.
 	Head     SessionHead
 	Triggers []Trigger
+	// FanOut is set in place of Triggers if there are too many to list.
+	FanOut FanOut
 }
 
 // Admit decides what the events of a.Sessions[i] change. head is the head of the stored session, zero if the session is not stored yet.
 // stored has the ids of its stored events; it may be nil if there are none, or if PostedSession.HasIDs returns false. The error is an
-// InputErrors that names the refused events; with a.Partial, they are in Decision.Refused instead. Admit is pure, so a Store may call it
-// again.
-func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *WebhookSet) (Decision, error) {
+// InputErrors that names the refused events; with a.Partial, they are in Decision.Refused instead. room is how many triggers it may list:
+// MaxTriggers for all sessions of a request together. Admit is pure, so a Store may call it again.
+func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *WebhookSet, room int) (Decision, error) {
 	p := &a.Sessions[i]
 	var d Decision
 	if a.Partial {
@@ -177,28 +179,42 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 		return Decision{}, refused
 	}
 	d.Head = head
-	finishes := !wasFinished && !head.FinishedAt.IsZero()
-	if !isNew && !finishes {
+	var fanOut FanOut
+	if isNew {
+		fanOut.StartedAt = started
+	}
+	if !wasFinished {
+		fanOut.FinishedAt = head.FinishedAt
+	}
+	if fanOut.IsZero() {
 		return d, nil
 	}
-	whole := isNew && len(d.Fresh) == len(p.Events)
-	hooks.EachMatching(head.Identity.ContentID, func(w *Webhook) {
-		if isNew && w.SendIncomplete {
-			// No trigger for a session that is known to finish by the instant: it would be removed without a trace.
-			instant := started.Add(seconds(w.IncompleteDelay))
-			if head.FinishedAt.IsZero() || head.FinishedAt.After(instant) {
-				d.Triggers = append(d.Triggers, Trigger{WebhookID: w.ID, Kind: KindIncomplete, DueAt: instant})
+	if hooks.mostTriggers(head.Identity.ContentID, fanOut) > room {
+		d.FanOut = fanOut
+		return d, nil
+	}
+	if !isNew || len(d.Fresh) != len(p.Events) {
+		p = nil // its payloads are not those of the whole session
+	}
+	for _, list := range hooks.matching(head.Identity.ContentID, fanOut.FinishedAt.IsZero()) {
+		for _, w := range list {
+			before := len(d.Triggers)
+			d.Triggers = fanOut.AppendTriggers(d.Triggers, &head, w)
+			for i := before; i < len(d.Triggers); i++ {
+				a.claimOnArrival(&d.Triggers[i], &head, w, p)
 			}
 		}
-		if finishes && !head.Led(w.ID, KindComplete) {
-			t := Trigger{WebhookID: w.ID, Kind: KindComplete, DueAt: head.FinishedAt.Add(seconds(w.Delay))}
-			if t.Claim = !t.DueAt.After(a.Now) && head.Bytes <= maxClaimOnArrivalBytes && a.Open[w.ID]; t.Claim && whole {
-				t.Payload = p.payload(w)
-			}
-			d.Triggers = append(d.Triggers, t)
-		}
-	})
+	}
 	return d, nil
+}
+
+// claimOnArrival decides whether a complete delivery is claimed in the transaction that makes it, and with which payload. whole is nil unless
+// the request has all events of the session.
+func (a *Append) claimOnArrival(t *Trigger, head *SessionHead, w *Webhook, whole *PostedSession) {
+	t.Claim = t.Kind == KindComplete && !t.DueAt.After(a.Now) && head.Bytes <= maxClaimOnArrivalBytes && a.Open[w.ID]
+	if t.Claim && whole != nil {
+		t.Payload = whole.payload(w)
+	}
 }
 
 // addEvents adds fresh events to a session's head. It returns when the session started according to these events, or what is wrong with

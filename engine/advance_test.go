@@ -302,7 +302,7 @@ func TestFreshEvents(t *testing.T) {
 		}
 		a := NewAppend(events, ruleAt)
 		for range 2 { // it may be asked again
-			d, err := a.Admit(0, SessionHead{ID: foldSID, Events: 1}, tt.stored, NewWebhookSet(nil, nil))
+			d, err := a.Admit(0, SessionHead{ID: foldSID, Events: 1}, tt.stored, NewWebhookSet(nil, nil), MaxTriggers)
 			if err != nil || len(d.Fresh) != len(tt.want) {
 				t.Fatalf("%s: %d fresh, %v", name, len(d.Fresh), err)
 			}
@@ -354,7 +354,7 @@ func TestAdmitOnArrival(t *testing.T) {
 			a.Sessions[0].Events = []Event{posted[0], posted[1]}
 			a.Sessions[0].Events[1].JSON = make([]byte, tt.bytes)
 		}
-		d, err := a.Admit(0, tt.head, nil, NewWebhookSet([]*Webhook{tt.hook}, nil))
+		d, err := a.Admit(0, tt.head, nil, NewWebhookSet([]*Webhook{tt.hook}, nil), MaxTriggers)
 		if err != nil || len(d.Triggers) != 1 {
 			t.Fatalf("%s: %+v, %v", name, d, err)
 		}

@@ -81,7 +81,7 @@ func BenchmarkAdmit(b *testing.B) {
 	b.ReportAllocs()
 	a := NewAppend(events, benchNow)
 	for b.Loop() {
-		if d, err := a.Admit(0, SessionHead{}, nil, set); err != nil || len(d.Triggers) != 1 {
+		if d, err := a.Admit(0, SessionHead{}, nil, set, MaxTriggers); err != nil || len(d.Triggers) != 1 {
 			b.Fatal(d, err)
 		}
 	}

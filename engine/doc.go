@@ -8,7 +8,9 @@
 //     that are due at once for sessions that the request contains as a whole.
 //  2. [Store.AppendEvents] opens a transaction and calls [Append.Admit] for each session. Admit is pure. It drops repeated events,
 //     decides whether the session is new and whether it finishes, and returns the triggers. The Store makes a delivery for each
-//     trigger. When AppendEvents returns nil, all of it is durable, and the request is answered.
+//     trigger. When AppendEvents returns nil, all of it is durable, and the request is answered. A request that leads to more than
+//     [MaxTriggers] deliveries keeps a [FanOut] in their place: the Store makes them in bounded steps afterwards, so that others
+//     do not wait for it.
 //  3. A delivery that is due on arrival, and whose lane is open, is claimed in the same transaction. Its attempt starts without a read
 //     of the queue. Any other delivery waits in the queue of its lane.
 //  4. The loop of [Engine.Run] sleeps until the next delivery is due. It claims what is due with [Store.ClaimDue], within the limits of

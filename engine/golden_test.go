@@ -137,7 +137,7 @@ func playSession(t testing.TB, body []byte, hook *Webhook) map[Kind][]byte {
 		}
 		arrival[i] = latest
 		a := NewAppend(events[i:i+1], latest)
-		d, err := a.Admit(0, head, nil, hooks)
+		d, err := a.Admit(0, head, nil, hooks, MaxTriggers)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -75,10 +75,11 @@ func (e *Engine) append(ctx context.Context, a Append) (InputErrors, error) {
 // renderPosted renders the payloads that are due at once for sessions that the request contains as a whole. They are frozen in the same
 // transaction that stores the events, if the session is new: this saves a transaction.
 func renderPosted(a *Append, hooks *WebhookSet) {
-	size := 0
+	size, room := 0, MaxTriggers
 	for i := range a.Sessions {
 		p := &a.Sessions[i]
-		d, err := a.Admit(i, SessionHead{}, nil, hooks)
+		d, err := a.Admit(i, SessionHead{}, nil, hooks, room)
+		room -= len(d.Triggers)
 		if err != nil || len(d.Fresh) != len(p.Events) {
 			continue // it continues a session, or is refused: the store decides
 		}

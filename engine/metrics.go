@@ -142,6 +142,8 @@ var (
 	stalledDesc = prometheus.NewDesc("hookbolt_queue_stalled_seconds",
 		"Longest time for which a webhook could have sent a due delivery and made no attempt. "+
 			"The wait of a paused webhook, for the next probe of a failing one, and for a rate limit do not count.", nil, nil)
+	fanOutDesc = prometheus.NewDesc("hookbolt_queue_fan_out_sessions",
+		"Sessions with deliveries that are still to be made, because their request led to more of them than one transaction makes.", nil, nil)
 	storedDesc = prometheus.NewDesc("hookbolt_deliveries",
 		"Stored deliveries, by status.", []string{"status"}, nil)
 	webhooksDesc = prometheus.NewDesc("hookbolt_webhooks",
@@ -153,7 +155,7 @@ var (
 )
 
 func (c statsCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, stalledDesc, storedDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
+	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, stalledDesc, fanOutDesc, storedDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
 		ch <- d
 	}
 }
@@ -175,6 +177,7 @@ func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(queueDesc, float64(o.Held), "held")
 	gauge(oldestDesc, o.OldestDueAge.Seconds())
 	gauge(stalledDesc, o.StalledFor.Seconds())
+	gauge(fanOutDesc, float64(o.FanningOut))
 	for _, s := range Statuses {
 		gauge(storedDesc, float64(o.Stored[s]), s.String())
 	}

@@ -11,6 +11,8 @@ type Overview struct {
 	// Scheduled deliveries wait for their time, Due ones for the limits to allow an attempt, Held ones for their webhook to be resumed.
 	// InFlight ones are claimed.
 	Scheduled, Due, InFlight, Held int64
+	// FanningOut is how many sessions have deliveries that are still to be made; none of the counts has these.
+	FanningOut int64
 	// OldestDueAge is how long the oldest due delivery has been due, without those of paused and inactive webhooks; 0 if none is due.
 	OldestDueAge time.Duration
 	// StalledFor is the longest time for which a webhook of this process could have sent a due delivery and made no attempt; 0 if none is
@@ -40,7 +42,7 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 		return Overview{}, err
 	}
 	o := Overview{
-		Stored: make(map[Status]int64), PerWebhook: s.Webhooks, Replays: s.Replays, SizeBytes: s.SizeBytes, File: s.File, Full: s.Full,
+		Stored: make(map[Status]int64), PerWebhook: s.Webhooks, Replays: s.Replays, FanningOut: s.FanningOut, SizeBytes: s.SizeBytes, File: s.File, Full: s.Full,
 	}
 	hooks := e.store.Webhooks()
 	for _, w := range hooks.All() {

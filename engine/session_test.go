@@ -328,7 +328,7 @@ func TestAdmitTriggers(t *testing.T) {
 // admit decides about a request of one session.
 func admit(head SessionHead, events []Event, hooks *WebhookSet) (Decision, error) {
 	a := NewAppend(events, foldStart)
-	return a.Admit(0, head, nil, hooks)
+	return a.Admit(0, head, nil, hooks, MaxTriggers)
 }
 
 // TestAdmitDeliveriesAreProof: a delivery stops a second complete delivery even for a session whose finish is not known, as after an

@@ -55,6 +55,11 @@ type Store interface {
 	// AppendEvents adds events to their sessions, in the order of their arrival, and makes a delivery for each trigger that Append.Admit
 	// returns. If Admit refuses events of any session, nothing is stored, and the error is an InputErrors with all refused events. With
 	// Append.Partial, Admit leaves such events out instead: Appended.Refused names them, and the others are stored.
+	//
+	// Where Admit returns a FanOut, its transaction keeps that in place of deliveries. The keeper (News.Keeper) makes them soon afterwards, in
+	// bounded steps, while its Watch runs: those of FanOut.AppendTriggers for each webhook that was there when the events were stored, as its
+	// settings are then. The owners of the lanes get the news. A session is kept as long as deliveries of it may still have to be made; an
+	// erased one gets none.
 	AppendEvents(ctx context.Context, a Append) (Appended, error)
 
 	// ClaimDue claims deliveries that are due at now, the oldest first in each lane, up to the room of each request. It also reads what is
@@ -323,6 +328,8 @@ type Stats struct {
 	Health map[uint32]Health
 	// Replays are the replays that are not done yet, oldest first.
 	Replays []Replay
+	// FanningOut is how many sessions have deliveries that are still to be made; see AppendEvents.
+	FanningOut int64
 	// SizeBytes is the size of the database.
 	SizeBytes int64
 	// Full is the ErrFull with which events are refused now; nil while they are accepted.

@@ -77,7 +77,7 @@ func (c *checker) run(tx *bbolt.Tx) error {
 	if len(c.errs) > 0 {
 		return errPagesDamaged // bbolt could loop on damaged pages
 	}
-	for _, step := range []func() error{c.metas, c.sequences, c.indexes, c.deliveries, c.sessions, c.leftovers, c.hooks, c.tallies, c.healths} {
+	for _, step := range []func() error{c.metas, c.sequences, c.indexes, c.deliveries, c.sessions, c.leftovers, c.checkFanOuts, c.hooks, c.tallies, c.healths} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ func (c *checker) metas() error {
 
 // sequences checks that no number can be assigned twice.
 func (c *checker) sequences() error {
-	for _, name := range [][]byte{bucketWebhooks, bucketSessions, bucketDeliveries, bucketPayloads, bucketJobs} {
+	for _, name := range [][]byte{bucketWebhooks, bucketSessions, bucketDeliveries, bucketPayloads, bucketJobs, bucketFanOuts} {
 		b := c.tx.Bucket(name)
 		last, _ := b.Cursor().Last()
 		next := u64key(b.Sequence())
@@ -264,15 +264,7 @@ func (c *checker) sessions() error {
 		c.expect(err == nil, "session %d: %v", number, err)
 		c.expect(len(events) == r.Events && len(record.Batches) == int(r.batches), "session %d: %d events in %d batches stored, %d in %d counted",
 			number, len(events), len(record.Batches), r.Events, r.batches)
-		type once struct {
-			webhook uint32
-			kind    engine.Kind
-		}
-		marked := make(map[once]bool)
-		for _, m := range r.Deliveries {
-			c.expect(!marked[once{m.WebhookID, m.Kind}], "session %d: two %s deliveries for webhook %d", number, m.Kind, m.WebhookID)
-			marked[once{m.WebhookID, m.Kind}] = true
-		}
+		c.checkMarks(&r)
 		return nil
 	})
 	numbers := 0
@@ -285,9 +277,12 @@ func (c *checker) sessions() error {
 
 // leftovers looks for records that belong to nothing.
 func (c *checker) leftovers() error {
-	for _, part := range []struct{ bucket, of []byte }{{bucketEvents, bucketSessions}, {bucketAttempts, bucketDeliveries}} {
+	for _, part := range []struct {
+		bucket, of []byte
+		size       int
+	}{{bucketEvents, bucketSessions, 12}, {bucketAttempts, bucketDeliveries, 12}, {bucketMarks, bucketSessions, 13}} {
 		err := c.each(part.bucket, func(k, _ []byte) error {
-			c.expect(len(k) == 12 && c.stored(part.of, k[:8]), "%s %x: belongs to nothing", part.bucket, k)
+			c.expect(len(k) == part.size && c.stored(part.of, k[:8]), "%s %x: belongs to nothing", part.bucket, k)
 			return nil
 		})
 		if err != nil {

@@ -14,6 +14,7 @@ type sessionRecord struct {
 	engine.SessionHead
 	number  uint64
 	batches uint32 // how many values the session has in events
+	marks   uint32 // how many of its marks stand in the bucket marks
 }
 
 func (r *sessionRecord) encode() []byte {
@@ -37,6 +38,7 @@ func (r *sessionRecord) encode() []byte {
 		e.uuid(m.ID)
 	}
 	e.uint(uint64(r.Bytes)) // since version 3
+	e.uint(uint64(r.marks)) // since version 8
 	return e.seal(key)
 }
 
@@ -65,6 +67,9 @@ func decodeSession(number uint64, value []byte) (sessionRecord, error) {
 	if len(d.b) > 0 { // versions 1 and 2 have no size
 		r.Bytes = int64(d.uint())
 		d.bad = d.bad || r.Bytes < 0
+	}
+	if len(d.b) > 0 { // versions up to 7 have no marks
+		r.marks = d.count()
 	}
 	return r, d.done(bucketSessions, key)
 }

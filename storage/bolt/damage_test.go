@@ -666,15 +666,7 @@ func openDamaged(t *testing.T) *Store {
 func TestDamagedFrontOfALane(t *testing.T) {
 	s := openDamaged(t)
 	lane := engine.Lane{WebhookID: putWebhook(t, s, engine.Webhook{}).ID}
-	for range 2 {
-		var events []engine.Event
-		for range maxSkipped/2 + 300 {
-			events = append(events, session(t, uuid.New(), time.Now())...)
-		}
-		if _, err := s.AppendEvents(t.Context(), engine.NewAppend(events, now())); err != nil {
-			t.Fatal(err)
-		}
-	}
+	addSessions(t, s, maxSkipped+600, time.Now())
 	last := uint64(maxSkipped + 600)
 	other := engine.Lane{WebhookID: putWebhook(t, s, engine.Webhook{}).ID}
 	addSession(t, s, time.Now())

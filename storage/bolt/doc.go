@@ -23,6 +23,8 @@
 //	jobs             number(8)                                        cancellations and replays in progress, as JSON
 //	counts           webhook(4)                                       deliveries by status, and how many are due
 //	health           webhook(4)                                       engine.Health, while the endpoint fails
+//	marks            S(8) webhook(4) kind(1)                          the id of the session's delivery; of the first ones it stands in the head
+//	fan_outs         number(8)                                        sessions whose deliveries are still to be made, and for which webhooks
 //
 // due and time are Unix nanoseconds. class is 0 for ordinary deliveries and 1 for tests. Each value is sealed, except in session_numbers
 // and where it is empty: a byte with the format's number, the body, and a CRC-32C over key and body (4 bytes). The checksum reveals silent
@@ -46,6 +48,7 @@
 //	5  new sessions have no entry in session_numbers yet, and meta has "numbered"; an entry of expiry may stand for several numbers
 //	6  has deliveries of the kind operation
 //	7  a delivery has the visitor of its session at its end, which those of earlier versions lack
+//	8  has the buckets marks and fan_outs; a session's head has the number of its marks at its end, which those of earlier versions lack
 //
 // # Erasure
 //
@@ -63,10 +66,12 @@
 //
 // One goroutine, the writer, makes all changes. It takes the mutations that have gathered during the last commit, applies them in one bbolt
 // transaction, and answers all callers after the fsync (group commit). There is no artificial delay: batches grow with the load. A mutation
-// that fails, fails alone. Large mutations, such as imports, wait behind all others, and a commit ends with a few of them.
+// that fails, fails alone. Large mutations, such as imports, wait behind all others, and a commit ends with a few of them. A commit is bounded
+// by what it writes. A request that leads to many deliveries writes a fan-out in their place, and Watch makes them, one bounded step in a commit.
 //
 // A commit costs its pages: some 30 for 14 finished sessions with all their records, of which the values are a third. That is why keys
-// grow, why a batch adds one entry to expiry, and why the one map with random keys is written later, in the order of its keys.
+// grow, why a batch adds one entry to expiry, and why the one map with random keys is written later, in the order of its keys. The keys of the
+// indexes begin with a webhook, so a batch puts them in their order when it ends.
 //
 // # Durability
 //

@@ -188,48 +188,59 @@ func isReadableSession(tx *bbolt.Tx, number uint64) bool {
 	return err == nil
 }
 
-// erase erases sessions or deliveries, as far as one step may go. It returns the first number that it did not reach, 0 if there is
-// none.
+// erase erases sessions or deliveries, as far as one step may go. It returns the first number that it is not done with, 0 if there is none.
 func (b *batch) erase(phase erasePhase, numbers []uint64, step *engine.ErasedStep) (left uint64, err error) {
-	before := b.changes
+	end := b.changes + eraseChanges
 	for _, number := range numbers {
-		if b.changes-before > eraseChanges {
+		if b.changes > end {
 			return number, nil
 		}
+		done := true
 		if phase == eraseDeliveries {
 			err = b.eraseDelivery(number, step)
 		} else {
-			err = b.eraseSession(number, step)
+			done, err = b.eraseSession(number, end, step)
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			return 0, err
+		case !done:
+			return number, nil
 		}
 	}
 	return 0, nil
 }
 
-// eraseSession erases a session and its deliveries. If the session expired since the search, the second phase finds its deliveries.
-func (b *batch) eraseSession(number uint64, step *engine.ErasedStep) error {
+// eraseSession erases a session and its deliveries. It stops when the batch has made end changes, because there may be thousands of deliveries;
+// done reports whether the session is gone. If the session expired since the search, the second phase finds its deliveries.
+func (b *batch) eraseSession(number uint64, end int, step *engine.ErasedStep) (done bool, err error) {
 	v := b.sessions.Get(u64key(number))
 	if v == nil {
-		return nil
+		return true, nil
 	}
 	r, err := decodeSession(number, v)
 	if errors.Is(err, ErrCorrupt) {
 		step.Damaged = append(step.Damaged, err)
-		return nil
+		return true, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	for _, m := range r.Deliveries {
-		if err := b.eraseDelivery(deliveryNumber(m.ID), step); err != nil {
-			return err
+	// Each mark outside the head is a change: as many as this lead beyond the end.
+	for _, ref := range b.someRefs(&r, maxMarksInHead+eraseChanges+1) {
+		if b.changes > end {
+			return false, b.put(b.sessions, u64key(r.number), r.encode())
+		}
+		if err := b.eraseDelivery(deliveryNumber(ref.ID), step); err != nil {
+			return false, err
+		}
+		if err := b.unmark(&r, &engine.Delivery{ID: ref.ID, WebhookID: ref.WebhookID, Kind: ref.Kind}); err != nil {
+			return false, err
 		}
 	}
 	step.Erased.Sessions++
 	step.Erased.Events += int64(r.Events)
-	return b.removeSession(&r)
+	return true, b.removeSession(&r)
 }
 
 // eraseDelivery erases a delivery. A damaged one stays, because it is not known what belongs to it; the erasure goes on without it.

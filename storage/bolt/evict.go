@@ -44,10 +44,9 @@ func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
 		e.kind = expiryDelivery
 	}
 	keys, values := b.evictable(&e)
-	before, looked := b.changes, 0
-	enough := func() bool { return looked >= expireStep || b.changes-before > expireChanges }
+	budget := b.expireBudget()
 	for i, k := range keys {
-		if enough() {
+		if budget.spent() {
 			break
 		}
 		numbers, err := decodeExpiry(k, values[i])
@@ -58,8 +57,8 @@ func (b *batch) stepEviction(now time.Time, m *engine.Maintained) error {
 		}
 		var stay []uint64
 		done := 0
-		for ; done < len(numbers) && !enough(); done++ {
-			looked++
+		for ; done < len(numbers) && !budget.spent(); done++ {
+			budget.numbers--
 			gone, err := b.evict(k[0], numbers[done], expiryAt(k), now, &m.Evicted)
 			switch {
 			case errors.Is(err, ErrCorrupt):

@@ -112,9 +112,9 @@ func (b *batch) stepExpiry(e expiryKind, now time.Time, m *engine.Maintained) (t
 	if len(keys) > 0 {
 		next = now // there may be more, and records that stay get new entries
 	}
-	before, looked := b.changes, 0
+	budget := b.expireBudget()
 	for i, k := range keys {
-		if looked >= expireStep || b.changes-before > expireChanges {
+		if budget.spent() {
 			break
 		}
 		if err := b.delete(b.expiry, k); err != nil {
@@ -131,12 +131,13 @@ func (b *batch) stepExpiry(e expiryKind, now time.Time, m *engine.Maintained) (t
 			continue
 		}
 		for j, number := range numbers {
-			if looked++; looked > expireStep || b.changes-before > expireChanges {
+			if budget.spent() {
 				if err := b.putExpiry(e.kind, expiryAt(k), numbers[j:]); err != nil {
 					return next, err
 				}
 				break
 			}
+			budget.numbers--
 			removed, err := e.expire(number, expiryAt(k), oldest, now)
 			if errors.Is(err, ErrCorrupt) { // go on with the others
 				m.Damaged = append(m.Damaged, err)
@@ -190,12 +191,13 @@ func (b *batch) stepSweep(e expiryKind, at, now time.Time) (time.Time, error) {
 			break
 		}
 	}
-	oldest, before, next := now.Add(-e.keep), b.changes, uint64(0)
-	for i, number := range numbers {
-		if i == expireStep || b.changes-before > expireChanges {
+	oldest, budget, next := now.Add(-e.keep), b.expireBudget(), uint64(0)
+	for _, number := range numbers {
+		if budget.spent() {
 			next = number
 			break
 		}
+		budget.numbers--
 		if e.kind == expirySession && b.isRecent(number, oldest) {
 			continue
 		}
@@ -242,10 +244,14 @@ func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) (removed bo
 	return true, b.removeSession(&r)
 }
 
-// waits reports whether a delivery of the session is scheduled or pending. A damaged delivery is never sent, so the session need not be
-// kept for it.
+// waits reports whether a delivery of the session is scheduled or pending, or may still have to be made. A damaged delivery is never sent, so
+// the session need not be kept for it.
 func (b *batch) waits(r *sessionRecord) (bool, error) {
-	for _, m := range r.Deliveries {
+	if b.fansOut() {
+		return true, nil
+	}
+	for m := range b.s.refs(b.tx, r) {
+		b.looked++
 		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(m.ID))
 		if b.s.passes(err) {
 			continue
@@ -276,7 +282,9 @@ func (b *batch) retireDelivery(r *deliveryRecord) error {
 	}
 	session, err := decodeSession(r.session, head)
 	if err == nil {
-		session.Deliveries = slices.DeleteFunc(session.Deliveries, func(ref engine.DeliveryRef) bool { return ref.ID == r.ID })
+		err = b.unmark(&session, &r.Delivery)
+	}
+	if err == nil {
 		err = b.put(b.sessions, u64key(r.session), session.encode())
 	}
 	if err != nil && !b.s.passes(err) {

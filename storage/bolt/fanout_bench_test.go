@@ -58,6 +58,7 @@ func benchFanOut(b *testing.B, webhooks, sessions int) {
 	for range webhooks {
 		putWebhook(b, s, engine.Webhook{Delay: 86400})
 	}
+	watchStore(b, s)
 	requests := make([]engine.Append, b.N)
 	for i := range requests {
 		requests[i] = fanOutRequest(b, sessions)
@@ -86,6 +87,9 @@ func benchFanOut(b *testing.B, webhooks, sessions int) {
 		if _, err := s.AppendEvents(b.Context(), a); err != nil {
 			b.Fatal(err)
 		}
+		for s.fanningOut.Load() > 0 {
+			time.Sleep(time.Millisecond)
+		}
 	}
 	b.StopTimer()
 	close(stop)
@@ -97,4 +101,17 @@ func benchFanOut(b *testing.B, webhooks, sessions int) {
 	if len(waits) > 0 {
 		b.ReportMetric(float64(waits[len(waits)*99/100].Milliseconds()), "ms-p99-others")
 	}
+}
+
+// watchStore runs the Watch of a store until the test ends.
+func watchStore(tb testing.TB, s *Store) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Watch(ctx, func(engine.News) {}) }()
+	tb.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			tb.Error(err)
+		}
+	})
 }

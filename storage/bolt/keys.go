@@ -26,10 +26,13 @@ var (
 	bucketJobs              = []byte("jobs")
 	bucketCounts            = []byte("counts")
 	bucketHealth            = []byte("health")
+	bucketMarks             = []byte("marks")
+	bucketFanOuts           = []byte("fan_outs")
 )
 
 var allBuckets = [][]byte{bucketMeta, bucketWebhooks, bucketSessionNumbers, bucketSessions, bucketEvents, bucketDeliveries,
-	bucketAttempts, bucketPayloads, bucketQueue, bucketByWebhook, bucketFailedOrCancelled, bucketExpiry, bucketJobs, bucketCounts, bucketHealth}
+	bucketAttempts, bucketPayloads, bucketQueue, bucketByWebhook, bucketFailedOrCancelled, bucketExpiry, bucketJobs, bucketCounts, bucketHealth,
+	bucketMarks, bucketFanOuts}
 
 var (
 	keySchema = []byte("schema")

@@ -179,7 +179,7 @@ func (s *Store) walkSession(tx *bbolt.Tx, session finder, after []byte) (*walker
 		return nil, errBadCursor
 	}
 	w := &walker{size: 8, last: after}
-	for _, m := range r.Deliveries {
+	for m := range s.refs(tx, &r) {
 		if k := u64key(deliveryNumber(m.ID)); len(after) == 0 || bytes.Compare(k, after) < 0 {
 			w.heads = append(w.heads, &walkHead{place: k})
 		}

@@ -4,8 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"hookbolt/engine"
 )
 
@@ -14,13 +12,7 @@ func TestLongSearch(t *testing.T) {
 	s := openTest(t, newPath(t))
 	w := putWebhook(t, s, engine.Webhook{})
 	oldest := addSession(t, s, time.Now().Add(-time.Minute))[0]
-	var events []engine.Event
-	for range maxListed + 1 {
-		events = append(events, session(t, uuid.New(), time.Now().Add(-time.Minute))...)
-	}
-	if _, err := s.AppendEvents(t.Context(), engine.NewAppend(events, now())); err != nil {
-		t.Fatal(err)
-	}
+	addSessions(t, s, maxListed+1, time.Now().Add(-time.Minute))
 	page := func(q engine.DeliveryQuery) engine.DeliveryPage {
 		t.Helper()
 		q.Limit = 10

@@ -3,6 +3,7 @@ package bolt
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -17,8 +18,10 @@ func (s *Store) migrate() error {
 		return err
 	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
-		if _, err := tx.CreateBucketIfNotExists(bucketHealth); err != nil {
-			return err
+		for _, name := range [][]byte{bucketHealth, bucketMarks, bucketFanOuts} { // since versions 2 and 8
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
 		}
 		meta := tx.Bucket(bucketMeta)
 		if schema < 5 {
@@ -69,7 +72,7 @@ func (s *Store) load() error {
 			s.passes(err)
 		}
 		s.hooks.Store(engine.NewWebhookSet(hooks, cancels))
-		if err := s.loadNumbers(tx); err != nil {
+		if err := errors.Join(s.loadNumbers(tx), s.loadFanOuts(tx)); err != nil {
 			return err
 		}
 		for k, v := range s.entries(tx, bucketHealth, nil, nil) {

@@ -16,9 +16,27 @@ import (
 const (
 	cancelStep = 500 // queue entries looked at
 	expireStep = 200 // numbers of expiry looked at, of each kind
-	// expireChanges is how many keys a step of one kind may delete before it ends: a session may have thousands of events.
+	// expireChanges is how many keys a step of one kind may delete before it ends: a session may have thousands of events. expireLooks is how
+	// many deliveries of sessions a step may look at: a session may have thousands of these, too.
 	expireChanges = 2000
+	expireLooks   = 5000
 )
+
+// expireBudget bounds a step that removes records.
+type expireBudget struct {
+	b               *batch
+	changes, looked int // of the batch, where the step ends
+	numbers         int // how many more the step may look at
+}
+
+func (b *batch) expireBudget() expireBudget {
+	return expireBudget{b, b.changes + expireChanges, b.looked + expireLooks, expireStep}
+}
+
+// spent reports whether the step must end.
+func (e *expireBudget) spent() bool {
+	return e.numbers <= 0 || e.b.changes > e.changes || e.b.looked > e.looked
+}
 
 const (
 	// maintainAtLeast is the longest time between two calls of Maintain. A shorter retention shortens it.
@@ -115,7 +133,7 @@ func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
 	if err := b.delete(b.jobs, key); err != nil || j.Replay != nil {
 		return err
 	}
-	b.setWebhooks(b.hooks.All()) // without the cancellation
+	b.setCancellations() // without this one
 	return nil
 }
 
@@ -126,7 +144,7 @@ func (b *batch) replaceJobs(damaged int) error {
 			return err
 		}
 	}
-	b.setWebhooks(b.hooks.All())
+	b.setCancellations()
 	b.after = append(b.after, func() { b.s.lostJobs = damaged })
 	return nil
 }
@@ -179,6 +197,11 @@ func (b *batch) removeSession(r *sessionRecord) error {
 	key := u64key(r.number)
 	if err := b.deletePrefix(b.events, key); err != nil {
 		return err
+	}
+	if r.marks > 0 {
+		if err := b.deletePrefix(b.marks, key); err != nil {
+			return err
+		}
 	}
 	if err := b.delete(b.sessionNumbers, r.ID[:]); err != nil { // a new session has no entry yet
 		return err

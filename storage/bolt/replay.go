@@ -143,9 +143,9 @@ func (j *replayJob) target(in replaySearch, number uint64, head []byte) (t repla
 		if t.session, err = decodeSession(number, head); err != nil || !j.IncludesSession(&t.session.SessionHead, w) {
 			return t, false, err
 		}
-		id := t.session.DeliveryOf(w.ID, engine.KindComplete)
-		if id == uuid.Nil {
-			return t, true, nil
+		id, err := deliveryOf(in.tx.Bucket(bucketMarks), &t.session, w.ID, engine.KindComplete)
+		if err != nil || id == uuid.Nil {
+			return t, err == nil, err
 		}
 		number = deliveryNumber(id)
 	}

@@ -26,12 +26,17 @@ func (s *Store) AppendEvents(ctx context.Context, a engine.Append) (engine.Appen
 			return err
 		}
 		done.Refused = refused
+		var later []fannedOut
 		for i := range plans {
-			if err := b.appendToSession(&plans[i], &done); err != nil {
+			p := &plans[i]
+			if err := b.appendToSession(p, &done); err != nil {
 				return err
 			}
+			if !p.decision.FanOut.IsZero() {
+				later = append(later, fannedOut{p.session.number, p.decision.FanOut})
+			}
 		}
-		return nil
+		return b.beginFanOut(later)
 	})
 	if err != nil {
 		return engine.Appended{}, err
@@ -50,8 +55,10 @@ type sessionPlan struct {
 // Its error names every bad event of all sessions. If the request is partial, refused names them instead.
 func (b *batch) planSessions(a *engine.Append) (plans []sessionPlan, refused engine.InputErrors, err error) {
 	plans = make([]sessionPlan, 0, len(a.Sessions))
+	room := engine.MaxTriggers
 	for i := range a.Sessions {
-		p, err := b.planSession(a, i)
+		p, err := b.planSession(a, i, room)
+		room -= len(p.decision.Triggers)
 		bad, isInput := errors.AsType[engine.InputErrors](err)
 		switch {
 		case isInput:
@@ -71,8 +78,8 @@ func (b *batch) planSessions(a *engine.Append) (plans []sessionPlan, refused eng
 
 // planSession reads a session and decides what a request's events mean for it. It writes nothing. A session whose head is damaged begins
 // again: an error would refuse the events of all other sessions in the request, each time that they are sent. Event ids in damaged events
-// are not known any more.
-func (b *batch) planSession(a *engine.Append, i int) (p sessionPlan, err error) {
+// are not known any more. room is how many triggers it may list.
+func (b *batch) planSession(a *engine.Append, i, room int) (p sessionPlan, err error) {
 	posted := &a.Sessions[i]
 	id := posted.Events[0].SessionID
 	number, err := b.sessionNumber(id)
@@ -98,7 +105,7 @@ func (b *batch) planSession(a *engine.Append, i int) (p sessionPlan, err error) 
 			return p, err
 		}
 	}
-	p.decision, err = a.Admit(i, p.session.SessionHead, stored, b.hooks)
+	p.decision, err = a.Admit(i, p.session.SessionHead, stored, b.hooks, room)
 	return p, err
 }
 
@@ -119,7 +126,7 @@ func eachBatch(events *bbolt.Bucket, number uint64, f func(k, v []byte) error) e
 
 // appendToSession writes a session's new events, its head, and a delivery for each trigger.
 func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
-	r := sessionRecord{SessionHead: p.decision.Head, number: p.session.number, batches: p.session.batches + 1}
+	r := sessionRecord{SessionHead: p.decision.Head, number: p.session.number, batches: p.session.batches + 1, marks: p.session.marks}
 	if r.number == 0 {
 		var err error
 		if r.number, err = b.next(b.sessions); err != nil {
@@ -132,6 +139,7 @@ func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 			}
 		}
 		b.expire(expirySession, r.number, r.FirstReceivedAt)
+		p.session.number = r.number
 	}
 	key := itemKey(r.number, r.batches)
 	if err := b.put(b.events, key, encodeEvents(key, p.decision.Fresh)); err != nil {
@@ -186,8 +194,7 @@ func (b *batch) trigger(r *sessionRecord, t *engine.Trigger) (deliveryRecord, er
 	if err := b.createDelivery(&d); err != nil {
 		return d, err
 	}
-	r.Deliveries = append(r.Deliveries, engine.DeliveryRef{WebhookID: t.WebhookID, Kind: t.Kind, ID: d.ID})
-	return d, nil
+	return d, b.mark(r, engine.DeliveryRef{WebhookID: t.WebhookID, Kind: t.Kind, ID: d.ID})
 }
 
 // Session implements engine.Store.
@@ -205,7 +212,8 @@ func (s *Store) Session(ctx context.Context, id uuid.UUID) (engine.SessionRecord
 		if record, err = readSessionRecord(tx.Bucket(bucketEvents), &r); err != nil {
 			return err
 		}
-		for _, m := range r.Deliveries {
+		record.Head.Deliveries = slices.Collect(s.refs(tx, &r))
+		for _, m := range record.Head.Deliveries {
 			d, err := s.readDelivery(tx.Bucket(bucketDeliveries), deliveryNumber(m.ID))
 			switch {
 			case s.passes(err):

@@ -22,7 +22,7 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 	minFree, maxBytes := s.space.limits()
 	err := s.submitRead(ctx, 1024, func(b *batch) error {
 		stats = engine.Stats{Webhooks: make(map[uint32]engine.WebhookStats, len(s.counts)), Health: maps.Clone(s.health),
-			SizeBytes: b.tx.Size(), Full: s.space.room(), File: &engine.FileStats{FreeBytes: s.freeInFile(), MaxBytes: maxBytes,
+			SizeBytes: b.tx.Size(), FanningOut: s.fanningOut.Load() + b.fanningOut, Full: s.space.room(), File: &engine.FileStats{FreeBytes: s.freeInFile(), MaxBytes: maxBytes,
 				MinFreeBytes: minFree, DiskFreeBytes: s.space.left()}}
 		maps.Copy(stats.Health, b.health)
 		maps.DeleteFunc(stats.Health, func(_ uint32, h engine.Health) bool { return h.Failures == 0 })

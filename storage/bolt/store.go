@@ -22,7 +22,7 @@ import (
 )
 
 // schemaVersion is that of the layout which the package documentation describes.
-const schemaVersion = 7
+const schemaVersion = 8
 
 // pageSize is the same on every machine, so that a file can be moved.
 const pageSize = 4096
@@ -90,6 +90,11 @@ type Store struct {
 
 	backing sync.Mutex // held while there is a backup
 
+	// fanningOut is how many sessions have deliveries that are still to be made; written by the writer. fanOutWake (capacity 1) tells Watch that
+	// there are more.
+	fanningOut atomic.Int64
+	fanOutWake chan struct{}
+
 	owning sync.RWMutex // held by Watch while it reports all webhooks, and for reading by changes of webhooks
 
 	closing sync.Once
@@ -110,7 +115,8 @@ func Open(path string, opts Options) (*Store, error) {
 	}
 	s := &Store{path: path, lock: lock, opts: opts, space: newSpace(path, opts),
 		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), quit: make(chan struct{}), stopped: make(chan struct{}),
-		failed: make(chan struct{}), counts: make(map[uint32]counts), health: make(map[uint32]engine.Health), claims: make(map[uint64]engine.Lane),
+		fanOutWake: make(chan struct{}, 1),
+		failed:     make(chan struct{}), counts: make(map[uint32]counts), health: make(map[uint32]engine.Health), claims: make(map[uint64]engine.Lane),
 		resumed: make(map[engine.Lane]resumePoint)}
 	if err := s.open(path); err != nil {
 		if s.db != nil {

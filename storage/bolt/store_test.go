@@ -60,6 +60,21 @@ func checkAndClose(t testing.TB, s *Store) {
 	}
 }
 
+// addSessions adds so many sessions at once, in as few requests as make their deliveries themselves.
+func addSessions(t testing.TB, s *Store, n int, at time.Time) {
+	t.Helper()
+	for n > 0 {
+		var events []engine.Event
+		for range min(n, engine.MaxTriggers) {
+			events = append(events, session(t, uuid.New(), at)...)
+		}
+		if _, err := s.AppendEvents(t.Context(), engine.NewAppend(events, now())); err != nil {
+			t.Fatal(err)
+		}
+		n -= engine.MaxTriggers
+	}
+}
+
 func newPath(t testing.TB) string { return filepath.Join(t.TempDir(), "hookbolt.db") }
 
 var content = uuid.MustParse("6caaa000-2bd8-4b28-8b9b-bfe1fca94f39")
@@ -689,9 +704,9 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 		old.string(a.ErrorDetail)
 		old.string(string(a.Response))
 		number, v := tx.Bucket(bucketSessions).Cursor().First()
-		head := sealBytes(number, v[1:len(v)-4-2]) // without the size, which has two bytes here
+		head := sealBytes(number, v[1:len(v)-4-3]) // without the size, which has two bytes here, and the number of marks
 		return errors.Join(numberAll(tx), tx.Bucket(bucketSessions).Put(slices.Clone(number), head),
-			tx.Bucket(bucketAttempts).Put(key, old.seal(key)), tx.Bucket(bucketAttempts).Put(secondKey, version3), tx.DeleteBucket(bucketHealth),
+			tx.Bucket(bucketAttempts).Put(key, old.seal(key)), tx.Bucket(bucketAttempts).Put(secondKey, version3), tx.DeleteBucket(bucketHealth), tx.DeleteBucket(bucketMarks), tx.DeleteBucket(bucketFanOuts),
 			tx.Bucket(bucketMeta).Put(keySchema, sealBytes(keySchema, u32key(1))))
 	})
 	if err := errors.Join(err, db.Close()); err != nil {

@@ -7,6 +7,7 @@ import (
 )
 
 // Watch implements engine.Store. The one process that has the file owns all lanes from the start, and nobody else changes anything.
+// What it reports later are the deliveries of fan-outs, which it makes itself.
 func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
 	if err := s.ownAll(ctx, f); err != nil {
 		if ctx.Err() != nil {
@@ -14,7 +15,7 @@ func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
 		}
 		return err
 	}
-	<-ctx.Done()
+	s.fanOut(ctx, f)
 	return nil
 }
 

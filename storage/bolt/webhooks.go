@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -48,11 +47,12 @@ func (s *Store) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.
 			return err
 		}
 		done.Webhook = w
-		hooks := slices.DeleteFunc(slices.Clone(b.hooks.All()), func(h *engine.Webhook) bool { return h.ID == w.ID })
-		if !c.Deleted {
-			hooks = append(hooks, &w)
+		if c.Deleted {
+			b.hooks = b.hooks.Without(w.ID)
+		} else {
+			b.hooks = b.hooks.With(&w)
 		}
-		b.setWebhooks(hooks)
+		b.setCancellations()
 		return nil
 	})
 	return done, err
@@ -111,13 +111,13 @@ func (b *batch) beginCancellations(webhookID uint32, cancels []engine.Cancellati
 	return nil
 }
 
-// setWebhooks builds the set of webhooks again, with the cancellations in progress.
-func (b *batch) setWebhooks(hooks []*engine.Webhook) {
-	cancels, damaged := readCancellations(b.jobs, hooks)
+// setCancellations reads the cancellations in progress, as the set of webhooks has them.
+func (b *batch) setCancellations() {
+	cancels, damaged := readCancellations(b.jobs, b.hooks.All())
 	for _, err := range damaged {
 		b.s.passes(err)
 	}
-	b.hooks = engine.NewWebhookSet(hooks, cancels)
+	b.hooks = b.hooks.WithCancellations(cancels)
 }
 
 func (b *batch) putJob(number uint64, j job) error {

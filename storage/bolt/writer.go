@@ -284,10 +284,11 @@ type batch struct {
 	tx      *bbolt.Tx
 	began   time.Time
 	changes int  // how many puts and deletes there were
+	looked  int  // how many deliveries of sessions were looked at, to see whether they wait
 	full    bool // nothing can be written: the transaction is rolled back
 
 	meta, webhooks, sessionNumbers, sessions, events, deliveries, attempts *bbolt.Bucket
-	payloads, expiry, jobs, counters, healths                              *bbolt.Bucket
+	payloads, expiry, jobs, counters, healths, marks, fanOuts              *bbolt.Bucket
 	queue, byWebhook, failedOrCancelled                                    index
 
 	hooks  *engine.WebhookSet       // as of this batch
@@ -297,7 +298,9 @@ type batch struct {
 	numbers  map[uuid.UUID]uint64
 	expiring [expiryDelivery + 1]expiring // by kind
 	claims   []claimedNumber              // deliveries that are claimed as they are created
-	after    []func()                     // run once the batch is durable
+	// fanningOut is how many sessions the batch has added to the fan-outs, less those that it has done.
+	fanningOut int64
+	after      []func() // run once the batch is durable
 }
 
 func (s *Store) begin() (b *batch, err error) {
@@ -319,10 +322,10 @@ func (s *Store) begin() (b *batch, err error) {
 		attempts: tx.Bucket(bucketAttempts), payloads: tx.Bucket(bucketPayloads), queue: index{Bucket: tx.Bucket(bucketQueue)},
 		byWebhook: index{Bucket: tx.Bucket(bucketByWebhook)}, failedOrCancelled: index{Bucket: tx.Bucket(bucketFailedOrCancelled)}, expiry: tx.Bucket(bucketExpiry),
 		jobs: tx.Bucket(bucketJobs), counters: tx.Bucket(bucketCounts),
-		healths: tx.Bucket(bucketHealth),
+		healths: tx.Bucket(bucketHealth), marks: tx.Bucket(bucketMarks), fanOuts: tx.Bucket(bucketFanOuts),
 	}
 	// bbolt forgets the fill percent with each bucket handle.
-	for _, bucket := range []*bbolt.Bucket{b.sessions, b.events, b.deliveries, b.attempts, b.payloads, b.queue.Bucket, b.byWebhook.Bucket, b.expiry} {
+	for _, bucket := range []*bbolt.Bucket{b.sessions, b.events, b.deliveries, b.attempts, b.payloads, b.queue.Bucket, b.byWebhook.Bucket, b.expiry, b.marks} {
 		bucket.FillPercent = growingFill
 	}
 	return b, nil
@@ -431,6 +434,7 @@ func (b *batch) publish() {
 	}
 	b.s.hooks.Store(b.hooks)
 	b.s.numbers.apply(b.numbers)
+	b.s.fanningOut.Add(b.fanningOut)
 	for _, f := range b.after {
 		f()
 	}

@@ -63,7 +63,7 @@ func headFollowsEvents(t *T) {
 	var want engine.SessionHead
 	for i, events := range requests {
 		a := engine.NewAppend(events, events[0].ReceivedAt)
-		d, err := a.Admit(0, want, nil, engine.NewWebhookSet(nil, nil))
+		d, err := a.Admit(0, want, nil, engine.NewWebhookSet(nil, nil), engine.MaxTriggers)
 		t.ok(err, "Admit")
 		want = d.Head
 		p.append(a)

@@ -182,12 +182,19 @@ func (m *member) Watch(ctx context.Context, report func(engine.News)) error {
 			f.leaveLocked(m)
 		}
 	}()
+	stop := func() {}
+	defer func() { stop() }() // before the lanes go to others
+	fanningOut := false
 	for ctx.Err() == nil {
 		f.mu.Lock()
 		news := m.news
 		m.news = nil
 		keeper := f.keeperLocked() == m
 		f.mu.Unlock()
+		if keeper && !fanningOut {
+			fanningOut = true
+			stop = m.fanOut(ctx)
+		}
 		for _, n := range news {
 			n.Keeper = keeper
 			report(n)
@@ -207,6 +214,27 @@ func (m *member) Watch(ctx context.Context, report func(engine.News)) error {
 		}
 	}
 	return nil
+}
+
+// fanOut has the store make the deliveries of fan-outs, and reports them to all who watch. stop ends it.
+func (m *member) fanOut(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		m.Store.Watch(ctx, func(n engine.News) {
+			m.f.mu.Lock()
+			defer m.f.mu.Unlock()
+			if len(n.Queued) > 0 {
+				m.othersLocked(engine.News{Queued: n.Queued})
+				m.tellLocked(engine.News{Queued: n.Queued})
+			}
+		})
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
 }
 
 func (f *fleet) keeperLocked() *member {

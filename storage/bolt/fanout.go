@@ -1,0 +1,250 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// A fan-out makes the deliveries of a request that leads to more of them than a commit should hold. Its records are written with the events. Each
+// step makes deliveries of the oldest record, with their marks, and says in the record how far it came.
+
+const (
+	// fanOutSessions is how many sessions a record has at most. A step makes deliveries of all of them for a few webhooks: so it changes few
+	// lanes, and few heads.
+	fanOutSessions = 64
+	// fanOutStep is how many deliveries a step makes, because other mutations wait for it.
+	fanOutStep = 512
+)
+
+// fanOut is a record: sessions, and the webhooks that their deliveries are still to be made for.
+type fanOut struct {
+	after, last uint32 // ids of webhooks: above after, up to last
+	sessions    []fannedOut
+}
+
+type fannedOut struct {
+	number uint64 // S
+	engine.FanOut
+}
+
+func (f *fanOut) encode(key []byte) []byte {
+	e := newRecord(16 + 28*len(f.sessions))
+	e.uint(uint64(f.after))
+	e.uint(uint64(f.last))
+	e.uint(uint64(len(f.sessions)))
+	for _, s := range f.sessions {
+		e.uint(s.number)
+		e.time(s.StartedAt)
+		e.time(s.FinishedAt)
+	}
+	return e.seal(key)
+}
+
+func decodeFanOut(key, value []byte) (f fanOut, err error) {
+	body, err := unseal(bucketFanOuts, key, value)
+	if err != nil {
+		return f, err
+	}
+	d := decoder{b: body}
+	f.after, f.last = d.count(), d.count()
+	for n := d.uint(); n > 0 && !d.bad; n-- {
+		f.sessions = append(f.sessions, fannedOut{d.uint(), engine.FanOut{StartedAt: d.time(), FinishedAt: d.time()}})
+	}
+	return f, d.done(bucketFanOuts, key)
+}
+
+// beginFanOut stores the sessions whose deliveries are made later. Webhooks that are created from now on get none of them.
+func (b *batch) beginFanOut(sessions []fannedOut) error {
+	for part := range slices.Chunk(sessions, fanOutSessions) {
+		number, err := b.next(b.fanOuts)
+		if err != nil {
+			return err
+		}
+		f := fanOut{last: uint32(b.webhooks.Sequence()), sessions: part}
+		key := u64key(number)
+		if err := b.put(b.fanOuts, key, f.encode(key)); err != nil {
+			return err
+		}
+	}
+	b.fanningOut += int64(len(sessions))
+	if len(sessions) > 0 {
+		b.after = append(b.after, b.s.wakeFanOut)
+	}
+	return nil
+}
+
+// wakeFanOut has Watch go on with the fan-outs.
+func (s *Store) wakeFanOut() {
+	select {
+	case s.fanOutWake <- struct{}{}:
+	default:
+	}
+}
+
+// fanOut makes the deliveries of all fan-outs, as they come, until ctx ends. It calls f with what it has queued.
+func (s *Store) fanOut(ctx context.Context, f func(engine.News)) {
+	for ctx.Err() == nil {
+		again := s.fanOutWake
+		var retry <-chan time.Time
+		if s.fanningOut.Load() > 0 {
+			queued, err := s.stepFanOut(ctx)
+			switch {
+			case err == nil:
+				f(engine.News{Keeper: true, Queued: queued})
+				continue
+			case errors.Is(err, engine.ErrFull):
+				retry = time.After(fullRecheck)
+			default:
+				again = nil // the store has failed, or ctx has ended
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-again:
+		case <-retry:
+		}
+	}
+}
+
+// stepFanOut makes a bounded number of deliveries, and returns the lanes that got them.
+func (s *Store) stepFanOut(ctx context.Context) (queued []engine.Queued, err error) {
+	if err := s.space.room(); err != nil {
+		return nil, err
+	}
+	err = s.write(ctx, bulkBytes, func(b *batch) error {
+		queued = nil
+		for made := 0; made < fanOutStep; {
+			key, f, err := b.oldestFanOut()
+			if err != nil {
+				return err
+			}
+			if key == nil {
+				b.fanningOut = -b.s.fanningOut.Load() // what is left cannot be read
+				return nil
+			}
+			n, err := b.continueFanOut(key, &f, fanOutStep-made, &queued)
+			if err != nil {
+				return err
+			}
+			made += n
+		}
+		return nil
+	})
+	return queued, err
+}
+
+// oldestFanOut returns the first record that can be read; a nil key if there is none.
+func (b *batch) oldestFanOut() (key []byte, f fanOut, err error) {
+	for k, v := range b.s.entries(b.tx, bucketFanOuts, nil, nil) {
+		f, err := decodeFanOut(k, v)
+		if b.s.passes(err) {
+			continue
+		}
+		return bytes.Clone(k), f, err
+	}
+	return nil, f, nil
+}
+
+// continueFanOut makes at most about so many deliveries of a record. It adds their lanes to queued, and returns how many deliveries it has
+// looked at, at least 1.
+func (b *batch) continueFanOut(key []byte, f *fanOut, most int, queued *[]engine.Queued) (looked int, err error) {
+	sessions, of, err := b.fannedOut(f)
+	if err != nil {
+		return 0, err
+	}
+	n := max(1, most/len(f.sessions))
+	hooks := b.hooks.NextInFanOut(of, f.after, f.last, n)
+	for i := range sessions {
+		if err := b.fanOutSession(&sessions[i], of[i].FanOut, hooks, queued); err != nil {
+			return 0, err
+		}
+	}
+	if len(hooks) < n {
+		b.fanningOut -= int64(len(f.sessions))
+		return len(f.sessions) * (1 + len(hooks)), b.delete(b.fanOuts, key)
+	}
+	f.after = hooks[len(hooks)-1].ID
+	return len(f.sessions) * n, b.put(b.fanOuts, key, f.encode(key))
+}
+
+// fannedOut reads the sessions of a record, without those that were erased or cannot be read.
+func (b *batch) fannedOut(f *fanOut) (sessions []sessionRecord, of []engine.FannedOut, err error) {
+	for _, s := range f.sessions {
+		v := b.sessions.Get(u64key(s.number))
+		if v == nil {
+			continue
+		}
+		r, err := decodeSession(s.number, v)
+		if b.s.passes(err) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		sessions = append(sessions, r)
+		of = append(of, engine.FannedOut{FanOut: s.FanOut, ContentID: r.Identity.ContentID})
+	}
+	return sessions, of, nil
+}
+
+// fanOutSession makes a session's deliveries for some webhooks.
+func (b *batch) fanOutSession(r *sessionRecord, f engine.FanOut, hooks []*engine.Webhook, queued *[]engine.Queued) error {
+	var triggers []engine.Trigger
+	for _, w := range hooks {
+		triggers = f.AppendTriggers(triggers, &r.SessionHead, w)
+	}
+	before := len(*queued)
+	for i := range triggers {
+		t := &triggers[i]
+		if r.marks > 0 && b.marks.Get(markKey(r.number, t.WebhookID, t.Kind)) != nil {
+			continue // a replay was faster
+		}
+		d, err := b.trigger(r, t)
+		if err != nil {
+			return err
+		}
+		*queued = append(*queued, engine.Queued{Lane: d.Lane(), At: d.NextAttemptAt})
+	}
+	if len(*queued) == before {
+		return nil
+	}
+	return b.put(b.sessions, u64key(r.number), r.encode())
+}
+
+// fansOut reports whether deliveries of a session may still have to be made.
+func (b *batch) fansOut() bool { return b.s.fanningOut.Load()+b.fanningOut > 0 }
+
+// loadFanOuts counts the sessions whose deliveries are still to be made.
+func (s *Store) loadFanOuts(tx *bbolt.Tx) error {
+	n := 0
+	for k, v := range s.entries(tx, bucketFanOuts, nil, nil) {
+		f, err := decodeFanOut(k, v)
+		if err != nil && !s.passes(err) {
+			return err
+		}
+		n += len(f.sessions)
+	}
+	s.fanningOut.Store(int64(n))
+	return nil
+}
+
+// checkFanOuts checks the records of fan-outs.
+func (c *checker) checkFanOuts() error {
+	return c.each(bucketFanOuts, func(k, v []byte) error {
+		f, err := decodeFanOut(k, v)
+		c.expect(err == nil, "%v", err)
+		c.expect(err != nil || len(k) == 8 && len(f.sessions) > 0 && f.after <= f.last, "fan_outs %x: bad", k)
+		for _, s := range f.sessions {
+			c.expect(s.number <= c.tx.Bucket(bucketSessions).Sequence() && !s.IsZero(), "fan_outs %x: session %d", k, s.number)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,246 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// postFanOut posts a request with so many finished sessions, and returns the first one's id.
+func postFanOut(t testing.TB, s *Store, sessions int) uuid.UUID {
+	t.Helper()
+	a := fanOutRequest(t, sessions)
+	if _, err := s.AppendEvents(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	return a.Sessions[0].Events[0].SessionID
+}
+
+// watchUntil runs Watch until f returns true.
+func watchUntil(t testing.TB, s *Store, f func(engine.News) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	done := false
+	err := s.Watch(ctx, func(n engine.News) {
+		if f(n) {
+			done = true
+			cancel()
+		}
+	})
+	if err != nil || !done {
+		t.Fatalf("Watch has ended: %v", err)
+	}
+}
+
+// finishFanOuts runs Watch until the deliveries of all fan-outs are made. It returns how many.
+func finishFanOuts(t testing.TB, s *Store) (made int) {
+	t.Helper()
+	watchUntil(t, s, func(n engine.News) bool {
+		made += len(n.Queued)
+		return s.fanningOut.Load() == 0
+	})
+	return made
+}
+
+func scheduled(t testing.TB, s *Store) map[uint32]int64 {
+	t.Helper()
+	stats, err := s.Stats(t.Context(), now(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := make(map[uint32]int64)
+	for id, w := range stats.Webhooks {
+		counts[id] = w.Scheduled
+	}
+	return counts
+}
+
+// A fan-out is made in bounded steps. Each step is whole, and the next process goes on where this one stopped.
+func TestFanOutInSteps(t *testing.T) {
+	const webhooks, sessions = 10, 1600
+	path := newPath(t)
+	s := openTest(t, path)
+	for range webhooks {
+		putWebhook(t, s, engine.Webhook{Delay: 86400})
+	}
+	postFanOut(t, s, sessions)
+	made, steps := int(engine.MaxTriggers), 0
+	count := func(n engine.News) {
+		if len(n.Queued) > fanOutStep {
+			t.Errorf("a step has made %d deliveries", len(n.Queued))
+		}
+		made += len(n.Queued)
+		steps++
+	}
+	for range 3 {
+		watchUntil(t, s, func(n engine.News) bool {
+			count(n)
+			return len(n.Queued) > 0
+		})
+		sum := int64(0)
+		for _, n := range scheduled(t, s) {
+			sum += n
+		}
+		if sum != int64(made) {
+			t.Fatalf("%d deliveries are stored, %d were told", sum, made)
+		}
+		checkAndClose(t, s)
+		s = openTest(t, path)
+	}
+	watchUntil(t, s, func(n engine.News) bool {
+		count(n)
+		return s.fanningOut.Load() == 0
+	})
+	for id, n := range scheduled(t, s) {
+		if n != sessions {
+			t.Errorf("webhook %d has %d deliveries, want %d", id, n, sessions)
+		}
+	}
+	if want := webhooks * sessions / fanOutStep; steps < want {
+		t.Errorf("%d steps, want at least %d", steps, want)
+	}
+	if made != webhooks*sessions {
+		t.Errorf("%d deliveries were told, want %d", made, webhooks*sessions)
+	}
+}
+
+// A damaged record of a fan-out is named, and stops no other.
+func TestDamagedFanOut(t *testing.T) {
+	s := openDamaged(t)
+	for range 2 {
+		putWebhook(t, s, engine.Webhook{Delay: 86400})
+	}
+	postFanOut(t, s, engine.MaxTriggers/2+2*fanOutSessions)
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketFanOuts)
+		k, v := b.Cursor().First()
+		v = bytes.Clone(v)
+		v[len(v)/2] ^= 1
+		return b.Put(bytes.Clone(k), v)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made := finishFanOuts(t, s); made != 2*fanOutSessions {
+		t.Errorf("%d deliveries are made, want those of one record", made)
+	}
+	m, err := s.Maintain(t.Context(), now(), engine.Retention{Sessions: time.Hour, Deliveries: time.Hour})
+	if err != nil || len(m.Damaged) != 1 || !errors.Is(m.Damaged[0], ErrCorrupt) {
+		t.Errorf("Maintain names %v, %v", m.Damaged, err)
+	}
+}
+
+// manyMarks opens a database with a session that has more deliveries than its head names.
+func manyMarks(t *testing.T, webhooks int) (s *Store, session uuid.UUID, deliveries []engine.Delivery) {
+	s = openTest(t, newPath(t))
+	for range webhooks {
+		putWebhook(t, s, engine.Webhook{Delay: 86400})
+	}
+	session = postFanOut(t, s, 1)
+	record, deliveries, err := s.Session(t.Context(), session)
+	if err != nil || len(deliveries) != webhooks || len(record.Head.Deliveries) != webhooks {
+		t.Fatalf("%d deliveries, %d marks: %v", len(deliveries), len(record.Head.Deliveries), err)
+	}
+	return s, session, deliveries
+}
+
+// entriesIn counts the keys of a bucket.
+func entriesIn(t *testing.T, s *Store, bucket []byte) (n int) {
+	t.Helper()
+	if err := s.db.View(func(tx *bbolt.Tx) error { n = tx.Bucket(bucket).Stats().KeyN; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// A session may have any number of deliveries: its head stays small, and all of them are found.
+func TestManyMarks(t *testing.T) {
+	const webhooks = 3 * maxMarksInHead
+	s, session, deliveries := manyMarks(t, webhooks)
+	if n := entriesIn(t, s, bucketMarks); n != webhooks-maxMarksInHead {
+		t.Errorf("%d marks of their own", n)
+	}
+	page, err := s.Deliveries(t.Context(), engine.DeliveryQuery{SessionID: session, Limit: 1000})
+	if err != nil || len(page.Items) != webhooks {
+		t.Errorf("%d are listed: %v", len(page.Items), err)
+	}
+	for _, d := range deliveries {
+		if n, err := s.Replay(t.Context(), engine.Replay{WebhookID: d.WebhookID, Scope: engine.ReplayMissing, Until: now(), DryRun: true}); n != 0 || err != nil {
+			t.Fatalf("webhook %d misses %d: %v", d.WebhookID, n, err)
+		}
+	}
+}
+
+// The erasure of a session with many deliveries takes several steps, and others get their turn between them.
+func TestEraseManyMarks(t *testing.T) {
+	s, session, deliveries := manyMarks(t, eraseChanges/4+100)
+	steps, erased := 0, engine.Erased{}
+	for place := ""; ; steps++ {
+		step, err := s.Erase(t.Context(), engine.Erasure{SessionID: session}, place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if step.Erased.Deliveries > eraseChanges/2 {
+			t.Errorf("a step has erased %d deliveries", step.Erased.Deliveries)
+		}
+		erased.Add(step.Erased)
+		for _, err := range s.Check() {
+			t.Errorf("after step %d: %v", steps, err)
+		}
+		if place = step.Next; place == "" {
+			break
+		}
+	}
+	if erased.Sessions != 1 || erased.Deliveries != int64(len(deliveries)) || steps < 3 {
+		t.Errorf("%+v in %d steps", erased, steps)
+	}
+	if n := entriesIn(t, s, bucketMarks); n != 0 {
+		t.Errorf("%d marks are left", n)
+	}
+}
+
+// The marks of cancelled deliveries go with them, and the others with their session.
+func TestRetireManyMarks(t *testing.T) {
+	const webhooks = 3 * maxMarksInHead
+	s, session, deliveries := manyMarks(t, webhooks)
+	for _, d := range deliveries[webhooks/2:] {
+		if _, err := s.Reschedule(t.Context(), d.ID, engine.RescheduleNever, now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep := engine.Retention{Sessions: time.Hour, Deliveries: time.Hour}
+	maintainAll := func(at time.Time) {
+		t.Helper()
+		for {
+			m, err := s.Maintain(t.Context(), at, keep)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Next.After(at) {
+				return
+			}
+		}
+	}
+	maintainAll(now().Add(2 * time.Hour))
+	record, left, err := s.Session(t.Context(), session)
+	if err != nil || len(left) != webhooks/2 || len(record.Head.Deliveries) != webhooks/2 {
+		t.Fatalf("%d deliveries, %d marks: %v", len(left), len(record.Head.Deliveries), err)
+	}
+	for _, d := range left {
+		if _, err := s.Reschedule(t.Context(), d.ID, engine.RescheduleNever, now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	maintainAll(now().Add(24 * time.Hour))
+	if n := entriesIn(t, s, bucketMarks) + entriesIn(t, s, bucketSessions) + entriesIn(t, s, bucketDeliveries); n != 0 {
+		t.Errorf("%d records are left", n)
+	}
+}

@@ -1,0 +1,142 @@
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"iter"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// A session's marks name its deliveries. The first ones stand in its head. Others have an entry of their own in the bucket marks: with thousands
+// of webhooks a head that held them all would be written again, as a whole, with each event and each delivery.
+
+// maxMarksInHead is how many marks a head holds.
+const maxMarksInHead = 64
+
+// markKey is the key of a mark: S(8) webhook(4) kind(1).
+func markKey(session uint64, webhookID uint32, kind engine.Kind) []byte {
+	k := binary.BigEndian.AppendUint64(make([]byte, 0, 13), session)
+	return append(binary.BigEndian.AppendUint32(k, webhookID), byte(kind))
+}
+
+// mark adds a mark to a session. The caller stores the head.
+func (b *batch) mark(r *sessionRecord, ref engine.DeliveryRef) error {
+	if len(r.Deliveries) < maxMarksInHead {
+		r.Deliveries = append(r.Deliveries, ref)
+		return nil
+	}
+	r.marks++
+	key := markKey(r.number, ref.WebhookID, ref.Kind)
+	return b.put(b.marks, key, sealBytes(key, ref.ID[:]))
+}
+
+// unmark removes the mark of a delivery. The caller stores the head.
+func (b *batch) unmark(r *sessionRecord, d *engine.Delivery) error {
+	for i := range r.Deliveries {
+		if r.Deliveries[i].ID == d.ID {
+			r.Deliveries = append(r.Deliveries[:i], r.Deliveries[i+1:]...)
+			return nil
+		}
+	}
+	key := markKey(r.number, d.WebhookID, d.Kind)
+	v := b.marks.Get(key)
+	if v == nil {
+		return nil
+	}
+	if id, err := decodeMark(key, v); err != nil || id != d.ID {
+		return err
+	}
+	r.marks--
+	return b.delete(b.marks, key)
+}
+
+// deliveryOf returns the id of a session's delivery of a kind for a webhook; uuid.Nil if it has none.
+func deliveryOf(marks *bbolt.Bucket, r *sessionRecord, webhookID uint32, kind engine.Kind) (uuid.UUID, error) {
+	if id := r.DeliveryOf(webhookID, kind); id != uuid.Nil || r.marks == 0 {
+		return id, nil
+	}
+	key := markKey(r.number, webhookID, kind)
+	v := marks.Get(key)
+	if v == nil {
+		return uuid.Nil, nil
+	}
+	return decodeMark(key, v)
+}
+
+func decodeMark(key, value []byte) (id uuid.UUID, err error) {
+	body, err := unseal(bucketMarks, key, value)
+	if err != nil {
+		return id, err
+	}
+	if len(body) != len(id) {
+		return id, fmt.Errorf("%w: %s %x: %d bytes", ErrCorrupt, bucketMarks, key, len(body))
+	}
+	return uuid.UUID(body), nil
+}
+
+// refs walks the marks of a session, those of its head first. It passes damaged ones.
+func (s *Store) refs(tx *bbolt.Tx, r *sessionRecord) iter.Seq[engine.DeliveryRef] {
+	return func(yield func(engine.DeliveryRef) bool) {
+		for _, ref := range r.Deliveries {
+			if !yield(ref) {
+				return
+			}
+		}
+		if r.marks == 0 {
+			return
+		}
+		for k, v := range s.entries(tx, bucketMarks, u64key(r.number), nil) {
+			id, err := decodeMark(k, v)
+			if s.passes(err) {
+				continue
+			}
+			if !yield(engine.DeliveryRef{WebhookID: binary.BigEndian.Uint32(k[8:]), Kind: engine.Kind(k[12]), ID: id}) {
+				return
+			}
+		}
+	}
+}
+
+// someRefs returns at most so many marks of a session.
+func (b *batch) someRefs(r *sessionRecord, most int) (refs []engine.DeliveryRef) {
+	for ref := range b.s.refs(b.tx, r) {
+		if refs = append(refs, ref); len(refs) == most {
+			break
+		}
+	}
+	return refs
+}
+
+// checkMarks checks the marks of a session: there is one of a kind for a webhook, and the head says how many stand in the bucket.
+func (c *checker) checkMarks(r *sessionRecord) {
+	type once struct {
+		webhook uint32
+		kind    engine.Kind
+	}
+	marked := make(map[once]bool)
+	add := func(webhookID uint32, kind engine.Kind) {
+		c.expect(!marked[once{webhookID, kind}], "session %d: two %s deliveries for webhook %d", r.number, kind, webhookID)
+		marked[once{webhookID, kind}] = true
+	}
+	for _, ref := range r.Deliveries {
+		add(ref.WebhookID, ref.Kind)
+	}
+	stored, prefix := uint32(0), u64key(r.number)
+	cursor := c.tx.Bucket(bucketMarks).Cursor()
+	for k, v := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = cursor.Next() {
+		if len(k) != 13 {
+			c.expect(false, "marks %x: bad key", k)
+			continue
+		}
+		_, err := decodeMark(k, v)
+		c.expect(err == nil, "%v", err)
+		add(binary.BigEndian.Uint32(k[8:]), engine.Kind(k[12]))
+		stored++
+	}
+	c.expect(stored == r.marks, "session %d: %d marks stored, %d counted", r.number, stored, r.marks)
+}
