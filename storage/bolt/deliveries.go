@@ -115,8 +115,12 @@ func (b *batch) countDue(key []byte, n int64) {
 	if key == nil || queueKeyIsTest(key) {
 		return
 	}
-	if c := b.count(queueKeyWebhook(key)); bytes.Compare(key[lanePrefixLen:], c.dueUpTo[:]) <= 0 {
+	c := b.count(queueKeyWebhook(key))
+	if bytes.Compare(key[lanePrefixLen:], c.dueUpTo[:]) <= 0 {
 		c.due += n
+	}
+	if n > 0 {
+		c.front = min(c.front, queueKeyDue(key))
 	}
 }
 

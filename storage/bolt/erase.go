@@ -189,31 +189,31 @@ func isReadableSession(tx *bbolt.Tx, number uint64) bool {
 }
 
 // erase erases sessions or deliveries, as far as one step may go. It returns the first number that it is not done with, 0 if there is none.
+// Each session has a share of the step: sessions with thousands of deliveries have them in the same lanes, one behind the other.
 func (b *batch) erase(phase erasePhase, numbers []uint64, step *engine.ErasedStep) (left uint64, err error) {
-	end := b.changes + eraseChanges
+	end, share := b.changes+eraseChanges, eraseChanges/len(numbers)
 	for _, number := range numbers {
-		if b.changes > end {
-			return number, nil
-		}
-		done := true
-		if phase == eraseDeliveries {
-			err = b.eraseDelivery(number, step)
-		} else {
-			done, err = b.eraseSession(number, end, step)
-		}
+		done := b.changes <= end
 		switch {
-		case err != nil:
-			return 0, err
 		case !done:
-			return number, nil
+		case phase == eraseDeliveries:
+			err = b.eraseDelivery(number, step)
+		default:
+			done, err = b.eraseSession(number, share, step)
+		}
+		if err != nil {
+			return 0, err
+		}
+		if !done && left == 0 {
+			left = number
 		}
 	}
-	return 0, nil
+	return left, nil
 }
 
-// eraseSession erases a session and its deliveries. It stops when the batch has made end changes, because there may be thousands of deliveries;
-// done reports whether the session is gone. If the session expired since the search, the second phase finds its deliveries.
-func (b *batch) eraseSession(number uint64, end int, step *engine.ErasedStep) (done bool, err error) {
+// eraseSession erases a session and its deliveries. It stops after about so many changes, because there may be thousands of deliveries; done
+// reports whether the session is gone. If the session expired since the search, the second phase finds its deliveries.
+func (b *batch) eraseSession(number uint64, most int, step *engine.ErasedStep) (done bool, err error) {
 	v := b.sessions.Get(u64key(number))
 	if v == nil {
 		return true, nil
@@ -226,8 +226,8 @@ func (b *batch) eraseSession(number uint64, end int, step *engine.ErasedStep) (d
 	if err != nil {
 		return false, err
 	}
-	// Each mark outside the head is a change: as many as this lead beyond the end.
-	for _, ref := range b.someRefs(&r, maxMarksInHead+eraseChanges+1) {
+	end := b.changes + most
+	for _, ref := range b.someRefs(&r, maxMarksInHead+most+1) { // each mark outside the head is a change: no more are needed
 		if b.changes > end {
 			return false, b.put(b.sessions, u64key(r.number), r.encode())
 		}

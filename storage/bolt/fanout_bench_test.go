@@ -115,3 +115,39 @@ func watchStore(tb testing.TB, s *Store) {
 		}
 	})
 }
+
+// BenchmarkEraseFanOut erases the sessions of a visitor, with deliveries for many webhooks.
+func BenchmarkEraseFanOut(b *testing.B) {
+	const webhooks, sessions = 1000, 100
+	s, err := Open(newPath(b), Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	for range webhooks {
+		putWebhook(b, s, engine.Webhook{Delay: 86400})
+	}
+	watchStore(b, s)
+	for b.Loop() {
+		b.StopTimer()
+		postFanOut(b, s, sessions)
+		for s.fanningOut.Load() > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		b.StartTimer()
+		for place := ""; ; {
+			step, err := s.Erase(b.Context(), visitor(88120457), place)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if place = step.Next; place == "" {
+				break
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*webhooks*sessions), "µs/delivery")
+}

@@ -244,3 +244,41 @@ func TestRetireManyMarks(t *testing.T) {
 		t.Errorf("%d records are left", n)
 	}
 }
+
+// A lane in which nothing was due is looked at again once something in it becomes due, by the clock or by hand, and after the clock was set back.
+func TestStatsOfALaneThatBecomesDue(t *testing.T) {
+	s := openTest(t, newPath(t))
+	id := putWebhook(t, s, engine.Webhook{Delay: 3600}).ID
+	start := now()
+	first := addSession(t, s, start)[0]
+	due := func(at time.Time) int64 {
+		t.Helper()
+		stats, err := s.Stats(t.Context(), at, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := stats.Webhooks[id]
+		if (w.Due > 0) != !w.OldestDueAt.IsZero() {
+			t.Errorf("%d are due, the oldest at %v", w.Due, w.OldestDueAt)
+		}
+		return w.Due
+	}
+	for i, step := range []struct {
+		at   time.Time
+		want int64
+	}{{start, 0}, {start, 0}, {start.Add(2 * time.Hour), 1}, {start.Add(2 * time.Hour), 1}, {start, 0}, {start, 0}, {start.Add(2 * time.Hour), 1}, {start, 0}} {
+		if n := due(step.at); n != step.want {
+			t.Errorf("step %d: %d are due, want %d", i, n, step.want)
+		}
+	}
+	addSession(t, s, start)
+	if n := due(now()); n != 0 {
+		t.Errorf("%d are due", n)
+	}
+	if _, err := s.Reschedule(t.Context(), first.ID, engine.RescheduleNow, now()); err != nil {
+		t.Fatal(err)
+	}
+	if n := due(now()); n != 1 {
+		t.Errorf("%d are due, want the one that was moved by hand", n)
+	}
+}

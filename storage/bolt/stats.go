@@ -51,13 +51,15 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 		}
 		claimed := s.claimCounts()
 		for id := range ids {
-			c := b.count(id)
+			c := b.counted(id)
 			w := engine.WebhookStats{Claimed: claimed[engine.Lane{WebhookID: id}], ClaimedTests: claimed[engine.Lane{WebhookID: id, Test: true}],
 				Scheduled: c.byStatus[engine.StatusScheduled], Pending: c.byStatus[engine.StatusPending],
 				Delivered: c.byStatus[engine.StatusDelivered], Failed: c.byStatus[engine.StatusFailed], Cancelled: c.byStatus[engine.StatusCancelled],
 			}
-			if c.waiting() > 0 {
+			if !c.nothingDue(instant(now)) {
+				c := b.count(id)
 				b.countNewlyDue(id, c, now, &budget)
+				c.front = b.front(id)
 				w.Due = max(0, c.due) // a queue entry that was lost is missing in the count
 				var err error
 				if w.OldestDueAt, err = b.oldestDue(id, now); err != nil {
@@ -131,6 +133,14 @@ func (b *batch) uncountNotDue(prefix []byte, c *counts, nowKey uint64, budget *i
 	binary.BigEndian.PutUint64(c.dueUpTo[:], nowKey)
 	binary.BigEndian.PutUint64(c.dueUpTo[8:], math.MaxUint64)
 	b.changes++
+}
+
+// front returns when the first entry of a webhook's ordinary lane is due.
+func (b *batch) front(webhookID uint32) uint64 {
+	for k := range b.s.entries(b.tx, bucketQueue, lanePrefix(engine.Lane{WebhookID: webhookID}), nil) {
+		return queueKeyDue(k)
+	}
+	return math.MaxUint64
 }
 
 // maxOldestLook bounds how many damaged deliveries at a lane's front one call passes.

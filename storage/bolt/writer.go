@@ -358,6 +358,14 @@ func (b *batch) count(webhookID uint32) *counts {
 	return c
 }
 
+// counted returns the counts of a webhook as of this batch, to read.
+func (b *batch) counted(webhookID uint32) counts {
+	if c := b.counts[webhookID]; c != nil {
+		return *c
+	}
+	return b.s.counts[webhookID]
+}
+
 // healthOf returns the health of a webhook's endpoint as of this batch.
 func (b *batch) healthOf(webhookID uint32) engine.Health {
 	if h, ok := b.health[webhookID]; ok {
@@ -405,7 +413,7 @@ func (b *batch) finish() error {
 		var err error
 		if c.empty() && b.hooks.Get(id) == nil {
 			err = b.counters.Delete(key)
-		} else if *c != b.s.counts[id] {
+		} else if !c.same(b.s.counts[id]) {
 			err = b.counters.Put(key, c.encode(key))
 		}
 		if err != nil {
