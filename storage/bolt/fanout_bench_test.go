@@ -20,15 +20,19 @@ var fanOutBody = []byte(`{"type":"start","session_id":"5b0c4d8e-7d0f-4c0b-9a53-6
 
 // fanOutRequest is a request with so many new sessions.
 func fanOutRequest(tb testing.TB, sessions int) engine.Append {
-	var body []byte
-	for range sessions {
-		body = append(body, bytes.ReplaceAll(fanOutBody, []byte(benchID), []byte(uuid.NewString()))...)
-	}
-	events, err := engine.ParseEvents(body, now())
+	events, err := engine.ParseEvents(fanOutEvents(sessions), now())
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return engine.NewAppend(events, now())
+}
+
+// fanOutEvents are the events of so many new sessions.
+func fanOutEvents(sessions int) (body []byte) {
+	for range sessions {
+		body = append(body, bytes.ReplaceAll(fanOutBody, []byte(benchID), []byte(uuid.NewString()))...)
+	}
+	return body
 }
 
 // BenchmarkFanOut stores a request with many sessions where many webhooks match each of them, and makes all deliveries. It tells what a

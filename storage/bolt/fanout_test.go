@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -280,5 +281,74 @@ func TestStatsOfALaneThatBecomesDue(t *testing.T) {
 	}
 	if n := due(now()); n != 1 {
 		t.Errorf("%d are due, want the one that was moved by hand", n)
+	}
+}
+
+// fanOutChild is a process that stores a request with many deliveries and makes them until it is killed. It prints what it has done.
+func fanOutChild(path string) {
+	s, err := Open(path, Options{})
+	if err != nil {
+		panic(err)
+	}
+	go func() {
+		events, err := engine.ParseEvents(fanOutEvents(killedSessions), now())
+		if err != nil {
+			panic(err)
+		}
+		if _, err := s.AppendEvents(context.Background(), engine.NewAppend(events, now())); err != nil {
+			panic(err)
+		}
+		fmt.Println("acknowledged")
+	}()
+	panic(s.Watch(context.Background(), func(n engine.News) { fmt.Println("step", len(n.Queued)) }))
+}
+
+const killedSessions = 400
+
+// A process that is killed at any moment of a fan-out leaves a whole file. The next one makes what is left, each delivery once.
+func TestFanOutIsKilled(t *testing.T) {
+	const webhooks = 20
+	path := newPath(t)
+	s := openTest(t, path)
+	for range webhooks {
+		putWebhook(t, s, engine.Webhook{Delay: 86400})
+	}
+	checkAndClose(t, s)
+	acknowledged := int64(0)
+	for round := range 5 {
+		cmd := childCommand(t, path)
+		cmd.Env = append(cmd.Env, "HOOKBOLT_TEST_FAN_OUT=1")
+		steps := 0
+		for line := range start(t, cmd) {
+			if line == "acknowledged" {
+				acknowledged++
+			} else if steps++; steps == 2+3*round {
+				cmd.Process.Kill()
+			}
+		}
+		cmd.Wait()
+		s := openTest(t, path)
+		fanning := s.fanningOut.Load()
+		if round == 4 {
+			finishFanOuts(t, s)
+			fanning = 0
+		}
+		stats, err := s.Stats(t.Context(), now(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		requests := int64(entriesIn(t, s, bucketSessions)) / killedSessions
+		if requests < acknowledged {
+			t.Fatalf("round %d: %d requests are stored, %d were acknowledged", round, requests, acknowledged)
+		}
+		for id, w := range stats.Webhooks {
+			if made := requests * killedSessions; w.Scheduled > made || w.Scheduled < made-fanning {
+				t.Errorf("round %d: webhook %d has %d deliveries of %d sessions, of which %d are not done", round, id, w.Scheduled, made, fanning)
+			}
+		}
+		checkAndClose(t, s)
+	}
+	if acknowledged < 3 {
+		t.Errorf("only %d requests were acknowledged: the test saw too little", acknowledged)
 	}
 }

@@ -28,6 +28,9 @@ import (
 // goroutine behind.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("HOOKBOLT_TEST_CHILD"); path != "" {
+		if os.Getenv("HOOKBOLT_TEST_FAN_OUT") != "" {
+			fanOutChild(path)
+		}
 		child(path)
 		return
 	}
