@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -320,20 +321,43 @@ type counts struct {
 	// each entry is looked at once, when it becomes due, and not at every call.
 	due     int64
 	dueUpTo [16]byte // due(8) D(8), as in a queue key
-	// front is an instant before which no entry of that lane is due; 0 if none is known. It is not stored: it spares Stats a look at each lane
-	// in which nothing is due yet.
-	front uint64
+	// front is the first entry of that lane, if hasFront, and oldest since when it is due. They are not stored: they spare Stats a look at each
+	// lane.
+	front    [16]byte // due(8) D(8)
+	hasFront bool
+	oldest   time.Time
 }
 
 // same compares the stored parts.
 func (c counts) same(other counts) bool {
-	c.front = other.front
-	return c == other
+	return c.byStatus == other.byStatus && c.due == other.due && c.dueUpTo == other.dueUpTo
 }
 
-// nothingDue reports whether no entry of the ordinary lane is due at an instant, without a look at the lane.
-func (c *counts) nothingDue(at uint64) bool {
-	return c.waiting() == 0 || c.front > at && binary.BigEndian.Uint64(c.dueUpTo[:]) <= at
+// known returns how many deliveries of the lane are due at an instant, and since when the oldest one is. ok is false if that takes a look at the
+// lane.
+func (c *counts) known(at uint64) (due int64, oldest time.Time, ok bool) {
+	switch {
+	case c.waiting() == 0:
+		return 0, time.Time{}, true
+	case !c.hasFront || binary.BigEndian.Uint64(c.dueUpTo[:]) > at:
+		return 0, time.Time{}, false
+	case binary.BigEndian.Uint64(c.front[:]) > at:
+		return 0, time.Time{}, true
+	}
+	return c.due, c.oldest, c.due == c.waiting()
+}
+
+// added and removed keep front when an entry of the lane comes or goes. place is its due(8) D(8).
+func (c *counts) added(place []byte) {
+	if bytes.Compare(place, c.front[:]) < 0 {
+		c.hasFront = false
+	}
+}
+
+func (c *counts) removed(place []byte) {
+	if bytes.Equal(place, c.front[:]) {
+		c.hasFront = false
+	}
 }
 
 func (c *counts) waiting() int64 {

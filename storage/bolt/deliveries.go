@@ -120,7 +120,9 @@ func (b *batch) countDue(key []byte, n int64) {
 		c.due += n
 	}
 	if n > 0 {
-		c.front = min(c.front, queueKeyDue(key))
+		c.added(key[lanePrefixLen:])
+	} else {
+		c.removed(key[lanePrefixLen:])
 	}
 }
 

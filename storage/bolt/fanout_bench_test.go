@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,9 +61,7 @@ func benchFanOut(b *testing.B, webhooks, sessions int) {
 			b.Error(err)
 		}
 	})
-	for range webhooks {
-		putWebhook(b, s, engine.Webhook{Delay: 86400})
-	}
+	putWebhooks(b, s, webhooks)
 	watchStore(b, s)
 	requests := make([]engine.Append, b.N)
 	for i := range requests {
@@ -132,9 +132,7 @@ func BenchmarkEraseFanOut(b *testing.B) {
 			b.Error(err)
 		}
 	})
-	for range webhooks {
-		putWebhook(b, s, engine.Webhook{Delay: 86400})
-	}
+	putWebhooks(b, s, webhooks)
 	watchStore(b, s)
 	for b.Loop() {
 		b.StopTimer()
@@ -154,4 +152,77 @@ func BenchmarkEraseFanOut(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*webhooks*sessions), "µs/delivery")
+}
+
+// putWebhooks makes so many webhooks for all contents. The callers share commits.
+func putWebhooks(tb testing.TB, s *Store, n int) {
+	var left atomic.Int64
+	left.Store(int64(n))
+	var callers sync.WaitGroup
+	for range 64 {
+		callers.Go(func() {
+			for left.Add(-1) >= 0 {
+				w := engine.DefaultWebhook()
+				w.URL, w.Delay = "https://hook.example.com/", 86400
+				if _, err := s.PutWebhook(context.Background(), engine.WebhookChange{Webhook: w}); err != nil {
+					tb.Error(err)
+				}
+			}
+		})
+	}
+	callers.Wait()
+}
+
+// BenchmarkManyWebhooks does what does not depend on one webhook, with 10,000 of them that have 20 deliveries each.
+func BenchmarkManyWebhooks(b *testing.B) {
+	const webhooks, sessions = 10_000, 20
+	path := newPath(b)
+	s, err := Open(path, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	putWebhooks(b, s, webhooks)
+	postFanOut(b, s, sessions)
+	finishFanOuts(b, s)
+	b.Run("stats", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := s.Stats(b.Context(), now(), true); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("webhook", func(b *testing.B) { // a change of one
+		for b.Loop() {
+			w := *s.Webhooks().Get(5000)
+			if _, err := s.PutWebhook(b.Context(), engine.WebhookChange{Webhook: w}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	for name, q := range map[string]engine.DeliveryQuery{"all": {}, "webhook": {WebhookID: 5000}, "scheduled": {Status: engine.StatusScheduled}, "failed": {Status: engine.StatusFailed}} {
+		b.Run("list/"+name, func(b *testing.B) {
+			q.Limit = 100
+			for b.Loop() {
+				if _, err := s.Deliveries(b.Context(), q); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("start", func(b *testing.B) {
+		for b.Loop() {
+			s, err := Open(path, Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			if err := s.Close(); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+		}
+	})
 }

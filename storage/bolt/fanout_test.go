@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"reflect"
 	"testing"
 	"time"
 
@@ -350,5 +352,63 @@ func TestFanOutIsKilled(t *testing.T) {
 	}
 	if acknowledged < 3 {
 		t.Errorf("only %d requests were acknowledged: the test saw too little", acknowledged)
+	}
+}
+
+// What the counts know of their lanes is what a look at the lanes shows, whatever comes, goes and moves in them.
+func TestStatsKnowTheLanes(t *testing.T) {
+	s := openTest(t, newPath(t))
+	rng := rand.New(rand.NewPCG(11, 12))
+	var hooks []engine.Webhook
+	for range 3 {
+		hooks = append(hooks, putWebhook(t, s, engine.Webhook{Delay: 60}))
+	}
+	start := now()
+	var all []engine.Delivery
+	for i := range 400 {
+		switch rng.IntN(4) {
+		case 0:
+			all = append(all, addSession(t, s, start.Add(time.Duration(rng.IntN(600)-300)*time.Second))...)
+		case 1:
+			if len(all) > 0 {
+				how := []engine.Reschedule{engine.RescheduleNow, engine.RescheduleNever}[rng.IntN(2)]
+				s.Reschedule(t.Context(), all[rng.IntN(len(all))].ID, how, start) // a conflict changes nothing
+			}
+		case 2:
+			results, err := s.ClaimDue(t.Context(), start, []engine.ClaimRequest{{Lane: engine.Lane{WebhookID: hooks[rng.IntN(3)].ID, Test: rng.IntN(3) == 0}, Room: 2}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range results[0].Claimed {
+				deliver(t, s, c.Delivery, delivered, engine.Attempt{Outcome: engine.Outcome{StartedAt: start, Status: 200}})
+			}
+		case 3:
+			if i%8 == 0 {
+				if _, err := s.Enqueue(t.Context(), hooks[rng.IntN(3)].ID, engine.KindTest, []byte("{}"), start); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		at := start.Add([]time.Duration{0, time.Hour, time.Hour, time.Duration(rng.IntN(600)-300) * time.Second}[rng.IntN(4)])
+		known, err := s.Stats(t.Context(), at, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.write(t.Context(), 0, func(b *batch) error {
+			for id := range s.counts {
+				b.count(id).hasFront = false
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		looked, err := s.Stats(t.Context(), at, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(known.Webhooks, looked.Webhooks) {
+			t.Fatalf("step %d: known is %+v, a look shows %+v", i, known.Webhooks, looked.Webhooks)
+		}
 	}
 }

@@ -56,13 +56,12 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 				Scheduled: c.byStatus[engine.StatusScheduled], Pending: c.byStatus[engine.StatusPending],
 				Delivered: c.byStatus[engine.StatusDelivered], Failed: c.byStatus[engine.StatusFailed], Cancelled: c.byStatus[engine.StatusCancelled],
 			}
-			if !c.nothingDue(instant(now)) {
+			var known bool
+			if w.Due, w.OldestDueAt, known = c.known(instant(now)); !known {
 				c := b.count(id)
 				b.countNewlyDue(id, c, now, &budget)
-				c.front = b.front(id)
 				w.Due = max(0, c.due) // a queue entry that was lost is missing in the count
-				var err error
-				if w.OldestDueAt, err = b.oldestDue(id, now); err != nil {
+				if w.OldestDueAt, err = b.oldestDue(id, c, now); err != nil {
 					return err
 				}
 			}
@@ -135,37 +134,42 @@ func (b *batch) uncountNotDue(prefix []byte, c *counts, nowKey uint64, budget *i
 	b.changes++
 }
 
-// front returns when the first entry of a webhook's ordinary lane is due.
-func (b *batch) front(webhookID uint32) uint64 {
-	for k := range b.s.entries(b.tx, bucketQueue, lanePrefix(engine.Lane{WebhookID: webhookID}), nil) {
-		return queueKeyDue(k)
-	}
-	return math.MaxUint64
-}
-
 // maxOldestLook bounds how many damaged deliveries at a lane's front one call passes.
 const maxOldestLook = 100
 
 // oldestDue returns when the oldest due delivery of a webhook's lane became due; zero if none is due. It passes damaged ones, which are
-// never sent, unless there is nothing else; ClaimDue reports them.
-func (b *batch) oldestDue(webhookID uint32, now time.Time) (oldest time.Time, err error) {
-	looked := 0
+// never sent, unless there is nothing else; ClaimDue reports them. It notes the front of the lane in its counts, unless that is damaged.
+func (b *batch) oldestDue(webhookID uint32, c *counts, now time.Time) (oldest time.Time, err error) {
+	looked, nowKey := 0, instant(now)
 	for k := range b.s.entries(b.tx, bucketQueue, lanePrefix(engine.Lane{WebhookID: webhookID}), nil) {
-		if looked++; queueKeyDue(k) > instant(now) || looked > maxOldestLook {
-			break
+		if looked++; looked > 1 && queueKeyDue(k) > nowKey || looked > maxOldestLook {
+			return oldest, nil
 		}
 		due := fromInstant(queueKeyDue(k))
 		r, err := b.s.readDelivery(b.deliveries, queueKeyNumber(k))
 		switch {
 		case errors.Is(err, ErrCorrupt):
-			if oldest.IsZero() {
+			if oldest.IsZero() && queueKeyDue(k) <= nowKey {
 				oldest = due
 			}
 			continue
 		case err != nil:
 			return time.Time{}, err
 		}
-		return later(due, r.CreatedAt), nil
+		since := later(due, r.CreatedAt)
+		if looked == 1 {
+			c.hasFront, c.oldest = true, since
+			copy(c.front[:], k[lanePrefixLen:])
+		}
+		if queueKeyDue(k) > nowKey {
+			return oldest, nil
+		}
+		return since, nil
+	}
+	if looked == 0 {
+		c.hasFront, c.oldest = true, time.Time{}
+		binary.BigEndian.PutUint64(c.front[:], math.MaxUint64)
+		binary.BigEndian.PutUint64(c.front[8:], math.MaxUint64)
 	}
 	return oldest, nil
 }
