@@ -187,11 +187,11 @@ func headerNames(w *Webhook) any {
 }
 
 func readURL(r *jsonread.Reader) string {
-	raw := r.Text()
-	if err := send.CheckURL(raw); err != nil {
+	canonical, err := send.CanonicalURL(r.Text())
+	if err != nil {
 		r.Fail("%v", err)
 	}
-	return raw
+	return canonical
 }
 
 func readName(r *jsonread.Reader) string {

@@ -163,6 +163,9 @@ func (e *Engine) EnsureOperations(ctx context.Context) error {
 // ensureOperations is one try of EnsureOperations.
 func (e *Engine) ensureOperations(ctx context.Context) error {
 	cfg, current := e.Config(), e.store.Webhooks().Operations()
+	if canonical, err := send.CanonicalURL(cfg.OperationsURL); err == nil {
+		cfg.OperationsURL = canonical
+	}
 	switch {
 	case cfg.OperationsURL == "" && current == nil:
 		return nil
@@ -191,7 +194,7 @@ func (e *Engine) ensureOperations(ctx context.Context) error {
 // one, "url" or "secret". The error never repeats the secret.
 func CheckOperations(url string, secret Secret) (field string, err error) {
 	if url != "" {
-		if err := send.CheckURL(url); err != nil {
+		if _, err := send.CanonicalURL(url); err != nil {
 			return "url", err
 		}
 	}

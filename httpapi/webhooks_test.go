@@ -17,6 +17,26 @@ import (
 
 const knownSecret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
+// TestWebhookURLForm: a URL is stored and answered in the form that is sent, by each way to set it.
+func TestWebhookURLForm(t *testing.T) {
+	f := newFixture(t, Config{})
+	const given, want = `"https://M\u00dcLLER.example:0443/a%2Fb \u00e7?q=1 2"`, "https://xn--mller-kva.example:443/a%2Fb%20%C3%A7?q=1%202"
+	var w shownWebhook
+	for _, call := range []struct {
+		status         int
+		method, target string
+	}{{201, "POST", "/v1/webhooks"}, {200, "PATCH", "/v1/webhooks/1"}, {201, "POST", "/platform/hooks/web"}, {200, "PUT", "/platform/hooks/web/1"}} {
+		f.wantJSON(&w, call.status, call.method, call.target, `{"url":`+given+`}`)
+		if w.URL != want {
+			t.Errorf("%s %s: %s", call.method, call.target, w.URL)
+		}
+		f.wantJSON(&w, 200, "GET", "/v1/webhooks/"+fmt.Sprint(w.ID), "")
+		if w.URL != want {
+			t.Errorf("%s %s stored %s", call.method, call.target, w.URL)
+		}
+	}
+}
+
 func TestWebhookLife(t *testing.T) {
 	f := newFixture(t, Config{})
 	rec := f.do("POST", "/v1/webhooks", `{"url":"https://example.com/hook?a=1&b=<2>"}`)

@@ -95,7 +95,7 @@ var everySetting = url.Values{
 	"oauth2.scopes": {"sekret-a sekret-b"}, "oauth2.headers": {"X-Tenant: sekret-tenant"}, "secret": {"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"},
 }
 
-const everyStored = `{"url":"https://example.com/hook?a=1&b=<2>","name":"A \"label\" & <b>more</b>","content_id":"` + contentA + `","active":true,"paused":false,
+const everyStored = `{"url":"https://example.com/hook?a=1&b=%3C2%3E","name":"A \"label\" & <b>more</b>","content_id":"` + contentA + `","active":true,"paused":false,
 	"pause_reason":"","delay":120,"incomplete_delay":0,"send_answers":false,"send_leads":true,"send_incomplete":true,"timeout":"2s","max_in_flight":7,
 	"rate_limit":0.5,"retry_schedule":["5s","5m","30m"],"allow_networks":["10.0.0.0/8","127.0.0.1/32"],
 	"headers":{"X-Api-Key":"sekret-header: 1","X-Env":"sekret-env"},
