@@ -181,12 +181,15 @@ func (e *Engine) ensureOperations(ctx context.Context) error {
 	case current.URL == cfg.OperationsURL && (cfg.OperationsSecret == "" || cfg.OperationsSecret == current.Secret):
 		return nil
 	}
-	_, err := e.updateWebhook(ctx, current.ID, WebhookPatch{apply: []func(*Webhook){func(w *Webhook) {
+	updated, err := e.updateWebhook(ctx, current.ID, WebhookPatch{apply: []func(*Webhook){func(w *Webhook) {
 		w.URL = cfg.OperationsURL
 		if cfg.OperationsSecret != "" && cfg.OperationsSecret != w.Secret {
 			w.Secret, w.PreviousSecrets = cfg.OperationsSecret, nil
 		}
 	}}}, func(_, _ *Webhook) error { return nil })
+	if len(updated.Dropped) > 0 {
+		e.log.Warn("delivery.operations_url is on another host now; the credentials of the operations webhook were dropped", "dropped", updated.Dropped)
+	}
 	return err
 }
 
