@@ -78,10 +78,12 @@ chromium() {
 }
 
 # What deploy/ is for judges it: systemd the unit, which calls kill, Prometheus's tool metrics, alerts and dashboard, and the proxies are used.
+# Releases are signed with ssh-keygen.
 deployment() {
 	need systemd-analyze systemd
 	need kill procps
 	need promtool prometheus
 	need caddy caddy
 	need nginx nginx-light
+	need ssh-keygen openssh-client
 }

@@ -27,7 +27,7 @@ machine() {
 	rm -rf "$bin" "$log"
 	mkdir "$bin"
 	: >"$log"
-	for name in gcc node npm npx python3 php openssl curl chromium-headless-shell systemd-analyze kill promtool caddy nginx; do
+	for name in gcc node npm npx python3 php openssl curl chromium-headless-shell systemd-analyze kill promtool caddy nginx ssh-keygen; do
 		printf '#!%s\n' "$bash" >"$bin/$name"
 	done
 	chmod +x "$bin"/*
@@ -91,6 +91,7 @@ kill procps
 promtool prometheus
 caddy caddy
 nginx nginx-light
+ssh-keygen openssh-client
 END
 
 # Several: each by itself, and one update.

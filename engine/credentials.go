@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"hookbolt/engine/jsonread"
-	"hookbolt/engine/send"
 )
 
 // Limits of what a webhook sends along for its endpoint.
@@ -130,10 +129,7 @@ func readOAuth2(r *jsonread.Reader) *OAuth2 {
 	r.Object(func(key []byte) bool {
 		switch string(key) {
 		case "token_url":
-			o.TokenURL = Credential(r.Text())
-			if err := send.CheckURL(string(o.TokenURL)); err != nil {
-				r.Fail("%v", err)
-			}
+			o.TokenURL = Credential(readURL(r))
 		case "client_id":
 			o.ClientID = Credential(readText(r, "client_id", maxCredential))
 		case "client_secret":

@@ -1,10 +1,17 @@
 package engine
 
-import "hookbolt/engine/jsonread"
+import (
+	"maps"
+	"slices"
+
+	"hookbolt/engine/jsonread"
+)
 
 // WebhookPatch is a change of settings, or the settings of a new webhook.
 type WebhookPatch struct {
 	apply []func(*Webhook)
+	// given are the names of the settings that the caller has given, a null included.
+	given []string
 	// revision is the one that the change was made for; nil means any.
 	revision *uint64
 }
@@ -16,7 +23,7 @@ func ParseWebhookPatch(body []byte) (WebhookPatch, error) {
 	err := parseObject(body, func(r *jsonread.Reader, key []byte) bool {
 		s := SettingNamed(string(key))
 		if s != nil {
-			patch.apply = append(patch.apply, s.parse(r))
+			patch.apply, patch.given = append(patch.apply, s.parse(r)), append(patch.given, s.Name)
 		}
 		return s != nil
 	})
@@ -36,4 +43,38 @@ func (p WebhookPatch) applyTo(w *Webhook) {
 	for _, apply := range p.apply {
 		apply(w)
 	}
+}
+
+// dropCredentials keeps a webhook that moves to another host from taking along what was meant for the host before: whoever may change a URL
+// would else have the credentials sent to himself, which answers never show. Credentials that the patch gives are those of the new host.
+// It returns the paths of what it removed, such as "headers.X-Api-Key". The secret that signs stays: a signature does not reveal it.
+func (p WebhookPatch) dropCredentials(w, before *Webhook) []string {
+	var dropped []string
+	if before.URL == w.URL || SameHost(before.URL, w.URL) {
+		return dropped
+	}
+	for i := range Settings {
+		s := &Settings[i]
+		if !s.OfHost || slices.Contains(p.given, s.Name) {
+			continue
+		}
+		dropped = append(dropped, s.setPaths(w)...)
+		s.value.preset(w)
+	}
+	return dropped
+}
+
+// setPaths returns the paths of what is set of a Secret setting: its name, or, if it is an object of the caller's own names, those.
+func (s *Setting) setPaths(w *Webhook) (paths []string) {
+	switch shown := s.Get(w).(type) {
+	case map[string]bool:
+		for _, name := range slices.Sorted(maps.Keys(shown)) {
+			paths = append(paths, s.Name+"."+name)
+		}
+	case *bool:
+		if shown != nil {
+			paths = append(paths, s.Name)
+		}
+	}
+	return paths
 }

@@ -59,6 +59,9 @@ func Verify(h http.Header, secret Secret, body []byte, now time.Time) error {
 // ParseNetwork parses a network of allow_networks, such as "10.0.0.0/8"; see send.ParseNetwork.
 func ParseNetwork(text string) (netip.Prefix, error) { return send.ParseNetwork(text) }
 
+// SameHost reports whether two URLs lead to the same server, so that credentials of the one are for the other, too; see send.SameHost.
+func SameHost(a, b string) bool { return send.SameHost(a, b) }
+
 // newSender returns a sender for a configuration.
 func newSender(cfg Config) *send.Sender {
 	return send.New(send.Options{

@@ -123,16 +123,16 @@ var Settings = []Setting{
 			shownAs(func(w *Webhook) any { return append([]netip.Prefix{}, w.AllowNetworks...) }),
 	},
 	{
-		Name: "headers", Secret: true, Limits: Limits{MaxProperties: maxHeaders}, Effect: EffectAttempt,
+		Name: "headers", Secret: true, OfHost: true, Limits: Limits{MaxProperties: maxHeaders}, Effect: EffectAttempt,
 		value: field(func(w *Webhook) *map[string]Credential { return &w.Headers }, nil, readWebhookHeaders).shownAs(headerNames),
 	},
 	{
-		Name: "basic_auth", Secret: true, Parts: []string{"username", "password"}, Effect: EffectAttempt,
+		Name: "basic_auth", Secret: true, OfHost: true, Parts: []string{"username", "password"}, Effect: EffectAttempt,
 		value: field(func(w *Webhook) **BasicAuth { return &w.BasicAuth }, nil, readBasicAuth).
 			shownAsSet(func(w *Webhook) bool { return w.BasicAuth != nil }),
 	},
 	{
-		Name: "oauth2", Secret: true, Parts: []string{"token_url", "client_id", "client_secret"}, Effect: EffectAttempt,
+		Name: "oauth2", Secret: true, OfHost: true, Parts: []string{"token_url", "client_id", "client_secret"}, Effect: EffectAttempt,
 		value: field(func(w *Webhook) **OAuth2 { return &w.OAuth2 }, nil, readOAuth2).
 			shownAsSet(func(w *Webhook) bool { return w.OAuth2 != nil }),
 	},
@@ -187,11 +187,11 @@ func headerNames(w *Webhook) any {
 }
 
 func readURL(r *jsonread.Reader) string {
-	raw := r.Text()
-	if err := send.CheckURL(raw); err != nil {
+	canonical, err := send.CanonicalURL(r.Text())
+	if err != nil {
 		r.Fail("%v", err)
 	}
-	return raw
+	return canonical
 }
 
 func readName(r *jsonread.Reader) string {

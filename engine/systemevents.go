@@ -163,6 +163,9 @@ func (e *Engine) EnsureOperations(ctx context.Context) error {
 // ensureOperations is one try of EnsureOperations.
 func (e *Engine) ensureOperations(ctx context.Context) error {
 	cfg, current := e.Config(), e.store.Webhooks().Operations()
+	if canonical, err := send.CanonicalURL(cfg.OperationsURL); err == nil {
+		cfg.OperationsURL = canonical
+	}
 	switch {
 	case cfg.OperationsURL == "" && current == nil:
 		return nil
@@ -178,12 +181,15 @@ func (e *Engine) ensureOperations(ctx context.Context) error {
 	case current.URL == cfg.OperationsURL && (cfg.OperationsSecret == "" || cfg.OperationsSecret == current.Secret):
 		return nil
 	}
-	_, err := e.updateWebhook(ctx, current.ID, WebhookPatch{apply: []func(*Webhook){func(w *Webhook) {
+	updated, err := e.updateWebhook(ctx, current.ID, WebhookPatch{apply: []func(*Webhook){func(w *Webhook) {
 		w.URL = cfg.OperationsURL
 		if cfg.OperationsSecret != "" && cfg.OperationsSecret != w.Secret {
 			w.Secret, w.PreviousSecrets = cfg.OperationsSecret, nil
 		}
 	}}}, func(_, _ *Webhook) error { return nil })
+	if len(updated.Dropped) > 0 {
+		e.log.Warn("delivery.operations_url is on another host now; the credentials of the operations webhook were dropped", "dropped", updated.Dropped)
+	}
 	return err
 }
 
@@ -191,7 +197,7 @@ func (e *Engine) ensureOperations(ctx context.Context) error {
 // one, "url" or "secret". The error never repeats the secret.
 func CheckOperations(url string, secret Secret) (field string, err error) {
 	if url != "" {
-		if err := send.CheckURL(url); err != nil {
+		if _, err := send.CanonicalURL(url); err != nil {
 			return "url", err
 		}
 	}

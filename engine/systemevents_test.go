@@ -241,6 +241,29 @@ func TestOperationsSurviveACrash(t *testing.T) {
 	})
 }
 
+// TestOperationsURLForm: a URL of the configuration in another form than the stored one is no change at each start.
+func TestOperationsURLForm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := operationsWorld(t)
+		cfg := w.Engine.Config()
+		cfg.OperationsURL = "https://OPS.example/a b"
+		w.Configure(cfg)
+		if err := w.EnsureOperations(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		before, err := w.Webhook(operationsID(w))
+		if err != nil || before.URL != "https://ops.example/a%20b" {
+			t.Fatalf("%+v, %v", before, err)
+		}
+		if err := w.EnsureOperations(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if after, err := w.Webhook(before.ID); err != nil || after.Revision != before.Revision {
+			t.Errorf("it was changed: %+v, %v", after, err)
+		}
+	})
+}
+
 // TestOperationsTellNothingOfThemselves: trouble of the operations endpoint makes no more operational events.
 func TestOperationsTellNothingOfThemselves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -39,22 +39,31 @@ func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, er
 	return changed.Webhook, err
 }
 
-// UpdateWebhook changes settings of a webhook. Waiting deliveries that no longer fit are cancelled: none of them is sent after the call
-// returns. A patch that changes nothing stores nothing, so the webhook keeps its Revision and UpdatedAt. The error is an InputErrors if a
+// WebhookUpdate is what a change of settings has made of a webhook.
+type WebhookUpdate struct {
+	Webhook
+	// Dropped are the paths of the credentials that the webhook did not take along to another host, such as "headers.X-Api-Key".
+	Dropped []string
+}
+
+// UpdateWebhook changes settings of a webhook. If its URL moves to another host, it loses the credentials that the patch does not give.
+// Waiting deliveries that no longer fit are cancelled: none of them is sent after the call returns. A patch that changes nothing stores nothing, so the webhook keeps its Revision and UpdatedAt. The error is an InputErrors if a
 // setting is refused. ErrNotFound means that there is no such webhook, ErrConflict that it is not of the revision that the patch is for.
-func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (Webhook, error) {
+func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (WebhookUpdate, error) {
 	return e.updateWebhook(ctx, id, p, e.checkOperations)
 }
 
 // updateWebhook is UpdateWebhook with a check of the caller's own.
-func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, check func(w, before *Webhook) error) (Webhook, error) {
+func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, check func(w, before *Webhook) error) (WebhookUpdate, error) {
 	var before Webhook
+	var dropped []string
 	after, err := e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
 		if p.revision != nil && *p.revision != w.Revision {
 			return WebhookChange{}, fmt.Errorf("%w: webhook %d was changed meanwhile", ErrConflict, id)
 		}
 		before = *w
 		p.applyTo(w)
+		dropped = p.dropCredentials(w, &before)
 		if w.equals(&before) {
 			return WebhookChange{}, errNoChange
 		}
@@ -78,12 +87,12 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 	case errors.Is(err, errNoChange):
 		after = before
 	case err != nil:
-		return Webhook{}, err
+		return WebhookUpdate{}, err
 	case after.Paused && !before.Paused:
 		e.metrics.pauses.WithLabelValues(string(pauseByHand)).Inc()
 	}
 	e.lanes.probeNow(id) // the change may have mended the endpoint; a repeated change says that somebody has
-	return after, nil
+	return WebhookUpdate{after, dropped}, nil
 }
 
 // RotateSecret gives a webhook its next secret. The current secret signs beside it during the overlap. Earlier secrets sign until their own

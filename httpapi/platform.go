@@ -232,7 +232,22 @@ func (a *API) platformUpdate(r *http.Request, ps httprouter.Params) (any, error)
 	if err != nil {
 		return nil, platformErrors(err)
 	}
-	return showPlatformHook(&w), nil
+	shown := showPlatformHook(&w.Webhook)
+	if len(w.Dropped) > 0 { // a field that the platform does not have
+		shown.Add("dropped", platformPaths(w.Dropped))
+	}
+	return shown, nil
+}
+
+// platformPaths names what was dropped as the platform does, as far as it knows it.
+func platformPaths(dropped []string) []string {
+	named := append([]string{}, dropped...)
+	for i := range named {
+		if named[i] == "oauth2" {
+			named[i] = "use_oauth"
+		}
+	}
+	return named
 }
 
 func (a *API) platformDelete(r *http.Request, ps httprouter.Params) (any, error) {
@@ -380,11 +395,47 @@ func platformSettings(given map[string]json.RawMessage, present *engine.Webhook)
 		bad = append(bad, engine.InputError{Field: "public_id", Detail: "is required where account_wide is false: the content that the webhook is for"})
 	}
 
+	if lacking := lackingOAuth(given, present); len(lacking) > 0 {
+		return settings, append(bad, lacking...), nil
+	}
 	oauth, err := platformOAuth(given, flags, present)
 	if oauth != nil {
 		settings["oauth2"] = oauth
 	}
 	return settings, bad, err
+}
+
+// oauthParts are the fields of OAuth, and the parts of the setting oauth2 that they stand for.
+var oauthParts = []struct{ field, part string }{
+	{"oauth_login_endpoint", "token_url"}, {"oauth_request_body", "body"}, {"oauth_request_headers", "headers"},
+}
+
+// lackingOAuth refuses a change that would send credentials to another host than they were given for. What is not given stays as it is,
+// but not where the webhook or its token endpoint moves: then all parts that are set have to be given again, if any is.
+func lackingOAuth(given map[string]json.RawMessage, present *engine.Webhook) (bad engine.InputErrors) {
+	if present == nil || present.OAuth2 == nil {
+		return nil
+	}
+	moves := func(field, before string) bool {
+		var after string
+		return given[field] != nil && json.Unmarshal(given[field], &after) == nil && !engine.SameHost(before, after)
+	}
+	if !moves("url", present.URL) && !moves("oauth_login_endpoint", string(present.OAuth2.TokenURL)) {
+		return nil
+	}
+	isSet := map[string]bool{"token_url": true, "body": true, "headers": len(present.OAuth2.Headers) > 0}
+	anyGiven := false
+	for _, p := range oauthParts {
+		if given[p.field] != nil {
+			anyGiven = true
+		} else if isSet[p.part] {
+			bad = append(bad, engine.InputError{Field: p.field, Detail: "must be given again: what is set is for another host"})
+		}
+	}
+	if !anyGiven {
+		return nil // the engine removes all of it, and says so
+	}
+	return bad
 }
 
 // platformOAuth returns the setting oauth2, nil for no change. What is not given stays as it is.
@@ -398,8 +449,9 @@ func platformOAuth(given map[string]json.RawMessage, flags map[string]bool, pres
 		oauth = engine.OAuth2Setting(present.OAuth2)
 	}
 	changed := said && use && len(oauth) == 0
-	for name, key := range map[string]string{"oauth_login_endpoint": "token_url", "oauth_request_body": "body", "oauth_request_headers": "headers"} {
-		value, ok := given[name]
+	for _, p := range oauthParts {
+		key := p.part
+		value, ok := given[p.field]
 		if !ok {
 			continue
 		}

@@ -173,8 +173,8 @@ func TestPlatformOAuth(t *testing.T) {
 	}
 	// One that was set by /v1 keeps its form, too.
 	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","oauth2":{"token_url":"https://auth.example/","client_id":"i","client_secret":"s","scopes":["a","b"]}}`)
-	f.platform(200, "PUT", "/hooks/web/2", `{"oauth_login_endpoint":"https://auth2.example/"}`)
-	if o := oauth(2); o.TokenURL != "https://auth2.example/" || o.ClientID != "i" || o.ClientSecret != "s" || len(o.Scopes) != 2 || o.Body != "" {
+	f.platform(200, "PUT", "/hooks/web/2", `{"oauth_login_endpoint":"https://auth.example/2"}`)
+	if o := oauth(2); o.TokenURL != "https://auth.example/2" || o.ClientID != "i" || o.ClientSecret != "s" || len(o.Scopes) != 2 || o.Body != "" {
 		t.Errorf("changed to %#v", engine.OAuth2Setting(o))
 	}
 	f.platform(200, "PUT", "/hooks/web/2", `{"oauth_request_body":{"a":"b"}}`)
@@ -194,6 +194,43 @@ func TestPlatformOAuth(t *testing.T) {
 	f.platform(201, "POST", "/hooks/web", `{"url":"https://example.com/","oauth_login_endpoint":"https://auth.example/"}`)
 	if oauth(3) != nil {
 		t.Error("it is used unasked")
+	}
+}
+
+// TestPlatformMoves: credentials do not follow a webhook, or its token endpoint, to another host.
+func TestPlatformMoves(t *testing.T) {
+	f := newFixture(t, Config{})
+	const part = `"oauth_login_endpoint":"https://auth.example/token","oauth_request_body":{"client":"sekret"},"oauth_request_headers":{"X-Tenant":"sekret"}`
+	f.platform(201, "POST", "/hooks/web", `{"url":"https://a.example/","use_oauth":true,`+part+`}`)
+	f.want(200, "PATCH", "/v1/webhooks/1", `{"headers":{"X-Key":"sekret"}}`)
+
+	// On the same host all stays.
+	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"url":"https://a.example/2","oauth_login_endpoint":"https://auth.example/2"}`), `{"use_oauth":true}`)
+
+	// Another token endpoint gets no part that is not given for it, and another endpoint no token.
+	for _, tc := range []struct{ body, lacks string }{
+		{`{"oauth_login_endpoint":"https://evil.example/"}`, "oauth_request_body oauth_request_headers"},
+		{`{"oauth_login_endpoint":"https://auth.example:8443/","oauth_request_body":{"a":"b"}}`, "oauth_request_headers"},
+		{`{"url":"https://evil.example/","oauth_request_body":{"a":"b"}}`, "oauth_login_endpoint oauth_request_headers"},
+		{`{"url":"https://evil.example/","use_oauth":true,"oauth_login_endpoint":"https://auth.example/token"}`, "oauth_request_body oauth_request_headers"},
+	} {
+		errs, _ := f.platform(422, "PUT", "/hooks/web/1", tc.body)["errors"].(map[string]any)
+		for _, field := range strings.Fields(tc.lacks) {
+			if !strings.Contains(fmt.Sprint(errs[field]), "must be given again: what is set is for another host") {
+				t.Errorf("%s: %v", tc.body, errs)
+			}
+		}
+		if len(errs) != len(strings.Fields(tc.lacks)) {
+			t.Errorf("%s: %v", tc.body, errs)
+		}
+	}
+	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"oauth_login_endpoint":"https://auth2.example/","oauth_request_body":{"client":"b"},"oauth_request_headers":{}}`),
+		`{"use_oauth":true}`)
+	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"url":"https://b.example/","use_oauth":true}`), `{"use_oauth":false,"dropped":["headers.X-Key","use_oauth"]}`)
+	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"url":"https://c.example/","use_oauth":true,`+part+`}`), `{"use_oauth":true}`)
+	w, err := f.engine.Webhook(1)
+	if err != nil || len(w.Headers) != 0 || w.OAuth2 == nil || w.OAuth2.Headers["X-Tenant"] != "sekret" {
+		t.Errorf("%v, %v", w, err)
 	}
 }
 

@@ -210,7 +210,9 @@ func (a *API) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return showWebhook(&w, a.engine.Health(w.ID)), nil
+	shown := showWebhook(&w.Webhook, a.engine.Health(w.ID))
+	shown.Add("dropped", append([]string{}, w.Dropped...))
+	return shown, nil
 }
 
 func (a *API) deleteWebhook(r *http.Request, ps httprouter.Params) (any, error) {

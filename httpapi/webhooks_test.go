@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,47 @@ import (
 )
 
 const knownSecret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
+// TestWebhookURLForm: a URL is stored and answered in the form that is sent, by each way to set it.
+func TestWebhookURLForm(t *testing.T) {
+	f := newFixture(t, Config{})
+	const given, want = `"https://M\u00dcLLER.example:0443/a%2Fb \u00e7?q=1 2"`, "https://xn--mller-kva.example:443/a%2Fb%20%C3%A7?q=1%202"
+	var w shownWebhook
+	for _, call := range []struct {
+		status         int
+		method, target string
+	}{{201, "POST", "/v1/webhooks"}, {200, "PATCH", "/v1/webhooks/1"}, {201, "POST", "/platform/hooks/web"}, {200, "PUT", "/platform/hooks/web/1"}} {
+		f.wantJSON(&w, call.status, call.method, call.target, `{"url":`+given+`}`)
+		if w.URL != want {
+			t.Errorf("%s %s: %s", call.method, call.target, w.URL)
+		}
+		f.wantJSON(&w, 200, "GET", "/v1/webhooks/"+fmt.Sprint(w.ID), "")
+		if w.URL != want {
+			t.Errorf("%s %s stored %s", call.method, call.target, w.URL)
+		}
+	}
+}
+
+// TestWebhookMoves: the answer to a change says which credentials were dropped because the URL moved to another host.
+func TestWebhookMoves(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.want(201, "POST", "/v1/webhooks", `{"url":"https://a.example/","headers":{"X-Key":"sekret","X-Other":"sekret"},"basic_auth":{"username":"u","password":"p"}}`)
+	var w struct {
+		shownWebhook
+		Dropped []string `json:"dropped"`
+	}
+	f.wantJSON(&w, 200, "PATCH", "/v1/webhooks/1", `{"url":"https://a.example/2"}`)
+	if w.Dropped == nil || len(w.Dropped) != 0 {
+		t.Errorf("on the same host: %v", w.Dropped)
+	}
+	f.wantJSON(&w, 200, "PATCH", "/v1/webhooks/1", `{"url":"https://b.example/2"}`)
+	if !slices.Equal(w.Dropped, []string{"headers.X-Key", "headers.X-Other", "basic_auth"}) {
+		t.Errorf("dropped: %v", w.Dropped)
+	}
+	if got := f.want(200, "GET", "/v1/webhooks/1", ""); strings.Contains(got, "dropped") || !strings.Contains(got, `"headers":{},"basic_auth":null`) {
+		t.Errorf("it has %s", got)
+	}
+}
 
 func TestWebhookLife(t *testing.T) {
 	f := newFixture(t, Config{})

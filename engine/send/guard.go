@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -14,12 +15,20 @@ import (
 // specialNetworks are the special-purpose ranges of the IANA IPv4 and IPv6 registries (RFC 6890 and later), and multicast. An endpoint
 // there could make hookbolt attack its own network (server-side request forgery). Of IPv6, only ranges within globalUnicast are
 // listed. 2001::/23 includes Teredo, and 2002::/16 is 6to4: both embed an IPv4 address, and both are obsolete.
+//
+// The services of cloud providers that hand out a machine's credentials are within these ranges (169.254.169.254, 100.100.100.200,
+// 192.0.0.192, fd00:ec2::254), but for Azure's: see hostServices.
 var specialNetworks = parsePrefixes(
 	"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
 	"192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24",
 	"203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
 	"2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
 )
+
+// hostServices are addresses outside of specialNetworks that only a machine's own host answers. 168.63.129.16 is Azure's: it hands out
+// certificates and the settings of extensions, and it is the same on each machine
+// (https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16).
+var hostServices = parsePrefixes("168.63.129.16/32")
 
 var (
 	// globalUnicast is the part of IPv6 that is allocated to the public (RFC 4291, section 2.4). Outside are loopback, private and
@@ -40,13 +49,20 @@ func parsePrefixes(list ...string) []netip.Prefix {
 // errAddressRefused is the error of each address that the guard does not allow.
 var errAddressRefused = errors.New("address refused")
 
-// AddressError is the refusal of an address that is not public.
-type AddressError struct{ addr netip.Addr }
+// AddressError is the refusal of an address that is not public, or that is this machine's own.
+type AddressError struct {
+	addr netip.Addr
+	own  bool // the address is public, but this machine's
+}
 
 // Error says which settings would allow the address.
 func (e *AddressError) Error() string {
-	return fmt.Sprintf("%v: %s is not a public address; to allow it, name it in the webhook's allow_networks, "+
-		"set delivery.allow_networks = [%q] or start with -allow %[3]s", errAddressRefused, e.addr, e.Network())
+	what := "is not a public address"
+	if e.own {
+		what = "is an address of this machine"
+	}
+	return fmt.Sprintf("%v: %s %s; to allow it, name it in the webhook's allow_networks, "+
+		"set delivery.allow_networks = [%q] or start with -allow %[4]s", errAddressRefused, e.addr, what, e.Network())
 }
 
 func (e *AddressError) Unwrap() error { return errAddressRefused }
@@ -54,8 +70,8 @@ func (e *AddressError) Unwrap() error { return errAddressRefused }
 // Network returns the network to allow: the address alone.
 func (e *AddressError) Network() netip.Prefix { return netip.PrefixFrom(e.addr, e.addr.BitLen()) }
 
-// CheckAddress refuses a URL whose host is an address that is neither public nor in one of the allowed networks. A host name is not
-// looked up: Send checks the addresses of names. The error is an AddressError.
+// CheckAddress refuses a URL whose host is an address that is in none of the allowed networks, and not public or this machine's own. A
+// host name is not looked up: Send checks the addresses of names. The error is an AddressError.
 func CheckAddress(rawURL string, allow []netip.Prefix) error { return guard{allow}.checkURL(rawURL) }
 
 // guard decides which addresses may be connected to.
@@ -64,22 +80,58 @@ type guard struct{ allow []netip.Prefix }
 // with returns a guard that allows what g allows, and own as well.
 func (g guard) with(own []netip.Prefix) guard { return guard{slices.Concat(g.allow, own)} }
 
-// check returns an AddressError for an address that is not allowed.
+// check returns an AddressError for an address that is not allowed, and another error if the system does not tell.
 func (g guard) check(addr netip.Addr) error {
 	addr = addr.Unmap().WithZone("")
-	if contains(g.allow, addr) || isPublic(addr) {
+	if contains(g.allow, addr) {
 		return nil
 	}
-	return &AddressError{addr}
+	if !isPublic(translated(addr)) {
+		return &AddressError{addr: addr}
+	}
+	for _, a := range slices.Compact([]netip.Addr{translated(addr), addr}) {
+		if own, err := isOwn(a); err != nil {
+			return err
+		} else if own {
+			return &AddressError{addr: addr, own: true}
+		}
+	}
+	return nil
 }
 
-// isPublic reports whether an address is public. It must have no zone, and must not be IPv4 mapped into IPv6.
-func isPublic(addr netip.Addr) bool {
-	if nat64.Contains(addr) {
-		b := addr.As16()
-		addr = netip.AddrFrom4([4]byte(b[12:]))
+// translated returns the IPv4 address to which a NAT64 translator forwards, or the address itself.
+func translated(addr netip.Addr) netip.Addr {
+	if !nat64.Contains(addr) {
+		return addr
 	}
-	return (addr.Is4() || globalUnicast.Contains(addr)) && !contains(specialNetworks, addr)
+	b := addr.As16()
+	return netip.AddrFrom4([4]byte(b[12:]))
+}
+
+// isPublic reports whether an address is public. It must have no zone, and must not be IPv4 within IPv6.
+func isPublic(addr netip.Addr) bool {
+	return (addr.Is4() || globalUnicast.Contains(addr)) && !contains(specialNetworks, addr) && !contains(hostServices, addr)
+}
+
+// isOwn reports whether an address is this machine's. It is a variable for tests, which have no public address.
+var isOwn = isRoutedHere
+
+// isRoutedHere asks the system from which address it would send to another one: a machine talks to itself from the very address that it
+// talks to. So no list can be out of date, and no list of interfaces is needed, which a service may be forbidden to read
+// (RestrictAddressFamilies of systemd). Connecting a UDP socket sends nothing. It fails where there is no route, which an address of the
+// machine always has. If there is no socket or no port for it, the answer is unknown.
+func isRoutedHere(addr netip.Addr) (bool, error) {
+	const anyPort = 9
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, anyPort)))
+	if failed, ok := errors.AsType[*os.SyscallError](err); ok && failed.Syscall == "connect" && !errors.Is(err, syscall.EAGAIN) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	from, ok := conn.LocalAddr().(*net.UDPAddr)
+	return ok && from.AddrPort().Addr().Unmap().WithZone("") == addr, nil
 }
 
 func contains(networks []netip.Prefix, addr netip.Addr) bool {
@@ -88,10 +140,15 @@ func contains(networks []netip.Prefix, addr netip.Addr) bool {
 
 // checkURL is CheckAddress.
 func (g guard) checkURL(rawURL string) error {
-	if addr, ok := literalAddress(rawURL); ok {
-		return g.check(addr)
+	addr, ok := literalAddress(rawURL)
+	if !ok {
+		return nil
 	}
-	return nil
+	err := g.check(addr)
+	if !errors.Is(err, errAddressRefused) {
+		return nil // unknown now: each dial is checked, too
+	}
+	return err
 }
 
 // checkRequest is checkURL for the URLs of a request.

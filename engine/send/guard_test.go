@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"code.dny.dev/ssrf"
@@ -80,6 +81,9 @@ func TestGuardCheck(t *testing.T) {
 		// Private, shared (CGNAT) and link-local; 169.254.169.254 is a cloud's metadata.
 		"10.0.0.1": false, "10.255.255.255": false, "172.16.0.1": false, "172.31.255.255": false, "192.168.0.1": false, "192.168.255.255": false,
 		"100.64.0.1": false, "100.127.255.255": false, "169.254.0.1": false, "169.254.169.254": false,
+		// The services of cloud providers that are for one machine: Azure, also behind IPv6; Alibaba, Oracle, AWS, Google.
+		"168.63.129.16": false, "::ffff:168.63.129.16": false, "64:ff9b::168.63.129.16": false, "168.63.129.15": true, "168.63.129.17": true,
+		"100.100.100.200": false, "192.0.0.192": false, "169.254.170.2": false, "fd20:ce::254": false,
 		"fc00::1": false, "fd12:3456::1": false, "fdff:ffff::": false, "fe80::1": false, "febf::1": false, "fec0::1": false, "fd00:ec2::254": false,
 		// Multicast, reserved, broadcast.
 		"224.0.0.1": false, "239.255.255.255": false, "240.0.0.1": false, "255.255.255.255": false, "ff02::1": false, "ff0e::1": false,
@@ -124,6 +128,9 @@ func TestGuardCheck(t *testing.T) {
 		{"fd00::/8", "fd00::1", true},
 		{"fd00::/8", "fc00::1", false},
 		{"64:ff9b::/96", "64:ff9b::10.0.0.1", true},
+		{"168.63.129.16/32", "168.63.129.16", true},
+		{"168.63.129.16/32", "::ffff:168.63.129.16", true},
+		{"168.63.129.16/32", "64:ff9b::168.63.129.16", false},
 		{"0.0.0.0/0", "192.168.0.1", true},
 		{"0.0.0.0/0", "fd00::1", false},
 		{"192.168.0.0/16", "8.8.8.8", true}, // an allow list takes nothing away
@@ -171,11 +178,97 @@ func TestGuardWith(t *testing.T) {
 	}
 }
 
+// TestOwnAddress: a public address of this machine is refused as a private one is, in each notation, and allowed alike.
+func TestOwnAddress(t *testing.T) {
+	own := []netip.Addr{netip.MustParseAddr("8.8.4.4"), netip.MustParseAddr("2606:4700::1")}
+	machineHas(t, own...)
+	g, allowing := guard{}, guard{[]netip.Prefix{netip.MustParsePrefix("8.8.4.4/32"), netip.MustParsePrefix("2606:4700::1/128")}}
+	for address, want := range map[string]bool{
+		"8.8.4.4": true, "::ffff:8.8.4.4": true, "64:ff9b::8.8.4.4": true, "2606:4700::1": true, "2606:4700::1%eth0": true,
+		"8.8.4.5": false, "64:ff9b::8.8.4.5": false, "2606:4700::2": false,
+	} {
+		err := g.check(netip.MustParseAddr(address))
+		if (err != nil) != want || err != nil && !strings.Contains(err.Error(), "is an address of this machine; to allow it, name it in") {
+			t.Errorf("%s: %v; want refused: %t", address, err, want)
+		}
+		// Behind a translator it is another connection, which the grant does not cover.
+		if err := allowing.check(netip.MustParseAddr(address)); err != nil && !strings.HasPrefix(address, "64:") {
+			t.Errorf("%s is allowed, and refused: %v", address, err)
+		}
+	}
+	for _, endpoint := range []string{"http://8.8.4.4/", "http://[2606:4700::1]:8080/x"} {
+		if err := CheckAddress(endpoint, nil); !errors.Is(err, errAddressRefused) {
+			t.Errorf("%s: %v", endpoint, err)
+		}
+		if err := CheckAddress(endpoint, allowing.allow); err != nil {
+			t.Errorf("%s: %v", endpoint, err)
+		}
+	}
+	if err := g.control(t.Context(), "tcp4", "8.8.4.4:443", nil); !errors.Is(err, errAddressRefused) {
+		t.Errorf("at the dial: %v", err)
+	}
+
+	// An address that is given up or added later is judged by what is true at the dial.
+	machineHas(t, netip.MustParseAddr("8.8.4.5"))
+	if err := g.check(own[0]); err != nil {
+		t.Errorf("after it was given up: %v", err)
+	}
+	if err := g.check(netip.MustParseAddr("8.8.4.5")); err == nil {
+		t.Error("an address that was added is not refused")
+	}
+}
+
+// TestOwnAddressName: a name that resolves to an address of this machine is refused at the dial.
+func TestOwnAddressName(t *testing.T) {
+	machineHas(t, netip.MustParseAddr("8.8.4.4"))
+	resolver := fakeResolver(t, func(string, int) []string { return []string{"8.8.4.4"} })
+	s := New(Options{Resolver: resolver})
+	defer s.CloseIdleConnections()
+	a := try(t, s, "http://own.example"+secretPath, testTimeout)
+	wantClass(t, a, ErrorAddressRefused, "8.8.4.4 is an address of this machine")
+}
+
+// TestRoutedHere asks the system. A loopback address is this machine's, and is the one that a test may ask about.
+func TestRoutedHere(t *testing.T) {
+	for _, address := range []string{"127.0.0.1", "::1"} {
+		conn, err := net.ListenPacket("udp", net.JoinHostPort(address, "0"))
+		if err != nil {
+			t.Logf("%s: %v", address, err) // a machine without IPv6
+			continue
+		}
+		conn.Close()
+		if own, err := isRoutedHere(netip.MustParseAddr(address)); !own || err != nil {
+			t.Errorf("%s is not taken for an address of this machine: %v", address, err)
+		}
+	}
+}
+
+// machineHas gives this machine public addresses until the end of the test.
+func machineHas(t *testing.T, own ...netip.Addr) {
+	t.Helper()
+	before := isOwn
+	isOwn = func(addr netip.Addr) (bool, error) { return slices.Contains(own, addr), nil }
+	t.Cleanup(func() { isOwn = before })
+}
+
+// TestOwnAddressUnknown: while the system cannot tell, nothing is dialled, and that is not called a refused address.
+func TestOwnAddressUnknown(t *testing.T) {
+	before := isOwn
+	isOwn = func(netip.Addr) (bool, error) { return false, syscall.EMFILE }
+	t.Cleanup(func() { isOwn = before })
+	if err := (guard{}).control(t.Context(), "tcp4", "8.8.4.4:443", nil); !errors.Is(err, syscall.EMFILE) || errors.Is(err, errAddressRefused) {
+		t.Errorf("at the dial: %v", err)
+	}
+	if err := CheckAddress("http://8.8.4.4/", nil); err != nil {
+		t.Errorf("at creation: %v", err)
+	}
+}
+
 // TestGuardAgainstLibrary holds the ranges against those that a library makes of the IANA registries, on both sides of each
-// range's two ends. The library refuses IPv4 behind NAT64 as a whole; here that is judged by the IPv4 address.
+// range's two ends. The library refuses IPv4 behind NAT64 as a whole; here that is judged by the IPv4 address. It knows no hostServices.
 func TestGuardAgainstLibrary(t *testing.T) {
 	library := ssrf.New(ssrf.WithAnyPort())
-	prefixes := slices.Concat(specialNetworks, ssrf.IPv4DeniedPrefixes, ssrf.IPv6DeniedPrefixes,
+	prefixes := slices.Concat(specialNetworks, hostServices, ssrf.IPv4DeniedPrefixes, ssrf.IPv6DeniedPrefixes,
 		parsePrefixes("2000::/3", "::/128", "::1/128", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64", "5f00::/16", "fc00::/7",
 			"fe80::/10", "fec0::/10", "ff00::/8"))
 	compare := func(addr netip.Addr) {
@@ -188,7 +281,7 @@ func TestGuardAgainstLibrary(t *testing.T) {
 				}
 			}
 		}
-		if ours, theirs := (guard{}).check(addr), library.SafeAddr(addr); (ours == nil) != (theirs == nil) {
+		if ours, theirs := (guard{}).check(addr), library.SafeAddr(addr); (ours == nil) != (theirs == nil && !contains(hostServices, addr)) {
 			t.Errorf("%s: %v; the library: %v", addr, ours, theirs)
 		}
 	}

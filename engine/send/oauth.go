@@ -50,7 +50,11 @@ func (t *tokens) source(r *Request) *tokenSource {
 		return s
 	}
 	o := r.OAuth2
-	config := &clientcredentials.Config{TokenURL: string(o.TokenURL), ClientID: string(o.ClientID), ClientSecret: string(o.ClientSecret)}
+	target, err := wireURL(string(o.TokenURL))
+	if err != nil {
+		target = string(o.TokenURL) // the request fails with it
+	}
+	config := &clientcredentials.Config{TokenURL: target, ClientID: string(o.ClientID), ClientSecret: string(o.ClientSecret)}
 	for _, scope := range o.Scopes {
 		config.Scopes = append(config.Scopes, string(scope))
 	}

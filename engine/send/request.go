@@ -14,7 +14,7 @@ import (
 
 // Request is what one attempt sends, and to whom. It is not changed.
 type Request struct {
-	// URL is the endpoint. CheckURL has passed it.
+	// URL is the endpoint. CanonicalURL has passed it.
 	URL string
 	// AllowNetworks are special-purpose addresses that this attempt may connect to, beside those of Options.
 	AllowNetworks []netip.Prefix
@@ -41,7 +41,11 @@ type Request struct {
 // httpRequest makes the HTTP request, which the trace watches.
 func (a *attempt) httpRequest(ctx context.Context) (*http.Request, error) {
 	ctx = httptrace.WithClientTrace(ctx, a.trace.hooks())
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.request.URL, bytes.NewReader(a.request.Payload))
+	target, err := wireURL(a.request.URL)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(a.request.Payload))
 	if err != nil {
 		return nil, fmt.Errorf("%w: the URL cannot be parsed", errNotMade) // err quotes parts of the URL
 	}

@@ -7,7 +7,7 @@
 // The parts, in the order in which an attempt goes through them:
 //
 //   - Request is what to send: endpoint, credentials, signing secrets, message (request.go, credentials.go).
-//   - CheckURL and CheckAddress refuse a bad URL before anything is sent (url.go, guard.go).
+//   - CanonicalURL and CheckAddress refuse a bad URL before anything is sent (url.go, guard.go).
 //   - OAuth 2.0 access tokens are fetched and cached (oauth.go).
 //   - The message is signed as Standard Webhooks 1.0 specifies (sign.go).
 //   - The transport connects. The guard checks each resolved address when its socket is dialled (transport.go, guard.go).

@@ -1,6 +1,7 @@
 package send
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -11,14 +12,14 @@ import (
 	"testing"
 )
 
-func TestCheckURL(t *testing.T) {
+func TestCanonicalURL(t *testing.T) {
 	good := []string{
 		"https://example.com", "http://example.com/", "HTTPS://Example.COM/Hook", "https://example.com:8443/a/b?c=d&e=f", "http://192.0.2.1:80/", "http://[2001:db8::1]:65535/x",
 		"https://müller.example/ü", "https://example.com/?token=a%20b", "http://localhost:9000/", "http://hook", "https://example.com./x",
 		"https://example.com/" + strings.Repeat("a", 2048-20),
 	}
 	for _, raw := range good {
-		if err := CheckURL(raw); err != nil {
+		if _, err := CanonicalURL(raw); err != nil {
 			t.Errorf("%.80s: %v", raw, err)
 		}
 	}
@@ -50,10 +51,146 @@ func TestCheckURL(t *testing.T) {
 		{"https://example.com/" + strings.Repeat("a", 2048-19), "at most 2048 bytes (got 2049)"},
 	}
 	for _, tt := range bad {
-		if err := CheckURL(tt.raw); err == nil || !strings.Contains(err.Error(), tt.detail) {
+		if _, err := CanonicalURL(tt.raw); err == nil || !strings.Contains(err.Error(), tt.detail) {
 			t.Errorf("%.80q: got %v, want …%s…", tt.raw, err, tt.detail)
 		} else if strings.Contains(err.Error(), "pass") && strings.Contains(err.Error(), "user:") {
 			t.Errorf("the error repeats a password: %v", err)
+		}
+	}
+}
+
+// canonicalForms are URLs and what is stored, shown and sent of them; "" means that they are refused.
+var canonicalForms = map[string]string{
+	// As it is.
+	"https://example.com":                                        "https://example.com",
+	"https://example.com/":                                       "https://example.com/",
+	"https://example.com?a=b":                                    "https://example.com?a=b",
+	"https://example.com/a?":                                     "https://example.com/a?",
+	"https://example.com/a/../b//c/.":                            "https://example.com/a/../b//c/.",
+	"https://example.com/%2F%2f%41?a=%2f%41&b=c+d;e=/?:@!$'()*,": "https://example.com/%2F%2f%41?a=%2f%41&b=c+d;e=/?:@!$'()*,",
+
+	// Spaces, other letters, and what RFC 3986 does not allow: also beside an escape, which stays one.
+	"https://example.com/a b":                    "https://example.com/a%20b",
+	"https://example.com/a%2Fb c":                "https://example.com/a%2Fb%20c",
+	"https://example.com/?q=a b":                 "https://example.com/?q=a%20b",
+	"https://example.com/?q=a%20b c":             "https://example.com/?q=a%20b%20c",
+	"https://example.com?q=a b":                  "https://example.com?q=a%20b",
+	"https://example.com/ü?ü=ü":                  "https://example.com/%C3%BC?%C3%BC=%C3%BC",
+	"https://example.com/%C3%BC/ü":               "https://example.com/%C3%BC/%C3%BC",
+	"https://example.com/?q=\u202e\u0085\u2028x": "https://example.com/?q=%E2%80%AE%C2%85%E2%80%A8x",
+	"https://example.com/\xff?\xff":              "https://example.com/%FF?%FF",
+	"https://example.com/<a>\"{b}|^`[c]":         "https://example.com/%3Ca%3E%22%7Bb%7D%7C%5E%60%5Bc%5D",
+	"https://example.com/?a[]=<>\"{}|\\^`":       "https://example.com/?a%5B%5D=%3C%3E%22%7B%7D%7C%5C%5E%60",
+	"https://example.com/?q=1 HTTP/1.1":          "https://example.com/?q=1%20HTTP/1.1",
+
+	// Hosts.
+	"HTTPS://Example.COM/Hook":            "https://example.com/Hook",
+	"https://EXAMPLE.com.:0443/":          "https://example.com.:443/",
+	"https://example.com:/a":              "https://example.com/a",
+	"https://müller.example/":             "https://xn--mller-kva.example/",
+	"https://MÜLLER.example./":            "https://xn--mller-kva.example./",
+	"https://mu\u0308ller。example。/":      "https://xn--mller-kva.example./",
+	"https://m%C3%BCller.example/":        "https://xn--mller-kva.example/",
+	"http://８.８.８.８:８/":                   "",
+	"http://８.８.８.８:8/":                   "http://8.8.8.8:8/",
+	"http://8.8.8.8./":                    "http://8.8.8.8/",
+	"http://[2606:4700:0:0::1111]/":       "http://[2606:4700::1111]/",
+	"http://[2606:4700::1111%25eth0]:80/": "http://[2606:4700::1111%25eth0]:80/",
+	"http://[::FFFF:8.8.8.8]/":            "http://[::ffff:8.8.8.8]/",
+
+	// Refused.
+	"https://example.com/?q=100%":                     "",
+	"https://example.com/?q=%zz":                      "",
+	"https://example.com/%zz":                         "",
+	"https://example.com/#":                           "",
+	"https://example.com/?a#b":                        "",
+	"https://example.com/a\\b":                        "",
+	"https://example.com\\@8.8.8.8/":                  "",
+	"https://example.com/ ":                           "",
+	"https://example.com/\u00a0":                      "",
+	"https://example.com/?a=\r\nX: y":                 "",
+	"https://example.com/\x7f":                        "",
+	"https://example.com/?\t":                         "",
+	"https://example.com/" + strings.Repeat("ü", 400): "", // 2,420 bytes once encoded
+}
+
+// TestCanonicalForms also has what TestEndpoints and others have to say of the sent form: it is the request that a server reads.
+func TestCanonicalForms(t *testing.T) {
+	for raw, want := range canonicalForms {
+		got, err := CanonicalURL(raw)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: got %q, %v; want %q", raw, got, err, want)
+		}
+		if err == nil {
+			wantOnWire(t, raw, got)
+		}
+	}
+}
+
+// wantOnWire checks that a canonical form stays as it is, and that of it and of the URL that it was made of the same is sent.
+func wantOnWire(t *testing.T, raw, canonical string) {
+	t.Helper()
+	if again, err := CanonicalURL(canonical); again != canonical {
+		t.Fatalf("%q becomes %q, which becomes %q: %v", raw, canonical, again, err)
+	}
+	if !SameHost(canonical, canonical) {
+		t.Fatalf("%q is not of its own host", canonical)
+	}
+	for _, stored := range []string{raw, canonical} { // an older hookbolt has stored it as it was given
+		a := attempt{sender: New(Options{}), request: &Request{URL: stored, Secrets: []Secret{NewSecret()}}, trace: new(trace)}
+		req, err := a.httpRequest(t.Context())
+		if err != nil {
+			t.Fatalf("%q cannot be sent: %v", stored, err)
+		}
+		var wire bytes.Buffer
+		if err := req.Write(&wire); err != nil {
+			t.Fatalf("%q cannot be sent: %v", stored, err)
+		}
+		line, _, _ := strings.Cut(wire.String(), "\r\n")
+		_, after, _ := strings.Cut(canonical, "://")
+		host := after
+		if end := strings.IndexAny(after, "/?"); end >= 0 {
+			host = after[:end]
+		}
+		target := after[len(host):]
+		if !strings.HasPrefix(target, "/") {
+			target = "/" + target
+		}
+		if line != "POST "+target+" HTTP/1.1" || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
+			t.Fatalf("of %q is sent %q, want %q", stored, line, target)
+		}
+		if want := strings.Replace(host, "%25", "%", 1); req.URL.Host != want {
+			t.Fatalf("%q is sent to %q, want %q", stored, req.URL.Host, want)
+		}
+	}
+}
+
+func TestSameHost(t *testing.T) {
+	for _, tc := range []struct {
+		from, to string
+		want     bool
+	}{
+		{"https://a.example/x", "https://a.example/y?z=1", true},
+		{"https://a.example/", "https://a.example:443/", true},
+		{"http://a.example:80/", "http://a.example", true},
+		{"http://[2606:4700::1]/", "http://[2606:4700::1]:80/", true},
+		{"http://a.example/", "https://a.example/", true}, // better kept from others, for the same server
+		{"http://a.example:80/", "https://a.example:443/", true},
+		{"https://a.example/", "http://a.example/", false},
+		{"https://a.example/", "http://a.example:443/", false},
+		{"http://a.example:8080/", "https://a.example:8080/", false},
+		{"http://a.example:8080/", "https://a.example/", false},
+		{"https://a.example/", "https://a.example:8443/", false},
+		{"http://a.example:8080/", "http://a.example:9090/", false},
+		{"https://a.example/", "https://b.example/", false},
+		{"https://a.example/", "https://x.a.example/", false},
+		{"https://x.a.example/", "https://a.example/", false},
+		{"https://a.example/", "https://a.example./", false}, // a resolver may look for the former in other domains
+		{"http://8.8.8.8/", "http://[::ffff:8.8.8.8]/", false},
+		{"http://[2606:4700::1%25a]/", "http://[2606:4700::1%25b]/", false},
+	} {
+		if got := SameHost(tc.from, tc.to); got != tc.want {
+			t.Errorf("%s to %s: %t", tc.from, tc.to, got)
 		}
 	}
 }
@@ -253,7 +390,7 @@ var endpoints = []struct{ url, creation, dial string }{
 	{"http://127.0.0.1,8.8.8.8/", noName, nothing},
 	{"http://<public.example>/", noName, nothing},
 	{"http://public.example;127.0.0.1/", noName, nothing},
-	{"http://%C0%AE/", "", nothing},     // IDNA takes bytes that are no text for U+FFFD
+	{"http://%C0%AE/", noName, nothing}, // IDNA takes bytes that are no text for U+FFFD
 	{"http://\u00ad/", noHost, refused}, // without a host it is this machine that is dialled
 	{"http://\u00ad./", noHost, nothing},
 	{"http://./", noHost, nothing},
@@ -318,9 +455,9 @@ func TestEndpoints(t *testing.T) {
 		return nil
 	})
 	for _, tc := range endpoints {
-		err := CheckURL(tc.url)
+		canonical, err := CanonicalURL(tc.url)
 		if err == nil {
-			err = guard{}.checkURL(tc.url)
+			err = guard{}.checkURL(canonical)
 		}
 		if (err == nil) != (tc.creation == "") || err != nil && !strings.Contains(err.Error(), tc.creation) {
 			t.Errorf("%s at creation: %v; want …%s…", tc.url, err, tc.creation)
@@ -380,18 +517,26 @@ func dialledFor(t *testing.T, raw string) (address string, ok bool) {
 	}
 }
 
-// FuzzCheckURL: what is accepted at creation leads to no address that the guard refuses, nor to a number that a resolver may
-// take for one, as net/http reads the URL.
-func FuzzCheckURL(f *testing.F) {
+// FuzzCanonicalURL: what is accepted at creation leads to no address that the guard refuses, nor to a number that a resolver may
+// take for one, as net/http reads the URL. The canonical form is what net/http sends, and is its own canonical form.
+func FuzzCanonicalURL(f *testing.F) {
 	for _, tc := range endpoints {
 		f.Add(tc.url)
 	}
+	for raw := range canonicalForms {
+		f.Add(raw)
+	}
 	number := regexp.MustCompile(`(^|\.)([0-9]+|0[xX][0-9a-fA-F]*)$`)
 	f.Fuzz(func(t *testing.T, raw string) {
-		if CheckURL(raw) != nil || (guard{}).checkURL(raw) != nil {
+		canonical, err := CanonicalURL(raw)
+		if err != nil {
 			return
 		}
-		address, ok := dialledFor(t, raw)
+		wantOnWire(t, raw, canonical)
+		if (guard{}).checkURL(canonical) != nil {
+			return
+		}
+		address, ok := dialledFor(t, canonical)
 		if !ok {
 			t.Fatalf("%q is accepted, and net/http makes no request of it", raw)
 		}

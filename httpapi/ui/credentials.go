@@ -99,7 +99,7 @@ func (f *webhookForm) headers() (headers any, changed bool) {
 			changed = true
 		case removed:
 			changed = true
-		default:
+		case !f.moved:
 			o.Add(name, f.present.Headers[name])
 		}
 	}
@@ -115,6 +115,10 @@ func (f *webhookForm) basicAuth() (basic any, changed bool) {
 	}
 	if username == "" && password == "" {
 		return nil, removed
+	}
+	if present != nil && f.moved {
+		f.again("basic_auth.username", true)
+		f.again("basic_auth.password", present.Password != "")
 	}
 	var o jsonobject.Object
 	switch {
@@ -163,7 +167,21 @@ func (f *webhookForm) oauth2() (oauth any, changed bool) {
 	if len(typed) == 0 {
 		return nil, removed
 	}
+	if url := f.values.Get("oauth2.token_url"); present.TokenURL != "" && (f.moved || url != "" && !engine.SameHost(string(present.TokenURL), url)) {
+		f.again("oauth2.token_url", true)
+		f.again("oauth2.client_id", body == "" && present.ClientID != "")
+		f.again("oauth2.client_secret", body == "" && present.ClientSecret != "")
+		f.again("oauth2.body", present.Body != "" && f.values.Get("oauth2.client_id") == "")
+		f.again("oauth2.headers", len(present.Headers) > 0)
+	}
 	return append(typed, keptOAuth2(present, typed)...), true
+}
+
+// again refuses an input that is empty although its part of a setting is set: what is set is for another host, and is not sent to this one.
+func (f *webhookForm) again(name string, isSet bool) {
+	if isSet && f.values.Get(name) == "" {
+		f.fail(name, "must be typed again, since it was for another host; or remove what is set")
+	}
 }
 
 // keptOAuth2 is what stays beside what was typed.

@@ -73,7 +73,7 @@ func endpointOf(w *engine.Webhook) string {
 	if err != nil {
 		return "webhook " + strconv.FormatUint(uint64(w.ID), 10)
 	}
-	return u.Host + u.Path
+	return u.Host + u.EscapedPath()
 }
 
 // stateOf is a webhook's state as in the metrics: active, failing, paused or inactive.

@@ -50,7 +50,8 @@ var buttonSettings = []string{"active", "paused"}
 var settingGroups = []settingGroup{
 	{id: "endpoint", title: "Endpoint", settings: []settingWords{
 		{name: "url", label: "URL", kind: urlInput,
-			help: "Your endpoint: hookbolt posts each webhook there, by http or https. To try things out on this machine, run “hookbolt listen” and give http://127.0.0.1:9000/."},
+			help:    "Your endpoint: hookbolt posts each webhook there, by http or https. To try things out on this machine, run “hookbolt listen” and give http://127.0.0.1:9000/.",
+			editing: " On another host or port it loses the headers, the basic authentication and the OAuth that are set, unless you type them again."},
 		{name: "name", label: "Name", kind: textInput, read: nameAsTyped, fact: factWords{hidden: always},
 			help: "What this webhook is called here. Endpoints do not see it. Empty: its URL."},
 		{name: "content_id", label: "Content", unit: "UUID", kind: textInput, empty: says("every content"), fact: factWords{hidden: isForOperations},

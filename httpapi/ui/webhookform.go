@@ -39,6 +39,8 @@ type webhookForm struct {
 
 	present *engine.Webhook
 	values  url.Values // what was sent; nil when the form is opened
+	// moved tells that the URL that was sent is on another host: what is set of credentials is not for it.
+	moved bool
 }
 
 // newForm makes the form with what a webhook is set to.
@@ -61,6 +63,7 @@ func (f *webhookForm) inputs(do func(*input)) {
 // fill puts in what was sent.
 func (f *webhookForm) fill(values url.Values) {
 	f.values = values
+	f.moved = f.ID != 0 && !engine.SameHost(f.present.URL, f.trimmed("url"))
 	if allow := values.Get("allow"); allow != "" { // ticked beside an address that was refused
 		values.Set("allow_networks", strings.TrimSpace(values.Get("allow_networks")+"\n"+allow))
 		values.Del("allow")
@@ -203,7 +206,11 @@ func (p *Pages) saveWebhook(r *http.Request, ps httprouter.Params) (*Answer, err
 	if err != nil {
 		return p.refuseForm(f, err)
 	}
-	return redirect("/webhooks/%d?done=saved", w.ID), nil
+	what := "saved"
+	if f.moved && (len(w.Headers) > 0 || w.BasicAuth != nil || w.OAuth2 != nil) {
+		what = "moved"
+	}
+	return redirect("/webhooks/%d?done=%s", w.ID, what), nil
 }
 
 // readForm reads the form that was sent for a webhook, which is the default one where it is to be created. The form is nil if nothing

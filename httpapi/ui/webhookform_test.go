@@ -6,6 +6,7 @@ import (
 	"html"
 	"maps"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -95,7 +96,7 @@ var everySetting = url.Values{
 	"oauth2.scopes": {"sekret-a sekret-b"}, "oauth2.headers": {"X-Tenant: sekret-tenant"}, "secret": {"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"},
 }
 
-const everyStored = `{"url":"https://example.com/hook?a=1&b=<2>","name":"A \"label\" & <b>more</b>","content_id":"` + contentA + `","active":true,"paused":false,
+const everyStored = `{"url":"https://example.com/hook?a=1&b=%3C2%3E","name":"A \"label\" & <b>more</b>","content_id":"` + contentA + `","active":true,"paused":false,
 	"pause_reason":"","delay":120,"incomplete_delay":0,"send_answers":false,"send_leads":true,"send_incomplete":true,"timeout":"2s","max_in_flight":7,
 	"rate_limit":0.5,"retry_schedule":["5s","5m","30m"],"allow_networks":["10.0.0.0/8","127.0.0.1/32"],
 	"headers":{"X-Api-Key":"sekret-header: 1","X-Env":"sekret-env"},
@@ -333,6 +334,65 @@ func TestEditCredentials(t *testing.T) {
 			t.Errorf("%q: %s is %s, want %s", tt.values, tt.setting, got, tt.now)
 		}
 	}
+}
+
+// TestEditMoves shows that credentials do not follow a webhook, or its token endpoint, to another host.
+func TestEditMoves(t *testing.T) {
+	f := newFixture(t, nil)
+	const all = `"headers":{"X-A":"sekret-a","X-B":"sekret-b"},"basic_auth":{"username":"sekret-u","password":"sekret-p"}`
+	const oauth = `"oauth2":{"token_url":"https://auth.example/","client_id":"sekret-i","client_secret":"sekret-s","scopes":["a"],"headers":{"X-T":"sekret-t"}}`
+	for _, tt := range []struct {
+		has, values string // name=value, with spaces between
+		saved       string // where it leads to, or what is told
+		now         string
+	}{
+		{all, "url=https://a.example/2", "done=saved", `map[X-A:sekret-a X-B:sekret-b] map[password:sekret-p username:sekret-u] <nil>`},
+		{all, "url=https://b.example/", "done=moved", `<nil> <nil> <nil>`},
+		{all, "url=https://a.example:8443/", "done=moved", `<nil> <nil> <nil>`},
+		{all, "url=http://a.example/", "done=moved", `<nil> <nil> <nil>`},
+		{all, "url=https://b.example/ headers.X-A=new-a", "done=moved", `map[X-A:new-a] <nil> <nil>`},
+		{all, "url=https://b.example/ headers=X-N:n", "done=moved", `map[X-N:n] <nil> <nil>`},
+		{all, "url=https://b.example/ basic_auth.username=u", "Password", ""},
+		{all, "url=https://b.example/ basic_auth.password=p", "User name", ""},
+		{all, "url=https://b.example/ basic_auth.username=u basic_auth.password=p", "done=moved", `<nil> map[password:p username:u] <nil>`},
+		{all, "url=https://b.example/ remove.basic_auth=on basic_auth.username=u", "done=moved", `<nil> map[password: username:u] <nil>`},
+		{oauth, "url=https://b.example/", "done=moved", `<nil> <nil> <nil>`},
+		{oauth, "url=https://b.example/ oauth2.client_secret=s", "Token URL", ""},
+		{oauth, "oauth2.token_url=https://auth.example/2", "done=saved", `<nil> <nil> map[client_id:sekret-i client_secret:sekret-s headers:map[X-T:sekret-t] scopes:[a] token_url:https://auth.example/2]`},
+		{oauth, "oauth2.token_url=https://evil.example/", "Client secret", ""},
+		{oauth, "oauth2.token_url=https://evil.example/ oauth2.client_id=i oauth2.client_secret=s", "Headers of the token request", ""},
+		{oauth, "oauth2.token_url=https://evil.example/ oauth2.body=a=b", "Headers of the token request", ""},
+		{oauth, "oauth2.token_url=https://auth2.example/ oauth2.client_id=i oauth2.client_secret=s oauth2.headers=X-T:t", "done=saved",
+			`<nil> <nil> map[client_id:i client_secret:s headers:map[X-T:t] scopes:[a] token_url:https://auth2.example/]`},
+		{`"headers":{}`, "url=https://b.example/", "done=saved", `<nil> <nil> <nil>`},
+	} {
+		var made struct{ ID uint32 }
+		if err := json.Unmarshal([]byte(f.api("POST", "/v1/webhooks", `{"url":"https://a.example/",`+tt.has+`}`)), &made); err != nil {
+			t.Fatal(err)
+		}
+		before := asJSON(t, f.webhook(made.ID))
+		form := settingsOf(f.wantPage(fmt.Sprintf("/webhooks/%d/edit", made.ID), "On another host or port it loses the headers"))
+		for _, field := range strings.Fields(tt.values) {
+			name, value, _ := strings.Cut(field, "=")
+			form.Set(name, value)
+		}
+		rec := f.post(fmt.Sprintf("/webhooks/%d", made.ID), form)
+		now := asJSON(t, f.webhook(made.ID))
+		if tt.now == "" {
+			page := f.wantIn(rec, 400, ">"+tt.saved+"</a>: must be typed again")
+			if strings.Contains(page, "sekret") || !reflect.DeepEqual(now, before) {
+				t.Errorf("%s: it was saved, or shown: %v", tt.values, now)
+			}
+			continue
+		}
+		if at := rec.Header().Get("Location"); !strings.HasSuffix(at, tt.saved) {
+			t.Errorf("%s: leads to %s, want %s", tt.values, at, tt.saved)
+		}
+		if got := fmt.Sprint(now["headers"], now["basic_auth"], now["oauth2"]); got != tt.now {
+			t.Errorf("%s: it has %s, want %s", tt.values, got, tt.now)
+		}
+	}
+	f.wantPage("/webhooks/1?done=moved", "that were not typed again were removed")
 }
 
 // TestEditConflict shows that a form that was opened before another change does not take that back.

@@ -187,6 +187,7 @@ type webhookData struct {
 
 var webhookDone = map[string]string{
 	"saved":       "The settings were saved.",
+	"moved":       "The settings were saved. The webhook is on another host now: headers, basic authentication and OAuth that were not typed again were removed.",
 	"paused":      "It is paused: everything waits in its queue.",
 	"resumed":     "It is resumed: what is due goes out, oldest first.",
 	"activated":   "It is switched on.",

@@ -181,7 +181,7 @@ func TestWebhookPage(t *testing.T) {
 	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/?key=x&y=<b>","name":`+quoted(hostile)+`,"content_id":"`+contentA+`","delay":3601,"send_answers":false,"send_leads":false,"send_incomplete":true,
 		"incomplete_delay":90,"timeout":"1500ms","max_in_flight":7,"rate_limit":0.5,"retry_schedule":[],"allow_networks":["10.0.0.0/8","192.168.0.1"],
 		"headers":{"X-Key":"sekret-1","X-Other":"sekret-2"},"basic_auth":{"username":"sekret-3","password":"sekret-4"}}`)
-	page := f.wantPage("/webhooks/2", "<dt>URL</dt><dd>https://a.example/?key=x&amp;y=&lt;b&gt;</dd>", "<dt>Content</dt><dd>"+contentA+"</dd>", "<dt>Delay</dt><dd>1h0m1s after the finish</dd>",
+	page := f.wantPage("/webhooks/2", "<dt>URL</dt><dd>https://a.example/?key=x&amp;y=%3Cb%3E</dd>", "<dt>Content</dt><dd>"+contentA+"</dd>", "<dt>Delay</dt><dd>1h0m1s after the finish</dd>",
 		"<dt>Send answers</dt><dd>no</dd>", "<dt>Send leads</dt><dd>no</dd>", "<dt>Send incomplete</dt><dd>yes</dd>", "<dt>Incomplete delay</dt><dd>1m30s after the start</dd>", "<dt>Timeout</dt><dd>1.5s</dd>",
 		"<dt>In flight at once</dt><dd>7</dd>", "<dt>Rate limit</dt><dd>0.5 deliveries a second</dd>", "<dt>Retry schedule</dt><dd>none</dd>", "<dt>Allowed networks</dt><dd>10.0.0.0/8, 192.168.0.1/32</dd>",
 		"<dt>Headers</dt><dd>X-Key, X-Other (values are not shown)</dd>", "<dt>Basic authentication</dt><dd>set</dd>", "/play?content_id="+contentA)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 
 	"hookbolt/internal/server"
 )
@@ -31,6 +32,9 @@ func checkConfig(_ context.Context, p *Program, args []string) error {
 	}
 	if err := server.Check(&cfg); err != nil {
 		return from.Locate(err)
+	}
+	for _, e := range cfg.Exposures(from) {
+		fmt.Fprintln(p.Stderr, "hookbolt: warning:", e.String())
 	}
 	return cfg.Write(p.Stdout, from)
 }

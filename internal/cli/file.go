@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 
+	"hookbolt/internal/config"
 	"hookbolt/internal/dbfile"
 )
 
@@ -16,6 +18,9 @@ func checkFile(ctx context.Context, p *Program, args []string) error {
 			"It changes nothing. It prints a line for each fault; the exit code is 1 if there are any.", "FILE")
 	if err != nil {
 		return err
+	}
+	if e := config.ExposureOf(files[0]); e != nil && !dbfile.IsChild() {
+		fmt.Fprintln(p.Stderr, "hookbolt: warning:", e.String())
 	}
 	return p.passOn(dbfile.Check(ctx, p.Stdout, files[0]))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -22,12 +23,14 @@ func serve(ctx context.Context, p *Program, args []string) error {
 		"HOOKBOLT_HTTP_LISTEN sets http.listen. On SIGHUP the server reads the file again."); err != nil {
 		return err
 	}
-	cfg, _, err := settings.Load()
+	cfg, from, err := settings.Load()
 	if err != nil {
 		return err
 	}
-	reload := server.Reload{Load: func() (config.Config, error) {
-		cfg, _, err := settings.Load()
+	log, level := server.NewLog(cfg.Log, p.Stderr)
+	reload := server.Reload{Level: level, Load: func() (config.Config, error) {
+		cfg, from, err := settings.Load()
+		warnOfExposures(log, &cfg, from)
 		return cfg, err
 	}}
 	if settings.Path != "" || cfg.ReadsFiles() { // else there is nothing to read again, and a closed terminal ends it, as it ends others
@@ -37,8 +40,7 @@ func serve(ctx context.Context, p *Program, args []string) error {
 		reload.Signal = hangups
 	}
 	server.TuneRuntime()
-	log, level := server.NewLog(cfg.Log, p.Stderr)
-	reload.Level = level
+	warnOfExposures(log, &cfg, from)
 	if *profiles != "" {
 		if err := server.CheckProfilesAddress(*profiles); err != nil {
 			return usageError{fmt.Errorf("serve: -pprof %w", err)}
@@ -51,6 +53,13 @@ func serve(ctx context.Context, p *Program, args []string) error {
 		log.Info("profiles", "url", url)
 	}
 	return runServer(ctx, server.Options{Config: cfg, Log: log, Reload: reload})
+}
+
+// warnOfExposures logs each file with secrets that others than its owner may read.
+func warnOfExposures(log *slog.Logger, cfg *config.Config, from config.Origins) {
+	for _, e := range cfg.Exposures(from) {
+		log.Warn("others than its owner may read or change a file with secrets", "file", e.Path, "mode", fmt.Sprintf("%04o", e.Mode.Perm()), "run", e.Fix)
+	}
 }
 
 // runServer runs a server until ctx ends. It does not wait for a start that is still under way then: opening a large database may take

@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 
@@ -23,11 +22,11 @@ type Loader struct {
 func (l *Loader) Load() (Config, Origins, error) {
 	cfg, from := Default(), make(Origins)
 	if l.Path != "" {
-		file, err := os.ReadFile(l.Path)
+		text, err := readRegular(l.Path)
 		if err != nil {
 			return Config{}, nil, fmt.Errorf("configuration: %w", err)
 		}
-		if err := cfg.readFile(string(file), l.Path, from); err != nil {
+		if err := cfg.readFile(string(text), l.Path, from); err != nil {
 			return Config{}, nil, fmt.Errorf("%s: %w", l.Path, err)
 		}
 	}

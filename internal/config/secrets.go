@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"reflect"
 	"strings"
 )
@@ -60,7 +59,7 @@ const maxSecretFile = 64 << 10
 
 // ReadSecret reads a secret from a file of its own. It removes line ends at the end of the file, which editors and echo write.
 func ReadSecret(path string) (string, error) {
-	file, err := os.Open(path)
+	file, err := openRegular(path)
 	if err != nil {
 		return "", err
 	}

@@ -15,7 +15,7 @@ var (
 	// stubbornWriter goes on writing after a commit that failed.
 	stubbornWriter = []edit{{"storage/bolt/writer.go", "\t\tif err := s.commit(mutations); err != nil {\n\t\t\ts.fail(err)\n\t\t\treturn\n\t\t}\n", "\t\ts.commit(mutations)\n"}}
 	// noHealing opens the database as it seems to be.
-	noHealing = []edit{{"storage/bolt/store.go", "\tif err := heal(path); err != nil {\n", "\tif err := error(nil); err != nil {\n"}}
+	noHealing = []edit{{"storage/bolt/store.go", "\tif err := heal(s.file); err != nil {\n", "\tif err := error(nil); err != nil {\n"}}
 )
 
 func init() { mutants = append(mutants, stubbornWriter, noHealing) }

@@ -202,7 +202,7 @@ func TestApplyChanges(t *testing.T) {
 		    basic_auth: removed
 		    headers.X-Plain: sent again (not shown)
 		~ change "mail"
-		    url: "https://mail.example.com/sekret-url" -> "https://elsewhere.example.com/?a=<1>&b=2"
+		    url: "https://mail.example.com/sekret-url" -> "https://elsewhere.example.com/?a=%3C1%3E&b=2"
 		    oauth2: removed
 		0 created, 2 changed, 0 deleted, 0 unchanged.
 		`)

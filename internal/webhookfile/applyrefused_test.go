@@ -57,6 +57,7 @@ func TestApplyRefuses(t *testing.T) {
 		valid + "headers = {keep = true}\nbasic_auth = {keep = true, username = \"u\"}":                                {`webhook "c": basic_auth: keep = true stands alone`},
 		valid + "headers = {keep = true}\noauth2 = {keep = true}":                                                      {`webhook "c": headers: keep = true, but the server has no such webhook`, `webhook "c": oauth2: keep = true, but`},
 		"[[webhook]]\nname = \"a\"\nurl = \"https://example.com/1\"\nheaders = {keep = true}\noauth2 = {keep = true}":  {`webhook "a": oauth2: keep = true, but on the server it has none`},
+		"[[webhook]]\nname = \"a\"\nurl = \"https://elsewhere.example/1\"\nheaders = {keep = true}":                    {`webhook "a": headers: keep = true, but its url moves to another host, and what is kept is not for that one: give the values`},
 		"[[webhook]]\nname = \"b\"\nurl = \"https://example.com/1\"":                                                   {`webhook "b": the server has several of that name, with the ids 2, 3`},
 	} {
 		code, stdout, stderr := runApply(t, api, text, "-prune")

@@ -38,7 +38,7 @@ func TestDump(t *testing.T) {
 
 [[webhook]]
 name = "lead's \"crm\""
-url = "https://example.com/?a=<1>&b"
+url = "https://example.com/?a=%3C1%3E&b"
 content_id = "66666666-7777-4888-8999-aaaaaaaaaaaa"
 active = false
 delay = 0

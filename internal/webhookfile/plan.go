@@ -222,6 +222,9 @@ func (s *step) planCredentials(want *Webhook, present *servedWebhook) (unknown [
 			if !has {
 				return nil, Problems{fmt.Sprintf("webhook %q: %s: keep = true, but on the server it has none: give the values", present.Name, name)}
 			}
+			if setting.OfHost && !engine.SameHost(present.URL, want.Settings.URL) {
+				return nil, Problems{fmt.Sprintf("webhook %q: %s: keep = true, but its url moves to another host, and what is kept is not for that one: give the values", present.Name, name)}
+			}
 			continue
 		}
 		names, isObject := setting.Get(&want.Settings).(map[string]bool)

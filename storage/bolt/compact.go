@@ -91,6 +91,7 @@ func copyEntries(path string, src *bbolt.DB) (fits bool, err error) {
 	o.InitialMmapSize, o.NoFreelistSync = 0, false
 	o.FreelistType = bbolt.FreelistArrayType // always takes the first free page, so that a copy of a copy is the same
 	o.NoSync = true                          // one sync at the end is enough
+	o.OpenFile = openNew
 	dst, err := bbolt.Open(path, 0o600, o)
 	if err != nil {
 		return false, err

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"runtime"
 
 	"go.etcd.io/bbolt"
@@ -22,7 +21,7 @@ func create(path string) error {
 		return err
 	}
 	o := boltOptions()
-	o.InitialMmapSize, o.NoFreelistSync = 0, false
+	o.InitialMmapSize, o.NoFreelistSync, o.OpenFile = 0, false, openNew
 	db, err := bbolt.Open(tmp, 0o600, o)
 	if err != nil {
 		return err
@@ -45,7 +44,12 @@ func create(path string) error {
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	return os.Rename(tmp, path) // durable once its directory is synced, see heal
+	return os.Rename(tmp, path) // durable once its directory is synced, see Store.open
+}
+
+// openNew opens a file that must not exist, not even as a symbolic link.
+func openNew(path string, flag int, mode os.FileMode) (*os.File, error) {
+	return os.OpenFile(path, flag|os.O_EXCL, mode)
 }
 
 func syncDir(dir string) error {
@@ -61,13 +65,8 @@ func syncDir(dir string) error {
 
 // heal makes durable what the file shows. If the sync of the last commit before a crash failed, the system may show a meta page that
 // the disk does not have. A commit on top of it could destroy the file at the next power cut. So heal writes the two meta pages again
-// as they are read, and syncs them. It also syncs the directory, because the creation of the file may have ended before that.
-func heal(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
+// as they are read, and syncs them.
+func heal(f *os.File) error {
 	metas, err := readMetas(f)
 	if err != nil {
 		return err
@@ -78,10 +77,7 @@ func heal(path string) error {
 	if _, err := f.WriteAt(metas, 0); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return f.Sync()
 }
 
 func readMetas(f *os.File) ([]byte, error) {

@@ -6,22 +6,52 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
-// acquireLock takes the lock that a process holds while it uses the database. bbolt's own lock comes too late: heal writes to the
-// file before bbolt opens it, and must not do so to a file in use. The lock ends with the process.
-func acquireLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+// noFollow are the flags with which a file is opened that must not be a link, nor be waited for.
+const noFollow = unix.O_NOFOLLOW | unix.O_NONBLOCK
+
+// lockFile takes a lock that no other process has.
+func lockFile(f *os.File) error { return flock(f, unix.LOCK_EX) }
+
+// lockContent takes the lock of a database file, and lets others read: the file is inspected in a child process, which takes bbolt's lock
+// for reading. Whoever wants to write asks for the whole lock first, as this does, and does not get it.
+func lockContent(f *os.File) error {
+	if err := flock(f, unix.LOCK_EX); err != nil {
+		return err
+	}
+	return flock(f, unix.LOCK_SH)
+}
+
+// lockForWriting makes the lock of lockContent one for writing.
+func lockForWriting(f *os.File) error { return flock(f, unix.LOCK_EX) }
+
+func flock(f *os.File, how int) error {
+	err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return ErrInUse
+	}
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, ErrInUse
+	return nil
+}
+
+// handOver returns how bbolt opens a locked file: it gets the file with its lock, which is not free at any moment. When bbolt is closed,
+// the lock ends. For its copies, bbolt opens the file again.
+func handOver(locked *os.File) func(string, int, os.FileMode) (*os.File, error) {
+	handed := false
+	return func(path string, flag int, mode os.FileMode) (*os.File, error) {
+		if handed {
+			return os.OpenFile(path, flag, mode)
 		}
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+		handed = true
+		fd, err := unix.FcntlInt(locked.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		return os.NewFile(uintptr(fd), path), nil
 	}
-	return f, nil
 }

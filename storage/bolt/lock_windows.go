@@ -8,21 +8,29 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// acquireLock takes the lock that a process holds while it uses the database. bbolt's own lock comes too late: heal writes to the
-// file before bbolt opens it, and must not do so to a file in use. The lock ends with the process.
-func acquireLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
+// noFollow is nothing here: a symbolic link is found by its mode, and there are no FIFOs among files.
+const noFollow = 0
+
+// lockFile takes a lock that no other process has.
+func lockFile(f *os.File) error { return lockByte(f, 0, 0) }
+
+// lockContent takes a lock of a database file beside that of bbolt, which is the last byte that a file could have. Reading is not affected.
+func lockContent(f *os.File) error { return lockByte(f, 0xFFFFFFFE, 0xFFFFFFFF) }
+
+// lockForWriting has nothing to do: bbolt takes its own lock.
+func lockForWriting(*os.File) error { return nil }
+
+func lockByte(f *os.File, offset, offsetHigh uint32) error {
+	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0,
+		&windows.Overlapped{Offset: offset, OffsetHigh: offsetHigh})
+	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
+		return ErrInUse
 	}
-	err = windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0,
-		new(windows.Overlapped))
 	if err != nil {
-		f.Close()
-		if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
-			return nil, ErrInUse
-		}
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+		return fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
-	return f, nil
+	return nil
 }
+
+// handOver returns nothing: bbolt opens the file itself, and its lock is another one.
+func handOver(*os.File) func(string, int, os.FileMode) (*os.File, error) { return nil }

@@ -56,9 +56,10 @@ type Options struct {
 
 // Store is an open database file. Its methods may be called from several goroutines.
 type Store struct {
-	path string
+	path string // resolved
 	db   *bbolt.DB
-	lock *os.File // held from before the file is first read until after it is closed
+	lock *os.File // the file beside the database, held from before the database is first read until after it is closed
+	file *os.File // the database, held with its lock from before it is first read; see handOver
 	opts Options
 
 	nonce uint32                            // of the database; see deliveryID
@@ -106,24 +107,28 @@ func Open(path string, opts Options) (*Store, error) {
 	if opts.ObserveCommit == nil {
 		opts.ObserveCommit = func(int, time.Duration) {}
 	}
+	named := path
+	path, exists, err := resolve(path)
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", named, err)
+	}
 	if d, err := lookForNetwork(filepath.Dir(path)); err == nil && d.network != "" {
-		return nil, fmt.Errorf("open database %s: %w (%s)", path, ErrNetwork, d.network)
+		return nil, fmt.Errorf("open database %s: %w (%s)", named, ErrNetwork, d.network)
 	}
 	lock, err := acquireLock(path + ".lock")
 	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+		return nil, fmt.Errorf("open database %s: %w", named, err)
 	}
 	s := &Store{path: path, lock: lock, opts: opts, space: newSpace(path, opts),
 		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), quit: make(chan struct{}), stopped: make(chan struct{}),
 		fanOutWake: make(chan struct{}, 1),
 		failed:     make(chan struct{}), counts: make(map[uint32]counts), health: make(map[uint32]engine.Health), claims: make(map[uint64]engine.Lane),
 		resumed: make(map[engine.Lane]resumePoint)}
-	if err := s.open(path); err != nil {
+	if err := s.open(exists); err != nil {
 		if s.db != nil {
 			s.db.Close()
 		}
-		lock.Close()
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+		return nil, fmt.Errorf("open database %s: %w", named, errors.Join(err, s.unlock()))
 	}
 	go s.writer()
 	return s, nil
@@ -132,21 +137,32 @@ func Open(path string, opts Options) (*Store, error) {
 // lookForNetwork is lookAtDisk. It is a variable for a test, which has no network file system.
 var lookForNetwork = lookAtDisk
 
-func (s *Store) open(path string) error {
-	switch _, err := os.Stat(path); {
-	case errors.Is(err, fs.ErrNotExist):
+func (s *Store) open(exists bool) error {
+	path := s.path
+	if _, err := os.Lstat(path); !exists && errors.Is(err, fs.ErrNotExist) { // under the lock nobody else creates it
 		if err := create(path); err != nil {
 			return fmt.Errorf("create: %w", err)
 		}
-	case err != nil:
+	} else {
+		exists = true
+	}
+	var err error
+	if s.file, err = lockDatabase(path); err != nil {
 		return err
-	default:
+	}
+	if exists {
 		if err := s.inspect(path); err != nil {
 			return err
 		}
 	}
-	if err := heal(path); err != nil {
+	if err := lockForWriting(s.file); err != nil {
+		return err
+	}
+	if err := heal(s.file); err != nil {
 		return fmt.Errorf("make the newest state durable: %w", err)
+	}
+	if err := syncDir(filepath.Dir(path)); err != nil { // the creation of the file may have ended before that
+		return err
 	}
 	if err := removeStale(path + backupSuffix); err != nil {
 		return err
@@ -154,8 +170,9 @@ func (s *Store) open(path string) error {
 	if _, err := s.lock.WriteAt([]byte(openMark), 0); err != nil {
 		return fmt.Errorf("mark as open: %w", err)
 	}
-	var err error
-	if s.db, err = bbolt.Open(path, 0o600, boltOptions()); err != nil {
+	o := boltOptions()
+	o.OpenFile = handOver(s.file)
+	if s.db, err = bbolt.Open(path, 0o600, o); err != nil {
 		if errors.Is(err, bolterrors.ErrTimeout) {
 			return ErrInUse
 		}
@@ -248,12 +265,21 @@ func (s *Store) Close() error {
 		if !s.stuck.Load() { // otherwise bbolt's Close would wait for ever; the process is about to end
 			err = errors.Join(err, s.db.Close())
 		}
-		err = errors.Join(err, s.lock.Close())
+		err = errors.Join(err, s.unlock())
 	})
 	if err != nil {
 		return fmt.Errorf("close database: %w", err)
 	}
 	return nil
+}
+
+// unlock ends both locks.
+func (s *Store) unlock() error {
+	var err error
+	if s.file != nil {
+		err = s.file.Close()
+	}
+	return errors.Join(err, s.lock.Close())
 }
 
 // leaveFreeList makes a commit that writes the free list, so that the next start need not scan the file for it. If the disk has no room
