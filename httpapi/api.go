@@ -8,6 +8,7 @@ import (
 	stdlog "log"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -34,6 +35,8 @@ type Config struct {
 	// CORSOrigins are the origins whose pages may POST /v1/events with an ingest token, written as browsers write them. "*" alone
 	// allows all origins. Without AdminTokens no other origin is allowed.
 	CORSOrigins []string
+	// TrustedProxies are the networks of the reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
+	TrustedProxies []netip.Prefix
 	// MaxBodyBytes is the limit of a request's body. Defaults to DefaultMaxBodyBytes.
 	MaxBodyBytes int64
 	// Backup makes a snapshot of the database. The handler closes it. Backup's errors are like those of the engine. nil means that
@@ -47,6 +50,7 @@ type API struct {
 	settings atomic.Pointer[settings]
 	router   http.Handler
 	pages    *ui.Pages
+	signIns  signIns
 	backup   func(context.Context) (Snapshot, error)
 	log      *slog.Logger
 	requests *prometheus.CounterVec // route, method, code
@@ -56,6 +60,7 @@ type API struct {
 // settings are what Configure may replace. A value is not changed once it is stored.
 type settings struct {
 	gate    gate
+	proxies proxies
 	maxBody int64
 }
 
@@ -127,7 +132,9 @@ func (a *API) Configure(cfg Config) {
 	if cfg.MaxBodyBytes <= 0 {
 		cfg.MaxBodyBytes = DefaultMaxBodyBytes
 	}
-	a.settings.Store(&settings{gate: newGate(cfg), maxBody: cfg.MaxBodyBytes})
+	s := &settings{gate: newGate(cfg), proxies: cfg.TrustedProxies, maxBody: cfg.MaxBodyBytes}
+	a.settings.Store(s)
+	a.signIns.endOthers(s.gate.hashKinds)
 }
 
 func (a *API) gate() *gate { return &a.settings.Load().gate }
@@ -226,7 +233,7 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, ps httprouter.Params,
 	timeout := http.NewResponseController(w)
 	timeout.SetWriteDeadline(time.Time{})
 	defer func() { timeout.SetWriteDeadline(time.Now().Add(writeTimeout)) }()
-	if err := a.gate().check(r, rt.allowedRoles); err != nil {
+	if err := a.admit(r, rt); err != nil {
 		return nil, err
 	}
 	if strings.Contains(strings.ToLower(r.URL.RawPath), "%2f") { // a proxy in front would see another path

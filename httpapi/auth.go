@@ -17,15 +17,15 @@ const (
 	ingestToken
 	metricsToken
 	anybody // no token is needed
-	cookie  // an admin token is also accepted from the cookie of a browser that has signed in
+	cookie  // a browser that has signed in with an admin token is also accepted, by its cookie
 )
 
 // gate decides which requests are allowed. It has two modes.
 //
 // With an admin token, every route needs a bearer token, except the probes and the descriptions. A browser never sends a bearer token on
-// its own, so the origin of the request does not matter. The pages also accept the token from a cookie, which a browser does send on its
-// own. It does not send it from other sites (SameSite=Strict). It does send it from another origin of the same site, such as another port;
-// gate refuses such requests if they could change something.
+// its own, so the origin of the request does not matter. The pages also accept the cookie of a browser that has signed in (see signIns),
+// which a browser does send on its own. It does not send it from other sites (SameSite=Strict). It does send it from another origin of the
+// same site, such as another port; gate refuses such requests if they could change something.
 //
 // Without an admin token, hookbolt trusts its machine, as a development database does. But a browser on that machine runs pages of
 // strangers. A page can make its own name resolve to 127.0.0.1 (DNS rebinding), but its requests still have that name as Host; so the Host
@@ -63,8 +63,22 @@ func newGate(cfg Config) gate {
 	return g
 }
 
-// check returns a problem for a request that is not allowed. allowed says which tokens the route accepts beside admin tokens.
-func (g *gate) check(r *http.Request, allowed access) error {
+// admit returns a problem for a request that is not allowed.
+func (a *API) admit(r *http.Request, rt *route) error {
+	g := a.gate()
+	var browser access
+	if rt.allowedRoles&cookie != 0 && !g.open {
+		if err := g.sameOrigin(r); err != nil {
+			return err
+		}
+		browser = a.signedIn(r)
+	}
+	return g.check(r, rt.allowedRoles, browser)
+}
+
+// check returns a problem for a request that is not allowed. allowed says which tokens the route accepts beside admin tokens. browser has
+// the kinds of the token that the request's browser has signed in with.
+func (g *gate) check(r *http.Request, allowed, browser access) error {
 	if g.open {
 		if !loopback.IsHost(r.Host) {
 			return &problem{Status: http.StatusForbidden, Detail: "no http.admin_tokens are set, so only requests whose Host is localhost, 127.0.0.1 or " +
@@ -79,13 +93,7 @@ func (g *gate) check(r *http.Request, allowed access) error {
 	if allowed&anybody != 0 {
 		return nil
 	}
-	kinds := g.kinds(r.Header.Get("Authorization"))
-	if allowed&cookie != 0 {
-		if err := g.sameOrigin(r); err != nil {
-			return err
-		}
-		kinds |= g.cookieKinds(r) & adminToken
-	}
+	kinds := g.kinds(r.Header.Get("Authorization")) | browser
 	switch {
 	case kinds == 0:
 		return &problem{Status: http.StatusUnauthorized, Detail: "a known token is needed: Authorization: Bearer TOKEN",
@@ -123,7 +131,11 @@ func (g *gate) tokenKinds(value string) access {
 	if value == "" {
 		return 0
 	}
-	hash := sha256.Sum256([]byte(value))
+	return g.hashKinds(sha256.Sum256([]byte(value)))
+}
+
+// hashKinds returns the kinds of the token with a hash, 0 for an unknown token.
+func (g *gate) hashKinds(hash [sha256.Size]byte) access {
 	var kinds access
 	for i := range g.tokens { // compare all of them, so that the time does not reveal which one matched
 		if subtle.ConstantTimeCompare(hash[:], g.tokens[i].hash[:]) == 1 {

@@ -39,6 +39,7 @@ type HTTP struct {
 	MetricsTokens     []string        `toml:"metrics_tokens" secret:"true"`
 	MetricsTokensFile string          `toml:"metrics_tokens_file"`
 	CORSOrigins       []string        `toml:"cors_origins"`
+	TrustedProxies    []Network       `toml:"trusted_proxies"`
 	MaxBody           Size            `toml:"max_body"`
 	ShutdownTimeout   engine.Duration `toml:"shutdown_timeout"`
 }
@@ -127,6 +128,7 @@ func (c *Config) Validate() error {
 		c.HTTP.checkTLS(),
 		c.HTTP.checkTokens(),
 		c.HTTP.checkCORSOrigins(),
+		c.HTTP.checkTrustedProxies(),
 		between("http.max_body", c.HTTP.MaxBody, minMaxBody, MaxMaxBody),
 		between("http.shutdown_timeout", c.HTTP.ShutdownTimeout, 0, maxShutdownTimeout),
 		c.Storage.checkPath(),
@@ -236,6 +238,16 @@ func (c *HTTP) checkCORSOrigins() error {
 	return nil
 }
 
+// checkTrustedProxies refuses a network that has every address: all clients could claim any address then.
+func (c *HTTP) checkTrustedProxies() error {
+	for i, n := range c.TrustedProxies {
+		if netip.Prefix(n).Bits() == 0 {
+			return fmt.Errorf("http.trusted_proxies: must be the addresses of your own proxies (number %d, %s, is every address: all clients would be believed)", i+1, n)
+		}
+	}
+	return nil
+}
+
 func (c *Storage) checkPath() error {
 	if c.Path == "" {
 		return errors.New(`storage.path: must name a file (got "")`)
@@ -269,12 +281,17 @@ func (c *Delivery) checkOperations() error {
 }
 
 // Networks are the private networks in which endpoints are allowed.
-func (c *Delivery) Networks() []netip.Prefix {
-	var networks []netip.Prefix
-	for _, n := range c.AllowNetworks {
-		networks = append(networks, netip.Prefix(n))
+func (c *Delivery) Networks() []netip.Prefix { return prefixes(c.AllowNetworks) }
+
+// Proxies are the networks of the reverse proxies whose headers are believed.
+func (c *HTTP) Proxies() []netip.Prefix { return prefixes(c.TrustedProxies) }
+
+func prefixes(networks []Network) []netip.Prefix {
+	var list []netip.Prefix
+	for _, n := range networks {
+		list = append(list, netip.Prefix(n))
 	}
-	return networks
+	return list
 }
 
 // LocalURL is the URL of a server with these settings, as seen from its own machine.

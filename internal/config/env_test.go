@@ -35,6 +35,7 @@ func TestEnvironment(t *testing.T) {
 		"http.ingest_tokens":              {"ingest-token-number-1", `["ingest-token-number-1"]`},
 		"http.metrics_tokens":             {"metrics-token-number-1", `["metrics-token-number-1"]`},
 		"http.cors_origins":               {"https://quiz.example.com,http://localhost:3000", `["https://quiz.example.com", "http://localhost:3000"]`},
+		"http.trusted_proxies":            {"127.0.0.1, 10.0.0.0/8", `["127.0.0.1", "10.0.0.0/8"]`},
 		"http.max_body":                   {"2KiB", `"2KiB"`},
 		"http.shutdown_timeout":           {"7s", `"7s"`},
 		"storage.path":                    {"/somewhere/x.db", `"/somewhere/x.db"`},

@@ -36,10 +36,11 @@ func engineConfig(c *config.Config, version string) engine.Config {
 // apiConfig is the part of the settings that the API needs.
 func apiConfig(c *config.Config) httpapi.Config {
 	return httpapi.Config{
-		AdminTokens:   c.HTTP.AdminTokens,
-		IngestTokens:  c.HTTP.IngestTokens,
-		MetricsTokens: c.HTTP.MetricsTokens,
-		CORSOrigins:   c.HTTP.CORSOrigins,
-		MaxBodyBytes:  int64(c.HTTP.MaxBody),
+		AdminTokens:    c.HTTP.AdminTokens,
+		IngestTokens:   c.HTTP.IngestTokens,
+		MetricsTokens:  c.HTTP.MetricsTokens,
+		CORSOrigins:    c.HTTP.CORSOrigins,
+		TrustedProxies: c.HTTP.Proxies(),
+		MaxBodyBytes:   int64(c.HTTP.MaxBody),
 	}
 }
