@@ -32,6 +32,8 @@ type Config struct {
 	// AdminTokens allow everything, IngestTokens only POST /v1/events, MetricsTokens only GET /metrics. Without AdminTokens no token
 	// is needed, but only requests whose Host is loopback are answered.
 	AdminTokens, IngestTokens, MetricsTokens []string
+	// TokenNames are the names of tokens in the log, by token. A token without one is named by its kind and its place in the list.
+	TokenNames map[string]string
 	// CORSOrigins are the origins whose pages may POST /v1/events with an ingest token, written as browsers write them. "*" alone
 	// allows all origins. Without AdminTokens no other origin is allowed.
 	CORSOrigins []string
@@ -134,7 +136,7 @@ func (a *API) Configure(cfg Config) {
 	}
 	s := &settings{gate: newGate(cfg), proxies: cfg.TrustedProxies, maxBody: cfg.MaxBodyBytes}
 	a.settings.Store(s)
-	a.signIns.endOthers(s.gate.hashKinds)
+	a.signIns.endOthers(s.gate.hashHolder)
 }
 
 func (a *API) gate() *gate { return &a.settings.Load().gate }
@@ -189,6 +191,7 @@ var (
 // successful requests nor errors of the caller.
 func (a *API) serve(rt route) httprouter.Handle {
 	return func(w http.ResponseWriter, r *http.Request, ps httprouter.Params) {
+		r = begin(r, &rt, ps)
 		defer a.recovered(w, r, &rt)
 		header := w.Header()
 		header["X-Content-Type-Options"], header["Cache-Control"] = noSniff, noStore
@@ -221,7 +224,7 @@ func (a *API) serve(rt route) httprouter.Handle {
 		}
 		w.WriteHeader(status)
 		w.Write(body) // an error means that the client has disconnected
-		a.count(r, &rt, status)
+		a.finish(r, &rt, status)
 	}
 }
 
@@ -297,7 +300,7 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, rt *route, err erro
 	w.Header()["Content-Type"] = contentType
 	w.WriteHeader(status)
 	w.Write(body)
-	a.count(r, rt, status)
+	a.finish(r, rt, status)
 }
 
 // recovered turns a panic of a handler into a 500. It must be deferred.
@@ -317,7 +320,7 @@ func (a *API) recovered(w http.ResponseWriter, r *http.Request, rt *route) {
 func (a *API) stream(w http.ResponseWriter, r *http.Request, rt *route, h http.Handler) {
 	rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 	h.ServeHTTP(rec, r)
-	a.count(r, rt, rec.status)
+	a.finish(r, rt, rec.status)
 }
 
 // statusRecorder records the status of a streamed response.
@@ -334,7 +337,9 @@ func (s *statusRecorder) WriteHeader(status int) {
 // Unwrap is for http.ResponseController.
 func (s *statusRecorder) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
-func (a *API) count(r *http.Request, rt *route, status int) {
+// finish counts a request that has been answered, and writes its line of the audit.
+func (a *API) finish(r *http.Request, rt *route, status int) {
+	a.audit(r, rt, status)
 	a.requests.WithLabelValues(rt.path, methodLabel(r.Method), strconv.Itoa(status)).Inc()
 }
 

@@ -1,8 +1,10 @@
 package httpapi
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -45,16 +47,28 @@ type gate struct {
 type token struct {
 	hash [sha256.Size]byte
 	kind access
+	name string // in logs, in place of the token
 }
+
+// caller is who sends a request.
+type caller struct {
+	kinds access // of the token; 0 without a known one
+	token string // its name; "" without a known one
+}
+
+// noToken is the caller if no token is needed.
+var noToken = caller{token: "no token"}
 
 func newGate(cfg Config) gate {
 	g := gate{open: len(cfg.AdminTokens) == 0, crossOrigin: http.NewCrossOriginProtection()}
 	for _, list := range []struct {
 		kind   access
+		name   string
 		tokens []string
-	}{{adminToken, cfg.AdminTokens}, {ingestToken, cfg.IngestTokens}, {metricsToken, cfg.MetricsTokens}} {
-		for _, t := range list.tokens {
-			g.tokens = append(g.tokens, token{sha256.Sum256([]byte(t)), list.kind})
+	}{{adminToken, "admin", cfg.AdminTokens}, {ingestToken, "ingest", cfg.IngestTokens}, {metricsToken, "metrics", cfg.MetricsTokens}} {
+		for i, t := range list.tokens {
+			name := cmp.Or(cfg.TokenNames[t], fmt.Sprintf("%s %d", list.name, i+1))
+			g.tokens = append(g.tokens, token{sha256.Sum256([]byte(t)), list.kind, name})
 		}
 	}
 	if !g.open {
@@ -63,22 +77,32 @@ func newGate(cfg Config) gate {
 	return g
 }
 
-// admit returns a problem for a request that is not allowed.
+// admit returns a problem for a request that is not allowed, and notes who sends one that is.
 func (a *API) admit(r *http.Request, rt *route) error {
 	g := a.gate()
-	var browser access
+	by := noToken
+	if !g.open && rt.allowedRoles&anybody == 0 {
+		by = g.bearer(r)
+	}
 	if rt.allowedRoles&cookie != 0 && !g.open {
 		if err := g.sameOrigin(r); err != nil {
 			return err
 		}
-		browser = a.signedIn(r)
+		if by.kinds == 0 {
+			by = a.signedIn(r)
+		}
 	}
-	return g.check(r, rt.allowedRoles, browser)
+	if err := g.check(r, rt.allowedRoles, by); err != nil {
+		return err
+	}
+	if v := visitOf(r); v != nil {
+		v.caller = by
+	}
+	return nil
 }
 
-// check returns a problem for a request that is not allowed. allowed says which tokens the route accepts beside admin tokens. browser has
-// the kinds of the token that the request's browser has signed in with.
-func (g *gate) check(r *http.Request, allowed, browser access) error {
+// check returns a problem for a request of a caller that is not allowed. allowed says which tokens the route accepts beside admin tokens.
+func (g *gate) check(r *http.Request, allowed access, by caller) error {
 	if g.open {
 		if !loopback.IsHost(r.Host) {
 			return &problem{Status: http.StatusForbidden, Detail: "no http.admin_tokens are set, so only requests whose Host is localhost, 127.0.0.1 or " +
@@ -93,8 +117,7 @@ func (g *gate) check(r *http.Request, allowed, browser access) error {
 	if allowed&anybody != 0 {
 		return nil
 	}
-	kinds := g.kinds(r.Header.Get("Authorization")) | browser
-	switch {
+	switch kinds := by.kinds; {
 	case kinds == 0:
 		return &problem{Status: http.StatusUnauthorized, Detail: "a known token is needed: Authorization: Bearer TOKEN",
 			header: map[string]string{"WWW-Authenticate": `Bearer realm="hookbolt"`}}
@@ -116,31 +139,34 @@ func (g *gate) sameOrigin(r *http.Request) error {
 	return nil
 }
 
-// kinds returns the kinds of the token in an Authorization header, 0 for an unknown token.
-func (g *gate) kinds(authorization string) access {
-	scheme, value, _ := strings.Cut(authorization, " ")
-	value = strings.TrimLeft(value, " ") // RFC 9110, section 11.4: one or more spaces
+// bearerToken returns the token in the Authorization header of a request, "" if there is none.
+func bearerToken(r *http.Request) string {
+	scheme, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return 0
+		return ""
 	}
-	return g.tokenKinds(value)
+	return strings.TrimLeft(value, " ") // RFC 9110, section 11.4: one or more spaces
 }
 
-// tokenKinds returns the kinds of a token, 0 for an unknown or empty one.
-func (g *gate) tokenKinds(value string) access {
+// bearer returns the caller with the token in the Authorization header.
+func (g *gate) bearer(r *http.Request) caller { return g.holder(bearerToken(r)) }
+
+// holder returns the caller with a token.
+func (g *gate) holder(value string) caller {
 	if value == "" {
-		return 0
+		return caller{}
 	}
-	return g.hashKinds(sha256.Sum256([]byte(value)))
+	return g.hashHolder(sha256.Sum256([]byte(value)))
 }
 
-// hashKinds returns the kinds of the token with a hash, 0 for an unknown token.
-func (g *gate) hashKinds(hash [sha256.Size]byte) access {
-	var kinds access
+// hashHolder returns the caller with the token that has a hash.
+func (g *gate) hashHolder(hash [sha256.Size]byte) caller {
+	var by caller
 	for i := range g.tokens { // compare all of them, so that the time does not reveal which one matched
 		if subtle.ConstantTimeCompare(hash[:], g.tokens[i].hash[:]) == 1 {
-			kinds |= g.tokens[i].kind
+			by.kinds |= g.tokens[i].kind
+			by.token = cmp.Or(by.token, g.tokens[i].name)
 		}
 	}
-	return kinds
+	return by
 }

@@ -118,7 +118,7 @@ func TestTokens(t *testing.T) {
 			}
 		}
 	}
-	if got := f.log.String(); got != "" {
+	if got := f.log.withoutAudit(); got != "" {
 		t.Errorf("logged: %s", got)
 	}
 }
@@ -234,5 +234,15 @@ func TestCrossOrigin(t *testing.T) {
 	r.Header.Set("Origin", "https://evil.com")
 	if rec := f.serve(r); rec.Header().Get("Access-Control-Allow-Origin") != "" {
 		t.Error("Access-Control-Allow-Origin is set")
+	}
+}
+
+// TestTokenNames: a caller is named by the name of its token, or by the token's kind and place.
+func TestTokenNames(t *testing.T) {
+	g := newGate(Config{AdminTokens: []string{"a", "b", "both"}, IngestTokens: []string{"c", "both"}, MetricsTokens: []string{"d"}, TokenNames: map[string]string{"b": "bob", "d": "dora"}})
+	for token, want := range map[string]string{"a": "admin 1", "b": "bob", "both": "admin 3", "c": "ingest 1", "d": "dora", "e": "", "": "", "bob": ""} {
+		if got := g.holder(token).token; got != want {
+			t.Errorf("%q is %q, want %q", token, got, want)
+		}
 	}
 }

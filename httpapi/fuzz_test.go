@@ -120,7 +120,7 @@ func FuzzGate(f *testing.F) {
 				r.Header.Set(name, value)
 			}
 		}
-		if open.check(r, ingestToken, 0) == nil {
+		if open.check(r, ingestToken, noToken) == nil {
 			u, err := url.Parse("http://" + host + "/")
 			if err != nil || u.Host != host {
 				return // no browser has such a page
@@ -138,7 +138,7 @@ func FuzzGate(f *testing.F) {
 		}
 		scheme, value, _ := strings.Cut(authorization, " ")
 		right := strings.EqualFold(scheme, "bearer") && strings.TrimLeft(value, " ") == token
-		if in := closed.check(r, ingestToken, 0) == nil; in != right {
+		if in := closed.check(r, ingestToken, closed.bearer(r)) == nil; in != right {
 			t.Fatalf("%q comes in: %t", authorization, in)
 		}
 	})

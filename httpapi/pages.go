@@ -50,9 +50,11 @@ func (a *API) signIn(r *http.Request, _ httprouter.Params) (any, error) {
 	if a.gate().open {
 		return &ui.Answer{Status: http.StatusSeeOther, Location: next}, nil
 	}
-	if a.gate().tokenKinds(token)&adminToken == 0 {
+	by := a.gate().holder(token)
+	if by.kinds&adminToken == 0 {
 		return a.pages.SignIn(next, ui.SignInWrongToken)
 	}
+	visitOf(r).caller = by
 	return &ui.Answer{Status: http.StatusSeeOther, Location: next, Cookies: append(a.endSignIn(r), a.beginSignIn(r, token))}, nil
 }
 
@@ -60,6 +62,7 @@ func (a *API) signOut(r *http.Request, _ httprouter.Params) (any, error) {
 	if err := a.gate().sameOrigin(r); err != nil {
 		return nil, err
 	}
+	visitOf(r).caller = a.signedIn(r)
 	return &ui.Answer{Status: http.StatusSeeOther, Location: "/", Cookies: a.endSignIn(r)}, nil
 }
 

@@ -83,12 +83,12 @@ func (s *signIns) end(id string) {
 	delete(s.kept, sha256.Sum256([]byte(id)))
 }
 
-// endOthers ends the sign-ins whose token has no kind any more. A token that comes back later does not bring them back.
-func (s *signIns) endOthers(kinds func(token [sha256.Size]byte) access) {
+// endOthers ends the sign-ins whose token has no holder any more. A token that comes back later does not bring them back.
+func (s *signIns) endOthers(holder func(token [sha256.Size]byte) caller) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, one := range s.kept {
-		if kinds(one.token) == 0 {
+		if holder(one.token).kinds == 0 {
 			delete(s.kept, id)
 		}
 	}
@@ -104,18 +104,19 @@ const (
 	oldTokenCookie = "hookbolt_token"
 )
 
-// signedIn returns the kinds of the token that the browser of a request has signed in with, as the token is configured now. There may be
+// signedIn returns the caller with the token that the browser of a request has signed in with, as the token is configured now. There may be
 // several cookies of a name, so all are tried. Browsers store cookies by host and not by port: another server on this host may set one for
 // a longer path, which comes first.
-func (a *API) signedIn(r *http.Request) access {
+func (a *API) signedIn(r *http.Request) caller {
 	for _, id := range a.signInIDs(r) {
 		if token, ok := a.signIns.tokenOf(id); ok {
-			if kinds := a.gate().hashKinds(token) & adminToken; kinds != 0 {
-				return kinds
+			by := a.gate().hashHolder(token)
+			if by.kinds &= adminToken; by.kinds != 0 {
+				return by
 			}
 		}
 	}
-	return 0
+	return caller{}
 }
 
 // signInIDs are the ids in the cookies of a request. Under HTTPS only the name that browsers protect counts. A proxy in front that is not

@@ -12,10 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"hookbolt/engine"
-	"hookbolt/internal/loopback"
 )
 
 // Config is all settings, in the sections of the configuration file. config.example.toml says what each one is for. A setting with the tag
@@ -118,7 +116,6 @@ const (
 	minPauseAfter      = engine.Duration(time.Minute)
 	maxPauseAfter      = engine.Duration(10 * 365 * 24 * time.Hour) // as good as never
 	MaxMaxInFlight     = 100_000
-	minTokenBytes      = 16
 )
 
 // Validate returns the first error in the settings, in the order of the file.
@@ -181,49 +178,6 @@ func (c *HTTP) checkTLS() error {
 		return errors.New("http.tls_cert_file: must name a file, since http.tls_key_file does: HTTPS takes both")
 	case c.TLSCertFile != "" && c.TLSKeyFile == "":
 		return errors.New("http.tls_key_file: must name a file, since http.tls_cert_file does: HTTPS takes both")
-	}
-	return nil
-}
-
-// checkTokens checks the tokens, and whether one is needed. Its errors show none of them.
-func (c *HTTP) checkTokens() error {
-	seen := make(map[string]string)
-	lists := []struct {
-		key, file string
-		tokens    []string
-	}{
-		{"http.admin_tokens", c.AdminTokensFile, c.AdminTokens}, {"http.ingest_tokens", c.IngestTokensFile, c.IngestTokens},
-		{"http.metrics_tokens", c.MetricsTokensFile, c.MetricsTokens},
-	}
-	for _, list := range lists {
-		if list.file != "" {
-			list.key += "_file"
-		}
-		for i, token := range list.tokens {
-			if len(token) < minTokenBytes {
-				return fmt.Errorf("%s: each token must have at least %d characters (number %d has %d)", list.key, minTokenBytes, i+1, len(token))
-			}
-			// Other characters in an Authorization header may be changed on the way.
-			if at := strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }); at >= 0 {
-				return fmt.Errorf("%s: tokens must be letters, digits and punctuation of ASCII, without white space (number %d has something else at character %d)",
-					list.key, i+1, utf8.RuneCountInString(token[:at])+1)
-			}
-			if first, ok := seen[token]; ok {
-				return fmt.Errorf("%s: every token must be another one (number %d is in %s already)", list.key, i+1, first)
-			}
-			seen[token] = list.key
-		}
-	}
-	switch {
-	case len(c.AdminTokens) > 0:
-	// Whoever sets one of these expects that callers without it are refused.
-	case len(c.IngestTokens) > 0:
-		return errors.New("http.ingest_tokens: no token is asked for without an admin token: set http.admin_tokens, too")
-	case len(c.MetricsTokens) > 0:
-		return errors.New("http.metrics_tokens: no token is asked for without an admin token: set http.admin_tokens, too")
-	case !loopback.IsAddress(c.Listen):
-		return fmt.Errorf("http.listen: %s can be reached from other machines, which takes a token: set http.admin_tokens, "+
-			`for example to the output of "openssl rand -hex 16" (or listen on 127.0.0.1)`, c.Listen)
 	}
 	return nil
 }

@@ -53,6 +53,7 @@ func TestReload(t *testing.T) {
 
 	rewrite(fresh, `retry_schedule = ["1h"]`+"\n"+`allow_networks = ["127.0.0.1"]`+"\nproxy_from_environment = true", "\n[log]\nlevel = \"debug\"\nformat = \"json\"")
 	hangUp(t, child, `msg="settings reloaded; some need a restart" changed="\[http.admin_tokens delivery.allow_networks log.level\]" need_restart="\[delivery.proxy_from_environment log.format\]"`)
+	child.Log.Find(t, `msg=audit by=SIGHUP operation=reload settings="\[http.admin_tokens delivery.allow_networks log.level\]"`)
 	status, answer = hookbolttest.CallAs(t, old, "GET", child.URL+"/v1/webhooks", "")
 	hookbolttest.WantStatus(t, 401, status, answer)
 	status, answer = hookbolttest.CallAs(t, fresh, "POST", child.URL+"/v1/webhooks", hook)
