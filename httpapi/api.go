@@ -29,9 +29,9 @@ const DefaultMaxBodyBytes = 1 << 20
 
 // Config says who may call the API, and with which limits.
 type Config struct {
-	// AdminTokens allow everything, IngestTokens only POST /v1/events, MetricsTokens only GET /metrics. Without AdminTokens no token
-	// is needed, but only requests whose Host is loopback are answered.
-	AdminTokens, IngestTokens, MetricsTokens []string
+	// AdminTokens allow everything, ReadTokens to read everything but secrets, IngestTokens only POST /v1/events, MetricsTokens only GET
+	// /metrics. Without AdminTokens no token is needed, but only requests whose Host is loopback are answered.
+	AdminTokens, ReadTokens, IngestTokens, MetricsTokens []string
 	// TokenNames are the names of tokens in the log, by token. A token without one is named by its kind and its place in the list.
 	TokenNames map[string]string
 	// CORSOrigins are the origins whose pages may POST /v1/events with an ingest token, written as browsers write them. "*" alone
@@ -52,6 +52,7 @@ type API struct {
 	settings atomic.Pointer[settings]
 	router   http.Handler
 	pages    *ui.Pages
+	readers  *ui.Pages // the pages for read tokens
 	signIns  signIns
 	backup   func(context.Context) (Snapshot, error)
 	log      *slog.Logger
@@ -86,20 +87,20 @@ func (a *API) routes() []route {
 		{method: "POST", path: "/v1/events", status: http.StatusAccepted, allowedRoles: ingestToken, handle: a.postEvents, params: []string{"partial"}},
 		{method: "OPTIONS", path: "/v1/events", status: http.StatusNoContent, allowedRoles: ingestToken | anybody, handle: a.preflight, params: []string{"partial"}},
 		{method: "POST", path: "/v1/webhooks", status: http.StatusCreated, allowedRoles: adminToken, handle: a.postWebhook},
-		{method: "GET", path: "/v1/webhooks", status: http.StatusOK, allowedRoles: adminToken, handle: a.listWebhooks, params: append(paged, "content_id")},
-		{method: "GET", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.getWebhook},
+		{method: "GET", path: "/v1/webhooks", status: http.StatusOK, allowedRoles: readToken, handle: a.listWebhooks, params: append(paged, "content_id")},
+		{method: "GET", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: readToken, handle: a.getWebhook},
 		{method: "PATCH", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.patchWebhook},
 		{method: "DELETE", path: "/v1/webhooks/:id", status: http.StatusNoContent, allowedRoles: adminToken, handle: a.deleteWebhook},
 		{method: "GET", path: "/v1/webhooks/:id/secret", status: http.StatusOK, allowedRoles: adminToken, handle: a.getSecret},
 		{method: "POST", path: "/v1/webhooks/:id/rotate-secret", status: http.StatusOK, allowedRoles: adminToken, handle: a.rotateSecret},
 		{method: "POST", path: "/v1/webhooks/:id/test", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.testWebhook},
 		{method: "POST", path: "/v1/webhooks/:id/replay", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.replayWebhook},
-		{method: "GET", path: "/v1/webhooks/:id/preview", status: http.StatusOK, allowedRoles: adminToken, handle: a.previewWebhook, params: []string{"session_id", "as_of"}},
-		{method: "GET", path: "/v1/sessions/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.getSession},
+		{method: "GET", path: "/v1/webhooks/:id/preview", status: http.StatusOK, allowedRoles: readToken, handle: a.previewWebhook, params: []string{"session_id", "as_of"}},
+		{method: "GET", path: "/v1/sessions/:id", status: http.StatusOK, allowedRoles: readToken, handle: a.getSession},
 		{method: "DELETE", path: "/v1/sessions/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.deleteSession},
 		{method: "DELETE", path: "/v1/visitors/:poltio_user_id", status: http.StatusOK, allowedRoles: adminToken, handle: a.deleteVisitor},
-		{method: "GET", path: "/v1/deliveries", status: http.StatusOK, allowedRoles: adminToken, handle: a.listDeliveries, params: append(paged, "webhook_id", "session_id", "status", "since", "until")},
-		{method: "GET", path: "/v1/deliveries/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.getDelivery},
+		{method: "GET", path: "/v1/deliveries", status: http.StatusOK, allowedRoles: readToken, handle: a.listDeliveries, params: append(paged, "webhook_id", "session_id", "status", "since", "until")},
+		{method: "GET", path: "/v1/deliveries/:id", status: http.StatusOK, allowedRoles: readToken, handle: a.getDelivery},
 		{method: "POST", path: "/v1/deliveries/:id/retry", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.retryDelivery},
 		{method: "POST", path: "/v1/deliveries/:id/cancel", status: http.StatusOK, allowedRoles: adminToken, handle: a.cancelDelivery},
 		{method: "GET", path: "/v1/backup", status: http.StatusOK, allowedRoles: adminToken, handle: a.getBackup},
@@ -108,7 +109,7 @@ func (a *API) routes() []route {
 		{method: "GET", path: "/openapi.yaml", status: http.StatusOK, allowedRoles: anybody, handle: document("application/yaml", openapi)}, // RFC 9512
 		{method: "GET", path: "/healthz", status: http.StatusOK, allowedRoles: anybody, handle: a.healthz},
 		{method: "GET", path: "/readyz", status: http.StatusOK, allowedRoles: anybody, handle: a.readyz},
-		{method: "GET", path: "/metrics", status: http.StatusOK, allowedRoles: metricsToken, handle: a.metrics},
+		{method: "GET", path: "/metrics", status: http.StatusOK, allowedRoles: metricsToken | readToken, handle: a.metrics},
 	}, a.platformRoutes())
 }
 
@@ -122,7 +123,8 @@ func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logge
 			[]string{"route", "method", "code"}),
 	}
 	a.Configure(cfg)
-	a.pages = ui.New(e, func() bool { return a.gate().open }, func() int64 { return a.settings.Load().maxBody })
+	open, maxForm := func() bool { return a.gate().open }, func() int64 { return a.settings.Load().maxBody }
+	a.pages, a.readers = ui.New(e, open, maxForm), ui.NewReadOnly(e, open, maxForm)
 	reg.MustRegister(a.requests)
 	a.router = a.newRouter()
 	return a

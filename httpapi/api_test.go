@@ -246,7 +246,7 @@ func TestFailingHandler(t *testing.T) {
 			r := httptest.NewRequest("GET", "/v1/things/private-name", strings.NewReader("private body"))
 			r.Host = "localhost"
 			rec := httptest.NewRecorder()
-			a.serve(route{method: "GET", path: "/v1/things/:id", status: 200, allowedRoles: adminToken, handle: c.handle})(rec, r, nil)
+			a.serve(route{method: "GET", path: "/v1/things/:id", status: 200, allowedRoles: readToken, handle: c.handle})(rec, r, nil)
 
 			p := wantProblem(t, rec, http.StatusInternalServerError)
 			if strings.Contains(rec.Body.String(), "torn") || strings.Contains(rec.Body.String(), "boom") || p.Errors != nil {

@@ -39,12 +39,14 @@ func begin(r *http.Request, rt *route, ps httprouter.Params) *http.Request {
 	return r.WithContext(ctx)
 }
 
-// audited reports whether each request of a route is told in the log. It follows from the method and the tokens of the route, so no route
+// audited reports whether each request of a route is told in the log: what changes something, and what reveals secrets. It follows from the method and the tokens of the route, so no route
 // can be forgotten. Events are no changes of an admin.
 func (rt *route) audited() bool {
 	switch rt.method {
-	case "", http.MethodGet, http.MethodOptions: // "" is a path that is no route
+	case "", http.MethodOptions: // "" is a path that is no route
 		return false
+	case http.MethodGet: // what a read token may not read has secrets. The pages are forms, whose secrets take a POST
+		return rt.allowedRoles == adminToken && !rt.page
 	}
 	return rt.allowedRoles&ingestToken == 0
 }

@@ -16,10 +16,11 @@ type access uint8
 
 const (
 	adminToken access = 1 << iota
+	readToken         // for everything that changes nothing and reveals no secret
 	ingestToken
 	metricsToken
 	anybody // no token is needed
-	cookie  // a browser that has signed in with an admin token is also accepted, by its cookie
+	cookie  // a browser that has signed in with an admin or read token is also accepted, by its cookie
 )
 
 // gate decides which requests are allowed. It has two modes.
@@ -57,7 +58,7 @@ type caller struct {
 }
 
 // noToken is the caller if no token is needed.
-var noToken = caller{token: "no token"}
+var noToken = caller{kinds: adminToken, token: "no token"}
 
 func newGate(cfg Config) gate {
 	g := gate{open: len(cfg.AdminTokens) == 0, crossOrigin: http.NewCrossOriginProtection()}
@@ -65,7 +66,7 @@ func newGate(cfg Config) gate {
 		kind   access
 		name   string
 		tokens []string
-	}{{adminToken, "admin", cfg.AdminTokens}, {ingestToken, "ingest", cfg.IngestTokens}, {metricsToken, "metrics", cfg.MetricsTokens}} {
+	}{{adminToken, "admin", cfg.AdminTokens}, {readToken, "read", cfg.ReadTokens}, {ingestToken, "ingest", cfg.IngestTokens}, {metricsToken, "metrics", cfg.MetricsTokens}} {
 		for i, t := range list.tokens {
 			name := cmp.Or(cfg.TokenNames[t], fmt.Sprintf("%s %d", list.name, i+1))
 			g.tokens = append(g.tokens, token{sha256.Sum256([]byte(t)), list.kind, name})
@@ -121,9 +122,11 @@ func (g *gate) check(r *http.Request, allowed access, by caller) error {
 	case kinds == 0:
 		return &problem{Status: http.StatusUnauthorized, Detail: "a known token is needed: Authorization: Bearer TOKEN",
 			header: map[string]string{"WWW-Authenticate": `Bearer realm="hookbolt"`}}
+	case kinds&(allowed|adminToken) == 0 && kinds&readToken != 0:
+		return &problem{Status: http.StatusForbidden, Detail: "this is a read token, which changes nothing and sees no secrets: use one of http.admin_tokens"}
 	case kinds&(allowed|adminToken) == 0:
 		return &problem{Status: http.StatusForbidden, Detail: "this token does not open this: ingest tokens open POST /v1/events, metrics tokens GET /metrics, " +
-			"admin tokens everything"}
+			"read tokens what changes nothing, admin tokens everything"}
 	case allowed&ingestToken != 0 && kinds&ingestToken == 0 && g.allowsOrigin(r.Header.Get("Origin")):
 		return errPublicAdmin
 	}

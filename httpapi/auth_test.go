@@ -58,7 +58,7 @@ var everyRoute = []call{
 
 // TestTokens sends every kind of token to every route. Requests are such that one that comes in is answered neither with 401 nor 403.
 func TestTokens(t *testing.T) {
-	f := newFixture(t, Config{AdminTokens: []string{"admin-old", "admin-new"}, IngestTokens: []string{"ingest", "both"}, MetricsTokens: []string{"metrics", "both"}})
+	f := newFixture(t, Config{AdminTokens: []string{"admin-old", "admin-new"}, ReadTokens: []string{"read"}, IngestTokens: []string{"ingest", "both"}, MetricsTokens: []string{"metrics", "both"}})
 	if len(everyRoute)-4 != len(new(API).routes())-len(new(API).pageRoutes()) {
 		t.Errorf("everyRoute does not have every route")
 	}
@@ -68,6 +68,12 @@ func TestTokens(t *testing.T) {
 		switch authorization {
 		case "Bearer admin-old", "Bearer admin-new", "bearer admin-old", "BEARER  admin-new":
 			return 0
+		case "Bearer read":
+			secret := strings.HasSuffix(target, "/secret") || target == "/v1/backup"
+			if method == "GET" && !secret && target != "/v1/events" && target != "/nothing/here" || probe {
+				return 0
+			}
+			return 403
 		case "Bearer ingest":
 			if ingest || probe {
 				return 0
@@ -95,7 +101,7 @@ func TestTokens(t *testing.T) {
 			methods = append(methods, "HEAD")
 		}
 		for _, method := range methods {
-			for _, authorization := range []string{"", "Bearer admin-old", "Bearer admin-new", "bearer admin-old", "BEARER  admin-new", "Bearer ingest", "Bearer metrics",
+			for _, authorization := range []string{"", "Bearer admin-old", "Bearer admin-new", "bearer admin-old", "BEARER  admin-new", "Bearer read", "Bearer ingest", "Bearer metrics",
 				"Bearer both", "Bearer wrong", "Bearer admin-ol", "Bearer admin-old2", "Bearer Admin-Old", "Bearer ", "Bearer", "admin-old", "Basic admin-old",
 				"Bearer admin-old,admin-new", "Bearer\tadmin-old"} {
 				r := f.request(method, route.target, route.body)

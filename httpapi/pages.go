@@ -13,13 +13,23 @@ import (
 // pageRoutes are the routes of the pages.
 func (a *API) pageRoutes() []route {
 	routes := []route{
-		{method: "GET", path: "/sign-in", allowedRoles: adminToken | cookie, handle: toOverview, page: true},
+		{method: "GET", path: "/sign-in", allowedRoles: readToken | cookie, handle: toOverview, page: true},
 		{method: "POST", path: "/sign-in", allowedRoles: anybody, handle: a.signIn, page: true},
 		{method: "POST", path: "/sign-out", allowedRoles: anybody, handle: a.signOut, page: true},
 	}
-	for _, p := range a.pages.Routes() {
-		routes = append(routes, route{method: p.Method, path: p.Path, allowedRoles: adminToken | cookie, page: true,
-			handle: func(r *http.Request, ps httprouter.Params) (any, error) { return p.Handle(r, ps) }})
+	readers := a.readers.Routes()
+	for i, p := range a.pages.Routes() {
+		rt := route{method: p.Method, path: p.Path, allowedRoles: adminToken | cookie, page: true}
+		if p.Read {
+			rt.allowedRoles = readToken | cookie
+		}
+		rt.handle = func(r *http.Request, ps httprouter.Params) (any, error) {
+			if visitOf(r).caller.kinds&adminToken == 0 {
+				return readers[i].Handle(r, ps)
+			}
+			return p.Handle(r, ps)
+		}
+		routes = append(routes, rt)
 	}
 	return routes
 }
@@ -51,7 +61,7 @@ func (a *API) signIn(r *http.Request, _ httprouter.Params) (any, error) {
 		return &ui.Answer{Status: http.StatusSeeOther, Location: next}, nil
 	}
 	by := a.gate().holder(token)
-	if by.kinds&adminToken == 0 {
+	if by.kinds&(adminToken|readToken) == 0 {
 		return a.pages.SignIn(next, ui.SignInWrongToken)
 	}
 	visitOf(r).caller = by

@@ -163,7 +163,7 @@ func TestSignIn(t *testing.T) {
 	wantPage(t, f.serve(f.pageRequest("GET", "/webhooks?a=b&c=<d>")), 401, `value="/webhooks?a=b&amp;c=&lt;d&gt;"`)
 	for _, token := range []string{"", "wrong", "ingest", "an admin's"} {
 		rec := post("/sign-in", url.Values{"token": {token}, "next": {"/webhooks"}}.Encode())
-		wantPage(t, rec, 401, "not an admin token", `value="/webhooks"`)
+		wantPage(t, rec, 401, "neither an admin token nor a read token", `value="/webhooks"`)
 		if rec.Header().Get("Set-Cookie") != "" || strings.Contains(rec.Body.String(), "an admin's") {
 			t.Errorf("token %q: %v", token, rec.Header())
 		}

@@ -37,6 +37,9 @@ func (a *API) platformRoutes() []route {
 	}
 	for i := range routes {
 		routes[i].allowedRoles = adminToken
+		if routes[i].method == http.MethodGet {
+			routes[i].allowedRoles = readToken
+		}
 	}
 	return routes
 }

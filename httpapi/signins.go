@@ -111,7 +111,7 @@ func (a *API) signedIn(r *http.Request) caller {
 	for _, id := range a.signInIDs(r) {
 		if token, ok := a.signIns.tokenOf(id); ok {
 			by := a.gate().hashHolder(token)
-			if by.kinds &= adminToken; by.kinds != 0 {
+			if by.kinds &= adminToken | readToken; by.kinds != 0 {
 				return by
 			}
 		}
@@ -134,7 +134,7 @@ func (a *API) signInIDs(r *http.Request) (ids []string) {
 	return ids
 }
 
-// beginSignIn signs the browser of a request in, with an admin token, and returns its cookie.
+// beginSignIn signs the browser of a request in, with an admin or read token, and returns its cookie.
 func (a *API) beginSignIn(r *http.Request, token string) *http.Cookie {
 	c := &http.Cookie{Name: signInCookie, Value: a.signIns.begin(sha256.Sum256([]byte(token))), Path: "/", MaxAge: int(signInAge / time.Second),
 		HttpOnly: true, SameSite: http.SameSiteStrictMode}

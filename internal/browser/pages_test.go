@@ -187,12 +187,12 @@ func TestSignIn(t *testing.T) {
 				t.Errorf("status %d without a token", status)
 			}
 			p.examine("sign-in")
-			p.fill(field("Admin token"), "another-token-that-is-none")
+			p.fill(field("Token"), "another-token-that-is-none")
 			if status := p.follow(button("Sign in")); status != http.StatusUnauthorized {
 				t.Errorf("status %d with a wrong token", status)
 			}
-			p.waitFor("This is not an admin token.")
-			p.fill(field("Admin token"), adminToken)
+			p.waitFor("This is neither an admin token nor a read token.")
+			p.fill(field("Token"), adminToken)
 			if status := p.follow(button("Sign in")); status != http.StatusOK {
 				t.Errorf("status %d with the token", status)
 			}
@@ -203,7 +203,7 @@ func TestSignIn(t *testing.T) {
 				}
 			}
 			p.follow(button("Sign out"))
-			p.waitFor("Admin token")
+			p.waitFor("One of http.admin_tokens")
 		})
 	}
 }

@@ -32,6 +32,8 @@ type HTTP struct {
 	TLSKeyFile        string          `toml:"tls_key_file"`
 	AdminTokens       []string        `toml:"admin_tokens" secret:"true"`
 	AdminTokensFile   string          `toml:"admin_tokens_file"`
+	ReadTokens        []string        `toml:"read_tokens" secret:"true"`
+	ReadTokensFile    string          `toml:"read_tokens_file"`
 	IngestTokens      []string        `toml:"ingest_tokens" secret:"true"`
 	IngestTokensFile  string          `toml:"ingest_tokens_file"`
 	MetricsTokens     []string        `toml:"metrics_tokens" secret:"true"`

@@ -166,6 +166,7 @@ func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 		{"white space after a token", "[http]\nadmin_tokens = [\"" + token + " \"]", `http.admin_tokens: each token must have at least 16 characters (number 1 has 0 after its name)`},
 		{"white space before a token", "[http]\nadmin_tokens = [\" " + token + "\"]", `http.admin_tokens: a name in front of a token must have 1 to 40 letters, digits and ".", "_", "-" or "@" (number 1)`},
 		{"token name", "[http]\nadmin_tokens = [\"" + token + "\", \"alice: an-admin-token-of-mine\"]", `http.admin_tokens: a name in front of a token must have 1 to 40 letters, digits and ".", "_", "-" or "@" (number 2)`},
+		{"read tokens alone", "[http]\nread_tokens = [\"" + token + "\"]", `http.read_tokens: no token is asked for without an admin token: set http.admin_tokens, too`},
 		{"one token under two names", "[http]\nadmin_tokens = [\"alice an-admin-token-of-mine\", \"bob an-admin-token-of-mine\"]", `http.admin_tokens: every token must be another one (number 2 is in http.admin_tokens already)`},
 		{"umlaut", "[http]\nadmin_tokens = [\"0123456789äbcdef\"]", `http.admin_tokens: tokens must be letters, `},
 		{"token in two lists", "[http]\nadmin_tokens = [\"" + token + "\"]\ningest_tokens = [\"" + token + "\"]", `http.ingest_tokens: every token must be another one (number 1 is in http.admin_tokens already)`},

@@ -32,6 +32,7 @@ func TestEnvironment(t *testing.T) {
 		"http.tls_cert_file":              {cert, "'" + cert + "'"},
 		"http.tls_key_file":               {key, "'" + key + "'"},
 		"http.admin_tokens":               {"admin-token-number-1, admin-token-number-2", `["admin-token-number-1", "admin-token-number-2"]`},
+		"http.read_tokens":                {"reader read-token-number-1", `["reader read-token-number-1"]`},
 		"http.ingest_tokens":              {"ingest-token-number-1", `["ingest-token-number-1"]`},
 		"http.metrics_tokens":             {"metrics-token-number-1", `["metrics-token-number-1"]`},
 		"http.cors_origins":               {"https://quiz.example.com,http://localhost:3000", `["https://quiz.example.com", "http://localhost:3000"]`},

@@ -23,8 +23,8 @@ type tokenList struct {
 }
 
 func (c *HTTP) tokenLists() []tokenList {
-	lists := []tokenList{{"http.admin_tokens", c.AdminTokens}, {"http.ingest_tokens", c.IngestTokens}, {"http.metrics_tokens", c.MetricsTokens}}
-	for i, file := range []string{c.AdminTokensFile, c.IngestTokensFile, c.MetricsTokensFile} {
+	lists := []tokenList{{"http.admin_tokens", c.AdminTokens}, {"http.read_tokens", c.ReadTokens}, {"http.ingest_tokens", c.IngestTokens}, {"http.metrics_tokens", c.MetricsTokens}}
+	for i, file := range []string{c.AdminTokensFile, c.ReadTokensFile, c.IngestTokensFile, c.MetricsTokensFile} {
 		if file != "" {
 			lists[i].key += "_file"
 		}
@@ -72,6 +72,8 @@ func (c *HTTP) checkTokens() error {
 	switch {
 	case len(c.AdminTokens) > 0:
 	// Whoever sets one of these expects that callers without it are refused.
+	case len(c.ReadTokens) > 0:
+		return errors.New("http.read_tokens: no token is asked for without an admin token: set http.admin_tokens, too")
 	case len(c.IngestTokens) > 0:
 		return errors.New("http.ingest_tokens: no token is asked for without an admin token: set http.admin_tokens, too")
 	case len(c.MetricsTokens) > 0:

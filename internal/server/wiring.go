@@ -47,6 +47,7 @@ func apiConfig(c *config.Config) httpapi.Config {
 		maps.Copy(cfg.TokenNames, names)
 		return tokens
 	}
-	cfg.AdminTokens, cfg.IngestTokens, cfg.MetricsTokens = tokens(c.HTTP.AdminTokens), tokens(c.HTTP.IngestTokens), tokens(c.HTTP.MetricsTokens)
+	cfg.AdminTokens, cfg.ReadTokens = tokens(c.HTTP.AdminTokens), tokens(c.HTTP.ReadTokens)
+	cfg.IngestTokens, cfg.MetricsTokens = tokens(c.HTTP.IngestTokens), tokens(c.HTTP.MetricsTokens)
 	return cfg
 }

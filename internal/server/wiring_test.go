@@ -108,10 +108,11 @@ func compareFields(t *testing.T, path string, got, want, byDefault reflect.Value
 
 // TestHTTPSettingsAreWired: the settings of [http] that are not the engine's do what they say in a running server.
 func TestHTTPSettingsAreWired(t *testing.T) {
-	const admin, admin2, ingest, metrics = "admin-token-number-1", "admin-token-number-2", "ingest-token-number-1", "metrics-token-number-1"
+	const admin, admin2, read, ingest, metrics = "admin-token-number-1", "admin-token-number-2", "read-token-number-1", "ingest-token-number-1", "metrics-token-number-1"
 	p := hookbolttest.Start(t, "serve", "-config", hookbolttest.WriteConfig(t, t.TempDir(), `
 		max_body = "2KiB"
 		admin_tokens = ["`+admin+`", "bob `+admin2+`"]
+		read_tokens = ["`+read+`"]
 		ingest_tokens = ["`+ingest+`"]
 		metrics_tokens = ["`+metrics+`"]
 		cors_origins = ["https://quiz.example.com"]`, ""))
@@ -126,6 +127,7 @@ func TestHTTPSettingsAreWired(t *testing.T) {
 	}{
 		{admin, [6]int{202, 200, 200, 200, 200, 200}},
 		{admin2, [6]int{202, 200, 200, 200, 200, 200}},
+		{read, [6]int{403, 200, 200, 200, 200, 200}},
 		{ingest, [6]int{202, 403, 403, 403, 200, 200}},
 		{metrics, [6]int{403, 200, 403, 403, 200, 200}},
 		{"", [6]int{401, 401, 401, 401, 200, 200}},
