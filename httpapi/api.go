@@ -22,6 +22,7 @@ import (
 
 	"hookbolt/engine"
 	"hookbolt/httpapi/ui"
+	"hookbolt/internal/loopback"
 )
 
 // DefaultMaxBodyBytes is the limit of a request's body if Config sets none.
@@ -143,7 +144,18 @@ func (a *API) Configure(cfg Config) {
 
 func (a *API) gate() *gate { return &a.settings.Load().gate }
 
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.router.ServeHTTP(w, r) }
+// strictTransport has browsers use HTTPS for this host for 30 days after a visit, however a link to it is written. It holds for all ports
+// of the host, but not for its subdomains, where other servers may be.
+var strictTransport = []string{"max-age=2592000"}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// Only over TLS of hookbolt's own: behind a proxy, this is for the proxy to say. Not for localhost, where other servers speak plain HTTP.
+	if r.TLS != nil && !loopback.IsHost(r.Host) {
+		w.Header()["Strict-Transport-Security"] = strictTransport
+	}
+	a.router.ServeHTTP(w, r)
+}
 
 func (a *API) newRouter() http.Handler {
 	router := httprouter.New()

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"hookbolt/internal/loopback"
@@ -32,7 +33,8 @@ const (
 //
 // Without an admin token, hookbolt trusts its machine, as a development database does. But a browser on that machine runs pages of
 // strangers. A page can make its own name resolve to 127.0.0.1 (DNS rebinding), but its requests still have that name as Host; so the Host
-// must be loopback. A page that posts to http://localhost reveals its origin in Sec-Fetch-Site or Origin.
+// must be loopback. A page that calls http://localhost reveals its origin in Sec-Fetch-Site or Origin. It cannot read the answer, but a
+// request may change something, and even a GET may cost much: gate refuses both. Only links to pages are followed.
 //
 // Pages of other origins may call with an ingest token in the first mode only, and only if Config.CORSOrigins has their origin: see
 // setCORS.
@@ -93,7 +95,7 @@ func (a *API) admit(r *http.Request, rt *route) error {
 			by = a.signedIn(r)
 		}
 	}
-	if err := g.check(r, rt.allowedRoles, by); err != nil {
+	if err := g.check(r, rt, by); err != nil {
 		return err
 	}
 	if v := visitOf(r); v != nil {
@@ -102,19 +104,20 @@ func (a *API) admit(r *http.Request, rt *route) error {
 	return nil
 }
 
-// check returns a problem for a request of a caller that is not allowed. allowed says which tokens the route accepts beside admin tokens.
-func (g *gate) check(r *http.Request, allowed access, by caller) error {
+// check returns a problem for a request of a caller that is not allowed.
+func (g *gate) check(r *http.Request, rt *route, by caller) error {
 	if g.open {
 		if !loopback.IsHost(r.Host) {
 			return &problem{Status: http.StatusForbidden, Detail: "no http.admin_tokens are set, so only requests whose Host is localhost, 127.0.0.1 or " +
 				"[::1] are answered: any web page could send others by DNS rebinding. To be reached by another name, set http.admin_tokens"}
 		}
-		if g.crossOrigin.Check(r) != nil {
+		if g.crossOrigin.Check(r) != nil || rt.readByForeignPage(r) {
 			return &problem{Status: http.StatusForbidden, Detail: "no http.admin_tokens are set, so requests that a web page of another origin sends are " +
 				"refused. To call from there, set http.admin_tokens and send one as a bearer token"}
 		}
 		return nil
 	}
+	allowed := rt.allowedRoles
 	if allowed&anybody != 0 {
 		return nil
 	}
@@ -131,6 +134,25 @@ func (g *gate) check(r *http.Request, allowed access, by caller) error {
 		return errPublicAdmin
 	}
 	return nil
+}
+
+// readByForeignPage reports whether a page of another origin sends a request that reads something. Every browser of today says so, except
+// for a link: that is how people get to a page. A link leads to a page in a window of its own, which the other page cannot read. What
+// anybody may read costs little.
+func (rt *route) readByForeignPage(r *http.Request) bool {
+	if rt.allowedRoles&anybody != 0 {
+		return false
+	}
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "same-origin", "none":
+		return false
+	case "": // no browser, or an old one, which sends Origin if it is to read the answer
+		origin := r.Header.Get("Origin")
+		u, err := url.Parse(origin)
+		return origin != "" && (err != nil || u.Host != r.Host)
+	}
+	link := r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
+	return !(rt.page && link)
 }
 
 // sameOrigin refuses a request that a page of another origin has sent and that may change something.

@@ -120,6 +120,9 @@ func TestForgedForms(t *testing.T) {
 	for _, cfg := range []Config{{}, {AdminTokens: []string{"admin"}}} {
 		f := newFixture(t, cfg)
 		for _, page := range everyPage() {
+			if page.method == "GET" && cfg.AdminTokens == nil { // for TestForeignPagesReadNothing
+				continue
+			}
 			for _, c := range []struct {
 				site, origin string
 				in           bool
@@ -152,6 +155,32 @@ func TestPagesOnOtherHosts(t *testing.T) {
 		r := f.pageRequest(page.method, page.target)
 		r.Host = "evil.example"
 		wantPage(t, f.serve(r), 403, "DNS rebinding")
+	}
+}
+
+// TestForeignPagesReadNothing: without tokens a link of another site leads to a page, and nothing else of that site does.
+func TestForeignPagesReadNothing(t *testing.T) {
+	f := newFixture(t, Config{})
+	for _, page := range everyPage() {
+		if page.method != "GET" || page.target == "/nothing/here" {
+			continue
+		}
+		for _, c := range []struct {
+			site, mode, dest string
+			in               bool
+		}{
+			{"cross-site", "navigate", "document", true}, {"same-site", "navigate", "document", true}, {"same-origin", "cors", "empty", true},
+			{"cross-site", "navigate", "iframe", false}, {"cross-site", "no-cors", "image", false}, {"cross-site", "cors", "empty", false}, {"same-site", "no-cors", "script", false},
+			{"cross-site", "", "", false},
+		} {
+			r := f.pageRequest("GET", page.target)
+			for name, value := range map[string]string{"Sec-Fetch-Site": c.site, "Sec-Fetch-Mode": c.mode, "Sec-Fetch-Dest": c.dest} {
+				r.Header.Set(name, value)
+			}
+			if refused := f.serve(r).Code == 403; refused == c.in {
+				t.Errorf("%s from %+v: refused %v", page.target, c, refused)
+			}
+		}
 	}
 }
 

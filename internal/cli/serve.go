@@ -22,12 +22,18 @@ func serve(ctx context.Context, p *Program, args []string) error {
 		"HOOKBOLT_HTTP_LISTEN sets http.listen. On SIGHUP the server reads the file again."); err != nil {
 		return err
 	}
-	cfg, _, err := settings.Load()
+	cfg, from, err := settings.Load()
 	if err != nil {
 		return err
 	}
+	hadSettings := from.FromFile(settings.Path)
 	reload := server.Reload{Load: func() (config.Config, error) {
-		cfg, _, err := settings.Load()
+		cfg, from, err := settings.Load()
+		// An empty file is most likely one that is just being written. Limits and retentions would fall back to their defaults, and what is
+		// past its retention is deleted for good.
+		if err == nil && hadSettings && !from.FromFile(settings.Path) {
+			err = fmt.Errorf("%s: it has no settings any more; to go back to the defaults, restart", settings.Path)
+		}
 		return cfg, err
 	}}
 	if settings.Path != "" || cfg.ReadsFiles() { // else there is nothing to read again, and a closed terminal ends it, as it ends others
@@ -63,6 +69,10 @@ func runServer(ctx context.Context, o server.Options) error {
 		if err != nil {
 			ended <- err
 			return
+		}
+		if len(o.Config.HTTP.AdminTokens) == 0 {
+			o.Log.Warn("no token is needed: every program and every user of this machine may read and change everything, secrets included",
+				"setting", "http.admin_tokens")
 		}
 		if err = s.Run(ctx); err != nil {
 			o.Log.Error("hookbolt has stopped", "error", err)
