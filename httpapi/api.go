@@ -55,6 +55,7 @@ type API struct {
 	pages    *ui.Pages
 	readers  *ui.Pages // the pages for read tokens
 	signIns  signIns
+	guesses  guesses
 	backup   func(context.Context) (Snapshot, error)
 	log      *slog.Logger
 	requests *prometheus.CounterVec // route, method, code
@@ -123,10 +124,12 @@ func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logge
 			Help: "HTTP requests by the route's pattern, method and status code; 499 means that the client went away."},
 			[]string{"route", "method", "code"}),
 	}
+	a.guesses.log, a.guesses.wrong = log, prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_http_wrong_tokens_total",
+		Help: "Tokens that were sent and are not known, in the Authorization header or in the form for signing in."})
 	a.Configure(cfg)
 	open, maxForm := func() bool { return a.gate().open }, func() int64 { return a.settings.Load().maxBody }
 	a.pages, a.readers = ui.New(e, open, maxForm), ui.NewReadOnly(e, open, maxForm)
-	reg.MustRegister(a.requests)
+	reg.MustRegister(a.requests, a.guesses.wrong)
 	a.router = a.newRouter()
 	return a
 }
@@ -354,6 +357,7 @@ func (s *statusRecorder) Unwrap() http.ResponseWriter { return s.ResponseWriter 
 // finish counts a request that has been answered, and writes its line of the audit.
 func (a *API) finish(r *http.Request, rt *route, status int) {
 	a.audit(r, rt, status)
+	a.guesses.tell()
 	a.requests.WithLabelValues(rt.path, methodLabel(r.Method), strconv.Itoa(status)).Inc()
 }
 

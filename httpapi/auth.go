@@ -85,7 +85,10 @@ func (a *API) admit(r *http.Request, rt *route) error {
 	g := a.gate()
 	by := noToken
 	if !g.open && rt.allowedRoles&anybody == 0 {
-		by = g.bearer(r)
+		var err error
+		if by, err = a.holder(r, bearerToken(r)); err != nil {
+			return err
+		}
 	}
 	if rt.allowedRoles&cookie != 0 && !g.open {
 		if err := g.sameOrigin(r); err != nil {
@@ -172,9 +175,6 @@ func bearerToken(r *http.Request) string {
 	}
 	return strings.TrimLeft(value, " ") // RFC 9110, section 11.4: one or more spaces
 }
-
-// bearer returns the caller with the token in the Authorization header.
-func (g *gate) bearer(r *http.Request) caller { return g.holder(bearerToken(r)) }
 
 // holder returns the caller with a token.
 func (g *gate) holder(value string) caller {

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -95,6 +96,7 @@ func TestTokens(t *testing.T) {
 		}
 		return 401
 	}
+	sent := 0
 	for _, route := range everyRoute {
 		methods := []string{route.method}
 		if route.method == "GET" {
@@ -106,6 +108,8 @@ func TestTokens(t *testing.T) {
 				"Bearer admin-old,admin-new", "Bearer\tadmin-old"} {
 				r := f.request(method, route.target, route.body)
 				r.Host = "hooks.example.com" // with tokens, any Host will do
+				sent++
+				r.RemoteAddr = fmt.Sprintf("203.0.%d.%d:80", sent/256, sent%256) // one wrong token from each
 				r.Header.Set("Sec-Fetch-Site", "cross-site")
 				if authorization != "" {
 					r.Header.Set("Authorization", authorization)

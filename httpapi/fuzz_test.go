@@ -139,7 +139,7 @@ func FuzzGate(f *testing.F) {
 		}
 		scheme, value, _ := strings.Cut(authorization, " ")
 		right := strings.EqualFold(scheme, "bearer") && strings.TrimLeft(value, " ") == token
-		if in := closed.check(r, events, closed.bearer(r)) == nil; in != right {
+		if in := closed.check(r, events, closed.holder(bearerToken(r))) == nil; in != right {
 			t.Fatalf("%q comes in: %t", authorization, in)
 		}
 	})

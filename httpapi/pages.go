@@ -60,7 +60,10 @@ func (a *API) signIn(r *http.Request, _ httprouter.Params) (any, error) {
 	if a.gate().open {
 		return &ui.Answer{Status: http.StatusSeeOther, Location: next}, nil
 	}
-	by := a.gate().holder(token)
+	by, err := a.holder(r, token)
+	if err != nil {
+		return nil, err
+	}
 	if by.kinds&(adminToken|readToken) == 0 {
 		return a.pages.SignIn(next, ui.SignInWrongToken)
 	}

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -74,7 +75,7 @@ func oldCookie(token string) string {
 func TestPageTokens(t *testing.T) {
 	f := newFixture(t, Config{AdminTokens: []string{"admin"}, IngestTokens: []string{"ingest"}, MetricsTokens: []string{"metrics"}})
 	admin, wrong := f.signIn("admin"), signInCookie+"="+strings.Repeat("A", 43)
-	for _, page := range everyPage() {
+	for i, page := range everyPage() {
 		if page.target == "/sign-in" || page.target == "/sign-out" {
 			continue
 		}
@@ -91,6 +92,7 @@ func TestPageTokens(t *testing.T) {
 		} {
 			r := f.pageRequest(page.method, page.target)
 			r.Host = "hooks.example.com"
+			r.RemoteAddr = fmt.Sprintf("203.0.113.%d:80", i) // a few wrong tokens from each
 			if c.header != "" {
 				r.Header.Set(c.header, c.value)
 			}
