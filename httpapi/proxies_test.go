@@ -55,6 +55,34 @@ func TestClientAddr(t *testing.T) {
 	}
 }
 
+// FuzzClientAddr: nobody but a trusted proxy names a client, and what a client writes in front of its address has no effect.
+func FuzzClientAddr(f *testing.F) {
+	for _, seed := range []string{"", "203.0.113.7", "10.1.2.3, 203.0.113.7", "unknown", ",", "[2001:db8::1]:80,10.0.0.1", "::ffff:10.0.0.1", "10.0.0.1%eth0"} {
+		f.Add(seed, "198.51.100.1")
+	}
+	f.Fuzz(func(t *testing.T, forwarded, claim string) {
+		client := func(peer, value string) netip.Addr {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.RemoteAddr = peer
+			r.Header.Set("X-Forwarded-For", value)
+			return testProxies.client(r)
+		}
+		if got := client("203.0.113.9:1", forwarded); got != netip.MustParseAddr("203.0.113.9") {
+			t.Fatalf("%q gives %s to a client that connects itself", forwarded, got)
+		}
+		got := client("10.0.0.1:1", forwarded)
+		if !got.IsValid() || got.Is4In6() || got.Zone() != "" {
+			t.Fatalf("%q gives %s", forwarded, got)
+		}
+		if testProxies.trusts(got) { // the list may go on
+			return
+		}
+		if claimed := client("10.0.0.1:1", claim+","+forwarded); claimed != got {
+			t.Fatalf("%q before %q gives %s instead of %s", claim, forwarded, claimed, got)
+		}
+	})
+}
+
 // TestForwardedProto: only a trusted proxy says whether the browser uses HTTPS.
 func TestForwardedProto(t *testing.T) {
 	for value, want := range map[string]bool{"https": true, "HTTPS": true, "https,http": true, " https , http": true, "http,https": false, "http": false, ",https": false, "": false} {
