@@ -10,8 +10,8 @@ import (
 // WebhookPatch is a change of settings, or the settings of a new webhook.
 type WebhookPatch struct {
 	apply []func(*Webhook)
-	// given are the names of the settings that the caller has given, a null included.
-	given []string
+	// names are the settings that apply sets, one for each, a null included. A patch of the engine's own has none.
+	names []string
 	// revision is the one that the change was made for; nil means any.
 	revision *uint64
 }
@@ -23,7 +23,7 @@ func ParseWebhookPatch(body []byte) (WebhookPatch, error) {
 	err := parseObject(body, func(r *jsonread.Reader, key []byte) bool {
 		s := SettingNamed(string(key))
 		if s != nil {
-			patch.apply, patch.given = append(patch.apply, s.parse(r)), append(patch.given, s.Name)
+			patch.apply, patch.names = append(patch.apply, s.parse(r)), append(patch.names, s.Name)
 		}
 		return s != nil
 	})
@@ -37,6 +37,18 @@ func ParseWebhookPatch(body []byte) (WebhookPatch, error) {
 func (p WebhookPatch) IfRevision(revision uint64) WebhookPatch {
 	p.revision = &revision
 	return p
+}
+
+// Changes returns the names of the settings that the patch changes in a webhook, in the order of the patch.
+func (p WebhookPatch) Changes(w *Webhook) (names []string) {
+	after := *w
+	for i, name := range p.names {
+		before := after
+		if p.apply[i](&after); !after.equals(&before) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (p WebhookPatch) applyTo(w *Webhook) {
@@ -55,7 +67,7 @@ func (p WebhookPatch) dropCredentials(w, before *Webhook) []string {
 	}
 	for i := range Settings {
 		s := &Settings[i]
-		if !s.OfHost || slices.Contains(p.given, s.Name) {
+		if !s.OfHost || slices.Contains(p.names, s.Name) {
 			continue
 		}
 		dropped = append(dropped, s.setPaths(w)...)

@@ -8,6 +8,7 @@ import (
 	stdlog "log"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -21,6 +22,7 @@ import (
 
 	"hookbolt/engine"
 	"hookbolt/httpapi/ui"
+	"hookbolt/internal/loopback"
 )
 
 // DefaultMaxBodyBytes is the limit of a request's body if Config sets none.
@@ -28,12 +30,16 @@ const DefaultMaxBodyBytes = 1 << 20
 
 // Config says who may call the API, and with which limits.
 type Config struct {
-	// AdminTokens allow everything, IngestTokens only POST /v1/events, MetricsTokens only GET /metrics. Without AdminTokens no token
-	// is needed, but only requests whose Host is loopback are answered.
-	AdminTokens, IngestTokens, MetricsTokens []string
+	// AdminTokens allow everything, ReadTokens to read everything but secrets, IngestTokens only POST /v1/events, MetricsTokens only GET
+	// /metrics. Without AdminTokens no token is needed, but only requests whose Host is loopback are answered.
+	AdminTokens, ReadTokens, IngestTokens, MetricsTokens []string
+	// TokenNames are the names of tokens in the log, by token. A token without one is named by its kind and its place in the list.
+	TokenNames map[string]string
 	// CORSOrigins are the origins whose pages may POST /v1/events with an ingest token, written as browsers write them. "*" alone
 	// allows all origins. Without AdminTokens no other origin is allowed.
 	CORSOrigins []string
+	// TrustedProxies are the networks of the reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
+	TrustedProxies []netip.Prefix
 	// MaxBodyBytes is the limit of a request's body. Defaults to DefaultMaxBodyBytes.
 	MaxBodyBytes int64
 	// Backup makes a snapshot of the database. The handler closes it. Backup's errors are like those of the engine. nil means that
@@ -47,6 +53,9 @@ type API struct {
 	settings atomic.Pointer[settings]
 	router   http.Handler
 	pages    *ui.Pages
+	readers  *ui.Pages // the pages for read tokens
+	signIns  signIns
+	guesses  guesses
 	backup   func(context.Context) (Snapshot, error)
 	log      *slog.Logger
 	requests *prometheus.CounterVec // route, method, code
@@ -56,6 +65,7 @@ type API struct {
 // settings are what Configure may replace. A value is not changed once it is stored.
 type settings struct {
 	gate    gate
+	proxies proxies
 	maxBody int64
 }
 
@@ -79,20 +89,20 @@ func (a *API) routes() []route {
 		{method: "POST", path: "/v1/events", status: http.StatusAccepted, allowedRoles: ingestToken, handle: a.postEvents, params: []string{"partial"}},
 		{method: "OPTIONS", path: "/v1/events", status: http.StatusNoContent, allowedRoles: ingestToken | anybody, handle: a.preflight, params: []string{"partial"}},
 		{method: "POST", path: "/v1/webhooks", status: http.StatusCreated, allowedRoles: adminToken, handle: a.postWebhook},
-		{method: "GET", path: "/v1/webhooks", status: http.StatusOK, allowedRoles: adminToken, handle: a.listWebhooks, params: append(paged, "content_id")},
-		{method: "GET", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.getWebhook},
+		{method: "GET", path: "/v1/webhooks", status: http.StatusOK, allowedRoles: readToken, handle: a.listWebhooks, params: append(paged, "content_id")},
+		{method: "GET", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: readToken, handle: a.getWebhook},
 		{method: "PATCH", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.patchWebhook},
 		{method: "DELETE", path: "/v1/webhooks/:id", status: http.StatusNoContent, allowedRoles: adminToken, handle: a.deleteWebhook},
 		{method: "GET", path: "/v1/webhooks/:id/secret", status: http.StatusOK, allowedRoles: adminToken, handle: a.getSecret},
 		{method: "POST", path: "/v1/webhooks/:id/rotate-secret", status: http.StatusOK, allowedRoles: adminToken, handle: a.rotateSecret},
 		{method: "POST", path: "/v1/webhooks/:id/test", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.testWebhook},
 		{method: "POST", path: "/v1/webhooks/:id/replay", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.replayWebhook},
-		{method: "GET", path: "/v1/webhooks/:id/preview", status: http.StatusOK, allowedRoles: adminToken, handle: a.previewWebhook, params: []string{"session_id", "as_of"}},
-		{method: "GET", path: "/v1/sessions/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.getSession},
+		{method: "GET", path: "/v1/webhooks/:id/preview", status: http.StatusOK, allowedRoles: readToken, handle: a.previewWebhook, params: []string{"session_id", "as_of"}},
+		{method: "GET", path: "/v1/sessions/:id", status: http.StatusOK, allowedRoles: readToken, handle: a.getSession},
 		{method: "DELETE", path: "/v1/sessions/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.deleteSession},
 		{method: "DELETE", path: "/v1/visitors/:poltio_user_id", status: http.StatusOK, allowedRoles: adminToken, handle: a.deleteVisitor},
-		{method: "GET", path: "/v1/deliveries", status: http.StatusOK, allowedRoles: adminToken, handle: a.listDeliveries, params: append(paged, "webhook_id", "session_id", "status", "since", "until")},
-		{method: "GET", path: "/v1/deliveries/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.getDelivery},
+		{method: "GET", path: "/v1/deliveries", status: http.StatusOK, allowedRoles: readToken, handle: a.listDeliveries, params: append(paged, "webhook_id", "session_id", "status", "since", "until")},
+		{method: "GET", path: "/v1/deliveries/:id", status: http.StatusOK, allowedRoles: readToken, handle: a.getDelivery},
 		{method: "POST", path: "/v1/deliveries/:id/retry", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.retryDelivery},
 		{method: "POST", path: "/v1/deliveries/:id/cancel", status: http.StatusOK, allowedRoles: adminToken, handle: a.cancelDelivery},
 		{method: "GET", path: "/v1/backup", status: http.StatusOK, allowedRoles: adminToken, handle: a.getBackup},
@@ -101,7 +111,7 @@ func (a *API) routes() []route {
 		{method: "GET", path: "/openapi.yaml", status: http.StatusOK, allowedRoles: anybody, handle: document("application/yaml", openapi)}, // RFC 9512
 		{method: "GET", path: "/healthz", status: http.StatusOK, allowedRoles: anybody, handle: a.healthz},
 		{method: "GET", path: "/readyz", status: http.StatusOK, allowedRoles: anybody, handle: a.readyz},
-		{method: "GET", path: "/metrics", status: http.StatusOK, allowedRoles: metricsToken, handle: a.metrics},
+		{method: "GET", path: "/metrics", status: http.StatusOK, allowedRoles: metricsToken | readToken, handle: a.metrics},
 	}, a.platformRoutes())
 }
 
@@ -114,9 +124,12 @@ func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logge
 			Help: "HTTP requests by the route's pattern, method and status code; 499 means that the client went away."},
 			[]string{"route", "method", "code"}),
 	}
+	a.guesses.log, a.guesses.wrong = log, prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_http_wrong_tokens_total",
+		Help: "Tokens that were sent and are not known, in the Authorization header or in the form for signing in."})
 	a.Configure(cfg)
-	a.pages = ui.New(e, func() bool { return a.gate().open }, func() int64 { return a.settings.Load().maxBody })
-	reg.MustRegister(a.requests)
+	open, maxForm := func() bool { return a.gate().open }, func() int64 { return a.settings.Load().maxBody }
+	a.pages, a.readers = ui.New(e, open, maxForm), ui.NewReadOnly(e, open, maxForm)
+	reg.MustRegister(a.requests, a.guesses.wrong)
 	a.router = a.newRouter()
 	return a
 }
@@ -127,12 +140,25 @@ func (a *API) Configure(cfg Config) {
 	if cfg.MaxBodyBytes <= 0 {
 		cfg.MaxBodyBytes = DefaultMaxBodyBytes
 	}
-	a.settings.Store(&settings{gate: newGate(cfg), maxBody: cfg.MaxBodyBytes})
+	s := &settings{gate: newGate(cfg), proxies: cfg.TrustedProxies, maxBody: cfg.MaxBodyBytes}
+	a.settings.Store(s)
+	a.signIns.endOthers(s.gate.hashHolder)
 }
 
 func (a *API) gate() *gate { return &a.settings.Load().gate }
 
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.router.ServeHTTP(w, r) }
+// strictTransport has browsers use HTTPS for this host for 30 days after a visit, however a link to it is written. It holds for all ports
+// of the host, but not for its subdomains, where other servers may be.
+var strictTransport = []string{"max-age=2592000"}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// Only over TLS of hookbolt's own: behind a proxy, this is for the proxy to say. Not for localhost, where other servers speak plain HTTP.
+	if r.TLS != nil && !loopback.IsHost(r.Host) {
+		w.Header()["Strict-Transport-Security"] = strictTransport
+	}
+	a.router.ServeHTTP(w, r)
+}
 
 func (a *API) newRouter() http.Handler {
 	router := httprouter.New()
@@ -182,6 +208,7 @@ var (
 // successful requests nor errors of the caller.
 func (a *API) serve(rt route) httprouter.Handle {
 	return func(w http.ResponseWriter, r *http.Request, ps httprouter.Params) {
+		r = begin(r, &rt, ps)
 		defer a.recovered(w, r, &rt)
 		header := w.Header()
 		header["X-Content-Type-Options"], header["Cache-Control"] = noSniff, noStore
@@ -214,7 +241,7 @@ func (a *API) serve(rt route) httprouter.Handle {
 		}
 		w.WriteHeader(status)
 		w.Write(body) // an error means that the client has disconnected
-		a.count(r, &rt, status)
+		a.finish(r, &rt, status)
 	}
 }
 
@@ -226,7 +253,7 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, ps httprouter.Params,
 	timeout := http.NewResponseController(w)
 	timeout.SetWriteDeadline(time.Time{})
 	defer func() { timeout.SetWriteDeadline(time.Now().Add(writeTimeout)) }()
-	if err := a.gate().check(r, rt.allowedRoles); err != nil {
+	if err := a.admit(r, rt); err != nil {
 		return nil, err
 	}
 	if strings.Contains(strings.ToLower(r.URL.RawPath), "%2f") { // a proxy in front would see another path
@@ -290,7 +317,7 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, rt *route, err erro
 	w.Header()["Content-Type"] = contentType
 	w.WriteHeader(status)
 	w.Write(body)
-	a.count(r, rt, status)
+	a.finish(r, rt, status)
 }
 
 // recovered turns a panic of a handler into a 500. It must be deferred.
@@ -310,7 +337,7 @@ func (a *API) recovered(w http.ResponseWriter, r *http.Request, rt *route) {
 func (a *API) stream(w http.ResponseWriter, r *http.Request, rt *route, h http.Handler) {
 	rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 	h.ServeHTTP(rec, r)
-	a.count(r, rt, rec.status)
+	a.finish(r, rt, rec.status)
 }
 
 // statusRecorder records the status of a streamed response.
@@ -327,7 +354,10 @@ func (s *statusRecorder) WriteHeader(status int) {
 // Unwrap is for http.ResponseController.
 func (s *statusRecorder) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
-func (a *API) count(r *http.Request, rt *route, status int) {
+// finish counts a request that has been answered, and writes its line of the audit.
+func (a *API) finish(r *http.Request, rt *route, status int) {
+	a.audit(r, rt, status)
+	a.guesses.tell()
 	a.requests.WithLabelValues(rt.path, methodLabel(r.Method), strconv.Itoa(status)).Inc()
 }
 

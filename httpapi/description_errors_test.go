@@ -95,6 +95,7 @@ func TestDescriptionHasTheErrors(t *testing.T) {
 	}{
 		{"nothing", 0, Config{}, none},
 		{"no token", 401, Config{AdminTokens: []string{"admin"}}, func(r *http.Request) { r.Header.Del("Authorization") }},
+		{"many wrong tokens", 429, Config{AdminTokens: []string{"admin"}}, func(r *http.Request) { r.Header.Set("Authorization", "Bearer wrong") }},
 		{"another host", 403, Config{}, func(r *http.Request) { r.Host = "example.com" }},
 		{"a slow body", 408, Config{}, func(r *http.Request) { r.Body = io.NopCloser(failing{os.ErrDeadlineExceeded}) }},
 		{"a large body", 413, Config{}, func(r *http.Request) { r.ContentLength = DefaultMaxBodyBytes + 1 }},
@@ -106,6 +107,9 @@ func TestDescriptionHasTheErrors(t *testing.T) {
 			f.token = trouble.cfg.AdminTokens[0]
 		}
 		list := calls(f)
+		if trouble.status == http.StatusTooManyRequests {
+			f.spendGuesses("192.0.2.1") // the address of httptest's requests
+		}
 		if trouble.status == http.StatusServiceUnavailable {
 			bolttest.Close(t, f.store)
 		}

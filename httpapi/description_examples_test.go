@@ -119,6 +119,7 @@ func TestDescriptionProblemExamples(t *testing.T) {
 	// What it takes more than a request to come to.
 	elsewhere := []string{"the body did not arrive in time", "the body could not be read to its end", "something went wrong inside hookbolt; its log says more", "webhook 1 was changed meanwhile",
 		"the database takes no work at the moment; what this request would have stored is not acknowledged",
+		errTooManyGuesses.Detail, // see guesses_test.go
 		"another backup is being made or sent; there is one at a time", "webhook 1 is created by delivery.operations_url; remove that setting to delete it"}
 	open := newFixture(t, Config{})
 	closed := newFixture(t, Config{AdminTokens: []string{"admin"}, IngestTokens: []string{"ingest"},

@@ -111,8 +111,10 @@ func TestDescriptionHasTheRoutes(t *testing.T) {
 		case rt.allowedRoles&anybody != 0:
 		case rt.allowedRoles == ingestToken:
 			op.security = "adminToken ingestToken"
-		case rt.allowedRoles == metricsToken:
-			op.security = "adminToken metricsToken"
+		case rt.allowedRoles == metricsToken|readToken:
+			op.security = "adminToken metricsToken readToken"
+		case rt.allowedRoles == readToken:
+			op.security = "adminToken readToken"
 		case rt.allowedRoles == adminToken:
 			op.security = "adminToken"
 		default:

@@ -111,6 +111,7 @@ func FuzzGate(f *testing.F) {
 		f.Add(seed[0], seed[1], seed[2], seed[3])
 	}
 	open, closed := newGate(Config{}), newGate(Config{AdminTokens: []string{token}})
+	events := &route{method: "POST", path: "/v1/events", allowedRoles: ingestToken}
 	f.Fuzz(func(t *testing.T, host, authorization, origin, site string) {
 		authorization = strings.ReplaceAll(authorization, "TOKEN", token)
 		r := httptest.NewRequest("POST", "/v1/events", nil)
@@ -120,7 +121,7 @@ func FuzzGate(f *testing.F) {
 				r.Header.Set(name, value)
 			}
 		}
-		if open.check(r, ingestToken) == nil {
+		if open.check(r, events, noToken) == nil {
 			u, err := url.Parse("http://" + host + "/")
 			if err != nil || u.Host != host {
 				return // no browser has such a page
@@ -138,7 +139,7 @@ func FuzzGate(f *testing.F) {
 		}
 		scheme, value, _ := strings.Cut(authorization, " ")
 		right := strings.EqualFold(scheme, "bearer") && strings.TrimLeft(value, " ") == token
-		if in := closed.check(r, ingestToken) == nil; in != right {
+		if in := closed.check(r, events, closed.holder(bearerToken(r))) == nil; in != right {
 			t.Fatalf("%q comes in: %t", authorization, in)
 		}
 	})

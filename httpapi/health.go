@@ -39,9 +39,28 @@ func (a *API) metrics(*http.Request, httprouter.Params) (any, error) { return a.
 
 // newScrape creates the handler of /metrics. If a collector fails, only its own metrics are missing.
 func newScrape(reg *prometheus.Registry, log *slog.Logger) http.Handler {
-	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{
+	scrape := promhttp.HandlerFor(reg, promhttp.HandlerOpts{
 		Registry:      reg,
 		ErrorHandling: promhttp.ContinueOnError,
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelError),
 	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { scrape.ServeHTTP(&scrapeWriter{ResponseWriter: w}, r) })
 }
+
+// scrapeWriter hides from promhttp that a scraper has hung up. promhttp would log an error for each metric that it cannot write, but only
+// the scraper can cause that: it has a timeout of its own.
+type scrapeWriter struct {
+	http.ResponseWriter
+	gone bool // a write has failed
+}
+
+func (s *scrapeWriter) Write(p []byte) (int, error) {
+	if !s.gone {
+		_, err := s.ResponseWriter.Write(p)
+		s.gone = err != nil
+	}
+	return len(p), nil
+}
+
+// Unwrap is for http.ResponseController.
+func (s *scrapeWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }

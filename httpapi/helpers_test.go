@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -79,6 +80,19 @@ func (b *logBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
+}
+
+// withoutAudit is what is logged, without the lines about changes.
+func (b *logBuffer) withoutAudit() string {
+	return regexp.MustCompile(`(?m)^.* msg=audit .*\n`).ReplaceAllString(b.String(), "")
+}
+
+// audited are the lines about changes, without their time, level and message.
+func (b *logBuffer) audited() (lines []string) {
+	for _, m := range regexp.MustCompile(`(?m)^.* level=INFO msg=audit (.*)$`).FindAllStringSubmatch(b.String(), -1) {
+		lines = append(lines, m[1])
+	}
+	return lines
 }
 
 // request makes a request as curl on the same machine would.

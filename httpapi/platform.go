@@ -15,6 +15,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"hookbolt/engine"
+	"hookbolt/httpapi/audit"
 	"hookbolt/httpapi/jsonobject"
 )
 
@@ -36,6 +37,9 @@ func (a *API) platformRoutes() []route {
 	}
 	for i := range routes {
 		routes[i].allowedRoles = adminToken
+		if routes[i].method == http.MethodGet {
+			routes[i].allowedRoles = readToken
+		}
 	}
 	return routes
 }
@@ -214,6 +218,7 @@ func (a *API) platformCreate(r *http.Request, _ httprouter.Params) (any, error) 
 	if err != nil {
 		return nil, platformErrors(err)
 	}
+	audit.Record(r.Context(), w.ID, patch.Changes(new(engine.DefaultWebhook())))
 	return showPlatformCreated(&w), nil
 }
 
@@ -227,6 +232,7 @@ func (a *API) platformUpdate(r *http.Request, ps httprouter.Params) (any, error)
 	if err != nil {
 		return nil, err
 	}
+	audit.Record(r.Context(), present.ID, patch.Changes(&present))
 	// Part of what was read is part of what is written: of two at once the second is told so.
 	w, err := a.engine.UpdateWebhook(r.Context(), present.ID, patch.IfRevision(present.Revision))
 	if err != nil {

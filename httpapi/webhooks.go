@@ -12,6 +12,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"hookbolt/engine"
+	"hookbolt/httpapi/audit"
 	"hookbolt/httpapi/jsonobject"
 )
 
@@ -96,6 +97,7 @@ func (a *API) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	audit.Record(r.Context(), w.ID, patch.Changes(new(engine.DefaultWebhook())))
 	return createdWebhook{showWithSecret(&w, a.engine.Health(w.ID)), w.ID}, nil
 }
 
@@ -206,6 +208,11 @@ func (a *API) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	present, err := a.engine.Webhook(id)
+	if err != nil {
+		return nil, err
+	}
+	audit.Record(r.Context(), id, patch.Changes(&present))
 	w, err := a.engine.UpdateWebhook(r.Context(), id, patch)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"hookbolt/engine"
+	"hookbolt/httpapi/audit"
 )
 
 func (p *Pages) webhookActionRoutes() []Route {
@@ -61,6 +62,7 @@ func (p *Pages) change(r *http.Request, ps httprouter.Params, settings, what str
 	if err != nil {
 		return nil, err
 	}
+	audit.Record(r.Context(), w.ID, patch.Changes(&w))
 	if _, err := p.engine.UpdateWebhook(r.Context(), w.ID, patch); err != nil {
 		return nil, err
 	}

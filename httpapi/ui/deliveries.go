@@ -16,8 +16,8 @@ import (
 
 func (p *Pages) deliveryRoutes() []Route {
 	return []Route{
-		{Method: "GET", Path: "/deliveries", Handle: p.deliveries},
-		{Method: "GET", Path: "/deliveries/:id", Handle: p.delivery},
+		{Method: "GET", Path: "/deliveries", Handle: p.deliveries, Read: true},
+		{Method: "GET", Path: "/deliveries/:id", Handle: p.delivery, Read: true},
 		{Method: "POST", Path: "/deliveries/:id/retry", Handle: p.retry},
 		{Method: "POST", Path: "/deliveries/:id/cancel", Handle: p.cancel},
 	}

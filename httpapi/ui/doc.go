@@ -35,6 +35,8 @@
 //	GET  /play                         a small quiz (?content_id=)
 //	POST /play                         accepts its session, or events that were typed in
 //
+// Those who may only read get the routes with Read, from NewReadOnly: pages without buttons, and without links to forms.
+//
 // # How they are made
 //
 // The server renders everything, with html/template, from embedded files. A page is one response, with its style sheet and its script

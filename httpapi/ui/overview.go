@@ -15,7 +15,7 @@ import (
 )
 
 func (p *Pages) overviewRoutes() []Route {
-	return []Route{{Method: "GET", Path: "/", Handle: p.overview}}
+	return []Route{{Method: "GET", Path: "/", Handle: p.overview, Read: true}}
 }
 
 // Limits of the overview's lists, and when a delivery is late.

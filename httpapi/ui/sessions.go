@@ -20,8 +20,8 @@ import (
 
 func (p *Pages) sessionRoutes() []Route {
 	return []Route{
-		{Method: "GET", Path: "/sessions", Handle: p.sessions},
-		{Method: "GET", Path: "/sessions/:id", Handle: p.orLookUp(p.session)},
+		{Method: "GET", Path: "/sessions", Handle: p.sessions, Read: true},
+		{Method: "GET", Path: "/sessions/:id", Handle: p.orLookUp(p.session), Read: true},
 		{Method: "GET", Path: "/sessions/:id/erase", Handle: p.orLookUp(p.confirmErase)},
 		{Method: "POST", Path: "/sessions/:id/erase", Handle: p.orLookUp(p.erase)},
 	}

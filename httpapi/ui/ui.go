@@ -25,12 +25,19 @@ type Pages struct {
 	open    func() bool // nobody signs in
 	maxForm func() int64
 	forms   onceAnswers
+
+	readOnly bool // the pages have no buttons and links that lead to changes
 }
 
 // New makes the pages of an engine. open reports whether no token is needed, so that nobody can sign in or out. maxForm returns the
 // largest size of a form in bytes.
 func New(e *engine.Engine, open func() bool, maxForm func() int64) *Pages {
 	return &Pages{engine: e, open: open, maxForm: maxForm}
+}
+
+// NewReadOnly makes the pages for those who may change nothing. The arguments are those of New. Only the routes with Read are of use.
+func NewReadOnly(e *engine.Engine, open func() bool, maxForm func() int64) *Pages {
+	return &Pages{engine: e, open: open, maxForm: maxForm, readOnly: true}
 }
 
 // Handler responds to a request with a page or a redirect. Its errors are those of the engine or of a context.
@@ -40,6 +47,8 @@ type Handler func(*http.Request, httprouter.Params) (*Answer, error)
 type Route struct {
 	Method, Path string
 	Handle       Handler
+	// Read means that those who may only read get the page: it reveals no secret, and is no form for a change.
+	Read bool
 }
 
 // Routes are all pages except those for signing in and out, which are in httpapi.
@@ -90,9 +99,10 @@ type view struct {
 // document is a view with what every page needs. Open means that nobody signs in.
 type document struct {
 	view
-	Open bool
-	CSS  template.CSS
-	JS   template.JS
+	Open, ReadOnly bool
+
+	CSS template.CSS
+	JS  template.JS
 }
 
 // show makes a page.
@@ -106,7 +116,7 @@ func (p *Pages) show(v view) (*Answer, error) {
 	}
 	v.Live = v.Live && v.Status == http.StatusOK
 	var b bytes.Buffer
-	if err := t.ExecuteTemplate(&b, "layout", document{view: v, Open: p.open(), CSS: template.CSS(css), JS: template.JS(js)}); err != nil {
+	if err := t.ExecuteTemplate(&b, "layout", document{view: v, Open: p.open(), ReadOnly: p.readOnly, CSS: template.CSS(css), JS: template.JS(js)}); err != nil {
 		return nil, fmt.Errorf("page %s: %w", v.Template, err)
 	}
 	return &Answer{Status: v.Status, body: b.Bytes()}, nil
@@ -190,16 +200,16 @@ func (p *Pages) Problem(status int, detail string) (*Answer, error) {
 type SignInReason int
 
 const (
-	// SignInNeeded: the request had no admin token.
+	// SignInNeeded: the request had no admin or read token.
 	SignInNeeded SignInReason = iota
-	// SignInWrongToken: the submitted token is not an admin token.
+	// SignInWrongToken: the submitted token is no admin or read token.
 	SignInWrongToken
 	// SignInCookieWithheld: the browser followed a link from another site, and omits a SameSite=Strict cookie then. The page reloads itself
 	// once, and that request has the cookie.
 	SignInCookieWithheld
 )
 
-// SignIn makes the page that asks for an admin token. After it, the browser goes to next, a path of this server.
+// SignIn makes the page that asks for an admin or read token. After it, the browser goes to next, a path of this server.
 func (p *Pages) SignIn(next string, why SignInReason) (*Answer, error) {
 	return p.show(view{Template: "signin", Title: "Sign in", Bare: true, Status: http.StatusUnauthorized, Data: struct {
 		Next         string

@@ -12,6 +12,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"hookbolt/engine"
+	"hookbolt/httpapi/audit"
 )
 
 func (p *Pages) webhookFormRoutes() []Route {
@@ -176,6 +177,7 @@ func (p *Pages) createWebhook(r *http.Request, _ httprouter.Params) (*Answer, er
 		if err != nil {
 			return p.refuseForm(f, err)
 		}
+		audit.Record(r.Context(), w.ID, patch.Changes(new(engine.DefaultWebhook())))
 		return toSecret(w.ID, "created"), nil
 	})
 }
@@ -200,6 +202,7 @@ func (p *Pages) saveWebhook(r *http.Request, ps httprouter.Params) (*Answer, err
 	if err != nil {
 		return p.refuseForm(f, err)
 	}
+	audit.Record(r.Context(), w.ID, patch.Changes(&w))
 	if _, err = p.engine.UpdateWebhook(r.Context(), w.ID, patch.IfRevision(f.Revision)); errors.Is(err, engine.ErrConflict) {
 		return p.showConflict(f)
 	}

@@ -19,8 +19,8 @@ import (
 
 func (p *Pages) webhookRoutes() []Route {
 	return []Route{
-		{Method: "GET", Path: "/webhooks", Handle: p.webhooks},
-		{Method: "GET", Path: "/webhooks/:id", Handle: p.oneWebhook},
+		{Method: "GET", Path: "/webhooks", Handle: p.webhooks, Read: true},
+		{Method: "GET", Path: "/webhooks/:id", Handle: p.oneWebhook, Read: true},
 	}
 }
 

@@ -46,8 +46,8 @@ var everyPage = map[string]func(site) []string{
 
 // newSite starts a server and posts sessions for three webhooks: one whose endpoint works, one whose endpoint fails, and one with a delay of an
 // hour.
-func newSite(t *testing.T) site {
-	s := site{server: startServer(t)}
+func newSite(t *testing.T, settings ...string) site {
+	s := site{server: startServer(t, settings...)}
 	works, broken := newEndpoint(t), newEndpoint(t)
 	broken.answer(http.StatusInternalServerError, `{"error": "the till is out of order"}`)
 	var webhook struct{ ID json.Number }
@@ -187,12 +187,12 @@ func TestSignIn(t *testing.T) {
 				t.Errorf("status %d without a token", status)
 			}
 			p.examine("sign-in")
-			p.fill(field("Admin token"), "another-token-that-is-none")
+			p.fill(field("Token"), "another-token-that-is-none")
 			if status := p.follow(button("Sign in")); status != http.StatusUnauthorized {
 				t.Errorf("status %d with a wrong token", status)
 			}
-			p.waitFor("This is not an admin token.")
-			p.fill(field("Admin token"), adminToken)
+			p.waitFor("This is neither an admin token nor a read token.")
+			p.fill(field("Token"), adminToken)
 			if status := p.follow(button("Sign in")); status != http.StatusOK {
 				t.Errorf("status %d with the token", status)
 			}
@@ -203,7 +203,40 @@ func TestSignIn(t *testing.T) {
 				}
 			}
 			p.follow(button("Sign out"))
-			p.waitFor("Admin token")
+			p.waitFor("One of http.admin_tokens")
+		})
+	}
+}
+
+// One signs in with a read token, and finds the pages without what changes anything.
+func TestReadOnly(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, withTokens, `http.read_tokens = ["reader a-read-token-of-mine"]`)
+	for _, l := range []look{{}, {width: phone, dark: true}, {noScript: true}} {
+		t.Run(l.String(), func(t *testing.T) {
+			t.Parallel()
+			p := newPage(t, s.server, l)
+			p.expect("status 401")
+			p.open("/")
+			p.fill(field("Token"), "a-read-token-of-mine")
+			if status := p.follow(button("Sign in")); status != http.StatusOK {
+				t.Errorf("status %d with a read token", status)
+			}
+			for _, path := range []string{"/", "/webhooks", "/webhooks/" + s.webhook, "/deliveries/" + s.delivered, "/sessions/" + s.session, "/sessions"} {
+				if status := p.open(path); status != http.StatusOK {
+					t.Errorf("%s: status %d", path, status)
+				}
+				p.waitFor("Read only")
+				p.examine(path)
+				if n := eval[int](p, `document.querySelectorAll("form[method=post]:not(.signout)").length`); n != 0 {
+					t.Errorf("%s has %d forms", path, n)
+				}
+			}
+			p.expect("status 403")
+			if status := p.open("/webhooks/" + s.webhook + "/edit"); status != http.StatusForbidden {
+				t.Errorf("status %d for a form", status)
+			}
+			p.waitFor("use one of http.admin_tokens")
 		})
 	}
 }

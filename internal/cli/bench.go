@@ -110,7 +110,7 @@ func ownServer(o *bench.Options, path string) (err error) {
 			return err
 		}
 		if len(cfg.HTTP.AdminTokens) > 0 {
-			o.Token = cfg.HTTP.AdminTokens[0]
+			_, o.Token = config.SplitToken(cfg.HTTP.AdminTokens[0])
 		}
 		if _, err := toml.DecodeFile(path, &settings); err != nil {
 			return err

@@ -28,9 +28,17 @@ func serve(ctx context.Context, p *Program, args []string) error {
 		return err
 	}
 	log, level := server.NewLog(cfg.Log, p.Stderr)
+	hadSettings := from.FromFile(settings.Path)
 	reload := server.Reload{Level: level, Load: func() (config.Config, error) {
 		cfg, from, err := settings.Load()
-		warnOfExposures(log, &cfg, from)
+		// An empty file is most likely one that is just being written. Limits and retentions would fall back to their defaults, and what is
+		// past its retention is deleted for good.
+		if err == nil && hadSettings && !from.FromFile(settings.Path) {
+			err = fmt.Errorf("%s: it has no settings any more; to go back to the defaults, restart", settings.Path)
+		}
+		if err == nil {
+			warnOfExposures(log, &cfg, from)
+		}
 		return cfg, err
 	}}
 	if settings.Path != "" || cfg.ReadsFiles() { // else there is nothing to read again, and a closed terminal ends it, as it ends others
@@ -72,6 +80,10 @@ func runServer(ctx context.Context, o server.Options) error {
 		if err != nil {
 			ended <- err
 			return
+		}
+		if len(o.Config.HTTP.AdminTokens) == 0 {
+			o.Log.Warn("no token is needed: every program and every user of this machine may read and change everything, secrets included",
+				"setting", "http.admin_tokens")
 		}
 		if err = s.Run(ctx); err != nil {
 			o.Log.Error("hookbolt has stopped", "error", err)

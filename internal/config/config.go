@@ -12,10 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"hookbolt/engine"
-	"hookbolt/internal/loopback"
 )
 
 // Config is all settings, in the sections of the configuration file. config.example.toml says what each one is for. A setting with the tag
@@ -34,11 +32,14 @@ type HTTP struct {
 	TLSKeyFile        string          `toml:"tls_key_file"`
 	AdminTokens       []string        `toml:"admin_tokens" secret:"true"`
 	AdminTokensFile   string          `toml:"admin_tokens_file"`
+	ReadTokens        []string        `toml:"read_tokens" secret:"true"`
+	ReadTokensFile    string          `toml:"read_tokens_file"`
 	IngestTokens      []string        `toml:"ingest_tokens" secret:"true"`
 	IngestTokensFile  string          `toml:"ingest_tokens_file"`
 	MetricsTokens     []string        `toml:"metrics_tokens" secret:"true"`
 	MetricsTokensFile string          `toml:"metrics_tokens_file"`
 	CORSOrigins       []string        `toml:"cors_origins"`
+	TrustedProxies    []Network       `toml:"trusted_proxies"`
 	MaxBody           Size            `toml:"max_body"`
 	ShutdownTimeout   engine.Duration `toml:"shutdown_timeout"`
 }
@@ -117,7 +118,6 @@ const (
 	minPauseAfter      = engine.Duration(time.Minute)
 	maxPauseAfter      = engine.Duration(10 * 365 * 24 * time.Hour) // as good as never
 	MaxMaxInFlight     = 100_000
-	minTokenBytes      = 16
 )
 
 // Validate returns the first error in the settings, in the order of the file.
@@ -127,6 +127,7 @@ func (c *Config) Validate() error {
 		c.HTTP.checkTLS(),
 		c.HTTP.checkTokens(),
 		c.HTTP.checkCORSOrigins(),
+		c.HTTP.checkTrustedProxies(),
 		between("http.max_body", c.HTTP.MaxBody, minMaxBody, MaxMaxBody),
 		between("http.shutdown_timeout", c.HTTP.ShutdownTimeout, 0, maxShutdownTimeout),
 		c.Storage.checkPath(),
@@ -183,55 +184,22 @@ func (c *HTTP) checkTLS() error {
 	return nil
 }
 
-// checkTokens checks the tokens, and whether one is needed. Its errors show none of them.
-func (c *HTTP) checkTokens() error {
-	seen := make(map[string]string)
-	lists := []struct {
-		key, file string
-		tokens    []string
-	}{
-		{"http.admin_tokens", c.AdminTokensFile, c.AdminTokens}, {"http.ingest_tokens", c.IngestTokensFile, c.IngestTokens},
-		{"http.metrics_tokens", c.MetricsTokensFile, c.MetricsTokens},
-	}
-	for _, list := range lists {
-		if list.file != "" {
-			list.key += "_file"
-		}
-		for i, token := range list.tokens {
-			if len(token) < minTokenBytes {
-				return fmt.Errorf("%s: each token must have at least %d characters (number %d has %d)", list.key, minTokenBytes, i+1, len(token))
-			}
-			// Other characters in an Authorization header may be changed on the way.
-			if at := strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }); at >= 0 {
-				return fmt.Errorf("%s: tokens must be letters, digits and punctuation of ASCII, without white space (number %d has something else at character %d)",
-					list.key, i+1, utf8.RuneCountInString(token[:at])+1)
-			}
-			if first, ok := seen[token]; ok {
-				return fmt.Errorf("%s: every token must be another one (number %d is in %s already)", list.key, i+1, first)
-			}
-			seen[token] = list.key
-		}
-	}
-	switch {
-	case len(c.AdminTokens) > 0:
-	// Whoever sets one of these expects that callers without it are refused.
-	case len(c.IngestTokens) > 0:
-		return errors.New("http.ingest_tokens: no token is asked for without an admin token: set http.admin_tokens, too")
-	case len(c.MetricsTokens) > 0:
-		return errors.New("http.metrics_tokens: no token is asked for without an admin token: set http.admin_tokens, too")
-	case !loopback.IsAddress(c.Listen):
-		return fmt.Errorf("http.listen: %s can be reached from other machines, which takes a token: set http.admin_tokens, "+
-			`for example to the output of "openssl rand -hex 16" (or listen on 127.0.0.1)`, c.Listen)
-	}
-	return nil
-}
-
 func (c *HTTP) checkCORSOrigins() error {
 	if len(c.CORSOrigins) > 0 && len(c.IngestTokens) == 0 {
 		return errors.New("http.cors_origins: pages send events with an ingest token: set http.ingest_tokens, and http.admin_tokens, without which no token is asked for")
 	}
 	if err := checkOrigins(c.CORSOrigins); err != nil {
 		return fmt.Errorf("http.cors_origins: %w", err)
+	}
+	return nil
+}
+
+// checkTrustedProxies refuses a network that has every address: all clients could claim any address then.
+func (c *HTTP) checkTrustedProxies() error {
+	for i, n := range c.TrustedProxies {
+		if netip.Prefix(n).Bits() == 0 {
+			return fmt.Errorf("http.trusted_proxies: must be the addresses of your own proxies (number %d, %s, is every address: all clients would be believed)", i+1, n)
+		}
 	}
 	return nil
 }
@@ -269,12 +237,17 @@ func (c *Delivery) checkOperations() error {
 }
 
 // Networks are the private networks in which endpoints are allowed.
-func (c *Delivery) Networks() []netip.Prefix {
-	var networks []netip.Prefix
-	for _, n := range c.AllowNetworks {
-		networks = append(networks, netip.Prefix(n))
+func (c *Delivery) Networks() []netip.Prefix { return prefixes(c.AllowNetworks) }
+
+// Proxies are the networks of the reverse proxies whose headers are believed.
+func (c *HTTP) Proxies() []netip.Prefix { return prefixes(c.TrustedProxies) }
+
+func prefixes(networks []Network) []netip.Prefix {
+	var list []netip.Prefix
+	for _, n := range networks {
+		list = append(list, netip.Prefix(n))
 	}
-	return networks
+	return list
 }
 
 // LocalURL is the URL of a server with these settings, as seen from its own machine.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -82,10 +83,11 @@ func tokensIn(text string) []string {
 	var file struct {
 		HTTP struct {
 			AdminTokens   []string `toml:"admin_tokens"`
+			ReadTokens    []string `toml:"read_tokens"`
 			IngestTokens  []string `toml:"ingest_tokens"`
 			MetricsTokens []string `toml:"metrics_tokens"`
 		} `toml:"http"`
 	}
 	toml.Decode(text, &file)
-	return append(append(file.HTTP.AdminTokens, file.HTTP.IngestTokens...), file.HTTP.MetricsTokens...)
+	return slices.Concat(file.HTTP.AdminTokens, file.HTTP.ReadTokens, file.HTTP.IngestTokens, file.HTTP.MetricsTokens)
 }

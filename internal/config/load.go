@@ -3,7 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -46,6 +48,11 @@ func (l *Loader) Load() (Config, Origins, error) {
 // Origins says where each setting comes from that was set: the path of the file, the name of a variable, or the setting that names the file
 // of a secret.
 type Origins map[string]string
+
+// FromFile reports whether any setting comes from the file at a path.
+func (o Origins) FromFile(path string) bool {
+	return slices.Contains(slices.Collect(maps.Values(o)), path)
+}
 
 // Locate prefixes an error that begins with the name of a setting with the origin of that setting.
 func (o Origins) Locate(err error) error {

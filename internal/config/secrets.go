@@ -45,13 +45,14 @@ func secretLines(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
 }
 
-// ReadToken reads the first token of a file that has a line for each, as http.admin_tokens_file has.
+// ReadToken reads the first token of a file that has a line for each, as http.admin_tokens_file has, without its name.
 func ReadToken(path string) (string, error) {
 	text, err := ReadSecret(path)
 	if err != nil {
 		return "", err
 	}
-	return secretLines(text)[0], nil
+	_, token := SplitToken(secretLines(text)[0])
+	return token, nil
 }
 
 // maxSecretFile is the largest file that is read as a secret, in bytes. What a webhook accepts is smaller.

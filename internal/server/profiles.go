@@ -49,11 +49,16 @@ func StartProfiles(address string) (url string, stop func() error, err error) {
 }
 
 // loopbackOnly refuses requests whose Host is another machine. Otherwise a web page could let its own name resolve to this machine, and
-// read the responses in the browser of whoever works on it (DNS rebinding).
+// read the responses in the browser of whoever works on it (DNS rebinding). It also refuses what a page of another origin requests: such a
+// page could not read a profile, but have one made.
 func loopbackOnly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !loopback.IsHost(r.Host) {
 			http.Error(w, "profiles are served to this machine only: use localhost or a loopback address", http.StatusForbidden)
+			return
+		}
+		if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
+			http.Error(w, "profiles are not for web pages of other origins: type the address", http.StatusForbidden)
 			return
 		}
 		h.ServeHTTP(w, r)

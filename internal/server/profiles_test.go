@@ -40,6 +40,22 @@ func TestPprof(t *testing.T) {
 	if status, body := get("goroutine?debug=1", "evil.example"); status != http.StatusForbidden || strings.Contains(body, "goroutine") {
 		t.Errorf("for another host: %d %.100q", status, body)
 	}
+	// It may also call this machine by its right name, and cannot read the answer: but a profile costs time.
+	for site, want := range map[string]int{"cross-site": 403, "same-site": 403, "same-origin": 200, "none": 200} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", url+"cmdline", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Sec-Fetch-Site", site)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: %d", site, resp.StatusCode)
+		}
+	}
 	http.DefaultClient.CloseIdleConnections()
 	if code := p.End(t); code != 0 {
 		t.Errorf("exit code %d", code)

@@ -49,6 +49,7 @@ func (s *Server) reload() {
 		s.log.Error("the webhook for operational events could not be changed", "setting", "delivery.operations_url", "error", err)
 	}
 	s.settings.Level.Set(logLevel(cfg.Log))
+	s.log.Info("audit", "by", "SIGHUP", "operation", "reload", "settings", changed)
 	if len(waiting) > 0 {
 		s.log.Warn("settings reloaded; some need a restart", "changed", changed, "need_restart", waiting)
 		return

@@ -28,12 +28,12 @@ func hangUp(t *testing.T, child *hookbolttest.Child, want string) {
 }
 
 // spawnForSignals starts a server in a process of its own, which can be sent SIGHUP.
-func spawnForSignals(t *testing.T, config string) *hookbolttest.Child {
+func spawnForSignals(t *testing.T, config string, env ...string) *hookbolttest.Child {
 	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("a process cannot be sent SIGHUP on Windows")
 	}
-	return hookbolttest.Spawn(t, config)
+	return hookbolttest.Spawn(t, config, env...)
 }
 
 func TestReload(t *testing.T) {
@@ -53,6 +53,7 @@ func TestReload(t *testing.T) {
 
 	rewrite(fresh, `retry_schedule = ["1h"]`+"\n"+`allow_networks = ["127.0.0.1"]`+"\nproxy_from_environment = true", "\n[log]\nlevel = \"debug\"\nformat = \"json\"")
 	hangUp(t, child, `msg="settings reloaded; some need a restart" changed="\[http.admin_tokens delivery.allow_networks log.level\]" need_restart="\[delivery.proxy_from_environment log.format\]"`)
+	child.Log.Find(t, `msg=audit by=SIGHUP operation=reload settings="\[http.admin_tokens delivery.allow_networks log.level\]"`)
 	status, answer = hookbolttest.CallAs(t, old, "GET", child.URL+"/v1/webhooks", "")
 	hookbolttest.WantStatus(t, 401, status, answer)
 	status, answer = hookbolttest.CallAs(t, fresh, "POST", child.URL+"/v1/webhooks", hook)
@@ -151,7 +152,7 @@ func TestReloadKeepsLastAdminToken(t *testing.T) {
 	hookbolttest.WriteConfig(t, dir, "", "")
 	hangUp(t, child, refused+`http.admin_tokens: the last admin token is gone`)
 	hookbolttest.Write(t, config, "")
-	hangUp(t, child, refused+`.*http.admin_tokens: the last admin token is gone`)
+	hangUp(t, child, refused+`.*config.toml: it has no settings any more`)
 	hookbolttest.WriteConfig(t, dir, `admin_tokens_file = "`+tokens+`"`, "")
 	hookbolttest.Write(t, tokens, "")
 	hangUp(t, child, refused+`.*admin_tokens_file: .* is empty`)
@@ -164,4 +165,84 @@ func TestReloadKeepsLastAdminToken(t *testing.T) {
 	hangUp(t, child, `msg="settings reloaded"`)
 	status, answer := hookbolttest.CallAs(t, "another-token-of-mine", "GET", child.URL+"/v1/webhooks", "")
 	hookbolttest.WantStatus(t, 200, status, answer)
+}
+
+// TestReloadOfEmptyFile: a file of settings that is written at this moment is empty. With tokens from elsewhere, nothing else stops a reload that
+// would set all limits and retentions back to their defaults.
+func TestReloadOfEmptyFile(t *testing.T) {
+	dir := t.TempDir()
+	tokens := hookbolttest.Write(t, filepath.Join(dir, "tokens"), "an-admin-token-of-mine\n")
+	config := hookbolttest.WriteConfig(t, dir, `max_body = "2KiB"`, "")
+	child := spawnForSignals(t, config, "HOOKBOLT_HTTP_ADMIN_TOKENS_FILE="+tokens)
+	for _, empty := range []string{"", "\n", "# nothing\n"} {
+		hookbolttest.Write(t, config, empty)
+		hangUp(t, child, `level=ERROR msg="the settings were not reloaded; the previous ones stay in effect" error=".*config.toml: it has no settings any more`)
+	}
+	status, answer := hookbolttest.CallAs(t, "an-admin-token-of-mine", "POST", child.URL+"/v1/events", strings.Repeat(" ", 3000))
+	hookbolttest.WantStatus(t, 413, status, answer)
+}
+
+// TestNoLossOpensAnything takes each setting away from a server that has them all: after a reload nothing is open that was closed.
+func TestNoLossOpensAnything(t *testing.T) {
+	full := map[string]string{
+		"http.admin_tokens": `["admin-token-number-1"]`, "http.read_tokens": `["read-token-number-1"]`, "http.ingest_tokens": `["ingest-token-number-1"]`,
+		"http.metrics_tokens": `["metrics-token-number-1"]`, "http.cors_origins": `["https://quiz.example.com"]`, "http.trusted_proxies": `["10.0.0.1"]`,
+		"http.listen": `"127.0.0.1:0"`, "delivery.allow_networks": `["127.0.0.1"]`, "delivery.operations_url": `"http://127.0.0.1:1/"`,
+		"delivery.operations_secret": `"whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="`, "log.level": `"warn"`,
+	}
+	write := func(without string) string {
+		text := ""
+		for _, section := range []string{"http", "delivery", "log", "storage"} {
+			text += "[" + section + "]\n"
+			for name, value := range full {
+				if of, key, _ := strings.Cut(name, "."); of == section && name != without {
+					text += key + " = " + value + "\n"
+				}
+			}
+		}
+		return text + "path = '" + filepath.Join(t.TempDir(), "data.db") + "'\nmin_free = \"0\"\n"
+	}
+	for without := range full {
+		cfg, err := parse(t, write(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out hookbolttest.Output
+		log, level := server.NewLog(cfg.Log, &out)
+		s, err := server.New(server.Options{Config: cfg, Log: log, Reload: server.Reload{Level: level, Load: func() (config.Config, error) { return parse(t, write(without)) }}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.ReloadNow()
+		for _, path := range []string{"/v1/webhooks", "/", "/metrics", "/v1/backup"} {
+			if code := serveLocal(s.API(), "GET", path); code != http.StatusUnauthorized {
+				t.Errorf("without %s, %s is answered with %d", without, path, code)
+			}
+		}
+		if code := serveLocal(s.API(), "POST", "/v1/events"); code != http.StatusUnauthorized {
+			t.Errorf("without %s, events are answered with %d", without, code)
+		}
+		w, r := httptest.NewRecorder(), httptest.NewRequest("OPTIONS", "http://localhost/v1/events", nil)
+		r.Header.Set("Origin", "https://evil.example")
+		if s.API().ServeHTTP(w, r); w.Header().Get("Access-Control-Allow-Origin") != "" || w.Code != http.StatusForbidden {
+			t.Errorf("without %s, a foreign page is answered with %d", without, w.Code)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		if err := s.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestStartWithoutTokens: a server that lets everybody in says so, once, and what to set.
+func TestStartWithoutTokens(t *testing.T) {
+	const warning = `level=WARN msg="no token is needed: every program and every user of this machine may read and change everything, secrets included" setting=http.admin_tokens`
+	for settings, want := range map[string]int{"": 1, `admin_tokens = ["an-admin-token-of-mine"]`: 0} {
+		p := hookbolttest.Start(t, "serve", "-config", hookbolttest.WriteConfig(t, t.TempDir(), settings, ""))
+		p.URL(t)
+		if got := strings.Count(p.Stderr.String(), warning); got != want {
+			t.Errorf("with %q it is said %d times:\n%s", settings, got, p.Stderr)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"maps"
 	"time"
 
 	"hookbolt/engine"
@@ -35,11 +36,18 @@ func engineConfig(c *config.Config, version string) engine.Config {
 
 // apiConfig is the part of the settings that the API needs.
 func apiConfig(c *config.Config) httpapi.Config {
-	return httpapi.Config{
-		AdminTokens:   c.HTTP.AdminTokens,
-		IngestTokens:  c.HTTP.IngestTokens,
-		MetricsTokens: c.HTTP.MetricsTokens,
-		CORSOrigins:   c.HTTP.CORSOrigins,
-		MaxBodyBytes:  int64(c.HTTP.MaxBody),
+	cfg := httpapi.Config{
+		CORSOrigins:    c.HTTP.CORSOrigins,
+		TrustedProxies: c.HTTP.Proxies(),
+		MaxBodyBytes:   int64(c.HTTP.MaxBody),
+		TokenNames:     make(map[string]string),
 	}
+	tokens := func(entries []string) []string {
+		tokens, names := config.Tokens(entries...)
+		maps.Copy(cfg.TokenNames, names)
+		return tokens
+	}
+	cfg.AdminTokens, cfg.ReadTokens = tokens(c.HTTP.AdminTokens), tokens(c.HTTP.ReadTokens)
+	cfg.IngestTokens, cfg.MetricsTokens = tokens(c.HTTP.IngestTokens), tokens(c.HTTP.MetricsTokens)
+	return cfg
 }

@@ -108,10 +108,11 @@ func compareFields(t *testing.T, path string, got, want, byDefault reflect.Value
 
 // TestHTTPSettingsAreWired: the settings of [http] that are not the engine's do what they say in a running server.
 func TestHTTPSettingsAreWired(t *testing.T) {
-	const admin, admin2, ingest, metrics = "admin-token-number-1", "admin-token-number-2", "ingest-token-number-1", "metrics-token-number-1"
+	const admin, admin2, read, ingest, metrics = "admin-token-number-1", "admin-token-number-2", "read-token-number-1", "ingest-token-number-1", "metrics-token-number-1"
 	p := hookbolttest.Start(t, "serve", "-config", hookbolttest.WriteConfig(t, t.TempDir(), `
 		max_body = "2KiB"
-		admin_tokens = ["`+admin+`", "`+admin2+`"]
+		admin_tokens = ["`+admin+`", "bob `+admin2+`"]
+		read_tokens = ["`+read+`"]
 		ingest_tokens = ["`+ingest+`"]
 		metrics_tokens = ["`+metrics+`"]
 		cors_origins = ["https://quiz.example.com"]`, ""))
@@ -126,6 +127,7 @@ func TestHTTPSettingsAreWired(t *testing.T) {
 	}{
 		{admin, [6]int{202, 200, 200, 200, 200, 200}},
 		{admin2, [6]int{202, 200, 200, 200, 200, 200}},
+		{read, [6]int{403, 200, 200, 200, 200, 200}},
 		{ingest, [6]int{202, 403, 403, 403, 200, 200}},
 		{metrics, [6]int{403, 200, 403, 403, 200, 200}},
 		{"", [6]int{401, 401, 401, 401, 200, 200}},
@@ -137,6 +139,10 @@ func TestHTTPSettingsAreWired(t *testing.T) {
 			}
 		}
 	}
+
+	status, answer := hookbolttest.CallAs(t, admin2, "POST", api+"/v1/webhooks", `{"url":"https://example.com/"}`)
+	hookbolttest.WantStatus(t, 201, status, answer)
+	p.Stderr.Find(t, `msg=audit by=bob operation="POST /v1/webhooks" webhook=1 settings=\[url\] status=201 address=127.0.0.1`)
 
 	req, err := http.NewRequestWithContext(t.Context(), "OPTIONS", api+"/v1/events", nil)
 	if err != nil {
@@ -155,7 +161,7 @@ func TestHTTPSettingsAreWired(t *testing.T) {
 	fill := func(size int) string {
 		return hookbolttest.Session + strings.Repeat(" ", size-len(hookbolttest.Session))
 	}
-	status, answer := hookbolttest.CallAs(t, ingest, "POST", api+"/v1/events", fill(2048))
+	status, answer = hookbolttest.CallAs(t, ingest, "POST", api+"/v1/events", fill(2048))
 	hookbolttest.WantStatus(t, 202, status, answer)
 	status, answer = hookbolttest.CallAs(t, ingest, "POST", api+"/v1/events", fill(2049))
 	hookbolttest.WantStatus(t, 413, status, answer)
