@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -42,8 +43,46 @@ func backend(t *testing.T) string {
 	return strings.TrimPrefix(api, "http://")
 }
 
+// echo starts a server that answers with the headers by which a proxy tells of a client, and returns its host and port.
+func echo(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s", r.Header["X-Forwarded-For"], r.Header["X-Forwarded-Proto"])
+	}))
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}
+
+// wantOwnWords: what a client says of its address and scheme does not get through a proxy.
+func wantOwnWords(t *testing.T, base string) {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", base+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Forwarded-For", "203.0.113.9")
+	req.Header.Set("X-Forwarded-Proto", "http")
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "[127.0.0.1] [https]" {
+		t.Errorf("it passes on %s, %v", body, err)
+	}
+}
+
 func TestBehindCaddy(t *testing.T) {
 	caddy := lookFor(t, "caddy")
+	useThroughProxy(t, startCaddy(t, caddy, backend(t)))
+	wantOwnWords(t, startCaddy(t, caddy, echo(t)))
+}
+
+// startCaddy starts Caddy in front of a server, and returns its URL.
+func startCaddy(t *testing.T, caddy, upstream string) string {
+	t.Helper()
 	dir := t.TempDir()
 	_, port, _ := net.SplitHostPort(hookbolttest.FreeAddress(t))
 	base := "https://localhost:" + port // a name, since TLS asks for one by its name
@@ -54,7 +93,7 @@ func TestBehindCaddy(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), caddy, "run", "--adapter", "caddyfile", "--config", config)
-	cmd.Env = append(os.Environ(), "HOME="+dir, "HOOKBOLT_DOMAIN="+base, "HOOKBOLT_UPSTREAM="+backend(t))
+	cmd.Env = append(os.Environ(), "HOME="+dir, "HOOKBOLT_DOMAIN="+base, "HOOKBOLT_UPSTREAM="+upstream)
 	out := hookbolttest.NewOutput()
 	cmd.Stderr = out
 	if err := cmd.Start(); err != nil {
@@ -72,19 +111,77 @@ func TestBehindCaddy(t *testing.T) {
 			t.Fatalf("%v; it said:\n%s", err, out)
 		}
 	}
-	useThroughProxy(t, base)
+	return base
 }
 
 func TestBehindNginx(t *testing.T) {
 	nginx := lookFor(t, "nginx")
-	dir, address, plain := t.TempDir(), hookbolttest.FreeAddress(t), hookbolttest.FreeAddress(t)
+	address, plain := startNginx(t, nginx, backend(t))
+	useThroughProxy(t, "https://"+address)
+	wantLimits(t, "https://"+address)
+
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get("http://" + plain + "/deliveries?status=failed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if got := resp.Header.Get("Location"); resp.StatusCode != http.StatusMovedPermanently || got != "https://"+address+"/deliveries?status=failed" {
+		t.Errorf("without HTTPS: %d, to %q", resp.StatusCode, got)
+	}
+
+	address, _ = startNginx(t, nginx, echo(t))
+	wantOwnWords(t, "https://"+address)
+}
+
+// wantLimits: an address that guesses tokens, or floods, is told to wait. Others of its calls go through.
+func wantLimits(t *testing.T, base string) {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
+	defer transport.CloseIdleConnections()
+	for path, most := range map[string]int{"/sign-in": 200, "/v1/events": 20_000} {
+		for n := 0; ; n++ {
+			req, err := http.NewRequestWithContext(t.Context(), "POST", base+path, strings.NewReader("token=a-token-of-nobody"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := transport.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusTooManyRequests {
+				break
+			}
+			if n == most {
+				t.Errorf("%s: all of %d requests go through", path, n)
+				break
+			}
+		}
+	}
+	resp, err := (&http.Client{Transport: transport}).Get(base + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("another call is answered with %d", resp.StatusCode)
+	}
+}
+
+// startNginx starts nginx in front of a server, and returns its addresses with and without TLS.
+func startNginx(t *testing.T, nginx, upstream string) (address, plain string) {
+	t.Helper()
+	dir := t.TempDir()
+	address, plain = hookbolttest.FreeAddress(t), hookbolttest.FreeAddress(t)
 	certFile, keyFile, _ := hookbolttest.WriteCertificate(t, dir, 1)
 	site := hookbolttest.ReadFile(t, "deploy/nginx.conf")
 	for pattern, value := range map[string]string{
 		`(?m)^\tlisten \[::\].*\n`:    "",
 		`listen 443 `:                 "listen " + address + " ",
 		`listen 80;`:                  "listen " + plain + ";",
-		`server 127\.0\.0\.1:8080;`:   "server " + backend(t) + ";",
+		`server 127\.0\.0\.1:8080;`:   "server " + upstream + ";",
 		`ssl_certificate .*;`:         "ssl_certificate " + certFile + ";",
 		`ssl_certificate_key .*;`:     "ssl_certificate_key " + keyFile + ";",
 		`server_name hooks\S+;`:       "server_name 127.0.0.1;",
@@ -118,18 +215,7 @@ func TestBehindNginx(t *testing.T) {
 			t.Errorf("%v: %s", err, out)
 		}
 	})
-	useThroughProxy(t, "https://"+address)
-
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	defer client.CloseIdleConnections()
-	resp, err := client.Get("http://" + plain + "/deliveries?status=failed")
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if got := resp.Header.Get("Location"); resp.StatusCode != http.StatusMovedPermanently || got != "https://"+address+"/deliveries?status=failed" {
-		t.Errorf("without HTTPS: %d, to %q", resp.StatusCode, got)
-	}
+	return address, plain
 }
 
 // useThroughProxy uses a server through a proxy as its users do.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"reflect"
 	"strings"
 )
@@ -45,9 +46,15 @@ func secretLines(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
 }
 
-// ReadToken reads the first token of a file that has a line for each, as http.admin_tokens_file has, without its name.
+// ReadToken reads the first token of a file that has a line for each, as http.admin_tokens_file has, without its name. The file may be a pipe,
+// as a shell makes for the output of another program.
 func ReadToken(path string) (string, error) {
-	text, err := ReadSecret(path)
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	text, err := readSecret(file, path)
 	if err != nil {
 		return "", err
 	}
@@ -65,6 +72,10 @@ func ReadSecret(path string) (string, error) {
 		return "", err
 	}
 	defer file.Close()
+	return readSecret(file, path)
+}
+
+func readSecret(file io.Reader, path string) (string, error) {
 	text, err := io.ReadAll(io.LimitReader(file, maxSecretFile+1))
 	secret := strings.TrimRight(string(text), "\r\n")
 	switch {
