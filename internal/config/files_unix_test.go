@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -111,6 +112,21 @@ func TestNoRegularFile(t *testing.T) {
 		}
 		if _, _, err := (&Loader{Environ: []string{"HOOKBOLT_HTTP_ADMIN_TOKENS_FILE=" + path}}).Load(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("tokens %s: %v", path, err)
+		}
+	}
+	// A client's token may come from another program.
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := w.WriteString("piped-token\n"); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if runtime.GOOS == "linux" {
+		if token, err := ReadToken(fmt.Sprintf("/dev/fd/%d", r.Fd())); token != "piped-token" || err != nil {
+			t.Errorf("a pipe: got %q, %v", token, err)
 		}
 	}
 	// What the kubelet makes: token -> ..data/token, ..data -> ..2026_01_01.
