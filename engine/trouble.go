@@ -35,7 +35,8 @@ func (t *laneTrouble) met(kind Trouble, now time.Time) {
 	t.until = now.Add(t.wait)
 }
 
-// observeTrouble makes the lane of a claim wait if its attempt met a trouble, and lets it send again if it met none.
+// observeTrouble makes the lane of a claim wait if its attempt met a trouble, and lets it send again if it met none. It logs a trouble at most
+// once a minute: one may come and go with each attempt.
 func (e *Engine) observeTrouble(c *claim, o *Outcome) {
 	began, ended := e.lanes.observeTrouble(c.lane, o.Trouble)
 	if o.Trouble != "" {
@@ -44,8 +45,9 @@ func (e *Engine) observeTrouble(c *claim, o *Outcome) {
 	now := time.Now().UnixNano()
 	switch last := e.troubleLogged.Load(); {
 	case began && now-last >= int64(time.Minute) && e.troubleLogged.CompareAndSwap(last, now):
+		e.troubleTold.Store(true)
 		e.log.Error("attempts cannot be made: this machine has a trouble. Deliveries wait and use no try", "trouble", o.Trouble, "error", o.ErrorDetail)
-	case ended && last != 0 && e.troubleLogged.CompareAndSwap(last, 0):
+	case ended && e.troubleTold.Swap(false):
 		e.log.Info("attempts can be made again")
 	}
 }

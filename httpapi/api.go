@@ -399,6 +399,15 @@ func orNull[T comparable](v T) *T {
 // writeTimeout bounds how long a client may take to read a response.
 const writeTimeout = 60 * time.Second
 
+// What a connection may cost before a handler reads from it.
+const (
+	maxHeaderBytes = 16 << 10
+	// maxConcurrentStreams is the number below which a server should not go (RFC 9113, section 6.5.2).
+	maxConcurrentStreams = 100
+	http2StreamBuffer    = 64 << 10
+	http2ConnBuffer      = 256 << 10
+)
+
 // NewServer creates a server for h. Its timeouts bound how long a slow or idle client can hold a connection.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
@@ -407,8 +416,11 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          stdlog.New(serverLog{log}, "", 0),
+		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxConcurrentStreams, MaxReceiveBufferPerStream: http2StreamBuffer, MaxReceiveBufferPerConnection: http2ConnBuffer,
+		},
+		ErrorLog: stdlog.New(serverLog{log}, "", 0),
 	}
 }
 
