@@ -29,6 +29,8 @@ type abuse struct {
 	name string
 	// tls is true for a server with HTTPS, which speaks HTTP/2.
 	tls bool
+	// http are further lines of the section http.
+	http string
 	// descriptors is how many the server may have; 0 for as many as the test may have.
 	descriptors int
 	// attack sends it from 127.0.0.1. It returns when the worst is over, and may leave connections open.
@@ -89,6 +91,7 @@ func newVictim(t *testing.T, a *abuse) *victim {
 	t.Cleanup(endpoint.Close)
 	dir := t.TempDir()
 	lines := fmt.Sprintf("admin_tokens = [%q]\ningest_tokens = [%q]\n", abuseAdmin, abuseIngest)
+	lines += a.http + "\n"
 	if a.tls {
 		certFile, keyFile, pool := hookbolttest.WriteCertificate(t, dir, 1)
 		lines += fmt.Sprintf("tls_cert_file = %q\ntls_key_file = %q\n", certFile, keyFile)
