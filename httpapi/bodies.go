@@ -5,9 +5,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
@@ -29,47 +30,72 @@ const (
 const (
 	// smallBody is the largest body that counts as small. The script for pages sends no larger ones.
 	smallBody    = 64 << 10
-	smallBudget  = 4 << 20
-	largeBudget  = 8 << 20
-	signInBudget = 1 << 20
+	smallBudget  = 8 << 20
+	largeBudget  = 16 << 20
+	signInBudget = 2 << 20
+	// littleOfLarge is one body of the default http.max_body.
+	littleOfLarge = 1 << 20
 	// parsedAtOnce bounds the large bodies that are parsed and stored at once: parsed, a body takes several times its size. They wait for
 	// each other, because their clients cannot hold them up any more.
 	parsedAtOnce = 2 << 20
 )
 
-// bodyBudget bounds the memory for bodies of one kind. Its methods may be called concurrently.
+// bodyBudget bounds the memory for bodies of one kind. An address has at most half of it, and the last eighth is for addresses that have
+// little: otherwise a caller that sends slowly would keep it from all others. Its methods may be called concurrently.
 type bodyBudget struct {
-	max     int64
-	used    atomic.Int64
-	refused atomic.Uint64
+	max    int64
+	little int64
+
+	mu      sync.Mutex
+	used    int64
+	by      map[netip.Prefix]int64 // by address; without those that have nothing
+	refused uint64
 }
 
-// take reserves n bytes for somebody who has own bytes already. It returns false if they would exceed the budget and somebody else has a part
-// of it.
-func (b *bodyBudget) take(n, own int64) bool {
-	for {
-		used := b.used.Load()
-		if used+n > b.max && used > own {
-			b.refused.Add(1)
-			return false
-		}
-		if b.used.CompareAndSwap(used, used+n) {
-			return true
-		}
+func newBodyBudget(most, little int64) *bodyBudget {
+	return &bodyBudget{max: most, little: little, by: make(map[netip.Prefix]int64)}
+}
+
+// take reserves n bytes for a body of an address that has own bytes already. A body that is too large for the budget is accepted if it is the
+// only one.
+func (b *bodyBudget) take(address netip.Prefix, n, own int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	of := b.by[address] + n
+	fits := b.used+n <= b.max && of <= b.little || b.used+n <= b.max-b.max/8 && of <= b.max/2
+	if !fits && b.used > own {
+		b.refused++
+		return false
+	}
+	b.used += n
+	b.by[address] = of
+	return true
+}
+
+func (b *bodyBudget) give(address netip.Prefix, n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used -= n
+	if b.by[address] -= n; b.by[address] == 0 {
+		delete(b.by, address)
 	}
 }
 
-func (b *bodyBudget) give(n int64) { b.used.Add(-n) }
+func (b *bodyBudget) values() (used int64, refused uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used, b.refused
+}
 
 // bodyBudgets are the budgets of an API.
 type bodyBudgets struct {
-	small, large, signIn bodyBudget
+	small, large, signIn *bodyBudget
 	parsed               *semaphore.Weighted
 }
 
 func newBodyBudgets() *bodyBudgets {
-	return &bodyBudgets{small: bodyBudget{max: smallBudget}, large: bodyBudget{max: largeBudget}, signIn: bodyBudget{max: signInBudget},
-		parsed: semaphore.NewWeighted(parsedAtOnce)}
+	return &bodyBudgets{small: newBodyBudget(smallBudget, smallBody), large: newBodyBudget(largeBudget, littleOfLarge),
+		signIn: newBodyBudget(signInBudget, maxSignIn), parsed: semaphore.NewWeighted(parsedAtOnce)}
 }
 
 // parse waits until a body of that size may be parsed. The caller must call done.
@@ -86,9 +112,27 @@ func (b *bodyBudgets) parse(ctx context.Context, size int) (done func(), err err
 
 // reservation is what a request has of a budget. A nil one belongs to a body without a budget: those of admins need none.
 type reservation struct {
+	of     netip.Prefix // the address of the caller
 	from   *bodyBudget
 	larger *bodyBudget // for more than smallBody; nil: from
 	bytes  int64
+}
+
+// reserve returns an empty reservation for the body of a request. A body of more than smallBody is to have it from larger.
+func reserve(r *http.Request, from, larger *bodyBudget) reservation {
+	return reservation{of: CallerAddress(r.RemoteAddr), from: from, larger: larger}
+}
+
+// CallerAddress returns the address for which the limits of an address hold. remote is the address and port of a TCP peer, which may be a
+// proxy. Whoever has an IPv6 address has a network of 64 bits.
+func CallerAddress(remote string) netip.Prefix {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	addr := ap.Addr().Unmap().WithZone("")
+	prefix, _ := addr.Prefix(min(addr.BitLen(), 64)) // the length is valid
+	return prefix
 }
 
 // errBusy is the problem for a body that exceeds its budget.
@@ -101,13 +145,13 @@ func (r *reservation) grow(to int64) error {
 	case r == nil || to <= r.bytes:
 		return nil
 	case to > smallBody && r.larger != nil:
-		if !r.larger.take(to, 0) {
+		if !r.larger.take(r.of, to, 0) {
 			return errBusy
 		}
 		r.release()
 		r.from, r.larger, r.bytes = r.larger, nil, to
 		return nil
-	case !r.from.take(to-r.bytes, r.bytes):
+	case !r.from.take(r.of, to-r.bytes, r.bytes):
 		return errBusy
 	}
 	r.bytes = to
@@ -116,7 +160,7 @@ func (r *reservation) grow(to int64) error {
 
 // release gives everything back.
 func (r *reservation) release() {
-	r.from.give(r.bytes)
+	r.from.give(r.of, r.bytes)
 	r.bytes = 0
 }
 
@@ -200,8 +244,9 @@ func (b *bodyBudgets) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (b *bodyBudgets) Collect(ch chan<- prometheus.Metric) {
-	for kind, budget := range map[string]*bodyBudget{"small": &b.small, "large": &b.large, "sign_in": &b.signIn} {
-		ch <- prometheus.MustNewConstMetric(bodyBytesDesc, prometheus.GaugeValue, float64(budget.used.Load()), kind)
-		ch <- prometheus.MustNewConstMetric(bodiesRefusedDesc, prometheus.CounterValue, float64(budget.refused.Load()), kind)
+	for kind, budget := range map[string]*bodyBudget{"small": b.small, "large": b.large, "sign_in": b.signIn} {
+		used, refused := budget.values()
+		ch <- prometheus.MustNewConstMetric(bodyBytesDesc, prometheus.GaugeValue, float64(used), kind)
+		ch <- prometheus.MustNewConstMetric(bodiesRefusedDesc, prometheus.CounterValue, float64(refused), kind)
 	}
 }

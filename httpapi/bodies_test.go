@@ -38,8 +38,8 @@ func apiOf(f *fixture) *API { return f.h.(observed).h.(*API) }
 
 func wantNothingReserved(t *testing.T, a *API) {
 	t.Helper()
-	for name, b := range map[string]*bodyBudget{"small": &a.bodies.small, "large": &a.bodies.large, "sign-in": &a.bodies.signIn} {
-		if n := b.used.Load(); n != 0 {
+	for name, b := range map[string]*bodyBudget{"small": a.bodies.small, "large": a.bodies.large, "sign-in": a.bodies.signIn} {
+		if n, _ := b.values(); n != 0 || len(b.by) != 0 {
 			t.Errorf("%d bytes of %s bodies are reserved after the end", n, name)
 		}
 	}
@@ -67,22 +67,24 @@ func (s *stalled) Read(p []byte) (int, error) {
 
 func (s *stalled) Close() error { return nil }
 
-// Bodies that are under way are bounded together. Large ones leave room for small ones, and the other way round; a body of the greatest size
+// Bodies that are under way are bounded together, and those of an address more so. Large ones leave room for small ones, and the other way round; a body of the greatest size
 // is accepted where nobody else has a large one.
 func TestBodyBudget(t *testing.T) {
-	f := newFixture(t, Config{MaxBodyBytes: 16 << 20})
+	f := newFixture(t, Config{MaxBodyBytes: 32 << 20})
+	const one, two, three = "192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"
 	done := make(chan int, 1000)
 	var held []*stalled
-	hold := func(arrived, length int) {
+	hold := func(address string, arrived, length int) {
 		b := newStalled(strings.Repeat(" ", arrived))
 		r := f.request("POST", "/v1/events", "")
-		r.Body, r.ContentLength = b, int64(length)
+		r.Body, r.ContentLength, r.RemoteAddr = b, int64(length), address
 		go func() { done <- f.serve(r).Code }()
 		<-b.read
 		held = append(held, b)
 	}
-	refused := func(body string, chunked bool) bool {
+	refused := func(address, body string, chunked bool) bool {
 		r := f.request("POST", "/v1/events", body)
+		r.RemoteAddr = address
 		if chunked {
 			r.ContentLength = -1
 		}
@@ -106,34 +108,49 @@ func TestBodyBudget(t *testing.T) {
 	}
 	spaces := func(n int) string { return strings.Repeat(" ", n) }
 
-	for range largeBudget >> 20 {
-		hold(10, 1<<20) // it reserves what it declares
+	for range largeBudget >> 21 {
+		hold(one, 10, 1<<20) // it reserves what it declares
 	}
-	if !refused(spaces(1<<20), false) || !refused(spaces(1<<20), true) {
-		t.Error("a large body beyond the budget is accepted")
+	if !refused(one, spaces(1<<20), false) || !refused(one, spaces(1<<20), true) {
+		t.Error("an address has more than half of the budget for large bodies")
 	}
-	if refused(start(sessionA)+spaces(smallBody-1000), false) || refused(start(sessionB)+spaces(smallBody-1000), true) {
+	if refused(two, spaces(1<<20), false) || refused(two, spaces(1<<20), true) {
+		t.Error("another address is refused")
+	}
+	for range largeBudget>>21 - largeBudget>>23 {
+		hold(two, 10, 1<<20)
+	}
+	if !refused(two, spaces(1<<20), false) {
+		t.Error("an address with much has a part of the last eighth")
+	}
+	if refused(three, spaces(1<<20), false) {
+		t.Error("an address with little is refused")
+	}
+	if refused(one, start(sessionA)+spaces(smallBody-1000), false) || refused(one, start(sessionB)+spaces(smallBody-1000), true) {
 		t.Error("a small body is refused because of large ones")
 	}
 	release()
 
-	for range smallBudget / smallBody {
-		hold(smallBody-minRead, -1) // it reserves what has come
+	for range smallBudget / smallBody / 2 {
+		hold(one, smallBody-minRead, -1) // it reserves what has come
 	}
-	if !refused(start(sessionA)+spaces(smallBody-1000), false) {
-		t.Error("a small body beyond the budget is accepted")
+	if !refused(one, start(sessionA)+spaces(smallBody-1000), false) {
+		t.Error("an address has more than half of the budget for small bodies")
 	}
-	if refused(spaces(1<<20), false) {
+	if refused(two, start(sessionA)+spaces(smallBody-1000), false) {
+		t.Error("another address is refused")
+	}
+	if refused(one, spaces(1<<20), false) {
 		t.Error("a large body is refused because of small ones")
 	}
 	f.want(200, "GET", "/v1/webhooks", "") // no call without a body is concerned
 	release()
 
-	if refused(spaces(16<<20), false) || refused(spaces(16<<20), true) {
+	if refused(one, spaces(32<<20), false) || refused(one, spaces(32<<20), true) {
 		t.Error("a body of the greatest size is refused where there is no other")
 	}
-	hold(10, 16<<20)
-	if !refused(spaces(100<<10), false) {
+	hold(one, 10, 32<<20)
+	if !refused(two, spaces(100<<10), false) {
 		t.Error("a large body is accepted beside one of the greatest size")
 	}
 	release()
@@ -153,3 +170,14 @@ func TestBodyBudgetAfterErrors(t *testing.T) {
 type brokenBody struct{}
 
 func (brokenBody) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+func TestCallerAddress(t *testing.T) {
+	for remote, want := range map[string]string{
+		"192.0.2.1:80": "192.0.2.1/32", "[::ffff:192.0.2.1]:80": "192.0.2.1/32", "[2001:db8::1:2:3:4]:80": "2001:db8::/64", "[fe80::1%eth0]:80": "fe80::/64",
+		"@": "invalid Prefix",
+	} {
+		if got := CallerAddress(remote).String(); got != want {
+			t.Errorf("%s: got %s, want %s", remote, got, want)
+		}
+	}
+}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"hookbolt/httpapi"
 )
 
 const (
@@ -21,6 +23,8 @@ const (
 	mostConnections = 2048
 	// ownDescriptors are kept for the database, its backup, the log, and the runtime, before callers and deliveries share the rest.
 	ownDescriptors = 64
+	// writeBuffer is what the kernel may hold of a response that nobody reads. It would take several MiB of its own accord.
+	writeBuffer = 128 << 10
 	// fewConnections is what an address may have while the connections are nearly used up. So others get in beside one that holds many.
 	fewConnections = 8
 )
@@ -40,7 +44,7 @@ func connectionLimit(descriptors uint64) int {
 //   - A caller's address has at most half of the connections.
 //   - The last eighth is for addresses that have few.
 //   - Where one more would be too many, the connection that has waited longest for a request is closed: of the same address if that is at
-//     its limit, otherwise of the address that has most. If none waits, the new connection is refused.
+//     its limit, otherwise of the address that has most, if it has more than the new one's. If none waits, the new connection is refused.
 //
 // The address is the TCP peer's: callers behind a reverse proxy have one together. The streams of HTTP/2 connections are bounded by the same
 // numbers, since each is a request that may be slow.
@@ -49,7 +53,6 @@ type connections struct {
 	max int
 	log *slog.Logger
 
-	requests atomic.Int64 // requests in progress
 	evicted  atomic.Uint64
 	refused  [2]atomic.Uint64 // by refusedConnection, refusedRequest
 	loggedAt time.Time        // when a shortage was last logged; owned by Accept
@@ -57,6 +60,8 @@ type connections struct {
 	mu    sync.Mutex
 	peers map[netip.Prefix]*peer // guarded by mu, as what the peers have
 	open  int
+	// requests is how many requests are in progress.
+	requests int
 }
 
 // The indexes of connections.refused.
@@ -67,8 +72,9 @@ const (
 
 // peer is an address that has connections.
 type peer struct {
-	requests atomic.Int64
-	conns    map[*callerConn]struct{} // guarded by connections.mu
+	// guarded by connections.mu
+	conns    map[*callerConn]struct{}
+	requests int // in progress
 }
 
 // callerConn is a connection of a caller.
@@ -145,8 +151,9 @@ func isAcceptShortage(err error) bool {
 
 // admit returns the connection if it is within the limits, if need be in place of one that waits; otherwise nil.
 func (c *connections) admit(conn *net.TCPConn) *callerConn {
-	key := addressOf(conn.RemoteAddr())
+	key := httpapi.CallerAddress(conn.RemoteAddr().String())
 	c.mu.Lock()
+	conn.SetWriteBuffer(writeBuffer)
 	own := 0
 	if p := c.peers[key]; p != nil {
 		own = len(p.conns)
@@ -199,7 +206,7 @@ func (c *connections) victimLocked(key netip.Prefix, own int) *callerConn {
 	var victim *callerConn
 	most := 0
 	for _, p := range c.peers {
-		if len(p.conns) < most {
+		if len(p.conns) < most || len(p.conns) <= own {
 			continue
 		}
 		if v := longestWaiting(p); v != nil && (victim == nil || len(p.conns) > most || v.waitsSince.Before(victim.waitsSince)) {
@@ -241,21 +248,6 @@ func (c *callerConn) Close() error {
 	c.of.removeLocked(c)
 	c.of.mu.Unlock()
 	return c.close()
-}
-
-// addressOf returns the address of a caller. Whoever has an IPv6 address has a network of 64 bits.
-func addressOf(a net.Addr) netip.Prefix {
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return netip.Prefix{}
-	}
-	addr := ap.Addr().Unmap().WithZone("")
-	bits := addr.BitLen()
-	if addr.Is6() {
-		bits = 64
-	}
-	prefix, _ := addr.Prefix(bits) // the length is valid
-	return prefix
 }
 
 // observeState is the ConnState of the HTTP server. A connection is active from the end of a request's header to the end of its response.
@@ -300,12 +292,8 @@ func (c *connections) handler(h http.Handler) http.Handler {
 			h.ServeHTTP(w, r)
 			return
 		}
-		total, own := c.requests.Add(1), caller.peer.requests.Add(1)
-		defer func() {
-			c.requests.Add(-1)
-			caller.peer.requests.Add(-1)
-		}()
-		if c.admits(int(total)-1, int(own)-1) {
+		if c.begin(caller.peer) {
+			defer c.end(caller.peer)
 			h.ServeHTTP(w, r)
 			return
 		}
@@ -315,6 +303,26 @@ func (c *connections) handler(h http.Handler) http.Handler {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		w.Write([]byte(tooManyRequests))
 	})
+}
+
+// begin counts a request of an address, if it is within the limits.
+func (c *connections) begin(p *peer) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.admits(c.requests, p.requests) {
+		return false
+	}
+	c.requests++
+	p.requests++
+	return true
+}
+
+// end takes a request off the counts.
+func (c *connections) end(p *peer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests--
+	p.requests--
 }
 
 const tooManyRequests = `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"too many requests are in progress; try again"}` + "\n"

@@ -15,7 +15,7 @@ import (
 var unboundedBodies = mutantFlock.shared("unbounded",
 	edit{file: "httpapi/bodies.go", old: "\tif r.ContentLength > most {\n",
 		new: "\tmost = mutated(\"unbounded\", most<<10, most)\n\tif r.ContentLength > most {\n"},
-	edit{file: "httpapi/bodies.go", old: "if used+n > b.max && used > own {", new: "if used+n > b.max && used > own && !mutant(\"unbounded\") {"})
+	edit{file: "httpapi/bodies.go", old: "if !fits && b.used > own {", new: "if !fits && b.used > own && !mutant(\"unbounded\") {"})
 
 // latencyFloor is the latency that nobody holds against a machine which does other things as well, as those do that run the short form.
 func latencyFloor() time.Duration { return scale(time.Second, 50*time.Millisecond) }
