@@ -41,7 +41,8 @@ type RenderedPayload struct {
 	Body     []byte
 }
 
-// NewAppend groups the events of a request by session. There must be at least one event.
+// NewAppend groups the events of a request by session. There must be at least one event. It moves the events within their slice: a copy of all
+// of them would take more memory than the body of the request.
 func NewAppend(events []Event, now time.Time) Append {
 	a := Append{Now: now}
 	first := events[0].SessionID
@@ -49,18 +50,44 @@ func NewAppend(events []Event, now time.Time) Append {
 		a.Sessions = []PostedSession{{Events: events}}
 		return a
 	}
-	places := make(map[uuid.UUID]int)
-	for _, ev := range events {
-		at, ok := places[ev.SessionID]
+	places := make(map[uuid.UUID]int32)
+	var counts []int32
+	sessions := make([]int32, len(events)) // the session of each event
+	for i := range events {
+		at, ok := places[events[i].SessionID]
 		if !ok {
-			at = len(a.Sessions)
-			places[ev.SessionID] = at
-			a.Sessions = append(a.Sessions, PostedSession{})
+			at = int32(len(counts))
+			places[events[i].SessionID] = at
+			counts = append(counts, 0)
 		}
-		p := &a.Sessions[at]
-		p.Events = append(p.Events, ev)
+		sessions[i] = at
+		counts[at]++
 	}
+	a.Sessions = make([]PostedSession, len(counts))
+	next := make([]int32, len(counts)) // where the next event of a session belongs
+	begin := int32(0)
+	for i, n := range counts {
+		next[i] = begin
+		a.Sessions[i].Events = events[begin : begin+n : begin+n]
+		begin += n
+	}
+	targets := sessions
+	for i, at := range sessions {
+		targets[i] = next[at]
+		next[at]++
+	}
+	permute(events, targets)
 	return a
+}
+
+// permute moves each event to its target.
+func permute(events []Event, targets []int32) {
+	for i := range events {
+		for to := targets[i]; int(to) != i; to = targets[i] {
+			events[i], events[to] = events[to], events[i]
+			targets[i], targets[to] = targets[to], to
+		}
+	}
 }
 
 // Size returns about how many bytes the request writes.

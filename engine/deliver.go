@@ -84,8 +84,8 @@ func (e *Engine) freeze(ctx context.Context, c *claim) ([]byte, error) {
 	return payload, nil
 }
 
-// attempt waits for the claim's turn and makes the attempt. w is the webhook that it was made for. made is false if no attempt was made, or
-// if it was cut off: the delivery is due as before.
+// attempt waits for the claim's turn and makes the attempt. w is the webhook that it was made for. made is false if no attempt was made,
+// because it was cut off or because of a trouble of this machine: the delivery is due as before.
 func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte) (a Attempt, w *Webhook, made bool) {
 	if !e.lanes.acquire(ctx, c) {
 		return a, nil, false
@@ -97,6 +97,11 @@ func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte)
 	}
 	outcome, err := e.sender().Send(sendCtx, newRequest(w, &c.claimed.Delivery, payload, utcNow(), e.timeout(w)))
 	if err != nil {
+		return a, nil, false
+	}
+	e.observeTrouble(c, &outcome)
+	if outcome.Trouble != "" {
+		e.lanes.returnSlot(c)
 		return a, nil, false
 	}
 	a = Attempt{Outcome: outcome, Probe: c.probe}

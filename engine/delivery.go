@@ -125,7 +125,7 @@ type Attempt struct {
 	NextReason NextReason
 
 	// Probe reports that the endpoint was failing when the attempt began. It is not stored, nor are RetryAfter and TokenRejected of the
-	// outcome: NextAt and NextReason are.
+	// outcome: NextAt and NextReason are. An attempt with a Trouble is not stored at all.
 	Probe bool
 }
 

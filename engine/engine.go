@@ -43,6 +43,9 @@ type Engine struct {
 	full     atomic.Bool   // the last events were refused with ErrFull
 	// transientLogged is when an ErrTransient was last logged, in Unix nanoseconds.
 	transientLogged atomic.Int64
+	// troubleLogged is when a Trouble was last logged, in Unix nanoseconds. troubleTold is true until its end is logged.
+	troubleLogged atomic.Int64
+	troubleTold   atomic.Bool
 	// maintenanceWake wakes maintain. Capacity 1. Changes that cause background work send to it; maintain receives.
 	maintenanceWake chan struct{}
 }

@@ -24,6 +24,8 @@ const (
 	EventFinish     EventType = "finish"
 )
 
+var eventTypes = []EventType{EventStart, EventVote, EventUndo, EventLead, EventResultView, EventFinish}
+
 // ContentType is the type of content that a session runs through: set, quiz, test, survey or content.
 type ContentType string
 
@@ -229,16 +231,23 @@ func (p *eventParser) refuse(e *jsonread.Error) {
 	}
 }
 
-// assumedEventBytes is the assumed length of an event when memory for a request's events is allocated. A valid event has at least some 60
-// bytes.
-const assumedEventBytes = 150
+// countEvents returns how many events a body has if each names its session and none quotes a key. It is no promise: it decides how much memory
+// is allocated at once. A list that grows is copied several times, and the copies take as much memory as the body.
+func countEvents(body []byte) int {
+	return min(bytes.Count(body, sessionKey), len(body)/minEventBytes)
+}
+
+var sessionKey = []byte(`"session_id"`)
+
+// minEventBytes is less than any valid event has.
+const minEventBytes = 60
 
 // event parses one event of the request.
 func (p *eventParser) event() {
 	isObject := p.Peek() == '{'
 	start := p.Offset()
 	if p.events == nil {
-		p.events = make([]Event, 0, 1+len(p.body)/assumedEventBytes)
+		p.events = make([]Event, 0, 1+countEvents(p.body))
 	}
 	p.events = append(p.events, Event{Index: p.index, ReceivedAt: p.now})
 	ev := &p.events[len(p.events)-1]
@@ -423,22 +432,25 @@ func (p *eventParser) check(ev *Event, f *eventFields) {
 }
 
 func (p *eventParser) eventType() EventType {
-	t := EventType(p.Text())
-	switch t {
-	case EventStart, EventVote, EventUndo, EventLead, EventResultView, EventFinish:
-	default:
-		p.Fail("must be start, vote, undo, lead, result_view or finish (got %q)", Excerpt(string(t)))
+	text := p.Text()
+	for _, t := range eventTypes {
+		if string(t) == text {
+			return t // not the text, whose memory would stay in use
+		}
 	}
-	return t
+	p.Fail("must be start, vote, undo, lead, result_view or finish (got %q)", Excerpt(text))
+	return EventType(text)
 }
 
 func (p *eventParser) contentType() ContentType {
-	t := ContentType(p.Text())
-	if slices.Contains(ContentTypes, t) {
-		return t
+	text := p.Text()
+	for _, t := range ContentTypes {
+		if string(t) == text {
+			return t
+		}
 	}
-	p.Fail("must be set, quiz, test, survey or content (got %q)", Excerpt(string(t)))
-	return t
+	p.Fail("must be set, quiz, test, survey or content (got %q)", Excerpt(text))
+	return ContentType(text)
 }
 
 func (p *eventParser) answer() Answer {

@@ -40,6 +40,7 @@ type lanes struct {
 	running          bool                    // Engine.loop runs and accepts arrivals
 	arrived          []*claim                // claimed on arrival, for the loop to start
 	calls            map[*claimCall]struct{} // running calls of the store that may return claims
+	troubled         map[*lane]struct{}      // lanes that have a trouble, or had one lately
 	open             map[uint32]bool         // cached by openWebhooks; nil when it is outdated. It is replaced, never changed
 	openOf           *WebhookSet             // the webhooks that open was computed from
 }
@@ -68,12 +69,13 @@ type lane struct {
 	health   endpointHealth // of the webhook's endpoint; unused in a test lane
 	nextSlot time.Time      // by the monotonic clock; the earliest time of the next attempt, if there is a rate limit
 	timer    *time.Timer    // fires at nextSlot, if a delivery waits for it
+	trouble  laneTrouble    // of this machine, at the last attempt
 	gone     bool           // the webhook was deleted: the lane is dropped when its last claim has ended
 }
 
 func newLanes(limits func(Lane) laneLimits, maxExtra int) *lanes {
 	return &lanes{limits: limits, maxExtra: maxExtra, wake: make(chan struct{}, 1), byID: make(map[Lane]*lane),
-		claims: make(map[uuid.UUID]*claim), calls: make(map[*claimCall]struct{})}
+		claims: make(map[uuid.UUID]*claim), calls: make(map[*claimCall]struct{}), troubled: make(map[*lane]struct{})}
 }
 
 // signal wakes the loop.
@@ -108,6 +110,7 @@ func (l *lanes) wakeAtLocked(ln *lane, at time.Time) {
 	if ln.health.Failing() {
 		at = later(at, ln.health.probeAt)
 	}
+	at = later(at, ln.trouble.until)
 	switch ln.place {
 	case placeIdle:
 		l.putTimedLocked(ln, at)
@@ -169,7 +172,7 @@ func (l *lanes) openWebhooks(hooks *WebhookSet) map[uint32]bool {
 	}
 	for _, w := range hooks.All() {
 		id := Lane{WebhookID: w.ID}
-		if limits := l.limits(id); limits.inFlight > 0 && limits.rate == 0 && !l.laneLocked(id).health.Failing() {
+		if limits := l.limits(id); limits.inFlight > 0 && limits.rate == 0 && !l.laneLocked(id).health.Failing() && l.laneLocked(id).trouble.kind == "" {
 			l.open[w.ID] = true
 		}
 	}
@@ -225,6 +228,7 @@ func (l *lanes) dropLocked(ln *lane) {
 		l.waitingForGlobal = slices.DeleteFunc(l.waitingForGlobal, func(w *lane) bool { return w == ln })
 	}
 	delete(l.byID, ln.id)
+	delete(l.troubled, ln)
 }
 
 // clockSet makes the loop ask for all lanes, because the wall clock was set: what waits for an instant of it may be due earlier or later.

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"hookbolt/engine/send"
 )
 
 // metrics are the counters of the engine. Counts of what is stored are read from the store by statsCollector. No label has a value that a
@@ -14,6 +16,7 @@ type metrics struct {
 	eventsAccepted  prometheus.Counter
 	eventsRefused   prometheus.Counter
 	attempts        *prometheus.CounterVec // outcome
+	unmade          *prometheus.CounterVec // trouble
 	attemptDuration prometheus.Histogram
 	lag             *prometheus.HistogramVec // suspended
 	finished        *prometheus.CounterVec   // status
@@ -32,6 +35,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Session events that were refused for bad input, as far as they were parsed; at least one for each request that was refused."}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_total",
 			Help: "Attempts by outcome: 2xx, 3xx, 4xx, 5xx, or the class of the error."}, []string{"outcome"}),
+		unmade: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_unmade_total",
+			Help: "Attempts that a trouble of this machine kept from being made: descriptors, memory, ports, network or resolver. They use no try."},
+			[]string{"trouble"}),
 		attemptDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_attempt_duration_seconds",
 			Help:    "Duration of an attempt, from its start to the response or the failure.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 120}}),
@@ -64,6 +70,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			m.attempts.WithLabelValues(string(class))
 		}
 	}
+	for _, t := range send.Troubles {
+		m.unmade.WithLabelValues(string(t))
+	}
 	for _, s := range Statuses {
 		if !s.Waiting() {
 			m.finished.WithLabelValues(s.String())
@@ -77,7 +86,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.removed("age", Removed{})
 	m.removed("size", Removed{})
-	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.attempts, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses, m.removals, m.damaged)
+	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.attempts, m.unmade, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses, m.removals, m.damaged)
 	return m
 }
 
@@ -144,6 +153,8 @@ var (
 			"The wait of a paused webhook, for the next probe of a failing one, and for a rate limit do not count.", nil, nil)
 	fanOutDesc = prometheus.NewDesc("hookbolt_queue_fan_out_sessions",
 		"Sessions with deliveries that are still to be made, because their request led to more of them than one transaction makes.", nil, nil)
+	troubleDesc = prometheus.NewDesc("hookbolt_trouble_webhooks",
+		"Webhooks whose deliveries wait because of a trouble of this machine: descriptors, memory, ports, network or resolver.", []string{"trouble"}, nil)
 	storedDesc = prometheus.NewDesc("hookbolt_deliveries",
 		"Stored deliveries, by status.", []string{"status"}, nil)
 	webhooksDesc = prometheus.NewDesc("hookbolt_webhooks",
@@ -155,7 +166,7 @@ var (
 )
 
 func (c statsCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, stalledDesc, fanOutDesc, storedDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
+	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, stalledDesc, fanOutDesc, troubleDesc, storedDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
 		ch <- d
 	}
 }
@@ -178,6 +189,10 @@ func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(oldestDesc, o.OldestDueAge.Seconds())
 	gauge(stalledDesc, o.StalledFor.Seconds())
 	gauge(fanOutDesc, float64(o.FanningOut))
+	troubles := c.e.lanes.troubles()
+	for _, t := range send.Troubles {
+		gauge(troubleDesc, float64(troubles[t]), string(t))
+	}
 	for _, s := range Statuses {
 		gauge(storedDesc, float64(o.Stored[s]), s.String())
 	}

@@ -2,7 +2,7 @@ package engine
 
 import "time"
 
-// The pace of a lane: the limits of its webhook, and the health of its endpoint.
+// The pace of a lane: the limits of its webhook, the health of its endpoint, and troubles of this machine.
 const (
 	// claimAhead is how long before its slot a delivery of a lane with a rate limit may be claimed. It is enough time to render and freeze
 	// the payload, and short enough for the payload to be fresh.
@@ -21,12 +21,12 @@ type laneLimits struct {
 func (l *lanes) limitLocked(ln *lane, now time.Time) int {
 	limit := l.limits(ln.id).inFlight
 	switch {
-	case !ln.health.Failing():
-		return limit
-	case now.Before(ln.health.probeAt):
+	case now.Before(ln.trouble.until), ln.health.Failing() && now.Before(ln.health.probeAt):
 		return 0
+	case ln.health.Failing(), ln.trouble.kind != "":
+		return min(limit, 1)
 	}
-	return min(limit, 1)
+	return limit
 }
 
 // roomLocked returns how many more deliveries of a lane may be claimed at now. If it is too early for any, next is when to try again. If
@@ -36,10 +36,11 @@ func (l *lanes) roomLocked(ln *lane, now time.Time) (room int, next time.Time) {
 	switch {
 	case limits.inFlight == 0:
 		return 0, next
-	case ln.health.Failing():
-		if now.Before(ln.health.probeAt) {
-			return 0, ln.health.probeAt
-		}
+	case now.Before(ln.trouble.until):
+		return 0, ln.trouble.until
+	case ln.health.Failing() && now.Before(ln.health.probeAt):
+		return 0, ln.health.probeAt
+	case ln.health.Failing(), ln.trouble.kind != "":
 		return 1 - ln.claimed, next
 	}
 	room = prefetch*limits.inFlight - ln.claimed
@@ -119,7 +120,7 @@ func (l *lanes) maySendLocked(ln *lane) bool {
 }
 
 // stalledFor returns how long a webhook's lane could have made an attempt and made none; 0 if it must not send. dueAt is since when its
-// oldest due delivery has been due. Waiting for the next probe or for the next slot does not count.
+// oldest due delivery has been due. Waiting for the next probe, for the next slot or for the end of a trouble does not count.
 func (l *lanes) stalledFor(webhookID uint32, dueAt time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -132,7 +133,7 @@ func (l *lanes) stalledFor(webhookID uint32, dueAt time.Time) time.Duration {
 	stalled := now.Sub(dueAt)
 	if ln := l.byID[id]; ln != nil { // a lane that was never woken has a delivery that nothing sends
 		// Each span is measured by itself: resumedAt is of the wall clock, as dueAt is, the others are of the monotonic one.
-		stalled = min(stalled, now.Sub(ln.progressAt), now.Sub(ln.health.resumedAt), now.Sub(ln.health.probeAt))
+		stalled = min(stalled, now.Sub(ln.progressAt), now.Sub(ln.health.resumedAt), now.Sub(ln.health.probeAt), now.Sub(ln.trouble.until))
 		if limits.rate > 0 {
 			stalled = min(stalled, now.Sub(ln.nextSlot))
 		}

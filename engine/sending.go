@@ -24,6 +24,7 @@ type (
 	Phases      = send.Phases
 	Sent        = send.Sent
 	HeaderField = send.HeaderField
+	Trouble     = send.Trouble
 )
 
 // The classes of failed attempts; see package send.

@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	stdlog "log"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"os"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -60,6 +58,7 @@ type API struct {
 	log      *slog.Logger
 	requests *prometheus.CounterVec // route, method, code
 	scrape   http.Handler
+	bodies   *bodyBudgets
 }
 
 // settings are what Configure may replace. A value is not changed once it is stored.
@@ -119,7 +118,7 @@ func (a *API) routes() []route {
 // registry.
 func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logger) *API {
 	a := &API{
-		engine: e, backup: cfg.Backup, log: log, scrape: newScrape(reg, log),
+		engine: e, backup: cfg.Backup, log: log, scrape: newScrape(reg, log), bodies: newBodyBudgets(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_http_requests_total",
 			Help: "HTTP requests by the route's pattern, method and status code; 499 means that the client went away."},
 			[]string{"route", "method", "code"}),
@@ -127,9 +126,9 @@ func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logge
 	a.guesses.log, a.guesses.wrong = log, prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_http_wrong_tokens_total",
 		Help: "Tokens that were sent and are not known, in the Authorization header or in the form for signing in."})
 	a.Configure(cfg)
-	open, maxForm := func() bool { return a.gate().open }, func() int64 { return a.settings.Load().maxBody }
+	open, maxForm := func() bool { return a.gate().open }, func() int64 { return min(maxSettings, a.settings.Load().maxBody) }
 	a.pages, a.readers = ui.New(e, open, maxForm), ui.NewReadOnly(e, open, maxForm)
-	reg.MustRegister(a.requests, a.guesses.wrong)
+	reg.MustRegister(a.requests, a.guesses.wrong, a.bodies)
 	a.router = a.newRouter()
 	return a
 }
@@ -370,39 +369,9 @@ func methodLabel(method string) string {
 	return "other"
 }
 
-// maxPresize is how much memory is allocated for a body before it arrives. Beyond that the buffer grows with the body, so that a client
-// cannot make the server allocate more than it sends.
-const maxPresize = 16 << 10
-
-// readBody reads the whole body of a request. It ignores the Content-Type, because curl -d calls every body a form.
-func (a *API) readBody(r *http.Request) ([]byte, error) {
-	return readBody(r, a.settings.Load().maxBody)
-}
-
-// readBody is API.readBody with a limit in bytes.
-func readBody(r *http.Request, most int64) ([]byte, error) {
-	for _, coding := range r.Header["Content-Encoding"] {
-		if !strings.EqualFold(coding, "identity") {
-			return nil, &problem{Status: http.StatusUnsupportedMediaType, Detail: "a body must come without Content-Encoding",
-				header: map[string]string{"Accept-Encoding": "identity"}}
-		}
-	}
-	if r.ContentLength > most {
-		return nil, &http.MaxBytesError{Limit: most}
-	}
-	// ReadFrom finds the end by one more read, and needs room for MinRead then.
-	b := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), maxPresize)+bytes.MinRead))
-	// Do not replace r.Body: net/http handles an unread body better if it is its own.
-	if _, err := b.ReadFrom(http.MaxBytesReader(nil, r.Body, most)); err != nil {
-		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, tooLarge
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil, &problem{Status: http.StatusRequestTimeout, Detail: "the body did not arrive in time"}
-		}
-		return nil, &problem{Status: http.StatusBadRequest, Detail: "the body could not be read to its end"}
-	}
-	return b.Bytes(), nil
+// readBody is the function readBody for a call of an admin, whose body has a limit of its own.
+func (a *API) readBody(r *http.Request, most int64) ([]byte, error) {
+	return readBody(r, min(most, a.settings.Load().maxBody), nil)
 }
 
 // instant is a time in a response: RFC 3339 in UTC, to the microsecond; null for the zero time.
@@ -429,6 +398,15 @@ func orNull[T comparable](v T) *T {
 // writeTimeout bounds how long a client may take to read a response.
 const writeTimeout = 60 * time.Second
 
+// What a connection may cost before a handler reads from it.
+const (
+	maxHeaderBytes = 16 << 10
+	// maxConcurrentStreams is the number below which a server should not go (RFC 9113, section 6.5.2).
+	maxConcurrentStreams = 100
+	http2StreamBuffer    = 64 << 10
+	http2ConnBuffer      = 256 << 10
+)
+
 // NewServer creates a server for h. Its timeouts bound how long a slow or idle client can hold a connection.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
@@ -437,8 +415,11 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          stdlog.New(serverLog{log}, "", 0),
+		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxConcurrentStreams, MaxReceiveBufferPerStream: http2StreamBuffer, MaxReceiveBufferPerConnection: http2ConnBuffer,
+		},
+		ErrorLog: stdlog.New(serverLog{log}, "", 0),
 	}
 }
 

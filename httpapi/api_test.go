@@ -207,7 +207,7 @@ func TestProblemOf(t *testing.T) {
 		{t.Context(), engine.InputErrors{{Detail: "is empty"}}, 400, "is empty"},
 		{t.Context(), engine.InputErrors{{Index: 3, Field: "type", Detail: "is required"}, {}, {}}, 400, "event 3: type: is required (and 2 more in errors)"},
 		{t.Context(), fmt.Errorf("ingest: %w", engine.InputErrors{{Field: "url", Detail: "is required"}}), 400, "url: is required"},
-		{t.Context(), &http.MaxBytesError{Limit: 77}, 413, "the body has more than 77 bytes, which is the limit that http.max_body sets"},
+		{t.Context(), &http.MaxBytesError{Limit: 77}, 413, "the body has more than 77 bytes, which is the limit of this call (of events, http.max_body sets it)"},
 		{t.Context(), fmt.Errorf("webhook 7: %w", engine.ErrNotFound), 404, "webhook 7: not found"},
 		{t.Context(), fmt.Errorf("%w: it is delivered", engine.ErrConflict), 409, "it is delivered"},
 		{t.Context(), fmt.Errorf("%w: closed", engine.ErrUnavailable), 503, "the database takes no work"},
@@ -271,7 +271,7 @@ func TestFailingHandler(t *testing.T) {
 // TestAbortedHandler shows that a deliberate abort is passed on: net/http then cuts the connection.
 func TestAbortedHandler(t *testing.T) {
 	f := newFixture(t, Config{})
-	a := &API{requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests"}, []string{"route", "method", "code"})}
+	a := &API{bodies: newBodyBudgets(), requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests"}, []string{"route", "method", "code"})}
 	a.Configure(Config{})
 	h := a.serve(route{path: "/", status: 200, handle: func(*http.Request, httprouter.Params) (any, error) { panic(http.ErrAbortHandler) }})
 	defer func() {
@@ -400,7 +400,9 @@ func BenchmarkAdapter(b *testing.B) {
 	router := httprouter.New()
 	router.Handle("POST", "/v1/events", a.serve(route{path: "/v1/events", status: 202, allowedRoles: ingestToken,
 		handle: func(r *http.Request, _ httprouter.Params) (any, error) {
-			_, err := a.readBody(r)
+			res := reserve(r, a.bodies.small, a.bodies.large)
+			defer res.release()
+			_, err := readBody(r, a.settings.Load().maxBody, &res)
 			return rawJSON("{\"accepted\":1}\n"), err
 		}}))
 	body := start(sessionA)

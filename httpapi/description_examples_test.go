@@ -166,6 +166,7 @@ func TestDescriptionProblemExamples(t *testing.T) {
 	answer(closed, "POST", "/v1/events", "", "Origin", "https://page.example")
 	closed.token = "ingest"
 	answer(closed, "OPTIONS", "/v1/events", "", "Origin", "https://quiz.example.com")
+	answer(open, "POST", "/v1/events", strings.Repeat(" ", DefaultMaxBodyBytes+1))
 	for _, prefix := range []string{"/v1/webhooks", "/platform/hooks/web"} {
 		answer(open, "GET", prefix+"/9", "")
 		answer(open, "POST", prefix, strings.Repeat(" ", DefaultMaxBodyBytes+1))

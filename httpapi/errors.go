@@ -56,7 +56,7 @@ func problemOf(ctx context.Context, err error) *problem {
 	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &problem{Status: http.StatusRequestEntityTooLarge,
-			Detail: fmt.Sprintf("the body has more than %d bytes, which is the limit that http.max_body sets", tooLarge.Limit)}
+			Detail: fmt.Sprintf("the body has more than %d bytes, which is the limit of this call (of events, http.max_body sets it)", tooLarge.Limit)}
 	}
 	switch {
 	case errors.Is(err, engine.ErrNotFound):

@@ -12,13 +12,20 @@ import (
 
 // postEvents accepts events. It is by far the most frequent call, so its response is built without the JSON encoder.
 func (a *API) postEvents(r *http.Request, _ httprouter.Params) (any, error) {
-	body, err := a.readBody(r)
+	res := reserve(r, a.bodies.small, a.bodies.large)
+	defer res.release()
+	body, err := readBody(r, a.settings.Load().maxBody, &res)
 	if err != nil {
 		return nil, err
 	}
 	// The whole request has arrived, so store it even if the client seems to have disconnected. A client that closes its half of the
 	// connection, as nc -N does, still waits for the response.
 	ctx := context.WithoutCancel(r.Context())
+	done, err := a.bodies.parse(ctx, len(body))
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	if r.URL.RawQuery != "" {
 		q := queryOf(r)
 		partial := q.flag("partial")

@@ -32,7 +32,15 @@ func (a *API) readyz(r *http.Request, _ httprouter.Params) (any, error) {
 		}
 		return nil, &problem{Status: http.StatusServiceUnavailable, Detail: "not ready: " + detail, header: map[string]string{"Retry-After": "5"}}
 	}
-	return rawJSON("{\"status\":\"ready\"}\n"), nil
+	// A trouble of this machine delays deliveries. It is no reason to send events elsewhere: they are accepted and kept.
+	return readiness{Status: "ready", Troubles: a.engine.Troubles()}, nil
+}
+
+// readiness is the response of a server that is ready.
+type readiness struct {
+	Status string `json:"status"`
+	// Troubles are those that keep attempts from being made now.
+	Troubles []engine.Trouble `json:"troubles,omitempty"`
 }
 
 func (a *API) metrics(*http.Request, httprouter.Params) (any, error) { return a.scrape, nil }

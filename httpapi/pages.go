@@ -39,16 +39,15 @@ func toOverview(*http.Request, httprouter.Params) (any, error) {
 	return &ui.Answer{Status: http.StatusSeeOther, Location: "/"}, nil
 }
 
-// maxSignIn is the largest form of the sign-in page in bytes. Anybody may send one, so it is no larger than a token and a path need.
-const maxSignIn = 16 << 10
-
 // signIn handles the form of the sign-in page.
 func (a *API) signIn(r *http.Request, _ httprouter.Params) (any, error) {
 	// Otherwise another site could sign a browser in with a token of its own.
 	if err := a.gate().sameOrigin(r); err != nil {
 		return nil, err
 	}
-	body, err := readBody(r, min(maxSignIn, a.settings.Load().maxBody))
+	res := reserve(r, a.bodies.signIn, nil)
+	defer res.release()
+	body, err := readBody(r, min(maxSignIn, a.settings.Load().maxBody), &res)
 	if err != nil {
 		return nil, err
 	}

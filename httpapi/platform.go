@@ -333,7 +333,7 @@ func (a *API) platformLogs(r *http.Request, ps httprouter.Params) (any, error) {
 // readPlatformHook reads the body of a creation, or of a change of a webhook. Fields that the platform has and hookbolt has not are passed
 // over, as the platform passes over what it does not know: tools may send more than they need.
 func (a *API) readPlatformHook(r *http.Request, present *engine.Webhook) (engine.WebhookPatch, error) {
-	body, err := a.readBody(r)
+	body, err := a.readBody(r, maxSettings)
 	if err != nil {
 		return engine.WebhookPatch{}, err
 	}

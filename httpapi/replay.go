@@ -37,7 +37,7 @@ func (a *API) replayWebhook(r *http.Request, ps httprouter.Params) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	body, err := a.readBody(r)
+	body, err := a.readBody(r, maxCommand)
 	if err != nil {
 		return nil, err
 	}

@@ -102,7 +102,7 @@ func (a *API) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
 }
 
 func (a *API) readPatch(r *http.Request) (engine.WebhookPatch, error) {
-	body, err := a.readBody(r)
+	body, err := a.readBody(r, maxSettings)
 	if err != nil {
 		return engine.WebhookPatch{}, err
 	}
@@ -249,7 +249,7 @@ func (a *API) rotateSecret(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := a.readBody(r)
+	body, err := a.readBody(r, maxCommand)
 	if err != nil {
 		return nil, err
 	}

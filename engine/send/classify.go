@@ -47,7 +47,7 @@ func classify(err error, timeout time.Duration) (ErrorClass, string) {
 		return ErrorTooLarge, fmt.Sprintf("the response header, with interim responses before it, has more than %d bytes", maxResponseHeaderBytes)
 	}
 	if _, ok := errors.AsType[*net.OpError](err); ok {
-		return ErrorRefused, detail // no route to the host, network unreachable
+		return ErrorRefused, detail // no route to the endpoint; see machine for a network that is down
 	}
 	// net/http quotes what the endpoint sent. That may be the request's own first line, as from an echo server.
 	detail, _, _ = strings.Cut(detail, ` "`)

@@ -32,6 +32,8 @@ type Outcome struct {
 	// TokenRejected says that the response was 401 to an OAuth token that had been cached before the attempt was due. The token may
 	// have been revoked since. It is dropped: the next attempt gets a new one.
 	TokenRejected bool
+	// Trouble is the trouble of this machine that kept the attempt from being made, with ErrorInternal; "" for none.
+	Trouble Trouble
 }
 
 // Delivered reports whether the attempt succeeded: the endpoint answered 2xx.
@@ -46,13 +48,13 @@ const (
 	ErrorTimeout        ErrorClass = "timeout"         // no response in time
 	ErrorDNS            ErrorClass = "dns"             // the host name did not resolve
 	ErrorAddressRefused ErrorClass = "address_refused" // the guard does not allow the address
-	ErrorRefused        ErrorClass = "refused"         // connection refused, or no route to the host
+	ErrorRefused        ErrorClass = "refused"         // connection refused, or no route to the endpoint
 	ErrorReset          ErrorClass = "reset"           // connection closed or reset by the peer
 	ErrorTLS            ErrorClass = "tls"             // TLS handshake or certificate
 	ErrorProtocol       ErrorClass = "protocol"        // malformed HTTP
 	ErrorTooLarge       ErrorClass = "too_large"       // the response header, with interim responses, exceeds its limit
 	ErrorOAuth          ErrorClass = "oauth2"          // the token endpoint gave no token
-	ErrorInternal       ErrorClass = "internal"        // the request could not be made
+	ErrorInternal       ErrorClass = "internal"        // hookbolt could not make the request
 )
 
 // ErrorClasses are all classes.

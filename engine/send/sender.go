@@ -13,7 +13,7 @@
 //   - The transport connects. The guard checks each resolved address when its socket is dialled (transport.go, guard.go).
 //   - The trace measures the phases (trace.go).
 //   - Outcome is the result of an attempt (outcome.go): the response (response.go) without credentials (redact.go), or the class of its
-//     error (classify.go).
+//     error (classify.go). A trouble of this machine is not the endpoint's (trouble.go).
 //
 // The package knows nothing of webhooks, deliveries or retries: its caller hands it all that it needs.
 package send
@@ -54,12 +54,13 @@ type Sender struct {
 	// proxied says that a proxy may resolve names: the guard can check only the URL then.
 	proxied   bool
 	userAgent string
+	machine   *machine
 }
 
 // New returns a Sender.
 func New(o Options) *Sender {
 	return &Sender{transports: newTransports(o), tokens: newTokens(o.UserAgent), guard: guard{o.AllowNetworks}, proxied: o.ProxyFromEnvironment,
-		userAgent: o.UserAgent}
+		userAgent: o.UserAgent, machine: &machine{resolver: o.Resolver, hasRoute: hasRoute}}
 }
 
 // Send makes one attempt. It returns an error only if the attempt was cut off because ctx ended: such an attempt says nothing about
@@ -77,6 +78,16 @@ func (s *Sender) Send(ctx context.Context, r Request) (Outcome, error) {
 		return Outcome{}, context.Cause(ctx)
 	}
 	class, detail := classify(err, r.Timeout)
+	if a.outcome.Trouble = s.machine.trouble(ctx, err, a.trace.lookingUp()); a.outcome.Trouble != "" {
+		if ctx.Err() != nil { // it ended while the name servers were asked
+			return Outcome{}, context.Cause(ctx)
+		}
+		reason := a.outcome.Trouble.detail()
+		if class != ErrorTimeout { // the endpoint was not waited for
+			reason += ": " + detail
+		}
+		class, detail = ErrorInternal, reason
+	}
 	// Errors of net/http may quote what the endpoint has sent.
 	a.outcome.Error, a.outcome.ErrorDetail = class, string(redact([]byte(detail), r.credentials(a.authorization)))
 	return a.outcome, nil

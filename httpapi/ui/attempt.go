@@ -69,7 +69,7 @@ var errorWords = map[engine.ErrorClass]string{
 	engine.ErrorProtocol:       "the response is not HTTP",
 	engine.ErrorTooLarge:       "the response header is too large",
 	engine.ErrorOAuth:          "the token endpoint issued no token",
-	engine.ErrorInternal:       "the request could not be built",
+	engine.ErrorInternal:       "hookbolt could not build the payload or the request",
 }
 
 // because says why an attempt failed.

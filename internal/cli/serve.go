@@ -53,7 +53,7 @@ func serve(ctx context.Context, p *Program, args []string) error {
 		if err := server.CheckProfilesAddress(*profiles); err != nil {
 			return usageError{fmt.Errorf("serve: -pprof %w", err)}
 		}
-		url, stop, err := server.StartProfiles(*profiles)
+		url, stop, err := server.StartProfiles(*profiles, log)
 		if err != nil {
 			return fmt.Errorf("-pprof: %w", err)
 		}

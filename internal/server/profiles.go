@@ -3,13 +3,16 @@ package server
 import (
 	"errors"
 	"fmt"
-	"net"
+	"log/slog"
 	"net/http"
 	"net/http/pprof"
 	"time"
 
 	"hookbolt/internal/loopback"
 )
+
+// maxProfileConnections bounds the connections for profiles. They are for a person or two.
+const maxProfileConnections = 2 * fewConnections
 
 // CheckProfilesAddress returns an error unless an address can be reached from this machine only. Other machines must
 // not read them: a profile takes CPU time, and a heap dump contains the data of visitors.
@@ -21,11 +24,11 @@ func CheckProfilesAddress(address string) error {
 }
 
 // StartProfiles serves the profiles of net/http/pprof on an address that CheckProfilesAddress accepts. The returned function stops it.
-func StartProfiles(address string) (url string, stop func() error, err error) {
+func StartProfiles(address string, log *slog.Logger) (url string, stop func() error, err error) {
 	if err := CheckProfilesAddress(address); err != nil {
 		return "", nil, err
 	}
-	listener, err := net.Listen("tcp", address)
+	listener, err := listen(address, maxProfileConnections, log)
 	if err != nil {
 		return "", nil, err
 	}
@@ -35,7 +38,8 @@ func StartProfiles(address string) (url string, stop func() error, err error) {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	server := &http.Server{Handler: loopbackOnly(mux), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: loopbackOnly(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	listener.limit(server)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()
 	stop = func() error {

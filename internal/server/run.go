@@ -50,6 +50,7 @@ func (s *Server) start(ctx context.Context, p *parts, manager *systemd.Manager) 
 			p.failed <- fmt.Errorf("deliver: %w", err)
 		}
 	})
+	p.Go(func() { keepMemoryLimit(ctx) })
 	database := s.cfg.Storage.Path // read before a reload can change s.cfg
 	p.Go(func() {
 		select {

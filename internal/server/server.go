@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,6 +54,10 @@ func New(o Options) (*Server, error) {
 	registerBuildInfo(reg, build)
 
 	var cert *certificate
+	// The certificates of this machine are read once. Read when no descriptor is left, they would be missing for good.
+	if _, err := x509.SystemCertPool(); err != nil {
+		log.Warn("the certificates of this machine cannot be read; endpoints with https fail", "error", err)
+	}
 	if cfg.HTTP.TLSCertFile != "" {
 		var err error
 		if cert, err = readCertificate(cfg.HTTP.TLSCertFile, cfg.HTTP.TLSKeyFile, log); err != nil {
@@ -72,7 +77,7 @@ func New(o Options) (*Server, error) {
 	}
 	// The port is opened after the database: opening a large database may take long, and clients should get "connection refused"
 	// meanwhile, not a connection that nobody answers.
-	listener, err := net.Listen("tcp", cfg.HTTP.Listen)
+	listener, err := listen(cfg.HTTP.Listen, connectionLimit(maxDescriptors()), log)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("http.listen: %w", err), store.Close())
 	}
@@ -86,6 +91,8 @@ func New(o Options) (*Server, error) {
 	}
 	api := httpapi.New(e, apiCfg, reg, log)
 	server := httpapi.NewServer(api, log)
+	listener.limit(server)
+	reg.MustRegister(listener)
 	if cert != nil {
 		server.TLSConfig = cert.config()
 	}

@@ -141,6 +141,11 @@ func (s *Report) judge(m scraped) {
 	if n := m.value("hookbolt_damaged_records_total"); n > 0 {
 		s.warn("records that could not be read: %s; run \"hookbolt check\" on a backup", number(n))
 	}
+	for _, trouble := range m.labels("hookbolt_trouble_webhooks", "trouble") {
+		if n := m.value("hookbolt_trouble_webhooks", "trouble", trouble); n > 0 {
+			s.warn("webhooks that wait because of a trouble of hookbolt's machine (%s): %s", trouble, number(n))
+		}
+	}
 	commits := "hookbolt_storage_commit_duration_seconds"
 	if p99 := m.quantile(0.99, commits); p99 > slowCommit && m.metric(commits).GetHistogram().GetSampleCount() >= 100 {
 		s.warn("commits are slow, p99 %s: the disk is slow", upTo(p99))

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// unboundedBodies takes bodies of up to 1 GiB.
+// unboundedBodies takes bodies of up to 1 GiB, any number of them at once.
 var unboundedBodies = mutantFlock.shared("unbounded",
-	edit{file: "httpapi/api.go", old: "\tif r.ContentLength > most {\n", new: "\tif r.ContentLength > most && !mutant(\"unbounded\") {\n"},
-	edit{file: "httpapi/api.go", old: "http.MaxBytesReader(nil, r.Body, most)",
-		new: "http.MaxBytesReader(nil, r.Body, mutated(\"unbounded\", most<<10, most))"})
+	edit{file: "httpapi/bodies.go", old: "\tif r.ContentLength > most {\n",
+		new: "\tmost = mutated(\"unbounded\", most<<10, most)\n\tif r.ContentLength > most {\n"},
+	edit{file: "httpapi/bodies.go", old: "if !fits && b.used > own {", new: "if !fits && b.used > own && !mutant(\"unbounded\") {"})
 
 // latencyFloor is the latency that nobody holds against a machine which does other things as well, as those do that run the short form.
 func latencyFloor() time.Duration { return scale(time.Second, 50*time.Millisecond) }
