@@ -400,7 +400,7 @@ func BenchmarkAdapter(b *testing.B) {
 	router := httprouter.New()
 	router.Handle("POST", "/v1/events", a.serve(route{path: "/v1/events", status: 202, allowedRoles: ingestToken,
 		handle: func(r *http.Request, _ httprouter.Params) (any, error) {
-			res := reserve(r, a.bodies.small, a.bodies.large)
+			res := a.reserve(r, a.bodies.small, a.bodies.large)
 			defer res.release()
 			_, err := readBody(r, a.settings.Load().maxBody, &res)
 			return rawJSON("{\"accepted\":1}\n"), err

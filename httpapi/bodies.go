@@ -119,18 +119,22 @@ type reservation struct {
 }
 
 // reserve returns an empty reservation for the body of a request. A body of more than smallBody is to have it from larger.
-func reserve(r *http.Request, from, larger *bodyBudget) reservation {
-	return reservation{of: CallerAddress(r.RemoteAddr), from: from, larger: larger}
+func (a *API) reserve(r *http.Request, from, larger *bodyBudget) reservation {
+	return reservation{of: callerNetwork(a.clientAddr(r)), from: from, larger: larger}
 }
 
-// CallerAddress returns the address for which the limits of an address hold. remote is the address and port of a TCP peer, which may be a
-// proxy. Whoever has an IPv6 address has a network of 64 bits.
+// CallerAddress returns what counts as one address in the limits of an address. remote is the address and port of a TCP peer, which may be a
+// proxy.
 func CallerAddress(remote string) netip.Prefix {
 	ap, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return netip.Prefix{}
 	}
-	addr := ap.Addr().Unmap().WithZone("")
+	return callerNetwork(plainAddr(ap.Addr()))
+}
+
+// callerNetwork returns what counts as one address: whoever has an IPv6 address has a network of 64 bits.
+func callerNetwork(addr netip.Addr) netip.Prefix {
 	prefix, _ := addr.Prefix(min(addr.BitLen(), 64)) // the length is valid
 	return prefix
 }

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -154,6 +155,29 @@ func TestBodyBudget(t *testing.T) {
 		t.Error("a large body is accepted beside one of the greatest size")
 	}
 	release()
+}
+
+// Behind a trusted proxy, the share of a client is its own.
+func TestBodyBudgetBehindProxy(t *testing.T) {
+	f := newFixture(t, Config{MaxBodyBytes: 32 << 20, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}})
+	from := func(client string, body io.ReadCloser, length int64) *http.Request {
+		r := f.request("POST", "/v1/events", "")
+		r.Body, r.ContentLength, r.RemoteAddr = body, length, "192.0.2.1:1"
+		r.Header.Set("X-Forwarded-For", client)
+		return r
+	}
+	done := make(chan int)
+	held := newStalled(strings.Repeat(" ", 10))
+	go func() { done <- f.serve(from("203.0.113.1", held, largeBudget/2)).Code }()
+	<-held.read
+	for client, want := range map[string]int{"203.0.113.1": http.StatusServiceUnavailable, "203.0.113.2": http.StatusBadRequest} {
+		body := strings.Repeat("x", 1<<20)
+		if rec := f.serve(from(client, io.NopCloser(strings.NewReader(body)), int64(len(body)))); rec.Code != want {
+			t.Errorf("%s gets %d, want %d", client, rec.Code, want)
+		}
+	}
+	close(held.rest)
+	<-done
 }
 
 // A body that ends early, or is too large, leaves nothing reserved.

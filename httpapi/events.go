@@ -12,7 +12,7 @@ import (
 
 // postEvents accepts events. It is by far the most frequent call, so its response is built without the JSON encoder.
 func (a *API) postEvents(r *http.Request, _ httprouter.Params) (any, error) {
-	res := reserve(r, a.bodies.small, a.bodies.large)
+	res := a.reserve(r, a.bodies.small, a.bodies.large)
 	defer res.release()
 	body, err := readBody(r, a.settings.Load().maxBody, &res)
 	if err != nil {

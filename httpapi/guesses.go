@@ -29,7 +29,7 @@ type guesses struct {
 
 	mu      sync.Mutex
 	all     budget                    // guarded by mu, as all below
-	clients map[netip.Addr]*guesser   // by guesserAddr; only those with wrong tokens
+	clients map[netip.Addr]*guesser   // by callerNetwork; only those with wrong tokens
 	known   map[knownCaller]time.Time // when a token was right last
 	told    toldGuesses
 
@@ -97,16 +97,7 @@ func (a *API) holder(r *http.Request, token string) (caller, error) {
 	if token == "" || by.kinds == ingestToken {
 		return by, nil
 	}
-	return by, a.guesses.check(r.Context(), knownCaller{guesserAddr(a.clientAddr(r)), sha256.Sum256([]byte(token))}, by.kinds != 0)
-}
-
-// guesserAddr is what counts as one address: of IPv6, where everybody has many, it is the network.
-func guesserAddr(addr netip.Addr) netip.Addr {
-	if addr.Is6() {
-		network, _ := addr.Prefix(64) // no error: 64 bits fit
-		return network.Addr()
-	}
-	return addr
+	return by, a.guesses.check(r.Context(), knownCaller{callerNetwork(a.clientAddr(r)).Addr(), sha256.Sum256([]byte(token))}, by.kinds != 0)
 }
 
 // check counts a token if it is wrong, and waits if the caller has to. The error is a problem, or that of the context.

@@ -45,7 +45,7 @@ func (a *API) signIn(r *http.Request, _ httprouter.Params) (any, error) {
 	if err := a.gate().sameOrigin(r); err != nil {
 		return nil, err
 	}
-	res := reserve(r, a.bodies.signIn, nil)
+	res := a.reserve(r, a.bodies.signIn, nil)
 	defer res.release()
 	body, err := readBody(r, min(maxSignIn, a.settings.Load().maxBody), &res)
 	if err != nil {

@@ -65,6 +65,7 @@ func TestAbuse(t *testing.T) {
 		{name: "ingest token: 300 slow bodies of 1 MiB, 4 addresses", addresses: 4, attack: slowBodies(300, "/v1/events", abuseIngest, 900<<10, -1)},
 		{name: "ingest token: 200 bodies of 1 MiB with short events", attack: manyBodies(200, "short events")},
 		{name: "ingest token: 200 bodies of 1 MiB with short sessions", attack: manyBodies(200, "sessions of two events")},
+		{name: "ingest token: 1,600 sessions for 100 webhooks in one request", attack: fanOut(1600, 100)},
 		{name: "ingest token: all of this at once, 8 addresses", addresses: 8, attack: together(slowHeaders(1000, 15<<10), slowBodies(300, "/sign-in", "", 15<<10, -1),
 			slowBodies(300, "/v1/events", abuseIngest, 62<<10, 64<<10), slowBodies(100, "/v1/events", abuseIngest, 900<<10, -1), manyBodies(100, "sessions of two events"))},
 	} {
@@ -322,6 +323,32 @@ func fill(size int, part func(i int) string) string {
 			return b.String()
 		}
 		b.WriteString(p)
+	}
+}
+
+// fanOut sends sessions that each lead to a delivery for many webhooks, in a request, and stays for a while until these are made.
+func fanOut(sessions, webhooks int) func(*testing.T, *victim) {
+	return func(t *testing.T, v *victim) {
+		client := v.client("127.0.0.1", false)
+		defer client.CloseIdleConnections()
+		for range webhooks - 1 { // there is one
+			if status, answer := v.call(client, abuseAdmin, "POST", "/v1/webhooks", `{"url": "https://later.example/", "delay": 86400}`); status != http.StatusCreated {
+				t.Fatalf("status %d: %s", status, answer)
+			}
+		}
+		var body strings.Builder
+		for range sessions {
+			id := uuid.NewString()
+			fmt.Fprintf(&body, `{"type":"start","session_id":%q,"content_id":"6caaa000-2bd8-4b28-8b9b-bfe1fca94f39","content_type":"quiz","poltio_user_id":1}{"type":"finish","session_id":%[1]q}`, id)
+		}
+		if status, answer := v.call(client, abuseIngest, "POST", "/v1/events", body.String()); status != http.StatusAccepted {
+			t.Fatalf("status %d: %s", status, answer)
+		}
+		for began := time.Now(); time.Since(began) < 3*time.Second; time.Sleep(50 * time.Millisecond) {
+			if _, metrics := v.call(client, abuseAdmin, "GET", "/metrics", ""); strings.Contains(metrics, "hookbolt_queue_fan_out_sessions 0\n") {
+				return
+			}
+		}
 	}
 }
 
