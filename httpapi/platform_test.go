@@ -215,7 +215,7 @@ func TestPlatformMoves(t *testing.T) {
 		{`{"url":"https://evil.example/","use_oauth":true,"oauth_login_endpoint":"https://auth.example/token"}`, "oauth_request_body oauth_request_headers"},
 	} {
 		errs, _ := f.platform(422, "PUT", "/hooks/web/1", tc.body)["errors"].(map[string]any)
-		for _, field := range strings.Fields(tc.lacks) {
+		for field := range strings.FieldsSeq(tc.lacks) {
 			if !strings.Contains(fmt.Sprint(errs[field]), "must be given again: what is set is for another host") {
 				t.Errorf("%s: %v", tc.body, errs)
 			}

@@ -372,7 +372,7 @@ func TestEditMoves(t *testing.T) {
 		}
 		before := asJSON(t, f.webhook(made.ID))
 		form := settingsOf(f.wantPage(fmt.Sprintf("/webhooks/%d/edit", made.ID), "On another host or port it loses the headers"))
-		for _, field := range strings.Fields(tt.values) {
+		for field := range strings.FieldsSeq(tt.values) {
 			name, value, _ := strings.Cut(field, "=")
 			form.Set(name, value)
 		}

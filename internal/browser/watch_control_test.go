@@ -49,6 +49,9 @@ func TestTroubleIsSeen(t *testing.T) {
 			}
 			p.open("/")
 			p.wait(`document.readyState === "complete"`)
+			for _, want := range c.want {
+				p.awaitExpected(want)
+			}
 		})
 	}
 }

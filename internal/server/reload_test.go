@@ -191,16 +191,16 @@ func TestNoLossOpensAnything(t *testing.T) {
 		"delivery.operations_secret": `"whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="`, "log.level": `"warn"`,
 	}
 	write := func(without string) string {
-		text := ""
+		var text strings.Builder
 		for _, section := range []string{"http", "delivery", "log", "storage"} {
-			text += "[" + section + "]\n"
+			text.WriteString("[" + section + "]\n")
 			for name, value := range full {
 				if of, key, _ := strings.Cut(name, "."); of == section && name != without {
-					text += key + " = " + value + "\n"
+					text.WriteString(key + " = " + value + "\n")
 				}
 			}
 		}
-		return text + "path = '" + filepath.Join(t.TempDir(), "data.db") + "'\nmin_free = \"0\"\n"
+		return text.String() + "path = '" + filepath.Join(t.TempDir(), "data.db") + "'\nmin_free = \"0\"\n"
 	}
 	for without := range full {
 		cfg, err := parse(t, write(""))
