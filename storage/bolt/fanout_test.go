@@ -68,7 +68,7 @@ func scheduled(t testing.TB, s *Store) map[uint32]int64 {
 
 // A fan-out is made in bounded steps. Each step is whole, and the next process goes on where this one stopped.
 func TestFanOutInSteps(t *testing.T) {
-	const webhooks, sessions = 10, 1600
+	const webhooks, sessions = 10, 600
 	path := newPath(t)
 	s := openTest(t, path)
 	for range webhooks {
@@ -144,9 +144,7 @@ func TestDamagedFanOut(t *testing.T) {
 // manyMarks opens a database with a session that has more deliveries than its head names.
 func manyMarks(t *testing.T, webhooks int) (s *Store, session uuid.UUID, deliveries []engine.Delivery) {
 	s = openTest(t, newPath(t))
-	for range webhooks {
-		putWebhook(t, s, engine.Webhook{Delay: 86400})
-	}
+	putWebhooks(t, s, webhooks)
 	session = postFanOut(t, s, 1)
 	record, deliveries, err := s.Session(t.Context(), session)
 	if err != nil || len(deliveries) != webhooks || len(record.Head.Deliveries) != webhooks {
@@ -305,7 +303,7 @@ func fanOutChild(path string) {
 	panic(s.Watch(context.Background(), func(n engine.News) { fmt.Println("step", len(n.Queued)) }))
 }
 
-const killedSessions = 400
+const killedSessions = 250
 
 // A process that is killed at any moment of a fan-out leaves a whole file. The next one makes what is left, each delivery once.
 func TestFanOutIsKilled(t *testing.T) {
@@ -317,7 +315,7 @@ func TestFanOutIsKilled(t *testing.T) {
 	}
 	checkAndClose(t, s)
 	acknowledged := int64(0)
-	for round := range 5 {
+	for round := range 3 {
 		cmd := childCommand(t, path)
 		cmd.Env = append(cmd.Env, "HOOKBOLT_TEST_FAN_OUT=1")
 		steps := 0
@@ -331,7 +329,7 @@ func TestFanOutIsKilled(t *testing.T) {
 		cmd.Wait()
 		s := openTest(t, path)
 		fanning := s.fanningOut.Load()
-		if round == 4 {
+		if round == 2 {
 			finishFanOuts(t, s)
 			fanning = 0
 		}
@@ -350,7 +348,7 @@ func TestFanOutIsKilled(t *testing.T) {
 		}
 		checkAndClose(t, s)
 	}
-	if acknowledged < 3 {
+	if acknowledged < 2 {
 		t.Errorf("only %d requests were acknowledged: the test saw too little", acknowledged)
 	}
 }
@@ -365,7 +363,7 @@ func TestStatsKnowTheLanes(t *testing.T) {
 	}
 	start := now()
 	var all []engine.Delivery
-	for i := range 400 {
+	for i := range 200 {
 		switch rng.IntN(4) {
 		case 0:
 			all = append(all, addSession(t, s, start.Add(time.Duration(rng.IntN(600)-300)*time.Second))...)
