@@ -76,7 +76,8 @@ const (
 var errTooManyGuesses = &problem{Status: http.StatusTooManyRequests, Detail: "too many wrong tokens have come from this address, so this one was not looked at",
 	header: map[string]string{"Retry-After": "2"}}
 
-// budget is how many wrong tokens have come lately: a level that sinks with time.
+// budget is how many wrong tokens have come lately: a level that sinks with time. It has a top: what was sent in a minute is forgotten in
+// another one, and does not slow down the honest callers of that address for days.
 type budget struct {
 	level float64
 	at    time.Time // of level
@@ -87,8 +88,9 @@ func (b *budget) now(now time.Time, perSecond float64) float64 {
 	return max(0, b.level-now.Sub(b.at).Seconds()*perSecond)
 }
 
-func (b *budget) spend(now time.Time, perSecond float64) {
-	b.level, b.at = b.now(now, perSecond)+1, now
+// spend counts a wrong token. limit is the level at which answers wait.
+func (b *budget) spend(now time.Time, perSecond, limit float64) {
+	b.level, b.at = min(b.now(now, perSecond)+1, 2*limit), now
 }
 
 // holder returns the caller with a token that a request has sent, and slows down guessing.
@@ -162,8 +164,8 @@ func (g *guesses) countLocked(addr netip.Addr, now time.Time) *guesser {
 		client = new(guesser)
 		g.clients[addr] = client
 	}
-	client.spend(now, guessesPerSecond)
-	g.all.spend(now, 10*guessesPerSecond)
+	client.spend(now, guessesPerSecond, clientGuesses)
+	g.all.spend(now, 10*guessesPerSecond, allGuesses)
 	g.wrong.Inc()
 	g.noteLocked(addr, now)
 	return client

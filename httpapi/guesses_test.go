@@ -79,6 +79,27 @@ func TestGuessesWait(t *testing.T) {
 	})
 }
 
+// TestGuessesForgotten: however many wrong tokens have come, a minute after the last one the address, and all others, are as free as ever.
+func TestGuessesForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := guessingFixture(t)
+		g, from := &f.h.(observed).h.(*API).guesses, knownCaller{addr: netip.MustParseAddr("203.0.113.7")}
+		for range 5000 {
+			client, err := g.enter(from, false, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.leave(client)
+		}
+		f.wantGuess(otherAt, "wrong", 401, 0)
+		f.wantGuess(otherAt, "admin", 200, guessDelay) // one wrong token is enough
+		time.Sleep(time.Minute + time.Second)
+		f.wantGuess(guesserAt, "admin-2", 200, 0)
+		f.wantGuess(otherAt, "wrong", 401, 0)
+		f.wantGuess(otherAt, "admin-2", 200, 0)
+	})
+}
+
 // TestGuessesInSignIn: the form for signing in has the same budget, and a browser that has signed in never waits.
 func TestGuessesInSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -83,12 +83,12 @@ func (s *signIns) end(id string) {
 	delete(s.kept, sha256.Sum256([]byte(id)))
 }
 
-// endOthers ends the sign-ins whose token has no holder any more. A token that comes back later does not bring them back.
+// endOthers ends the sign-ins whose token opens no pages any more. A token that opens them again later does not bring them back.
 func (s *signIns) endOthers(holder func(token [sha256.Size]byte) caller) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, one := range s.kept {
-		if holder(one.token).kinds == 0 {
+		if holder(one.token).kinds&(adminToken|readToken) == 0 {
 			delete(s.kept, id)
 		}
 	}

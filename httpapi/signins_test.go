@@ -51,6 +51,10 @@ func TestSignInEnds(t *testing.T) {
 		if f.opens(other) {
 			t.Error("an ingest token opens the pages")
 		}
+		api.Configure(Config{AdminTokens: []string{"admin", "other"}})
+		if f.opens(other) {
+			t.Error("a sign-in comes back with the rights of its token")
+		}
 		late := f.signIn("admin")
 		time.Sleep(signInAge - time.Second)
 		if !f.opens(late) {

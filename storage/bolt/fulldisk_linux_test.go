@@ -49,6 +49,10 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	set(uint64(info.Size()))
+	if err := readBesideRefused(t, s); err != nil {
+		t.Errorf("stats in a commit that is refused: %v", err)
+	}
+	s.space.accepted() // no pause
 	var kept []uuid.UUID
 	for err == nil {
 		id := uuid.New()
@@ -89,4 +93,50 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	t.Logf("%d sessions until the disk was full", len(kept)-1)
+}
+
+// readBesideRefused asks for the stats in the same commit as a change that has no room, and returns the error.
+func readBesideRefused(t *testing.T, s *Store) error {
+	t.Helper()
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	go s.write(t.Context(), 1, func(*batch) error {
+		close(begun)
+		<-goOn
+		return nil
+	})
+	<-begun
+	refused, stats := make(chan error, 1), make(chan error, 1)
+	go func() {
+		refused <- s.write(t.Context(), 1, func(b *batch) error { return b.put(b.meta, []byte("large"), make([]byte, 8<<20)) })
+	}()
+	go func() {
+		_, err := s.Stats(t.Context(), time.Now(), false)
+		stats <- err
+	}()
+	for len(s.mutations) < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	close(goOn)
+	if err := <-refused; !errors.Is(err, engine.ErrFull) {
+		t.Errorf("8 MiB: %v, want ErrFull", err)
+	}
+	return <-stats
+}
+
+// Where the disk has no room for the mark of an open database, the database is opened without it.
+func TestMarkOpenOnFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	if _, err := full.Write([]byte("x")); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	if err := markOpen(full); err != nil {
+		t.Error(err)
+	}
+	if err := markOpen(os.NewFile(^uintptr(0), "none")); err == nil {
+		t.Error("another error is passed over, too")
+	}
 }

@@ -167,8 +167,8 @@ func (s *Store) open(exists bool) error {
 	if err := removeStale(path + backupSuffix); err != nil {
 		return err
 	}
-	if _, err := s.lock.WriteAt([]byte(openMark), 0); err != nil {
-		return fmt.Errorf("mark as open: %w", err)
+	if err := markOpen(s.lock); err != nil {
+		return err
 	}
 	o := boltOptions()
 	o.OpenFile = handOver(s.file)
@@ -232,6 +232,15 @@ func (s *Store) inspect(path string) error {
 // openMark is the content of the lock file while the database is open. If a start finds it, the last process crashed. The mark only
 // affects speed, so it need not be durable.
 const openMark = "open\n"
+
+// markOpen writes the mark. A disk that takes no more has room for no mark either, and must not keep the server from its start: attempts
+// and erasures may go on in the pages that are free in the file.
+func markOpen(lock *os.File) error {
+	if _, err := lock.WriteAt([]byte(openMark), 0); err != nil && !isNoSpace(err) {
+		return fmt.Errorf("mark as open: %w", err)
+	}
+	return nil
+}
 
 // readThrough reads a file from beginning to end, so that the system caches as much of it as fits into memory. After a crash bbolt
 // searches the free pages by following the tree through the whole file, page by page. For a file of 0.75 GB outside the cache this took

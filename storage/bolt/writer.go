@@ -180,6 +180,7 @@ func (s *Store) tryCommit(mutations []*mutation) (left []*mutation, err error) {
 		started, txid := time.Now(), uint64(b.tx.ID())
 		s.claim(b.claims...) // before readers can see the deliveries
 		if err := b.tx.Commit(); err != nil {
+			b.tx.Rollback() // Commit has done it, but commitFailed would wait for ever if it had not
 			return nil, s.commitFailed(applied, b.claims, err, txid, time.Since(started))
 		}
 		s.observe(len(applied), time.Since(started))
@@ -214,7 +215,7 @@ func (b *batch) apply(mutations []*mutation) (applied, left []*mutation, failed 
 }
 
 // commitFailed handles a failed commit. If no reader can have seen any of it, the mutations are answered, the claims end, and the writer
-// goes on. Otherwise it returns an error, and the claims stay: readers may see the new meta page, and a delivery that is not on the disk
+// goes on: those that change nothing only had bad company, and get their answer. Otherwise it returns an error, and the claims stay: readers may see the new meta page, and a delivery that is not on the disk
 // must not be sent.
 func (s *Store) commitFailed(mutations []*mutation, claims []claimedNumber, err error, txid uint64, took time.Duration) error {
 	newest, lookErr := s.newestOnDisk()
@@ -226,10 +227,7 @@ func (s *Store) commitFailed(mutations []*mutation, claims []claimedNumber, err 
 	}
 	full := fmt.Errorf("%w: the disk takes no more", engine.ErrFull)
 	s.space.refuse(full, took)
-	for _, m := range mutations {
-		m.answer(full)
-	}
-	return nil
+	return s.answerFull(mutations, full)
 }
 
 // newestOnDisk returns the newest transaction that the file shows.
