@@ -247,8 +247,8 @@ func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) (removed bo
 // waits reports whether a delivery of the session is scheduled or pending, or may still have to be made. A damaged delivery is never sent, so
 // the session need not be kept for it.
 func (b *batch) waits(r *sessionRecord) (bool, error) {
-	if b.fansOut() {
-		return true, nil
+	if pending, err := b.fansOut(r.number); err != nil || pending {
+		return true, err
 	}
 	for m := range b.s.refs(b.tx, r) {
 		b.looked++

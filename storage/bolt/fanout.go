@@ -74,6 +74,7 @@ func (b *batch) beginFanOut(sessions []fannedOut) error {
 		}
 	}
 	b.fanningOut += int64(len(sessions))
+	b.fannedOutNumbers = nil
 	if len(sessions) > 0 {
 		b.after = append(b.after, b.s.wakeFanOut)
 	}
@@ -219,8 +220,30 @@ func (b *batch) fanOutSession(r *sessionRecord, f engine.FanOut, hooks []*engine
 	return b.put(b.sessions, u64key(r.number), r.encode())
 }
 
-// fansOut reports whether deliveries of a session may still have to be made.
-func (b *batch) fansOut() bool { return b.s.fanningOut.Load()+b.fanningOut > 0 }
+// fansOut reports whether deliveries of a session may still have to be made. It must be right for each session: a fan-out waits while there is
+// no room, and the other sessions are what can make room.
+func (b *batch) fansOut(number uint64) (bool, error) {
+	if b.s.fanningOut.Load()+b.fanningOut == 0 {
+		return false, nil
+	}
+	if b.fannedOutNumbers == nil {
+		numbers := make(map[uint64]bool)
+		for k, v := range b.s.entries(b.tx, bucketFanOuts, nil, nil) {
+			f, err := decodeFanOut(k, v)
+			if b.s.passes(err) {
+				continue
+			}
+			if err != nil {
+				return false, err
+			}
+			for _, s := range f.sessions {
+				numbers[s.number] = true
+			}
+		}
+		b.fannedOutNumbers = numbers
+	}
+	return b.fannedOutNumbers[number], nil
+}
 
 // loadFanOuts counts the sessions whose deliveries are still to be made.
 func (s *Store) loadFanOuts(tx *bbolt.Tx) error {

@@ -141,6 +141,47 @@ func TestDamagedFanOut(t *testing.T) {
 	}
 }
 
+// A fan-out that waits, for room in the end, keeps its own sessions and no other ones: what retention removes is the room that it waits for.
+func TestRetentionBesideFanOut(t *testing.T) {
+	const webhooks, sessions, old = 10, 200, 20
+	for name, bySize := range map[string]bool{"by age": false, "by size": true} {
+		t.Run(name, func(t *testing.T) {
+			s := openTest(t, newPath(t))
+			addSessions(t, s, old, time.Now())
+			for range webhooks {
+				putWebhook(t, s, engine.Webhook{Delay: 86400})
+			}
+			postFanOut(t, s, sessions)
+			later, keep := now().Add(48*time.Hour), 720*time.Hour
+			if bySize {
+				s.space.limit(0, 1) // there is no room at all
+			} else {
+				keep = time.Hour
+			}
+			removed := 0
+			for range 20 {
+				m, err := s.Maintain(t.Context(), later, engine.Retention{Sessions: keep, Deliveries: keep})
+				if err != nil {
+					t.Fatal(err)
+				}
+				removed += int(m.Expired.Sessions + m.Evicted.Sessions)
+				later = later.Add(crowdedRest)
+			}
+			if removed != old {
+				t.Errorf("%d sessions were removed, want the %d without a fan-out", removed, old)
+			}
+			s.space.limit(0, 0)
+			finishFanOuts(t, s)
+			for id, n := range scheduled(t, s) {
+				if n != sessions {
+					t.Errorf("webhook %d has %d deliveries, want %d", id, n, sessions)
+				}
+			}
+			checkAndClose(t, s)
+		})
+	}
+}
+
 // manyMarks opens a database with a session that has more deliveries than its head names.
 func manyMarks(t *testing.T, webhooks int) (s *Store, session uuid.UUID, deliveries []engine.Delivery) {
 	s = openTest(t, newPath(t))

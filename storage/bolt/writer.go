@@ -298,7 +298,9 @@ type batch struct {
 	claims   []claimedNumber              // deliveries that are claimed as they are created
 	// fanningOut is how many sessions the batch has added to the fan-outs, less those that it has done.
 	fanningOut int64
-	after      []func() // run once the batch is durable
+	// fannedOutNumbers are the sessions of the fan-outs; nil until fansOut needs them.
+	fannedOutNumbers map[uint64]bool
+	after            []func() // run once the batch is durable
 }
 
 func (s *Store) begin() (b *batch, err error) {
