@@ -48,30 +48,44 @@ type FannedOut struct {
 }
 
 // NextInFanOut returns the webhooks that deliveries of the sessions are made for next: those with an id above after and up to last, in the
-// order of the ids, at most so many. They match at least one of the sessions.
-func (s *WebhookSet) NextInFanOut(sessions []FannedOut, after, last uint32, most int) []*Webhook {
-	type lists struct {
-		contentID  uuid.UUID
-		unfinished bool
+// order of the ids. They match at least one of the sessions. matches is how many sessions each of them matches, together; it is at most most.
+// done reports that there are no more. If the first one matches more, and it is not done, it returns none.
+func (s *WebhookSet) NextInFanOut(sessions []FannedOut, after, last uint32, most int) (hooks []*Webhook, matches int, done bool) {
+	type list struct {
+		contentID          uuid.UUID
+		unfinished, forAll bool
 	}
-	looked := make(map[lists]bool)
+	looked := make(map[list]bool)
+	of := make(map[uuid.UUID]int) // sessions by content
 	var found []*Webhook
 	for _, session := range sessions {
-		of := lists{session.ContentID, session.FinishedAt.IsZero()}
-		if looked[of] {
-			continue
-		}
-		looked[of] = true
-		for _, list := range s.matching(of.contentID, of.unfinished) {
-			from, _ := slices.BinarySearchFunc(list, after+1, func(w *Webhook, id uint32) int { return cmp.Compare(w.ID, id) })
-			found = append(found, list[from:min(len(list), from+most)]...)
+		of[session.ContentID]++
+		one := list{contentID: session.ContentID, unfinished: session.FinishedAt.IsZero()}
+		for i, l := range s.matching(one.contentID, one.unfinished) {
+			if i == 1 {
+				one = list{unfinished: one.unfinished, forAll: true}
+			}
+			if looked[one] {
+				continue
+			}
+			looked[one] = true
+			from, _ := slices.BinarySearchFunc(l, after+1, func(w *Webhook, id uint32) int { return cmp.Compare(w.ID, id) })
+			found = append(found, l[from:min(len(l), from+most+1)]...)
 		}
 	}
-	slices.SortFunc(found, func(a, b *Webhook) int { return cmp.Compare(a.ID, b.ID) })
-	found = slices.Compact(found)
-	beyond := slices.IndexFunc(found, func(w *Webhook) bool { return w.ID > last })
-	if beyond >= 0 {
-		found = found[:beyond]
+	slices.SortFunc(found, byID)
+	for _, w := range slices.Compact(found) {
+		if w.ID > last {
+			break
+		}
+		n := len(sessions)
+		if w.ContentID != nil {
+			n = of[*w.ContentID]
+		}
+		if matches+n > most {
+			return hooks, matches, false
+		}
+		hooks, matches = append(hooks, w), matches+n
 	}
-	return found[:min(len(found), most)]
+	return hooks, matches, true
 }

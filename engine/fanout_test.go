@@ -88,15 +88,22 @@ func TestNextInFanOut(t *testing.T) {
 				want = append(want, w.ID)
 			}
 		}
-		most := 1 + rng.IntN(5)
-		for after := uint32(0); ; {
-			next := set.NextInFanOut(sessions, after, last, most)
+		most := len(sessions) + rng.IntN(5)
+		for after, done := uint32(0), false; !done; {
+			var next []*Webhook
+			var matches, want int
+			next, matches, done = set.NextInFanOut(sessions, after, last, most)
 			for _, w := range next {
 				got = append(got, w.ID)
 				after = w.ID
+				for _, s := range sessions {
+					if w.ContentID == nil || *w.ContentID == s.ContentID {
+						want++
+					}
+				}
 			}
-			if len(next) < most {
-				break
+			if matches != want || matches > most || len(next) == 0 && !done {
+				t.Fatalf("%d webhooks with %d matches, counted %d, at most %d", len(next), want, matches, most)
 			}
 		}
 		if !slices.Equal(got, want) {
@@ -124,7 +131,11 @@ func TestAdmitBeyondRoom(t *testing.T) {
 			t.Fatalf("without room: %d triggers, %+v, %v", len(few.Triggers), few.FanOut, err)
 		}
 		var later []Trigger
-		for _, w := range set.NextInFanOut([]FannedOut{{few.FanOut, few.Head.Identity.ContentID}}, 0, 50, 50) {
+		hooks, _, done := set.NextInFanOut([]FannedOut{{few.FanOut, few.Head.Identity.ContentID}}, 0, 50, 50)
+		if !done {
+			t.Error("the fan-out stops before its end")
+		}
+		for _, w := range hooks {
 			later = few.FanOut.AppendTriggers(later, &few.Head, w)
 		}
 		order := func(a, b Trigger) int {

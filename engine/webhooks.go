@@ -47,8 +47,9 @@ type WebhookUpdate struct {
 }
 
 // UpdateWebhook changes settings of a webhook. If its URL moves to another host, it loses the credentials that the patch does not give.
-// Waiting deliveries that no longer fit are cancelled: none of them is sent after the call returns. A patch that changes nothing stores nothing, so the webhook keeps its Revision and UpdatedAt. The error is an InputErrors if a
-// setting is refused. ErrNotFound means that there is no such webhook, ErrConflict that it is not of the revision that the patch is for.
+// Waiting deliveries that no longer fit are cancelled: none of them is sent after the call returns. A patch that changes nothing stores
+// nothing, so the webhook keeps its Revision and UpdatedAt. The error is an InputErrors if a setting is refused. ErrNotFound means that there
+// is no such webhook, ErrConflict that it is not of the revision that the patch is for.
 func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (WebhookUpdate, error) {
 	return e.updateWebhook(ctx, id, p, e.checkOperations)
 }

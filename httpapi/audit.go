@@ -39,8 +39,8 @@ func begin(r *http.Request, rt *route, ps httprouter.Params) *http.Request {
 	return r.WithContext(ctx)
 }
 
-// audited reports whether each request of a route is told in the log: what changes something, and what reveals secrets. It follows from the method and the tokens of the route, so no route
-// can be forgotten. Events are no changes of an admin.
+// audited reports whether each request of a route is told in the log: what changes something, and what reveals secrets. It follows from the
+// method and the tokens of the route, so no route can be forgotten. Events are no changes of an admin.
 func (rt *route) audited() bool {
 	switch rt.method {
 	case "", http.MethodOptions: // "" is a path that is no route

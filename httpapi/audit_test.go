@@ -14,7 +14,8 @@ import (
 	"github.com/julienschmidt/httprouter"
 )
 
-// TestAuditOfEveryRoute walks all routes: each that changes something or reveals secrets leaves a line, whatever its handler does, and no other one does.
+// TestAuditOfEveryRoute walks all routes: each that changes something or reveals secrets leaves a line, whatever its handler does, and no
+// other one does.
 func TestAuditOfEveryRoute(t *testing.T) {
 	f := newFixture(t, Config{AdminTokens: []string{"admin"}, TokenNames: map[string]string{"admin": "alice"}})
 	api := f.h.(observed).h.(*API)
@@ -141,5 +142,30 @@ func TestAuditWithoutTokens(t *testing.T) {
 	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
 	if got := f.log.audited(); !slices.Equal(got, []string{`by="no token" operation="POST /v1/webhooks" webhook=1 settings=[url] status=201 address=192.0.2.1`}) {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestAuditOfSignIns: who has signed in or out is told. Who has not leaves no line, whatever comes of the request: strangers must not fill the
+// log, nor appear in it as somebody who needed no token.
+func TestAuditOfSignIns(t *testing.T) {
+	f := newFixture(t, Config{AdminTokens: []string{"admin"}, TokenNames: map[string]string{"admin": "alice"}})
+	post := func(path, token string, ctx context.Context) {
+		r := f.request("POST", path, url.Values{"token": {token}}.Encode()).WithContext(ctx)
+		f.h.(observed).h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range clientGuesses {
+		post("/sign-in", "wrong", t.Context())
+	}
+	post("/sign-in", "wrong", gone) // it does not wait for its answer
+	post("/sign-in", "admin", gone)
+	post("/sign-out", "", t.Context())
+	if !apiOf(f).bodies.signIn.take(netip.Prefix{}, signInBudget, 0) {
+		t.Fatal("the budget is used already")
+	}
+	post("/sign-in", "wrong", t.Context()) // 503
+	if got := f.log.audited(); len(got) != 0 {
+		t.Errorf("strangers leave %q", got)
 	}
 }

@@ -83,8 +83,11 @@ func newGate(cfg Config) gate {
 // admit returns a problem for a request that is not allowed, and notes who sends one that is.
 func (a *API) admit(r *http.Request, rt *route) error {
 	g := a.gate()
-	by := noToken
-	if !g.open && rt.allowedRoles&anybody == 0 {
+	var by caller // nobody, where anybody may call: the handler may know better, as that for signing in does
+	switch {
+	case g.open:
+		by = noToken
+	case rt.allowedRoles&anybody == 0:
 		var err error
 		if by, err = a.holder(r, bearerToken(r)); err != nil {
 			return err

@@ -68,8 +68,8 @@ func (s *stalled) Read(p []byte) (int, error) {
 
 func (s *stalled) Close() error { return nil }
 
-// Bodies that are under way are bounded together, and those of an address more so. Large ones leave room for small ones, and the other way round; a body of the greatest size
-// is accepted where nobody else has a large one.
+// Bodies that are under way are bounded together, and those of an address more so. Large ones leave room for small ones, and the other way
+// round; a body of the greatest size is accepted where nobody else has a large one.
 func TestBodyBudget(t *testing.T) {
 	f := newFixture(t, Config{MaxBodyBytes: 32 << 20})
 	const one, two, three = "192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"

@@ -43,8 +43,9 @@
 // # Who may call
 //
 // Admin tokens allow everything, read tokens everything that changes nothing and reveals no secret, ingest tokens POST /v1/events, metrics
-// tokens GET /metrics. The pages also accept the cookie of a browser that has signed in with an admin or read token. /healthz, /readyz, /hookbolt.js and the two descriptions need no token. If no admin token is configured, no route needs one, but
-// only requests whose Host is loopback are answered, and none from web pages of other origins, except links to pages: see gate. Pages of the origins in
+// tokens GET /metrics. The pages also accept the cookie of a browser that has signed in with an admin or read token. /healthz, /readyz,
+// /hookbolt.js and the two descriptions need no token. If no admin token is configured, no route needs one, but only requests whose Host is
+// loopback are answered, and none from web pages of other origins, except links to pages: see gate. Pages of the origins in
 // Config.CORSOrigins may POST /v1/events with an ingest token and read the response.
 //
 // # Errors

@@ -122,24 +122,27 @@ func (m *machine) lookupTrouble(ctx context.Context, err *net.DNSError) Trouble 
 	return TroubleResolver
 }
 
-// nameServerAnswers reports whether a name server answers for the root, which each of them knows.
+// nameServerAnswers reports whether a name server answers for the root, which each of them knows. If ctx ends meanwhile, the answer says nothing,
+// and is not used again.
 func (m *machine) nameServerAnswers(ctx context.Context) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.askedAt.IsZero() && time.Since(m.askedAt) < rootValidFor {
 		return m.answered
 	}
-	ctx, cancel := context.WithTimeout(ctx, rootTimeout)
-	defer cancel()
 	resolver := m.resolver
 	if resolver == nil {
 		resolver = net.DefaultResolver
 	}
-	_, err := resolver.LookupNS(ctx, ".")
+	asking, cancel := context.WithTimeout(ctx, rootTimeout)
+	defer cancel()
+	_, err := resolver.LookupNS(asking, ".")
 	failed, ok := errors.AsType[*net.DNSError](err)
-	m.answered = err == nil || ok && failed.IsNotFound
-	m.askedAt = time.Now()
-	return m.answered
+	answered := err == nil || ok && failed.IsNotFound
+	if ctx.Err() == nil {
+		m.answered, m.askedAt = answered, time.Now()
+	}
+	return answered
 }
 
 func isIPv4(a net.Addr) bool {

@@ -139,25 +139,27 @@ func TestTroubleOfLookups(t *testing.T) {
 		}}
 	}
 	const ok, failed, unknown = dnsmessage.RCodeSuccess, dnsmessage.RCodeServerFailure, dnsmessage.RCodeNameError
+	const silent = 300 * time.Millisecond // long enough to send the question; the others get their answer
 	for name, tc := range map[string]struct {
 		resolver *net.Resolver
 		want     Trouble
 		class    ErrorClass
+		timeout  time.Duration
 	}{
-		"no descriptor":            {refusing(syscall.EMFILE), TroubleDescriptors, ""},
-		"no buffers":               {refusing(syscall.ENOBUFS), TroubleMemory, ""},
-		"network unreachable":      {refusing(syscall.ENETUNREACH), TroubleResolver, ""},
-		"connection refused":       {refusing(syscall.ECONNREFUSED), TroubleResolver, ""},
-		"no such host":             {nameServer(t, ok, unknown), "", ErrorDNS},
-		"no such host, no root":    {nameServer(t, failed, unknown), "", ErrorDNS},
-		"failure for the endpoint": {nameServer(t, ok, failed), "", ErrorDNS},
-		"failure for all":          {nameServer(t, failed, failed), TroubleResolver, ""},
-		"silence for the endpoint": {nameServer(t, ok, noAnswer), "", ErrorTimeout},
+		"no descriptor":            {refusing(syscall.EMFILE), TroubleDescriptors, "", testTimeout},
+		"no buffers":               {refusing(syscall.ENOBUFS), TroubleMemory, "", testTimeout},
+		"network unreachable":      {refusing(syscall.ENETUNREACH), TroubleResolver, "", testTimeout},
+		"connection refused":       {refusing(syscall.ECONNREFUSED), TroubleResolver, "", testTimeout},
+		"no such host":             {nameServer(t, ok, unknown), "", ErrorDNS, testTimeout},
+		"no such host, no root":    {nameServer(t, failed, unknown), "", ErrorDNS, testTimeout},
+		"failure for the endpoint": {nameServer(t, ok, failed), "", ErrorDNS, testTimeout},
+		"failure for all":          {nameServer(t, failed, failed), TroubleResolver, "", testTimeout},
+		"silence for the endpoint": {nameServer(t, ok, noAnswer), "", ErrorTimeout, silent},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := New(Options{Resolver: tc.resolver})
 			defer s.CloseIdleConnections()
-			a := try(t, s, "http://endpoint.example"+secretPath, 300*time.Millisecond)
+			a := try(t, s, "http://endpoint.example"+secretPath, tc.timeout)
 			wantTrouble(t, a, tc.want, tc.class)
 		})
 	}
@@ -188,5 +190,25 @@ func TestTroubleOfSilentNameServer(t *testing.T) {
 	}
 	if got := m.trouble(t.Context(), errors.New("something new"), false); got != "" {
 		t.Errorf("an unknown error: got %q", got)
+	}
+}
+
+// An attempt that is cut off while the name servers are asked tells nothing of them.
+func TestTroubleOfAttemptCutOff(t *testing.T) {
+	resolver := nameServer(t, dnsmessage.RCodeSuccess, dnsmessage.RCodeServerFailure)
+	dial := resolver.Dial
+	resolver.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if ctx.Err() != nil { // as a dialer of the system does
+			return nil, ctx.Err()
+		}
+		return dial(ctx, network, address)
+	}
+	m := &machine{hasRoute: hasRoute, resolver: resolver}
+	failed := &net.DNSError{Err: "server misbehaving", Name: "endpoint.example", Server: "192.0.2.1:53", IsTemporary: true}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	m.trouble(gone, failed, false)
+	if got := m.trouble(t.Context(), failed, false); got != "" {
+		t.Errorf("the next attempt: got %q, although a name server answers", got)
 	}
 }

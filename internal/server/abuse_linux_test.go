@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,6 +45,9 @@ const (
 	maxAbuseMiB = 256
 	// maxAbuseWait is how long a small request of another address may take meanwhile, on a machine that runs other tests as well.
 	maxAbuseWait = 10 * time.Second
+
+	// ownDescriptors are kept for what the test itself does meanwhile: the endpoint, the bystander, and bodies that are sent at once.
+	ownDescriptors = 600
 
 	abuseAdmin, abuseIngest = "admin-token-0123456789", "ingest-token-0123456789"
 )
@@ -97,6 +101,7 @@ type victim struct {
 	*hookbolttest.Child
 	address  string
 	callers  int            // addresses that connections are opened from
+	opened   int            // connections of the attack
 	pool     *x509.CertPool // nil for plain HTTP
 	received atomic.Int64
 }
@@ -192,25 +197,29 @@ func (v *victim) watch(t *testing.T) *bystander {
 				return
 			case <-time.After(5 * time.Millisecond):
 			}
-			client, began := kept, time.Now()
+			client := kept
 			if n%2 == 1 {
 				client = fresh
 			}
+			call := func(token, method, path, body string) (status int, answer string) {
+				began := time.Now()
+				defer func() { b.slowest = max(b.slowest, time.Since(began)) }()
+				return v.call(client, token, method, path, body)
+			}
 			session := strings.ReplaceAll(hookbolttest.Session, "11111111-2222-4333-8444-555555555555", uuid.NewString())
-			if status, answer := v.call(client, abuseIngest, "POST", "/v1/events", session); status != http.StatusAccepted {
+			if status, answer := call(abuseIngest, "POST", "/v1/events", session); status != http.StatusAccepted {
 				b.failed = append(b.failed, fmt.Sprintf("events: %d %s", status, answer))
 			}
-			if status, answer := v.call(client, "", "GET", "/readyz", ""); status != http.StatusOK || strings.Contains(answer, "troubles") {
+			if status, answer := call("", "GET", "/readyz", ""); status != http.StatusOK || strings.Contains(answer, "troubles") {
 				b.failed = append(b.failed, fmt.Sprintf("readyz: %d %s", status, answer))
 			}
 			b.calls++
-			b.slowest = max(b.slowest, time.Since(began))
 		}
 	}()
 	return b
 }
 
-// end returns how many times the bystander has called, and the longest time that it took.
+// end returns how many times the bystander has called, and the longest time that a call took.
 func (b *bystander) end(t *testing.T) (calls int, slowest time.Duration) {
 	t.Helper()
 	close(b.stop)
@@ -249,9 +258,16 @@ func (v *victim) wantUnharmed(t *testing.T, sessions int) {
 	}
 }
 
-// open opens n connections, in turn from each of the attack's addresses, which stay open until the test ends, and calls use with each.
+// open opens n connections, in turn from each of the attack's addresses, which stay open until the test ends, and calls use with each. If this
+// process may not have so many descriptors, it opens as many as it may: the server's limits are lower then, too.
 func (v *victim) open(t *testing.T, n int, use func(net.Conn)) {
 	t.Helper()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	n = int(min(uint64(n), limit.Cur-min(limit.Cur, ownDescriptors+uint64(v.opened))))
+	v.opened += n
 	var work sync.WaitGroup
 	turns := make(chan struct{}, 64)
 	for i := range n {

@@ -58,7 +58,7 @@ type connections struct {
 	loggedAt time.Time        // when a shortage was last logged; owned by Accept
 
 	mu    sync.Mutex
-	peers map[netip.Prefix]*peer // guarded by mu, as what the peers have
+	peers map[netip.Prefix]*peer // those that have anything; guarded by mu, as what the peers have
 	open  int
 	// requests is how many requests are in progress.
 	requests int
@@ -70,8 +70,10 @@ const (
 	refusedRequest
 )
 
-// peer is an address that has connections.
+// peer is an address that has connections or requests. A request may outlast its connection: the client has hung up, and the handler does not
+// know it yet.
 type peer struct {
+	key netip.Prefix
 	// guarded by connections.mu
 	conns    map[*callerConn]struct{}
 	requests int // in progress
@@ -81,7 +83,6 @@ type peer struct {
 type callerConn struct {
 	*net.TCPConn // not a net.Conn: net/http looks for methods of its own
 	of           *connections
-	key          netip.Prefix
 	peer         *peer
 	close        func() error // closes TCPConn once
 
@@ -152,8 +153,8 @@ func isAcceptShortage(err error) bool {
 // admit returns the connection if it is within the limits, if need be in place of one that waits; otherwise nil.
 func (c *connections) admit(conn *net.TCPConn) *callerConn {
 	key := httpapi.CallerAddress(conn.RemoteAddr().String())
-	c.mu.Lock()
 	conn.SetWriteBuffer(writeBuffer)
+	c.mu.Lock()
 	own := 0
 	if p := c.peers[key]; p != nil {
 		own = len(p.conns)
@@ -178,10 +179,10 @@ func (c *connections) admit(conn *net.TCPConn) *callerConn {
 func (c *connections) addLocked(conn *net.TCPConn, key netip.Prefix) *callerConn {
 	p := c.peers[key]
 	if p == nil {
-		p = &peer{conns: make(map[*callerConn]struct{})}
+		p = &peer{key: key, conns: make(map[*callerConn]struct{})}
 		c.peers[key] = p
 	}
-	admitted := &callerConn{TCPConn: conn, of: c, key: key, peer: p, close: sync.OnceValue(conn.Close), waitsSince: time.Now()}
+	admitted := &callerConn{TCPConn: conn, of: c, peer: p, close: sync.OnceValue(conn.Close), waitsSince: time.Now()}
 	p.conns[admitted] = struct{}{}
 	c.open++
 	return admitted
@@ -193,8 +194,13 @@ func (c *connections) removeLocked(conn *callerConn) {
 	}
 	delete(conn.peer.conns, conn)
 	c.open--
-	if len(conn.peer.conns) == 0 {
-		delete(c.peers, conn.key)
+	c.forgetLocked(conn.peer)
+}
+
+// forgetLocked forgets an address that has nothing any more.
+func (c *connections) forgetLocked(p *peer) {
+	if len(p.conns) == 0 && p.requests == 0 {
+		delete(c.peers, p.key)
 	}
 }
 
@@ -323,6 +329,7 @@ func (c *connections) end(p *peer) {
 	defer c.mu.Unlock()
 	c.requests--
 	p.requests--
+	c.forgetLocked(p)
 }
 
 const tooManyRequests = `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"too many requests are in progress; try again"}` + "\n"

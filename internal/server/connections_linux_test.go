@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"syscall"
 	"testing"
@@ -32,6 +33,7 @@ type limited struct {
 	url     string
 	held    chan struct{} // receives a value for each request that is held
 	release chan struct{} // closed to let held requests go
+	idle    chan struct{} // receives a value for each connection that has become idle
 }
 
 func newLimited(t *testing.T) *limited {
@@ -40,7 +42,8 @@ func newLimited(t *testing.T) *limited {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &limited{t: t, connections: c, url: "http://" + c.Addr().String(), held: make(chan struct{}, 100), release: make(chan struct{})}
+	s := &limited{t: t, connections: c, url: "http://" + c.Addr().String(), held: make(chan struct{}, 100), release: make(chan struct{}),
+		idle: make(chan struct{}, 100)}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/hold" {
 			s.held <- struct{}{}
@@ -48,6 +51,12 @@ func newLimited(t *testing.T) *limited {
 		}
 	})}
 	c.limit(server)
+	server.ConnState = func(conn net.Conn, state http.ConnState) {
+		c.observeState(conn, state)
+		if state == http.StateIdle {
+			s.idle <- struct{}{}
+		}
+	}
 	done := make(chan struct{})
 	go func() { defer close(done); server.Serve(c) }()
 	t.Cleanup(func() { server.Close(); <-done })
@@ -103,6 +112,7 @@ func TestConnectionsOfOneAddress(t *testing.T) {
 		if !get(conns[len(conns)-1], "/") {
 			t.Fatal("a new connection is not served")
 		}
+		<-s.idle // otherwise the next one could wait for longer than this one
 	}
 	other := s.from("127.0.0.2")
 	if !get(other, "/") {
@@ -204,6 +214,36 @@ func TestRequestsInProgress(t *testing.T) {
 	}
 	if n := s.requests; n != 0 {
 		t.Errorf("%d are counted after the end", n)
+	}
+}
+
+// Streams may outlast their connection. Whoever hangs up has no more of them by that.
+func TestRequestsOutlastConnections(t *testing.T) {
+	s := newLimited(t)
+	connect := func() *callerConn {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.addLocked(new(net.TCPConn), netip.MustParsePrefix("192.0.2.1/32"))
+	}
+	var peers []*peer
+	for range 16 {
+		conn := connect()
+		if !s.begin(conn.peer) {
+			t.Fatal("a request within the limits is refused")
+		}
+		peers = append(peers, conn.peer)
+		conn.Close()
+	}
+	conn := connect()
+	if s.begin(conn.peer) {
+		t.Error("an address has more than half of the requests in progress")
+	}
+	conn.Close()
+	for _, p := range peers {
+		s.end(p)
+	}
+	if len(s.peers) != 0 {
+		t.Errorf("%d addresses are kept after the end", len(s.peers))
 	}
 }
 

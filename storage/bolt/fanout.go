@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -89,8 +90,9 @@ func (s *Store) wakeFanOut() {
 	}
 }
 
-// fanOut makes the deliveries of all fan-outs, as they come, until ctx ends. It calls f with what it has queued.
-func (s *Store) fanOut(ctx context.Context, f func(engine.News)) {
+// fanOut makes the deliveries of all fan-outs, as they come, until ctx ends or the store has failed. It calls f with what it has queued. It
+// returns an error that concerns the fan-outs alone.
+func (s *Store) fanOut(ctx context.Context, f func(engine.News)) error {
 	for ctx.Err() == nil {
 		again := s.fanOutWake
 		var retry <-chan time.Time
@@ -102,17 +104,19 @@ func (s *Store) fanOut(ctx context.Context, f func(engine.News)) {
 				continue
 			case errors.Is(err, engine.ErrFull):
 				retry = time.After(fullRecheck)
-			default:
-				again = nil // the store has failed, or ctx has ended
+			case errors.Is(err, engine.ErrUnavailable):
+				again = nil // the store has failed: others tell of it
+			case ctx.Err() == nil:
+				return fmt.Errorf("make the deliveries of a fan-out: %w", err)
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return
 		case <-again:
 		case <-retry:
 		}
 	}
+	return nil
 }
 
 // stepFanOut makes a bounded number of deliveries, and returns the lanes that got them.
@@ -131,11 +135,11 @@ func (s *Store) stepFanOut(ctx context.Context) (queued []engine.Queued, err err
 				b.fanningOut = -b.s.fanningOut.Load() // what is left cannot be read
 				return nil
 			}
-			n, err := b.continueFanOut(key, &f, fanOutStep-made, &queued)
+			took, err := b.continueFanOut(key, &f, fanOutStep-made, &queued)
 			if err != nil {
 				return err
 			}
-			made += n
+			made += took
 		}
 		return nil
 	})
@@ -154,26 +158,28 @@ func (b *batch) oldestFanOut() (key []byte, f fanOut, err error) {
 	return nil, f, nil
 }
 
-// continueFanOut makes at most about so many deliveries of a record. It adds their lanes to queued, and returns how many deliveries it has
-// looked at, at least 1.
-func (b *batch) continueFanOut(key []byte, f *fanOut, most int, queued *[]engine.Queued) (looked int, err error) {
+// continueFanOut makes deliveries of a record: each webhook that it comes to is one for each session that it matches, and these are most at
+// most. It adds their lanes to queued, and returns what part of most they took, at least 1: reading the sessions takes a part as well.
+func (b *batch) continueFanOut(key []byte, f *fanOut, most int, queued *[]engine.Queued) (took int, err error) {
 	sessions, of, err := b.fannedOut(f)
 	if err != nil {
 		return 0, err
 	}
-	n := max(1, most/len(f.sessions))
-	hooks := b.hooks.NextInFanOut(of, f.after, f.last, n)
+	hooks, matches, done := b.hooks.NextInFanOut(of, f.after, f.last, most)
 	for i := range sessions {
 		if err := b.fanOutSession(&sessions[i], of[i].FanOut, hooks, queued); err != nil {
 			return 0, err
 		}
 	}
-	if len(hooks) < n {
+	switch {
+	case done:
 		b.fanningOut -= int64(len(f.sessions))
-		return len(f.sessions) * (1 + len(hooks)), b.delete(b.fanOuts, key)
+		return len(f.sessions) + matches, b.delete(b.fanOuts, key)
+	case len(hooks) == 0: // the next step has room
+		return most, nil
 	}
 	f.after = hooks[len(hooks)-1].ID
-	return len(f.sessions) * n, b.put(b.fanOuts, key, f.encode(key))
+	return len(f.sessions) + matches, b.put(b.fanOuts, key, f.encode(key))
 }
 
 // fannedOut reads the sessions of a record, without those that were erased or cannot be read.

@@ -115,6 +115,37 @@ func TestFanOutInSteps(t *testing.T) {
 	}
 }
 
+// A step makes as many deliveries where each webhook matches few of the sessions: what a request costs goes by the deliveries that it leads to.
+func TestFanOutOfManyContents(t *testing.T) {
+	const contents, sessions = 32, engine.MaxTriggers + 16*fanOutSessions
+	s := openTest(t, newPath(t))
+	ids := make([]uuid.UUID, contents)
+	for i := range ids {
+		ids[i] = uuid.New()
+		putWebhook(t, s, engine.Webhook{Delay: 86400, ContentID: &ids[i]})
+	}
+	var events []engine.Event
+	for i := range sessions {
+		parsed, err := engine.ParseEvents(bytes.ReplaceAll(fanOutEvents(1), []byte(content.String()), []byte(ids[i%contents].String())), now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, parsed...)
+	}
+	if _, err := s.AppendEvents(t.Context(), engine.NewAppend(events, now())); err != nil {
+		t.Fatal(err)
+	}
+	made, steps := 0, 0
+	watchUntil(t, s, func(n engine.News) bool {
+		made += len(n.Queued)
+		steps++
+		return s.fanningOut.Load() == 0
+	})
+	if want := 16 * fanOutSessions; made != want || steps > 8 {
+		t.Errorf("%d deliveries in %d steps, want %d in at most 8", made, steps, want)
+	}
+}
+
 // A damaged record of a fan-out is named, and stops no other.
 func TestDamagedFanOut(t *testing.T) {
 	s := openDamaged(t)

@@ -2,9 +2,11 @@ package bolt
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -14,24 +16,24 @@ import (
 	"hookbolt/engine"
 )
 
-// A disk that takes no more refuses changes and nothing else: the process goes on, what was acknowledged is there, and it works again
-// once there is space. The limit for the size of files stands in for the disk; it is a process's, so this takes one of its own.
-func TestFullDisk(t *testing.T) {
-	if os.Getenv("HOOKBOLT_TEST_RLIMIT") == "" {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFullDisk$", "-test.v")
-		cmd.Env = append(os.Environ(), "HOOKBOLT_TEST_RLIMIT=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
-		return
+// inChild reports whether this is the process of the test's own that it starts otherwise: a limit for the size of files is a process's.
+func inChild(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv("HOOKBOLT_TEST_RLIMIT") != "" {
+		signal.Ignore(syscall.SIGXFSZ)
+		return true
 	}
-	signal.Ignore(syscall.SIGXFSZ)
-	path := newPath(t)
-	s := openTest(t, path)
-	w := putWebhook(t, s, engine.Webhook{})
-	addSession(t, s, time.Now().Add(-time.Second))
-	d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Claimed[0].Delivery
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), "HOOKBOLT_TEST_RLIMIT=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
+}
 
+// fillDisk keeps a database from growing until lift is called.
+func fillDisk(t *testing.T, path string) (lift func()) {
+	t.Helper()
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 		t.Fatal(err)
@@ -49,10 +51,27 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	set(uint64(info.Size()))
+	return func() { set(limit.Cur) }
+}
+
+// A disk that takes no more refuses changes and nothing else: the process goes on, what was acknowledged is there, and it works again
+// once there is space. The limit for the size of files stands in for the disk.
+func TestFullDisk(t *testing.T) {
+	if !inChild(t) {
+		return
+	}
+	path := newPath(t)
+	s := openTest(t, path)
+	w := putWebhook(t, s, engine.Webhook{})
+	addSession(t, s, time.Now().Add(-time.Second))
+	d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Claimed[0].Delivery
+
+	lift := fillDisk(t, path)
 	if err := readBesideRefused(t, s); err != nil {
 		t.Errorf("stats in a commit that is refused: %v", err)
 	}
 	s.space.accepted() // no pause
+	var err error
 	var kept []uuid.UUID
 	for err == nil {
 		id := uuid.New()
@@ -76,7 +95,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("the store has stopped: %v", s.Err())
 	}
 
-	set(limit.Cur)
+	lift()
 	for deadline := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(deadline); {
 		_, err = s.Stats(t.Context(), time.Now(), true)
 	}
@@ -139,4 +158,40 @@ func TestMarkOpenOnFullDisk(t *testing.T) {
 	if err := markOpen(os.NewFile(^uintptr(0), "none")); err == nil {
 		t.Error("another error is passed over, too")
 	}
+}
+
+// A commit that the disk refuses leaves nobody without an answer, also those whose changes were left to the next commit.
+func TestFullDiskAnswersEverybody(t *testing.T) {
+	if !inChild(t) {
+		return
+	}
+	path := newPath(t)
+	s := openTest(t, path)
+	lift := fillDisk(t, path)
+	var mutations []*mutation
+	for i := range 3 {
+		mutations = append(mutations, &mutation{done: make(chan error, 1), run: func(b *batch) error {
+			for n := range maxBatchChanges + 1 {
+				key := fmt.Appendf(nil, "%d %d", i, n)
+				if err := b.put(b.meta, key, make([]byte, 256)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}})
+	}
+	if err := s.commit(slices.Clone(mutations)); err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range mutations {
+		select {
+		case err := <-m.done:
+			if !errors.Is(err, engine.ErrFull) {
+				t.Errorf("mutation %d: %v, want ErrFull", i, err)
+			}
+		default:
+			t.Errorf("mutation %d has no answer", i)
+		}
+	}
+	lift()
 }

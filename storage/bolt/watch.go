@@ -15,8 +15,7 @@ func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
 		}
 		return err
 	}
-	s.fanOut(ctx, f)
-	return nil
+	return s.fanOut(ctx, f)
 }
 
 // ownAll calls f with all webhooks. They cannot change meanwhile, so that the health it reports is current.

@@ -150,10 +150,10 @@ func (s *Store) commit(mutations []*mutation) (err error) {
 			m.answer(fmt.Errorf("%w: %w", engine.ErrUnavailable, err))
 		}
 	}()
-	if full := s.space.writable(); full != nil {
-		return s.answerFull(mutations, full)
-	}
 	for left := mutations; len(left) > 0; {
+		if full := s.space.writable(); full != nil {
+			return s.answerFull(left, full)
+		}
 		if left, err = s.tryCommit(left); err != nil {
 			return err
 		}
@@ -181,7 +181,7 @@ func (s *Store) tryCommit(mutations []*mutation) (left []*mutation, err error) {
 		s.claim(b.claims...) // before readers can see the deliveries
 		if err := b.tx.Commit(); err != nil {
 			b.tx.Rollback() // Commit has done it, but commitFailed would wait for ever if it had not
-			return nil, s.commitFailed(applied, b.claims, err, txid, time.Since(started))
+			return left, s.commitFailed(applied, b.claims, err, txid, time.Since(started))
 		}
 		s.observe(len(applied), time.Since(started))
 		s.space.accepted()
