@@ -91,15 +91,21 @@ func TestTroubleOfProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		hook := w.webhook(`{"url":"https://a.example/","delay":0}`)
-		var over atomic.Bool
-		w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(500), nil }
+		var began, over atomic.Bool
+		trouble := noDescriptors("a.example", &over)
+		w.net.answer = func(r received, req *http.Request) (*http.Response, error) {
+			if began.Load() {
+				return trouble(r, req)
+			}
+			return answer(500), nil
+		}
 		w.sessions(5)
 		synctest.Wait()
 		before := w.Health(hook.ID)
 		if !before.Failing() {
 			t.Fatal("the endpoint is not failing")
 		}
-		w.net.answer = noDescriptors("a.example", &over)
+		began.Store(true)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if h := w.Health(hook.ID); h.Failures != before.Failures || h.Probes != 0 {
