@@ -50,9 +50,9 @@ func BenchmarkFanOut(b *testing.B) {
 	}
 }
 
-func benchFanOut(b *testing.B, webhooks, sessions int) {
-	var longest time.Duration
-	s, err := Open(newPath(b), Options{ObserveCommit: func(_ int, took time.Duration) { longest = max(longest, took) }})
+// openFanOut opens a database with so many webhooks, and runs its Watch.
+func openFanOut(b *testing.B, webhooks int, o Options) *Store {
+	s, err := Open(newPath(b), o)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -63,6 +63,12 @@ func benchFanOut(b *testing.B, webhooks, sessions int) {
 	})
 	putWebhooks(b, s, webhooks)
 	watchStore(b, s)
+	return s
+}
+
+func benchFanOut(b *testing.B, webhooks, sessions int) {
+	var longest time.Duration
+	s := openFanOut(b, webhooks, Options{ObserveCommit: func(_ int, took time.Duration) { longest = max(longest, took) }})
 	requests := make([]engine.Append, b.N)
 	for i := range requests {
 		requests[i] = fanOutRequest(b, sessions)
@@ -123,17 +129,7 @@ func watchStore(tb testing.TB, s *Store) {
 // BenchmarkEraseFanOut erases the sessions of a visitor, with deliveries for many webhooks.
 func BenchmarkEraseFanOut(b *testing.B) {
 	const webhooks, sessions = 1000, 100
-	s, err := Open(newPath(b), Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			b.Error(err)
-		}
-	})
-	putWebhooks(b, s, webhooks)
-	watchStore(b, s)
+	s := openFanOut(b, webhooks, Options{})
 	for b.Loop() {
 		b.StopTimer()
 		postFanOut(b, s, sessions)
