@@ -234,7 +234,7 @@ func (b *batch) eraseSession(number uint64, most int, step *engine.ErasedStep) (
 		if err := b.eraseDelivery(deliveryNumber(ref.ID), step); err != nil {
 			return false, err
 		}
-		if err := b.unmark(&r, &engine.Delivery{ID: ref.ID, WebhookID: ref.WebhookID, Kind: ref.Kind}); err != nil {
+		if err := b.unmark(&r, ref); err != nil {
 			return false, err
 		}
 	}

@@ -247,8 +247,8 @@ func (b *batch) expireSession(number uint64, _, oldest, _ time.Time) (removed bo
 // waits reports whether a delivery of the session is scheduled or pending, or may still have to be made. A damaged delivery is never sent, so
 // the session need not be kept for it.
 func (b *batch) waits(r *sessionRecord) (bool, error) {
-	if pending, err := b.fansOut(r.number); err != nil || pending {
-		return true, err
+	if b.fansOut(r.number) {
+		return true, nil
 	}
 	for m := range b.s.refs(b.tx, r) {
 		b.looked++
@@ -282,7 +282,7 @@ func (b *batch) retireDelivery(r *deliveryRecord) error {
 	}
 	session, err := decodeSession(r.session, head)
 	if err == nil {
-		err = b.unmark(&session, &r.Delivery)
+		err = b.unmark(&session, engine.DeliveryRef{WebhookID: r.WebhookID, Kind: r.Kind, ID: r.ID})
 	}
 	if err == nil {
 		err = b.put(b.sessions, u64key(r.session), session.encode())

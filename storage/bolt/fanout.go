@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -127,10 +128,7 @@ func (s *Store) stepFanOut(ctx context.Context) (queued []engine.Queued, err err
 	err = s.write(ctx, bulkBytes, func(b *batch) error {
 		queued = nil
 		for made := 0; made < fanOutStep; {
-			key, f, err := b.oldestFanOut()
-			if err != nil {
-				return err
-			}
+			key, f := b.oldestFanOut()
 			if key == nil {
 				b.fanningOut = -b.s.fanningOut.Load() // what is left cannot be read
 				return nil
@@ -146,16 +144,24 @@ func (s *Store) stepFanOut(ctx context.Context) (queued []engine.Queued, err err
 	return queued, err
 }
 
-// oldestFanOut returns the first record that can be read; a nil key if there is none.
-func (b *batch) oldestFanOut() (key []byte, f fanOut, err error) {
-	for k, v := range b.s.entries(b.tx, bucketFanOuts, nil, nil) {
-		f, err := decodeFanOut(k, v)
-		if b.s.passes(err) {
-			continue
+// fanOuts walks the records that can be read, the oldest first.
+func (s *Store) fanOuts(tx *bbolt.Tx) iter.Seq2[[]byte, fanOut] {
+	return func(yield func([]byte, fanOut) bool) {
+		for k, v := range s.entries(tx, bucketFanOuts, nil, nil) {
+			f, err := decodeFanOut(k, v)
+			if !s.passes(err) && !yield(k, f) {
+				return
+			}
 		}
-		return bytes.Clone(k), f, err
 	}
-	return nil, f, nil
+}
+
+// oldestFanOut returns the first record that can be read; a nil key if there is none.
+func (b *batch) oldestFanOut() (key []byte, f fanOut) {
+	for k, f := range b.s.fanOuts(b.tx) {
+		return bytes.Clone(k), f
+	}
+	return nil, f
 }
 
 // continueFanOut makes deliveries of a record: each webhook that it comes to is one for each session that it matches, and these are most at
@@ -228,41 +234,26 @@ func (b *batch) fanOutSession(r *sessionRecord, f engine.FanOut, hooks []*engine
 
 // fansOut reports whether deliveries of a session may still have to be made. It must be right for each session: a fan-out waits while there is
 // no room, and the other sessions are what can make room.
-func (b *batch) fansOut(number uint64) (bool, error) {
+func (b *batch) fansOut(number uint64) bool {
 	if b.s.fanningOut.Load()+b.fanningOut == 0 {
-		return false, nil
+		return false
 	}
 	if b.fannedOutNumbers == nil {
-		numbers := make(map[uint64]bool)
-		for k, v := range b.s.entries(b.tx, bucketFanOuts, nil, nil) {
-			f, err := decodeFanOut(k, v)
-			if b.s.passes(err) {
-				continue
-			}
-			if err != nil {
-				return false, err
-			}
+		b.fannedOutNumbers = make(map[uint64]bool)
+		for _, f := range b.s.fanOuts(b.tx) {
 			for _, s := range f.sessions {
-				numbers[s.number] = true
+				b.fannedOutNumbers[s.number] = true
 			}
 		}
-		b.fannedOutNumbers = numbers
 	}
-	return b.fannedOutNumbers[number], nil
+	return b.fannedOutNumbers[number]
 }
 
 // loadFanOuts counts the sessions whose deliveries are still to be made.
-func (s *Store) loadFanOuts(tx *bbolt.Tx) error {
-	n := 0
-	for k, v := range s.entries(tx, bucketFanOuts, nil, nil) {
-		f, err := decodeFanOut(k, v)
-		if err != nil && !s.passes(err) {
-			return err
-		}
-		n += len(f.sessions)
+func (s *Store) loadFanOuts(tx *bbolt.Tx) {
+	for _, f := range s.fanOuts(tx) {
+		s.fanningOut.Add(int64(len(f.sessions)))
 	}
-	s.fanningOut.Store(int64(n))
-	return nil
 }
 
 // checkFanOuts checks the records of fan-outs.

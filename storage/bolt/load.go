@@ -3,7 +3,6 @@ package bolt
 import (
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -72,9 +71,10 @@ func (s *Store) load() error {
 			s.passes(err)
 		}
 		s.hooks.Store(engine.NewWebhookSet(hooks, cancels))
-		if err := errors.Join(s.loadNumbers(tx), s.loadFanOuts(tx)); err != nil {
+		if err := s.loadNumbers(tx); err != nil {
 			return err
 		}
+		s.loadFanOuts(tx)
 		for k, v := range s.entries(tx, bucketHealth, nil, nil) {
 			h, err := decodeHealth(k, v)
 			if s.passes(err) { // its endpoint counts as healthy until it fails again

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
@@ -35,20 +36,18 @@ func (b *batch) mark(r *sessionRecord, ref engine.DeliveryRef) error {
 	return b.put(b.marks, key, sealBytes(key, ref.ID[:]))
 }
 
-// unmark removes the mark of a delivery. The caller stores the head.
-func (b *batch) unmark(r *sessionRecord, d *engine.Delivery) error {
-	for i := range r.Deliveries {
-		if r.Deliveries[i].ID == d.ID {
-			r.Deliveries = append(r.Deliveries[:i], r.Deliveries[i+1:]...)
-			return nil
-		}
+// unmark removes a mark. The caller stores the head.
+func (b *batch) unmark(r *sessionRecord, ref engine.DeliveryRef) error {
+	if at := slices.Index(r.Deliveries, ref); at >= 0 {
+		r.Deliveries = slices.Delete(r.Deliveries, at, at+1)
+		return nil
 	}
-	key := markKey(r.number, d.WebhookID, d.Kind)
+	key := markKey(r.number, ref.WebhookID, ref.Kind)
 	v := b.marks.Get(key)
 	if v == nil {
 		return nil
 	}
-	if id, err := decodeMark(key, v); err != nil || id != d.ID {
+	if id, err := decodeMark(key, v); err != nil || id != ref.ID {
 		return err
 	}
 	r.marks--

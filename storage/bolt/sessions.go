@@ -145,9 +145,6 @@ func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 	if err := b.put(b.events, key, encodeEvents(key, p.decision.Fresh)); err != nil {
 		return err
 	}
-	if len(p.decision.Triggers) > 0 {
-		r.Deliveries = slices.Clone(r.Deliveries) // run may be called again with the same decision
-	}
 	var record *engine.SessionRecord // shared by all deliveries that are claimed without a payload
 	for i := range p.decision.Triggers {
 		t := &p.decision.Triggers[i]
