@@ -59,6 +59,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Records of the database that could not be read and were set aside."}),
 		history: newHistory(),
 	}
+	m.preset()
+	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.attempts, m.unmade, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses, m.removals, m.damaged)
+	return m
+}
+
+// preset has each label reported from the start: an alert on an increase needs the zero before it.
+func (m *metrics) preset() {
 	for _, suspended := range []bool{false, true} {
 		m.lag.WithLabelValues(strconv.FormatBool(suspended))
 	}
@@ -86,8 +93,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.removed("age", Removed{})
 	m.removed("size", Removed{})
-	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.attempts, m.unmade, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses, m.removals, m.damaged)
-	return m
 }
 
 // accepted counts accepted events.
