@@ -105,7 +105,7 @@ func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte)
 		return a, nil, false
 	}
 	a = Attempt{Outcome: outcome, Probe: c.probe}
-	c.health, c.notice = e.observeAttempt(sendCtx, w, &a)
+	c.health, c.notice = e.observeAttempt(sendCtx, c, w, &a)
 	return a, w, true
 }
 
@@ -143,7 +143,7 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	}
 	now := utcNow()
 	e.metrics.attempt(d, &a, e.lanes.suspended(d, &a))
-	done, err := e.recordUntilStored(ctx, AttemptRecord{Delivery: *d, Attempt: a, Next: policy.After(&a, d.Tries+1, now, rand.Float64()),
+	done, err := e.recordUntilStored(ctx, AttemptRecord{Delivery: *d, Attempt: a, Next: policy.After(&a, d, now, rand.Float64()),
 		At: now, Webhook: w, Health: c.health, HealthNotice: c.notice})
 	e.lanes.wakeAt(done.Queued...)
 	switch {

@@ -110,6 +110,7 @@ type NextReason string
 const (
 	NextBySchedule   NextReason = "retry_schedule"  // the next step of the retry schedule
 	NextByRetryAfter NextReason = "retry_after"     // the endpoint asked for it
+	NextByThrottle   NextReason = "throttled"       // the endpoint refused load; not a step of the schedule
 	NextByToken      NextReason = "token_refreshed" // at once, with a new OAuth token; not a step of the schedule
 	NextExhausted    NextReason = "schedule_ended"  // none: the delivery has failed
 	NextCancelled    NextReason = "cancelled"       // none: it was cancelled during the attempt
@@ -127,6 +128,8 @@ type Attempt struct {
 	// Probe reports that the endpoint was failing when the attempt began. It is not stored, nor are RetryAfter and TokenRejected of the
 	// outcome: NextAt and NextReason are. An attempt with a Trouble is not stored at all.
 	Probe bool
+	// heldUntil is until when the endpoint's lane is held if the attempt was refused because of load, in UTC.
+	heldUntil time.Time
 }
 
 // RequestHeader returns the header of the attempt's request, with "…" for credentials, without the fields that the HTTP protocol itself

@@ -20,8 +20,9 @@ const (
 // An endpoint is failing after 5 failed attempts in a row. Its lane then makes one attempt at a time, a probe, at intervals that double
 // from 5 s to 5 min. A probe is an ordinary attempt of the oldest due delivery. The first success ends the failing state.
 type Health struct {
-	// Failures is how many attempts have failed since the last success.
-	Failures int
+	// Failures is how many attempts have failed since the last success. Refused is how many of them were refused because of load: they do not
+	// make the endpoint failing.
+	Failures, Refused int
 	// FirstFailedAt is when the first of these attempts failed, in UTC; zero if there is none.
 	FirstFailedAt time.Time
 	// FailingSince is when the endpoint became failing, in UTC; zero while it is not failing.
@@ -30,6 +31,8 @@ type Health struct {
 	Probes int
 	// NextProbeAt is when the next probe may begin, in UTC; zero while the endpoint is not failing.
 	NextProbeAt time.Time
+	// Throttle is what the endpoint's refusals of load have led to.
+	Throttle Throttle
 	// Notified is set once the failing state has lasted long enough to notify the operator, so that this happens only once. It is lost at a
 	// restart.
 	Notified bool
@@ -46,11 +49,11 @@ func (h *Health) failingLong(now time.Time) bool {
 	return h.Failing() && now.Sub(h.FailingSince) >= notifyFailingAfter
 }
 
-// After returns the health after an attempt that ended at now. It is pure.
+// After returns the health after an attempt that ended at now, with the Throttle as it was. It is pure.
 func (h Health) After(a *Attempt, now time.Time) Health {
 	switch {
 	case a.Delivered():
-		return Health{Order: h.Order}
+		return Health{Order: h.Order, Throttle: h.Throttle}
 	case a.Error == ErrorInternal || a.TokenRejected: // says nothing about the endpoint
 		if a.Probe && a.Error == ErrorInternal {
 			h.NextProbeAt = now.Add(probeInterval(h.Probes)) // or the next delivery would be tried at once, and all others
@@ -58,12 +61,15 @@ func (h Health) After(a *Attempt, now time.Time) Health {
 		return h
 	}
 	h.Failures++
+	if a.refusesLoad() {
+		h.Refused++
+	}
 	if h.FirstFailedAt.IsZero() {
 		h.FirstFailedAt = now
 	}
 	switch {
 	case !h.Failing():
-		if h.Failures >= failingAfter {
+		if h.Failures-h.Refused >= failingAfter {
 			h.FailingSince, h.NextProbeAt = now, now.Add(minProbeInterval)
 		}
 	case a.Probe: // not an attempt that was in flight when the endpoint became failing
@@ -99,23 +105,26 @@ var pauseCauses = []pauseCause{pauseByHand, pauseEndpointGone, pauseFailing}
 // observeAttempt updates the health of an endpoint after an attempt that was made for w and has just ended, before the next attempt begins.
 // It logs changes. It pauses a webhook whose endpoint answered 410, or has failed for Config.PauseAfter. It returns the health and the
 // payload of the system event about it, nil for none, to be recorded with the attempt.
-func (e *Engine) observeAttempt(ctx context.Context, w *Webhook, a *Attempt) (Health, []byte) {
+func (e *Engine) observeAttempt(ctx context.Context, c *claim, w *Webhook, a *Attempt) (Health, []byte) {
 	current := e.store.Webhooks().Get(w.ID)
 	if current == nil || ResetsHealth(w, current) {
 		return Health{}, nil
 	}
 	now := utcNow()
-	before, h, failedFor := e.lanes.attempted(current, a, now)
+	a.RetryAfter = min(a.RetryAfter, e.config().Retry.RetryAfterMax)
+	before, h, failedFor := e.lanes.attempted(current, c, a, now)
 	switch {
 	case h.Failing() && !before.Failing():
 		e.log.Warn("an endpoint is failing; it gets one attempt at a time", "webhook", w.ID, "failures", h.Failures, "error_class", a.Error)
 	case before.Failing() && !h.Failing():
 		e.log.Info("an endpoint works again", "webhook", w.ID, "failures", before.Failures, "since", before.FirstFailedAt)
+	case h.Throttle.Refusals == 1 && before.Throttle.HeldUntil.IsZero():
+		e.log.Info("an endpoint refuses load; its deliveries wait and use no try", "webhook", w.ID, "status", a.Status, "until", h.Throttle.HeldUntil)
 	}
 	switch {
 	case a.Status == http.StatusGone:
 		e.pause(ctx, w, a, pauseEndpointGone, fmt.Sprintf("the endpoint answered 410 Gone at %s", now.Format(time.RFC3339)))
-	case h.Failing() && failedFor >= e.config().PauseAfter:
+	case (h.Failing() || h.Refused > 0) && failedFor >= e.config().PauseAfter:
 		e.pause(ctx, w, a, pauseFailing, fmt.Sprintf("every attempt has failed since %s", h.FirstFailedAt.Format(time.RFC3339)))
 	}
 	return h, healthNotice(w, before, h, a, now)

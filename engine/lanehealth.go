@@ -7,6 +7,8 @@ type endpointHealth struct {
 	Health
 	// probeAt is NextProbeAt by the monotonic clock. A clock that was set back puts a probe off by no more than its interval.
 	probeAt time.Time
+	// heldUntil is Throttle.HeldUntil by the monotonic clock.
+	heldUntil time.Time
 	// failedFor is how long all attempts have failed until lastFailedAt, which is of the monotonic clock. It counts no longer span without
 	// attempts than maxAttemptGap.
 	failedFor    time.Duration
@@ -33,7 +35,24 @@ func (h *endpointHealth) set(new Health) {
 	case !new.NextProbeAt.Equal(h.NextProbeAt): // otherwise the wait has begun already, and the clock may have been set since
 		h.probeAt = time.Now().Add(min(new.NextProbeAt.Sub(utcNow()), probeInterval(new.Probes)))
 	}
+	if at := new.Throttle.HeldUntil; !at.Equal(h.Throttle.HeldUntil) {
+		h.heldUntil = time.Time{}
+		if !at.IsZero() {
+			h.heldUntil = monotonic(at)
+		}
+	}
 	h.Health = new
+}
+
+// throttled reports whether the endpoint has refused load lately, so that its lane is held or slowed down.
+func (h *endpointHealth) throttled() bool { return !h.Throttle.HeldUntil.IsZero() }
+
+// throttledRate returns the rate to which the lane is limited at now because of that, in attempts a second; 0 means no limit.
+func (h *endpointHealth) throttledRate(now time.Time) float64 {
+	if !h.throttled() {
+		return 0
+	}
+	return h.Throttle.rate(max(0, now.Sub(h.heldUntil)))
 }
 
 // restore takes over a health that was stored.
@@ -77,10 +96,10 @@ func (h *endpointHealth) isAbout(w *Webhook) bool {
 	return h.url == w.URL && h.resumedAt.Equal(w.ResumedAt)
 }
 
-// suspended reports whether the endpoint was failing or the webhook was paused at some time between dueAt and startedAt, so that an attempt
-// that started then was late on purpose. It is pure.
+// suspended reports whether the endpoint was failing or throttled, or the webhook was paused, at some time between dueAt and startedAt, so that
+// an attempt that started then was late on purpose. It is pure.
 func (h *endpointHealth) suspended(dueAt, startedAt time.Time) bool {
-	if h.Failing() && !startedAt.Before(h.FailingSince) {
+	if h.Failing() && !startedAt.Before(h.FailingSince) || h.throttled() {
 		return true
 	}
 	sendsSince := later(h.resumedAt, h.recoveredAt)
@@ -114,6 +133,9 @@ func (l *lanes) own(w *Webhook, h Health) {
 	}
 	ln.health = endpointHealth{url: w.URL, resumedAt: w.ResumedAt}
 	ln.health.restore(h)
+	if ln.health.throttled() {
+		ln.window = window{size: 1, threshold: freeWindow}
+	}
 	ln.progressAt = time.Now()
 }
 
@@ -140,14 +162,69 @@ func (l *lanes) yieldAll() {
 
 // attempted updates the health of a webhook's endpoint after an attempt that ended at now, and with it the pace of the lane. w is the
 // webhook as it is now. It returns the health before and after the attempt, and for how long all attempts have failed.
-func (l *lanes) attempted(w *Webhook, a *Attempt, now time.Time) (before, after Health, failedFor time.Duration) {
+func (l *lanes) attempted(w *Webhook, c *claim, a *Attempt, now time.Time) (before, after Health, failedFor time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ln := l.laneLocked(Lane{WebhookID: w.ID})
 	l.beginHealthLocked(ln, w)
 	before = ln.health.Health
-	l.setHealthLocked(ln, before.After(a, now))
+	after = before.After(a, now)
+	after.Throttle = l.throttleLocked(ln, c, a, now)
+	l.setHealthLocked(ln, after)
+	a.heldUntil = after.Throttle.HeldUntil
 	return before, ln.health.Health, ln.health.failedFor
+}
+
+// throttleLocked returns the throttle of a lane after an attempt that ended at now. It counts what the endpoint accepts, and keeps the window.
+func (l *lanes) throttleLocked(ln *lane, c *claim, a *Attempt, now time.Time) Throttle {
+	t, mono := ln.health.Throttle, time.Now()
+	ln.passLocked(l, mono)
+	refused, late := a.refusesLoad(), c.round != ln.round // late: it began before the last refusal
+	switch {
+	case a.Delivered() && (ln.health.Failing() || !late && t.over(mono.Sub(ln.health.heldUntil))):
+		ln.window.grow(l.limits(ln.id).inFlight)
+		ln.accepted.count++
+		ln.sinceRefusal++
+		return Throttle{}
+	case a.Delivered():
+		ln.accepted.count++
+		t.Refusals = 0
+		if late {
+			ln.refusal.accepted++
+			ln.window = t.apply(ln.refusal, ln.accepted.rate(ln.refusal.hold))
+			return t
+		}
+		ln.sinceRefusal++
+		ln.window.grow(l.limits(ln.id).inFlight)
+		return t
+	case late && refused:
+		t.HeldUntil = later(t.HeldUntil, now.Add(a.RetryAfter))
+		return t
+	case late || !refused && (!a.showsLoad() || ln.health.Failing()):
+		return t
+	}
+	ln.round++
+	ln.refusal = refusal{accepted: ln.sinceRefusal, rate: c.rate, ran: mono.Sub(ln.health.heldUntil)}
+	ln.sinceRefusal = 0
+	if refused {
+		t.Refusals++
+		ln.refusal.hold = holdFor(a.RetryAfter, t.Refusals)
+	}
+	t.HeldUntil = now.Add(ln.refusal.hold)
+	ln.window = t.apply(ln.refusal, ln.accepted.rate(ln.refusal.hold))
+	return t
+}
+
+// passLocked lets the time since the lane's last attempt count for the rate at which its endpoint accepts, as far as the lane had work.
+func (ln *lane) passLocked(l *lanes, now time.Time) {
+	idle := maxIdle
+	if rate := l.limitsLocked(ln, now).rate; rate > 0 {
+		idle = max(idle, 2*rateInterval(rate))
+	}
+	if held := ln.health.heldUntil.Sub(ln.accepted.at); held > 0 {
+		idle += min(held, countedHold)
+	}
+	ln.accepted.pass(now, idle)
 }
 
 // resetHealth starts the health of a webhook's endpoint again, after a change that ResetsHealth.
@@ -164,6 +241,7 @@ func (l *lanes) beginHealthLocked(ln *lane, w *Webhook) {
 		return
 	}
 	ln.health.url, ln.health.resumedAt = w.URL, w.ResumedAt
+	ln.load = newLoad()
 	l.setHealthLocked(ln, Health{})
 }
 
@@ -173,26 +251,40 @@ func (l *lanes) setHealthLocked(ln *lane, h Health) {
 	l.order++
 	h.Order = l.order
 	ln.health.attempted(h)
-	if h.Failing() != was.Failing() {
+	if h.Failing() != was.Failing() || h.Throttle != was.Throttle {
 		l.open = nil
 	}
-	switch {
-	case h.Failing():
-		if l.limitLocked(ln, time.Now()) == 0 {
-			l.releaseReadyLocked(ln)
-		}
-	case was.Failing():
+	if was.Failing() && !h.Failing() || was.Throttle.HeldUntil.After(h.Throttle.HeldUntil) {
 		ln.health.recoveredAt = utcNow()
 		l.recheckLocked(ln)
 	}
+	now := time.Now()
+	if ln.health.heldUntil.After(now) {
+		ln.nextSlot = later(ln.nextSlot, ln.health.heldUntil)
+	}
+	if l.limitsLocked(ln, now).inFlight == 0 {
+		l.releaseReadyLocked(ln)
+	}
 }
 
-// probeNow lets the next probe of a failing endpoint begin at once, because somebody may have mended it.
+// probeNow lets the next probe of a failing endpoint begin at once, or ends the hold of one that refuses load, because somebody may have mended
+// it.
 func (l *lanes) probeNow(webhookID uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if ln := l.byID[Lane{WebhookID: webhookID}]; ln != nil && ln.health.Failing() {
-		ln.health.NextProbeAt, ln.health.probeAt = utcNow(), time.Now()
+	ln := l.byID[Lane{WebhookID: webhookID}]
+	if ln == nil {
+		return
+	}
+	wall, now := utcNow(), time.Now()
+	failing, held := ln.health.Failing(), now.Before(ln.health.heldUntil)
+	if failing {
+		ln.health.NextProbeAt, ln.health.probeAt = wall, now
+	}
+	if held {
+		ln.health.Throttle.HeldUntil, ln.health.heldUntil, ln.nextSlot = wall, now, now
+	}
+	if failing || held {
 		l.recheckLocked(ln)
 	}
 }
@@ -206,3 +298,4 @@ func (l *lanes) healthOf(webhookID uint32) Health {
 	}
 	return Health{}
 }
+

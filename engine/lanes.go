@@ -70,6 +70,7 @@ type lane struct {
 	nextSlot time.Time      // by the monotonic clock; the earliest time of the next attempt, if there is a rate limit
 	timer    *time.Timer    // fires at nextSlot, if a delivery waits for it
 	trouble  laneTrouble    // of this machine, at the last attempt
+	load                    // that the endpoint takes; unused in a test lane
 	gone     bool           // the webhook was deleted: the lane is dropped when its last claim has ended
 }
 
@@ -100,6 +101,9 @@ func (l *lanes) laneLocked(id Lane) *lane {
 	ln := l.byID[id]
 	if ln == nil {
 		ln = &lane{id: id}
+		if !id.Test {
+			ln.load = newLoad()
+		}
 		l.byID[id] = ln
 	}
 	return ln
@@ -110,7 +114,7 @@ func (l *lanes) wakeAtLocked(ln *lane, at time.Time) {
 	if ln.health.Failing() {
 		at = later(at, ln.health.probeAt)
 	}
-	at = later(at, ln.trouble.until)
+	at = later(later(at, ln.trouble.until), ln.health.heldUntil)
 	switch ln.place {
 	case placeIdle:
 		l.putTimedLocked(ln, at)
@@ -172,7 +176,8 @@ func (l *lanes) openWebhooks(hooks *WebhookSet) map[uint32]bool {
 	}
 	for _, w := range hooks.All() {
 		id := Lane{WebhookID: w.ID}
-		if limits := l.limits(id); limits.inFlight > 0 && limits.rate == 0 && !l.laneLocked(id).health.Failing() && l.laneLocked(id).trouble.kind == "" {
+		limits, ln := l.limits(id), l.laneLocked(id)
+		if limits.inFlight > 0 && limits.rate == 0 && !ln.health.Failing() && !ln.health.throttled() && ln.trouble.kind == "" {
 			l.open[w.ID] = true
 		}
 	}
@@ -198,7 +203,7 @@ func (l *lanes) refresh(webhookID uint32, gone bool) {
 		if ln == nil {
 			continue
 		}
-		if l.limitLocked(ln, now) == 0 {
+		if l.limitsLocked(ln, now).inFlight == 0 {
 			l.releaseReadyLocked(ln)
 		}
 		l.clipSlotLocked(ln, now)

@@ -2,7 +2,7 @@ package engine
 
 import "time"
 
-// The pace of a lane: the limits of its webhook, the health of its endpoint, and troubles of this machine.
+// The pace of a lane: the limits of its webhook, the health of its endpoint, the load that it takes, and troubles of this machine.
 const (
 	// claimAhead is how long before its slot a delivery of a lane with a rate limit may be claimed. It is enough time to render and freeze
 	// the payload, and short enough for the payload to be fresh.
@@ -11,35 +11,48 @@ const (
 	slotSlack = 20 * time.Millisecond
 )
 
-// laneLimits are the limits that a webhook's settings give a lane.
+// laneLimits are the limits of a lane.
 type laneLimits struct {
 	inFlight int     // attempts at once; with 0 the lane must not send
 	rate     float64 // attempts per second; 0 for no limit
 }
 
-// limitLocked returns how many attempts a lane may have in flight at now; with 0 it must not send.
-func (l *lanes) limitLocked(ln *lane, now time.Time) int {
-	limit := l.limits(ln.id).inFlight
+// limitsLocked returns the limits of a lane at now: those of its webhook's settings, lowered by what its last attempts have shown. With an
+// inFlight of 0 it must not send.
+func (l *lanes) limitsLocked(ln *lane, now time.Time) laneLimits {
+	limits := l.limits(ln.id)
 	switch {
-	case now.Before(ln.trouble.until), ln.health.Failing() && now.Before(ln.health.probeAt):
-		return 0
+	case now.Before(ln.startsAt()):
+		limits.inFlight = 0
 	case ln.health.Failing(), ln.trouble.kind != "":
-		return min(limit, 1)
+		limits.inFlight = min(limits.inFlight, 1)
+	case ln.window.size > 0:
+		limits.inFlight = min(limits.inFlight, ln.window.size)
 	}
-	return limit
+	if rate := ln.health.throttledRate(now); rate > 0 && (limits.rate == 0 || rate < limits.rate) {
+		limits.rate = rate
+	}
+	return limits
+}
+
+// startsAt returns before when a lane must not send, by the monotonic clock: the end of a trouble or of a hold, or the next probe.
+func (ln *lane) startsAt() time.Time {
+	at := later(ln.trouble.until, ln.health.heldUntil)
+	if ln.health.Failing() {
+		at = later(at, ln.health.probeAt)
+	}
+	return at
 }
 
 // roomLocked returns how many more deliveries of a lane may be claimed at now. If it is too early for any, next is when to try again. If
 // next is zero, there is no room before a claim ends or the limits change.
 func (l *lanes) roomLocked(ln *lane, now time.Time) (room int, next time.Time) {
-	limits := l.limits(ln.id)
+	limits, startsAt := l.limitsLocked(ln, now), ln.startsAt()
 	switch {
-	case limits.inFlight == 0:
+	case l.limits(ln.id).inFlight == 0:
 		return 0, next
-	case now.Before(ln.trouble.until):
-		return 0, ln.trouble.until
-	case ln.health.Failing() && now.Before(ln.health.probeAt):
-		return 0, ln.health.probeAt
+	case now.Before(startsAt):
+		return 0, startsAt
 	case ln.health.Failing(), ln.trouble.kind != "":
 		return 1 - ln.claimed, next
 	}
@@ -67,11 +80,11 @@ func rateInterval(rate float64) time.Duration { return time.Duration(float64(tim
 
 // reserveSlotLocked reserves the current slot of a lane with a rate limit for a claim.
 func (l *lanes) reserveSlotLocked(ln *lane, c *claim) {
-	rate := l.limits(ln.id).rate
+	now := time.Now()
+	rate := l.limitsLocked(ln, now).rate
 	if rate == 0 {
 		return
 	}
-	now := time.Now()
 	if now.Sub(ln.nextSlot) > slotSlack {
 		ln.nextSlot = now
 	}
@@ -83,14 +96,14 @@ func (l *lanes) reserveSlotLocked(ln *lane, c *claim) {
 func (l *lanes) returnSlot(c *claim) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if rate := l.limits(c.lane.id).rate; rate > 0 && !c.slot.IsZero() && c.lane.nextSlot.Equal(c.slot) {
+	if rate := l.limitsLocked(c.lane, time.Now()).rate; rate > 0 && !c.slot.IsZero() && c.lane.nextSlot.Equal(c.slot) {
 		c.lane.nextSlot = c.slot.Add(-rateInterval(rate))
 	}
 }
 
 // clipSlotLocked limits the wait for the next slot to one interval of the current rate: the slot may have been set by a slower rate.
 func (l *lanes) clipSlotLocked(ln *lane, now time.Time) {
-	if rate := l.limits(ln.id).rate; rate > 0 {
+	if rate := l.limitsLocked(ln, now).rate; rate > 0 {
 		if next := now.Add(rateInterval(rate)); ln.nextSlot.After(next) {
 			ln.nextSlot = next
 		}
@@ -101,11 +114,15 @@ func (l *lanes) clipSlotLocked(ln *lane, now time.Time) {
 // it sets a timer for it.
 func (l *lanes) maySendLocked(ln *lane) bool {
 	now := time.Now()
-	if len(ln.readyQueue) == 0 || !ln.readyQueue[0].ready || ln.sending >= l.limitLocked(ln, now) {
+	if len(ln.readyQueue) == 0 || !ln.readyQueue[0].ready {
+		return false
+	}
+	limits := l.limitsLocked(ln, now)
+	if ln.sending >= limits.inFlight {
 		return false
 	}
 	wait := ln.nextSlot.Sub(now)
-	if wait <= 0 || l.limits(ln.id).rate == 0 {
+	if wait <= 0 || limits.rate == 0 {
 		return true
 	}
 	if ln.timer == nil {
@@ -120,7 +137,7 @@ func (l *lanes) maySendLocked(ln *lane) bool {
 }
 
 // stalledFor returns how long a webhook's lane could have made an attempt and made none; 0 if it must not send. dueAt is since when its
-// oldest due delivery has been due. Waiting for the next probe, for the next slot or for the end of a trouble does not count.
+// oldest due delivery has been due. Waiting for the next probe, for the next slot, or for the end of a hold or a trouble does not count.
 func (l *lanes) stalledFor(webhookID uint32, dueAt time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -133,8 +150,8 @@ func (l *lanes) stalledFor(webhookID uint32, dueAt time.Time) time.Duration {
 	stalled := now.Sub(dueAt)
 	if ln := l.byID[id]; ln != nil { // a lane that was never woken has a delivery that nothing sends
 		// Each span is measured by itself: resumedAt is of the wall clock, as dueAt is, the others are of the monotonic one.
-		stalled = min(stalled, now.Sub(ln.progressAt), now.Sub(ln.health.resumedAt), now.Sub(ln.health.probeAt), now.Sub(ln.trouble.until))
-		if limits.rate > 0 {
+		stalled = min(stalled, now.Sub(ln.progressAt), now.Sub(ln.health.resumedAt), now.Sub(ln.startsAt()), now.Sub(ln.health.probeAt))
+		if l.limitsLocked(ln, now).rate > 0 {
 			stalled = min(stalled, now.Sub(ln.nextSlot))
 		}
 	}

@@ -47,11 +47,11 @@ type Next struct {
 }
 
 // Counts reports whether the attempt was a step of the retry schedule.
-func (n *Next) Counts() bool { return n.Reason != NextByToken }
+func (n *Next) Counts() bool { return n.Reason != NextByToken && n.Reason != NextByThrottle }
 
-// After decides what happens to a delivery after an attempt that ended at now. tries is how many attempts have ended in the current pass
-// through the schedule, this one included. draw, from 0 to 1, chooses the wait within the jitter. After is pure.
-func (p RetryPolicy) After(a *Attempt, tries int, now time.Time, draw float64) Next {
+// After decides what happens to a delivery after an attempt that ended at now. d is the delivery before it. draw, from 0 to 1, chooses the wait
+// within the jitter. After is pure.
+func (p RetryPolicy) After(a *Attempt, d *Delivery, now time.Time, draw float64) Next {
 	if a.Delivered() {
 		return Next{Status: StatusDelivered}
 	}
@@ -59,6 +59,11 @@ func (p RetryPolicy) After(a *Attempt, tries int, now time.Time, draw float64) N
 		// Due before the new token is fetched, so that a 401 to the new token counts as a failure; see Outcome.TokenRejected.
 		return Next{StatusPending, a.StartedAt, NextByToken}
 	}
+	if a.refusesLoad() && d.Attempts-d.Tries < maxRefusals {
+		// The lane is held as long. What was due before goes first, so that an endpoint that refuses just this delivery gets the others.
+		return Next{StatusPending, later(a.heldUntil, now.Add(min(a.RetryAfter, p.RetryAfterMax))), NextByThrottle}
+	}
+	tries := d.Tries + 1
 	if tries > len(p.Schedule) {
 		return Next{Status: StatusFailed, Reason: NextExhausted}
 	}

@@ -55,7 +55,7 @@ func TestRetryPolicyAfter(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			policy := RetryPolicy{Schedule: tt.schedule, RetryAfterMax: 24 * time.Hour} // no jitter
-			got := policy.After(tt.attempt, tt.tries, now, rand.Float64())
+			got := policy.After(tt.attempt, &Delivery{Attempts: tt.tries - 1, Tries: tt.tries - 1}, now, rand.Float64())
 			want := Next{Status: tt.status, Reason: tt.reason}
 			if tt.status == StatusPending {
 				want.At = now.Add(tt.wait)
@@ -71,7 +71,7 @@ func TestRetryPolicyAfter(t *testing.T) {
 func TestRetryPolicyBoundBelowStep(t *testing.T) {
 	now := time.Now()
 	policy := RetryPolicy{Schedule: []Duration{Duration(time.Hour)}, RetryAfterMax: time.Minute}
-	if got := policy.After(&Attempt{Outcome: Outcome{Error: ErrorStatus, RetryAfter: 2 * time.Hour}}, 1, now, rand.Float64()).At.Sub(now); got != time.Hour {
+	if got := policy.After(&Attempt{Outcome: Outcome{Error: ErrorStatus, RetryAfter: 2 * time.Hour}}, new(Delivery), now, rand.Float64()).At.Sub(now); got != time.Hour {
 		t.Errorf("got %s, want 1h", got)
 	}
 }
@@ -86,7 +86,7 @@ func TestRetryJitter(t *testing.T) {
 			low, high := time.Duration(float64(step)*(1-jitter)), time.Duration(float64(step)*(1+jitter))
 			var below, above int
 			for range 1000 {
-				wait := policy.After(&Attempt{Outcome: Outcome{Error: ErrorReset}}, i+1, now, rand.Float64()).At.Sub(now)
+				wait := policy.After(&Attempt{Outcome: Outcome{Error: ErrorReset}}, &Delivery{Attempts: i, Tries: i}, now, rand.Float64()).At.Sub(now)
 				if wait < low-1 || wait > high+1 {
 					t.Fatalf("jitter %v, step %s: waits %s, want %s to %s", jitter, step, wait, low, high)
 				}
@@ -105,7 +105,7 @@ func TestRetryJitter(t *testing.T) {
 		}
 		// What the endpoint asks for is not shortened by jitter.
 		for range 100 {
-			if wait := policy.After(&Attempt{Outcome: Outcome{Error: ErrorStatus, RetryAfter: time.Hour}}, 1, now, rand.Float64()).At.Sub(now); wait != time.Hour {
+			if wait := policy.After(&Attempt{Outcome: Outcome{Error: ErrorStatus, RetryAfter: time.Hour}}, new(Delivery), now, rand.Float64()).At.Sub(now); wait != time.Hour {
 				t.Fatalf("waits %s, want what Retry-After says", wait)
 			}
 		}

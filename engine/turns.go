@@ -10,7 +10,7 @@ import (
 // or the lane must not send.
 func (l *lanes) acquire(ctx context.Context, c *claim) bool {
 	l.mu.Lock()
-	if l.limitLocked(c.lane, time.Now()) == 0 {
+	if l.limitsLocked(c.lane, time.Now()).inFlight == 0 {
 		l.mu.Unlock()
 		return false
 	}
@@ -92,7 +92,7 @@ func (l *lanes) sendFirstLocked(ln *lane) {
 	}
 	// A test does not wait for the next probe, but it shows as much about the endpoint.
 	of := l.laneLocked(Lane{WebhookID: ln.id.WebhookID})
-	c.probe = of.health.Failing()
+	c.probe, c.round, c.rate = of.health.Failing(), of.round, of.health.throttledRate(ln.progressAt)
 	c.turn <- true
 }
 
