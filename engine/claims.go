@@ -23,9 +23,10 @@ type claim struct {
 	cancelled bool // the delivery was cancelled since it was claimed; guarded by lanes.mu
 	// slot is the end of the interval that the attempt uses, if the lane has a rate limit; guarded by lanes.mu.
 	slot  time.Time
-	probe bool    // the endpoint was failing at its turn; guarded by lanes.mu until then, as round is
-	round int     // load.round at its turn
-	rate  float64 // to which the lane was throttled at its turn, in attempts a second; 0 for no limit
+	probe bool // the endpoint was failing at its turn; guarded by lanes.mu until then, as round is
+	round int  // load.round at its turn
+	// throttled is the rate to which the lane was slowed down at its turn, in attempts a second; 0 for no limit.
+	throttled float64
 
 	health Health // of the endpoint after the attempt; owned by the claim's goroutine, as notice is
 	notice []byte // the system event about it; nil for none
@@ -206,7 +207,7 @@ func (l *lanes) end(c *claim, nextAt time.Time) {
 	case ln.place == placeBlocked:
 		ln.place = placeReady
 		l.ready = append(l.ready, ln)
-	case ln.place == placeTimed && l.limitsLocked(ln, time.Now()).rate > 0:
+	case ln.place == placeTimed && (ln.health.throttled() || l.limits(ln.id).rate > 0):
 		l.recheckLocked(ln) // if it was not sent, another delivery can use its slot
 	}
 	if !nextAt.IsZero() {

@@ -33,12 +33,20 @@ type Health struct {
 	NextProbeAt time.Time
 	// Throttle is what the endpoint's refusals of load have led to.
 	Throttle Throttle
+	// NextSlotAt is when the next attempt may begin by the webhook's rate limit, in UTC; zero if the limit allows more than ten a second.
+	NextSlotAt time.Time
 	// Notified is set once the failing state has lasted long enough to notify the operator, so that this happens only once. It is lost at a
 	// restart.
 	Notified bool
 	// Order grows with each attempt while one process owns the webhook's lanes: of two values, the one with the greater Order is newer. 0
 	// is the zero value's. It is not kept when the owner changes.
 	Order uint64
+}
+
+// IsZero reports whether the health tells nothing but its Order: the endpoint is healthy, and nothing has to be waited for.
+func (h Health) IsZero() bool {
+	h.Order, h.Notified = 0, false
+	return h == Health{}
 }
 
 // Failing reports whether the endpoint is failing: only probes are sent to it.
@@ -49,11 +57,11 @@ func (h *Health) failingLong(now time.Time) bool {
 	return h.Failing() && now.Sub(h.FailingSince) >= notifyFailingAfter
 }
 
-// After returns the health after an attempt that ended at now, with the Throttle as it was. It is pure.
+// After returns the health after an attempt that ended at now, with Throttle and NextSlotAt as they were. It is pure.
 func (h Health) After(a *Attempt, now time.Time) Health {
 	switch {
 	case a.Delivered():
-		return Health{Order: h.Order, Throttle: h.Throttle}
+		return Health{Order: h.Order, Throttle: h.Throttle, NextSlotAt: h.NextSlotAt}
 	case a.Error == ErrorInternal || a.TokenRejected: // says nothing about the endpoint
 		if a.Probe && a.Error == ErrorInternal {
 			h.NextProbeAt = now.Add(probeInterval(h.Probes)) // or the next delivery would be tried at once, and all others

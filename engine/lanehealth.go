@@ -128,8 +128,12 @@ func (l *lanes) own(w *Webhook, h Health) {
 	l.open = nil
 	l.order = max(l.order, h.Order)
 	ln := l.laneLocked(Lane{WebhookID: w.ID})
-	if rate := l.limits(ln.id).rate; rate > 0 && ln.health.yielded { // the owner in between may have sent just now
-		ln.nextSlot = later(ln.nextSlot, time.Now().Add(rateInterval(rate)))
+	if rate := l.limits(ln.id).rate; rate > 0 {
+		wait := min(h.NextSlotAt.Sub(utcNow()), rateInterval(rate))
+		if ln.health.yielded { // the owner in between may have sent just now
+			wait = rateInterval(rate)
+		}
+		ln.nextSlot = later(ln.nextSlot, time.Now().Add(wait))
 	}
 	ln.health = endpointHealth{url: w.URL, resumedAt: w.ResumedAt}
 	ln.health.restore(h)
@@ -170,9 +174,20 @@ func (l *lanes) attempted(w *Webhook, c *claim, a *Attempt, now time.Time) (befo
 	before = ln.health.Health
 	after = before.After(a, now)
 	after.Throttle = l.throttleLocked(ln, c, a, now)
+	after.NextSlotAt = l.keptSlotLocked(ln, now)
 	l.setHealthLocked(ln, after)
 	a.heldUntil = after.Throttle.HeldUntil
 	return before, ln.health.Health, ln.health.failedFor
+}
+
+// keptSlotLocked returns Health.NextSlotAt of a lane at now.
+func (l *lanes) keptSlotLocked(ln *lane, now time.Time) time.Time {
+	rate := l.limits(ln.id).rate
+	wait := time.Until(ln.nextSlot)
+	if rate == 0 || rateInterval(rate) < keptInterval || wait <= 0 {
+		return time.Time{}
+	}
+	return now.Add(min(wait, rateInterval(rate)))
 }
 
 // throttleLocked returns the throttle of a lane after an attempt that ended at now. It counts what the endpoint accepts, and keeps the window.
@@ -204,7 +219,7 @@ func (l *lanes) throttleLocked(ln *lane, c *claim, a *Attempt, now time.Time) Th
 		return t
 	}
 	ln.round++
-	ln.refusal = refusal{accepted: ln.sinceRefusal, rate: c.rate, ran: mono.Sub(ln.health.heldUntil)}
+	ln.refusal = refusal{accepted: ln.sinceRefusal, rate: c.throttled, ran: mono.Sub(ln.health.heldUntil)}
 	ln.sinceRefusal = 0
 	if refused {
 		t.Refusals++
@@ -217,10 +232,8 @@ func (l *lanes) throttleLocked(ln *lane, c *claim, a *Attempt, now time.Time) Th
 
 // passLocked lets the time since the lane's last attempt count for the rate at which its endpoint accepts, as far as the lane had work.
 func (ln *lane) passLocked(l *lanes, now time.Time) {
-	idle := maxIdle
-	if rate := l.limitsLocked(ln, now).rate; rate > 0 {
-		idle = max(idle, 2*rateInterval(rate))
-	}
+	limits := l.limitsLocked(ln, now)
+	idle := max(maxIdle, 2*limits.interval())
 	if held := ln.health.heldUntil.Sub(ln.accepted.at); held > 0 {
 		idle += min(held, countedHold)
 	}
@@ -258,11 +271,7 @@ func (l *lanes) setHealthLocked(ln *lane, h Health) {
 		ln.health.recoveredAt = utcNow()
 		l.recheckLocked(ln)
 	}
-	now := time.Now()
-	if ln.health.heldUntil.After(now) {
-		ln.nextSlot = later(ln.nextSlot, ln.health.heldUntil)
-	}
-	if l.limitsLocked(ln, now).inFlight == 0 {
+	if l.limitsLocked(ln, time.Now()).inFlight == 0 {
 		l.releaseReadyLocked(ln)
 	}
 }
@@ -282,7 +291,7 @@ func (l *lanes) probeNow(webhookID uint32) {
 		ln.health.NextProbeAt, ln.health.probeAt = wall, now
 	}
 	if held {
-		ln.health.Throttle.HeldUntil, ln.health.heldUntil, ln.nextSlot = wall, now, now
+		ln.health.Throttle.HeldUntil, ln.health.heldUntil = wall, now
 	}
 	if failing || held {
 		l.recheckLocked(ln)
@@ -298,4 +307,3 @@ func (l *lanes) healthOf(webhookID uint32) Health {
 	}
 	return Health{}
 }
-

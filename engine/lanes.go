@@ -68,10 +68,12 @@ type lane struct {
 
 	health   endpointHealth // of the webhook's endpoint; unused in a test lane
 	nextSlot time.Time      // by the monotonic clock; the earliest time of the next attempt, if there is a rate limit
-	timer    *time.Timer    // fires at nextSlot, if a delivery waits for it
-	trouble  laneTrouble    // of this machine, at the last attempt
-	load                    // that the endpoint takes; unused in a test lane
-	gone     bool           // the webhook was deleted: the lane is dropped when its last claim has ended
+	// throttledSlot is nextSlot for a lane that its endpoint has slowed down.
+	throttledSlot time.Time
+	timer         *time.Timer // fires at nextSlot, if a delivery waits for it
+	trouble       laneTrouble // of this machine, at the last attempt
+	load                      // that the endpoint takes; unused in a test lane
+	gone          bool        // the webhook was deleted: the lane is dropped when its last claim has ended
 }
 
 func newLanes(limits func(Lane) laneLimits, maxExtra int) *lanes {

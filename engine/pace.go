@@ -11,10 +11,25 @@ const (
 	slotSlack = 20 * time.Millisecond
 )
 
+// keptInterval is the shortest interval of a rate limit whose slots are stored. No restart is faster.
+const keptInterval = 100 * time.Millisecond
+
 // laneLimits are the limits of a lane.
 type laneLimits struct {
-	inFlight int     // attempts at once; with 0 the lane must not send
-	rate     float64 // attempts per second; 0 for no limit
+	inFlight int // attempts at once; with 0 the lane must not send
+	// rate is the webhook's rate limit, throttled the rate to which its endpoint has slowed the lane down; attempts per second, 0 for no limit.
+	rate, throttled float64
+}
+
+// interval returns the time between two attempts; 0 for no limit.
+func (m *laneLimits) interval() time.Duration {
+	var interval time.Duration
+	for _, rate := range []float64{m.rate, m.throttled} {
+		if rate > 0 {
+			interval = max(interval, rateInterval(rate))
+		}
+	}
+	return interval
 }
 
 // limitsLocked returns the limits of a lane at now: those of its webhook's settings, lowered by what its last attempts have shown. With an
@@ -29,9 +44,7 @@ func (l *lanes) limitsLocked(ln *lane, now time.Time) laneLimits {
 	case ln.window.size > 0:
 		limits.inFlight = min(limits.inFlight, ln.window.size)
 	}
-	if rate := ln.health.throttledRate(now); rate > 0 && (limits.rate == 0 || rate < limits.rate) {
-		limits.rate = rate
-	}
+	limits.throttled = ln.health.throttledRate(now)
 	return limits
 }
 
@@ -57,14 +70,14 @@ func (l *lanes) roomLocked(ln *lane, now time.Time) (room int, next time.Time) {
 		return 1 - ln.claimed, next
 	}
 	room = prefetch*limits.inFlight - ln.claimed
+	interval := limits.interval()
 	switch {
-	case limits.rate == 0 || room <= 0:
+	case interval == 0 || room <= 0:
 		return room, next
 	case ln.sending >= limits.inFlight && len(ln.readyQueue) > 0:
 		return 0, next // the claims wait for an attempt to end, not for a slot
 	}
-	interval := rateInterval(limits.rate)
-	first := later(ln.nextSlot, now).Add(time.Duration(len(ln.readyQueue)) * interval) // the slot of the next one to be claimed
+	first := later(ln.slot(limits), now).Add(time.Duration(len(ln.readyQueue)) * interval) // the slot of the next one to be claimed
 	if ahead := now.Add(claimAhead).Sub(first); ahead >= 0 {
 		return min(room, 1+int(ahead/interval)), next
 	}
@@ -78,32 +91,51 @@ func (l *lanes) roomLocked(ln *lane, now time.Time) (room int, next time.Time) {
 // rateInterval returns the time between two slots.
 func rateInterval(rate float64) time.Duration { return time.Duration(float64(time.Second) / rate) }
 
-// reserveSlotLocked reserves the current slot of a lane with a rate limit for a claim.
+// slot returns when the next attempt of a lane with these limits may begin.
+func (ln *lane) slot(limits laneLimits) time.Time {
+	var at time.Time
+	if limits.rate > 0 {
+		at = ln.nextSlot
+	}
+	if limits.throttled > 0 {
+		at = later(at, ln.throttledSlot)
+	}
+	return at
+}
+
+// reserveSlotLocked reserves the current slot of a lane with a rate limit for a claim, and of one that its endpoint has slowed down.
 func (l *lanes) reserveSlotLocked(ln *lane, c *claim) {
 	now := time.Now()
-	rate := l.limitsLocked(ln, now).rate
-	if rate == 0 {
-		return
+	limits := l.limitsLocked(ln, now)
+	if limits.rate > 0 {
+		ln.nextSlot = slotAfter(ln.nextSlot, now, limits.rate)
+		c.slot = ln.nextSlot
 	}
-	if now.Sub(ln.nextSlot) > slotSlack {
-		ln.nextSlot = now
+	if c.throttled = limits.throttled; c.throttled > 0 {
+		ln.throttledSlot = slotAfter(ln.throttledSlot, now, limits.throttled)
 	}
-	ln.nextSlot = ln.nextSlot.Add(rateInterval(rate))
-	c.slot = ln.nextSlot
+}
+
+// slotAfter returns the slot after one that is used at now.
+func slotAfter(slot, now time.Time, rate float64) time.Time {
+	if now.Sub(slot) > slotSlack {
+		slot = now
+	}
+	return slot.Add(rateInterval(rate))
 }
 
 // returnSlot returns the slot of a claim that had its turn and is not sent.
 func (l *lanes) returnSlot(c *claim) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if rate := l.limitsLocked(c.lane, time.Now()).rate; rate > 0 && !c.slot.IsZero() && c.lane.nextSlot.Equal(c.slot) {
+	if rate := l.limits(c.lane.id).rate; rate > 0 && !c.slot.IsZero() && c.lane.nextSlot.Equal(c.slot) {
 		c.lane.nextSlot = c.slot.Add(-rateInterval(rate))
 	}
 }
 
 // clipSlotLocked limits the wait for the next slot to one interval of the current rate: the slot may have been set by a slower rate.
 func (l *lanes) clipSlotLocked(ln *lane, now time.Time) {
-	if rate := l.limitsLocked(ln, now).rate; rate > 0 {
+	if rate := l.limits(ln.id).rate; rate > 0 {
 		if next := now.Add(rateInterval(rate)); ln.nextSlot.After(next) {
 			ln.nextSlot = next
 		}
@@ -121,8 +153,8 @@ func (l *lanes) maySendLocked(ln *lane) bool {
 	if ln.sending >= limits.inFlight {
 		return false
 	}
-	wait := ln.nextSlot.Sub(now)
-	if wait <= 0 || limits.rate == 0 {
+	wait := ln.slot(limits).Sub(now)
+	if wait <= 0 {
 		return true
 	}
 	if ln.timer == nil {
@@ -151,9 +183,7 @@ func (l *lanes) stalledFor(webhookID uint32, dueAt time.Time) time.Duration {
 	if ln := l.byID[id]; ln != nil { // a lane that was never woken has a delivery that nothing sends
 		// Each span is measured by itself: resumedAt is of the wall clock, as dueAt is, the others are of the monotonic one.
 		stalled = min(stalled, now.Sub(ln.progressAt), now.Sub(ln.health.resumedAt), now.Sub(ln.startsAt()), now.Sub(ln.health.probeAt))
-		if l.limitsLocked(ln, now).rate > 0 {
-			stalled = min(stalled, now.Sub(ln.nextSlot))
-		}
+		stalled = min(stalled, now.Sub(ln.slot(l.limitsLocked(ln, now))))
 	}
 	return max(0, stalled)
 }

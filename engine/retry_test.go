@@ -26,6 +26,11 @@ func TestRetryPolicyAfter(t *testing.T) {
 	failed := func(retryAfter time.Duration) *Attempt {
 		return &Attempt{Outcome: Outcome{Status: 503, Error: ErrorStatus, RetryAfter: retryAfter}}
 	}
+	token := func(retryAfter time.Duration) *Attempt {
+		return &Attempt{Outcome: Outcome{Error: ErrorOAuth, RetryAfter: retryAfter}}
+	}
+	held := failed(time.Minute)
+	held.heldUntil = now.Add(10 * time.Minute)
 	schedule := []Duration{Duration(5 * time.Second), Duration(5 * time.Minute)}
 	rejected := &Attempt{Outcome: Outcome{StartedAt: now, Status: 401, Error: ErrorStatus, TokenRejected: true}}
 	tests := []struct {
@@ -44,10 +49,15 @@ func TestRetryPolicyAfter(t *testing.T) {
 		{"schedule ended", schedule, failed(0), 3, StatusFailed, 0, NextExhausted},
 		{"long after its end", schedule, failed(0), 30, StatusFailed, 0, NextExhausted},
 		{"no retries", nil, failed(0), 1, StatusFailed, 0, NextExhausted},
-		{"Retry-After prolongs", schedule, failed(time.Minute), 1, StatusPending, time.Minute, NextByRetryAfter},
-		{"Retry-After never shortens", schedule, failed(time.Minute), 2, StatusPending, 5 * time.Minute, NextBySchedule},
-		{"Retry-After is bounded", schedule, failed(1000 * time.Hour), 1, StatusPending, 24 * time.Hour, NextByRetryAfter},
-		{"Retry-After makes no more tries", schedule, failed(time.Minute), 3, StatusFailed, 0, NextExhausted},
+		{"load refused", schedule, failed(time.Minute), 1, StatusPending, time.Minute, NextByThrottle},
+		{"load refused at a later step", schedule, failed(time.Minute), 2, StatusPending, time.Minute, NextByThrottle},
+		{"load refused at the end", schedule, failed(time.Minute), 3, StatusPending, time.Minute, NextByThrottle},
+		{"load refused, bounded", schedule, failed(1000 * time.Hour), 1, StatusPending, 24 * time.Hour, NextByThrottle},
+		{"load refused while the lane is held for longer", schedule, held, 1, StatusPending, 10 * time.Minute, NextByThrottle},
+		{"a token endpoint's Retry-After prolongs", schedule, token(time.Minute), 1, StatusPending, time.Minute, NextByRetryAfter},
+		{"it never shortens", schedule, token(time.Minute), 2, StatusPending, 5 * time.Minute, NextBySchedule},
+		{"it is bounded", schedule, token(1000 * time.Hour), 1, StatusPending, 24 * time.Hour, NextByRetryAfter},
+		{"it makes no more tries", schedule, token(time.Minute), 3, StatusFailed, 0, NextExhausted},
 		{"no answer", schedule, &Attempt{Outcome: Outcome{Error: ErrorTimeout}}, 1, StatusPending, 5 * time.Second, NextBySchedule},
 		{"a token that was revoked", schedule, rejected, 1, StatusPending, 0, NextByToken},
 		{"a token that was revoked, at the end", nil, rejected, 1, StatusPending, 0, NextByToken},
@@ -60,7 +70,7 @@ func TestRetryPolicyAfter(t *testing.T) {
 			if tt.status == StatusPending {
 				want.At = now.Add(tt.wait)
 			}
-			if got != want || got.Counts() == (tt.reason == NextByToken) {
+			if got != want || got.Counts() == (tt.reason == NextByToken || tt.reason == NextByThrottle) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		})

@@ -105,11 +105,12 @@ func (s *sim) up(long bool) {
 	s.mark(simLane{}, 'u', 0)
 	s.upAt = time.Now()
 	for _, h := range s.hooks {
-		// A lane does not remember its beat, nor that a probe was brought forward.
-		h.beatEarly, h.beatLate, h.health.late = time.Time{}, time.Time{}, h.health.stored
-		s.markNext(h, 'b', time.Time{})
+		// A lane does not remember that a probe was brought forward.
+		h.health.late, h.health.held.late = h.health.stored, h.health.held.stored
 		s.markNext(h, 'p', h.health.late)
+		s.markThrottle(h)
 		s.ownAgain(h)
+		s.tookOver(h)
 	}
 	s.mu.Unlock()
 	s.start()       // with the grace of the next stop

@@ -266,10 +266,13 @@ type simLate struct {
 func (s *sim) explainLate() {
 	type state struct {
 		sending, limit  int
-		held, away      bool // by its webhook; because it is another process's
+		onHold, away    bool // by its webhook; because it is another process's
 		failing, unsure bool
 		probe, beat     time.Time
+		held, slowed    time.Time // by the endpoint: until when it asked to wait, and until when the slowest pace has one more attempt begin
+		throttled       bool
 	}
+	const slowest = 64 * time.Second // between two attempts of a lane that is slowed down
 	lanes, down, extra := map[simLane]state{}, false, 0
 	slices.SortStableFunc(s.late, func(a, b simLate) int { return a.ready.Compare(b.ready) })
 	waiting := map[int]time.Time{} // those of s.late that are ready, and since when nothing has been in their way
@@ -280,12 +283,15 @@ func (s *sim) explainLate() {
 		switch m.kind {
 		case '+':
 			l.sending++
+			if l.throttled {
+				l.slowed = m.at.Add(slowest)
+			}
 		case '-':
 			l.sending--
 		case 'h':
-			l.held = true
+			l.onHold = true
 		case 'r':
-			l.held = false
+			l.onHold = false
 		case 'y':
 			l.away = true
 		case 'o':
@@ -300,6 +306,10 @@ func (s *sim) explainLate() {
 			l.probe, l.failing = m.next, !m.next.IsZero()
 		case 'b':
 			l.beat = m.next
+		case 't':
+			if l.throttled, l.held = m.n == 1, m.next; !l.throttled {
+				l.slowed = time.Time{}
+			}
 		case '?', '!':
 			l.unsure = m.kind == '?'
 		}
@@ -324,11 +334,11 @@ func (s *sim) explainLate() {
 			}
 			in := lanes[late.lane]
 			from := later(m.at, late.ready)
-			if wait := later(in.probe, in.beat); wait.After(from) { // each is zero where there is none
+			if wait := later(later(in.probe, in.beat), later(in.held, in.slowed)); wait.After(from) { // each is zero where there is none
 				from, free = wait, time.Time{}
 			}
 			switch {
-			case down, in.held, in.away, in.unsure, in.sending >= in.limit, in.sending > 0 && (in.failing || extra >= s.cfg.MaxInFlight), !from.Before(to):
+			case down, in.onHold, in.away, in.unsure, in.sending >= in.limit, in.sending > 0 && (in.failing || extra >= s.cfg.MaxInFlight), !from.Before(to):
 				waiting[n] = time.Time{}
 				continue
 			case free.IsZero():

@@ -26,8 +26,9 @@ func (s *sim) lose() {
 	s.mu.Lock()
 	s.recovered()
 	for _, h := range s.hooks {
-		h.health.late = h.health.stored // nor does a lane remember that a probe was brought forward
+		h.health.late, h.health.held.late = h.health.stored, h.health.held.stored // nor does a lane remember that a probe was brought forward
 		s.markNext(h, 'p', h.health.late)
+		s.markThrottle(h)
 	}
 	s.mu.Unlock()
 	resume()
@@ -69,8 +70,9 @@ func (s *sim) yield() {
 	s.check(s.process.lease.own(h.id))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h.health.late = h.health.stored
+	h.health.late, h.health.held.late = h.health.stored, h.health.held.stored
 	s.markNext(h, 'p', h.health.late)
+	s.markThrottle(h)
 	s.tookOver(h)
 }
 

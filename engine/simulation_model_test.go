@@ -55,18 +55,73 @@ type simHealth struct {
 	first, since     time.Time // of the first failure, of the fifth
 	early, late      time.Time // from when on the next probe may begin, and when it has to
 	stored           time.Time // late, as it is after a restart
+
+	refused   int       // of the failures: because of load
+	refusals  int       // of load in a row; attempts that were in flight together count once
+	shownAt   time.Time // when the endpoint last refused load, or showed it; attempts that began before belong to that
+	held      simSpan   // until when it asked to wait
+	throttled bool      // it may be slowed down
+}
+
+// simSpan is an instant: from when on something may happen, and when it has to. stored is late, as it is after a restart.
+type simSpan struct{ early, late, stored time.Time }
+
+func spanAt(at time.Time) simSpan { return simSpan{at, at, at} }
+
+// healthAs is the model of a health that the engine has.
+func healthAs(h engine.Health) simHealth {
+	held := h.Throttle.HeldUntil
+	return simHealth{failures: h.Failures, probes: h.Probes, first: h.FirstFailedAt, since: h.FailingSince, early: h.NextProbeAt, late: h.NextProbeAt,
+		stored: h.NextProbeAt, refused: h.Refused, refusals: h.Throttle.Refusals, held: spanAt(held), throttled: !held.IsZero()}
+}
+
+// refusesLoad and showsLoad say what an answer tells of the endpoint's load.
+func refusesLoad(status, retryAfter int) bool {
+	return status == 429 || status == 503 && retryAfter > 0
+}
+
+func showsLoad(status int) bool { return status == 502 || status == 504 }
+
+// throttle lets the endpoint refuse load, or show it. It reports whether the attempt began in the very instant of the refusal before it, so that
+// there is no telling whether it counts.
+func (h *simHealth) throttle(begun, now time.Time, status, retryAfter int) (unsure bool) {
+	refused := refusesLoad(status, retryAfter)
+	if !refused && (!showsLoad(status) || h.failing()) {
+		return false
+	}
+	asked := time.Duration(retryAfter) * time.Second
+	unsure = begun.Equal(h.shownAt)
+	switch {
+	case begun.Before(h.shownAt) && refused:
+		until := now.Add(asked)
+		h.held = simSpan{later(h.held.early, until), later(h.held.late, until), later(h.held.late, until)}
+		return unsure
+	case begun.Before(h.shownAt):
+		return unsure
+	}
+	h.shownAt, h.throttled = now, true
+	hold := time.Duration(0)
+	if refused {
+		h.refusals++
+		hold = max(asked, min(250*time.Millisecond<<min(h.refusals-1, 20), 5*time.Minute))
+	}
+	h.held = spanAt(now.Add(hold))
+	return unsure
 }
 
 func (h *simHealth) failing() bool { return !h.since.IsZero() }
 
 // count adds a failed attempt.
-func (h *simHealth) count(begun, now time.Time) {
+func (h *simHealth) count(begun, now time.Time, refused bool) {
 	if h.failures++; h.failures == 1 {
 		h.first = now
 	}
+	if refused {
+		h.refused++
+	}
 	wait := 5 * time.Second
 	switch {
-	case h.since.IsZero() && h.failures < 5:
+	case h.since.IsZero() && h.failures-h.refused < 5:
 		return
 	case h.since.IsZero():
 		h.since = now
@@ -162,7 +217,7 @@ type simLane struct {
 type simMark struct {
 	at   time.Time
 	lane simLane
-	kind byte // '+' '-' sending; 'h' 'r' held, resumed; 'y' 'o' yielded, owned again; 'd' 'u' down, up; 'l' limit; 'p' next probe; 'b' beat; '?' '!' health unknown, known
+	kind byte // '+' '-' sending; 'h' 'r' held, resumed; 'y' 'o' yielded, owned again; 'd' 'u' down, up; 'l' limit; 'p' next probe; 'b' beat; 't' throttle; '?' '!' health unknown, known
 	n    int
 	next time.Time // for 'p' and 'b'; zero for none
 }
@@ -290,6 +345,9 @@ func (s *sim) checkLane(h *simHook, d *simDelivery, what string) {
 		s.found(simOff, "%s: sent %v before its turn at %v a second", what, early, h.rate)
 	}
 	health := &h.health
+	if early := health.held.early; now.Before(early) && !h.fuzzy && !h.forgetting && !now.Equal(health.shownAt) {
+		s.found(simOff, "%s: sent %v before the end of the wait that the endpoint asked for", what, early.Sub(now))
+	}
 	// What begins in the instant in which the lane becomes failing may have begun before.
 	if !health.failing() || h.fuzzy || h.forgetting || now.Equal(health.since) {
 		return
@@ -355,7 +413,7 @@ func (s *sim) ended(p *process, d *simDelivery, status, retryAfter int, cut bool
 	}
 	d.attempts++
 	d.unrecorded = true
-	s.judge(d, status)
+	s.judge(d, status, retryAfter)
 	if d.gone {
 		return
 	}
@@ -371,6 +429,15 @@ func (s *sim) ended(p *process, d *simDelivery, status, retryAfter int, cut bool
 		d.readyAt = now.Add(1000 * time.Hour) // no telling
 		return
 	}
+	if refusesLoad(status, retryAfter) && d.attempts-1-d.tries < 100 {
+		s.soft["attempts refused because of load"]++
+		d.due = now.Add(time.Duration(retryAfter) * time.Second)
+		if h := s.hook(d.hook); !h.fuzzy && d.url == h.url && !d.begun.Before(h.resumedAt) {
+			d.due = later(d.due, h.health.held.early)
+		}
+		d.readyAt = d.due
+		return
+	}
 	d.tries++
 	if d.tries > len(d.schedule) {
 		d.state, d.stateAt = engine.StatusFailed, now
@@ -381,7 +448,7 @@ func (s *sim) ended(p *process, d *simDelivery, status, retryAfter int, cut bool
 }
 
 // judge lets an attempt that has ended count for its endpoint. s.mu is held.
-func (s *sim) judge(d *simDelivery, status int) {
+func (s *sim) judge(d *simDelivery, status, retryAfter int) {
 	now, h := time.Now().UTC(), s.hook(d.hook)
 	if h.forgetting && *simSlow > 0 && !h.fuzzy {
 		h.fuzzy = true
@@ -392,14 +459,20 @@ func (s *sim) judge(d *simDelivery, status int) {
 	}
 	if status/100 == 2 {
 		failing := h.health.failing()
-		h.health = simHealth{}
+		h.health = simHealth{shownAt: h.health.shownAt, held: h.health.held, throttled: h.health.throttled}
 		if failing {
+			h.health.held, h.health.throttled = simSpan{}, false
 			s.markNext(h, 'p', time.Time{})
+			s.markThrottle(h)
 		}
 		return
 	}
 	was := h.health
-	h.health.count(d.begun, now)
+	if h.health.throttle(d.begun, now, status, retryAfter) {
+		h.fuzzy = true
+	}
+	h.health.count(d.begun, now, refusesLoad(status, retryAfter))
+	s.markThrottle(h)
 	if was.failing() && d.begun.Equal(was.since) {
 		h.fuzzy = true // in that very instant: its turn may have come before
 	}
@@ -420,7 +493,7 @@ func (s *sim) judge(d *simDelivery, status int) {
 		return
 	case status == 410:
 		by = "410"
-	case h.health.failing() && now.Sub(h.health.first) >= s.cfg.PauseAfter:
+	case (h.health.failing() || h.health.refused > 0) && now.Sub(h.health.first) >= s.cfg.PauseAfter:
 		by = h.health.first.Format(time.RFC3339)
 	default:
 		return
@@ -428,6 +501,15 @@ func (s *sim) judge(d *simDelivery, status int) {
 	h.paused, h.heldAt, h.pausedBy, h.byLane = true, now, by, d.kind != engine.KindTest
 	s.mark(simLane{h.id, false}, 'h', 0)
 	s.soft["paused"]++
+}
+
+// markThrottle marks until when the endpoint asked to wait, and whether its lane may be slowed down.
+func (s *sim) markThrottle(h *simHook) {
+	n := 0
+	if h.health.throttled {
+		n = 1
+	}
+	s.marks = append(s.marks, simMark{at: time.Now(), lane: simLane{h.id, false}, kind: 't', n: n, next: h.health.held.late})
 }
 
 // markNext marks when the next probe has to begin, or the next attempt at all.
@@ -439,6 +521,13 @@ func (s *sim) markNext(h *simHook, kind byte, next time.Time) {
 // true after it, from when on it has to. s.mu is held.
 func (s *sim) probeNow(h *simHook, done bool) {
 	now, health := time.Now().UTC(), &h.health
+	if now.Before(health.held.early) {
+		health.held.early = now
+	}
+	if done && now.Before(health.held.late) {
+		health.held.late = now
+		s.markThrottle(h)
+	}
 	if !health.failing() {
 		return
 	}
@@ -468,7 +557,9 @@ func (s *sim) checkHealth() {
 		got, want := s.Health(h.id), &h.health
 		if h.fuzzy {
 			s.soft["health learnt"]++
-			*want = simHealth{got.Failures, got.Probes, got.FirstFailedAt, got.FailingSince, got.NextProbeAt, got.NextProbeAt, got.NextProbeAt}
+			shownAt := want.shownAt
+			*want = healthAs(got)
+			want.shownAt = shownAt
 			if h.paused != w.Paused {
 				h.paused, h.heldAt, h.pausedBy, h.byLane = w.Paused, now, "", false
 				s.mark(simLane{h.id, false}, map[bool]byte{true: 'h', false: 'r'}[h.paused], 0)
@@ -476,7 +567,12 @@ func (s *sim) checkHealth() {
 			h.fuzzy = false
 			s.mark(simLane{h.id, false}, '!', 0)
 			s.markNext(h, 'p', want.late)
+			s.markThrottle(h)
 			continue
+		}
+		if held := got.Throttle.HeldUntil; (held.Before(want.held.early) || held.After(want.held.late)) && (held.After(now) || want.held.late.After(now)) ||
+			got.Refused != want.refused || got.Throttle.Refusals != want.refusals || !got.Throttle.HeldUntil.IsZero() && !want.throttled {
+			s.violate("webhook %d: %d refused, throttle %+v, the model says %+v", h.id, got.Refused, got.Throttle, *want)
 		}
 		if got.Failures != want.failures || got.Probes != want.probes || !got.FirstFailedAt.Equal(want.first) || !got.FailingSince.Equal(want.since) {
 			s.violate("webhook %d: health %+v, the model says %+v", h.id, got, *want)
@@ -540,6 +636,9 @@ func (s *sim) over() {
 func (s *sim) recovered() {
 	stats, err := s.process.Stats(context.Background(), time.Now(), false)
 	s.check(err)
+	for _, h := range s.hooks {
+		h.beatEarly = stats.Health[h.id].NextSlotAt
+	}
 	for _, d := range s.byID {
 		if !d.unsure {
 			continue
@@ -566,7 +665,8 @@ func (s *sim) recovered() {
 			continue
 		}
 		was := stats.Health[h.id]
-		h.health = simHealth{was.Failures, was.Probes, was.FirstFailedAt, was.FailingSince, was.NextProbeAt, was.NextProbeAt, was.NextProbeAt}
+		h.health = healthAs(was)
+		s.markThrottle(h)
 		if paused := s.process.Webhooks().Get(h.id).Paused; paused != h.paused {
 			h.paused, h.heldAt, h.pausedBy, h.byLane = paused, time.Now(), "", false
 			s.mark(simLane{h.id, false}, map[bool]byte{true: 'h', false: 'r'}[h.paused], 0)

@@ -324,7 +324,7 @@ type Retention struct {
 type Stats struct {
 	// Webhooks has an entry for each webhook that has deliveries. A deleted webhook has one while some of its deliveries are kept.
 	Webhooks map[uint32]WebhookStats
-	// Health has an entry for each webhook whose last attempt has failed.
+	// Health has an entry for each webhook whose health is not the zero value.
 	Health map[uint32]Health
 	// Replays are the replays that are not done yet, oldest first.
 	Replays []Replay

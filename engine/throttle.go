@@ -23,15 +23,15 @@ const (
 	// throttleStart is the fraction of the ceiling with which a lane begins after a refusal.
 	throttleStart = 0.95
 	// throttleBackoff is the fraction of its rate that a lane keeps if it is refused after few attempts.
-	throttleBackoff = 0.8
+	throttleBackoff = 0.85
 	// A guess doubles in as long as guessAttempts attempts take at its rate, and minGuessTime at least. In the end it is at most maxGuessError
 	// times what the endpoint has accepted meanwhile.
 	guessAttempts = 2
 	minGuessTime  = 2 * time.Second
 	maxGuessError = 2.5
 	// A ceiling is reached after as long as ceilingAttempts attempts take at its rate, and minCeilingTime at least.
-	ceilingAttempts = 50
-	minCeilingTime  = 5 * time.Second
+	ceilingAttempts = 100
+	minCeilingTime  = 10 * time.Second
 	// throttlePeriods is how many of these times a lane stays throttled after its last refusal.
 	throttlePeriods = 8
 
@@ -150,16 +150,17 @@ func (t *Throttle) apply(r refusal, accepted float64) window {
 	case r.rate == 0:
 		t.Ceiling = accepted
 	case guessed:
-		t.Ceiling = min(r.rate, maxGuessError*sent)
+		t.Ceiling = min(r.rate, maxGuessError*sent, max(1.1*sent, 0.9*r.rate))
 	case r.accepted >= manyAccepted:
 		t.Ceiling = min(r.rate, 1.1*sent) // the lane may have sent less than it was allowed to
 	default:
 		t.Ceiling = max(throttleBackoff*r.rate, float64(r.accepted)/(r.ran+r.hold).Seconds())
 	}
-	if t.Ceiling > 0 {
-		t.Ceiling = max(minRate, t.Ceiling)
+	if t.Ceiling == 0 {
+		return window{size: 1, threshold: freeWindow}
 	}
-	return window{size: 1, threshold: freeWindow} // the rate is the limit
+	t.Ceiling = max(minRate, t.Ceiling)
+	return window{} // the rate is the limit
 }
 
 // acceptance is the rate at which an endpoint has accepted attempts of late: a count and the time that it took, both forgotten by and by.

@@ -92,7 +92,7 @@ func (l *lanes) sendFirstLocked(ln *lane) {
 	}
 	// A test does not wait for the next probe, but it shows as much about the endpoint.
 	of := l.laneLocked(Lane{WebhookID: ln.id.WebhookID})
-	c.probe, c.round, c.rate = of.health.Failing(), of.round, of.health.throttledRate(ln.progressAt)
+	c.probe, c.round = of.health.Failing(), of.round
 	c.turn <- true
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -295,12 +296,19 @@ func decodeAttempt(key, value []byte) (engine.Attempt, error) {
 }
 
 func encodeHealth(key []byte, h *engine.Health) []byte {
-	e := newRecord(40)
+	e := newRecord(72)
 	e.uint(uint64(h.Failures))
 	e.time(h.FirstFailedAt)
 	e.time(h.FailingSince)
 	e.uint(uint64(h.Probes))
 	e.time(h.NextProbeAt)
+	// Since version 9.
+	e.uint(uint64(h.Refused))
+	e.uint(uint64(h.Throttle.Refusals))
+	e.time(h.Throttle.HeldUntil)
+	e.uint(math.Float64bits(h.Throttle.Ceiling))
+	e.byte(flag(h.Throttle.Known))
+	e.time(h.NextSlotAt)
 	return e.seal(key)
 }
 
@@ -311,6 +319,12 @@ func decodeHealth(key, value []byte) (engine.Health, error) {
 	}
 	d := decoder{b: body}
 	h := engine.Health{Failures: int(d.count()), FirstFailedAt: d.time(), FailingSince: d.time(), Probes: int(d.count()), NextProbeAt: d.time()}
+	if len(d.b) == 0 { // of an earlier version
+		return h, d.done(bucketHealth, key)
+	}
+	h.Refused = int(d.count())
+	h.Throttle = engine.Throttle{Refusals: int(d.count()), HeldUntil: d.time(), Ceiling: math.Float64frombits(d.uint()), Known: d.byte() != 0}
+	h.NextSlotAt = d.time()
 	return h, d.done(bucketHealth, key)
 }
 

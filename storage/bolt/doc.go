@@ -22,7 +22,7 @@
 //	expiry           kind(1) time(8) number(8)                        more numbers, or nothing. Records whose retention may have ended.
 //	jobs             number(8)                                        cancellations and replays in progress, as JSON
 //	counts           webhook(4)                                       deliveries by status, and how many are due
-//	health           webhook(4)                                       engine.Health, while the endpoint fails
+//	health           webhook(4)                                       engine.Health, unless it is the zero value
 //	marks            S(8) webhook(4) kind(1)                          the id of the session's delivery; of the first ones it stands in the head
 //	fan_outs         number(8)                                        sessions whose deliveries are still to be made, and for which webhooks
 //

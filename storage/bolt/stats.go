@@ -25,7 +25,7 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 			SizeBytes: b.tx.Size(), FanningOut: s.fanningOut.Load() + b.fanningOut, Full: s.space.room(), File: &engine.FileStats{FreeBytes: s.freeInFile(), MaxBytes: maxBytes,
 				MinFreeBytes: minFree, DiskFreeBytes: s.space.left()}}
 		maps.Copy(stats.Health, b.health)
-		maps.DeleteFunc(stats.Health, func(_ uint32, h engine.Health) bool { return h.Failures == 0 })
+		maps.DeleteFunc(stats.Health, func(_ uint32, h engine.Health) bool { return h.IsZero() })
 		if err := b.settle(); err != nil {
 			return err
 		}

@@ -399,7 +399,7 @@ func (b *batch) finish() error {
 		var err error
 		switch {
 		case sameHealth(h, b.s.health[id]):
-		case h.Failures == 0:
+		case h.IsZero():
 			err = b.healths.Delete(key)
 		default:
 			err = b.healths.Put(key, encodeHealth(key, &h))

@@ -22,7 +22,7 @@ func (p *process) healthIs(w engine.Webhook, want engine.Health, what string) {
 	p.t.ok(err, "Stats")
 	got, ok := s.Health[w.ID]
 	p.t.health(got, want, what)
-	if ok != (want.Failures > 0) {
+	if ok != !want.IsZero() {
 		p.t.Errorf("%s: Stats have an entry: %t", what, ok)
 	}
 }
@@ -31,7 +31,9 @@ func (t *T) health(got, want engine.Health, what string) {
 	t.Helper()
 	for _, h := range []*engine.Health{&got, &want} {
 		h.Order, h.Notified = 0, false
-		h.FirstFailedAt, h.FailingSince, h.NextProbeAt = h.FirstFailedAt.UTC(), h.FailingSince.UTC(), h.NextProbeAt.UTC()
+		for _, at := range []*time.Time{&h.FirstFailedAt, &h.FailingSince, &h.NextProbeAt, &h.Throttle.HeldUntil, &h.NextSlotAt} {
+			*at = at.UTC()
+		}
 	}
 	t.same(got, want, what+": the health")
 }
@@ -48,7 +50,8 @@ func (p *process) tell(w engine.Webhook, h engine.Health, startedAt time.Time) {
 // failing is the health of an endpoint that is failing.
 func failing(order uint64) engine.Health {
 	at := now().Truncate(time.Second).Add(-time.Hour + 123456789)
-	return engine.Health{Failures: 7, FirstFailedAt: at, FailingSince: at.Add(time.Second), Probes: 2, NextProbeAt: at.Add(time.Minute), Order: order}
+	return engine.Health{Failures: 7, Refused: 2, FirstFailedAt: at, FailingSince: at.Add(time.Second), Probes: 2, NextProbeAt: at.Add(time.Minute),
+		Throttle: engine.Throttle{Refusals: 2, HeldUntil: at.Add(time.Hour), Ceiling: 4.75, Known: true}, NextSlotAt: at.Add(time.Second), Order: order}
 }
 
 // In whatever order attempts are recorded, the health of the highest Order stands.
@@ -77,10 +80,14 @@ func healthIsOrdered(t *T) {
 	p.healthIs(other, first, "of another webhook")
 }
 
-// A failing endpoint is failing after a restart; any attempt is newer then.
+// A failing endpoint is failing after a restart, and a throttled one throttled; any attempt is newer then.
 func healthIsDurable(t *T) {
 	p := t.start()
-	w, well := p.hook(), p.hook()
+	w, well, slowed, paced := p.hook(), p.hook(), p.hook(), p.hook()
+	throttle := engine.Health{Throttle: failing(1).Throttle, Order: 3}
+	slot := engine.Health{NextSlotAt: now().Add(time.Hour), Order: 3}
+	p.tell(slowed, throttle, now())
+	p.tell(paced, slot, now())
 	h := failing(1_000_000)
 	p.tell(w, h, now())
 	p.tell(well, failing(1), now())
@@ -88,6 +95,8 @@ func healthIsDurable(t *T) {
 	p = p.restart()
 	p.healthIs(w, h, "after a restart")
 	p.healthIs(well, engine.Health{}, "after a restart, of a healthy one")
+	p.healthIs(slowed, throttle, "after a restart, of one that refuses load")
+	p.healthIs(paced, slot, "after a restart, of one with a rate limit")
 	next := engine.Health{Failures: 1, FirstFailedAt: now(), Order: 1}
 	p.tell(w, next, now())
 	p.healthIs(w, next, "of an attempt after a restart")

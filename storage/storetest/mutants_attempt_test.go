@@ -158,6 +158,11 @@ var healthMutants = []mutant{
 			clear(s.Health)
 		}
 	})},
+	{"health/outlives the process", "only while it fails", records(func(_ context.Context, b *broken, r *engine.AttemptRecord) {
+		if r.Health.Failures == 0 {
+			r.Health = engine.Health{Order: r.Health.Order}
+		}
+	})},
 	{"health/outlives the process", "with its order", records(func(_ context.Context, b *broken, r *engine.AttemptRecord) {
 		if b.opened > 1 && r.Health.Order < 1000 {
 			r.Health.Order = 0

@@ -215,7 +215,9 @@ func (p *process) everything(sessions []uuid.UUID) []string {
 	}
 	for id, h := range stats.Health {
 		h.Order, h.Notified = 0, false
-		h.FirstFailedAt, h.FailingSince, h.NextProbeAt = h.FirstFailedAt.UTC(), h.FailingSince.UTC(), h.NextProbeAt.UTC()
+		for _, at := range []*time.Time{&h.FirstFailedAt, &h.FailingSince, &h.NextProbeAt, &h.Throttle.HeldUntil, &h.NextSlotAt} {
+			*at = at.UTC()
+		}
 		stats.Health[id] = h
 	}
 	return append(all, text(stats.Webhooks), text(stats.Health), text(stats.Replays))
