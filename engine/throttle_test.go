@@ -101,14 +101,14 @@ func TestQuota(t *testing.T) {
 		{"5 a second", func() func(time.Time) (bool, float64) { return bucket(5, 5) }, 20 * ms, false, 300, 45 * time.Second, 225},
 		{"5 a second without Retry-After", func() func(time.Time) (bool, float64) { return bucket(5, 5) }, 20 * ms, true, 300, 45 * time.Second, 225},
 		{"5 a second and slow", func() func(time.Time) (bool, float64) { return bucket(5, 5) }, 700 * ms, false, 300, 45 * time.Second, 225},
-		{"5 a second, evenly", func() func(time.Time) (bool, float64) { return bucket(5, 1) }, 20 * ms, false, 1600, 5 * time.Minute, 1500},
+		{"5 a second, evenly", func() func(time.Time) (bool, float64) { return bucket(5, 1) }, 20 * ms, false, 1000, 190 * time.Second, 950},
 		{"5 in each second", func() func(time.Time) (bool, float64) { return fixedWindow(5, time.Second) }, 20 * ms, false, 300, 45 * time.Second, 225},
 		{"5 in any second", func() func(time.Time) (bool, float64) { return slidingWindow(5, time.Second) }, 20 * ms, false, 300, 45 * time.Second, 225},
 		{"1 a second", func() func(time.Time) (bool, float64) { return bucket(1, 1) }, 100 * ms, false, 700, 10 * time.Minute, 600},
 		{"60 in each minute", func() func(time.Time) (bool, float64) { return fixedWindow(60, time.Minute) }, 20 * ms, false, 700, 10 * time.Minute, 600},
 		{"10 in each minute", func() func(time.Time) (bool, float64) { return fixedWindow(10, time.Minute) }, 20 * ms, false, 400, 30 * time.Minute, 300},
-		{"50 a second", func() func(time.Time) (bool, float64) { return bucket(50, 50) }, 20 * ms, false, 2000, 30 * time.Second, 1500},
-		{"600 in each hour", func() func(time.Time) (bool, float64) { return fixedWindow(600, time.Hour) }, 20 * ms, false, 2000, 3 * time.Hour, 1800},
+		{"50 a second", func() func(time.Time) (bool, float64) { return bucket(50, 50) }, 20 * ms, false, 800, 15 * time.Second, 750},
+		{"600 in each hour", func() func(time.Time) (bool, float64) { return fixedWindow(600, time.Hour) }, 20 * ms, false, 1300, 2 * time.Hour, 1200},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
