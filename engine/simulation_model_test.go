@@ -432,7 +432,7 @@ func (s *sim) ended(p *process, d *simDelivery, status, retryAfter int, cut bool
 		d.readyAt = now.Add(1000 * time.Hour) // no telling
 		return
 	}
-	if refusesLoad(status, retryAfter) && d.attempts-1-d.tries < 100 {
+	if refusesLoad(status, retryAfter) && (s.hook(d.hook).health.refusals > 1 || d.attempts-1-d.tries < 100) {
 		s.soft["attempts refused because of load"]++
 		d.due = now.Add(time.Duration(retryAfter) * time.Second)
 		if h := s.hook(d.hook); !h.fuzzy && d.url == h.url && !d.begun.Before(h.resumedAt) {
