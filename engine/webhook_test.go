@@ -22,8 +22,8 @@ func applyPatch(t *testing.T, to Webhook, body string) Webhook {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, apply := range patch.apply {
-		apply(&to)
+	if _, err := patch.applyTo(&to); err != nil {
+		t.Fatal(err)
 	}
 	return to
 }
@@ -123,9 +123,10 @@ func TestWebhookPatchAppliesTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := changedWebhook(), changedWebhook()
-	for _, apply := range patch.apply {
-		apply(&a)
-		apply(&b)
+	for _, w := range []*Webhook{&a, &b} {
+		if _, err := patch.applyTo(w); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if !reflect.DeepEqual(a, b) || a.Name != "x" {
 		t.Errorf("%+v\n%+v", a, b)

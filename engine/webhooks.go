@@ -14,7 +14,9 @@ import (
 // among the settings. The error is an InputErrors if a setting is missing, or conflicts with another one.
 func NewWebhook(p WebhookPatch) (Webhook, error) {
 	w := DefaultWebhook()
-	p.applyTo(&w)
+	if _, err := p.applyTo(&w); err != nil {
+		return Webhook{}, err
+	}
 	if w.URL == "" {
 		return Webhook{}, InputErrors{{Field: "url", Detail: "is required: an http or https URL"}}
 	}
@@ -49,7 +51,7 @@ type WebhookUpdate struct {
 // UpdateWebhook changes settings of a webhook. If its URL moves to another host, it loses the credentials that the patch does not give.
 // Waiting deliveries that no longer fit are cancelled: none of them is sent after the call returns. A patch that changes nothing stores
 // nothing, so the webhook keeps its Revision and UpdatedAt. The error is an InputErrors if a setting is refused. ErrNotFound means that there
-// is no such webhook, ErrConflict that it is not of the revision that the patch is for.
+// is no such webhook, ErrConflict and ErrPrecondition that it is not of the revision, or has not the tag, that the patch is for.
 func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (WebhookUpdate, error) {
 	return e.updateWebhook(ctx, id, p, e.checkOperations)
 }
@@ -59,12 +61,14 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 	var before Webhook
 	var dropped []string
 	after, err := e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
-		if p.revision != nil && *p.revision != w.Revision {
-			return WebhookChange{}, fmt.Errorf("%w: webhook %d was changed meanwhile", ErrConflict, id)
+		if err := p.fits(w); err != nil {
+			return WebhookChange{}, err
 		}
 		before = *w
-		p.applyTo(w)
-		dropped = p.dropCredentials(w, &before)
+		var err error
+		if dropped, err = p.applyTo(w); err != nil {
+			return WebhookChange{}, err
+		}
 		if w.equals(&before) {
 			return WebhookChange{}, errNoChange
 		}
@@ -187,7 +191,7 @@ func (e *Engine) checkSettings(w, before *Webhook) error {
 	if err := w.checkCredentials(); err != nil {
 		return err
 	}
-	if w.URL == before.URL && slices.Equal(w.AllowNetworks, before.AllowNetworks) && w.OAuth2 == before.OAuth2 {
+	if w.URL == before.URL && slices.Equal(w.AllowNetworks, before.AllowNetworks) && w.tokenURL() == before.tokenURL() {
 		return nil
 	}
 	return e.checkAddresses(w)

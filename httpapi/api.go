@@ -90,7 +90,7 @@ func (a *API) routes() []route {
 		{method: "POST", path: "/v1/webhooks", status: http.StatusCreated, allowedRoles: adminToken, handle: a.postWebhook},
 		{method: "GET", path: "/v1/webhooks", status: http.StatusOK, allowedRoles: readToken, handle: a.listWebhooks, params: append(paged, "content_id")},
 		{method: "GET", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: readToken, handle: a.getWebhook},
-		{method: "PATCH", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.patchWebhook},
+		{method: "PATCH", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.patchWebhook, params: []string{"replace"}},
 		{method: "DELETE", path: "/v1/webhooks/:id", status: http.StatusNoContent, allowedRoles: adminToken, handle: a.deleteWebhook},
 		{method: "GET", path: "/v1/webhooks/:id/secret", status: http.StatusOK, allowedRoles: adminToken, handle: a.getSecret},
 		{method: "POST", path: "/v1/webhooks/:id/rotate-secret", status: http.StatusOK, allowedRoles: adminToken, handle: a.rotateSecret},

@@ -89,7 +89,7 @@ func (w createdWebhook) location() string {
 }
 
 func (a *API) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
-	patch, err := a.readPatch(r)
+	patch, err := a.readPatch(r, engine.ParseWebhookPatch)
 	if err != nil {
 		return nil, err
 	}
@@ -101,12 +101,12 @@ func (a *API) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
 	return createdWebhook{showWithSecret(&w, a.engine.Health(w.ID)), w.ID}, nil
 }
 
-func (a *API) readPatch(r *http.Request) (engine.WebhookPatch, error) {
+func (a *API) readPatch(r *http.Request, parse func([]byte) (engine.WebhookPatch, error)) (engine.WebhookPatch, error) {
 	body, err := a.readBody(r, maxSettings)
 	if err != nil {
 		return engine.WebhookPatch{}, err
 	}
-	return engine.ParseWebhookPatch(body)
+	return parse(body)
 }
 
 // page is a page of a list. NextCursor is null on the last one.
@@ -199,12 +199,21 @@ func showDetail(w webhook, s engine.WebhookStats, replays []replay) webhook {
 	return w
 }
 
+// patchWebhook merges settings that are objects with what is set. With replace they take its place, for a caller who knows the whole of them
+// and does not see what is set: a file of webhooks.
 func (a *API) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := webhookID(ps)
 	if err != nil {
 		return nil, err
 	}
-	patch, err := a.readPatch(r)
+	q, parse := queryOf(r), engine.ParseMergePatch
+	if q.flag("replace") {
+		parse = engine.ParseWebhookPatch
+	}
+	if err := q.err(); err != nil {
+		return nil, err
+	}
+	patch, err := a.readPatch(r, parse)
 	if err != nil {
 		return nil, err
 	}
