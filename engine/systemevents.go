@@ -170,7 +170,7 @@ func (e *Engine) ensureOperations(ctx context.Context) error {
 	case cfg.OperationsURL == "" && current == nil:
 		return nil
 	case cfg.OperationsURL == "":
-		return e.deleteWebhook(ctx, current.ID)
+		return e.deleteWebhook(ctx, current.ID, nil)
 	case current == nil:
 		patch := ownPatch(func(w *Webhook) {
 			w.URL, w.Name, w.Operations, w.Delay = cfg.OperationsURL, operationsName, true, 0

@@ -102,12 +102,15 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 
 // RotateSecret gives a webhook its next secret. The current secret signs beside it during the overlap. Earlier secrets sign until their own
 // overlaps end. If there were more than MaxSecrets, the oldest stops at once. The error is an InputErrors if the secret is the current one:
-// the call is most likely a repeated one. ErrNotFound means that there is no such webhook.
+// the call is most likely a repeated one. ErrNotFound means that there is no such webhook, ErrPrecondition that it has none of the tags.
 func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webhook, error) {
 	if r.Secret == "" {
 		r.Secret = send.NewSecret()
 	}
 	return e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
+		if err := w.fitsTag(r.IfTag); err != nil {
+			return WebhookChange{}, err
+		}
 		if r.Secret == w.Secret {
 			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "is the current secret already: give another one, or none to generate one"}}
 		}
@@ -123,14 +126,23 @@ func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webho
 // DeleteWebhook deletes a webhook. Its waiting deliveries are cancelled: none of them is sent after the call returns. ErrNotFound means
 // that there is no such webhook, ErrConflict that it is the operations webhook, which the configuration makes.
 func (e *Engine) DeleteWebhook(ctx context.Context, id uint32) error {
+	return e.DeleteWebhookIfTag(ctx, id, nil)
+}
+
+// DeleteWebhookIfTag is DeleteWebhook for a webhook with one of these tags; see WebhookPatch.IfTag. The error of another one is
+// ErrPrecondition.
+func (e *Engine) DeleteWebhookIfTag(ctx context.Context, id uint32, tags []string) error {
 	if w := e.store.Webhooks().Get(id); w != nil && w.Operations {
 		return fmt.Errorf("%w: webhook %d is created by delivery.operations_url; remove that setting to delete it", ErrConflict, id)
 	}
-	return e.deleteWebhook(ctx, id)
+	return e.deleteWebhook(ctx, id, tags)
 }
 
-func (e *Engine) deleteWebhook(ctx context.Context, id uint32) error {
+func (e *Engine) deleteWebhook(ctx context.Context, id uint32, tags []string) error {
 	_, err := e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
+		if err := w.fitsTag(tags); err != nil {
+			return WebhookChange{}, err
+		}
 		return WebhookChange{Deleted: true, Cancels: []Cancellation{{WebhookID: w.ID, Revision: w.Revision, Scope: CancelAll}}}, nil
 	})
 	return err

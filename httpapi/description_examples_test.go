@@ -150,6 +150,7 @@ func TestDescriptionProblemExamples(t *testing.T) {
 	answer(open, "POST", "/v1/webhooks", `{}`)
 	answer(open, "POST", "/v1/webhooks", `{"url":"http://10.0.0.7/hook"}`)
 	answer(open, "PATCH", "/v1/webhooks/1", `{"delay":-1}`)
+	answer(open, "PATCH", "/v1/webhooks/1", `{"delay":1}`, "If-Match", `"1-0"`)
 	answer(open, "POST", "/v1/webhooks/1/rotate-secret", `{"overlap":"721h"}`)
 	answer(open, "POST", "/v1/webhooks/1/replay", `{}`)
 	answer(open, "POST", "/v1/webhooks/1/replay", `{"status":"failed"}`)

@@ -78,14 +78,11 @@ func showWithSecret(w *engine.Webhook, h engine.Health) webhook {
 	return shown
 }
 
-// createdWebhook says where the new webhook is.
-type createdWebhook struct {
-	webhook
-	id uint32
-}
-
-func (w createdWebhook) location() string {
-	return "/v1/webhooks/" + strconv.FormatUint(uint64(w.id), 10)
+// showCreated returns the response to the creation of a webhook: it says where the webhook is.
+func showCreated(w *engine.Webhook, h engine.Health) reply {
+	created := showTagged(showWithSecret(w, h), w)
+	created.header["Location"] = "/v1/webhooks/" + strconv.FormatUint(uint64(w.ID), 10)
+	return created
 }
 
 func (a *API) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
@@ -98,7 +95,7 @@ func (a *API) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
 		return nil, err
 	}
 	audit.Record(r.Context(), w.ID, patch.Changes(new(engine.DefaultWebhook())))
-	return createdWebhook{showWithSecret(&w, a.engine.Health(w.ID)), w.ID}, nil
+	return showCreated(&w, a.engine.Health(w.ID)), nil
 }
 
 func (a *API) readPatch(r *http.Request, parse func([]byte) (engine.WebhookPatch, error)) (engine.WebhookPatch, error) {
@@ -186,7 +183,7 @@ func (a *API) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 			replays = append(replays, showReplay(r))
 		}
 	}
-	return showDetail(showWebhook(&w, a.engine.Health(w.ID)), overview.PerWebhook[id], replays), nil
+	return showTagged(showDetail(showWebhook(&w, a.engine.Health(w.ID)), overview.PerWebhook[id], replays), &w), nil
 }
 
 // showDetail adds to a webhook what is kept for it, and its replays on their way.
@@ -217,18 +214,22 @@ func (a *API) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	only, err := ifMatch(r)
+	if err != nil {
+		return nil, err
+	}
 	present, err := a.engine.Webhook(id)
 	if err != nil {
 		return nil, err
 	}
 	audit.Record(r.Context(), id, patch.Changes(&present))
-	w, err := a.engine.UpdateWebhook(r.Context(), id, patch)
+	w, err := a.engine.UpdateWebhook(r.Context(), id, patch.IfTag(only.tags))
 	if err != nil {
-		return nil, err
+		return nil, a.explain(err, id, only)
 	}
 	shown := showWebhook(&w.Webhook, a.engine.Health(w.ID))
 	shown.Add("dropped", append([]string{}, w.Dropped...))
-	return shown, nil
+	return showTagged(shown, &w.Webhook), nil
 }
 
 func (a *API) deleteWebhook(r *http.Request, ps httprouter.Params) (any, error) {
@@ -236,7 +237,11 @@ func (a *API) deleteWebhook(r *http.Request, ps httprouter.Params) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.engine.DeleteWebhook(r.Context(), id)
+	only, err := ifMatch(r)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.explain(a.engine.DeleteWebhookIfTag(r.Context(), id, only.tags), id, only)
 }
 
 func (a *API) getSecret(_ *http.Request, ps httprouter.Params) (any, error) {
@@ -266,11 +271,16 @@ func (a *API) rotateSecret(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := a.engine.RotateSecret(r.Context(), id, rotation)
+	only, err := ifMatch(r)
 	if err != nil {
 		return nil, err
 	}
-	return showWithSecret(&w, a.engine.Health(w.ID)), nil
+	rotation.IfTag = only.tags
+	w, err := a.engine.RotateSecret(r.Context(), id, rotation)
+	if err != nil {
+		return nil, a.explain(err, id, only)
+	}
+	return showTagged(showWithSecret(&w, a.engine.Health(w.ID)), &w), nil
 }
 
 func (a *API) testWebhook(r *http.Request, ps httprouter.Params) (any, error) {
