@@ -15,6 +15,7 @@ type WebhookPatch struct {
 	// revision is the one that the change was made for; nil means any. tags are those of IfTag.
 	revision *uint64
 	tags     []string
+	once     *Once
 }
 
 // settingChange is the change of one setting: set replaces its value, merge changes members of it. One of the two is nil.
@@ -73,6 +74,12 @@ func (p WebhookPatch) IfRevision(revision uint64) WebhookPatch {
 // ErrPrecondition.
 func (p WebhookPatch) IfTag(tags []string) WebhookPatch {
 	p.tags = tags
+	return p
+}
+
+// Once returns the settings of a new webhook, which is created for a request with a key; see Engine.BeginOnce.
+func (p WebhookPatch) Once(o *Once) WebhookPatch {
+	p.once = o
 	return p
 }
 

@@ -265,7 +265,7 @@ func (e *Engine) notifyDisk(ctx context.Context, low bool) bool {
 	if payload == nil {
 		return low
 	}
-	d, err := e.store.Enqueue(ctx, w.ID, KindOperation, payload, now)
+	d, err := e.store.Enqueue(ctx, Enqueue{WebhookID: w.ID, Kind: KindOperation, Payload: payload, At: now})
 	if err != nil {
 		return low
 	}

@@ -37,7 +37,7 @@ func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, er
 	if err := e.checkSettings(&w, &Webhook{}); err != nil {
 		return Webhook{}, err
 	}
-	changed, err := e.store.PutWebhook(ctx, WebhookChange{Webhook: w})
+	changed, err := e.store.PutWebhook(ctx, WebhookChange{Webhook: w, Once: p.once})
 	return changed.Webhook, err
 }
 
@@ -119,7 +119,7 @@ func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webho
 		}
 		w.UpdatedAt = utcNow()
 		w.rotate(r.Secret, r.Overlap, w.UpdatedAt)
-		return WebhookChange{}, nil
+		return WebhookChange{Once: r.Once}, nil
 	})
 }
 
@@ -223,6 +223,11 @@ func (e *Engine) Webhooks() []*Webhook { return e.store.Webhooks().All() }
 // TestWebhook queues a test delivery for a webhook, even if the webhook is paused or inactive. ErrNotFound means that there is no such
 // webhook.
 func (e *Engine) TestWebhook(ctx context.Context, id uint32) (Delivery, error) {
+	return e.TestWebhookOnce(ctx, id, nil)
+}
+
+// TestWebhookOnce is TestWebhook for a request with a key; see BeginOnce.
+func (e *Engine) TestWebhookOnce(ctx context.Context, id uint32, o *Once) (Delivery, error) {
 	w, err := e.Webhook(id)
 	if err != nil {
 		return Delivery{}, err
@@ -234,7 +239,7 @@ func (e *Engine) TestWebhook(ctx context.Context, id uint32) (Delivery, error) {
 			return Delivery{}, err
 		}
 	}
-	d, err := e.store.Enqueue(ctx, id, KindTest, payload, now)
+	d, err := e.store.Enqueue(ctx, Enqueue{WebhookID: id, Kind: KindTest, Payload: payload, At: now, Once: o})
 	if err == nil {
 		e.lanes.wakeAt(Queued{d.Lane(), d.NextAttemptAt})
 	}

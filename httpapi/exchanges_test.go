@@ -217,7 +217,7 @@ func inexpressible(answer string) bool {
 		"must name a host", "must not hold a user name", "must not have a fragment", "such as https://example.com/hook", "is not a public address",
 		"1s to 2m", "1s to 720h", "0s to 720h", `"9999999999h`, "hookbolt's own", "nor hold line breaks", "only one of", "must be a network", "is the current secret already",
 		"required where account_wide is false", "is set by delivery.operations", "oauth_login_endpoint: is required", "oauth_request_headers.x",
-		"what is set is for another host", "is an address of this machine", "If-Match must be", "in its path, which some readers", "as %25 where it begins no escape", "once its characters are encoded",
+		"what is set is for another host", "is an address of this machine", "If-Match must be", "Idempotency-Key must be", "this Idempotency-Key belongs to another request", "in its path, which some readers", "as %25 where it begins no escape", "once its characters are encoded",
 	}, func(detail string) bool { return strings.Contains(answer, detail) })
 }
 

@@ -86,24 +86,33 @@ func showCreated(w *engine.Webhook, h engine.Health) reply {
 }
 
 func (a *API) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
-	patch, err := a.readPatch(r, engine.ParseWebhookPatch)
-	if err != nil {
-		return nil, err
-	}
-	w, err := a.engine.CreateWebhook(r.Context(), patch)
-	if err != nil {
-		return nil, err
-	}
-	audit.Record(r.Context(), w.ID, patch.Changes(new(engine.DefaultWebhook())))
-	return showCreated(&w, a.engine.Health(w.ID)), nil
-}
-
-func (a *API) readPatch(r *http.Request, parse func([]byte) (engine.WebhookPatch, error)) (engine.WebhookPatch, error) {
 	body, err := a.readBody(r, maxSettings)
 	if err != nil {
-		return engine.WebhookPatch{}, err
+		return nil, err
 	}
-	return parse(body)
+	return a.once(r, onceCall{
+		body: body,
+		do: func(o *engine.Once) (any, error) {
+			patch, err := engine.ParseWebhookPatch(body)
+			if err != nil {
+				return nil, err
+			}
+			w, err := a.engine.CreateWebhook(r.Context(), patch.Once(o))
+			if err != nil {
+				return nil, err
+			}
+			audit.Record(r.Context(), w.ID, patch.Changes(new(engine.DefaultWebhook())))
+			return showCreated(&w, a.engine.Health(w.ID)), nil
+		},
+		again: func(done *engine.Done) (any, error) {
+			w, err := a.engine.Webhook(done.WebhookID)
+			if err != nil {
+				return nil, err
+			}
+			audit.Record(r.Context(), w.ID, nil)
+			return showCreated(&w, a.engine.Health(w.ID)), nil
+		},
+	})
 }
 
 // page is a page of a list. NextCursor is null on the last one.
@@ -210,7 +219,11 @@ func (a *API) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	if err := q.err(); err != nil {
 		return nil, err
 	}
-	patch, err := a.readPatch(r, parse)
+	body, err := a.readBody(r, maxSettings)
+	if err != nil {
+		return nil, err
+	}
+	patch, err := parse(body)
 	if err != nil {
 		return nil, err
 	}
@@ -267,20 +280,29 @@ func (a *API) rotateSecret(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	rotation, err := engine.ParseRotation(body)
-	if err != nil {
-		return nil, err
-	}
 	only, err := ifMatch(r)
 	if err != nil {
 		return nil, err
 	}
-	rotation.IfTag = only.tags
-	w, err := a.engine.RotateSecret(r.Context(), id, rotation)
-	if err != nil {
-		return nil, a.explain(err, id, only)
+	show := func(w engine.Webhook, err error) (any, error) {
+		if err != nil {
+			return nil, a.explain(err, id, only)
+		}
+		return showTagged(showWithSecret(&w, a.engine.Health(w.ID)), &w), nil
 	}
-	return showTagged(showWithSecret(&w, a.engine.Health(w.ID)), &w), nil
+	return a.once(r, onceCall{
+		body: body,
+		do: func(o *engine.Once) (any, error) {
+			rotation, err := engine.ParseRotation(body)
+			if err != nil {
+				return nil, err
+			}
+			rotation.IfTag, rotation.Once = only.tags, o
+			return show(a.engine.RotateSecret(r.Context(), id, rotation))
+		},
+		// The tag of If-Match was that of the webhook before: it is not asked for again.
+		again: func(done *engine.Done) (any, error) { return show(a.engine.Webhook(done.WebhookID)) },
+	})
 }
 
 func (a *API) testWebhook(r *http.Request, ps httprouter.Params) (any, error) {
@@ -288,9 +310,17 @@ func (a *API) testWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := a.engine.TestWebhook(r.Context(), id)
-	if err != nil {
-		return nil, err
+	show := func(d engine.Delivery, err error) (any, error) {
+		if err != nil {
+			return nil, err
+		}
+		return showDelivery(&d), nil
 	}
-	return showDelivery(&d), nil
+	return a.once(r, onceCall{
+		do: func(o *engine.Once) (any, error) { return show(a.engine.TestWebhookOnce(r.Context(), id, o)) },
+		again: func(done *engine.Done) (any, error) {
+			d, _, _, err := a.engine.Delivery(r.Context(), done.DeliveryID)
+			return show(d, err)
+		},
+	})
 }
