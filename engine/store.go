@@ -302,8 +302,7 @@ type Freeze struct {
 type Recorded struct {
 	// Delivery is the delivery as it is stored now.
 	Delivery Delivery
-	// Moved reports whether the attempt has moved the delivery on. It is false where a change that was made during the attempt stands; see
-	// AttemptRecord.Apply.
+	// Moved reports whether the attempt has moved a waiting delivery on; see AttemptEffect.Moved.
 	Moved bool
 	// Queued names the lanes that got other deliveries, such as system events, and when these are due.
 	Queued []Queued
