@@ -158,8 +158,8 @@ func checkPatch(t *testing.T, body []byte, patch WebhookPatch) {
 	w := DefaultWebhook()
 	for range 2 { // the second time changes nothing
 		before := w
-		for _, apply := range patch.apply {
-			apply(&w)
+		if _, err := patch.applyTo(&w); err != nil {
+			t.Fatalf("what was read cannot be applied: %v", err)
 		}
 		if std.Secret == nil {
 			w.Secret = before.Secret // null has made one

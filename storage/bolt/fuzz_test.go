@@ -374,7 +374,7 @@ func variousDeliveries(f *testing.F) (*Store, []engine.Delivery) {
 			next := []engine.Next{delivered, {Status: engine.StatusFailed}, {Status: engine.StatusPending, At: now().Add(time.Hour)}}[i%3]
 			deliver(f, s, taken.Delivery, next, ok)
 		}
-		d, err := s.Enqueue(f.Context(), w.ID, engine.KindTest, []byte("{}"), now())
+		d, err := s.Enqueue(f.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte("{}"), At: now()})
 		if err != nil {
 			f.Fatal(err)
 		}
