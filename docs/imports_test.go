@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 	"storage/storetest":     {"engine"},
 	"httpapi":               {"engine", "httpapi/audit", "httpapi/jsonobject", "httpapi/ui", "internal/loopback"},
 	"httpapi/ui":            {"engine", "httpapi/audit", "httpapi/jsonobject"},
-	"internal/cli": {"internal/bench", "internal/buildinfo", "internal/client", "internal/config", "internal/dbfile", "internal/demo",
+	"internal/cli": {"engine/send", "internal/bench", "internal/buildinfo", "internal/client", "internal/config", "internal/dbfile", "internal/demo",
 		"internal/loopback", "internal/receiver", "internal/server", "internal/status", "internal/webhookfile"},
 	"internal/client":       {"internal/buildinfo", "internal/text"},
 	"internal/config":       {"engine", "internal/loopback", "internal/text"},

@@ -5,8 +5,10 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+	"unicode"
 
 	"hookbolt/engine/jsonread"
+	"hookbolt/engine/send"
 )
 
 // Limits of what a webhook sends along for its endpoint.
@@ -64,8 +66,10 @@ func readHeaders(r *jsonread.Reader, mayContentType bool) map[string]Credential 
 			r.Fail("the header stands twice; its name is the same in any case")
 		}
 		value := readText(r, "a header's value", maxHeaderValue)
-		if strings.TrimSpace(value) != value || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
-			r.Fail("a header's value must not begin or end with a space, nor hold line breaks or other control characters")
+		if strings.ContainsFunc(value, func(c rune) bool { return unicode.IsControl(c) && c != '\t' }) {
+			r.Fail("a header's value %s", noControls)
+		} else if err := send.CheckEnds(value); err != nil {
+			r.Fail("a header's value %v", err)
 		}
 		headers[name] = Credential(value)
 		total += len(name) + len(value)
@@ -94,6 +98,29 @@ func readText(r *jsonread.Reader, what string, most int) string {
 	return s
 }
 
+// noControls is why a credential is refused that would break the header or the form that it is sent in.
+const noControls = "must not hold line breaks or other control characters"
+
+// readCredential reads a user name, a password or the like. A space at an end may be meant, what cannot be seen there is not.
+func readCredential(r *jsonread.Reader) Credential {
+	s := r.Text()
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		r.Fail(noControls)
+	} else if err := send.CheckEnds(strings.Trim(s, " ")); err != nil {
+		r.Fail("%v", err)
+	}
+	return Credential(s)
+}
+
+// readClientPart is readCredential for what must not be empty.
+func readClientPart(r *jsonread.Reader, what string) Credential {
+	s := readCredential(r)
+	if s == "" || len(s) > maxCredential {
+		r.Fail("%s must have 1 to %d bytes (got %d)", what, maxCredential, len(s))
+	}
+	return s
+}
+
 func readBasicAuth(r *jsonread.Reader) *BasicAuth {
 	var b BasicAuth
 	hasUser, hasPassword := false, false
@@ -101,13 +128,13 @@ func readBasicAuth(r *jsonread.Reader) *BasicAuth {
 		switch string(key) {
 		case "username":
 			hasUser = true
-			b.Username = Credential(r.Text())
+			b.Username = readCredential(r)
 			if strings.Contains(string(b.Username), ":") {
 				r.Fail("must not hold a colon, which ends it (RFC 7617)")
 			}
 		case "password":
 			hasPassword = true
-			b.Password = Credential(r.Text())
+			b.Password = readCredential(r)
 		default:
 			return false
 		}
@@ -131,16 +158,16 @@ func readOAuth2(r *jsonread.Reader) *OAuth2 {
 		case "token_url":
 			o.TokenURL = Credential(readURL(r))
 		case "client_id":
-			o.ClientID = Credential(readText(r, "client_id", maxCredential))
+			o.ClientID = readClientPart(r, "client_id")
 		case "client_secret":
-			o.ClientSecret = Credential(readText(r, "client_secret", maxCredential))
+			o.ClientSecret = readClientPart(r, "client_secret")
 		case "scopes":
 			r.Array(func(int) {
-				scope := readText(r, "a scope", maxCredential)
-				if strings.ContainsAny(scope, " \t\r\n") {
+				scope := readClientPart(r, "a scope")
+				if strings.Contains(string(scope), " ") {
 					r.Fail("a scope must not hold white space: each is a string of its own")
 				}
-				o.Scopes = append(o.Scopes, Credential(scope))
+				o.Scopes = append(o.Scopes, scope)
 			})
 			if len(o.Scopes) > maxScopes {
 				r.Fail("must have at most %d scopes (got %d)", maxScopes, len(o.Scopes))
@@ -171,7 +198,11 @@ func readOAuth2(r *jsonread.Reader) *OAuth2 {
 // readTokenBody reads the body of a token request: a string, which is sent as it is, or an object, which is sent as JSON.
 func readTokenBody(r *jsonread.Reader) (body Credential, isJSON bool) {
 	if r.Peek() != '{' {
-		return Credential(readText(r, "body", maxCredential)), false
+		text := readText(r, "body", maxCredential)
+		if strings.ContainsFunc(text, func(c rune) bool { return unicode.IsControl(c) && !strings.ContainsRune("\t\r\n", c) }) {
+			r.Fail("must not hold control characters but tabs and line breaks")
+		}
+		return Credential(text), false
 	}
 	raw := r.Raw()
 	if len(raw) > maxCredential {

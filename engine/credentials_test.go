@@ -31,6 +31,15 @@ func TestCredentialSettings(t *testing.T) {
 	if w.OAuth2.Body != `{"a": [1, "ü"]}` || !w.OAuth2.IsJSON || w.OAuth2.Headers["Content-Type"] != "text/x" {
 		t.Errorf("a body of the caller's own: %q", string(w.OAuth2.Body))
 	}
+	w = applyPatch(t, w, `{"oauth2":{"token_url":"https://auth.example/token","body":"a=b\r\n\tc"}}`)
+	if w.OAuth2.Body != "a=b\r\n\tc" {
+		t.Errorf("a body with line breaks: %q", string(w.OAuth2.Body))
+	}
+	w = applyPatch(t, w, `{"basic_auth":{"username":"ü x","password":" pass 👩‍💻 word "},"oauth2":null}`)
+	if w.BasicAuth.Password != " pass 👩‍💻 word " {
+		t.Errorf("a password with spaces: %q", string(w.BasicAuth.Password))
+	}
+	w = applyPatch(t, w, `{"basic_auth":null,"oauth2":{"token_url":"https://auth.example/token","body": {"a": [1, "ü"]}}}`)
 	// What is stored is what was set.
 	stored, err := json.Marshal(w)
 	var back Webhook
@@ -54,6 +63,8 @@ func TestCredentialSettingsRefuse(t *testing.T) {
 		{`{"headers":{"X-Y":7}}`, "headers.X-Y", "must be a string (got a number)"},
 		{`{"headers":{"X-Y":"a\r\nInjected: 1"}}`, "headers.X-Y", "line breaks"},
 		{`{"headers":{"X-Y":" a"}}`, "headers.X-Y", "begin or end with a space"},
+		{`{"headers":{"X-Y":"a\u0085b"}}`, "headers.X-Y", "a header's value must not hold line breaks or other control characters"},
+		{`{"headers":{"X-Y":"a\u200b"}}`, "headers.X-Y", "a header's value must not begin or end with a zero-width space (U+200B)"},
 		{`{"headers":{"X-Y":"` + strings.Repeat("a", 4097) + `"}}`, "headers.X-Y", "1 to 4096 bytes (got 4097)"},
 		{`{"headers":{"x-y":"a","X-Y":"b"}}`, "headers.X-Y", "stands twice"},
 		{`{"headers":{` + strings.Join(many, ",") + `}}`, "headers", "at most 32 headers"},
@@ -72,10 +83,20 @@ func TestCredentialSettingsRefuse(t *testing.T) {
 		{`{"basic_auth":{"password":"a"}}`, "basic_auth.username", "is required"},
 		{`{"basic_auth":{"username":"a:b","password":"c"}}`, "basic_auth.username", "colon"},
 		{`{"basic_auth":{"username":"a","password":"c","realm":"x"}}`, "basic_auth.realm", "unknown field"},
+		{`{"basic_auth":{"username":"a\n","password":"c"}}`, "basic_auth.username", "must not hold line breaks or other control characters"},
+		{`{"basic_auth":{"username":"a","password":"c\r\nX: y"}}`, "basic_auth.password", "must not hold line breaks"},
+		{`{"basic_auth":{"username":"a","password":"c\u007f"}}`, "basic_auth.password", "must not hold line breaks"},
+		{`{"basic_auth":{"username":"a","password":"\ufeffc"}}`, "basic_auth.password", "must not begin or end with a byte order mark"},
 		{`{"basic_auth":"a:b"}`, "basic_auth", "must be an object (got a string)"},
 		{`{"oauth2":{}}`, "oauth2.token_url", "is required"},
 		{`{"oauth2":{"token_url":"ftp://x","client_id":"c","client_secret":"s"}}`, "oauth2.token_url", "http or https"},
 		{`{"oauth2":{` + token + `}}`, "oauth2.client_id", "is required"},
+		{`{"oauth2":{` + token + `,"client_id":"c\n","client_secret":"s"}}`, "oauth2.client_id", "must not hold line breaks or other control characters"},
+		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s\t"}}`, "oauth2.client_secret", "must not hold line breaks"},
+		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","scopes":["a\u0000"]}}`, "oauth2.scopes[0]", "must not hold line breaks"},
+		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","headers":{"X-A":"b\u0001"}}}`, "oauth2.headers.X-A", "a header's value must not hold line breaks"},
+		{`{"oauth2":{` + token + `,"body":"a=b\u0000"}}`, "oauth2.body", "must not hold control characters but tabs and line breaks"},
+		{`{"oauth2":{"token_url":"https://auth.example/\u200b","body":"b"}}`, "oauth2.token_url", "must not begin or end with a zero-width space"},
 		{`{"oauth2":{` + token + `,"client_id":"c"}}`, "oauth2.client_secret", "is required"},
 		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","body":"b"}}`, "oauth2.body", "replaces client_id"},
 		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","scopes":["a b"]}}`, "oauth2.scopes[0]", "white space"},
