@@ -46,7 +46,6 @@ var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":                    {"storage/bolt"},
 	"github.com/julienschmidt/httprouter": {"httpapi", "httpapi/ui"},
 	"github.com/BurntSushi/toml":          {"internal/cli", "internal/config", "internal/text", "internal/webhookfile"},
-	"golang.org/x/oauth2":                 {"engine/send"},
 	"golang.org/x/net":                    {"engine/send"},
 	"golang.org/x/sync":                   {"httpapi"},
 	"code.dny.dev/ssrf":                   {}, // for tests: the guard's own table is held against it

@@ -153,6 +153,7 @@ func readBasicAuth(r *jsonread.Reader) *BasicAuth {
 
 func readOAuth2(r *jsonread.Reader) *OAuth2 {
 	var o OAuth2
+	hasStyle := false
 	r.Object(func(key []byte) bool {
 		switch string(key) {
 		case "token_url":
@@ -172,6 +173,9 @@ func readOAuth2(r *jsonread.Reader) *OAuth2 {
 			if len(o.Scopes) > maxScopes {
 				r.Fail("must have at most %d scopes (got %d)", maxScopes, len(o.Scopes))
 			}
+		case "auth_style":
+			hasStyle = true
+			o.AuthStyle = readAuthStyle(r)
 		case "headers":
 			o.Headers = readHeaders(r, true)
 		case "body":
@@ -185,6 +189,8 @@ func readOAuth2(r *jsonread.Reader) *OAuth2 {
 	switch {
 	case o.TokenURL == "":
 		r.FailAt("token_url", "is required: where to get a token")
+	case o.Body != "" && hasStyle:
+		r.FailAt("auth_style", "is how client_id and client_secret are sent, which body replaces: leave it out")
 	case o.Body != "" && standard:
 		r.FailAt("body", "replaces client_id, client_secret and scopes: give either body or these")
 	case o.Body == "" && o.ClientID == "":
@@ -193,6 +199,19 @@ func readOAuth2(r *jsonread.Reader) *OAuth2 {
 		r.FailAt("client_secret", "is required with client_id")
 	}
 	return &o
+}
+
+// readAuthStyle reads how the client's id and secret are sent.
+func readAuthStyle(r *jsonread.Reader) send.AuthStyle {
+	switch s := r.Text(); s {
+	case "auto":
+		return send.AuthStyleAuto
+	case string(send.AuthStyleHeader), string(send.AuthStyleBody):
+		return send.AuthStyle(s)
+	default:
+		r.Fail(`must be "auto", "header" or "body" (got %q)`, jsonread.Excerpt(s))
+		return ""
+	}
 }
 
 // readTokenBody reads the body of a token request: a string, which is sent as it is, or an object, which is sent as JSON.

@@ -31,6 +31,13 @@ func TestCredentialSettings(t *testing.T) {
 	if w.OAuth2.Body != `{"a": [1, "ü"]}` || !w.OAuth2.IsJSON || w.OAuth2.Headers["Content-Type"] != "text/x" {
 		t.Errorf("a body of the caller's own: %q", string(w.OAuth2.Body))
 	}
+	for style, want := range map[string]string{`"header"`: `"auth_style":"header"`, `"body"`: `"auth_style":"body"`, `"auto"`: ""} {
+		w := applyPatch(t, w, `{"oauth2":{"token_url":"https://auth.example/token","client_id":"c","client_secret":"s","auth_style":`+style+`}}`)
+		stored, err := json.Marshal(w)
+		if err != nil || strings.Contains(string(stored), "auth_style") != (want != "") || !strings.Contains(string(stored), want) {
+			t.Errorf("%s is stored as %s: %v", style, stored, err)
+		}
+	}
 	w = applyPatch(t, w, `{"oauth2":{"token_url":"https://auth.example/token","body":"a=b\r\n\tc"}}`)
 	if w.OAuth2.Body != "a=b\r\n\tc" {
 		t.Errorf("a body with line breaks: %q", string(w.OAuth2.Body))
@@ -102,6 +109,9 @@ func TestCredentialSettingsRefuse(t *testing.T) {
 		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","scopes":["a b"]}}`, "oauth2.scopes[0]", "white space"},
 		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","audience":"b"}}`, "oauth2.audience", "unknown field"},
 		{`{"oauth2":{` + token + `,"body":"b","headers":{"Host":"x"}}}`, "oauth2.headers.Host", "hookbolt's own"},
+		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","auth_style":"post"}}`, "oauth2.auth_style", `must be "auto", "header" or "body" (got "post")`},
+		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","auth_style":1}}`, "oauth2.auth_style", "must be a string"},
+		{`{"oauth2":{` + token + `,"body":"b","auth_style":"auto"}}`, "oauth2.auth_style", "which body replaces: leave it out"},
 		{`{"oauth2":{` + token + `,"body":7}}`, "oauth2.body", "must be a string (got a number)"},
 		{`{"rate_limit":0}`, "rate_limit", "must be 0.001 to 10000 deliveries a second (got 0)"},
 		{`{"rate_limit":-1}`, "rate_limit", "(got -1)"},

@@ -42,6 +42,8 @@ type OAuth2 struct {
 	ClientID     Credential   `json:"client_id,omitzero"`
 	ClientSecret Credential   `json:"client_secret,omitzero"`
 	Scopes       []Credential `json:"scopes,omitempty"`
+	// AuthStyle is how the client id and secret are sent.
+	AuthStyle AuthStyle `json:"auth_style,omitzero"`
 	// Body is sent as it is instead of the standard form; "" means the standard form. IsJSON says that it is JSON, and sent as such.
 	Body   Credential `json:"body,omitzero"`
 	IsJSON bool       `json:"is_json,omitzero"`

@@ -27,6 +27,8 @@ type Request struct {
 	OAuth2    *OAuth2
 	// TokenKey is the key under which the token of OAuth2 is cached. A token is used only while OAuth2 stays as it was.
 	TokenKey string
+	// RetryAfterMax bounds the wait that the token endpoint may ask for: as long it is not asked again.
+	RetryAfterMax time.Duration
 
 	// ID is the message id: the same for all attempts of a message. It must not hold a dot, which separates what is signed.
 	ID          string

@@ -327,7 +327,15 @@ func TestEditCredentials(t *testing.T) {
 		{[]string{"oauth2.headers", "X-U: u"}, "oauth2", `map[body:{"a":"<&>"} headers:map[X-U:u] is_json:true token_url:https://auth.example/]`},
 		{[]string{"oauth2.body", "a=1\r\nb=2"}, "oauth2", "map[body:a=1\nb=2 headers:map[X-U:u] token_url:https://auth.example/]"},
 		{[]string{"oauth2.client_id", "i", "oauth2.client_secret", "s"}, "oauth2", `map[client_id:i client_secret:s headers:map[X-U:u] token_url:https://auth.example/]`},
-		{[]string{"remove.oauth2", "on"}, "oauth2", `<nil>`},
+		{[]string{"oauth2.auth_style", "body"}, "oauth2", `map[auth_style:body client_id:i client_secret:s headers:map[X-U:u] token_url:https://auth.example/]`},
+		{[]string{"oauth2.auth_style", "body", "oauth2.client_secret", "s2"}, "oauth2", `map[auth_style:body client_id:i client_secret:s2 headers:map[X-U:u] token_url:https://auth.example/]`},
+		{[]string{"oauth2.auth_style", "body", "oauth2.body", "a"}, "oauth2", `map[body:a headers:map[X-U:u] token_url:https://auth.example/]`},
+		{[]string{"oauth2.auth_style", "header", "oauth2.client_id", "i", "oauth2.client_secret", "s"}, "oauth2", `map[auth_style:header client_id:i client_secret:s headers:map[X-U:u] token_url:https://auth.example/]`},
+		{[]string{"oauth2.auth_style", "header", "remove.oauth2", "on", "oauth2.token_url", "https://auth.example/", "oauth2.client_id", "i", "oauth2.client_secret", "s"}, "oauth2",
+			`map[auth_style:header client_id:i client_secret:s token_url:https://auth.example/]`},
+		{[]string{"oauth2.auth_style", "auto", "oauth2.client_secret", "s"}, "oauth2", `map[client_id:i client_secret:s token_url:https://auth.example/]`},
+		{[]string{"oauth2.auth_style", "body"}, "oauth2", `map[auth_style:body client_id:i client_secret:s token_url:https://auth.example/]`},
+		{[]string{"oauth2.auth_style", "body", "remove.oauth2", "on"}, "oauth2", `<nil>`},
 		{[]string{"remove.headers.X-A", "on", "remove.headers.X-C", "on", "remove.headers.X-D", "on", "remove.headers.X-E", "on"}, "headers", `<nil>`},
 	} {
 		if got := fmt.Sprint(edit(tt.values...)[tt.setting]); got != tt.now {
