@@ -49,14 +49,15 @@ var ownHeaders = []string{"Accept-Encoding", "Connection", "Content-Encoding", "
 // ownHeaderPrefixes are what names begin with that are not a webhook's to set.
 var ownHeaderPrefixes = []string{"Webhook-", "Proxy-", "Sec-"}
 
-// readHeaders reads headers: an object of names and values. mayContentType allows Content-Type among them.
-func readHeaders(r *jsonread.Reader, mayContentType bool) map[string]Credential {
-	headers := make(map[string]Credential)
+// readHeaders reads headers: an object of names and values. ofToken says that they are for a request for a token: they may have a
+// Content-Type, and no value has a form that says whether it is secret.
+func readHeaders(r *jsonread.Reader, ofToken bool) map[string]Header {
+	headers := make(map[string]Header)
 	total := 0
 	r.Object(func(key []byte) bool {
 		name := textproto.CanonicalMIMEHeaderKey(string(key))
 		_, twice := headers[name]
-		switch isOurs := !(mayContentType && name == "Content-Type") && (slices.Contains(ownHeaders, name) ||
+		switch isOurs := !(ofToken && name == "Content-Type") && (slices.Contains(ownHeaders, name) ||
 			slices.ContainsFunc(ownHeaderPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })); {
 		case !isToken(name):
 			r.Fail("a header's name must be letters, digits, - and the like, without spaces")
@@ -65,20 +66,51 @@ func readHeaders(r *jsonread.Reader, mayContentType bool) map[string]Credential 
 		case twice:
 			r.Fail("the header stands twice; its name is the same in any case")
 		}
-		value := readText(r, "a header's value", maxHeaderValue)
-		if strings.ContainsFunc(value, func(c rune) bool { return unicode.IsControl(c) && c != '\t' }) {
-			r.Fail("a header's value %s", noControls)
-		} else if err := send.CheckEnds(value); err != nil {
-			r.Fail("a header's value %v", err)
+		if r.Peek() == '{' && !ofToken {
+			headers[name] = readHeaderObject(r)
+		} else {
+			headers[name] = Header{Value: readHeaderValue(r)}
 		}
-		headers[name] = Credential(value)
-		total += len(name) + len(value)
+		total += len(name) + len(headers[name].Value)
 		return true
 	})
 	if len(headers) > maxHeaders || total > maxHeadersBytes {
 		r.Fail("must have at most %d headers with %d bytes in all (got %d with %d)", maxHeaders, maxHeadersBytes, len(headers), total)
 	}
 	return headers
+}
+
+// readHeaderObject reads a header's value that comes with whether it is secret.
+func readHeaderObject(r *jsonread.Reader) (h Header) {
+	r.Object(func(key []byte) bool {
+		switch string(key) {
+		case "value":
+			h.Value = readHeaderValue(r)
+		case "secret":
+			h.Secret = new(r.Bool())
+		default:
+			return false
+		}
+		return true
+	})
+	switch {
+	case h.Value == "":
+		r.FailAt("value", "is required")
+	case h.Secret == nil:
+		r.FailAt("secret", "is required: true or false; or give the value alone, as a string")
+	}
+	return h
+}
+
+// readHeaderValue reads a header's value.
+func readHeaderValue(r *jsonread.Reader) Credential {
+	value := readText(r, "a header's value", maxHeaderValue)
+	if strings.ContainsFunc(value, func(c rune) bool { return unicode.IsControl(c) && c != '\t' }) {
+		r.Fail("a header's value %s", noControls)
+	} else if err := send.CheckEnds(value); err != nil {
+		r.Fail("a header's value %v", err)
+	}
+	return Credential(value)
 }
 
 // isToken tells whether a header's name is one (RFC 9110, section 5.6.2).
@@ -177,7 +209,10 @@ func readOAuth2(r *jsonread.Reader) *OAuth2 {
 			hasStyle = true
 			o.AuthStyle = readAuthStyle(r)
 		case "headers":
-			o.Headers = readHeaders(r, true)
+			o.Headers = make(map[string]Credential)
+			for name, header := range readHeaders(r, true) {
+				o.Headers[name] = header.Value
+			}
 		case "body":
 			o.Body, o.IsJSON = readTokenBody(r)
 		default:

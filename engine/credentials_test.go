@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -15,8 +16,18 @@ func TestCredentialSettings(t *testing.T) {
 	if fmt.Sprint(w.AllowNetworks) != "[10.1.2.3/32 fd00::/8 192.168.0.0/16]" || *w.RateLimit != 0.5 {
 		t.Errorf("got %v, %v", w.AllowNetworks, *w.RateLimit)
 	}
-	if len(w.Headers) != 2 || w.Headers["X-Api-Key"] != "k1" || w.Headers["Authorization"] != "Bearer t1" {
+	if len(w.Headers) != 2 || w.Headers["X-Api-Key"].Value != "k1" || w.Headers["Authorization"].Value != "Bearer t1" {
 		t.Errorf("got %d headers", len(w.Headers))
+	}
+	// A header's value is stored as it was given: with whether it is secret, or alone, as older data have it.
+	w = applyPatch(t, w, `{"headers":{"X-A":"a","X-B":{"value":"b","secret":false},"X-C":{"secret":true,"value":"c"}}}`)
+	stored, err := json.Marshal(w.Headers)
+	var back map[string]Header
+	if err != nil || string(stored) != `{"X-A":"a","X-B":{"value":"b","secret":false},"X-C":{"value":"c","secret":true}}` || json.Unmarshal(stored, &back) != nil || !reflect.DeepEqual(back, w.Headers) {
+		t.Errorf("headers are stored as %s: %v", stored, err)
+	}
+	if shown := string(SettingNamed("headers").JSON(&w)); shown != `{"X-A":true,"X-B":true,"X-C":true}` {
+		t.Errorf("headers are shown as %s", shown)
 	}
 	w = applyPatch(t, w, `{"headers":{"X-Other":"k2"},"basic_auth":{"username":"","password":""}}`)
 	if len(w.Headers) != 1 || *w.BasicAuth != (BasicAuth{}) {
@@ -48,9 +59,9 @@ func TestCredentialSettings(t *testing.T) {
 	}
 	w = applyPatch(t, w, `{"basic_auth":null,"oauth2":{"token_url":"https://auth.example/token","body": {"a": [1, "ü"]}}}`)
 	// What is stored is what was set.
-	stored, err := json.Marshal(w)
-	var back Webhook
-	if err != nil || json.Unmarshal(stored, &back) != nil || back.OAuth2.Body != w.OAuth2.Body || back.OAuth2.TokenURL != w.OAuth2.TokenURL {
+	stored, err = json.Marshal(w)
+	var whole Webhook
+	if err != nil || json.Unmarshal(stored, &whole) != nil || whole.OAuth2.Body != w.OAuth2.Body || whole.OAuth2.TokenURL != w.OAuth2.TokenURL {
 		t.Errorf("stored as %s: %v", stored, err)
 	}
 }
@@ -86,6 +97,13 @@ func TestCredentialSettingsRefuse(t *testing.T) {
 		{`{"headers":{"X-Idempotency-Key":"x"}}`, "headers.X-Idempotency-Key", "hookbolt's own"},
 		{`{"headers":{"Accept-Encoding":"gzip"}}`, "headers.Accept-Encoding", "hookbolt's own"},
 		{`{"headers":{"Proxy-Authorization":"x"}}`, "headers.Proxy-Authorization", "hookbolt's own"},
+		{`{"headers":{"X-Y":{"value":"a"}}}`, "headers.X-Y.secret", "is required: true or false"},
+		{`{"headers":{"X-Y":{"secret":true}}}`, "headers.X-Y.value", "is required"},
+		{`{"headers":{"X-Y":{"value":"a\n","secret":true}}}`, "headers.X-Y.value", "must not hold line breaks"},
+		{`{"headers":{"X-Y":{"value":"a","secret":"yes"}}}`, "headers.X-Y.secret", "must be true or false"},
+		{`{"headers":{"X-Y":{"value":"a","secret":true,"note":"b"}}}`, "headers.X-Y.note", "unknown field"},
+		{`{"headers":{"X-Y":{"env":"a"}}}`, "headers.X-Y.env", "unknown field"},
+		{`{"oauth2":{` + token + `,"body":"b","headers":{"X-A":{"value":"a","secret":true}}}}`, "oauth2.headers.X-A", "must be a string"},
 		{`{"basic_auth":{"username":"a"}}`, "basic_auth.password", "is required"},
 		{`{"basic_auth":{"password":"a"}}`, "basic_auth.username", "is required"},
 		{`{"basic_auth":{"username":"a:b","password":"c"}}`, "basic_auth.username", "colon"},

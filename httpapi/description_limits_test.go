@@ -94,8 +94,11 @@ func TestDescriptionHasTheLimits(t *testing.T) {
 		{"retry_schedule", setting("retry_schedule"), "maxItems", 1, lists(`{"retry_schedule":[%s]}`, `"1s"`)},
 		{"allow_networks", setting("allow_networks"), "maxItems", 1, lists(`{"allow_networks":[%s]}`, `"10.0.0.0/8"`)},
 		{"headers", setting("headers"), "maxProperties", 1, names},
-		{"a header", at(schema("Headers"), "additionalProperties"), "maxLength", 1, texts(`{"headers":{"X":"%s"}}`, "x")},
-		{"a header", at(schema("Headers"), "additionalProperties"), "minLength", -1, texts(`{"headers":{"X":"%s"}}`, "x")},
+		{"a header", at(schema("EndpointHeaders"), "additionalProperties"), "maxLength", 1, texts(`{"headers":{"X":"%s"}}`, "x")},
+		{"a header", at(schema("EndpointHeaders"), "additionalProperties"), "minLength", -1, texts(`{"headers":{"X":"%s"}}`, "x")},
+		{"a header's value", at(schema("EndpointHeaders"), "additionalProperties", "properties", "value"), "maxLength", 1, texts(`{"headers":{"X":{"value":"%s","secret":true}}}`, "x")},
+		{"a header of a token request", at(schema("Headers"), "additionalProperties"), "maxLength", 1, texts(`{"oauth2":{"token_url":"https://a.example/","body":"b","headers":{"X":"%s"}}}`, "x")},
+		{"a header of a token request", at(schema("Headers"), "additionalProperties"), "minLength", -1, texts(`{"oauth2":{"token_url":"https://a.example/","body":"b","headers":{"X":"%s"}}}`, "x")},
 		{"username", setting("basic_auth", "properties", "username"), "maxLength", 1, texts(`{"headers":null,"basic_auth":{"username":"%s","password":""}}`, "x")},
 		{"password", setting("basic_auth", "properties", "password"), "maxLength", 1, texts(`{"headers":null,"basic_auth":{"username":"","password":"%s"}}`, "x")},
 		{"token_url", setting("oauth2", "properties", "token_url"), "maxLength", 1, func(n int) (string, string, string) {

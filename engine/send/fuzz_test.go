@@ -57,7 +57,7 @@ func FuzzAnswer(f *testing.F) {
 		defer transport.CloseIdleConnections()
 		s := New(Options{Transport: transport, UserAgent: "hookbolt/1"})
 		r := requestTo("http://endpoint.example/h1dden-path?q=1")
-		r.Headers = map[string]Credential{"X-Key": key}
+		r.Headers = map[string]Header{"X-Key": {Value: key}}
 		a, err := s.Send(t.Context(), r)
 		if err != nil {
 			t.Fatalf("no attempt: %v", err)
@@ -246,6 +246,7 @@ func (endless) Read(p []byte) (int, error) { return len(p), nil }
 func FuzzRedact(f *testing.F) {
 	f.Add([]byte("you sent Bearer t0ken-of-mine"), "t0ken-of-mine", "us3r", "p4ss-word", uint8(0))
 	f.Add([]byte(`{"auth":"Basic dXMzcjpwNHNzLXdvcmQ=","user":"us3r"}`), `q"u\o/te<&>`, "us3r", "p4ss-word", uint8(1))
+	f.Add([]byte("latest test test1 %20test \\ntest \\u0022test\\u0022 _test_ \xfftest t\xc3\xa9st tes"), "test", "\xc3\xa9st", "test1", uint8(3))
 	f.Add([]byte("ababab abababab abab"), "abab", "babab", "ababa", uint8(3))
 	f.Add([]byte("[redacted]redacted[reda"), "redacted", "[reda", "cted]", uint8(3))
 	f.Add(bytes.Repeat([]byte("k3y!"), 300), strings.Repeat("k3y!", 20), "", "", uint8(2))
@@ -262,7 +263,7 @@ func FuzzRedact(f *testing.F) {
 			authorization = "Bearer " + password
 		}
 		if kind&2 != 0 {
-			r.Headers = map[string]Credential{"X-Key": Credential(header), "X-Other": "Token " + Credential(user)}
+			r.Headers = map[string]Header{"X-Key": {Value: Credential(header)}, "X-Other-Token": {Value: "Token " + Credential(user)}, "X-Env": {Value: "production-of-mine"}}
 		}
 		secrets := r.credentials(authorization)
 		for i, s := range secrets {
@@ -270,7 +271,10 @@ func FuzzRedact(f *testing.F) {
 				t.Fatalf("secrets %q", secrets)
 			}
 		}
-		for _, s := range []string{authorization, password, string(r.Headers["X-Key"])} {
+		if slices.Contains(secrets, "production-of-mine") && header != "production-of-mine" && user != "production-of-mine" && password != "production-of-mine" {
+			t.Fatal("a header that is no credential is looked for")
+		}
+		for _, s := range []string{authorization, password, string(r.Headers["X-Key"].Value)} {
 			if len(s) >= minRedacted && !slices.Contains(secrets, s) {
 				t.Fatalf("%q is not looked for", s)
 			}
@@ -294,6 +298,13 @@ func FuzzRedact(f *testing.F) {
 	})
 }
 
+// wordBefore matches a text that ends within a word, escapeBefore one that ends with an escape; wordAfter one that begins within a word.
+var (
+	wordBefore   = regexp.MustCompile(`[\p{L}\p{Nd}\p{M}]$`)
+	escapeBefore = regexp.MustCompile(`(?:%[[:xdigit:]][[:xdigit:]]|\\x[[:xdigit:]][[:xdigit:]]|\\u[[:xdigit:]][[:xdigit:]][[:xdigit:]][[:xdigit:]]|\\[abfnrtv0])$`)
+	wordAfter    = regexp.MustCompile(`^[\p{L}\p{Nd}\p{M}]`)
+)
+
 // covered is what redact is to make of a text: it looks at each byte on its own.
 func covered(text []byte, secrets []string) string {
 	hidden := make([]bool, len(text))
@@ -305,6 +316,11 @@ func covered(text []byte, secrets []string) string {
 			}
 			if n < minRedacted || string(text[at:at+n]) != s[:n] {
 				continue
+			}
+			before, after := text[:at], text[at+n:]
+			if len(s) < minAnywhere && (wordBefore.Match(before) && wordAfter.Match(text[at:]) && !escapeBefore.Match(before) ||
+				wordBefore.Match(text[:at+n]) && wordAfter.Match(after)) {
+				continue // a part of a word
 			}
 			for i := at; i < at+n; i++ {
 				hidden[i] = true

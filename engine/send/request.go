@@ -22,7 +22,7 @@ type Request struct {
 	Timeout time.Duration
 
 	// Headers, BasicAuth and OAuth2 are the endpoint's credentials. At most one of them may set the header Authorization.
-	Headers   map[string]Credential
+	Headers   map[string]Header
 	BasicAuth *BasicAuth
 	OAuth2    *OAuth2
 	// TokenKey is the key under which the token of OAuth2 is cached. A token is used only while OAuth2 stays as it was.
@@ -73,7 +73,7 @@ func (s *Sender) header(r *Request, at time.Time, authorization string) (http.He
 // without a token.
 func (r *Request) setCredentials(h http.Header, authorization string) {
 	for name, value := range r.Headers {
-		h.Set(name, string(value))
+		h.Set(name, string(value.Value))
 	}
 	switch {
 	case r.BasicAuth != nil:

@@ -19,7 +19,7 @@ func headerInputs(w *engine.Webhook) (inputs []input) {
 			input{Name: removal("headers." + name), Label: "Remove " + name, Kind: checkInput})
 	}
 	return append(inputs, input{Name: "headers", Label: "More headers", Unit: "one on a line", Kind: areaInput, Hidden: true,
-		Help: "Each as “Name: value”, such as “X-Api-Key: 12345”."})
+		Help: "Each as “Name: value”, such as “X-Api-Key: 12345”. The values of headers that are named like credentials are removed from what endpoints answer."})
 }
 
 func basicInputs(w *engine.Webhook) []input {
@@ -98,7 +98,7 @@ func (f *webhookForm) headers() (headers any, changed bool) {
 		switch {
 		case again: // its new value comes with the others
 		case typed != "":
-			o.Add(name, typed)
+			o.Add(name, engine.Header{Value: engine.Credential(typed), Secret: f.present.Headers[name].Secret})
 			changed = true
 		case removed:
 			changed = true

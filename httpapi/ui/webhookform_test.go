@@ -344,6 +344,17 @@ func TestEditCredentials(t *testing.T) {
 	}
 }
 
+// TestEditKeepsSecrecy shows that a header that gets another value keeps what is said of it, as do those that stay.
+func TestEditKeepsSecrecy(t *testing.T) {
+	f := newFixture(t, nil)
+	f.api("POST", "/v1/webhooks", `{"url":"https://example.com/","headers":{"X-A":{"value":"a","secret":false},"X-B":{"value":"b","secret":true},"X-C":"c"}}`)
+	page := f.wantPage("/webhooks/1/edit")
+	now := asJSON(t, f.save(1, with(settingsOf(page), "headers.X-A", "a2", "headers.X-C", "c2")))
+	if got, want := fmt.Sprint(now["headers"]), "map[X-A:map[secret:false value:a2] X-B:map[secret:true value:b] X-C:c2]"; got != want {
+		t.Errorf("headers are %s, want %s", got, want)
+	}
+}
+
 // TestEditMoves shows that credentials do not follow a webhook, or its token endpoint, to another host.
 func TestEditMoves(t *testing.T) {
 	f := newFixture(t, nil)

@@ -142,6 +142,8 @@ func TestReferences(t *testing.T) {
 		oauth2 + `body = "b", headers = {file = "f"}}`:                                `webhook "a": oauth2.headers: must have a reference for each value, as in {X-Api-Key = {file = "…"}}; a header that is called file is written File`,
 		oauth2 + `body = {b = {env = "A"}, a = [1, {file = "f", g = 2.5}]}}`:          `{"oauth2":{"body":{"a":[1,{"file":"f","g":2.5}],"b":"of <A>"},"token_url":"https://a.example/"}}`,
 		`content_id = {env = "A"}`:                                                    `webhook "a": content_id: must be a UUID of 36 characters, such as 22ffdf18-1035-4e56-baa2-8327e3af5242`,
+		`headers = {X-A = {value = {env = "A"}, secret = false}}`:                     `{"headers":{"X-A":{"secret":false,"value":"of <A>"}}}`,
+		`headers = {X-A = {value = "a"}}`:                                             `webhook "a": headers.X-A.secret: is required: true or false; or give the value alone, as a string`,
 		`headers = {X-A = {env = "BYTES"}}`:                                           `webhook "a": headers.X-A: what it refers to is not valid UTF-8`,
 	} {
 		hooks, err := parse("[[webhook]]\nname = \"a\"\nurl = \"https://example.com/\"\n"+text, from)
