@@ -97,8 +97,6 @@ func TestDescriptionHasTheLimits(t *testing.T) {
 		{"a header", at(schema("EndpointHeaders"), "additionalProperties"), "maxLength", 1, texts(`{"headers":{"X":"%s"}}`, "x")},
 		{"a header", at(schema("EndpointHeaders"), "additionalProperties"), "minLength", -1, texts(`{"headers":{"X":"%s"}}`, "x")},
 		{"a header's value", at(schema("EndpointHeaders"), "additionalProperties", "properties", "value"), "maxLength", 1, texts(`{"headers":{"X":{"value":"%s","secret":true}}}`, "x")},
-		{"a header of a token request", at(schema("Headers"), "additionalProperties"), "maxLength", 1, texts(`{"oauth2":{"token_url":"https://a.example/","body":"b","headers":{"X":"%s"}}}`, "x")},
-		{"a header of a token request", at(schema("Headers"), "additionalProperties"), "minLength", -1, texts(`{"oauth2":{"token_url":"https://a.example/","body":"b","headers":{"X":"%s"}}}`, "x")},
 		{"username", setting("basic_auth", "properties", "username"), "maxLength", 1, texts(`{"headers":null,"basic_auth":{"username":"%s","password":""}}`, "x")},
 		{"password", setting("basic_auth", "properties", "password"), "maxLength", 1, texts(`{"headers":null,"basic_auth":{"username":"","password":"%s"}}`, "x")},
 		{"token_url", setting("oauth2", "properties", "token_url"), "maxLength", 1, func(n int) (string, string, string) {
@@ -111,6 +109,8 @@ func TestDescriptionHasTheLimits(t *testing.T) {
 		{"a scope", setting("oauth2", "properties", "scopes", "items"), "maxLength", 1, texts(oauth+`"client_id":"x","client_secret":"x","scopes":["%s"]}}`, "x")},
 		{"body", setting("oauth2", "properties", "body"), "maxLength", 1, texts(oauth+`"body":"%s"}}`, "x")},
 		{"body", setting("oauth2", "properties", "body"), "minLength", -1, texts(oauth+`"body":"%s"}}`, "x")},
+		{"a header of a token request", at(schema("Headers"), "additionalProperties"), "maxLength", 1, texts(`{"oauth2":{"token_url":"https://a.example/","body":"b","headers":{"X":"%s"}}}`, "x")},
+		{"a header of a token request", at(schema("Headers"), "additionalProperties"), "minLength", -1, texts(`{"oauth2":{"token_url":"https://a.example/","body":"b","headers":{"X":"%s"}}}`, "x")},
 		{"secret", setting("secret"), "minLength", -4, secret},
 		{"secret", setting("secret"), "maxLength", 4, secret},
 		{"limit", parameter("limit"), "minimum", -1, func(n int) (string, string, string) { return "GET", fmt.Sprint("/v1/deliveries?limit=", n), "" }},

@@ -168,8 +168,10 @@ func TestRedactionLeavesDiagnosis(t *testing.T) {
 		"xk3y-of-many-lettersx":      "x[redacted]x",
 		"got Basic YWRtaW46dGVzdA==": "got [redacted]",
 		"got YWRtaW46dGVzdA%3D%3D":   "got [redacted]",
+		// A shorter one that is no word, and one beside another that is replaced.
+		"nacme-7731n": "n[redacted]n", "k3y-of-many-letterstest": "[redacted]", "test" + "acme-7731x": "[redacted]x",
 		// What is cut off at the end.
-		"it was k3y-of": "it was [redacted]", "it was acme": "it was [redacted]", "it was nacme": "it was nacme",
+		"it was k3y-of": "it was [redacted]", "it was acme": "it was [redacted]", "it was nacme": "it was n[redacted]", "it was npro": "it was npro",
 	} {
 		if got := string(redact([]byte(text), secrets)); got != want {
 			t.Errorf("%s: %s, want %s", text, got, want)

@@ -303,6 +303,7 @@ var (
 	wordBefore   = regexp.MustCompile(`[\p{L}\p{Nd}\p{M}]$`)
 	escapeBefore = regexp.MustCompile(`(?:%[[:xdigit:]][[:xdigit:]]|\\x[[:xdigit:]][[:xdigit:]]|\\u[[:xdigit:]][[:xdigit:]][[:xdigit:]][[:xdigit:]]|\\[abfnrtv0])$`)
 	wordAfter    = regexp.MustCompile(`^[\p{L}\p{Nd}\p{M}]`)
+	oneWord      = regexp.MustCompile(`^(?:\p{L}*|[0-9]*)$`)
 )
 
 // covered is what redact is to make of a text: it looks at each byte on its own.
@@ -318,8 +319,9 @@ func covered(text []byte, secrets []string) string {
 				continue
 			}
 			before, after := text[:at], text[at+n:]
-			if len(s) < minAnywhere && (wordBefore.Match(before) && wordAfter.Match(text[at:]) && !escapeBefore.Match(before) ||
-				wordBefore.Match(text[:at+n]) && wordAfter.Match(after)) {
+			mayBeWord := len(s) < 8 || len(s) < 12 && oneWord.MatchString(s)
+			if mayBeWord && (wordBefore.Match(before) && wordAfter.Match(text[at:]) && !escapeBefore.Match(before) && !hidden[at-1] ||
+				wordBefore.Match(text[:at+n]) && wordAfter.Match(after) && !hidden[at+n]) {
 				continue // a part of a word
 			}
 			for i := at; i < at+n; i++ {

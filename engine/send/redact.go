@@ -19,8 +19,10 @@ import (
 const (
 	// minRedacted is the shortest text that is replaced: shorter ones are no secret, and occur everywhere.
 	minRedacted = 4
-	// minAnywhere is the shortest text that is replaced also within a word: shorter ones may be words.
+	// minAnywhere is the shortest text that is replaced also within a word, minMixed the shortest of those that are no words: letters and
+	// digits, or punctuation.
 	minAnywhere = 12
+	minMixed    = 8
 	redacted    = "[redacted]"
 )
 
@@ -49,6 +51,9 @@ func (r *Request) credentials(authorization string) []string {
 			username, password, _ := strings.Cut(string(plain), ":")
 			list = append(list, username, password)
 		}
+	}
+	if r.BasicAuth != nil {
+		list = append(list, string(r.BasicAuth.Password), string(r.BasicAuth.Username))
 	}
 	for _, value := range list {
 		list = append(list, spellings(value)...)
@@ -87,16 +92,17 @@ func spellings(value string) []string {
 func redactName(name string, credentials []string) string {
 	lower := []byte(strings.ToLower(name))
 	for _, s := range credentials {
-		for range occurrences(lower, strings.ToLower(s)) {
+		for range occurrences(lower, strings.ToLower(s), nil) {
 			return redacted
 		}
 	}
 	return name
 }
 
-// occurrences are the places in a text where a credential stands. A long one counts anywhere; a short one, which may be a word, only where
-// it is not a part of another word: "test" does not occur in "latest".
-func occurrences(text []byte, credential string) iter.Seq[int] {
+// occurrences are the places in a text where a credential stands. One that may be a word counts only where it is not a part of another
+// word: "test" does not occur in "latest". covered are the bytes that belong to credentials which were found before; nil means none.
+func occurrences(text []byte, credential string, covered []bool) iter.Seq[int] {
+	anywhere := !mayBeWord(credential)
 	return func(yield func(int) bool) {
 		for from := 0; ; from++ {
 			at := bytes.Index(text[from:], []byte(credential))
@@ -104,11 +110,23 @@ func occurrences(text []byte, credential string) iter.Seq[int] {
 				return
 			}
 			from += at
-			if (len(credential) >= minAnywhere || beginsWord(text, from) && endsWord(text, from+len(credential))) && !yield(from) {
+			to := from + len(credential)
+			begins := anywhere || beginsWord(text, from) || covered != nil && covered[from-1]
+			ends := anywhere || endsWord(text, to) || covered != nil && covered[to]
+			if begins && ends && !yield(from) {
 				return
 			}
 		}
 	}
+}
+
+// mayBeWord reports whether a credential is so short, or so plain, that it may be a part of a word by chance.
+func mayBeWord(credential string) bool {
+	if len(credential) < minMixed {
+		return true
+	}
+	isPlain := strings.Trim(credential, "0123456789") == "" || !strings.ContainsFunc(credential, func(r rune) bool { return !unicode.IsLetter(r) })
+	return len(credential) < minAnywhere && isPlain
 }
 
 // escape matches the escapes at the end of which a word begins, although they end with a letter or a digit: those of URLs and of JSON.
@@ -133,47 +151,42 @@ func isWord(r rune) bool {
 	return r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r))
 }
 
-// redact replaces credentials in a text. Credentials that overlap are replaced together. The beginning of one at the end of the text is
-// replaced, too: the text may have been cut there.
+// redact replaces credentials in a text, which come longest first. Credentials that overlap are replaced together. The beginning of one at
+// the end of the text is replaced, too: the text may have been cut there.
 func redact(text []byte, credentials []string) []byte {
-	var ends []int // ends[i] is the end of the longest credential that begins at i; 0 if none does
+	var covered []bool // covered[i] says that byte i belongs to a credential; nil while none does
 	cover := func(from, to int) {
-		if ends == nil {
-			ends = make([]int, len(text))
+		if covered == nil {
+			covered = make([]bool, len(text))
 		}
-		ends[from] = max(ends[from], to)
+		for i := from; i < to; i++ {
+			covered[i] = true
+		}
 	}
 	for _, s := range credentials {
-		for at := range occurrences(text, s) {
-			cover(at, at+len(s))
+		done := 0 // so far, for this credential, which may overlap itself many times
+		for at := range occurrences(text, s, covered) {
+			cover(max(at, done), at+len(s))
+			done = at + len(s)
 		}
 		for n := min(len(s)-1, len(text)); n >= minRedacted; n-- {
 			at := len(text) - n
-			if bytes.HasSuffix(text, []byte(s[:n])) && (len(s) >= minAnywhere || beginsWord(text, at)) {
+			if bytes.HasSuffix(text, []byte(s[:n])) && (!mayBeWord(s) || beginsWord(text, at) || covered != nil && covered[at-1]) {
 				cover(at, len(text))
 				break
 			}
 		}
 	}
-	if ends == nil {
+	if covered == nil {
 		return text
 	}
-	return withoutCovered(text, ends)
-}
-
-// withoutCovered replaces each run of bytes that a credential covers; ends is as in redact.
-func withoutCovered(text []byte, ends []int) []byte {
 	var clean []byte
-	covered := -1 // all bytes before it are covered
 	for i, c := range text {
-		if ends[i] > 0 {
-			if i > covered {
-				clean = append(clean, redacted...)
-			}
-			covered = max(covered, ends[i])
-		}
-		if i >= covered {
+		switch {
+		case !covered[i]:
 			clean = append(clean, c)
+		case i == 0 || !covered[i-1]:
+			clean = append(clean, redacted...)
 		}
 	}
 	return clean
