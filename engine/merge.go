@@ -121,6 +121,7 @@ func (p *membersPatch) replaceOther(present members) {
 		for _, name := range oauth2Standard {
 			delete(present, name)
 		}
+		delete(present, "auth_style")
 	}
 }
 

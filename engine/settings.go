@@ -124,7 +124,7 @@ var Settings = []Setting{
 	},
 	{
 		Name: "headers", Secret: true, OfHost: true, Limits: Limits{MaxProperties: maxHeaders}, Effect: EffectAttempt,
-		value: field(func(w *Webhook) *map[string]Credential { return &w.Headers }, nil, readWebhookHeaders).shownAs(headerNames).merged(headerMembers).namedByCaller(),
+		value: field(func(w *Webhook) *map[string]Header { return &w.Headers }, nil, readWebhookHeaders).shownAs(headerNames).merged(headerMembers).namedByCaller(),
 	},
 	{
 		Name: "basic_auth", Secret: true, OfHost: true, Parts: []string{"username", "password"}, Effect: EffectAttempt,
@@ -258,7 +258,7 @@ func readNetworks(r *jsonread.Reader) []netip.Prefix {
 	return list
 }
 
-func readWebhookHeaders(r *jsonread.Reader) map[string]Credential { return readHeaders(r, false) }
+func readWebhookHeaders(r *jsonread.Reader) map[string]Header { return readHeaders(r, false) }
 
 func readSecret(r *jsonread.Reader) Secret {
 	s := Secret(r.Text())

@@ -52,9 +52,9 @@ type Webhook struct {
 	// AllowNetworks are special-purpose addresses that this webhook may connect to, beside those of the configuration.
 	AllowNetworks []netip.Prefix `json:"allow_networks,omitempty"`
 	// Headers, BasicAuth and OAuth2 are what the endpoint wants to see; only one of them fills Authorization.
-	Headers   map[string]Credential `json:"headers,omitempty"`
-	BasicAuth *BasicAuth            `json:"basic_auth,omitempty"`
-	OAuth2    *OAuth2               `json:"oauth2,omitempty"`
+	Headers   map[string]Header `json:"headers,omitempty"`
+	BasicAuth *BasicAuth        `json:"basic_auth,omitempty"`
+	OAuth2    *OAuth2           `json:"oauth2,omitempty"`
 	// Secret signs; it is never logged.
 	Secret Secret `json:"secret"`
 	// PreviousSecrets are the ones before it whose overlap lasted when Secret took their place, newest first; no more than sign.
