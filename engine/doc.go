@@ -60,6 +60,9 @@
 // growing intervals ([Health]). A paused lane makes none. A 410 pauses an open lane, too. In all three states new deliveries are queued,
 // and no waiting delivery is dropped or loses a retry.
 //
+// An open lane whose endpoint refuses load, by 429, or 503 with Retry-After, is throttled: it is held for as long as the endpoint asks, and then
+// sends at a rate that begins near what the endpoint has taken, and rises slowly ([Throttle]). No delivery loses a retry by that.
+//
 // # Ownership
 //
 // Several processes may share one Store. The lanes of a webhook belong to one process at a time. [Store.Watch] tells a process which
