@@ -10,7 +10,8 @@
 //   - CanonicalURL and CheckAddress refuse a bad URL before anything is sent (url.go, guard.go).
 //   - OAuth 2.0 access tokens are fetched and cached (oauth.go).
 //   - The message is signed as Standard Webhooks 1.0 specifies (sign.go).
-//   - The transport connects. The guard checks each resolved address when its socket is dialled (transport.go, guard.go).
+//   - The pool has a connection, or makes one. The guard checks each resolved address when its socket is dialled (transport.go, pool.go,
+//     wire.go, guard.go).
 //   - The trace measures the phases (trace.go).
 //   - Outcome is the result of an attempt (outcome.go): the response (response.go) without credentials (redact.go), or the class of its
 //     error (classify.go). A trouble of this machine is not the endpoint's (trouble.go).
@@ -25,6 +26,7 @@ import (
 	"iter"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"time"
 )
@@ -97,7 +99,7 @@ func (s *Sender) Send(ctx context.Context, r Request) (Outcome, error) {
 type attempt struct {
 	sender  *Sender
 	request *Request
-	trace   *trace // on its own: a dial that outlives the attempt keeps it
+	trace   *trace // on its own: goroutines of net/http that outlive the attempt keep it
 	outcome Outcome
 	// grant is the OAuth token in use, nil if there is none. authorization is its value for the header Authorization, "" without one.
 	grant         *grant
@@ -111,7 +113,7 @@ var errNotMade = errors.New("make request")
 func (a *attempt) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.request.Timeout)
 	defer cancel()
-	transport := a.sender.transports.of(a.request.AllowNetworks)
+	transport := a.sender.transports.of(a.request)
 	if a.sender.proxied {
 		if err := a.sender.guard.checkRequest(a.request); err != nil {
 			return err
@@ -135,6 +137,9 @@ func (a *attempt) run(ctx context.Context) error {
 // roundTrip makes every request of an attempt. The request's context bounds the reading of the response's body as well: after a 101
 // net/http hands the connection over and lets no context end a read, so such a response gets no body.
 func roundTrip(transport http.RoundTripper, req *http.Request) (*http.Response, error) {
+	if ctx := req.Context(); httptrace.ContextClientTrace(ctx) == nil { // a request for a token
+		req = req.WithContext(traceOf(ctx).watch(ctx))
+	}
 	resp, err := transport.RoundTrip(req)
 	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
 		resp.Body.Close()
@@ -149,7 +154,9 @@ func (a *attempt) authorize(ctx context.Context, transport http.RoundTripper) er
 		return nil
 	}
 	started := time.Now()
-	g, err := a.sender.tokens.get(ctx, a.request, transport)
+	watched := &trace{started: started}
+	g, err := a.sender.tokens.get(context.WithValue(ctx, traceKey{}, watched), a.request, transport)
+	a.outcome.TokenRepeats = watched.stop()
 	if g == nil || !g.cached {
 		a.outcome.Phases.Token = time.Since(started)
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -28,11 +29,16 @@ const testTimeout = 20 * time.Second
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 // testSender returns a sender and its transport.
-func testSender(t *testing.T, allow ...netip.Prefix) (*Sender, *http.Transport) {
+func testSender(t testing.TB, allow ...netip.Prefix) (*Sender, *http.Transport) {
 	t.Helper()
 	s := New(Options{AllowNetworks: allow, UserAgent: "hookbolt/1.2.3"})
 	t.Cleanup(s.CloseIdleConnections)
-	return s, s.transports.of(nil).(*http.Transport)
+	return s, s.transports.of(&Request{}).(*pool).transport
+}
+
+// trustOf returns a TLS configuration of a client that trusts a test's server.
+func trustOf(server *httptest.Server) *tls.Config {
+	return &tls.Config{RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
 }
 
 // requestTo returns a request to an endpoint that needs no credentials.
