@@ -215,16 +215,17 @@ func (c *conn) enter(fresh bool) (use *conn, reused bool, err error) {
 }
 
 // release ends a request. last says that no other may follow on the connection, which matters for HTTP/1 only: HTTP/2 keeps its answers
-// apart. If the request's time was up, the peer may be gone without a word, so no connection to it is used again.
+// apart. If the request's time was up, the peer may be gone without a word, and with it all connections to the host that were there.
 func (c *conn) release(ctx context.Context, last bool) {
 	p := c.pool
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		p.retire(c.key)
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c.requests--
-	switch h := p.hosts[c.key]; {
+	h := p.hosts[c.key]
+	if h != nil && !c.retired && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		h.retireLocked()
+	}
+	switch {
 	case c.http2:
 		if c.requests == 0 && (c.retired || p.closing) {
 			go c.client.Close()
@@ -253,14 +254,9 @@ func (c *conn) closeIdle() {
 	}
 }
 
-// retire lets no further request onto the connections of a host. Those that are on them go on.
-func (p *pool) retire(key hostKey) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	h := p.hosts[key]
-	if h == nil {
-		return
-	}
+// retireLocked lets no further request onto the connections of a host. Those that are on them go on; the last one closes its connection. The
+// time of some of them will be up as well, which says nothing of the connections that are made from now on.
+func (h *host) retireLocked() {
 	for c := range h.all {
 		c.retired = true
 		if c.requests == 0 {

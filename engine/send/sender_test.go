@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -394,4 +395,14 @@ func TestCutOffAttempt(t *testing.T) {
 	if !errors.Is(err, cause) || !a.StartedAt.IsZero() || a.Error != "" || a.Status != 0 {
 		t.Errorf("got %+v, %v; want no attempt and the cause", a, err)
 	}
+}
+
+// newTLSServer returns a server that speaks HTTP/2 and HTTP/1.1.
+func newTLSServer(t testing.TB, handle http.HandlerFunc) *httptest.Server {
+	server := httptest.NewUnstartedServer(handle)
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that are raced and not used
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
 }

@@ -67,7 +67,7 @@ func (t *trace) hooks() *httptrace.ClientTrace {
 		TLSHandshakeDone: func(tls.ConnectionState, error) {
 			t.record(func(now time.Time) { t.phases.TLS = now.Sub(t.tlsAt) })
 		},
-		WroteHeaders: func() { t.record(func(time.Time) { t.wrote, t.wroteHere = true, true }) },
+		WroteHeaders:   func() { t.record(func(time.Time) { t.wrote, t.wroteHere = true, true }) },
 		Got1xxResponse: func(_ int, h textproto.MIMEHeader) error { return t.gotInterim(http.Header(h)) },
 		GotFirstResponseByte: func() {
 			t.record(func(now time.Time) { t.phases.FirstByte, t.byteHere = now.Sub(t.started), true })
