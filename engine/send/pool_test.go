@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -273,9 +274,9 @@ func TestNoRepeat(t *testing.T) {
 // An endpoint that closes the new connection as well gets no third request.
 func TestOneRepeatAtMost(t *testing.T) {
 	inEach(t, protocols[:2], func(t *testing.T, protocol string) {
-		conns := 0
+		var conns atomic.Int32
 		p, done := newPeer(protocol, nil, func(p *peer, conn net.Conn) {
-			if conns++; conns <= 3 {
+			if conns.Add(1) <= 3 {
 				closing(1, swallow)(p, conn)
 			} else {
 				closing(0, swallow)(p, conn)

@@ -116,13 +116,26 @@ func nameServer(t *testing.T, root, others dnsmessage.RCode) *net.Resolver {
 			}
 		}
 	}()
-	ctx, cancel := context.WithCancel(t.Context()) // a lookup outlives an attempt that does not wait for it
-	var open sync.WaitGroup
-	t.Cleanup(func() { cancel(); open.Wait() })
+	var mu sync.Mutex // a lookup outlives an attempt that does not wait for it
+	var open []net.Conn
+	over := false
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		for _, conn := range open {
+			conn.Close()
+		}
+	})
 	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
+		mu.Lock()
+		defer mu.Unlock()
+		if over {
+			return nil, net.ErrClosed
+		}
+		conn, err := net.Dial("udp", server.LocalAddr().String())
 		if err == nil {
-			open.Go(func() { <-ctx.Done(); conn.Close() })
+			open = append(open, conn)
 		}
 		return conn, err
 	}}
