@@ -99,9 +99,10 @@ func (p *pool) RoundTrip(req *http.Request) (*http.Response, error) {
 		if req, err = rewound(req, err); err != nil {
 			return nil, readError(err)
 		}
-		if sent {
-			t.repeat(reason)
+		if !sent {
+			reason = ""
 		}
+		t.repeat(reason)
 	}
 }
 

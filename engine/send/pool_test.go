@@ -3,6 +3,7 @@ package send
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -201,9 +203,7 @@ func TestClosedAsItIsUsed(t *testing.T) {
 func TestRepeatIsTheSameRequest(t *testing.T) {
 	inEach(t, protocols[:1], func(t *testing.T, protocol string) {
 		var seen []string
-		p, done := newPeer(protocol, nil, closing(1, func(_ *peer, _ net.Conn, r *bufio.Reader) {}))
-		done()
-		p, done = newPeer(protocol, nil, func(_ *peer, conn net.Conn) {
+		p, done := newPeer(protocol, nil, func(_ *peer, conn net.Conn) {
 			r := bufio.NewReader(conn)
 			for first := true; ; first = false {
 				req, err := http.ReadRequest(r)
@@ -293,6 +293,21 @@ func TestOneRepeatAtMost(t *testing.T) {
 		a := p.attempt(t, testTimeout)
 		if a.Error != ErrorReset || a.Repeated != RepeatClosed || a.Reused || p.requests.Load() != before+2 {
 			t.Errorf("%+v; the endpoint has seen %d more requests", a, p.requests.Load()-before)
+		}
+	})
+}
+
+// If there is no new connection to be had, the attempt fails with that, and tells that the request was sent.
+func TestRepeatWithoutConnection(t *testing.T) {
+	inEach(t, protocols[:2], func(t *testing.T, protocol string) {
+		p, done := newPeer(protocol, nil, closing(1, swallow))
+		defer done()
+		wantDelivered(t, p.attempt(t, testTimeout))
+		p.sender.transports.of(&Request{}).(*pool).dialNet = func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+		}
+		if a := p.attempt(t, testTimeout); a.Error != ErrorRefused || a.Repeated != RepeatClosed || a.Reused || a.Sent.Signature == "" {
+			t.Errorf("%+v", a)
 		}
 	})
 }

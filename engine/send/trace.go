@@ -107,9 +107,13 @@ func (t *trace) gotInterim(h http.Header) error {
 	return nil
 }
 
-// repeat reports that the request is sent once more.
+// repeat reports that the request needs a new connection. reason is "" if nothing was sent on the one before.
 func (t *trace) repeat(reason Repeat) {
-	t.record(func(time.Time) { t.repeats = append(t.repeats, reason) })
+	t.record(func(time.Time) {
+		if t.reused = false; reason != "" {
+			t.repeats = append(t.repeats, reason)
+		}
+	})
 }
 
 // wroteHeader reports whether the request's header was written to the connection in use.

@@ -47,7 +47,7 @@ func init() {
 		// Bytes that nobody has asked for are handed to net/http.
 		{"unasked", []edit{{file: wire, old: "if n > 0 && w.resting {", new: "if n > 0 && w.resting && !mutant(\"unasked\") {"}}},
 		// It is sent again, and the trace does not tell.
-		{"unnoted", []edit{{file: pool, old: "\t\tif sent {\n", new: "\t\tif sent && !mutant(\"unnoted\") {\n"}}},
+		{"unnoted", []edit{{file: pool, old: "\t\tif !sent {\n", new: "\t\tif !sent || mutant(\"unnoted\") {\n"}}},
 	} {
 		sendFlock.shared(m.name, m.edits...)
 	}

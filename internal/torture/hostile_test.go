@@ -14,8 +14,8 @@ import (
 )
 
 // unnotedRepeat sends requests once more and tells nobody.
-var unnotedRepeat = mutantFlock.shared("unnoted-repeat", edit{file: "engine/send/pool.go", old: "\t\tif sent {\n",
-	new: "\t\tif sent && !mutant(\"unnoted-repeat\") {\n"})
+var unnotedRepeat = mutantFlock.shared("unnoted-repeat", edit{file: "engine/send/pool.go", old: "\t\tif !sent {\n",
+	new: "\t\tif !sent || mutant(\"unnoted-repeat\") {\n"})
 
 // The log of attempts tells the truth: an endpoint that breaks connections in every way gets exactly as many requests under each id
 // as attempts are recorded for it, and requests that were sent once more within them.
