@@ -36,7 +36,9 @@ type pool struct {
 	transport *http.Transport // makes connections, and keeps none
 	dialNet   func(ctx context.Context, network, address string) (net.Conn, error)
 
-	mu    sync.Mutex // guards what follows. It may be held while net/http's locks are taken, never the other way round
+	// mu guards what follows. It may be held while locks of net/http's HTTP/2 are taken, never the other way round. The lock of an HTTP/1
+	// connection may be held by net/http while TLS says goodbye to a peer that does not read: do not wait for it with mu held.
+	mu    sync.Mutex
 	hosts map[hostKey]*host
 	// closing says that the idle connections are being closed: those that become idle are closed as well, until one is wanted again.
 	closing bool
@@ -166,7 +168,7 @@ func (p *pool) take(key hostKey) *conn {
 		h.idle = h.idle[:len(h.idle)-1]
 		c.idleTimer.Stop()
 		// The wall clock also counts the time for which the machine slept.
-		if time.Now().Round(0).Sub(c.idleSince) < idleConnTimeout && c.client.Reserve() == nil {
+		if time.Now().Round(0).Sub(c.idleSince) < idleConnTimeout {
 			c.requests++
 			return c
 		}
@@ -200,7 +202,9 @@ func (c *conn) enter(fresh bool) (use *conn, reused bool, err error) {
 		}
 	}
 	c.requests = 1
-	c.client.Reserve() // if it fails, the request will, and say why
+	if c.http2 {
+		c.client.Reserve() // if it fails, the request will, and say why
+	}
 	if c.wire.isClosed() {
 		return c, false, nil
 	}
@@ -219,6 +223,7 @@ func (c *conn) enter(fresh bool) (use *conn, reused bool, err error) {
 // apart. If the request's time was up, the peer may be gone without a word, and with it all connections to the host that were there.
 func (c *conn) release(ctx context.Context, last bool) {
 	p := c.pool
+	last = last || !c.http2 && c.client.Available() == 0 // the answer was not read to its end
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c.requests--
@@ -231,7 +236,7 @@ func (c *conn) release(ctx context.Context, last bool) {
 		if c.requests == 0 && (c.retired || p.closing) {
 			go c.client.Close()
 		}
-	case last || c.retired || p.closing || h == nil || len(h.idle) >= idleConnsPerHost || c.client.Available() == 0:
+	case last || c.retired || p.closing || h == nil || len(h.idle) >= idleConnsPerHost:
 		go c.client.Close()
 	default:
 		c.wire.rest()
