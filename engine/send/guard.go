@@ -175,8 +175,8 @@ func (g guard) control(_ context.Context, network, address string, _ syscall.Raw
 // dialer returns a DialContext that checks each resolved address at the moment its socket is dialled. A check of an earlier lookup
 // would not help: the name may resolve to another address on the second lookup (DNS rebinding). A nil resolver means the system's.
 func (g guard) dialer(resolver *net.Resolver) func(ctx context.Context, network, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: connectTimeout, KeepAlive: connectKeepAlive, Resolver: resolver, ControlContext: g.control}
-	return d.DialContext
+	d := net.Dialer{KeepAlive: connectKeepAlive, Resolver: resolver, ControlContext: g.control}
+	return withinAttempt(d.DialContext)
 }
 
 // ParseNetwork reads a network, written as in "10.0.0.0/8"; a single address is a network of one. IPv4 that is mapped into IPv6

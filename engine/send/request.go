@@ -40,7 +40,7 @@ type Request struct {
 
 // httpRequest makes the HTTP request, which the trace watches.
 func (a *attempt) httpRequest(ctx context.Context) (*http.Request, error) {
-	ctx = httptrace.WithClientTrace(ctx, a.trace.hooks())
+	ctx = httptrace.WithClientTrace(a.watched(ctx), a.trace.hooks())
 	target, err := wireURL(a.request.URL)
 	if err != nil {
 		return nil, err

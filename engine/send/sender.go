@@ -67,7 +67,7 @@ func New(o Options) *Sender {
 // the endpoint.
 func (s *Sender) Send(ctx context.Context, r Request) (Outcome, error) {
 	started := time.Now()
-	a := attempt{sender: s, request: &r, trace: &trace{started: started}, outcome: Outcome{StartedAt: started.UTC().Round(0)}}
+	a := attempt{sender: s, request: &r, trace: &trace{started: started}, progress: &progress{}, outcome: Outcome{StartedAt: started.UTC().Round(0)}}
 	err := a.run(ctx)
 	a.outcome.Duration = time.Since(started)
 	a.trace.end(&a.outcome)
@@ -77,8 +77,9 @@ func (s *Sender) Send(ctx context.Context, r Request) (Outcome, error) {
 	if ctx.Err() != nil {
 		return Outcome{}, context.Cause(ctx)
 	}
-	class, detail := classify(err, r.Timeout)
-	if a.outcome.Trouble = s.machine.trouble(ctx, err, a.trace.lookingUp()); a.outcome.Trouble != "" {
+	at := a.progress.situation(r.Timeout)
+	class, detail := classify(err, at)
+	if a.outcome.Trouble = s.machine.trouble(ctx, err, at.phase == phaseLookup); a.outcome.Trouble != "" {
 		if ctx.Err() != nil { // it ended while the name servers were asked
 			return Outcome{}, context.Cause(ctx)
 		}
@@ -98,7 +99,9 @@ type attempt struct {
 	sender  *Sender
 	request *Request
 	trace   *trace // on its own: a dial that outlives the attempt keeps it
-	outcome Outcome
+	// progress is that of the request that is under way, or was last: for the token, or to the endpoint.
+	progress *progress
+	outcome  Outcome
 	// grant is the OAuth token in use, nil if there is none. authorization is its value for the header Authorization, "" without one.
 	grant         *grant
 	authorization string
@@ -120,11 +123,10 @@ func (a *attempt) run(ctx context.Context) error {
 	if err := a.authorize(ctx, transport); err != nil {
 		return err
 	}
-	req, err := a.httpRequest(ctx)
-	if err != nil {
-		return err
+	resp, err := a.deliver(ctx, transport)
+	if requiresHTTP11(err) {
+		resp, err = a.deliver(ctx, a.sender.transports.overHTTP1(transport))
 	}
-	resp, err := roundTrip(transport, req)
 	if err != nil {
 		return err
 	}
@@ -132,10 +134,29 @@ func (a *attempt) run(ctx context.Context) error {
 	return a.read(ctx, resp)
 }
 
+// deliver sends the message.
+func (a *attempt) deliver(ctx context.Context, transport http.RoundTripper) (*http.Response, error) {
+	req, err := a.httpRequest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return roundTrip(transport, req)
+}
+
+// watched returns a context for the next request of the attempt, whose progress is the attempt's from now on.
+func (a *attempt) watched(ctx context.Context) context.Context {
+	deadline, _ := ctx.Deadline()
+	a.progress = &progress{deadline: deadline}
+	return a.progress.watch(ctx)
+}
+
 // roundTrip makes every request of an attempt. The request's context bounds the reading of the response's body as well: after a 101
 // net/http hands the connection over and lets no context end a read, so such a response gets no body.
 func roundTrip(transport http.RoundTripper, req *http.Request) (*http.Response, error) {
 	resp, err := transport.RoundTrip(req)
+	if err == nil {
+		resp.Request = req // that of a test's transport may lack it
+	}
 	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
 		resp.Body.Close()
 		resp.Body = http.NoBody
@@ -149,7 +170,7 @@ func (a *attempt) authorize(ctx context.Context, transport http.RoundTripper) er
 		return nil
 	}
 	started := time.Now()
-	g, err := a.sender.tokens.get(ctx, a.request, transport)
+	g, err := a.sender.tokens.get(a.watched(ctx), a.request, transport)
 	if g == nil || !g.cached {
 		a.outcome.Phases.Token = time.Since(started)
 	}
@@ -165,8 +186,14 @@ func (a *attempt) read(ctx context.Context, resp *http.Response) error {
 	if resp.StatusCode < 100 { // net/http accepts any three digits
 		return fmt.Errorf("malformed HTTP status code %03d", resp.StatusCode)
 	}
-	o := &a.outcome
-	o.setResponse(resp, a.request.credentials(a.authorization))
+	o, credentials := &a.outcome, a.request.credentials(a.authorization)
+	o.setResponse(resp, credentials)
+	if !o.Delivered() {
+		at := a.progress.situation(a.request.Timeout)
+		if hint := statusHint(resp, o.Response, at.proxy); hint != "" {
+			o.ErrorDetail += "; " + string(redact([]byte(hint), credentials))
+		}
+	}
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		o.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())

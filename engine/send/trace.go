@@ -19,16 +19,13 @@ type trace struct {
 	address                 string
 	reused                  bool
 	wrote                   bool // the request's header
-	lookup                  bool // of a name is under way
 }
 
 // hooks returns the callbacks with which net/http reports to the trace.
 func (t *trace) hooks() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		DNSStart: func(httptrace.DNSStartInfo) { t.record(func(now time.Time) { t.dnsAt, t.lookup = now, true }) },
-		DNSDone: func(httptrace.DNSDoneInfo) {
-			t.record(func(now time.Time) { t.phases.DNS, t.lookup = now.Sub(t.dnsAt), false })
-		},
+		DNSStart: func(httptrace.DNSStartInfo) { t.record(func(now time.Time) { t.dnsAt = now }) },
+		DNSDone:  func(httptrace.DNSDoneInfo) { t.record(func(now time.Time) { t.phases.DNS = now.Sub(t.dnsAt) }) },
 		ConnectStart: func(_, address string) {
 			t.record(func(now time.Time) { t.connectAt, t.address = now, address })
 		},
@@ -58,13 +55,6 @@ func (t *trace) record(change func(now time.Time)) {
 	if !t.ended {
 		change(time.Now())
 	}
-}
-
-// lookingUp reports whether the attempt ended during the lookup of a name.
-func (t *trace) lookingUp() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.lookup
 }
 
 // end ends the trace and puts what it has seen into the outcome.

@@ -3,6 +3,7 @@ package send
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"iter"
 	"net"
@@ -16,9 +17,10 @@ import (
 
 // Limits of an attempt beside its timeout; see durability.md, 10, for what happens without them.
 const (
-	connectTimeout         = 10 * time.Second
-	connectKeepAlive       = 30 * time.Second
-	tlsHandshakeTimeout    = 10 * time.Second
+	connectKeepAlive = 30 * time.Second
+	// handshakeTimeout is no less than any attempt's timeout, which bounds handshakes; see progress.dialled. It is for the second handshake of
+	// a dial, which is within that with an https proxy.
+	handshakeTimeout       = 2 * time.Minute
 	maxResponseHeaderBytes = 32 << 10
 	idleConnTimeout        = 90 * time.Second
 	// idleConnsPerHost is more than the attempts that an endpoint has in flight by default, so that each keeps its connection.
@@ -34,12 +36,13 @@ type transports struct {
 	options Options
 	base    http.RoundTripper // for endpoints without networks of their own, which most are; Options.Transport is for all
 
-	mu    sync.Mutex
-	byOwn map[string]*http.Transport // by the text of an endpoint's own networks; guarded by mu
+	mu    sync.Mutex                            // guards what follows
+	byOwn map[string]*http.Transport            // by the text of an endpoint's own networks
+	http1 map[http.RoundTripper]*http.Transport // the twins that speak HTTP/1.1 only, of those that needed one
 }
 
 func newTransports(o Options) *transports {
-	t := &transports{options: o, base: o.Transport, byOwn: make(map[string]*http.Transport)}
+	t := &transports{options: o, base: o.Transport, byOwn: make(map[string]*http.Transport), http1: make(map[http.RoundTripper]*http.Transport)}
 	if t.base == nil {
 		t.base = newTransport(o, nil)
 	}
@@ -77,7 +80,33 @@ func (t *transports) closeUnused(inUse iter.Seq[[]netip.Prefix]) {
 		if !needed[key] {
 			transport.CloseIdleConnections()
 			delete(t.byOwn, key)
+			t.closeHTTP1Locked(transport)
 		}
+	}
+}
+
+// overHTTP1 returns the twin of a transport that speaks HTTP/1.1 only; the transport itself if it is one that only tests set.
+func (t *transports) overHTTP1(of http.RoundTripper) http.RoundTripper {
+	transport, ok := of.(*http.Transport)
+	if !ok {
+		return of
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	twin := t.http1[of]
+	if twin == nil {
+		twin = transport.Clone()
+		twin.ForceAttemptHTTP2, twin.TLSNextProto = false, map[string]func(string, *tls.Conn) http.RoundTripper{}
+		twin.TLSClientConfig.NextProtos = []string{"http/1.1"}
+		t.http1[of] = twin
+	}
+	return twin
+}
+
+func (t *transports) closeHTTP1Locked(of http.RoundTripper) {
+	if twin := t.http1[of]; twin != nil {
+		twin.CloseIdleConnections()
+		delete(t.http1, of)
 	}
 }
 
@@ -85,6 +114,9 @@ func (t *transports) closeIdleConnections() {
 	t.closeUnused(slices.Values[[][]netip.Prefix](nil))
 	if base, ok := t.base.(*http.Transport); ok {
 		base.CloseIdleConnections()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.closeHTTP1Locked(base)
 	}
 }
 
@@ -93,16 +125,18 @@ func newTransport(o Options, own []netip.Prefix) *http.Transport {
 	t := &http.Transport{
 		DialContext:            guard{o.AllowNetworks}.with(own).dialer(o.Resolver),
 		ForceAttemptHTTP2:      true,
-		TLSHandshakeTimeout:    tlsHandshakeTimeout,
+		TLSClientConfig:        &tls.Config{GetClientCertificate: noteCertificateRequest},
+		TLSHandshakeTimeout:    handshakeTimeout,
 		MaxResponseHeaderBytes: maxResponseHeaderBytes,
 		DisableCompression:     true,
+		OnProxyConnectResponse: connectRefused,
 		MaxIdleConnsPerHost:    idleConnsPerHost,
 		IdleConnTimeout:        idleConnTimeout,
 		// Little more than 1 KiB of a body is read: larger buffers would be wasted memory.
 		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: http2StreamBuffer, MaxReceiveBufferPerConnection: http2ConnBuffer},
 	}
 	if o.ProxyFromEnvironment {
-		t.Proxy = http.ProxyFromEnvironment
+		t.Proxy = noteProxy(http.ProxyFromEnvironment)
 		t.DialContext = toProxies(t.DialContext)
 	}
 	return t
@@ -122,10 +156,10 @@ func toProxies(guarded func(context.Context, string, string) (net.Conn, error)) 
 		}
 		proxies[net.JoinHostPort(proxy.Hostname(), cmp.Or(port, "80"))] = true
 	}
-	free := net.Dialer{Timeout: connectTimeout, KeepAlive: connectKeepAlive}
+	free := withinAttempt((&net.Dialer{KeepAlive: connectKeepAlive}).DialContext)
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		if proxies[address] {
-			return free.DialContext(ctx, network, address)
+			return free(ctx, network, address)
 		}
 		return guarded(ctx, network, address)
 	}

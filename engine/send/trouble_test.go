@@ -102,7 +102,7 @@ func nameServer(t *testing.T, root, others dnsmessage.RCode) *net.Resolver {
 			if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
 				continue
 			}
-			m.Response, m.Additionals, m.RCode = true, nil, others
+			m.Response, m.RecursionAvailable, m.Additionals, m.RCode = true, true, nil, others
 			if name := m.Questions[0].Name; name.String() == "." {
 				m.RCode = root
 				m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: name, Class: dnsmessage.ClassINET},
