@@ -228,7 +228,9 @@ var http2Situations = []atSituation{
 	{"HTTP/1.1 required", over2(func(f *http2.Framer) { f.WriteRSTStream(1, http2.ErrCodeHTTP11Required) }, ok1), "", 200, ""},
 	{"HTTP/1.1 required by GOAWAY", over2(func(f *http2.Framer) { f.WriteGoAway(0, http2.ErrCodeHTTP11Required, nil) }, ok1), "", 200, ""},
 	{"HTTP/1.1 required by GOAWAY, later", over2(func(f *http2.Framer) { f.WriteGoAway(1, http2.ErrCodeHTTP11Required, nil) }, ok1), "", 200, ""},
-	{"HTTP/1.1 required and refused", resetWith(http2.ErrCodeHTTP11Required), ErrorReset, 0,
+	{"HTTP/1.1 required and refused", over2(func(f *http2.Framer) { f.WriteRSTStream(1, http2.ErrCodeHTTP11Required) }, func(conn net.Conn) {
+		takeRequest(bufio.NewReader(conn))
+	}), ErrorReset, 0,
 		"the endpoint closed the connection without an answer; its log may say why"},
 	{"HTTP/1.1 in spite of HTTP/2", overTLS([]string{"h2"}, func(conn *tls.Conn) {
 		conn.Read(make([]byte, 1<<16))
