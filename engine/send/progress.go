@@ -102,13 +102,22 @@ func (p *progress) dial(to phase, address string) {
 	}
 }
 
-// dialled takes a new connection. Whatever comes before its first request has to end with the attempt: net/http bounds neither a
-// handshake nor a proxy's answer by the attempt's deadline.
+// dialled takes a new connection. A handshake or a proxy's answer that comes before the request has to end with the attempt: net/http does
+// not bound them by the attempt's deadline.
 func (p *progress) dialled(c *peerConn) {
-	_ = c.SetDeadline(p.deadline)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.overTLS || p.proxy != "" {
+		_ = c.SetDeadline(p.deadline)
+	}
 	p.conn = c
+}
+
+// begin is called before each request.
+func (p *progress) begin(to *url.URL) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.overTLS = to.Scheme == "https"
 }
 
 // handshakeDone lifts the deadline of a connection before net/http may keep it for another attempt.
@@ -129,7 +138,6 @@ func (p *progress) gotConn(info httptrace.GotConnInfo) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.phase, p.conn, p.address = phaseSend, c, info.Conn.RemoteAddr().String()
-	_, p.overTLS = info.Conn.(*tls.Conn)
 }
 
 // interim bounds the interim responses (1xx) together as a response's header is bounded. net/http leaves that to whoever looks at them.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -158,6 +159,27 @@ func TestConnectionOutlivesItsAttempt(t *testing.T) {
 				t.Errorf("%d connections", accepted.Load())
 			}
 		})
+	}
+}
+
+// A connection that another attempt may get has no deadline, whether its own attempt gets it or not.
+func TestUnusedConnectionHasNoDeadline(t *testing.T) {
+	for endpoint, bounded := range map[string]bool{"http://a.example": false, "https://a.example": true} {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		defer ours.Close()
+		var deadline atomic.Int64
+		p := &progress{deadline: time.Now().Add(time.Minute)}
+		u, _ := url.Parse(endpoint)
+		p.begin(u)
+		p.dialled(&peerConn{Conn: &deadlined{ours, &deadline}})
+		if set := deadline.Load() != 0; set != bounded {
+			t.Errorf("%s: bounded: %t", endpoint, set)
+		}
+		p.handshakeDone(tls.ConnectionState{}, nil)
+		if deadline.Load() != 0 {
+			t.Errorf("%s: the deadline is not lifted", endpoint)
+		}
 	}
 }
 

@@ -153,6 +153,9 @@ func (a *attempt) watched(ctx context.Context) context.Context {
 // roundTrip makes every request of an attempt. The request's context bounds the reading of the response's body as well: after a 101
 // net/http hands the connection over and lets no context end a read, so such a response gets no body.
 func roundTrip(transport http.RoundTripper, req *http.Request) (*http.Response, error) {
+	if p := progressOf(req.Context()); p != nil {
+		p.begin(req.URL)
+	}
 	resp, err := transport.RoundTrip(req)
 	if err == nil {
 		resp.Request = req // that of a test's transport may lack it
