@@ -41,7 +41,8 @@ func classify(err error, at situation) (ErrorClass, string) {
 		return ErrorTooLarge, fmt.Sprintf("the interim responses (1xx), which have no end, have more than %d bytes", maxResponseHeaderBytes)
 	}
 	for _, explain := range []func(error, situation) (ErrorClass, string){
-		explainTimeout, explainLookup, explainProxy, explainTLS, explainConnect, explainHTTP2, explainTooLarge, explainEnd, explainMalformed,
+		explainTimeout, explainLookup, explainProxy, explainTLS, explainConnect, explainHTTP2, explainTooLarge, explainEnd, explainNetwork,
+		explainMalformed,
 	} {
 		if class, detail := explain(err, at); class != "" {
 			return class, detail
@@ -206,6 +207,18 @@ func explainEnd(err error, at situation) (ErrorClass, string) {
 		who = at.proxyName()
 	}
 	return ErrorReset, fmt.Sprintf("%s %s the connection %s", who, how, at.endedDuring())
+}
+
+// explainNetwork explains what else the network may say. The text of a net.OpError has this machine's address.
+func explainNetwork(err error, at situation) (ErrorClass, string) {
+	op, ok := errors.AsType[*net.OpError](err)
+	switch {
+	case !ok:
+		return "", ""
+	case at.phase < phaseProxy:
+		return ErrorRefused, fmt.Sprintf("connecting to %s: %v", at.peer(), op.Err)
+	}
+	return ErrorReset, fmt.Sprintf("the connection to %s failed: %v", at.peer(), op.Err)
 }
 
 // endedDuring tells when the connection ended, with a hint.

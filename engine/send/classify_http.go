@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -146,21 +147,32 @@ func explainMalformed(err error, at situation) (ErrorClass, string) {
 	if i < 0 {
 		return "", ""
 	}
-	switch name := speaks(at.first); name {
+	first := at.first
+	if line, ok := firstLine(text); ok && first == nil {
+		first = line
+	}
+	switch name := speaks(first); name {
 	case "HTTP":
 		return ErrorProtocol, malformed[i].meaning
 	case "":
-		if len(at.first) > 0 {
+		if len(first) > 0 {
 			i = len(malformed) - 1
 		}
 		return ErrorProtocol, malformed[i].meaning
 	case "TLS":
 		return ErrorProtocol, "the endpoint speaks TLS on this port: is the URL meant to be https://?"
 	case "HTTP/2":
-		return ErrorProtocol, "the endpoint speaks HTTP/2 without TLS, which hookbolt does not; let it speak HTTP/1.1, or TLS"
+		return ErrorProtocol, "the endpoint speaks HTTP/2 without having agreed to it in a TLS handshake (ALPN); let it speak HTTP/1.1, or agree"
 	default:
 		return ErrorProtocol, fmt.Sprintf("the endpoint does not speak HTTP on this port, but %s; is the port right?", name)
 	}
+}
+
+// firstLine returns how an answer begins that net/http has taken for no HTTP. Over TLS, nothing else tells.
+func firstLine(text string) ([]byte, bool) {
+	_, quoted, ok := strings.Cut(text, "malformed HTTP response ")
+	line, err := strconv.Unquote(quoted)
+	return []byte(line), ok && err == nil
 }
 
 // toHTTPS are parts of the answers with which servers refuse plain HTTP on a port for TLS: Go, nginx, Apache.

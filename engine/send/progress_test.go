@@ -272,6 +272,9 @@ func TestClassifyLimits(t *testing.T) {
 		{&net.DNSError{Err: "i/o timeout", Name: "a.example", IsTimeout: true}, situation{phase: phaseLookup, expired: true, timeout: 90 * time.Second},
 			"the timeout of 1m30s ended while the host name was looked up; are its name servers up?"},
 		{context.DeadlineExceeded, situation{phase: phaseProxy, proxy: "proxy:1"}, "the proxy proxy:1 did not connect to the endpoint within net/http's limit of 1m"},
+		{&net.OpError{Op: "read", Source: &net.TCPAddr{Port: 4}, Err: os.NewSyscallError("read", syscall.EIO)}, situation{phase: phaseWait, address: "192.0.2.1:443"},
+			"the connection to 192.0.2.1:443 failed: read: input/output error"},
+		{&net.OpError{Op: "dial", Source: &net.TCPAddr{Port: 4}, Err: errors.New("something new")}, at, "connecting to 192.0.2.1:443: something new"},
 		{errors.New("http2: client connection lost"), situation{phase: phaseWait}, "the connection was lost: the endpoint no longer answered on it"},
 	} {
 		if _, detail := classify(tc.err, tc.at); detail != tc.want {

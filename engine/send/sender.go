@@ -11,9 +11,10 @@
 //   - OAuth 2.0 access tokens are fetched and cached (oauth.go).
 //   - The message is signed as Standard Webhooks 1.0 specifies (sign.go).
 //   - The transport connects. The guard checks each resolved address when its socket is dialled (transport.go, guard.go).
-//   - The trace measures the phases (trace.go).
+//   - The trace measures the phases (trace.go). The progress knows which one is under way (progress.go), the connection what the endpoint has
+//     said (peerconn.go).
 //   - Outcome is the result of an attempt (outcome.go): the response (response.go) without credentials (redact.go), or the class of its
-//     error (classify.go). A trouble of this machine is not the endpoint's (trouble.go).
+//     error (classify*.go). A trouble of this machine is not the endpoint's (trouble.go).
 //
 // The package knows nothing of webhooks, deliveries or retries: its caller hands it all that it needs.
 package send

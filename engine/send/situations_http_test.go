@@ -65,7 +65,15 @@ var otherProtocolSituations = []atSituation{
 	{"TLS: Apache", says("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nReason: You're speaking plain HTTP to an SSL-enabled server port.<br />"),
 		ErrorStatus, 400, "the endpoint answered 400 Bad Request; it expects TLS on this port: is the URL meant to be https://?"},
 	{"HTTP/2 without TLS", banner("http", "\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00d\x00\x04\x00\x01\x00\x00\n"), ErrorProtocol, 0,
-		"the endpoint speaks HTTP/2 without TLS, which hookbolt does not; let it speak HTTP/1.1, or TLS"},
+		"the endpoint speaks HTTP/2 without having agreed to it in a TLS handshake (ALPN); let it speak HTTP/1.1, or agree"},
+	{"HTTP/2 without ALPN", overTLS(nil, func(conn *tls.Conn) {
+		conn.Read(make([]byte, 1<<16))
+		http2.NewFramer(conn, conn).WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 10})
+	}), ErrorProtocol, 0, "the endpoint speaks HTTP/2 without having agreed to it in a TLS handshake (ALPN); let it speak HTTP/1.1, or agree"},
+	{"SMTP in TLS", overTLS(nil, func(conn *tls.Conn) { io.WriteString(conn, "220 mail.example ESMTP\r\n"); io.Copy(io.Discard, conn) }), ErrorProtocol, 0,
+		"the status of the answer is not a number of three digits from 100"},
+	{"words in TLS", overTLS(nil, func(conn *tls.Conn) { conn.Read(make([]byte, 1<<16)); io.WriteString(conn, "sekret\r\n") }), ErrorProtocol, 0,
+		"the answer does not begin as HTTP does; is the port right?"},
 }
 
 // plainTo is net/http's server with TLS, reached without.
