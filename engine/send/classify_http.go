@@ -78,6 +78,9 @@ var http2Hints = map[string]string{
 	http11Required:      "; over HTTP/1.1 it failed as well",
 }
 
+// notEstablished is net/http's text for an HTTP/2 connection that ended before its first request.
+const notEstablished = "http2: client conn could not be established"
+
 // explainHTTP2 explains errors of HTTP/2.
 func explainHTTP2(err error, at situation) (ErrorClass, string) {
 	if e, ok := errors.AsType[streamError](err); ok {
@@ -100,8 +103,10 @@ func explainHTTP2(err error, at situation) (ErrorClass, string) {
 		}
 	}
 	switch text := err.Error(); {
-	case strings.HasSuffix(text, "looked like an HTTP/1.1 header"):
-		return ErrorProtocol, "the endpoint agreed to HTTP/2 in the TLS handshake and answered in HTTP/1.1; its server or proxy is misconfigured"
+	case at.wantsCertificate && text == notEstablished:
+		return ErrorTLS, "the endpoint ended the connection after the TLS handshake; it asked for a client certificate, and hookbolt has none"
+	case strings.HasSuffix(text, "looked like an HTTP/1.1 header"), text == notEstablished: // the latter if the answer came before the request
+		return ErrorProtocol, "the endpoint agreed to HTTP/2 in the TLS handshake and does not speak it; its server or proxy is misconfigured"
 	case strings.HasPrefix(text, "http2: client connection lost"):
 		return ErrorReset, "the connection was lost: the endpoint no longer answered on it"
 	}
@@ -127,6 +132,7 @@ var malformed = []struct{ text, meaning string }{
 	{"1xx informational response with END_STREAM", "an interim response (1xx) ends the answer"},
 	{"malformed response from server", "the answer has no valid status"},
 	{"invalid header field", "the answer has a malformed header line"}, // HTTP/2
+	{"readLoopPeekFailLocked", "the endpoint speaks before it is sent a request; is the port right?"},
 	{"malformed HTTP response", "the answer does not begin as HTTP does; is the port right?"},
 }
 
@@ -179,12 +185,13 @@ func firstLine(text string) ([]byte, bool) {
 var toHTTPS = [][]byte{[]byte("HTTP request to an HTTPS server"), []byte("plain HTTP request was sent to HTTPS port"),
 	[]byte("speaking plain HTTP to an SSL-enabled server port")}
 
-// statusHint returns what a response other than 2xx hints at; "" for most. body is the beginning of the response's body.
-func statusHint(resp *http.Response, body []byte, proxy string) string {
+// statusHint returns what a response other than 2xx hints at; "" for most. body is the beginning of the response's body. Nothing of the
+// response but its Location is quoted.
+func statusHint(resp *http.Response, body []byte, proxy string, credentials []string) string {
 	sent := resp.Request.URL
 	switch resp.StatusCode {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-		if target := redirectTarget(resp, sent); target != "" {
+		if target := redirectTarget(resp, sent, credentials); target != "" {
 			return "the endpoint moved to " + target + ": is that the URL to send to?"
 		}
 	case http.StatusBadRequest:
@@ -206,8 +213,8 @@ func statusHint(resp *http.Response, body []byte, proxy string) string {
 }
 
 // redirectTarget returns where a redirect leads, for people; "" if nowhere. It leaves out user name, password, query and fragment. Where it
-// repeats the path that was sent, which may be a credential, it has "/…".
-func redirectTarget(resp *http.Response, sent *url.URL) string {
+// repeats the path that was sent, which may be a credential, it has "/…"; other credentials are redacted before it is cut.
+func redirectTarget(resp *http.Response, sent *url.URL, credentials []string) string {
 	to, err := sent.Parse(resp.Header.Get("Location"))
 	if err != nil || resp.Header.Get("Location") == "" || to.Scheme != "http" && to.Scheme != "https" || to.Host == "" {
 		return ""
@@ -217,7 +224,7 @@ func redirectTarget(resp *http.Response, sent *url.URL) string {
 		path = strings.TrimSuffix(strings.ReplaceAll(path+"/", own+"/", "/…/"), "/")
 	}
 	const length = 160
-	return printableURL(to.Scheme+"://"+to.Host+path, length)
+	return printableURL(string(redact([]byte(to.Scheme+"://"+to.Host+path), credentials)), length)
 }
 
 // printableURL is printableStart for a URL that may hold "…".

@@ -41,11 +41,15 @@ func innermost(c net.Conn) *peerConn {
 	}
 }
 
-// begin is called before each request.
-func (c *peerConn) begin() {
+// begin is called before each request. Some servers greet whoever connects, such as those of SSH and SMTP: what came on a connection before
+// its first request belongs to that.
+func (c *peerConn) begin(reused bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.wrote, c.writeErr, c.first = false, nil, nil
+	c.wrote, c.writeErr = false, nil
+	if reused {
+		c.first = nil
+	}
 }
 
 // beginning returns what the peer has sent first since the request began.
@@ -69,10 +73,10 @@ func (c *peerConn) Read(b []byte) (int, error) {
 	if room := beginningBytes - len(c.first); n > 0 && room > 0 {
 		c.first = append(c.first, b[:min(n, room)]...)
 	}
-	if n == 0 && err != nil && c.writeErr != nil {
-		return 0, c.writeErr
+	if n == 0 && err != nil {
+		c.readErr = cmp.Or(c.writeErr, err)
+		return 0, c.readErr
 	}
-	c.readErr = err
 	return n, err
 }
 

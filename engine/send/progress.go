@@ -133,7 +133,7 @@ func (p *progress) gotConn(info httptrace.GotConnInfo) {
 	c := innermost(info.Conn)
 	if c != nil {
 		_ = c.SetDeadline(time.Time{})
-		c.begin()
+		c.begin(info.Reused)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -208,6 +208,21 @@ func TestAnswerBeforeReset(t *testing.T) {
 	}
 }
 
+// A redirect may repeat a credential, also where its target is cut.
+func TestRedirectRepeatsNoCredential(t *testing.T) {
+	const key = "s3kret-Key-of-mine"
+	for fill := 100; fill < 170; fill++ {
+		s, endpoint := movedTo("301", "http://example.com/"+strings.Repeat("x", fill)+key)(t)
+		r := requestTo(endpoint)
+		r.Headers = map[string]Credential{"X-Key": key}
+		a, err := s.Send(t.Context(), r)
+		if err != nil || a.Status != 301 || !strings.Contains(a.ErrorDetail, "moved to http://example.com/xxx") || strings.Contains(a.ErrorDetail, key[:minRedacted]) {
+			t.Fatalf("%d: %d, %v: %s", fill, a.Status, err, a.ErrorDetail)
+		}
+		s.CloseIdleConnections()
+	}
+}
+
 // An endpoint that requires HTTP/1.1 gets the same message over it, and connections of both kinds are closed in the end.
 func TestHTTP11Required(t *testing.T) {
 	var got []string
@@ -275,6 +290,12 @@ func TestClassifyLimits(t *testing.T) {
 		{&net.OpError{Op: "read", Source: &net.TCPAddr{Port: 4}, Err: os.NewSyscallError("read", syscall.EIO)}, situation{phase: phaseWait, address: "192.0.2.1:443"},
 			"the connection to 192.0.2.1:443 failed: read: input/output error"},
 		{&net.OpError{Op: "dial", Source: &net.TCPAddr{Port: 4}, Err: errors.New("something new")}, at, "connecting to 192.0.2.1:443: something new"},
+		{errors.New("readLoopPeekFailLocked: %!w(<nil>)"), situation{phase: phaseSend, first: []byte("SSH-2.0-x")},
+			"the endpoint does not speak HTTP on this port, but SSH; is the port right?"},
+		{errors.New("readLoopPeekFailLocked: %!w(<nil>)"), situation{phase: phaseSend}, "the endpoint speaks before it is sent a request; is the port right?"},
+		{errors.New(notEstablished), situation{phase: phaseSend}, "the endpoint agreed to HTTP/2 in the TLS handshake and does not speak it; its server or proxy is misconfigured"},
+		{errors.New(notEstablished), situation{phase: phaseSend, wantsCertificate: true},
+			"the endpoint ended the connection after the TLS handshake; it asked for a client certificate, and hookbolt has none"},
 		{errors.New("http2: client connection lost"), situation{phase: phaseWait}, "the connection was lost: the endpoint no longer answered on it"},
 	} {
 		if _, detail := classify(tc.err, tc.at); detail != tc.want {

@@ -194,8 +194,8 @@ func (a *attempt) read(ctx context.Context, resp *http.Response) error {
 	o.setResponse(resp, credentials)
 	if !o.Delivered() {
 		at := a.progress.situation(a.request.Timeout)
-		if hint := statusHint(resp, o.Response, at.proxy); hint != "" {
-			o.ErrorDetail += "; " + string(redact([]byte(hint), credentials))
+		if hint := statusHint(resp, o.Response, at.proxy, credentials); hint != "" {
+			o.ErrorDetail += "; " + hint
 		}
 	}
 	switch resp.StatusCode {

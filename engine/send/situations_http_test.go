@@ -49,9 +49,17 @@ var answerSituations = []atSituation{
 		"the endpoint closed the connection within the header of the answer; its log may say why"},
 }
 
+// greeting is a peer that speaks first, as soon as somebody connects.
+func greeting(text string) peerOf {
+	return raw("http", func(conn *net.TCPConn) { io.WriteString(conn, text); hears(conn) })
+}
+
 var otherProtocolSituations = []atSituation{
 	{"SSH", banner("http", "SSH-2.0-OpenSSH_9.9\r\n"), ErrorProtocol, 0, "the endpoint does not speak HTTP on this port, but SSH; is the port right?"},
 	{"SMTP", banner("http", "220 mail.example ESMTP\r\n"), ErrorProtocol, 0, "the endpoint does not speak HTTP on this port, but SMTP or FTP; is the port right?"},
+	{"SSH that greets", greeting("SSH-2.0-OpenSSH_9.9\r\n"), ErrorProtocol, 0, "the endpoint does not speak HTTP on this port, but SSH; is the port right?"},
+	{"SMTP that greets", greeting("220 mail.example ESMTP\r\n"), ErrorProtocol, 0,
+		"the endpoint does not speak HTTP on this port, but SMTP or FTP; is the port right?"},
 	{"echo", raw("http", func(conn *net.TCPConn) { io.Copy(conn, conn) }), ErrorProtocol, 0,
 		"the endpoint does not speak HTTP on this port, but the echo protocol; is the port right?"},
 	{"empty line", says("\r\n\r\n"), ErrorProtocol, 0, "the answer does not begin as HTTP does; is the port right?"},
@@ -70,7 +78,11 @@ var otherProtocolSituations = []atSituation{
 		conn.Read(make([]byte, 1<<16))
 		http2.NewFramer(conn, conn).WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 10})
 	}), ErrorProtocol, 0, "the endpoint speaks HTTP/2 without having agreed to it in a TLS handshake (ALPN); let it speak HTTP/1.1, or agree"},
-	{"SMTP in TLS", overTLS(nil, func(conn *tls.Conn) { io.WriteString(conn, "220 mail.example ESMTP\r\n"); io.Copy(io.Discard, conn) }), ErrorProtocol, 0,
+	{"SMTP in TLS", overTLS(nil, func(conn *tls.Conn) {
+		conn.Read(make([]byte, 1<<16))
+		io.WriteString(conn, "220 mail.example ESMTP\r\n")
+		io.Copy(io.Discard, conn)
+	}), ErrorProtocol, 0,
 		"the status of the answer is not a number of three digits from 100"},
 	{"words in TLS", overTLS(nil, func(conn *tls.Conn) { conn.Read(make([]byte, 1<<16)); io.WriteString(conn, "sekret\r\n") }), ErrorProtocol, 0,
 		"the answer does not begin as HTTP does; is the port right?"},
@@ -244,7 +256,7 @@ var http2Situations = []atSituation{
 		conn.Read(make([]byte, 1<<16))
 		io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 		io.Copy(io.Discard, conn)
-	}), ErrorProtocol, 0, "the endpoint agreed to HTTP/2 in the TLS handshake and answered in HTTP/1.1; its server or proxy is misconfigured"},
+	}), ErrorProtocol, 0, "the endpoint agreed to HTTP/2 in the TLS handshake and does not speak it; its server or proxy is misconfigured"},
 	{"end", over2(func(*http2.Framer) {}, nil), ErrorReset, 0, "the endpoint closed the connection without an answer; its log may say why"},
 	{"header too large", over2(func(f *http2.Framer) {
 		fields := []string{":status", "200"}
