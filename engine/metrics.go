@@ -40,8 +40,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Attempts that a trouble of this machine kept from being made: descriptors, memory, ports, network or resolver. They use no try."},
 			[]string{"trouble"}),
 		repeats: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_requests_repeated_total",
-			Help: "Requests that were sent once more within the same attempt, because their connection ended before a byte of the answer: " +
-				"closed, refused (the peer has not processed it), or lost (a ping was not answered). to is endpoint or token."}, []string{"to", "reason"}),
+			Help: "Requests that were sent once more within the same attempt, because their connection ended before a byte of the answer (" +
+				"closed, refused: the peer has not processed it, lost: a ping was not answered) or the peer wants HTTP/1.1 (http_1_1_required). " +
+				"to is endpoint or token."}, []string{"to", "reason"}),
 		attemptDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_attempt_duration_seconds",
 			Help:    "Duration of an attempt, from its start to the response or the failure.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 120}}),

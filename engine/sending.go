@@ -48,6 +48,7 @@ const (
 	RepeatClosed  = send.RepeatClosed
 	RepeatRefused = send.RepeatRefused
 	RepeatLost    = send.RepeatLost
+	RepeatHTTP1   = send.RepeatHTTP1
 )
 
 // ErrorClasses are all classes.

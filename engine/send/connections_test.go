@@ -102,7 +102,7 @@ func TestNothingIsLeft(t *testing.T) {
 		p, done := newPeer(protocol, ok, nil)
 		defer done()
 		wantRepeats(t, p.attempts(t, 5, testTimeout), 0, "")
-		pool := p.sender.transports.of(&Request{}).(*pool)
+		pool := poolOf(p.sender)
 		synctest.Wait()
 		pool.mu.Lock()
 		kept := len(pool.hosts)

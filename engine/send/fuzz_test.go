@@ -183,7 +183,7 @@ func FuzzTokenAnswer(f *testing.F) {
 			if !ok || g != nil {
 				t.Fatalf("the error is %#v", err)
 			}
-			class, detail := refused.classify(time.Second)
+			class, detail := refused.classify(situation{timeout: time.Second})
 			if class != ErrorOAuth || detail == "" || len(detail) > 200 || strings.Contains(detail, secret) || strings.Contains(detail, "h1dden") {
 				t.Fatalf("%s: %s", class, detail)
 			}

@@ -156,9 +156,9 @@ type peer struct {
 func newPeer(protocol string, handle http.HandlerFunc, raw func(p *peer, conn net.Conn)) (p *peer, closePeer func()) {
 	p = &peer{network: newNetwork(), sender: New(Options{UserAgent: "hookbolt/1.2.3"}), url: "http://example.com/"}
 	serverTLS, clientTLS := testCertificate()
-	pool := p.sender.transports.of(&Request{}).(*pool)
+	pool := poolOf(p.sender)
 	pool.dialNet = p.dial
-	pool.transport.TLSClientConfig = clientTLS.Clone()
+	pool.transport.TLSClientConfig.RootCAs = clientTLS.RootCAs
 	server := &http.Server{TLSConfig: serverTLS.Clone(), Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		p.requests.Add(1)

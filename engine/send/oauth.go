@@ -169,7 +169,7 @@ func (e *tokenError) Unwrap() error { return e.err }
 var grantErrors = []string{"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope"}
 
 // classify is the function classify for the error of a token request.
-func (e *tokenError) classify(timeout time.Duration) (ErrorClass, string) {
+func (e *tokenError) classify(at situation) (ErrorClass, string) {
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](e.err); ok {
 		detail := fmt.Sprintf("the token endpoint answered %d", refused.Response.StatusCode)
 		if slices.Contains(grantErrors, refused.ErrorCode) {
@@ -184,7 +184,7 @@ func (e *tokenError) classify(timeout time.Duration) (ErrorClass, string) {
 	if !isTransport {
 		return ErrorOAuth, "the token endpoint's answer holds no token that can be sent"
 	}
-	class, detail := classify(err, timeout)
+	class, detail := classify(err, at)
 	if class != ErrorAddressRefused {
 		class = ErrorOAuth
 	}

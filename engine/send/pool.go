@@ -34,7 +34,9 @@ const (
 //   - It lets a dial outlive the attempt that it was begun for.
 type pool struct {
 	transport *http.Transport // makes connections, and keeps none
-	dialNet   func(ctx context.Context, network, address string) (net.Conn, error)
+	dialNet   dialFunc
+	// onlyHTTP1 is the transport's twin that speaks HTTP/1.1 only.
+	onlyHTTP1 func() *http.Transport
 
 	// mu guards what follows. It may be held while locks of net/http's HTTP/2 are taken, never the other way round. The lock of an HTTP/1
 	// connection may be held by net/http while TLS says goodbye to a peer that does not read: do not wait for it with mu held.
@@ -61,6 +63,7 @@ type conn struct {
 	wire   *wire            // below TLS
 	client *http.ClientConn // above TLS
 	http2  bool
+	proxy  string // host and port; "" without one
 
 	// What follows is guarded by pool.mu.
 	requests  int  // in flight
@@ -69,42 +72,62 @@ type conn struct {
 	idleTimer *time.Timer // HTTP/1; HTTP/2 has a timer of its own
 }
 
+// wanted says which connections a request may use.
+type wanted struct {
+	fresh bool // only one that is made for it, and was used by no other
+	http1 bool // only one that speaks HTTP/1.1; it is fresh, too
+}
+
 // RoundTrip sends a request and returns the answer. If it finds a connection closed that it wanted to use again, it sends the request once
-// more, on a new one. The body of the answer must be closed.
+// more, on a new one; so it does if the peer says that it wants HTTP/1.1. The body of the answer must be closed.
 func (p *pool) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
+	if ctx.Err() != nil { // what was under way as it ended tells more than a request that nobody waits for
+		closeBody(req)
+		return nil, context.Cause(ctx)
+	}
 	t := traceOf(ctx)
-	for again := false; ; again = true {
-		c, reused, err := p.acquire(ctx, req.URL, again)
+	var want wanted
+	for {
+		req = req.WithContext(t.begin(ctx, req.URL))
+		c, reused, err := p.acquire(req.Context(), req.URL, want)
 		if err != nil {
-			if req.Body != nil {
-				req.Body.Close()
-			}
+			closeBody(req)
 			return nil, err
 		}
-		t.gotConn(c.wire.RemoteAddr(), reused)
-		written := c.wire.written.Load()
+		t.gotConn(c, reused)
 		resp, err := c.client.RoundTrip(req)
 		if err == nil {
 			resp.Body = &answerBody{ReadCloser: resp.Body, ctx: ctx, conn: c, last: !mayFollow(resp) || t.lengthInInterim()}
 			return resp, nil
 		}
 		c.release(ctx, true)
-		sent := c.wire.written.Load() != written
+		sent := c.wire.hasWritten()
 		if c.http2 { // others write, too
 			sent = t.wroteHeader()
 		}
 		reason := repeatReason(err, reused)
-		if again || reason == "" || ctx.Err() != nil || t.answered() {
+		if want.fresh || reason == "" || ctx.Err() != nil || t.answered() {
 			return nil, readError(err)
 		}
 		if req, err = rewound(req, err); err != nil {
 			return nil, readError(err)
 		}
+		want.fresh = true
+		if reason == RepeatHTTP1 {
+			want.http1 = true
+			p.retireHTTP2(c.key)
+		}
 		if !sent {
 			reason = ""
 		}
 		t.repeat(reason)
+	}
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
 	}
 }
 
@@ -133,10 +156,10 @@ func rewound(req *http.Request, err error) (*http.Request, error) {
 	return &next, nil
 }
 
-// acquire returns a connection for a request, and whether it was there before. A fresh one is made for the request, and was used by none.
-func (p *pool) acquire(ctx context.Context, u *url.URL, fresh bool) (c *conn, reused bool, err error) {
+// acquire returns a connection for a request, and whether it was there before.
+func (p *pool) acquire(ctx context.Context, u *url.URL, want wanted) (c *conn, reused bool, err error) {
 	key := hostKey{u.Scheme, u.Host}
-	for !fresh {
+	for !want.fresh {
 		if c = p.take(key); c == nil {
 			break
 		}
@@ -145,10 +168,15 @@ func (p *pool) acquire(ctx context.Context, u *url.URL, fresh bool) (c *conn, re
 		}
 		c.release(ctx, true)
 	}
-	if c, err = p.connect(ctx, u); err != nil {
+	transport := p.transport
+	if want.http1 {
+		transport = p.onlyHTTP1()
+	}
+	if c, err = p.connect(ctx, transport, u); err != nil {
 		return nil, false, err
 	}
-	return c.enter(fresh)
+	c.wire.beginFirst()
+	return c.enter(want.fresh)
 }
 
 // take returns a connection that can take a request, nil if there is none.
@@ -223,7 +251,7 @@ func (c *conn) enter(fresh bool) (use *conn, reused bool, err error) {
 // apart. If the request's time was up, the peer may be gone without a word, and with it all connections to the host that were there.
 func (c *conn) release(ctx context.Context, last bool) {
 	p := c.pool
-	last = last || !c.http2 && c.client.Available() == 0 // the answer was not read to its end
+	last = last || !c.http2 && (c.client.Available() == 0 || c.wire.cut()) // the answer was not read, or the request not sent, to its end
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c.requests--
@@ -270,6 +298,22 @@ func (h *host) retireLocked() {
 		}
 	}
 	h.idle, h.shared = nil, nil
+}
+
+// retireHTTP2 lets no further request onto the HTTP/2 connections to a host: it wants HTTP/1.1.
+func (p *pool) retireHTTP2(key hostKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.hosts[key]
+	if h == nil {
+		return
+	}
+	for _, c := range h.shared {
+		if c.retired = true; c.requests == 0 {
+			go c.client.Close()
+		}
+	}
+	h.shared = nil
 }
 
 // closeIdleConnections closes the connections that no request is on, and those in use when their requests end.
@@ -321,14 +365,14 @@ type dial struct {
 type dialKey struct{}
 
 // connect makes a connection. It ends with ctx.
-func (p *pool) connect(ctx context.Context, u *url.URL) (*conn, error) {
+func (p *pool) connect(ctx context.Context, transport *http.Transport, u *url.URL) (*conn, error) {
 	c := &conn{pool: p, key: hostKey{u.Scheme, u.Host}}
 	d := &dial{conn: c, url: u, stop: func() bool { return true }}
 	watched := httptrace.WithClientTrace(context.WithValue(ctx, dialKey{}, d), &httptrace.ClientTrace{
 		TLSHandshakeDone: func(s tls.ConnectionState, _ error) { c.http2 = s.NegotiatedProtocol == "h2" },
 	})
 	port := map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	client, err := p.transport.NewClientConn(watched, u.Scheme, net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port)))
+	client, err := transport.NewClientConn(watched, u.Scheme, net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port)))
 	if !d.stop() || ctx.Err() != nil {
 		if client != nil {
 			client.Close()
@@ -350,11 +394,6 @@ func (p *pool) dialWire(ctx context.Context, network, address string) (net.Conn,
 	d.conn.wire = newWire(nc, d.conn.forget)
 	d.stop = context.AfterFunc(ctx, func() { d.conn.wire.Close() })
 	return d.conn.wire, nil
-}
-
-// proxyOf is a Proxy of the transport. NewClientConn asks it with a made-up request that lacks the port, which NO_PROXY may name.
-func proxyOf(r *http.Request) (*url.URL, error) {
-	return http.ProxyFromEnvironment(&http.Request{URL: r.Context().Value(dialKey{}).(*dial).url})
 }
 
 // answerBody is the body of an answer. Its end is the end of the request on its connection.
@@ -391,8 +430,8 @@ func hasLength(h http.Header, transferEncoding []string) bool {
 	return strings.Trim(length, "0") != "" || len(transferEncoding) > 0 || h.Get("Transfer-Encoding") != ""
 }
 
-// Repeat is why an attempt has sent its request once more: the connection that it was sent on ended before a byte of the answer. "" means
-// that it was not.
+// Repeat is why an attempt has sent its request once more: the connection that it was sent on ended before a byte of the answer, or the
+// peer wants another protocol. "" means that it was not.
 type Repeat string
 
 // The reasons of a repeat. They are about connections, and say nothing about the endpoint.
@@ -400,29 +439,25 @@ const (
 	RepeatClosed  Repeat = "closed"  // a connection that was used before was closed or reset by the peer
 	RepeatRefused Repeat = "refused" // over HTTP/2 the peer said that it has not processed the request: GOAWAY, REFUSED_STREAM
 	RepeatLost    Repeat = "lost"    // an HTTP/2 connection that was used before did not answer a ping
+	// RepeatHTTP1 means that the peer has not processed the request because it wants it over HTTP/1.1: HTTP_1_1_REQUIRED.
+	RepeatHTTP1 Repeat = "http_1_1_required"
 )
 
 // Repeats are all reasons.
-var Repeats = []Repeat{RepeatClosed, RepeatRefused, RepeatLost}
-
-// peerReset is the error of an HTTP/2 stream that was reset. net/http does not export it, but copies it to a struct with these fields.
-type peerReset struct {
-	StreamID uint32
-	Code     uint32
-	Cause    error
-}
-
-func (e peerReset) Error() string { return e.Cause.Error() }
+var Repeats = []Repeat{RepeatClosed, RepeatRefused, RepeatLost, RepeatHTTP1}
 
 // repeatReason returns why a request that failed with err may be sent once more, "" if it may not. It is called only if no byte of the
 // answer has arrived. A connection that was not used before and ends says something about the endpoint.
 func repeatReason(err error, reused bool) Repeat {
-	if reset, ok := errors.AsType[peerReset](err); ok {
+	if requiresHTTP11(err) {
+		return RepeatHTTP1
+	}
+	if reset, ok := errors.AsType[streamError](err); ok {
 		const protocolError, refusedStream = 1, 7 // RFC 9113, section 7; for the former see golang/go#47635
-		if reset.Code == refusedStream || reset.Code == protocolError && reused {
+		if reset.fromPeer() && (reset.Code == refusedStream || reset.Code == protocolError && reused) {
 			return RepeatRefused
 		}
-		return "" // the peer did something with the request
+		return "" // the peer did something with the request, or breaks a rule
 	}
 	text := err.Error() // net/http exports none of these
 	switch {

@@ -134,7 +134,7 @@ func TestRetiredConnectionServesItsRequests(t *testing.T) {
 			t.Errorf("the attempt that was on the connection: %+v", a)
 		}
 		synctest.Wait()
-		if pool := p.sender.transports.of(&Request{}).(*pool); p.dials() != 2 || len(pool.hosts[hostKey{"https", "example.com"}].all) != 1 {
+		if pool := poolOf(p.sender); p.dials() != 2 || len(pool.hosts[hostKey{"https", "example.com"}].all) != 1 {
 			t.Errorf("%d connections were made; %+v are kept", p.dials(), pool.hosts)
 		}
 	})
@@ -303,7 +303,7 @@ func TestRepeatWithoutConnection(t *testing.T) {
 		p, done := newPeer(protocol, nil, closing(1, swallow))
 		defer done()
 		wantDelivered(t, p.attempt(t, testTimeout))
-		p.sender.transports.of(&Request{}).(*pool).dialNet = func(context.Context, string, string) (net.Conn, error) {
+		poolOf(p.sender).dialNet = func(context.Context, string, string) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 		}
 		if a := p.attempt(t, testTimeout); a.Error != ErrorRefused || a.Repeated != RepeatClosed || a.Reused || a.Sent.Signature == "" {
@@ -362,8 +362,7 @@ func frames(answers int, end func(f *http2.Framer, conn net.Conn, stream uint32)
 	}
 }
 
-// What an HTTP/2 peer may do to a request on a connection that has served others. rclone/rclone#3631 and kubernetes/kubernetes#87615 tell of
-// GOAWAY, golang/go#47635 of PROTOCOL_ERROR.
+// What an HTTP/2 peer may do to a request on a connection that has served others. golang/go#47635 tells of PROTOCOL_ERROR.
 func TestHTTP2Ends(t *testing.T) {
 	for name, test := range map[string]struct {
 		end    func(f *http2.Framer, conn net.Conn, stream uint32)

@@ -45,7 +45,7 @@ func (a *attempt) httpRequest(ctx context.Context) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(a.trace.watch(ctx), http.MethodPost, target, bytes.NewReader(a.request.Payload))
+	req, err := http.NewRequestWithContext(withTrace(ctx, a.trace), http.MethodPost, target, bytes.NewReader(a.request.Payload))
 	if err != nil {
 		return nil, fmt.Errorf("%w: the URL cannot be parsed", errNotMade) // err quotes parts of the URL
 	}

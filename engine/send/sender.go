@@ -11,10 +11,10 @@
 //   - OAuth 2.0 access tokens are fetched and cached (oauth.go).
 //   - The message is signed as Standard Webhooks 1.0 specifies (sign.go).
 //   - The pool has a connection, or makes one. The guard checks each resolved address when its socket is dialled (transport.go, pool.go,
-//     wire.go, guard.go).
-//   - The trace measures the phases (trace.go).
+//     proxy.go, wire.go, guard.go).
+//   - The trace measures the phases, and knows which one is under way (trace.go). The connection knows what the endpoint has said (wire.go).
 //   - Outcome is the result of an attempt (outcome.go): the response (response.go) without credentials (redact.go), or the class of its
-//     error (classify.go). A trouble of this machine is not the endpoint's (trouble.go).
+//     error (classify*.go). A trouble of this machine is not the endpoint's (trouble.go).
 //
 // The package knows nothing of webhooks, deliveries or retries: its caller hands it all that it needs.
 package send
@@ -26,7 +26,6 @@ import (
 	"iter"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/netip"
 	"time"
 )
@@ -69,7 +68,8 @@ func New(o Options) *Sender {
 // the endpoint.
 func (s *Sender) Send(ctx context.Context, r Request) (Outcome, error) {
 	started := time.Now()
-	a := attempt{sender: s, request: &r, trace: &trace{started: started}, outcome: Outcome{StartedAt: started.UTC().Round(0)}}
+	t := &trace{started: started}
+	a := attempt{sender: s, request: &r, trace: t, current: t, outcome: Outcome{StartedAt: started.UTC().Round(0)}}
 	err := a.run(ctx)
 	a.outcome.Duration = time.Since(started)
 	a.trace.end(&a.outcome)
@@ -79,8 +79,9 @@ func (s *Sender) Send(ctx context.Context, r Request) (Outcome, error) {
 	if ctx.Err() != nil {
 		return Outcome{}, context.Cause(ctx)
 	}
-	class, detail := classify(err, r.Timeout)
-	if a.outcome.Trouble = s.machine.trouble(ctx, err, a.trace.lookingUp()); a.outcome.Trouble != "" {
+	at := a.current.situation(r.Timeout)
+	class, detail := classify(err, at)
+	if a.outcome.Trouble = s.machine.trouble(ctx, err, at.phase == phaseLookup); a.outcome.Trouble != "" {
 		if ctx.Err() != nil { // it ended while the name servers were asked
 			return Outcome{}, context.Cause(ctx)
 		}
@@ -100,6 +101,8 @@ type attempt struct {
 	sender  *Sender
 	request *Request
 	trace   *trace // on its own: goroutines of net/http that outlive the attempt keep it
+	// current is the trace of the request that is under way, or was last: for the token, or to the endpoint.
+	current *trace
 	outcome Outcome
 	// grant is the OAuth token in use, nil if there is none. authorization is its value for the header Authorization, "" without one.
 	grant         *grant
@@ -137,10 +140,10 @@ func (a *attempt) run(ctx context.Context) error {
 // roundTrip makes every request of an attempt. The request's context bounds the reading of the response's body as well: after a 101
 // net/http hands the connection over and lets no context end a read, so such a response gets no body.
 func roundTrip(transport http.RoundTripper, req *http.Request) (*http.Response, error) {
-	if ctx := req.Context(); httptrace.ContextClientTrace(ctx) == nil { // a request for a token
-		req = req.WithContext(traceOf(ctx).watch(ctx))
-	}
 	resp, err := transport.RoundTrip(req)
+	if err == nil {
+		resp.Request = req // that of a test's transport may lack it
+	}
 	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
 		resp.Body.Close()
 		resp.Body = http.NoBody
@@ -154,16 +157,16 @@ func (a *attempt) authorize(ctx context.Context, transport http.RoundTripper) er
 		return nil
 	}
 	started := time.Now()
-	watched := &trace{started: started}
-	g, err := a.sender.tokens.get(context.WithValue(ctx, traceKey{}, watched), a.request, transport)
-	a.outcome.TokenRepeats = watched.stop()
+	a.current = &trace{started: a.trace.started}
+	g, err := a.sender.tokens.get(withTrace(ctx, a.current), a.request, transport)
+	a.outcome.TokenRepeats = a.current.stop()
 	if g == nil || !g.cached {
 		a.outcome.Phases.Token = time.Since(started)
 	}
 	if err != nil {
 		return err
 	}
-	a.grant, a.authorization = g, g.authorization()
+	a.grant, a.authorization, a.current = g, g.authorization(), a.trace
 	return nil
 }
 
@@ -172,8 +175,14 @@ func (a *attempt) read(ctx context.Context, resp *http.Response) error {
 	if resp.StatusCode < 100 { // net/http accepts any three digits
 		return fmt.Errorf("malformed HTTP status code %03d", resp.StatusCode)
 	}
-	o := &a.outcome
-	o.setResponse(resp, a.request.credentials(a.authorization))
+	o, credentials := &a.outcome, a.request.credentials(a.authorization)
+	o.setResponse(resp, credentials)
+	if !o.Delivered() {
+		at := a.trace.situation(a.request.Timeout)
+		if hint := statusHint(resp, o.Response, at.proxy, credentials); hint != "" {
+			o.ErrorDetail += "; " + hint
+		}
+	}
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		o.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())

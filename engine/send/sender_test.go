@@ -34,8 +34,11 @@ func testSender(t testing.TB, allow ...netip.Prefix) (*Sender, *http.Transport) 
 	t.Helper()
 	s := New(Options{AllowNetworks: allow, UserAgent: "hookbolt/1.2.3"})
 	t.Cleanup(s.CloseIdleConnections)
-	return s, s.transports.of(&Request{}).(*pool).transport
+	return s, poolOf(s).transport
 }
+
+// poolOf returns the connections of endpoints without settings of their own.
+func poolOf(s *Sender) *pool { return s.transports.of(&Request{}).(*pool) }
 
 // trustOf returns a TLS configuration of a client that trusts a test's server.
 func trustOf(server *httptest.Server) *tls.Config {

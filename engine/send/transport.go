@@ -1,14 +1,11 @@
 package send
 
 import (
-	"cmp"
-	"context"
+	"crypto/tls"
 	"fmt"
 	"iter"
-	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -16,9 +13,7 @@ import (
 
 // Limits of an attempt beside its timeout; see durability.md, 10, for what happens without them.
 const (
-	connectTimeout         = 10 * time.Second
 	connectKeepAlive       = 30 * time.Second
-	tlsHandshakeTimeout    = 10 * time.Second
 	maxResponseHeaderBytes = 32 << 10
 	// How much an endpoint may send over HTTP/2 before it is read.
 	http2StreamBuffer = 64 << 10
@@ -108,7 +103,8 @@ func newPool(o Options, own []netip.Prefix, noHTTP2 bool) *pool {
 	p.transport = &http.Transport{
 		DialContext:            p.dialWire,
 		Protocols:              protocols,
-		TLSHandshakeTimeout:    tlsHandshakeTimeout,
+		TLSClientConfig:        &tls.Config{GetClientCertificate: noteCertificateRequest},
+		OnProxyConnectResponse: connectRefused,
 		MaxResponseHeaderBytes: maxResponseHeaderBytes,
 		DisableCompression:     true,
 		IdleConnTimeout:        idleConnTimeout, // of HTTP/2
@@ -116,32 +112,21 @@ func newPool(o Options, own []netip.Prefix, noHTTP2 bool) *pool {
 		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: http2StreamBuffer, MaxReceiveBufferPerConnection: http2ConnBuffer,
 			SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: pingAfter + pingTimeout},
 	}
+	p.onlyHTTP1 = sync.OnceValue(func() *http.Transport {
+		twin := p.transport.Clone()
+		twin.Protocols.SetHTTP2(false)
+		twin.TLSClientConfig.NextProtos = nil
+		return twin
+	})
 	if o.ProxyFromEnvironment {
-		p.transport.Proxy = proxyOf
+		p.transport.Proxy = noteProxy(http.ProxyFromEnvironment)
 		p.dialNet = toProxies(p.dialNet)
 	}
 	return p
 }
 
-// toProxies lets a dialer connect to the environment's proxies whatever their addresses: the operator has set them.
-func toProxies(guarded func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
-	proxies := make(map[string]bool)
-	for _, scheme := range []string{"http", "https"} {
-		proxy, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: scheme, Host: "endpoint.invalid"}})
-		if err != nil || proxy == nil {
-			continue
-		}
-		port := proxy.Port()
-		if port == "" {
-			port = map[string]string{"https": "443", "socks5": "1080", "socks5h": "1080"}[proxy.Scheme]
-		}
-		proxies[net.JoinHostPort(proxy.Hostname(), cmp.Or(port, "80"))] = true
-	}
-	free := net.Dialer{Timeout: connectTimeout, KeepAlive: connectKeepAlive}
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		if proxies[address] {
-			return free.DialContext(ctx, network, address)
-		}
-		return guarded(ctx, network, address)
-	}
+// noteCertificateRequest is a client's GetClientCertificate. hookbolt has no certificate.
+func noteCertificateRequest(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	traceOf(info.Context()).note(func(x *exchange) { x.wantsCertificate = true })
+	return &tls.Certificate{}, nil
 }

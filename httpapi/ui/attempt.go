@@ -64,8 +64,8 @@ var errorWords = map[engine.ErrorClass]string{
 	engine.ErrorTimeout:        "the attempt timed out",
 	engine.ErrorDNS:            "the host name was not found",
 	engine.ErrorAddressRefused: "the address is not public and not allowed",
-	engine.ErrorRefused:        "connection refused",
-	engine.ErrorReset:          "connection reset by the peer",
+	engine.ErrorRefused:        "no connection to the endpoint",
+	engine.ErrorReset:          "the connection ended too early",
 	engine.ErrorTLS:            "the TLS handshake failed, or the certificate is invalid",
 	engine.ErrorProtocol:       "the response is not HTTP",
 	engine.ErrorTooLarge:       "the response header is too large",
@@ -99,6 +99,7 @@ var nextWords = map[engine.NextReason]string{
 var repeatWords = map[engine.Repeat]string{
 	engine.RepeatClosed:  "A reused connection was closed before the response began. The request was sent again at once, on a new one.",
 	engine.RepeatRefused: "The peer had not processed the request (HTTP/2). It was sent again at once, on a new connection.",
+	engine.RepeatHTTP1:   "The peer wants HTTP/1.1 (HTTP_1_1_REQUIRED). The request was sent again at once, over HTTP/1.1.",
 	engine.RepeatLost:    "A reused connection was dead: it did not answer a ping (HTTP/2). The request was sent again at once, on a new one.",
 }
 

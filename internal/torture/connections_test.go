@@ -33,15 +33,17 @@ func init() {
 			{file: pool, old: "\th.idle, h.shared = nil, nil\n", new: "\tif h.shared = nil; !mutant(\"idle-stays\") {\n\t\th.idle = nil\n\t}\n"},
 		}},
 		// A request that a closed connection has swallowed is lost.
-		{"never-again", []edit{{file: pool, old: "if again || reason == \"\"", new: "if again || mutant(\"never-again\") || reason == \"\""}}},
+		{"never-again", []edit{{file: pool, old: "if want.fresh || reason == \"\"", new: "if want.fresh || mutant(\"never-again\") || reason == \"\""}}},
 		// It is sent again on another connection that was kept.
-		{"from-pool", []edit{{file: pool, old: "p.acquire(ctx, req.URL, again)", new: "p.acquire(ctx, req.URL, again && !mutant(\"from-pool\"))"}}},
+		{"from-pool", []edit{{file: pool, old: "for !want.fresh {", new: "for !want.fresh || mutant(\"from-pool\") {"}}},
 		// It is sent again although an answer has begun.
 		{"after-a-byte", []edit{{file: pool, old: "|| t.answered() {", new: "|| t.answered() && !mutant(\"after-a-byte\") {"}}},
 		// It is sent again although the connection was new.
 		{"new-too", []edit{{file: pool, old: "\tcase !reused:\n", new: "\tcase !reused && !mutant(\"new-too\"):\n"}}},
 		// It is sent again although the peer has reset the stream.
 		{"any-reset", []edit{{file: pool, old: "return \"\" // the peer did", new: "return mutated(\"any-reset\", RepeatClosed, \"\") // the peer did"}}},
+		// A peer that wants HTTP/1.1 is sent the request over HTTP/2 again.
+		{"still-http2", []edit{{file: pool, old: "if reason == RepeatHTTP1 {", new: "if reason == RepeatHTTP1 && !mutant(\"still-http2\") {"}}},
 		// A connection is kept after an answer with a length that cannot be.
 		{"odd-length", []edit{{file: pool, old: "last: !mayFollow(resp) || t.lengthInInterim()", new: "last: !mutant(\"odd-length\") && (!mayFollow(resp) || t.lengthInInterim())"}}},
 		// Bytes that nobody has asked for are handed to net/http.
@@ -63,7 +65,7 @@ func TestConnectionsControl(t *testing.T) {
 			t.Fatal(err)
 		}
 		cmd := exec.CommandContext(t.Context(), named, "-test.timeout=2m", "-test.run",
-			"Silent|Pings|Retire|ThatTimesOut|ClosedAs|SameRequest|NoRepeat|OneRepeat|HTTP2Ends|HTTP2Refused|NextAnswer|MayBeFollowed|TokenRequestIs")
+			"Silent|Pings|Retire|ThatTimesOut|ClosedAs|SameRequest|NoRepeat|OneRepeat|HTTP2Ends|HTTP2Refused|NextAnswer|MayBeFollowed|TokenRequestIs|HTTP11")
 		cmd.Dir = t.TempDir()
 		out, err := cmd.CombinedOutput()
 		return string(out), err
