@@ -157,7 +157,7 @@ func TestHostileHTTP2(t *testing.T) {
 			w.WriteHeader(500)
 			written <- flood(w, chunk, 10<<30)
 		case "/header":
-			for i := range 20_000 {
+			for i := range 2000 { // 60 times the limit; more would keep a slow machine busy for longer than the attempt
 				w.Header().Set(fmt.Sprintf("X-%d", i), strings.Repeat("v", 1000))
 			}
 		case "/interim":
@@ -189,9 +189,6 @@ func TestHostileHTTP2(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			a := try(t, s, server.URL+path, testTimeout)
 			runtime.ReadMemStats(&after)
-			if path == "/header" && a.Error == ErrorReset {
-				return // on a busy machine: so much is read that no ping is answered in time
-			}
 			if a.Status != want.status || a.Error != want.class || a.Status != 0 && a.Protocol != "HTTP/2.0" {
 				t.Errorf("got %d by %s, %q: %s", a.Status, a.Protocol, a.Error, a.ErrorDetail)
 			}

@@ -251,7 +251,7 @@ func (c *conn) enter(fresh bool) (use *conn, reused bool, err error) {
 // apart. If the request's time was up, the peer may be gone without a word, and with it all connections to the host that were there.
 func (c *conn) release(ctx context.Context, last bool) {
 	p := c.pool
-	last = last || !c.http2 && (c.client.Available() == 0 || c.wire.cut()) // the answer was not read, or the request not sent, to its end
+	last = last || !c.http2 && c.client.Available() == 0 // the answer was not read to its end
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c.requests--

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
@@ -403,6 +404,94 @@ func TestHTTP2Ends(t *testing.T) {
 			})
 		})
 	}
+}
+
+// wanting1 serves HTTP/1.1, and refuses HTTP/2 after the first answers of each connection.
+func wanting1(answers int) func(*peer, net.Conn) {
+	return func(p *peer, conn net.Conn) {
+		if conn.(*tls.Conn).ConnectionState().NegotiatedProtocol != "h2" {
+			closing(100, swallow)(p, conn)
+			return
+		}
+		frames(answers, func(f *http2.Framer, _ net.Conn, s uint32) { f.WriteRSTStream(s, http2.ErrCodeHTTP11Required) })(p, conn)
+	}
+}
+
+// dotnet/runtime#133317: a peer that wants HTTP/1.1 gets it, and its HTTP/2 connections are not used again.
+func TestHTTP11RequiredLater(t *testing.T) {
+	inEach(t, []string{"HTTP/2.0"}, func(t *testing.T, protocol string) {
+		p, done := newPeer(protocol, nil, wanting1(2))
+		defer done()
+		for range 2 {
+			wantDelivered(t, p.attempt(t, testTimeout))
+		}
+		for _, repeated := range []Repeat{RepeatHTTP1, "", ""} {
+			a := p.attempt(t, testTimeout)
+			if wantDelivered(t, a); a.Protocol != "HTTP/1.1" || a.Repeated != repeated || a.Reused != (repeated == "") {
+				t.Errorf("over %s, repeated %q, reused %t", a.Protocol, a.Repeated, a.Reused)
+			}
+		}
+		synctest.Wait()
+		if conns := poolOf(p.sender).hosts[hostKey{"https", "example.com"}].all; p.requests.Load() != 2+2+2 || len(conns) != 1 {
+			t.Errorf("the endpoint has seen %d requests; %d connections are kept", p.requests.Load(), len(conns))
+		}
+	})
+}
+
+// What is on the HTTP/2 connection of a peer that wants HTTP/1.1 for another request goes on.
+func TestHTTP11RequiredBesideOthers(t *testing.T) {
+	inEach(t, []string{"HTTP/2.0"}, func(t *testing.T, protocol string) {
+		p, done := newPeer(protocol, nil, func(p *peer, conn net.Conn) {
+			if conn.(*tls.Conn).ConnectionState().NegotiatedProtocol != "h2" {
+				wanting1(0)(p, conn)
+				return
+			}
+			frames(0, func(f *http2.Framer, _ net.Conn, stream uint32) {
+				if stream > 1 {
+					f.WriteRSTStream(stream, http2.ErrCodeHTTP11Required)
+					time.Sleep(time.Second)
+					headers(f, true, ":status", "200") // of stream 1
+				}
+			})(p, conn)
+		})
+		defer done()
+		first := make(chan Outcome, 1)
+		go func() { first <- p.attempt(t, testTimeout) }()
+		synctest.Wait()
+		if a := p.attempt(t, testTimeout); !a.Delivered() || a.Repeated != RepeatHTTP1 || a.Reused {
+			t.Errorf("%+v", a)
+		}
+		if a := <-first; !a.Delivered() || a.Repeated != "" || a.Protocol != protocol {
+			t.Errorf("beside it: %+v", a)
+		}
+		synctest.Wait()
+		if conns := poolOf(p.sender).hosts[hostKey{"https", "example.com"}].all; len(conns) != 1 {
+			t.Errorf("%d connections are kept", len(conns))
+		}
+	})
+}
+
+// An attempt sends its request twice at most.
+func TestHTTP11RequiredAfterRepeat(t *testing.T) {
+	inEach(t, []string{"HTTP/2.0"}, func(t *testing.T, protocol string) {
+		var conns atomic.Int32
+		p, done := newPeer(protocol, nil, func(p *peer, conn net.Conn) {
+			if conns.Add(1) == 1 {
+				frames(1, func(_ *http2.Framer, conn net.Conn, _ uint32) { conn.Close() })(p, conn)
+			} else {
+				wanting1(0)(p, conn)
+			}
+		})
+		defer done()
+		wantDelivered(t, p.attempt(t, testTimeout))
+		a := p.attempt(t, testTimeout)
+		if a.Repeated != RepeatClosed || a.Error != ErrorReset || !strings.HasSuffix(a.ErrorDetail, "HTTP_1_1_REQUIRED; it wants HTTP/1.1: set http2 = false") || p.requests.Load() != 3 {
+			t.Errorf("%+v; the endpoint has seen %d requests", a, p.requests.Load())
+		}
+		if a := p.attempt(t, testTimeout); !a.Delivered() || a.Repeated != RepeatHTTP1 {
+			t.Errorf("the next attempt: %+v", a)
+		}
+	})
 }
 
 // On a new connection, too, a peer may say that it has not processed the request. It is taken at its word once.
