@@ -101,6 +101,7 @@ func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte)
 	if err != nil {
 		return a, nil, false
 	}
+	e.metrics.repeated(&outcome)
 	e.observeTrouble(c, &outcome)
 	if outcome.Trouble != "" {
 		e.lanes.returnSlot(c)

@@ -18,6 +18,7 @@ type metrics struct {
 	attempts        *prometheus.CounterVec // outcome
 	refused         prometheus.Counter
 	unmade          *prometheus.CounterVec // trouble
+	repeats         *prometheus.CounterVec // to, reason
 	attemptDuration prometheus.Histogram
 	lag             *prometheus.HistogramVec // suspended
 	finished        *prometheus.CounterVec   // status
@@ -41,6 +42,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		unmade: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_unmade_total",
 			Help: "Attempts that a trouble of this machine kept from being made: descriptors, memory, ports, network or resolver. They use no try."},
 			[]string{"trouble"}),
+		repeats: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_requests_repeated_total",
+			Help: "Requests that were sent once more within the same attempt, because their connection ended before a byte of the answer (" +
+				"closed, refused: the peer has not processed it, lost: a ping was not answered) or the peer wants HTTP/1.1 (http_1_1_required). " +
+				"to is endpoint or token."}, []string{"to", "reason"}),
 		attemptDuration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hookbolt_attempt_duration_seconds",
 			Help:    "Duration of an attempt, from its start to the response or the failure.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 120}}),
@@ -63,7 +68,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		history: newHistory(),
 	}
 	m.preset()
-	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.attempts, m.refused, m.unmade, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses, m.removals, m.damaged)
+	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.attempts, m.refused, m.unmade, m.repeats, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses, m.removals, m.damaged)
 	return m
 }
 
@@ -82,6 +87,10 @@ func (m *metrics) preset() {
 	}
 	for _, t := range send.Troubles {
 		m.unmade.WithLabelValues(string(t))
+	}
+	for _, reason := range send.Repeats {
+		m.repeats.WithLabelValues("endpoint", string(reason))
+		m.repeats.WithLabelValues("token", string(reason))
 	}
 	for _, s := range Statuses {
 		if !s.Waiting() {
@@ -151,6 +160,16 @@ func statusClass(status int) string {
 		return statusOther
 	}
 	return strconv.Itoa(status/100) + "xx"
+}
+
+// repeated counts the requests of an attempt that were sent once more. It counts them for attempts that are not recorded, too.
+func (m *metrics) repeated(o *Outcome) {
+	if o.Repeated != "" {
+		m.repeats.WithLabelValues("endpoint", string(o.Repeated)).Inc()
+	}
+	for _, reason := range o.TokenRepeats {
+		m.repeats.WithLabelValues("token", string(reason)).Inc()
+	}
 }
 
 // later returns the later of two times.

@@ -26,6 +26,7 @@ type (
 	Sent        = send.Sent
 	HeaderField = send.HeaderField
 	Trouble     = send.Trouble
+	Repeat      = send.Repeat
 )
 
 // The classes of failed attempts; see package send.
@@ -41,6 +42,14 @@ const (
 	ErrorTooLarge       = send.ErrorTooLarge
 	ErrorOAuth          = send.ErrorOAuth
 	ErrorInternal       = send.ErrorInternal
+)
+
+// The reasons for which a request was sent once more; see package send.
+const (
+	RepeatClosed  = send.RepeatClosed
+	RepeatRefused = send.RepeatRefused
+	RepeatLost    = send.RepeatLost
+	RepeatHTTP1   = send.RepeatHTTP1
 )
 
 // ErrorClasses are all classes.
@@ -78,7 +87,7 @@ const payloadType = "application/json"
 // newRequest makes the request of an attempt that starts at that time. A webhook's settings become part of a request nowhere else.
 func newRequest(w *Webhook, d *Delivery, payload []byte, at time.Time, timeout time.Duration) send.Request {
 	r := send.Request{
-		URL: w.URL, AllowNetworks: w.AllowNetworks, Timeout: timeout,
+		URL: w.URL, AllowNetworks: w.AllowNetworks, NoHTTP2: !w.mayUseHTTP2(), Timeout: timeout,
 		Headers: w.Headers, BasicAuth: w.BasicAuth, OAuth2: w.OAuth2,
 		ID: d.ID.String(), ContentType: payloadType, Payload: payload, Secrets: w.signingSecrets(at), DueAt: d.NextAttemptAt,
 	}

@@ -118,6 +118,19 @@ var Settings = []Setting{
 		value: optional(func(w *Webhook) **float64 { return &w.RateLimit }, readRateLimit),
 	},
 	{
+		Name: "http2", Effect: EffectAttempt,
+		value: value{
+			get:    func(w *Webhook) any { return w.mayUseHTTP2() },
+			preset: func(w *Webhook) { w.HTTP2 = nil },
+			read: func(r *jsonread.Reader) func(*Webhook) {
+				if r.Bool() {
+					return func(w *Webhook) { w.HTTP2 = nil }
+				}
+				return func(w *Webhook) { w.HTTP2 = new(false) }
+			},
+		},
+	},
+	{
 		Name: "allow_networks", Limits: Limits{MaxItems: maxAllowNetworks}, Effect: EffectAttempt,
 		value: field(func(w *Webhook) *[]netip.Prefix { return &w.AllowNetworks }, nil, readNetworks).
 			shownAs(func(w *Webhook) any { return append([]netip.Prefix{}, w.AllowNetworks...) }),
@@ -160,6 +173,9 @@ func DefaultWebhook() Webhook {
 	}
 	return w
 }
+
+// mayUseHTTP2 is the setting http2.
+func (w *Webhook) mayUseHTTP2() bool { return w.HTTP2 == nil || *w.HTTP2 }
 
 // spans writes the bounds of a duration.
 func spans(shortest, longest time.Duration) string {

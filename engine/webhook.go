@@ -49,6 +49,8 @@ type Webhook struct {
 	RetrySchedule *[]Duration `json:"retry_schedule"`
 	// RateLimit is the maximum number of attempts a second, evenly spaced; nil means no limit.
 	RateLimit *float64 `json:"rate_limit,omitempty"`
+	// HTTP2 is whether attempts may use HTTP/2. Nil means that they may: those of a webhook that an older version has stored do.
+	HTTP2 *bool `json:"http2,omitempty"`
 	// AllowNetworks are special-purpose addresses that this webhook may connect to, beside those of the configuration.
 	AllowNetworks []netip.Prefix `json:"allow_networks,omitempty"`
 	// Headers, BasicAuth and OAuth2 are what the endpoint wants to see; only one of them fills Authorization.

@@ -80,6 +80,7 @@ type attempt struct {
 	// Address is the address and port that the attempt connected to, or tried last.
 	Address     *string            `json:"address"`
 	Reused      bool               `json:"connection_reused"`
+	Repeated    *engine.Repeat     `json:"repeated"`
 	Protocol    *string            `json:"protocol"`
 	Status      *int               `json:"status"`
 	Error       *engine.ErrorClass `json:"error"`
@@ -116,7 +117,7 @@ func showAttempt(d *engine.Delivery, a *engine.Attempt) attempt {
 		return new(milliseconds(d))
 	}
 	shown := attempt{
-		StartedAt: instant(a.StartedAt), DurationMS: milliseconds(a.Duration), Address: orNull(a.Address), Reused: a.Reused, Protocol: orNull(a.Protocol),
+		StartedAt: instant(a.StartedAt), DurationMS: milliseconds(a.Duration), Address: orNull(a.Address), Reused: a.Reused, Repeated: orNull(a.Repeated), Protocol: orNull(a.Protocol),
 		Phases: phases{phase(a.Phases.Token), phase(a.Phases.DNS), phase(a.Phases.Connect), phase(a.Phases.TLS), phase(a.Phases.FirstByte)},
 		Status: orNull(a.Status), Error: orNull(a.Error), ErrorDetail: orNull(a.ErrorDetail), RequestHeaders: http.Header{}, ResponseHeaders: http.Header{}, Response: string(a.Response),
 		NextAttemptAt: instant(a.NextAt), NextReason: orNull(a.NextReason),

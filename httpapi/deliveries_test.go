@@ -1,14 +1,17 @@
 package httpapi
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,6 +33,7 @@ type shownDetail struct {
 		} `json:"phases"`
 		Address         *string             `json:"address"`
 		Reused          bool                `json:"connection_reused"`
+		Repeated        *string             `json:"repeated"`
 		Protocol        *string             `json:"protocol"`
 		Status          *int                `json:"status"`
 		Error           *string             `json:"error"`
@@ -185,6 +189,79 @@ func TestAttempts(t *testing.T) {
 			t.Errorf("%+v %s", w, raw)
 		}
 	})
+}
+
+// TestRepeatedAttempt: an endpoint closes a kept connection as it is used. The API, the page and the metrics tell of it, the attempt has
+// not failed, and the endpoint has seen as many requests as attempts and repeats.
+func TestRepeatedAttempt(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var requests atomic.Int32
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				for r, kept := bufio.NewReader(conn), false; ; kept = true {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					io.Copy(io.Discard, req.Body)
+					if requests.Add(1); kept {
+						return
+					}
+					io.WriteString(conn, "HTTP/1.1 204 No Content\r\n\r\n")
+				}
+			}()
+		}
+	}()
+	f := newFixtureOn(t, Config{}, nil)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- f.engine.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	f.want(201, "POST", "/v1/webhooks", fmt.Sprintf(`{"url":"http://%s/","allow_networks":["127.0.0.1"]}`, listener.Addr()))
+	for i := range 2 {
+		var d shownDelivery
+		f.wantJSON(&d, 202, "POST", "/v1/webhooks/1/test", "")
+		var got shownDetail
+		for got.Status != "delivered" { // the engine makes the attempt meanwhile
+			f.wantJSON(&got, 200, "GET", "/v1/deliveries/"+d.ID, "")
+		}
+		repeated := "null"
+		if a := got.Attempts[0]; a.Repeated != nil {
+			repeated = *a.Repeated
+		}
+		if want := []string{"null", "closed"}[i]; len(got.Attempts) != 1 || got.Attempts[0].Reused || repeated != want {
+			t.Errorf("repeated %s, want %s: %+v", repeated, want, got.Attempts)
+		}
+		page := f.do("GET", "/deliveries/"+d.ID, "").Body.String()
+		if strings.Contains(page, "The request was sent again at once") != (i == 1) {
+			t.Errorf("the page:\n%s", page)
+		}
+	}
+	metrics := f.want(200, "GET", "/metrics", "")
+	for _, line := range []string{`hookbolt_requests_repeated_total{reason="closed",to="endpoint"} 1`, `hookbolt_requests_repeated_total{reason="closed",to="token"} 0`,
+		`hookbolt_attempts_total{outcome="2xx"} 2`} {
+		if !strings.Contains(metrics, line+"\n") {
+			t.Errorf("the metrics lack %s", line)
+		}
+	}
+	if requests.Load() != 3 {
+		t.Errorf("%d requests", requests.Load())
+	}
 }
 
 func TestListDeliveries(t *testing.T) {

@@ -49,13 +49,16 @@ func newFixture(t testing.TB, cfg Config) *fixture {
 	return newFixtureOn(t, cfg, func(*http.Request) (*http.Response, error) { return nil, errors.New("this test sends nothing") })
 }
 
+// newFixtureOn is newFixture with something in place of the network; nil means the network.
 func newFixtureOn(t testing.TB, cfg Config, network roundTripper) *fixture {
 	t.Helper()
 	f := &fixture{t: t, reg: prometheus.NewRegistry(), log: &logBuffer{tee: t.Output()}}
 	log := slog.New(slog.NewTextHandler(f.log, nil))
 	f.store = bolttest.Open(t)
 	ecfg := engine.DefaultConfig()
-	ecfg.Transport = network
+	if network != nil {
+		ecfg.Transport = network
+	}
 	ecfg.Retry.Jitter = 0
 	f.engine = engine.New(f.store, ecfg, f.reg, log)
 	f.h = observed{t: t, h: New(f.engine, cfg, f.reg, log)}
@@ -169,6 +172,7 @@ type shownWebhook struct {
 	MaxInFlight     *int      `json:"max_in_flight"`
 	RetrySchedule   *[]string `json:"retry_schedule"`
 	RateLimit       *float64  `json:"rate_limit"`
+	HTTP2           bool      `json:"http2"`
 	AllowNetworks   []string  `json:"allow_networks"`
 
 	Headers   map[string]bool `json:"headers"`

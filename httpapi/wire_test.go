@@ -23,6 +23,7 @@ func TestWebhookOnTheWire(t *testing.T) {
 	full.ID, full.ContentID, full.Name, full.Active, full.Paused, full.PauseReason = 2, &content, "<n>", false, true, "410 Gone"
 	full.Delay, full.SendAnswers, full.SendLeads, full.SendIncomplete, full.IncompleteDelay = 1, false, false, true, 2
 	full.Timeout, full.MaxInFlight, full.RateLimit = new(engine.Duration(5*time.Second)), new(7), new(0.5)
+	full.HTTP2 = new(false)
 	full.RetrySchedule = new([]engine.Duration{engine.Duration(time.Minute)})
 	network, err := engine.ParseNetwork("10.0.0.0/8")
 	if err != nil {
@@ -34,7 +35,7 @@ func TestWebhookOnTheWire(t *testing.T) {
 	const health = `"health":{"state":"ok","failures":0,"first_failed_at":null,"failing_since":null,"next_probe_at":null,"throttle":null},"previous_secrets":[],` +
 		`"created_at":"2026-05-01T12:00:00Z","updated_at":"2026-05-01T12:00:00Z"`
 	bareJSON := `"id":1,"url":"https://example.com/?a=1&b=<2>","content_id":null,"name":"","operations":false,"active":true,"paused":false,"pause_reason":null,"delay":10,` +
-		`"send_answers":true,"send_leads":true,"send_incomplete":false,"incomplete_delay":60,"timeout":null,"max_in_flight":null,"retry_schedule":null,"rate_limit":null,` +
+		`"send_answers":true,"send_leads":true,"send_incomplete":false,"incomplete_delay":60,"timeout":null,"max_in_flight":null,"retry_schedule":null,"rate_limit":null,"http2":true,` +
 		`"allow_networks":[],"headers":{},"basic_auth":null,"oauth2":null,` + health
 	for _, tt := range []struct {
 		answer jsonobject.Object
@@ -43,7 +44,7 @@ func TestWebhookOnTheWire(t *testing.T) {
 		{showWebhook(&bare, engine.Health{}), "{" + bareJSON + "}"},
 		{showWebhook(&full, engine.Health{}), `{"id":2,"url":"https://example.com/?a=1&b=<2>","content_id":"6caaa000-2bd8-4b28-8b9b-bfe1fca94f39","name":"<n>","operations":false,` +
 			`"active":false,"paused":true,"pause_reason":"410 Gone","delay":1,"send_answers":false,"send_leads":false,"send_incomplete":true,"incomplete_delay":2,` +
-			`"timeout":"5s","max_in_flight":7,"retry_schedule":["1m"],"rate_limit":0.5,"allow_networks":["10.0.0.0/8"],"headers":{"X-A":true,"X-B":true},` +
+			`"timeout":"5s","max_in_flight":7,"retry_schedule":["1m"],"rate_limit":0.5,"http2":false,"allow_networks":["10.0.0.0/8"],"headers":{"X-A":true,"X-B":true},` +
 			`"basic_auth":true,"oauth2":true,` + health + "}"},
 		{showPlatformHook(&bare), `{"id":1,"url":"https://example.com/?a=1&b=<2>","public_id":null,"name":"","is_active":true,"delay":10,"send_leads":true,"send_answers":true,` +
 			`"account_wide":true,"incomplete_send":false,"incomplete_delay":60,"use_oauth":false,"oauth_login_endpoint":null,"oauth_request_body":null,` +

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -45,5 +46,27 @@ func BenchmarkAttempt(b *testing.B) {
 		if a, err := s.Send(b.Context(), r); err != nil || a.Status != http.StatusOK {
 			b.Fatal(a, err)
 		}
+	}
+}
+
+// BenchmarkLoopback makes attempts at a server of this process, over a connection that is kept. What the server costs is part of it.
+func BenchmarkLoopback(b *testing.B) {
+	for _, http2 := range []bool{false, true} {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
+		server.EnableHTTP2 = http2
+		server.StartTLS()
+		defer server.Close()
+		b.Run(map[bool]string{false: "HTTP1", true: "HTTP2"}[http2], func(b *testing.B) {
+			s, transport := testSender(b, loopback...)
+			transport.TLSClientConfig = trustOf(server)
+			r := requestTo(server.URL)
+			r.Payload = benchPayload
+			b.ReportAllocs()
+			for b.Loop() {
+				if a, err := s.Send(b.Context(), r); err != nil || a.Status != http.StatusOK {
+					b.Fatal(a, err)
+				}
+			}
+		})
 	}
 }

@@ -60,27 +60,27 @@ func TestErrorClasses(t *testing.T) {
 			conn.SetLinger(0)
 		}, testTimeout, ErrorReset, ""},
 		{"reset at once", "http", func(conn *net.TCPConn) { conn.SetLinger(0) }, testTimeout, ErrorReset, ""},
-		{"no answer", "http", once(""), testTimeout, ErrorReset, "EOF"},
-		{"half a header", "http", once("HTTP/1.1 200 OK\r\nX: y\r\n"), testTimeout, ErrorReset, "EOF"},
-		{"rubbish", "http", once("SSH-2.0-OpenSSH_9.9\r\n\r\n"), testTimeout, ErrorProtocol, "malformed HTTP"},
-		{"echo", "http", func(conn *net.TCPConn) { io.Copy(conn, conn) }, testTimeout, ErrorProtocol, "malformed HTTP"},
+		{"no answer", "http", once(""), testTimeout, ErrorReset, "closed the connection without an answer"},
+		{"half a header", "http", once("HTTP/1.1 200 OK\r\nX: y\r\n"), testTimeout, ErrorReset, "closed the connection within the header"},
+		{"rubbish", "http", once("SSH-2.0-OpenSSH_9.9\r\n\r\n"), testTimeout, ErrorProtocol, "SSH"},
+		{"echo", "http", func(conn *net.TCPConn) { io.Copy(conn, conn) }, testTimeout, ErrorProtocol, "the echo protocol"},
 		{"bad length", "http", once("HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n"), testTimeout, ErrorProtocol, ""},
 		{"large header", "http", once("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 33<<10) + "\r\nContent-Length: 0\r\n\r\n"), testTimeout, ErrorTooLarge, "32768"},
 		{"endless header", "http", repeating("HTTP/1.1 200 OK\r\n", strings.Repeat("X: 123456789\r\n", 100)), testTimeout, ErrorTooLarge, "32768"},
 		{"1xx flood", "http", repeating("", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"), testTimeout, ErrorTooLarge, "32768"},
-		{"silence", "http", silent, 50 * time.Millisecond, ErrorTimeout, "no complete answer within 50ms"},
+		{"silence", "http", silent, 50 * time.Millisecond, ErrorTimeout, "the timeout of 50ms ended while waiting"},
 		{"slow header", "http", func(conn *net.TCPConn) {
 			if takeRequest(bufio.NewReader(conn)) == nil {
 				io.WriteString(conn, "HTTP/1.1 200 OK\r\nX:")
 				silent(conn)
 			}
-		}, 50 * time.Millisecond, ErrorTimeout, "no complete answer within 50ms"},
-		{"silence for a handshake", "https", silent, 50 * time.Millisecond, ErrorTimeout, "no complete answer within 50ms"},
+		}, 50 * time.Millisecond, ErrorTimeout, "the timeout of 50ms ended within the header"},
+		{"silence for a handshake", "https", silent, 50 * time.Millisecond, ErrorTimeout, "the timeout of 50ms ended during the TLS handshake"},
 		{"not TLS", "https", func(conn *net.TCPConn) { // the port of an SSH or an SMTP server
 			io.WriteString(conn, "220 mail.example.com ESMTP\r\n")
 			silent(conn)
 		}, testTimeout, ErrorTLS, "TLS"},
-		{"end within the handshake", "https", func(conn *net.TCPConn) { conn.Read(make([]byte, 1<<16)) }, testTimeout, ErrorReset, "EOF"},
+		{"end within the handshake", "https", func(conn *net.TCPConn) { conn.Read(make([]byte, 1<<16)) }, testTimeout, ErrorReset, "closed the connection during the TLS handshake"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			address, _ := serveRaw(t, tc.handle)
@@ -117,7 +117,7 @@ func TestErrorClasses(t *testing.T) {
 	})
 	t.Run("dns", func(t *testing.T) { // no look-up: a name's label has at most 63 characters
 		s, _ := testSender(t, loopback...)
-		wantClass(t, try(t, s, "http://"+strings.Repeat("a", 64)+".invalid"+secretPath, testTimeout), ErrorDNS, "lookup")
+		wantClass(t, try(t, s, "http://"+strings.Repeat("a", 64)+".invalid"+secretPath, testTimeout), ErrorDNS, "no such host")
 	})
 	t.Run("bad URL", func(t *testing.T) {
 		s, _ := testSender(t, loopback...)
@@ -180,7 +180,7 @@ func TestTLS(t *testing.T) {
 		server.Start()
 		defer server.Close()
 		s, _ := testSender(t, loopback...)
-		wantClass(t, try(t, s, strings.Replace(server.URL, "http:", "https:", 1)+secretPath, testTimeout), ErrorTLS, "does not look like a TLS handshake")
+		wantClass(t, try(t, s, strings.Replace(server.URL, "http:", "https:", 1)+secretPath, testTimeout), ErrorTLS, "plain HTTP")
 	})
 	for _, http2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("trusted, HTTP/2: %t", http2), func(t *testing.T) {
@@ -215,7 +215,7 @@ func TestClassify(t *testing.T) {
 		{context.DeadlineExceeded, ErrorTimeout},
 		{errors.New("something new"), ErrorProtocol},
 	} {
-		class, detail := classify(tc.err, time.Second)
+		class, detail := classify(tc.err, situation{timeout: time.Second})
 		if class != tc.want || detail == "" || strings.Contains(detail, "sekret") {
 			t.Errorf("%v: got %q: %s; want %q", tc.err, class, detail, tc.want)
 		}

@@ -265,14 +265,14 @@ func TestOwnNetworksAreOwn(t *testing.T) {
 		t.Errorf("other networks of its own: %+v", a)
 	}
 	s.CloseUnused(slices.Values([][]netip.Prefix{nil, own.AllowNetworks}))
-	if n := len(s.transports.byOwn); n != 1 {
-		t.Errorf("%d transports are kept for one set of networks", n)
+	if n := len(s.transports.pools); n != 2 {
+		t.Errorf("%d pools are kept for one set of networks, and for none", n)
 	}
 	if a := sendTo(t, s, server.URL, own); !a.Delivered() || !a.Reused {
 		t.Errorf("the connection of networks that are in use was closed: %+v", a)
 	}
 	s.CloseUnused(slices.Values([][]netip.Prefix{nil, loopback}))
-	if n := len(s.transports.byOwn); n != 0 {
-		t.Errorf("%d transports are kept for networks that are not in use", n)
+	if n := len(s.transports.pools); n != 1 {
+		t.Errorf("%d pools are kept for networks that are not in use", n-1)
 	}
 }

@@ -42,9 +42,9 @@ func FuzzAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		answer = bytes.ReplaceAll(answer, []byte("KEY"), []byte(key))
-		transport := newTransport(Options{}, nil)
+		connections := newPool(Options{}, nil, false)
 		var serving = make(chan struct{})
-		transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+		connections.dialNet = func(context.Context, string, string) (net.Conn, error) {
 			client, server := net.Pipe()
 			go func() {
 				defer close(serving)
@@ -55,15 +55,15 @@ func FuzzAnswer(f *testing.F) {
 			}()
 			return client, nil
 		}
-		defer transport.CloseIdleConnections()
-		s := New(Options{Transport: transport, UserAgent: "hookbolt/1"})
+		defer connections.closeIdleConnections()
+		s := New(Options{Transport: connections, UserAgent: "hookbolt/1"})
 		r := requestTo("http://endpoint.example/h1dden-path?q=1")
 		r.Headers = map[string]Header{"X-Key": {Value: key}}
 		a, err := s.Send(t.Context(), r)
 		if err != nil {
 			t.Fatalf("no attempt: %v", err)
 		}
-		transport.CloseIdleConnections()
+		connections.closeIdleConnections()
 		select {
 		case <-serving:
 		case <-time.After(testTimeout):
@@ -196,7 +196,7 @@ func FuzzTokenAnswer(f *testing.F) {
 			if !ok || g != nil {
 				t.Fatalf("the error is %#v", err)
 			}
-			class, detail := refused.classify(time.Second)
+			class, detail := refused.classify(situation{timeout: time.Second})
 			if class != ErrorOAuth || detail == "" || len(detail) > 200 || strings.Contains(detail, secret) || strings.Contains(detail, "h1dden") {
 				t.Fatalf("%s: %s", class, detail)
 			}

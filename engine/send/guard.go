@@ -174,8 +174,8 @@ func (g guard) control(_ context.Context, network, address string, _ syscall.Raw
 
 // dialer returns a DialContext that checks each resolved address at the moment its socket is dialled. A check of an earlier lookup
 // would not help: the name may resolve to another address on the second lookup (DNS rebinding). A nil resolver means the system's.
-func (g guard) dialer(resolver *net.Resolver) func(ctx context.Context, network, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: connectTimeout, KeepAlive: connectKeepAlive, Resolver: resolver, ControlContext: g.control}
+func (g guard) dialer(resolver *net.Resolver) dialFunc {
+	d := net.Dialer{KeepAlive: connectKeepAlive, Resolver: resolver, ControlContext: g.control}
 	return d.DialContext
 }
 

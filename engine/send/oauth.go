@@ -281,11 +281,11 @@ func (e *tokenError) retryAfter() time.Duration {
 }
 
 // classify is the function classify for the error of a token request.
-func (e *tokenError) classify(timeout time.Duration) (ErrorClass, string) {
+func (e *tokenError) classify(at situation) (ErrorClass, string) {
 	if e.err == nil {
 		return ErrorOAuth, e.reason
 	}
-	class, detail := classify(e.err, timeout)
+	class, detail := classify(e.err, at)
 	if class != ErrorAddressRefused {
 		class = ErrorOAuth
 	}

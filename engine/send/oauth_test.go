@@ -240,7 +240,7 @@ func TestOAuth2Failures(t *testing.T) {
 				}
 			}
 		}, "the token endpoint answered 200 with nothing in place of JSON"},
-		"cut off": {func(int, http.ResponseWriter) { panic(http.ErrAbortHandler) }, "token endpoint: EOF"},
+		"cut off": {func(int, http.ResponseWriter) { panic(http.ErrAbortHandler) }, "token endpoint: the endpoint closed the connection"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			auth := newTokenEndpoint(t)
@@ -279,7 +279,7 @@ func TestOAuth2Failures(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			wantClass(t, a, ErrorOAuth, "token endpoint: no complete answer within 300ms")
+			wantClass(t, a, ErrorOAuth, "token endpoint: the timeout of 300ms ended while waiting")
 		}
 	})
 	t.Run("cut off by the end", func(t *testing.T) {

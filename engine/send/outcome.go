@@ -13,6 +13,9 @@ type Outcome struct {
 	Address string
 	// Reused says that the connection was open already.
 	Reused bool
+	// Repeated is why the request was sent once more, on the connection that Address, Reused and Phases are about; "" if it was not. The
+	// endpoint may have got it twice.
+	Repeated Repeat
 	// Protocol is that of the response, such as "HTTP/1.1" or "HTTP/2.0".
 	Protocol string
 	// Status is that of the response; 0 if there was none.
@@ -32,6 +35,8 @@ type Outcome struct {
 	// TokenRejected says that the response was 401 to an OAuth token that had been cached before the attempt was due. The token may
 	// have been revoked since. It is dropped: the next attempt gets a new one.
 	TokenRejected bool
+	// TokenRepeats are why requests for the OAuth token were sent once more.
+	TokenRepeats []Repeat
 	// Trouble is the trouble of this machine that kept the attempt from being made, with ErrorInternal; "" for none.
 	Trouble Trouble
 }

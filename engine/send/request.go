@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/http/httptrace"
 	"net/netip"
 	"slices"
 	"time"
@@ -18,6 +17,8 @@ type Request struct {
 	URL string
 	// AllowNetworks are special-purpose addresses that this attempt may connect to, beside those of Options.
 	AllowNetworks []netip.Prefix
+	// NoHTTP2 keeps the attempt to HTTP/1.1.
+	NoHTTP2 bool
 	// Timeout bounds the attempt as a whole: token, DNS lookup, connection, request and response.
 	Timeout time.Duration
 
@@ -42,12 +43,11 @@ type Request struct {
 
 // httpRequest makes the HTTP request, which the trace watches.
 func (a *attempt) httpRequest(ctx context.Context) (*http.Request, error) {
-	ctx = httptrace.WithClientTrace(ctx, a.trace.hooks())
 	target, err := wireURL(a.request.URL)
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(a.request.Payload))
+	req, err := http.NewRequestWithContext(withTrace(ctx, a.trace), http.MethodPost, target, bytes.NewReader(a.request.Payload))
 	if err != nil {
 		return nil, fmt.Errorf("%w: the URL cannot be parsed", errNotMade) // err quotes parts of the URL
 	}

@@ -1,7 +1,6 @@
 package send
 
 import (
-	"fmt"
 	"io"
 	"maps"
 	"math"
@@ -27,10 +26,7 @@ func (o *Outcome) setResponse(resp *http.Response, credentials []string) {
 	if resp.StatusCode/100 == 2 {
 		return
 	}
-	o.Error, o.ErrorDetail = ErrorStatus, fmt.Sprintf("the endpoint answered %d", resp.StatusCode)
-	if text := http.StatusText(resp.StatusCode); text != "" {
-		o.ErrorDetail += " " + text
-	}
+	o.Error, o.ErrorDetail = ErrorStatus, "the endpoint answered "+statusText(resp.StatusCode)
 }
 
 // keptBody reads the beginning of a body. Errors do not matter: the status has decided the outcome, so a body that breaks off or never

@@ -10,10 +10,11 @@
 //   - CanonicalURL and CheckAddress refuse a bad URL before anything is sent (url.go, guard.go).
 //   - OAuth 2.0 access tokens are fetched and cached (oauth.go).
 //   - The message is signed as Standard Webhooks 1.0 specifies (sign.go).
-//   - The transport connects. The guard checks each resolved address when its socket is dialled (transport.go, guard.go).
-//   - The trace measures the phases (trace.go).
+//   - The pool has a connection, or makes one. The guard checks each resolved address when its socket is dialled (transport.go, pool.go,
+//     proxy.go, wire.go, guard.go).
+//   - The trace measures the phases, and knows which one is under way (trace.go). The connection knows what the endpoint has said (wire.go).
 //   - Outcome is the result of an attempt (outcome.go): the response (response.go) without credentials (redact.go), or the class of its
-//     error (classify.go). A trouble of this machine is not the endpoint's (trouble.go).
+//     error (classify*.go). A trouble of this machine is not the endpoint's (trouble.go).
 //
 // The package knows nothing of webhooks, deliveries or retries: its caller hands it all that it needs.
 package send
@@ -67,7 +68,8 @@ func New(o Options) *Sender {
 // the endpoint.
 func (s *Sender) Send(ctx context.Context, r Request) (Outcome, error) {
 	started := time.Now()
-	a := attempt{sender: s, request: &r, trace: &trace{started: started}, outcome: Outcome{StartedAt: started.UTC().Round(0)}}
+	t := &trace{started: started}
+	a := attempt{sender: s, request: &r, trace: t, current: t, outcome: Outcome{StartedAt: started.UTC().Round(0)}}
 	err := a.run(ctx)
 	a.outcome.Duration = time.Since(started)
 	a.trace.end(&a.outcome)
@@ -77,8 +79,9 @@ func (s *Sender) Send(ctx context.Context, r Request) (Outcome, error) {
 	if ctx.Err() != nil {
 		return Outcome{}, context.Cause(ctx)
 	}
-	class, detail := classify(err, r.Timeout)
-	if a.outcome.Trouble = s.machine.trouble(ctx, err, a.trace.lookingUp()); a.outcome.Trouble != "" {
+	at := a.current.situation(r.Timeout)
+	class, detail := classify(err, at)
+	if a.outcome.Trouble = s.machine.trouble(ctx, err, at.phase == phaseLookup); a.outcome.Trouble != "" {
 		if ctx.Err() != nil { // it ended while the name servers were asked
 			return Outcome{}, context.Cause(ctx)
 		}
@@ -97,7 +100,9 @@ func (s *Sender) Send(ctx context.Context, r Request) (Outcome, error) {
 type attempt struct {
 	sender  *Sender
 	request *Request
-	trace   *trace // on its own: a dial that outlives the attempt keeps it
+	trace   *trace // on its own: goroutines of net/http that outlive the attempt keep it
+	// current is the trace of the request that is under way, or was last: for the token, or to the endpoint.
+	current *trace
 	outcome Outcome
 	// grant is the OAuth token in use, nil if there is none. authorization is its value for the header Authorization, "" without one.
 	grant         *grant
@@ -111,7 +116,7 @@ var errNotMade = errors.New("make request")
 func (a *attempt) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.request.Timeout)
 	defer cancel()
-	transport := a.sender.transports.of(a.request.AllowNetworks)
+	transport := a.sender.transports.of(a.request)
 	if a.sender.proxied {
 		if err := a.sender.guard.checkRequest(a.request); err != nil {
 			return err
@@ -136,6 +141,9 @@ func (a *attempt) run(ctx context.Context) error {
 // net/http hands the connection over and lets no context end a read, so such a response gets no body.
 func roundTrip(transport http.RoundTripper, req *http.Request) (*http.Response, error) {
 	resp, err := transport.RoundTrip(req)
+	if err == nil {
+		resp.Request = req // that of a test's transport may lack it
+	}
 	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
 		resp.Body.Close()
 		resp.Body = http.NoBody
@@ -149,7 +157,9 @@ func (a *attempt) authorize(ctx context.Context, transport http.RoundTripper) er
 		return nil
 	}
 	started := time.Now()
-	g, err := a.sender.tokens.get(ctx, a.request, transport)
+	a.current = &trace{started: a.trace.started}
+	g, err := a.sender.tokens.get(withTrace(ctx, a.current), a.request, transport)
+	a.outcome.TokenRepeats = a.current.stop()
 	if g == nil || !g.cached {
 		a.outcome.Phases.Token = time.Since(started)
 	}
@@ -159,7 +169,7 @@ func (a *attempt) authorize(ctx context.Context, transport http.RoundTripper) er
 	if err != nil {
 		return err
 	}
-	a.grant, a.authorization = g, g.authorization()
+	a.grant, a.authorization, a.current = g, g.authorization(), a.trace
 	return nil
 }
 
@@ -168,8 +178,14 @@ func (a *attempt) read(ctx context.Context, resp *http.Response) error {
 	if resp.StatusCode < 100 { // net/http accepts any three digits
 		return fmt.Errorf("malformed HTTP status code %03d", resp.StatusCode)
 	}
-	o := &a.outcome
-	o.setResponse(resp, a.request.credentials(a.authorization))
+	o, credentials := &a.outcome, a.request.credentials(a.authorization)
+	o.setResponse(resp, credentials)
+	if !o.Delivered() {
+		at := a.trace.situation(a.request.Timeout)
+		if hint := statusHint(resp, o.Response, at.proxy, credentials); hint != "" {
+			o.ErrorDetail += "; " + hint
+		}
+	}
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		o.RetryAfter = parseRetryAfter(resp.Header, time.Now())

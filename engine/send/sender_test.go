@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -28,11 +30,19 @@ const testTimeout = 20 * time.Second
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 // testSender returns a sender and its transport.
-func testSender(t *testing.T, allow ...netip.Prefix) (*Sender, *http.Transport) {
+func testSender(t testing.TB, allow ...netip.Prefix) (*Sender, *http.Transport) {
 	t.Helper()
 	s := New(Options{AllowNetworks: allow, UserAgent: "hookbolt/1.2.3"})
 	t.Cleanup(s.CloseIdleConnections)
-	return s, s.transports.of(nil).(*http.Transport)
+	return s, poolOf(s).transport
+}
+
+// poolOf returns the connections of endpoints without settings of their own.
+func poolOf(s *Sender) *pool { return s.transports.of(&Request{}).(*pool) }
+
+// trustOf returns a TLS configuration of a client that trusts a test's server.
+func trustOf(server *httptest.Server) *tls.Config {
+	return &tls.Config{RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
 }
 
 // requestTo returns a request to an endpoint that needs no credentials.
@@ -388,4 +398,14 @@ func TestCutOffAttempt(t *testing.T) {
 	if !errors.Is(err, cause) || !a.StartedAt.IsZero() || a.Error != "" || a.Status != 0 {
 		t.Errorf("got %+v, %v; want no attempt and the cause", a, err)
 	}
+}
+
+// newTLSServer returns a server that speaks HTTP/2 and HTTP/1.1.
+func newTLSServer(t testing.TB, handle http.HandlerFunc) *httptest.Server {
+	server := httptest.NewUnstartedServer(handle)
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that are raced and not used
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
 }

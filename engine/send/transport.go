@@ -1,14 +1,11 @@
 package send
 
 import (
-	"cmp"
-	"context"
+	"crypto/tls"
 	"fmt"
 	"iter"
-	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -16,117 +13,120 @@ import (
 
 // Limits of an attempt beside its timeout; see durability.md, 10, for what happens without them.
 const (
-	connectTimeout         = 10 * time.Second
 	connectKeepAlive       = 30 * time.Second
-	tlsHandshakeTimeout    = 10 * time.Second
 	maxResponseHeaderBytes = 32 << 10
-	idleConnTimeout        = 90 * time.Second
-	// idleConnsPerHost is more than the attempts that an endpoint has in flight by default, so that each keeps its connection.
-	idleConnsPerHost = 64
 	// How much an endpoint may send over HTTP/2 before it is read.
 	http2StreamBuffer = 64 << 10
 	http2ConnBuffer   = 1 << 20
+	// An HTTP/2 connection on which nothing arrives for pingAfter is sent a ping, and closed if that is not answered within pingTimeout. The
+	// sum is less than the default timeout of an attempt: what was sent into a connection that died silently is sent again in time. Servers
+	// that forbid pings to be frequent allow them at this interval.
+	pingAfter   = 5 * time.Second
+	pingTimeout = 5 * time.Second
 )
 
-// transports has a transport for each set of allowed networks. So a connection to an address that only some endpoints may use is in no
-// pool where the attempts of others would find it.
+// transports has pools of connections: one for each set of allowed networks, so that a connection to an address that only some endpoints may
+// use is in no pool where the attempts of others would find it, and within it one for endpoints that want no HTTP/2.
 type transports struct {
 	options Options
-	base    http.RoundTripper // for endpoints without networks of their own, which most are; Options.Transport is for all
 
 	mu    sync.Mutex
-	byOwn map[string]*http.Transport // by the text of an endpoint's own networks; guarded by mu
+	pools map[poolKey]*pool // guarded by mu
+}
+
+// poolKey is what attempts that share connections have in common.
+type poolKey struct {
+	own     string // the endpoint's own networks, as text; "" for none, which most have
+	noHTTP2 bool
+}
+
+func poolKeyOf(own []netip.Prefix, noHTTP2 bool) poolKey {
+	if len(own) == 0 {
+		return poolKey{noHTTP2: noHTTP2}
+	}
+	return poolKey{fmt.Sprint(own), noHTTP2}
 }
 
 func newTransports(o Options) *transports {
-	t := &transports{options: o, base: o.Transport, byOwn: make(map[string]*http.Transport)}
-	if t.base == nil {
-		t.base = newTransport(o, nil)
-	}
-	return t
+	return &transports{options: o, pools: make(map[poolKey]*pool)}
 }
 
-// of returns the transport for an endpoint with these networks of its own.
-func (t *transports) of(own []netip.Prefix) http.RoundTripper {
-	if len(own) == 0 || t.options.Transport != nil {
-		return t.base
+// of returns the transport for a request.
+func (t *transports) of(r *Request) http.RoundTripper {
+	if t.options.Transport != nil {
+		return t.options.Transport
 	}
-	key := fmt.Sprint(own)
+	key := poolKeyOf(r.AllowNetworks, r.NoHTTP2)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	transport := t.byOwn[key]
-	if transport == nil {
-		transport = newTransport(t.options, own)
-		t.byOwn[key] = transport
+	p := t.pools[key]
+	if p == nil {
+		p = newPool(t.options, r.AllowNetworks, r.NoHTTP2)
+		t.pools[key] = p
 	}
-	return transport
+	return p
 }
 
-// closeUnused drops the transports of networks that are not in use.
+// closeUnused drops the pools of networks that are not in use.
 func (t *transports) closeUnused(inUse iter.Seq[[]netip.Prefix]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.byOwn) == 0 {
-		return
-	}
-	needed := make(map[string]bool)
+	needed := map[string]bool{"": true}
 	for own := range inUse {
-		needed[fmt.Sprint(own)] = true
+		if len(own) > 0 {
+			needed[fmt.Sprint(own)] = true
+		}
 	}
-	for key, transport := range t.byOwn {
-		if !needed[key] {
-			transport.CloseIdleConnections()
-			delete(t.byOwn, key)
+	for key, p := range t.pools {
+		if !needed[key.own] {
+			p.closeIdleConnections()
+			delete(t.pools, key)
 		}
 	}
 }
 
 func (t *transports) closeIdleConnections() {
 	t.closeUnused(slices.Values[[][]netip.Prefix](nil))
-	if base, ok := t.base.(*http.Transport); ok {
-		base.CloseIdleConnections()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.pools {
+		p.closeIdleConnections()
 	}
 }
 
-// newTransport returns a transport that guards its dials, bounds what it reads, and asks for no compression.
-func newTransport(o Options, own []netip.Prefix) *http.Transport {
-	t := &http.Transport{
-		DialContext:            guard{o.AllowNetworks}.with(own).dialer(o.Resolver),
-		ForceAttemptHTTP2:      true,
-		TLSHandshakeTimeout:    tlsHandshakeTimeout,
+// newPool returns a pool whose transport guards its dials, bounds what it reads, and asks for no compression.
+func newPool(o Options, own []netip.Prefix, noHTTP2 bool) *pool {
+	p := &pool{dialNet: guard{o.AllowNetworks}.with(own).dialer(o.Resolver), hosts: make(map[hostKey]*host)}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(!noHTTP2)
+	p.transport = &http.Transport{
+		DialContext:            p.dialWire,
+		Protocols:              protocols,
+		TLSClientConfig:        &tls.Config{GetClientCertificate: noteCertificateRequest},
+		OnProxyConnectResponse: connectRefused,
 		MaxResponseHeaderBytes: maxResponseHeaderBytes,
 		DisableCompression:     true,
-		MaxIdleConnsPerHost:    idleConnsPerHost,
-		IdleConnTimeout:        idleConnTimeout,
+		IdleConnTimeout:        idleConnTimeout, // of HTTP/2
 		// Little more than 1 KiB of a body is read: larger buffers would be wasted memory.
-		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: http2StreamBuffer, MaxReceiveBufferPerConnection: http2ConnBuffer},
+		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: http2StreamBuffer, MaxReceiveBufferPerConnection: http2ConnBuffer,
+			SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: pingAfter + pingTimeout},
 	}
+	p.onlyHTTP1 = sync.OnceValue(func() *http.Transport {
+		twin := p.transport.Clone()
+		twin.Protocols.SetHTTP2(false)
+		twin.TLSClientConfig.NextProtos = nil
+		return twin
+	})
 	if o.ProxyFromEnvironment {
-		t.Proxy = http.ProxyFromEnvironment
-		t.DialContext = toProxies(t.DialContext)
+		p.transport.Proxy = noteProxy(http.ProxyFromEnvironment)
+		p.dialNet = toProxies(p.dialNet)
 	}
-	return t
+	return p
 }
 
-// toProxies lets a dialer connect to the environment's proxies whatever their addresses: the operator has set them.
-func toProxies(guarded func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
-	proxies := make(map[string]bool)
-	for _, scheme := range []string{"http", "https"} {
-		proxy, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: scheme, Host: "endpoint.invalid"}})
-		if err != nil || proxy == nil {
-			continue
-		}
-		port := proxy.Port()
-		if port == "" {
-			port = map[string]string{"https": "443", "socks5": "1080", "socks5h": "1080"}[proxy.Scheme]
-		}
-		proxies[net.JoinHostPort(proxy.Hostname(), cmp.Or(port, "80"))] = true
-	}
-	free := net.Dialer{Timeout: connectTimeout, KeepAlive: connectKeepAlive}
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		if proxies[address] {
-			return free.DialContext(ctx, network, address)
-		}
-		return guarded(ctx, network, address)
-	}
+// noteCertificateRequest is a client's GetClientCertificate. hookbolt has no certificate.
+func noteCertificateRequest(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	traceOf(info.Context()).note(func(x *exchange) { x.wantsCertificate = true })
+	return &tls.Certificate{}, nil
 }

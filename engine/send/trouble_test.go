@@ -17,9 +17,9 @@ import (
 
 // dialing returns a sender whose dials fail with an error of the system.
 func dialing(t *testing.T, err error, hasRoute bool) *Sender {
-	s, transport := testSender(t, loopback...)
+	s, _ := testSender(t, loopback...)
 	s.machine.hasRoute = func() bool { return hasRoute }
-	transport.DialContext = func(_ context.Context, network, address string) (net.Conn, error) {
+	poolOf(s).dialNet = func(_ context.Context, network, address string) (net.Conn, error) {
 		to, _ := net.ResolveTCPAddr(network, address)
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: to, Err: os.NewSyscallError("connect", err)}
 	}
@@ -86,6 +86,19 @@ func TestTroubleOfTokenRequest(t *testing.T) {
 // nameServer returns a resolver whose name server answers for the root and for other names with these codes; -1 is no answer.
 func nameServer(t *testing.T, root, others dnsmessage.RCode) *net.Resolver {
 	t.Helper()
+	return answeringNameServer(t, func(m *dnsmessage.Message) {
+		m.RCode = others
+		if name := m.Questions[0].Name; name.String() == "." {
+			m.RCode = root
+			m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: name, Class: dnsmessage.ClassINET},
+				Body: &dnsmessage.NSResource{NS: dnsmessage.MustNewName("a.root-servers.net.")}}}
+		}
+	})
+}
+
+// answeringNameServer returns a resolver whose name server makes an answer of each question by a function.
+func answeringNameServer(t *testing.T, answer func(*dnsmessage.Message)) *net.Resolver {
+	t.Helper()
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -102,27 +115,36 @@ func nameServer(t *testing.T, root, others dnsmessage.RCode) *net.Resolver {
 			if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
 				continue
 			}
-			m.Response, m.Additionals, m.RCode = true, nil, others
-			if name := m.Questions[0].Name; name.String() == "." {
-				m.RCode = root
-				m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: name, Class: dnsmessage.ClassINET},
-					Body: &dnsmessage.NSResource{NS: dnsmessage.MustNewName("a.root-servers.net.")}}}
-			}
+			m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
+			answer(&m)
 			if m.RCode == noAnswer {
 				continue
 			}
-			if answer, err := m.Pack(); err == nil {
-				server.WriteTo(answer, from)
+			if packed, err := m.Pack(); err == nil {
+				server.WriteTo(packed, from)
 			}
 		}
 	}()
-	ctx, cancel := context.WithCancel(t.Context()) // a lookup outlives an attempt that does not wait for it
-	var open sync.WaitGroup
-	t.Cleanup(func() { cancel(); open.Wait() })
+	var mu sync.Mutex // a lookup outlives an attempt that does not wait for it
+	var open []net.Conn
+	over := false
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		for _, conn := range open {
+			conn.Close()
+		}
+	})
 	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
+		mu.Lock()
+		defer mu.Unlock()
+		if over {
+			return nil, net.ErrClosed
+		}
+		conn, err := net.Dial("udp", server.LocalAddr().String())
 		if err == nil {
-			open.Go(func() { <-ctx.Done(); conn.Close() })
+			open = append(open, conn)
 		}
 		return conn, err
 	}}

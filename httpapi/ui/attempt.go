@@ -15,6 +15,7 @@ type attemptView struct {
 	// N counts from 1. Class is ok or bad. Outcome is a word or a status. Why explains a failed attempt.
 	N                   int
 	Class, Outcome, Why string
+	RepeatedWhy         string // why the request was sent once more
 	Phases              []phaseBar
 	Header              []engine.HeaderField // as sent
 	Answer              string               // header and beginning of the body, made printable
@@ -30,7 +31,7 @@ type phaseBar struct {
 
 func viewAttempt(d *engine.Delivery, a *engine.Attempt, n int) attemptView {
 	v := attemptView{Attempt: *a, N: n, Class: "ok", Outcome: outcome(a.Status, a.Error), Phases: waterfall(a), Header: a.RequestHeader(d),
-		Answer: answerText(a), Next: nextWords[a.NextReason]}
+		Answer: answerText(a), Next: nextWords[a.NextReason], RepeatedWhy: repeatWords[a.Repeated]}
 	if !a.Delivered() {
 		v.Class, v.Why = "bad", sentence(because(a))
 	}
@@ -63,8 +64,8 @@ var errorWords = map[engine.ErrorClass]string{
 	engine.ErrorTimeout:        "the attempt timed out",
 	engine.ErrorDNS:            "the host name was not found",
 	engine.ErrorAddressRefused: "the address is not public and not allowed",
-	engine.ErrorRefused:        "connection refused",
-	engine.ErrorReset:          "connection reset by the peer",
+	engine.ErrorRefused:        "no connection to the endpoint",
+	engine.ErrorReset:          "the connection ended too early",
 	engine.ErrorTLS:            "the TLS handshake failed, or the certificate is invalid",
 	engine.ErrorProtocol:       "the response is not HTTP",
 	engine.ErrorTooLarge:       "the response header is too large",
@@ -93,6 +94,14 @@ var nextWords = map[engine.NextReason]string{
 	engine.NextExhausted:    "The retry schedule has ended.",
 	engine.NextCancelled:    "It was cancelled during the attempt.",
 	engine.NextQueuedAgain:  "It was queued again by hand during the attempt.",
+}
+
+// repeatWords explain why a request was sent once more.
+var repeatWords = map[engine.Repeat]string{
+	engine.RepeatClosed:  "A reused connection was closed before the response began. The request was sent again at once, on a new one.",
+	engine.RepeatRefused: "The peer had not processed the request (HTTP/2). It was sent again at once, on a new connection.",
+	engine.RepeatHTTP1:   "The peer wants HTTP/1.1 (HTTP_1_1_REQUIRED). The request was sent again at once, over HTTP/1.1.",
+	engine.RepeatLost:    "A reused connection was dead: it did not answer a ping (HTTP/2). The request was sent again at once, on a new one.",
 }
 
 // waterfall returns the phases of an attempt in their order.

@@ -140,7 +140,9 @@ func TestDeliveryLife(t *testing.T) {
 		if strings.Contains(page, "\x1b") || strings.Contains(page, "\xff") || strings.Contains(page, "sekret") {
 			t.Error("the page has control characters, or a credential")
 		}
-		answer.Store(func() (*http.Response, error) { return &http.Response{StatusCode: 503, Proto: "HTTP/1.1", Body: http.NoBody}, nil })
+		answer.Store(func() (*http.Response, error) {
+			return &http.Response{StatusCode: 503, Proto: "HTTP/1.1", Body: http.NoBody}, nil
+		})
 		time.Sleep(4 * time.Hour)
 		f.wantPage(link, "4 attempts failed. The last error: the endpoint answered 503 Service Unavailable. No further attempts, unless you send it again.", "Send again", "<strong>failed</strong> <bdi>the retry schedule has ended")
 		f.wantIn(f.post(link+"/cancel", nil), 409, "only a scheduled or pending delivery can be cancelled.", "4 attempts failed")

@@ -84,6 +84,8 @@ var settingGroups = []settingGroup{
 		{name: "rate_limit", label: "Rate limit", unit: "deliveries a second", kind: numberInput, example: "0.5", empty: says("no limit"),
 			help: "The most that begin in a second: " + rangeOf("rate_limit") + ". 0.5 is one every two seconds. Empty: {empty}.",
 			fact: factWords{after: " deliveries a second"}},
+		{name: "http2", label: "HTTP/2", kind: checkInput,
+			help: "Attempts use HTTP/2 if the endpoint offers it. On by default. Turn it off for an endpoint that has trouble with it."},
 		{name: "retry_schedule", label: "Retry schedule", unit: "such as 5s, 5m, 2h", kind: listInput,
 			empty: func(c engine.Config) string { return durationList(c.Retry.Schedule) },
 			help:  "How long to wait after each failed attempt until the next one; when all are used up, the delivery has failed. “" + emptyList + "”: a single attempt. Empty: {empty}."},

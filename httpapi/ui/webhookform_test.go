@@ -98,7 +98,7 @@ var everySetting = url.Values{
 
 const everyStored = `{"url":"https://example.com/hook?a=1&b=%3C2%3E","name":"A \"label\" & <b>more</b>","content_id":"` + contentA + `","active":true,"paused":false,
 	"pause_reason":"","delay":120,"incomplete_delay":0,"send_answers":false,"send_leads":true,"send_incomplete":true,"timeout":"2s","max_in_flight":7,
-	"rate_limit":0.5,"retry_schedule":["5s","5m","30m"],"allow_networks":["10.0.0.0/8","127.0.0.1/32"],
+	"rate_limit":0.5,"http2":false,"retry_schedule":["5s","5m","30m"],"allow_networks":["10.0.0.0/8","127.0.0.1/32"],
 	"headers":{"X-Api-Key":"sekret-header: 1","X-Env":"sekret-env"},
 	"oauth2":{"token_url":"https://auth.example/sekret-url","client_id":"sekret-id","client_secret":"sekret-secret","scopes":["sekret-a","sekret-b"],
 	"headers":{"X-Tenant":"sekret-tenant"}},"secret":"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"}`
@@ -139,7 +139,7 @@ func TestEverySetting(t *testing.T) {
 	wantStored(t, f.save(1, settingsOf(page)), everyStored)
 
 	// All at their defaults again.
-	f.save(1, url.Values{"revision": {"1"}, "url": {"https://example.com/"}, "send_answers": {"on"}, "send_leads": {"on"},
+	f.save(1, url.Values{"revision": {"1"}, "url": {"https://example.com/"}, "send_answers": {"on"}, "send_leads": {"on"}, "http2": {"on"},
 		"remove.headers.X-Api-Key": {"on"}, "remove.headers.X-Env": {"on"}, "remove.oauth2": {"on"}})
 	byDefault := `{"url":"https://example.com/","name":"","content_id":null,"active":true,"paused":false,"pause_reason":"","delay":10,"incomplete_delay":60,
 		"send_answers":true,"send_leads":true,"send_incomplete":false,"timeout":null,"max_in_flight":null,"retry_schedule":null,`

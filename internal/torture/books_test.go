@@ -22,7 +22,7 @@ type books struct {
 	Unrecorded int // over all cuts: B
 	Most       int // of one cut
 	Resent     int // requests for what was recorded as delivered at a cut before: "re"
-	Unsent     int // attempts in the log that were no requests, see delivery.Unsent
+	Again      int // requests that the log says were sent once more, as far as both have arrived; see delivery.Repeats
 	trouble    []string
 }
 
@@ -31,7 +31,8 @@ type account struct {
 	requests   int // at the last cut
 	attempts   int // recorded at the last cut
 	unrecorded int // over all cuts so far
-	unsent     int
+	again      int // requests that were sent once more, as far as both have arrived, over all cuts so far
+	repeats    int // as the log has them, at the last cut
 	delivered  bool
 	status     engine.Status
 }
@@ -73,10 +74,10 @@ func (b *books) cut(found inspection, requests map[uuid.UUID]int, allowed int) {
 				b.complain("cut %d: %s: %s, was delivered at the cut before", b.Cuts, d.ID, d.Status)
 			}
 		}
-		fresh := requests[d.ID] - d.Attempts - a.unrecorded
-		if fresh < 0 && fresh+d.Unsent >= 0 {
-			b.Unsent -= fresh + a.unsent
-			a.unsent, fresh = -fresh, 0
+		fresh := requests[d.ID] - d.Attempts - a.unrecorded - a.again
+		if again := min(fresh, d.Repeats-a.again); again > 0 {
+			b.Again += again
+			a.again, fresh = a.again+again, fresh-again
 		}
 		switch {
 		case fresh < 0:
@@ -89,7 +90,7 @@ func (b *books) cut(found inspection, requests map[uuid.UUID]int, allowed int) {
 			unrecorded += fresh
 			a.unrecorded += fresh
 		}
-		a.requests, a.attempts, a.status = requests[d.ID], d.Attempts, d.Status
+		a.requests, a.attempts, a.repeats, a.status = requests[d.ID], d.Attempts, d.Repeats, d.Status
 		a.delivered = d.Status == engine.StatusDelivered
 	}
 	for id, n := range requests {
@@ -110,6 +111,15 @@ func (b *books) cut(found inspection, requests map[uuid.UUID]int, allowed int) {
 	}
 	b.Unrecorded += unrecorded
 	b.Most = max(b.Most, unrecorded)
+}
+
+// repeats is how many requests were sent once more, by the log, as of the last cut.
+func (b *books) repeats() int {
+	n := 0
+	for _, a := range b.deliveries {
+		n += a.repeats
+	}
+	return n
 }
 
 // attempts is how many attempts the log has, as of the last cut.

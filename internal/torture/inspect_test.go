@@ -49,9 +49,9 @@ type delivery struct {
 	Kind      engine.Kind
 	Status    engine.Status
 	Attempts  int
-	// Unsent is how many of them found that the endpoint had closed the kept connection that they were given: the request may not
-	// have left at all.
-	Unsent int
+	// Repeats is how many requests were sent once more, because the endpoint had closed the kept connection: the first one may not
+	// have arrived at all.
+	Repeats int
 }
 
 // inspect copies a database that no process has open, opens the copy, checks it and reads its deliveries. The file itself stays
@@ -102,14 +102,14 @@ func inspectChild(path string, out io.Writer) error {
 	}
 	err = eachDelivery(s, func(d *engine.Delivery) {
 		stored := delivery{d.ID, d.WebhookID, d.SessionID, d.Kind, d.Status, d.Attempts, 0}
-		if d.Attempts > 1 || d.Status == engine.StatusPending {
+		if d.Attempts > 0 {
 			_, _, attempts, err := s.Delivery(context.Background(), d.ID)
 			if err != nil {
 				found.Violations = append(found.Violations, err.Error())
 			}
 			for _, a := range attempts {
-				if a.ErrorDetail == "http: server closed idle connection" {
-					stored.Unsent++
+				if a.Repeated != "" {
+					stored.Repeats++
 				}
 			}
 		}

@@ -337,7 +337,8 @@ type verdict struct {
 	Resent     int // requests for what was recorded as delivered before a cut
 	Requests   int
 	Attempts   int // in the log
-	Unsent     int // of them, those that were no requests
+	Repeats    int // requests that were sent once more, in the log
+	Again      int // of them, those whose first one has arrived, too
 	Repeated   int // requests that the log does not have
 	Unrecorded int // what was unrecorded at the cuts: B
 	Cuts       int
@@ -349,11 +350,11 @@ type verdict struct {
 
 func (g *rig) verdict() *verdict {
 	v := &verdict{Due: g.ledger.due(), Lost: g.ledger.losses(), Resent: g.books.Resent, Attempts: g.books.attempts(),
-		Unsent: g.books.Unsent, Unrecorded: g.books.Unrecorded, Cuts: g.books.Cuts, Slowest: g.slowest}
+		Repeats: g.books.repeats(), Again: g.books.Again, Unrecorded: g.books.Unrecorded, Cuts: g.books.Cuts, Slowest: g.slowest}
 	for _, n := range g.receiver.counts() {
 		v.Requests += n
 	}
-	v.Repeated = v.Requests - v.Attempts + v.Unsent
+	v.Repeated = v.Requests - v.Attempts - v.Again
 	if v.Lost > 0 {
 		v.trouble = append(v.trouble, fmt.Sprintf("%d deliveries are lost: their events were acknowledged", v.Lost))
 	}
@@ -367,7 +368,8 @@ func (g *rig) verdict() *verdict {
 func (v *verdict) add(w *verdict) {
 	v.Due, v.Lost, v.Resent = v.Due+w.Due, v.Lost+w.Lost, v.Resent+w.Resent
 	v.Requests, v.Attempts, v.Repeated = v.Requests+w.Requests, v.Attempts+w.Attempts, v.Repeated+w.Repeated
-	v.Unsent, v.Unrecorded, v.Cuts, v.Slowest = v.Unsent+w.Unsent, v.Unrecorded+w.Unrecorded, v.Cuts+w.Cuts, max(v.Slowest, w.Slowest)
+	v.Repeats, v.Again = v.Repeats+w.Repeats, v.Again+w.Again
+	v.Unrecorded, v.Cuts, v.Slowest = v.Unrecorded+w.Unrecorded, v.Cuts+w.Cuts, max(v.Slowest, w.Slowest)
 	v.Latest = max(v.Latest, w.Latest)
 	v.trouble = append(v.trouble, w.trouble...)
 }

@@ -250,6 +250,8 @@ func encodeAttempt(key []byte, a *engine.Attempt) []byte {
 	for _, name := range a.Sent.Credentials {
 		e.string(name)
 	}
+	// Since version 9.
+	e.string(string(a.Repeated))
 	return e.seal(key)
 }
 
@@ -291,6 +293,9 @@ func decodeAttempt(key, value []byte) (engine.Attempt, error) {
 	a.Sent.Signature, a.Sent.UserAgent = d.string(), d.string()
 	for n := d.uint(); n > 0 && !d.bad; n-- {
 		a.Sent.Credentials = append(a.Sent.Credentials, d.string())
+	}
+	if len(d.b) > 0 { // not of an earlier version
+		a.Repeated = engine.Repeat(d.string())
 	}
 	return a, d.done(bucketAttempts, key)
 }

@@ -150,7 +150,7 @@ func recordKeepsAttempt(t *T) {
 	a := engine.Attempt{Outcome: engine.Outcome{
 		StartedAt: now().Truncate(time.Second).Add(987654321), Duration: 123456789,
 		Phases:  engine.Phases{Token: 1, DNS: 20, Connect: 300, TLS: 4000, FirstByte: 50000},
-		Address: "[2001:db8::1]:443", Reused: true, Protocol: "HTTP/2.0", Status: 503, Error: engine.ErrorStatus, ErrorDetail: "503 \x00\xff",
+		Address: "[2001:db8::1]:443", Reused: true, Repeated: engine.RepeatLost, Protocol: "HTTP/2.0", Status: 503, Error: engine.ErrorStatus, ErrorDetail: "503 \x00\xff",
 		ResponseHeader: []engine.HeaderField{{Name: "Retry-After", Value: "7"}, {Name: "X", Value: ""}, {Name: "X", Value: "ÄÖ"}},
 		Response:       []byte("no\x00\xff"),
 		Sent:           engine.Sent{Signature: "v1,abc", UserAgent: "hookbolt/1", Credentials: []string{"Authorization", "X-Api-Key"}},
