@@ -247,14 +247,17 @@ func (s *sim) started(p *process, r received, url int) (*simDelivery, int) {
 		if p.Complete {
 			k.kind = engine.KindComplete
 		}
-		if d = s.deliveries[k]; d == nil {
-			d = &simDelivery{simKey: k, state: engine.StatusPending, created: now, dueAt: now, due: now, readyAt: now, fuzzy: true}
-			if ss := s.session(k.session); ss != nil {
-				d.content = ss.content
-			}
+		if d = s.deliveries[k]; d == nil || s.madeAnew(d, r.id) {
 			if !s.replayed(func(r *simReplay) bool { return s.misses(r, k) }) {
 				s.violate("a request that nothing asked for: %+v", k)
 			}
+			if stored, _, _, err := s.world.Delivery(context.Background(), uuid.MustParse(r.id)); err != nil {
+				s.violate("a request for what is not stored: %+v: %v", k, err)
+				d = &simDelivery{simKey: k, state: engine.StatusPending}
+			} else {
+				d = made(&stored)
+			}
+			d.readyAt = now
 			s.deliveries[k] = d
 		} else if d.id != "" {
 			s.found(simAgain, "a second delivery for %+v", k)
@@ -325,6 +328,15 @@ func (s *sim) started(p *process, r received, url int) (*simDelivery, int) {
 		s.markNext(h, 'b', h.beatLate)
 	}
 	return d, d.attempts + d.cut
+}
+
+// madeAnew tells whether a delivery was made in the place of one whose retention has ended. s.mu is held.
+func (s *sim) madeAnew(was *simDelivery, id string) bool {
+	if !s.retired(was) {
+		return false
+	}
+	stored, _, _, err := s.world.Delivery(context.Background(), uuid.MustParse(id))
+	return err == nil && s.model(&stored) == nil
 }
 
 // checkLane holds an attempt of an ordinary lane that begins now against what may be sent there. s.mu is held.
