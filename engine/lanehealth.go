@@ -274,6 +274,9 @@ func (l *lanes) setHealthLocked(ln *lane, h Health) {
 		ln.health.recoveredAt = utcNow()
 		l.recheckLocked(ln)
 	}
+	if !ln.health.throttled() {
+		ln.throttledSlot = time.Time{} // it is of a rate that no longer holds: the next throttle finds its own
+	}
 	if l.limitsLocked(ln, time.Now()).inFlight == 0 {
 		l.releaseReadyLocked(ln)
 	}

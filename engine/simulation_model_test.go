@@ -469,6 +469,9 @@ func (s *sim) judge(d *simDelivery, status, retryAfter int) {
 	if h.gone || d.url != h.url || d.begun.Before(h.resumedAt) {
 		return
 	}
+	if d.begun.Equal(h.resumedAt) {
+		h.fuzzy = true // it may have begun before the hold was cleared
+	}
 	if status/100 == 2 {
 		failing := h.health.failing()
 		h.health = simHealth{shownAt: h.health.shownAt, held: h.health.held, throttled: h.health.throttled}
