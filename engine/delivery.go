@@ -128,8 +128,10 @@ type Attempt struct {
 	// Probe reports that the endpoint was failing when the attempt began. It is not stored, nor are RetryAfter and TokenRejected of the
 	// outcome: NextAt and NextReason are. An attempt with a Trouble is not stored at all.
 	Probe bool
-	// heldUntil is until when the endpoint's lane is held if the attempt was refused because of load, in UTC.
-	heldUntil time.Time
+	// heldUntil is until when the endpoint's lane is held if the attempt was refused because of load, in UTC. refusedAgain reports that the endpoint has
+	// taken nothing since the refusal before.
+	heldUntil    time.Time
+	refusedAgain bool
 }
 
 // RequestHeader returns the header of the attempt's request, with "…" for credentials, without the fields that the HTTP protocol itself

@@ -52,9 +52,31 @@ func (h Health) IsZero() bool {
 // Failing reports whether the endpoint is failing: only probes are sent to it.
 func (h *Health) Failing() bool { return !h.FailingSince.IsZero() }
 
-// failingLong reports whether the endpoint has been failing for long enough to notify the operator.
+// Throttled reports whether the lane is held or slowed down at now because the endpoint has refused load. rate is what it is slowed down to, in
+// attempts a second; 0 for no limit, and while it is held.
+func (h *Health) Throttled(now time.Time) (rate float64, throttled bool) {
+	since := now.Sub(h.Throttle.HeldUntil)
+	switch {
+	case h.Throttle.over(since):
+		return 0, false
+	case since < 0:
+		return 0, true
+	}
+	return h.Throttle.rate(since), true
+}
+
+// worksNotSince is since when the endpoint takes nothing, in UTC: because it is failing, or refuses all load. Zero means that it works.
+func (h *Health) worksNotSince() time.Time {
+	if !h.Failing() && h.Refused > 0 {
+		return h.FirstFailedAt
+	}
+	return h.FailingSince
+}
+
+// failingLong reports whether the endpoint has taken nothing for long enough to notify the operator.
 func (h *Health) failingLong(now time.Time) bool {
-	return h.Failing() && now.Sub(h.FailingSince) >= notifyFailingAfter
+	since := h.worksNotSince()
+	return !since.IsZero() && now.Sub(since) >= notifyFailingAfter
 }
 
 // After returns the health after an attempt that ended at now, with Throttle and NextSlotAt as they were. It is pure.

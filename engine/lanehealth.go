@@ -179,7 +179,7 @@ func (l *lanes) attempted(w *Webhook, c *claim, a *Attempt, now time.Time) (befo
 	after.Throttle = l.throttleLocked(ln, c, a, now)
 	after.NextSlotAt = l.keptSlotLocked(ln, now)
 	l.setHealthLocked(ln, after)
-	a.heldUntil = after.Throttle.HeldUntil
+	a.heldUntil, a.refusedAgain = after.Throttle.HeldUntil, after.Throttle.Refusals > 1
 	return before, ln.health.Health, ln.health.failedFor
 }
 

@@ -16,6 +16,7 @@ type metrics struct {
 	eventsAccepted  prometheus.Counter
 	eventsRefused   prometheus.Counter
 	attempts        *prometheus.CounterVec // outcome
+	refused         prometheus.Counter
 	unmade          *prometheus.CounterVec // trouble
 	attemptDuration prometheus.Histogram
 	lag             *prometheus.HistogramVec // suspended
@@ -35,6 +36,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Session events that were refused for bad input, as far as they were parsed; at least one for each request that was refused."}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_total",
 			Help: "Attempts by outcome: 2xx, 3xx, 4xx, 5xx, or the class of the error."}, []string{"outcome"}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_attempts_refused_total",
+			Help: "Attempts that an endpoint refused because of load: 429, or 503 with Retry-After. They use no try; hookbolt_attempts_total has them, too."}),
 		unmade: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_unmade_total",
 			Help: "Attempts that a trouble of this machine kept from being made: descriptors, memory, ports, network or resolver. They use no try."},
 			[]string{"trouble"}),
@@ -43,7 +46,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 120}}),
 		lag: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hookbolt_delivery_lag_seconds",
 			Help: "Time from when a delivery was due, or was created if that is later, to the start of its first attempt. " +
-				"suspended is true if its endpoint was failing or its webhook was paused meanwhile.",
+				"suspended is true if its endpoint was failing or refused load, or its webhook was paused meanwhile.",
 			Buckets: lagBounds[:]}, []string{"suspended"}),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_deliveries_finished_total",
 			Help: "Deliveries that reached a final state. A delivery that is retried by hand may be counted again."}, []string{"status"}),
@@ -60,7 +63,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		history: newHistory(),
 	}
 	m.preset()
-	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.attempts, m.unmade, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses, m.removals, m.damaged)
+	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.attempts, m.refused, m.unmade, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses, m.removals, m.damaged)
 	return m
 }
 
@@ -127,6 +130,9 @@ func (m *metrics) attempt(d *Delivery, a *Attempt, suspended bool) {
 		outcome = strconv.Itoa(min(max(a.Status/100, 1), 5)) + "xx" // a status can be any three digits
 	}
 	m.attempts.WithLabelValues(outcome).Inc()
+	if a.refusesLoad() {
+		m.refused.Inc()
+	}
 	m.attemptDuration.Observe(a.Duration.Seconds())
 	lag := time.Duration(-1)
 	if d.Attempts == 0 {
@@ -155,7 +161,7 @@ var (
 		"Time for which the delivery with the oldest due time has been due, without those of paused webhooks; 0 if none is due.", nil, nil)
 	stalledDesc = prometheus.NewDesc("hookbolt_queue_stalled_seconds",
 		"Longest time for which a webhook could have sent a due delivery and made no attempt. "+
-			"The wait of a paused webhook, for the next probe of a failing one, and for a rate limit do not count.", nil, nil)
+			"The wait of a paused webhook, for the next probe of a failing one, for an endpoint that refuses load, and for a rate limit do not count.", nil, nil)
 	fanOutDesc = prometheus.NewDesc("hookbolt_queue_fan_out_sessions",
 		"Sessions with deliveries that are still to be made, because their request led to more of them than one transaction makes.", nil, nil)
 	troubleDesc = prometheus.NewDesc("hookbolt_trouble_webhooks",
@@ -163,7 +169,7 @@ var (
 	storedDesc = prometheus.NewDesc("hookbolt_deliveries",
 		"Stored deliveries, by status.", []string{"status"}, nil)
 	webhooksDesc = prometheus.NewDesc("hookbolt_webhooks",
-		"Webhooks by state.", []string{"state"}, nil)
+		"Webhooks by state: active, failing, throttled (the endpoint has refused load), paused or inactive.", []string{"state"}, nil)
 	sizeDesc = prometheus.NewDesc("hookbolt_storage_size_bytes", "Size of the database file.", nil, nil)
 	freeDesc = prometheus.NewDesc("hookbolt_storage_free_bytes", "Free space in the database file.", nil, nil)
 	diskDesc = prometheus.NewDesc("hookbolt_storage_disk_free_bytes", "Free space on the disk; absent if the file system does not report it.", nil, nil)
@@ -203,6 +209,7 @@ func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(webhooksDesc, float64(o.Webhooks.Active), "active")
 	gauge(webhooksDesc, float64(o.Webhooks.Failing), "failing")
+	gauge(webhooksDesc, float64(o.Webhooks.Throttled), "throttled")
 	gauge(webhooksDesc, float64(o.Webhooks.Paused), "paused")
 	gauge(webhooksDesc, float64(o.Webhooks.Inactive), "inactive")
 	gauge(sizeDesc, float64(o.SizeBytes))

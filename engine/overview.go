@@ -20,8 +20,9 @@ type Overview struct {
 	StalledFor time.Duration
 	// Stored counts the stored deliveries by state.
 	Stored map[Status]int64
-	// Webhooks counts the webhooks by state. A failing webhook gets probes only; it is not counted as active.
-	Webhooks struct{ Active, Failing, Paused, Inactive int }
+	// Webhooks counts the webhooks by state. A failing webhook gets probes only, a throttled one is held or slowed down; neither is counted as
+	// active.
+	Webhooks struct{ Active, Failing, Throttled, Paused, Inactive int }
 	// PerWebhook has the counts of each webhook that has deliveries.
 	PerWebhook map[uint32]WebhookStats
 	// Replays are the replays that are not done yet, oldest first.
@@ -46,13 +47,17 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 	}
 	hooks := e.store.Webhooks()
 	for _, w := range hooks.All() {
+		h := s.Health[w.ID]
+		_, throttled := h.Throttled(now)
 		switch {
 		case !w.Active:
 			o.Webhooks.Inactive++
 		case w.Paused:
 			o.Webhooks.Paused++
-		case !s.Health[w.ID].FailingSince.IsZero():
+		case h.Failing():
 			o.Webhooks.Failing++
+		case throttled:
+			o.Webhooks.Throttled++
 		default:
 			o.Webhooks.Active++
 		}

@@ -59,7 +59,7 @@ func (p RetryPolicy) After(a *Attempt, d *Delivery, now time.Time, draw float64)
 		// Due before the new token is fetched, so that a 401 to the new token counts as a failure; see Outcome.TokenRejected.
 		return Next{StatusPending, a.StartedAt, NextByToken}
 	}
-	if a.refusesLoad() && d.Attempts-d.Tries < maxRefusals {
+	if a.refusesLoad() && (a.refusedAgain || d.Attempts-d.Tries < maxRefusals) {
 		// The lane is held as long. What was due before goes first, so that an endpoint that refuses just this delivery gets the others.
 		return Next{StatusPending, later(a.heldUntil, now.Add(min(a.RetryAfter, p.RetryAfterMax))), NextByThrottle}
 	}

@@ -77,6 +77,23 @@ func TestRetryPolicyAfter(t *testing.T) {
 	}
 }
 
+// TestRefusedForever: an endpoint that refuses only one delivery uses up its tries in the end; one that refuses all does not.
+func TestRefusedForever(t *testing.T) {
+	now := time.Now()
+	policy := RetryPolicy{Schedule: []Duration{Duration(time.Hour)}, RetryAfterMax: time.Hour}
+	refused := &Attempt{Outcome: Outcome{Status: 429, Error: ErrorStatus, RetryAfter: time.Minute}}
+	again := &Attempt{Outcome: refused.Outcome, refusedAgain: true}
+	for refusals, want := range map[int]NextReason{0: NextByThrottle, 99: NextByThrottle, 100: NextBySchedule} {
+		d := &Delivery{Attempts: refusals}
+		if got := policy.After(refused, d, now, 0.5); got.Reason != want {
+			t.Errorf("after %d refusals: %v, want %s", refusals, got, want)
+		}
+		if got := policy.After(again, d, now, 0.5); got.Reason != NextByThrottle {
+			t.Errorf("after %d refusals of everything: %v", refusals, got)
+		}
+	}
+}
+
 // TestRetryPolicyBoundBelowStep: a bound that is shorter than the step leaves the step as it is.
 func TestRetryPolicyBoundBelowStep(t *testing.T) {
 	now := time.Now()

@@ -43,7 +43,7 @@ func (s *sim) overview() {
 		return
 	}
 	counted, modelled := o.Webhooks, o.Webhooks
-	modelled.Active, modelled.Failing, modelled.Paused, modelled.Inactive = 0, 0, 0, 0
+	modelled.Active, modelled.Failing, modelled.Throttled, modelled.Paused, modelled.Inactive = 0, 0, 0, 0, 0
 	s.mu.Lock()
 	for _, h := range s.hooks {
 		switch {
@@ -54,6 +54,8 @@ func (s *sim) overview() {
 			modelled.Paused++
 		case h.health.failing():
 			modelled.Failing++
+		case h.health.throttled && s.throttledNow(h):
+			modelled.Throttled++
 		default:
 			modelled.Active++
 		}
@@ -280,10 +282,8 @@ func (s *sim) explainLate() {
 		onHold, away    bool // by its webhook; because it is another process's
 		failing, unsure bool
 		probe, beat     time.Time
-		held, slowed    time.Time // by the endpoint: until when it asked to wait, and until when the slowest pace has one more attempt begin
-		throttled       bool
+		held, slowed    time.Time // by the endpoint: until when it asked to wait, and when the next attempt may begin at the pace that it has led to
 	}
-	const slowest = 64 * time.Second // between two attempts of a lane that is slowed down
 	lanes, down, extra := map[simLane]state{}, false, 0
 	slices.SortStableFunc(s.late, func(a, b simLate) int { return a.ready.Compare(b.ready) })
 	waiting := map[int]time.Time{} // those of s.late that are ready, and since when nothing has been in their way
@@ -294,9 +294,6 @@ func (s *sim) explainLate() {
 		switch m.kind {
 		case '+':
 			l.sending++
-			if l.throttled {
-				l.slowed = m.at.Add(slowest)
-			}
 		case '-':
 			l.sending--
 		case 'h':
@@ -318,9 +315,9 @@ func (s *sim) explainLate() {
 		case 'b':
 			l.beat = m.next
 		case 't':
-			if l.throttled, l.held = m.n == 1, m.next; !l.throttled {
-				l.slowed = time.Time{}
-			}
+			l.held = m.next
+		case 's':
+			l.slowed = m.next
 		case '?', '!':
 			l.unsure = m.kind == '?'
 		}

@@ -217,9 +217,9 @@ type simLane struct {
 type simMark struct {
 	at   time.Time
 	lane simLane
-	kind byte // '+' '-' sending; 'h' 'r' held, resumed; 'y' 'o' yielded, owned again; 'd' 'u' down, up; 'l' limit; 'p' next probe; 'b' beat; 't' throttle; '?' '!' health unknown, known
+	kind byte // '+' '-' sending; 'h' 'r' held, resumed; 'y' 'o' yielded, owned again; 'd' 'u' down, up; 'l' limit; 'p' next probe; 'b' beat; 't' 's' held, slowed down by the endpoint; '?' '!' health unknown, known
 	n    int
-	next time.Time // for 'p' and 'b'; zero for none
+	next time.Time // for 'p', 'b', 't' and 's'; zero for none
 }
 
 // started takes note of a request to an endpoint, and returns what it is about and which attempt of it it is; nothing if the process
@@ -323,6 +323,9 @@ func (s *sim) started(p *process, r received, url int) (*simDelivery, int) {
 	d.sending, d.begun, d.url, d.schedule = true, now, url, h.schedule
 	s.sending[lane]++
 	s.mark(lane, '+', 1)
+	if !lane.test {
+		s.markPace(h)
+	}
 	if !lane.test && h.rate > 0 {
 		h.beatEarly, h.beatLate = later(h.beatEarly, now).Add(h.interval()), later(h.beatLate, now).Add(h.interval())
 		s.markNext(h, 'b', h.beatLate)
@@ -441,7 +444,7 @@ func (s *sim) ended(p *process, d *simDelivery, status, retryAfter int, cut bool
 		d.readyAt = now.Add(1000 * time.Hour) // no telling
 		return
 	}
-	if refusesLoad(status, retryAfter) && d.attempts-1-d.tries < 100 {
+	if refusesLoad(status, retryAfter) && (s.hook(d.hook).health.refusals > 1 || d.attempts-1-d.tries < 100) {
 		s.soft["attempts refused because of load"]++
 		d.due = now.Add(time.Duration(retryAfter) * time.Second)
 		if h := s.hook(d.hook); !h.fuzzy && d.url == h.url && !d.begun.Before(h.resumedAt) {
@@ -518,13 +521,27 @@ func (s *sim) judge(d *simDelivery, status, retryAfter int) {
 	s.soft["paused"]++
 }
 
-// markThrottle marks until when the endpoint asked to wait, and whether its lane may be slowed down.
+// markThrottle marks until when the endpoint asked to wait.
 func (s *sim) markThrottle(h *simHook) {
-	n := 0
-	if h.health.throttled {
-		n = 1
+	s.marks = append(s.marks, simMark{at: time.Now(), lane: simLane{h.id, false}, kind: 't', next: h.health.held.late})
+}
+
+// throttledNow asks the engine whether a lane is still throttled.
+func (s *sim) throttledNow(h *simHook) bool {
+	health := s.Health(h.id)
+	_, throttled := health.Throttled(time.Now().UTC())
+	return throttled
+}
+
+// markPace marks when the next attempt may begin at the pace to which the endpoint has slowed its lane down, after one that begins now. How fast
+// that is, the engine is asked: see TestQuota for whether it is right.
+func (s *sim) markPace(h *simHook) {
+	now, next := time.Now(), time.Time{}
+	health := s.Health(h.id)
+	if rate, _ := health.Throttled(now.UTC()); rate > 0 && h.health.throttled {
+		next = now.Add(time.Duration(float64(time.Second)/rate) + time.Microsecond)
 	}
-	s.marks = append(s.marks, simMark{at: time.Now(), lane: simLane{h.id, false}, kind: 't', n: n, next: h.health.held.late})
+	s.marks = append(s.marks, simMark{at: now, lane: simLane{h.id, false}, kind: 's', next: next})
 }
 
 // markNext marks when the next probe has to begin, or the next attempt at all.
@@ -588,6 +605,10 @@ func (s *sim) checkHealth() {
 		if held := got.Throttle.HeldUntil; (held.Before(want.held.early) || held.After(want.held.late)) && (held.After(now) || want.held.late.After(now)) ||
 			got.Refused != want.refused || got.Throttle.Refusals != want.refusals || !got.Throttle.HeldUntil.IsZero() && !want.throttled {
 			s.violate("webhook %d: %d refused, throttle %+v, the model says %+v", h.id, got.Refused, got.Throttle, *want)
+		}
+		if got.Throttle.HeldUntil.IsZero() && want.throttled && now.After(want.held.late) { // it ends with a success some time later
+			want.throttled = false
+			s.markThrottle(h)
 		}
 		if got.Failures != want.failures || got.Probes != want.probes || !got.FirstFailedAt.Equal(want.first) || !got.FailingSince.Equal(want.since) {
 			s.violate("webhook %d: health %+v, the model says %+v", h.id, got, *want)

@@ -23,7 +23,7 @@ type SystemEventType string
 // The system events. The data of each is a struct below.
 const (
 	SystemEventPaused    SystemEventType = "webhook.paused"    // a webhook was paused: by hand, after a 410, after days of failures
-	SystemEventFailing   SystemEventType = "webhook.failing"   // an endpoint has been failing for notifyFailingAfter
+	SystemEventFailing   SystemEventType = "webhook.failing"   // an endpoint has been failing, or has refused all load, for notifyFailingAfter
 	SystemEventRecovered SystemEventType = "webhook.recovered" // an endpoint that had been failing for that long works again
 	SystemEventFailed    SystemEventType = "delivery.failed"   // the last retry of a delivery has failed
 	SystemEventDiskLow   SystemEventType = "disk.low"          // the disk or the database is nearly full, or full
@@ -141,9 +141,9 @@ func healthNotice(w *Webhook, before, after Health, a *Attempt, now time.Time) [
 	switch {
 	case w.Operations:
 	case after.Notified && !before.Notified:
-		return SystemEventFailing.payload(now, failingData{describeWebhook(w), FormatTime(after.FailingSince), after.Failures, a.Error, statusOrNil(a.Status)})
-	case before.failingLong(now) && !after.Failing():
-		return SystemEventRecovered.payload(now, recoveredData{describeWebhook(w), FormatTime(before.FailingSince), before.Failures})
+		return SystemEventFailing.payload(now, failingData{describeWebhook(w), FormatTime(after.worksNotSince()), after.Failures, a.Error, statusOrNil(a.Status)})
+	case before.failingLong(now) && after.worksNotSince().IsZero():
+		return SystemEventRecovered.payload(now, recoveredData{describeWebhook(w), FormatTime(before.worksNotSince()), before.Failures})
 	}
 	return nil
 }

@@ -49,8 +49,8 @@ const (
 	minRate = 1.0 / 60
 )
 
-// maxRefusals is how many attempts of a delivery may use no try. An endpoint that refuses just this one, or everything for weeks, must not
-// keep it forever.
+// maxRefusals is how many attempts of a delivery may use no try while the endpoint takes others: it may refuse just this one, for ever. An endpoint
+// that takes nothing uses up no try at all; its webhook is paused in the end.
 const maxRefusals = 100
 
 // Throttle is what an endpoint's refusals of load have led to. The zero value is an endpoint that has refused none lately.

@@ -101,14 +101,14 @@ func TestQuota(t *testing.T) {
 		{"5 a second", func() func(time.Time) (bool, float64) { return bucket(5, 5) }, 20 * ms, false, 300, 45 * time.Second, 225},
 		{"5 a second without Retry-After", func() func(time.Time) (bool, float64) { return bucket(5, 5) }, 20 * ms, true, 300, 45 * time.Second, 225},
 		{"5 a second and slow", func() func(time.Time) (bool, float64) { return bucket(5, 5) }, 700 * ms, false, 300, 45 * time.Second, 225},
-		{"5 a second, evenly", func() func(time.Time) (bool, float64) { return bucket(5, 1) }, 20 * ms, false, 1600, 5 * time.Minute, 1500},
+		{"5 a second, evenly", func() func(time.Time) (bool, float64) { return bucket(5, 1) }, 20 * ms, false, 1000, 190 * time.Second, 950},
 		{"5 in each second", func() func(time.Time) (bool, float64) { return fixedWindow(5, time.Second) }, 20 * ms, false, 300, 45 * time.Second, 225},
 		{"5 in any second", func() func(time.Time) (bool, float64) { return slidingWindow(5, time.Second) }, 20 * ms, false, 300, 45 * time.Second, 225},
 		{"1 a second", func() func(time.Time) (bool, float64) { return bucket(1, 1) }, 100 * ms, false, 700, 10 * time.Minute, 600},
 		{"60 in each minute", func() func(time.Time) (bool, float64) { return fixedWindow(60, time.Minute) }, 20 * ms, false, 700, 10 * time.Minute, 600},
 		{"10 in each minute", func() func(time.Time) (bool, float64) { return fixedWindow(10, time.Minute) }, 20 * ms, false, 400, 30 * time.Minute, 300},
-		{"50 a second", func() func(time.Time) (bool, float64) { return bucket(50, 50) }, 20 * ms, false, 2000, 30 * time.Second, 1500},
-		{"600 in each hour", func() func(time.Time) (bool, float64) { return fixedWindow(600, time.Hour) }, 20 * ms, false, 2000, 3 * time.Hour, 1800},
+		{"50 a second", func() func(time.Time) (bool, float64) { return bucket(50, 50) }, 20 * ms, false, 800, 15 * time.Second, 750},
+		{"600 in each hour", func() func(time.Time) (bool, float64) { return fixedWindow(600, time.Hour) }, 20 * ms, false, 1300, 2 * time.Hour, 1200},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -138,4 +138,247 @@ func TestQuota(t *testing.T) {
 			})
 		})
 	}
+}
+
+// refusing answers the first n requests with a refusal of load, and all others with 200.
+func refusing(n int, status int, header ...string) func(received, *http.Request) (*http.Response, error) {
+	var mu sync.Mutex
+	return func(received, *http.Request) (*http.Response, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if n--; n >= 0 {
+			return answer(status, header...), nil
+		}
+		return answer(200), nil
+	}
+}
+
+// A refusal holds the whole lane, across a restart, too, and nobody loses a try. Tests are sent all the same, and a retry by hand ends the hold.
+func TestHeldLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		hook := w.webhook(`{"url":"https://busy.example/","delay":0,"max_in_flight":1}`)
+		w.webhook(`{"url":"https://free.example/","delay":0}`)
+		w.net.answer = func(r received, req *http.Request) (*http.Response, error) {
+			if r.host == "free.example" {
+				return answer(200), nil
+			}
+			return answer(503, "Retry-After", "600"), nil
+		}
+		began := time.Now()
+		w.sessions(5)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n, free := len(w.net.to("busy.example")), len(w.net.to("free.example")); n != 1 || free != 5 {
+			t.Fatalf("%d sent to the endpoint that refuses load, %d to another one; want 1 and 5", n, free)
+		}
+		health := w.Health(hook.ID)
+		if rate, throttled := health.Throttled(time.Now()); !throttled || rate != 0 || !health.Throttle.HeldUntil.Equal(began.Add(600*time.Second)) || health.Failing() {
+			t.Errorf("health %+v", health)
+		}
+		o, err := w.Overview(t.Context())
+		if err != nil || o.Webhooks.Throttled != 1 || o.Webhooks.Active != 1 || o.StalledFor > 0 {
+			t.Errorf("overview %+v, %v", o, err)
+		}
+		if n := w.metric("hookbolt_attempts_refused_total", ""); n != 1 {
+			t.Errorf("%v refused attempts are counted", n)
+		}
+		test, err := w.TestWebhook(t.Context(), hook.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := len(w.net.to("busy.example")); n != 2 {
+			t.Errorf("%d sent after a test", n)
+		}
+		if _, err := w.Cancel(t.Context(), test.ID); err != nil {
+			t.Fatal(err)
+		}
+		w.restart()
+		time.Sleep(8 * time.Minute)
+		synctest.Wait()
+		if n := len(w.net.to("busy.example")); n != 2 {
+			t.Errorf("%d sent during the hold", n)
+		}
+		w.net.answer = nil
+		waiting := w.list(engine.DeliveryQuery{WebhookID: hook.ID, Status: engine.StatusPending})
+		if len(waiting) == 0 {
+			t.Fatal("nothing waits")
+		}
+		if _, err := w.Retry(t.Context(), waiting[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		for _, d := range w.list(engine.DeliveryQuery{WebhookID: hook.ID}) {
+			if d.Kind != engine.KindTest && (d.Status != engine.StatusDelivered && d.NextAttemptAt.Before(time.Now()) || d.Tries > 0 && d.Attempts > 1) {
+				t.Errorf("after a retry by hand: %+v", d)
+			}
+		}
+	})
+}
+
+// An endpoint that refuses one delivery only gets all others, and the one ends by the retry schedule.
+func TestOneDeliveryIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *engine.Config) { c.Retry.Schedule = []engine.Duration{engine.Duration(time.Minute)} })
+		w.webhook(`{"url":"https://picky.example/","delay":0}`)
+		var mu sync.Mutex
+		refused := ""
+		w.net.answer = func(r received, _ *http.Request) (*http.Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if refused == "" {
+				refused = r.id
+			}
+			if r.id == refused {
+				return answer(429, "Retry-After", "1"), nil
+			}
+			return answer(200), nil
+		}
+		w.sessions(50)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := len(w.list(engine.DeliveryQuery{Status: engine.StatusDelivered})); n != 49 {
+			t.Errorf("%d of 49 others are delivered after two minutes", n)
+		}
+		for range 48 { // others come in meanwhile, so that the endpoint works
+			time.Sleep(30 * time.Minute)
+			w.session()
+		}
+		synctest.Wait()
+		d := w.only(engine.DeliveryQuery{Status: engine.StatusFailed})
+		if d.ID.String() != refused || d.Attempts < 102 || d.Attempts > 160 || d.Tries != 1 {
+			t.Errorf("got %+v", d)
+		}
+	})
+}
+
+// An endpoint that refuses everything is left alone for longer and longer, and its webhook is paused in the end; nothing is lost.
+func TestEverythingIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		hook := w.webhook(`{"url":"https://full.example/","delay":0}`)
+		w.net.answer = refusing(1<<30, 429, "Retry-After", "1")
+		w.sessions(3)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := len(w.net.all()); n > 30 {
+			t.Errorf("%d attempts in an hour", n)
+		}
+		if h := w.Health(hook.ID); h.Failing() {
+			t.Error("it is failing")
+		}
+		time.Sleep(121 * time.Hour)
+		synctest.Wait()
+		paused, err := w.Webhook(hook.ID)
+		if err != nil || !paused.Paused {
+			t.Fatalf("it is not paused: %+v, %v", paused, err)
+		}
+		w.net.answer = nil
+		w.patch(hook.ID, `{"paused":false}`)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := len(w.list(engine.DeliveryQuery{Status: engine.StatusDelivered})); n != 3 {
+			t.Errorf("%d of 3 are delivered once it works", n)
+		}
+	})
+}
+
+// 502 and 504 use a try, as any failure does, and slow the lane down: after one of them there is less in flight.
+func TestGatewayUnderLoad(t *testing.T) {
+	for _, status := range []int{502, 504} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.webhook(`{"url":"https://gateway.example/","delay":0}`)
+			var mu sync.Mutex
+			sent, inFlight, most := 0, 0, 0
+			w.net.answer = func(received, *http.Request) (*http.Response, error) {
+				mu.Lock()
+				sent++
+				n := sent
+				if inFlight++; n > 150 && n < 180 {
+					most = max(most, inFlight)
+				}
+				mu.Unlock()
+				time.Sleep(time.Second)
+				mu.Lock()
+				defer mu.Unlock()
+				inFlight--
+				if n == 100 {
+					return answer(status), nil
+				}
+				return answer(200), nil
+			}
+			w.sessions(300)
+			time.Sleep(4 * time.Second)
+			synctest.Wait()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if n := len(w.list(engine.DeliveryQuery{Status: engine.StatusDelivered})); n != 300 {
+				t.Errorf("%d: %d of 300 are delivered", status, n)
+			}
+			if most > 20 {
+				t.Errorf("%d: %d in flight afterwards", status, most)
+			}
+			tries := 0
+			for _, d := range w.list(engine.DeliveryQuery{}) {
+				tries += d.Tries
+			}
+			if tries != 1 {
+				t.Errorf("%d: %d tries were used, want 1", status, tries)
+			}
+		})
+	}
+}
+
+// A quota that is raised is found out.
+func TestQuotaIsRaised(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		low, high, began := bucket(5, 5), bucket(50, 50), time.Now()
+		q := &quota{latency: 20 * time.Millisecond, allow: func(now time.Time) (bool, float64) {
+			if now.Sub(began) < 40*time.Second {
+				return low(now)
+			}
+			return high(now)
+		}}
+		w.net.answer = q.answer
+		w.webhook(`{"url":"https://quota.example/","delay":0}`)
+		w.sessions(1000)
+		time.Sleep(150 * time.Second)
+		synctest.Wait()
+		if q.taken < 1000 { // 5 a second for 40 s, and 7 for the rest
+			t.Errorf("%d are taken 110 s after the quota rose from 5 to 50 a second", q.taken)
+		}
+	})
+}
+
+// The beat of a rate limit survives a restart, also one after a kill.
+func TestRateLimitAcrossRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.webhook(`{"url":"https://slow.example/","delay":0,"rate_limit":0.01}`)
+		w.webhook(`{"url":"https://fast.example/","delay":0,"rate_limit":5}`)
+		began := time.Now()
+		w.sessions(4)
+		for range 19 {
+			time.Sleep(17 * time.Second)
+			synctest.Wait()
+			w.restart()
+		}
+		synctest.Wait()
+		got := w.net.to("slow.example")
+		if len(got) != 4 {
+			t.Fatalf("%d of 4 sent", len(got))
+		}
+		for i, r := range got {
+			if early := time.Duration(i)*100*time.Second - r.at.Sub(began); early > 20*time.Millisecond || early < -time.Second {
+				t.Errorf("number %d at %v", i, r.at.Sub(began))
+			}
+		}
+		if n := len(w.net.to("fast.example")); n != 4 {
+			t.Errorf("%d of 4 sent to another one", n)
+		}
+	})
 }

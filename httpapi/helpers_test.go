@@ -180,6 +180,10 @@ type shownWebhook struct {
 		FirstFailedAt *string `json:"first_failed_at"`
 		FailingSince  *string `json:"failing_since"`
 		NextProbeAt   *string `json:"next_probe_at"`
+		Throttle      *struct {
+			HeldUntil string   `json:"held_until"`
+			Rate      *float64 `json:"rate"`
+		} `json:"throttle"`
 	} `json:"health"`
 	PreviousSecrets []struct {
 		SignsUntil string `json:"signs_until"`

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -25,17 +26,33 @@ type previousSecret struct {
 	SignsUntil instant `json:"signs_until"`
 }
 
-// health is what the last attempts tell of an endpoint. A failing one gets a probe at a time.
+// health is what the last attempts tell of an endpoint. A failing one gets a probe at a time, a throttled one is held or slowed down.
 type health struct {
-	State         string  `json:"state"` // ok or failing
+	State         string  `json:"state"` // ok, failing or throttled
 	Failures      int     `json:"failures"`
 	FirstFailedAt instant `json:"first_failed_at"`
 	FailingSince  instant `json:"failing_since"`
 	NextProbeAt   instant `json:"next_probe_at"`
+	// Throttle is null unless the endpoint has refused load lately.
+	Throttle *throttle `json:"throttle"`
+}
+
+// throttle is what an endpoint's refusals of load have led to.
+type throttle struct {
+	HeldUntil instant `json:"held_until"`
+	// Rate is what the webhook is slowed down to, in attempts a second; null while it is held, and if there is no limit.
+	Rate *float64 `json:"rate"`
 }
 
 func showHealth(h engine.Health) health {
-	shown := health{"ok", h.Failures, instant(h.FirstFailedAt), instant(h.FailingSince), instant(h.NextProbeAt)}
+	shown := health{"ok", h.Failures, instant(h.FirstFailedAt), instant(h.FailingSince), instant(h.NextProbeAt), nil}
+	rate, throttled := h.Throttled(time.Now())
+	if throttled {
+		shown.State, shown.Throttle = "throttled", &throttle{HeldUntil: instant(h.Throttle.HeldUntil)}
+		if rate > 0 {
+			shown.Throttle.Rate = new(math.Round(rate*1000) / 1000)
+		}
+	}
 	if h.Failing() {
 		shown.State = "failing"
 	}

@@ -31,7 +31,7 @@ func TestWebhookOnTheWire(t *testing.T) {
 	full.AllowNetworks = append(full.AllowNetworks, network)
 	full.Headers = map[string]engine.Credential{"X-B": "b", "X-A": "a"}
 	full.BasicAuth, full.OAuth2 = &engine.BasicAuth{}, &engine.OAuth2{}
-	const health = `"health":{"state":"ok","failures":0,"first_failed_at":null,"failing_since":null,"next_probe_at":null},"previous_secrets":[],` +
+	const health = `"health":{"state":"ok","failures":0,"first_failed_at":null,"failing_since":null,"next_probe_at":null,"throttle":null},"previous_secrets":[],` +
 		`"created_at":"2026-05-01T12:00:00Z","updated_at":"2026-05-01T12:00:00Z"`
 	bareJSON := `"id":1,"url":"https://example.com/?a=1&b=<2>","content_id":null,"name":"","operations":false,"active":true,"paused":false,"pause_reason":null,"delay":10,` +
 		`"send_answers":true,"send_leads":true,"send_incomplete":false,"incomplete_delay":60,"timeout":null,"max_in_flight":null,"retry_schedule":null,"rate_limit":null,` +

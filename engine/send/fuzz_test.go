@@ -8,9 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"math/big"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -114,7 +116,9 @@ func finalStatus(stream []byte) int {
 	}
 }
 
-// FuzzRetryAfter: the header is read as RFC 9110 has it, and anything else asks for nothing.
+var isDecimal = regexp.MustCompile(`^[0-9]+\.[0-9]+$`)
+
+// FuzzRetryAfter: the header is read as RFC 9110 has it, or as a decimal number of seconds, and anything else asks for nothing.
 func FuzzRetryAfter(f *testing.F) {
 	for _, header := range []string{"", "0", "120", " 7 ", "-1", "+1", "1.5", "1e3", "99999999999999999999999", "2147483648", "Wed, 21 Oct 2099 07:28:00 GMT",
 		"Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "Wed, 21 Oct 2015 07:28:00 +0100", "0x10", "1_000", "١٢"} {
@@ -122,7 +126,7 @@ func FuzzRetryAfter(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, header string, unix int64) {
 		now := time.Unix(unix%(1<<35), 0)
-		got := parseRetryAfter(header, now)
+		got := parseRetryAfter(http.Header{"Retry-After": {header}}, now)
 		text := strings.TrimSpace(header)
 		isDigits := text != "" && strings.Trim(text, "0123456789") == ""
 		want := time.Duration(0)
@@ -131,6 +135,13 @@ func FuzzRetryAfter(f *testing.F) {
 			if !n.IsUint64() {
 				want = (1<<31 - 1) * time.Second
 			}
+		} else if n, ok := new(big.Float).SetString(text); ok && isDecimal.MatchString(text) {
+			ms, _ := n.Mul(n, big.NewFloat(1000)).Float64()
+			want = time.Duration(math.Ceil(min(ms, (1<<31-1)*1000))) * time.Millisecond
+			if got != want && got != want+time.Millisecond && got != want-time.Millisecond { // by the digits that a float64 has
+				t.Errorf("%q: %s, want %s", header, got, want)
+			}
+			return
 		} else if at, err := http.ParseTime(text); err == nil && at.After(now) {
 			want = at.Sub(now)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -65,14 +66,22 @@ func keptHeader(h http.Header, credentials []string) []HeaderField {
 	return kept
 }
 
-// parseRetryAfter reads the header of RFC 9110, section 10.2.3: seconds, or a date. Anything else is 0.
-func parseRetryAfter(header string, now time.Time) time.Duration {
-	header = strings.TrimSpace(header)
+// parseRetryAfter reads the header Retry-After of RFC 9110, section 10.2.3: seconds, or a date. Some servers send fractions of a second. A date is
+// compared with the endpoint's own clock, its header Date, if that is there: the clocks may differ. Anything else is 0.
+func parseRetryAfter(h http.Header, now time.Time) time.Duration {
+	header := strings.TrimSpace(h.Get("Retry-After"))
 	if isDigits := strings.Trim(header, "0123456789") == ""; isDigits && header != "" {
 		n, _ := strconv.ParseUint(header, 10, 31) // a number that does not fit becomes the largest that does: the caller limits it
 		return time.Duration(n) * time.Second
 	}
+	if whole, fraction, ok := strings.Cut(header, "."); ok && whole != "" && fraction != "" && strings.Trim(whole+fraction, "0123456789") == "" {
+		n, _ := strconv.ParseFloat(header, 64)
+		return time.Duration(math.Ceil(min(n, math.MaxInt32)*1000)) * time.Millisecond
+	}
 	if at, err := http.ParseTime(header); err == nil {
+		if sent, err := http.ParseTime(h.Get("Date")); err == nil {
+			now = sent
+		}
 		return max(0, at.Sub(now))
 	}
 	return 0

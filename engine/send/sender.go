@@ -169,7 +169,7 @@ func (a *attempt) read(ctx context.Context, resp *http.Response) error {
 	o.setResponse(resp, a.request.credentials(a.authorization))
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		o.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
+		o.RetryAfter = parseRetryAfter(resp.Header, time.Now())
 	case http.StatusUnauthorized:
 		if a.grant != nil && a.grant.cached {
 			a.grant.reject(ctx)

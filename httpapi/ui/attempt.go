@@ -87,7 +87,8 @@ func because(a *engine.Attempt) string {
 // nextWords explain the time of the next attempt.
 var nextWords = map[engine.NextReason]string{
 	engine.NextBySchedule:   "by the retry schedule",
-	engine.NextByRetryAfter: "as the endpoint asked (Retry-After)",
+	engine.NextByRetryAfter: "as the token endpoint asked (Retry-After)",
+	engine.NextByThrottle:   "when the endpoint takes load again",
 	engine.NextByToken:      "at once, with a new OAuth token",
 	engine.NextExhausted:    "The retry schedule has ended.",
 	engine.NextCancelled:    "It was cancelled during the attempt.",

@@ -133,6 +133,12 @@ func (p *Pages) attention(w *engine.Webhook, s engine.WebhookStats) (attention, 
 			words += "; the next one comes in " + roughly(h.NextProbeAt.Sub(now))
 		}
 		note(0, "%s", words)
+	case "throttled":
+		words := "the endpoint has refused load"
+		if at := h.Throttle.HeldUntil; at.After(now) {
+			words += "; the next attempt comes in " + roughly(at.Sub(now))
+		}
+		note(4, "%s", words)
 	}
 	if late := now.Sub(s.OldestDueAt); a.State != "paused" && a.State != "inactive" && !s.OldestDueAt.IsZero() && late >= lateAfter {
 		note(2, "%s due, the oldest for %s", thousands(s.Due), roughly(late))

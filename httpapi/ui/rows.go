@@ -76,7 +76,7 @@ func endpointOf(w *engine.Webhook) string {
 	return u.Host + u.EscapedPath()
 }
 
-// stateOf is a webhook's state as in the metrics: active, failing, paused or inactive.
+// stateOf is a webhook's state as in the metrics: active, failing, throttled, paused or inactive.
 func stateOf(w *engine.Webhook, h engine.Health) string {
 	switch {
 	case !w.Active:
@@ -85,6 +85,9 @@ func stateOf(w *engine.Webhook, h engine.Health) string {
 		return "paused"
 	case h.Failing():
 		return "failing"
+	}
+	if _, throttled := h.Throttled(time.Now()); throttled {
+		return "throttled"
 	}
 	return "active"
 }

@@ -41,7 +41,9 @@ func (p *Pages) deliverySummary(d *engine.Delivery, attempts []engine.Attempt, n
 		if last := &attempts[len(attempts)-1]; last.NextAt.Equal(d.NextAttemptAt) {
 			switch last.NextReason {
 			case engine.NextByRetryAfter:
-				said += " The endpoint asked to wait (Retry-After)."
+				said += " The token endpoint asked to wait (Retry-After)."
+			case engine.NextByThrottle:
+				said += " The endpoint refused load, which uses up no attempt."
 			case engine.NextByToken:
 				said += " hookbolt requests a new OAuth token."
 			}
@@ -58,6 +60,8 @@ func (p *Pages) deliverySummary(d *engine.Delivery, attempts []engine.Attempt, n
 		return deliverySummary{Summary: said + " The webhook is paused. Resume it to send this delivery."}
 	case h.Failing() && d.Kind != engine.KindTest && h.NextProbeAt.After(now) && d.NextAttemptAt.Before(h.NextProbeAt):
 		return until(said+" The endpoint is failing and gets one attempt at a time. The next one starts", h.NextProbeAt)
+	case d.Kind != engine.KindTest && h.Throttle.HeldUntil.After(now) && d.NextAttemptAt.Before(h.Throttle.HeldUntil):
+		return until(said+" The endpoint refuses load, and its deliveries wait as it asked. The next attempt starts", h.Throttle.HeldUntil)
 	case !d.NextAttemptAt.After(now):
 		return deliverySummary{Summary: said + " It is due: an attempt is in progress or starts soon.", Soon: true}
 	case d.Kind == engine.KindIncomplete && d.Status == engine.StatusScheduled:

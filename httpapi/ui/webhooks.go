@@ -60,6 +60,28 @@ type lastDelivery struct {
 	OK      bool
 }
 
+// HeldUntil is when a throttled endpoint has asked to be sent to again; zero if that is past.
+func (r webhookRow) HeldUntil() time.Time {
+	if at := r.Health.Throttle.HeldUntil; at.After(time.Now()) {
+		return at
+	}
+	return time.Time{}
+}
+
+// SlowedTo writes the rate to which a throttled endpoint has slowed its webhook down; "" for no rate.
+func (r webhookRow) SlowedTo() string {
+	rate, _ := r.Health.Throttled(time.Now())
+	switch {
+	case rate == 0:
+		return ""
+	case rate < 1:
+		return fmt.Sprintf("%.0f a minute", rate*60)
+	case rate < 10:
+		return fmt.Sprintf("%.1f a second", rate)
+	}
+	return fmt.Sprintf("%.0f a second", rate)
+}
+
 // Later is how many wait for their time.
 func (r webhookRow) Later() int64 { return max(0, r.Waiting-r.Stats.Due) }
 
@@ -68,7 +90,7 @@ func (r webhookRow) Mark() string {
 	switch {
 	case r.State == "failing":
 		return "bad"
-	case r.State == "paused" || r.Late:
+	case r.State == "paused" || r.State == "throttled" || r.Late:
 		return "warn"
 	}
 	return ""

@@ -120,7 +120,8 @@ func (s *Report) describe(m scraped) {
 	}
 	s.row("attempts", attempts...)
 	hooks := "hookbolt_webhooks"
-	s.row("webhooks", count(hooks, "state", "active"), count(hooks, "state", "failing"), count(hooks, "state", "paused"), count(hooks, "state", "inactive"))
+	s.row("webhooks", count(hooks, "state", "active"), count(hooks, "state", "failing"), count(hooks, "state", "throttled"),
+		count(hooks, "state", "paused"), count(hooks, "state", "inactive"))
 	size, free, left := m.value("hookbolt_storage_size_bytes"), m.value("hookbolt_storage_free_bytes"), m.value("hookbolt_storage_disk_free_bytes")
 	onDisk := ""
 	if left >= 0 && !math.IsNaN(left) {
@@ -153,8 +154,8 @@ func (s *Report) judge(m scraped) {
 	switch oldest, stalled := seconds(m.value("hookbolt_queue_oldest_due_age_seconds")), seconds(m.value("hookbolt_queue_stalled_seconds")); {
 	case stalled > lateAge:
 		s.warn("the queue is stuck: a webhook has due deliveries, and none was attempted for %s", stalled)
-	case oldest > lateAge && m.value("hookbolt_webhooks", "state", "failing") == 0:
-		s.warn("a delivery has been due for %s, and no endpoint is failing", oldest)
+	case oldest > lateAge && m.value("hookbolt_webhooks", "state", "failing")+m.value("hookbolt_webhooks", "state", "throttled") == 0:
+		s.warn("a delivery has been due for %s, and no endpoint is failing or refuses load", oldest)
 	}
 }
 
@@ -180,6 +181,7 @@ func (s *Report) nameWebhooks(ctx context.Context, c *client.Client) error {
 			State        string
 			Failures     int
 			FailingSince time.Time `json:"failing_since"`
+			FirstFailed  time.Time `json:"first_failed_at"`
 		}
 	}
 	hooks, err := client.List[hook](ctx, c, "/v1/webhooks")
@@ -201,6 +203,8 @@ func (s *Report) nameWebhooks(ctx context.Context, c *client.Client) error {
 			s.warn("%s is paused: %s", name, reason)
 		case h.Health.State == "failing":
 			s.warn("%s has been failing since %s: its last %d attempts failed", name, h.Health.FailingSince.Format(time.RFC3339), h.Health.Failures)
+		case h.Health.State == "throttled" && h.Health.Failures > 0 && time.Since(h.Health.FirstFailed) > lateAge:
+			s.warn("%s has refused load since %s, and taken nothing", name, h.Health.FirstFailed.Format(time.RFC3339))
 		}
 	}
 	return nil
