@@ -447,7 +447,12 @@ func (s *sim) ended(p *process, d *simDelivery, status, retryAfter int, cut bool
 	if refusesLoad(status, retryAfter) && (s.hook(d.hook).health.refusals > 1 || d.attempts-1-d.tries < 100) {
 		s.soft["attempts refused because of load"]++
 		d.due = now.Add(time.Duration(retryAfter) * time.Second)
-		if h := s.hook(d.hook); !h.fuzzy && d.url == h.url && !d.begun.Before(h.resumedAt) {
+		h := s.hook(d.hook)
+		if h.fuzzy { // whether it counted decides when the next one is due
+			d.fuzzy, d.readyAt = true, now.Add(1000*time.Hour)
+			return
+		}
+		if d.url == h.url && !d.begun.Before(h.resumedAt) {
 			d.due = later(d.due, h.health.held.early)
 		}
 		d.readyAt = d.due
