@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,7 +28,7 @@ func (r *simReplay) within(t time.Time) bool { return !t.Before(r.Since) && !t.A
 
 // replay asks for a replay, dry first.
 func (s *sim) replay() {
-	synctest.Wait()
+	s.settle()
 	if len(s.hooks) == 0 {
 		return
 	}
