@@ -197,7 +197,7 @@ func (l *lanes) keptSlotLocked(ln *lane, now time.Time) time.Time {
 func (l *lanes) throttleLocked(ln *lane, c *claim, a *Attempt, now time.Time) Throttle {
 	t, mono := ln.health.Throttle, time.Now()
 	ln.passLocked(l, mono)
-	refused, late := a.refusesLoad(), c.round != ln.round // late: it began before the last refusal
+	refused, late := a.refusesLoad(), c.round < ln.round // late: it began before the last refusal
 	switch {
 	case a.Delivered() && (ln.health.Failing() || !late && t.over(mono.Sub(ln.health.heldUntil))):
 		ln.window.grow(l.limits(ln.id).inFlight)
@@ -273,9 +273,6 @@ func (l *lanes) setHealthLocked(ln *lane, h Health) {
 	if was.Failing() && !h.Failing() || was.Throttle.HeldUntil.After(h.Throttle.HeldUntil) {
 		ln.health.recoveredAt = utcNow()
 		l.recheckLocked(ln)
-	}
-	if !ln.health.throttled() {
-		ln.throttledSlot = time.Time{} // it is of a rate that no longer holds: the next throttle finds its own
 	}
 	if l.limitsLocked(ln, time.Now()).inFlight == 0 {
 		l.releaseReadyLocked(ln)
