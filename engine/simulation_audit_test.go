@@ -30,7 +30,7 @@ func (s *sim) model(d *engine.Delivery) *simDelivery {
 
 // overview holds the counts against the lists.
 func (s *sim) overview() {
-	synctest.Wait()
+	s.settle()
 	o, err := s.Overview(s.ctx)
 	if err != nil {
 		s.violate("overview: %v", err)

@@ -531,10 +531,13 @@ func (s *sim) markThrottle(h *simHook) {
 	s.marks = append(s.marks, simMark{at: time.Now(), lane: simLane{h.id, false}, kind: 't', next: h.health.held.late})
 }
 
-// throttledNow asks the engine whether a lane is still throttled.
+// throttledNow asks the store whether a lane is still throttled: what it says goes by the last attempt, whatever has ended the wait since.
 func (s *sim) throttledNow(h *simHook) bool {
-	health := s.Health(h.id)
-	_, throttled := health.Throttled(time.Now().UTC())
+	now := time.Now().UTC()
+	stats, err := s.process.Stats(context.Background(), now, false)
+	s.check(err)
+	health := stats.Health[h.id]
+	_, throttled := health.Throttled(now)
 	return throttled
 }
 
