@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 	"storage/storetest":     {"engine"},
 	"httpapi":               {"engine", "httpapi/audit", "httpapi/jsonobject", "httpapi/ui", "internal/loopback"},
 	"httpapi/ui":            {"engine", "httpapi/audit", "httpapi/jsonobject"},
-	"internal/cli": {"internal/bench", "internal/buildinfo", "internal/client", "internal/config", "internal/dbfile", "internal/demo",
+	"internal/cli": {"engine/send", "internal/bench", "internal/buildinfo", "internal/client", "internal/config", "internal/dbfile", "internal/demo",
 		"internal/loopback", "internal/receiver", "internal/server", "internal/status", "internal/webhookfile"},
 	"internal/client":       {"internal/buildinfo", "internal/text"},
 	"internal/config":       {"engine", "internal/loopback", "internal/text"},
@@ -46,7 +46,6 @@ var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":                    {"storage/bolt"},
 	"github.com/julienschmidt/httprouter": {"httpapi", "httpapi/ui"},
 	"github.com/BurntSushi/toml":          {"internal/cli", "internal/config", "internal/text", "internal/webhookfile"},
-	"golang.org/x/oauth2":                 {"engine/send"},
 	"golang.org/x/net":                    {"engine/send"},
 	"golang.org/x/sync":                   {"httpapi"},
 	"code.dny.dev/ssrf":                   {}, // for tests: the guard's own table is held against it

@@ -39,7 +39,8 @@ type AttemptEffect struct {
 	Delivery Delivery
 	// Attempt is the attempt to store, with NextAt and NextReason set.
 	Attempt Attempt
-	// Moved reports whether the attempt has moved the delivery on; false means that a change made during the attempt stands.
+	// Moved reports whether the attempt has moved a waiting delivery on. It is false if a change made during the attempt stands, and if the
+	// delivery was cancelled during an attempt that succeeded: it had reached a final state already, and is delivered all the same.
 	Moved bool
 	// Notices are the payloads of system events. They are queued for the operations webhook if there is one and it is active.
 	Notices [][]byte
@@ -71,6 +72,7 @@ func (r *AttemptRecord) Apply(stored *Delivery, covered bool) AttemptEffect {
 			e.Notices = append(e.Notices, notice)
 		}
 	}
+	e.Moved = e.Moved && stored.Status.Waiting()
 	return e
 }
 

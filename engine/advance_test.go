@@ -42,7 +42,7 @@ func TestAttemptApply(t *testing.T) {
 		"covered":                      {covered: true, attempt: failed, next: retry, status: StatusCancelled, finished: at, tries: 1, reason: NextCancelled, moved: true},
 		"covered, delivered":           {covered: true, attempt: Attempt{Outcome: Outcome{Status: 204}}, next: Next{Status: StatusDelivered}, status: StatusDelivered, finished: at, tries: 1, moved: true},
 		"cancelled meanwhile":          {meanwhile: cancelled, attempt: failed, next: retry, status: StatusCancelled, finished: ruleAt, tries: 1, reason: NextCancelled},
-		"cancelled, delivered":         {meanwhile: cancelled, attempt: Attempt{Outcome: Outcome{Status: 200}}, next: Next{Status: StatusDelivered}, status: StatusDelivered, finished: at, tries: 1, moved: true},
+		"cancelled, delivered":         {meanwhile: cancelled, attempt: Attempt{Outcome: Outcome{Status: 200}}, next: Next{Status: StatusDelivered}, status: StatusDelivered, finished: at, tries: 1},
 		"cancelled, failed for good":   {meanwhile: cancelled, attempt: failed, next: Next{Status: StatusFailed, Reason: NextExhausted}, status: StatusCancelled, finished: ruleAt, tries: 1, reason: NextCancelled},
 		"queued again meanwhile":       {meanwhile: requeued, attempt: failed, next: retry, status: StatusPending, nextAt: ruleAt.Add(1), tries: 0, reason: NextQueuedAgain},
 		"queued again, failed":         {meanwhile: requeued, attempt: failed, next: Next{Status: StatusFailed, Reason: NextExhausted}, status: StatusPending, nextAt: ruleAt.Add(1), tries: 0, reason: NextQueuedAgain},

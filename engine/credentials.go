@@ -5,8 +5,10 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+	"unicode"
 
 	"hookbolt/engine/jsonread"
+	"hookbolt/engine/send"
 )
 
 // Limits of what a webhook sends along for its endpoint.
@@ -47,14 +49,15 @@ var ownHeaders = []string{"Accept-Encoding", "Connection", "Content-Encoding", "
 // ownHeaderPrefixes are what names begin with that are not a webhook's to set.
 var ownHeaderPrefixes = []string{"Webhook-", "Proxy-", "Sec-"}
 
-// readHeaders reads headers: an object of names and values. mayContentType allows Content-Type among them.
-func readHeaders(r *jsonread.Reader, mayContentType bool) map[string]Credential {
-	headers := make(map[string]Credential)
+// readHeaders reads headers: an object of names and values. ofToken says that they are for a request for a token: they may have a
+// Content-Type, and no value has a form that says whether it is secret.
+func readHeaders(r *jsonread.Reader, ofToken bool) map[string]Header {
+	headers := make(map[string]Header)
 	total := 0
 	r.Object(func(key []byte) bool {
 		name := textproto.CanonicalMIMEHeaderKey(string(key))
 		_, twice := headers[name]
-		switch isOurs := !(mayContentType && name == "Content-Type") && (slices.Contains(ownHeaders, name) ||
+		switch isOurs := !(ofToken && name == "Content-Type") && (slices.Contains(ownHeaders, name) ||
 			slices.ContainsFunc(ownHeaderPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })); {
 		case !isToken(name):
 			r.Fail("a header's name must be letters, digits, - and the like, without spaces")
@@ -63,18 +66,51 @@ func readHeaders(r *jsonread.Reader, mayContentType bool) map[string]Credential 
 		case twice:
 			r.Fail("the header stands twice; its name is the same in any case")
 		}
-		value := readText(r, "a header's value", maxHeaderValue)
-		if strings.TrimSpace(value) != value || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
-			r.Fail("a header's value must not begin or end with a space, nor hold line breaks or other control characters")
+		if r.Peek() == '{' && !ofToken {
+			headers[name] = readHeaderObject(r)
+		} else {
+			headers[name] = Header{Value: readHeaderValue(r)}
 		}
-		headers[name] = Credential(value)
-		total += len(name) + len(value)
+		total += len(name) + len(headers[name].Value)
 		return true
 	})
 	if len(headers) > maxHeaders || total > maxHeadersBytes {
 		r.Fail("must have at most %d headers with %d bytes in all (got %d with %d)", maxHeaders, maxHeadersBytes, len(headers), total)
 	}
 	return headers
+}
+
+// readHeaderObject reads a header's value that comes with whether it is secret.
+func readHeaderObject(r *jsonread.Reader) (h Header) {
+	r.Object(func(key []byte) bool {
+		switch string(key) {
+		case "value":
+			h.Value = readHeaderValue(r)
+		case "secret":
+			h.Secret = new(r.Bool())
+		default:
+			return false
+		}
+		return true
+	})
+	switch {
+	case h.Value == "":
+		r.FailAt("value", "is required")
+	case h.Secret == nil:
+		r.FailAt("secret", "is required: true or false; or give the value alone, as a string")
+	}
+	return h
+}
+
+// readHeaderValue reads a header's value.
+func readHeaderValue(r *jsonread.Reader) Credential {
+	value := readText(r, "a header's value", maxHeaderValue)
+	if strings.ContainsFunc(value, func(c rune) bool { return unicode.IsControl(c) && c != '\t' }) {
+		r.Fail("a header's value %s", noControls)
+	} else if err := send.CheckEnds(value); err != nil {
+		r.Fail("a header's value %v", err)
+	}
+	return Credential(value)
 }
 
 // isToken tells whether a header's name is one (RFC 9110, section 5.6.2).
@@ -94,6 +130,29 @@ func readText(r *jsonread.Reader, what string, most int) string {
 	return s
 }
 
+// noControls is why a credential is refused that would break the header or the form that it is sent in.
+const noControls = "must not hold line breaks or other control characters"
+
+// readCredential reads a user name, a password or the like. A space at an end may be meant, what cannot be seen there is not.
+func readCredential(r *jsonread.Reader) Credential {
+	s := r.Text()
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		r.Fail(noControls)
+	} else if err := send.CheckEnds(strings.Trim(s, " ")); err != nil {
+		r.Fail("%v", err)
+	}
+	return Credential(s)
+}
+
+// readClientPart is readCredential for what must not be empty.
+func readClientPart(r *jsonread.Reader, what string) Credential {
+	s := readCredential(r)
+	if s == "" || len(s) > maxCredential {
+		r.Fail("%s must have 1 to %d bytes (got %d)", what, maxCredential, len(s))
+	}
+	return s
+}
+
 func readBasicAuth(r *jsonread.Reader) *BasicAuth {
 	var b BasicAuth
 	hasUser, hasPassword := false, false
@@ -101,13 +160,13 @@ func readBasicAuth(r *jsonread.Reader) *BasicAuth {
 		switch string(key) {
 		case "username":
 			hasUser = true
-			b.Username = Credential(r.Text())
+			b.Username = readCredential(r)
 			if strings.Contains(string(b.Username), ":") {
 				r.Fail("must not hold a colon, which ends it (RFC 7617)")
 			}
 		case "password":
 			hasPassword = true
-			b.Password = Credential(r.Text())
+			b.Password = readCredential(r)
 		default:
 			return false
 		}
@@ -126,27 +185,34 @@ func readBasicAuth(r *jsonread.Reader) *BasicAuth {
 
 func readOAuth2(r *jsonread.Reader) *OAuth2 {
 	var o OAuth2
+	hasStyle := false
 	r.Object(func(key []byte) bool {
 		switch string(key) {
 		case "token_url":
 			o.TokenURL = Credential(readURL(r))
 		case "client_id":
-			o.ClientID = Credential(readText(r, "client_id", maxCredential))
+			o.ClientID = readClientPart(r, "client_id")
 		case "client_secret":
-			o.ClientSecret = Credential(readText(r, "client_secret", maxCredential))
+			o.ClientSecret = readClientPart(r, "client_secret")
 		case "scopes":
 			r.Array(func(int) {
-				scope := readText(r, "a scope", maxCredential)
-				if strings.ContainsAny(scope, " \t\r\n") {
+				scope := readClientPart(r, "a scope")
+				if strings.Contains(string(scope), " ") {
 					r.Fail("a scope must not hold white space: each is a string of its own")
 				}
-				o.Scopes = append(o.Scopes, Credential(scope))
+				o.Scopes = append(o.Scopes, scope)
 			})
 			if len(o.Scopes) > maxScopes {
 				r.Fail("must have at most %d scopes (got %d)", maxScopes, len(o.Scopes))
 			}
+		case "auth_style":
+			hasStyle = true
+			o.AuthStyle = readAuthStyle(r)
 		case "headers":
-			o.Headers = readHeaders(r, true)
+			o.Headers = make(map[string]Credential)
+			for name, header := range readHeaders(r, true) {
+				o.Headers[name] = header.Value
+			}
 		case "body":
 			o.Body, o.IsJSON = readTokenBody(r)
 		default:
@@ -158,6 +224,8 @@ func readOAuth2(r *jsonread.Reader) *OAuth2 {
 	switch {
 	case o.TokenURL == "":
 		r.FailAt("token_url", "is required: where to get a token")
+	case o.Body != "" && hasStyle:
+		r.FailAt("auth_style", "is how client_id and client_secret are sent, which body replaces: leave it out")
 	case o.Body != "" && standard:
 		r.FailAt("body", "replaces client_id, client_secret and scopes: give either body or these")
 	case o.Body == "" && o.ClientID == "":
@@ -168,10 +236,27 @@ func readOAuth2(r *jsonread.Reader) *OAuth2 {
 	return &o
 }
 
+// readAuthStyle reads how the client's id and secret are sent.
+func readAuthStyle(r *jsonread.Reader) send.AuthStyle {
+	switch s := r.Text(); s {
+	case "auto":
+		return send.AuthStyleAuto
+	case string(send.AuthStyleHeader), string(send.AuthStyleBody):
+		return send.AuthStyle(s)
+	default:
+		r.Fail(`must be "auto", "header" or "body" (got %q)`, jsonread.Excerpt(s))
+		return ""
+	}
+}
+
 // readTokenBody reads the body of a token request: a string, which is sent as it is, or an object, which is sent as JSON.
 func readTokenBody(r *jsonread.Reader) (body Credential, isJSON bool) {
 	if r.Peek() != '{' {
-		return Credential(readText(r, "body", maxCredential)), false
+		text := readText(r, "body", maxCredential)
+		if strings.ContainsFunc(text, func(c rune) bool { return unicode.IsControl(c) && !strings.ContainsRune("\t\r\n", c) }) {
+			r.Fail("must not hold control characters but tabs and line breaks")
+		}
+		return Credential(text), false
 	}
 	raw := r.Raw()
 	if len(raw) > maxCredential {

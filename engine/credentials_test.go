@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -15,8 +16,18 @@ func TestCredentialSettings(t *testing.T) {
 	if fmt.Sprint(w.AllowNetworks) != "[10.1.2.3/32 fd00::/8 192.168.0.0/16]" || *w.RateLimit != 0.5 {
 		t.Errorf("got %v, %v", w.AllowNetworks, *w.RateLimit)
 	}
-	if len(w.Headers) != 2 || w.Headers["X-Api-Key"] != "k1" || w.Headers["Authorization"] != "Bearer t1" {
+	if len(w.Headers) != 2 || w.Headers["X-Api-Key"].Value != "k1" || w.Headers["Authorization"].Value != "Bearer t1" {
 		t.Errorf("got %d headers", len(w.Headers))
+	}
+	// A header's value is stored as it was given: with whether it is secret, or alone, as older data have it.
+	w = applyPatch(t, w, `{"headers":{"X-A":"a","X-B":{"value":"b","secret":false},"X-C":{"secret":true,"value":"c"}}}`)
+	stored, err := json.Marshal(w.Headers)
+	var back map[string]Header
+	if err != nil || string(stored) != `{"X-A":"a","X-B":{"value":"b","secret":false},"X-C":{"value":"c","secret":true}}` || json.Unmarshal(stored, &back) != nil || !reflect.DeepEqual(back, w.Headers) {
+		t.Errorf("headers are stored as %s: %v", stored, err)
+	}
+	if shown := string(SettingNamed("headers").JSON(&w)); shown != `{"X-A":true,"X-B":true,"X-C":true}` {
+		t.Errorf("headers are shown as %s", shown)
 	}
 	w = applyPatch(t, w, `{"headers":{"X-Other":"k2"},"basic_auth":{"username":"","password":""}}`)
 	if len(w.Headers) != 1 || *w.BasicAuth != (BasicAuth{}) {
@@ -31,10 +42,26 @@ func TestCredentialSettings(t *testing.T) {
 	if w.OAuth2.Body != `{"a": [1, "ü"]}` || !w.OAuth2.IsJSON || w.OAuth2.Headers["Content-Type"] != "text/x" {
 		t.Errorf("a body of the caller's own: %q", string(w.OAuth2.Body))
 	}
+	for style, want := range map[string]string{`"header"`: `"auth_style":"header"`, `"body"`: `"auth_style":"body"`, `"auto"`: ""} {
+		w := applyPatch(t, w, `{"oauth2":{"token_url":"https://auth.example/token","client_id":"c","client_secret":"s","auth_style":`+style+`}}`)
+		stored, err := json.Marshal(w)
+		if err != nil || strings.Contains(string(stored), "auth_style") != (want != "") || !strings.Contains(string(stored), want) {
+			t.Errorf("%s is stored as %s: %v", style, stored, err)
+		}
+	}
+	w = applyPatch(t, w, `{"oauth2":{"token_url":"https://auth.example/token","body":"a=b\r\n\tc"}}`)
+	if w.OAuth2.Body != "a=b\r\n\tc" {
+		t.Errorf("a body with line breaks: %q", string(w.OAuth2.Body))
+	}
+	w = applyPatch(t, w, `{"basic_auth":{"username":"ü x","password":" pass 👩‍💻 word "},"oauth2":null}`)
+	if w.BasicAuth.Password != " pass 👩‍💻 word " {
+		t.Errorf("a password with spaces: %q", string(w.BasicAuth.Password))
+	}
+	w = applyPatch(t, w, `{"basic_auth":null,"oauth2":{"token_url":"https://auth.example/token","body": {"a": [1, "ü"]}}}`)
 	// What is stored is what was set.
-	stored, err := json.Marshal(w)
-	var back Webhook
-	if err != nil || json.Unmarshal(stored, &back) != nil || back.OAuth2.Body != w.OAuth2.Body || back.OAuth2.TokenURL != w.OAuth2.TokenURL {
+	stored, err = json.Marshal(w)
+	var whole Webhook
+	if err != nil || json.Unmarshal(stored, &whole) != nil || whole.OAuth2.Body != w.OAuth2.Body || whole.OAuth2.TokenURL != w.OAuth2.TokenURL {
 		t.Errorf("stored as %s: %v", stored, err)
 	}
 }
@@ -54,6 +81,8 @@ func TestCredentialSettingsRefuse(t *testing.T) {
 		{`{"headers":{"X-Y":7}}`, "headers.X-Y", "must be a string (got a number)"},
 		{`{"headers":{"X-Y":"a\r\nInjected: 1"}}`, "headers.X-Y", "line breaks"},
 		{`{"headers":{"X-Y":" a"}}`, "headers.X-Y", "begin or end with a space"},
+		{`{"headers":{"X-Y":"a\u0085b"}}`, "headers.X-Y", "a header's value must not hold line breaks or other control characters"},
+		{`{"headers":{"X-Y":"a\u200b"}}`, "headers.X-Y", "a header's value must not begin or end with a zero-width space (U+200B)"},
 		{`{"headers":{"X-Y":"` + strings.Repeat("a", 4097) + `"}}`, "headers.X-Y", "1 to 4096 bytes (got 4097)"},
 		{`{"headers":{"x-y":"a","X-Y":"b"}}`, "headers.X-Y", "stands twice"},
 		{`{"headers":{` + strings.Join(many, ",") + `}}`, "headers", "at most 32 headers"},
@@ -68,19 +97,39 @@ func TestCredentialSettingsRefuse(t *testing.T) {
 		{`{"headers":{"X-Idempotency-Key":"x"}}`, "headers.X-Idempotency-Key", "hookbolt's own"},
 		{`{"headers":{"Accept-Encoding":"gzip"}}`, "headers.Accept-Encoding", "hookbolt's own"},
 		{`{"headers":{"Proxy-Authorization":"x"}}`, "headers.Proxy-Authorization", "hookbolt's own"},
+		{`{"headers":{"X-Y":{"value":"a"}}}`, "headers.X-Y.secret", "is required: true or false"},
+		{`{"headers":{"X-Y":{"secret":true}}}`, "headers.X-Y.value", "is required"},
+		{`{"headers":{"X-Y":{"value":"a\n","secret":true}}}`, "headers.X-Y.value", "must not hold line breaks"},
+		{`{"headers":{"X-Y":{"value":"a","secret":"yes"}}}`, "headers.X-Y.secret", "must be true or false"},
+		{`{"headers":{"X-Y":{"value":"a","secret":true,"note":"b"}}}`, "headers.X-Y.note", "unknown field"},
+		{`{"headers":{"X-Y":{"env":"a"}}}`, "headers.X-Y.env", "unknown field"},
+		{`{"oauth2":{` + token + `,"body":"b","headers":{"X-A":{"value":"a","secret":true}}}}`, "oauth2.headers.X-A", "must be a string"},
 		{`{"basic_auth":{"username":"a"}}`, "basic_auth.password", "is required"},
 		{`{"basic_auth":{"password":"a"}}`, "basic_auth.username", "is required"},
 		{`{"basic_auth":{"username":"a:b","password":"c"}}`, "basic_auth.username", "colon"},
 		{`{"basic_auth":{"username":"a","password":"c","realm":"x"}}`, "basic_auth.realm", "unknown field"},
+		{`{"basic_auth":{"username":"a\n","password":"c"}}`, "basic_auth.username", "must not hold line breaks or other control characters"},
+		{`{"basic_auth":{"username":"a","password":"c\r\nX: y"}}`, "basic_auth.password", "must not hold line breaks"},
+		{`{"basic_auth":{"username":"a","password":"c\u007f"}}`, "basic_auth.password", "must not hold line breaks"},
+		{`{"basic_auth":{"username":"a","password":"\ufeffc"}}`, "basic_auth.password", "must not begin or end with a byte order mark"},
 		{`{"basic_auth":"a:b"}`, "basic_auth", "must be an object (got a string)"},
 		{`{"oauth2":{}}`, "oauth2.token_url", "is required"},
 		{`{"oauth2":{"token_url":"ftp://x","client_id":"c","client_secret":"s"}}`, "oauth2.token_url", "http or https"},
 		{`{"oauth2":{` + token + `}}`, "oauth2.client_id", "is required"},
+		{`{"oauth2":{` + token + `,"client_id":"c\n","client_secret":"s"}}`, "oauth2.client_id", "must not hold line breaks or other control characters"},
+		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s\t"}}`, "oauth2.client_secret", "must not hold line breaks"},
+		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","scopes":["a\u0000"]}}`, "oauth2.scopes[0]", "must not hold line breaks"},
+		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","headers":{"X-A":"b\u0001"}}}`, "oauth2.headers.X-A", "a header's value must not hold line breaks"},
+		{`{"oauth2":{` + token + `,"body":"a=b\u0000"}}`, "oauth2.body", "must not hold control characters but tabs and line breaks"},
+		{`{"oauth2":{"token_url":"https://auth.example/\u200b","body":"b"}}`, "oauth2.token_url", "must not begin or end with a zero-width space"},
 		{`{"oauth2":{` + token + `,"client_id":"c"}}`, "oauth2.client_secret", "is required"},
 		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","body":"b"}}`, "oauth2.body", "replaces client_id"},
 		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","scopes":["a b"]}}`, "oauth2.scopes[0]", "white space"},
 		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","audience":"b"}}`, "oauth2.audience", "unknown field"},
 		{`{"oauth2":{` + token + `,"body":"b","headers":{"Host":"x"}}}`, "oauth2.headers.Host", "hookbolt's own"},
+		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","auth_style":"post"}}`, "oauth2.auth_style", `must be "auto", "header" or "body" (got "post")`},
+		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","auth_style":1}}`, "oauth2.auth_style", "must be a string"},
+		{`{"oauth2":{` + token + `,"body":"b","auth_style":"auto"}}`, "oauth2.auth_style", "which body replaces: leave it out"},
 		{`{"oauth2":{` + token + `,"body":7}}`, "oauth2.body", "must be a string (got a number)"},
 		{`{"rate_limit":0}`, "rate_limit", "must be 0.001 to 10000 deliveries a second (got 0)"},
 		{`{"rate_limit":-1}`, "rate_limit", "(got -1)"},

@@ -95,7 +95,9 @@ func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte)
 		e.lanes.returnSlot(c)
 		return a, nil, false
 	}
-	outcome, err := e.sender().Send(sendCtx, newRequest(w, &c.claimed.Delivery, payload, utcNow(), e.timeout(w)))
+	request := newRequest(w, &c.claimed.Delivery, payload, utcNow(), e.timeout(w))
+	request.RetryAfterMax = e.config().Retry.RetryAfterMax
+	outcome, err := e.sender().Send(sendCtx, request)
 	if err != nil {
 		return a, nil, false
 	}

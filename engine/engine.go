@@ -48,6 +48,7 @@ type Engine struct {
 	troubleTold   atomic.Bool
 	// maintenanceWake wakes maintain. Capacity 1. Changes that cause background work send to it; maintain receives.
 	maintenanceWake chan struct{}
+	onces           onces
 }
 
 // New returns an engine on a store, and registers its metrics with reg.

@@ -1007,13 +1007,31 @@ func TestCountersOfFinishedDeliveries(t *testing.T) {
 		time.Sleep(time.Minute)
 		want(1, 1)
 
+		// By hand, and by a change of the webhook, while attempts are under way that succeed: once each, and delivered all the same.
+		w.net.answer = func(received, *http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			return answer(200), nil
+		}
+		w.sessions(2)
+		time.Sleep(time.Minute + time.Second/2)
+		if _, err := w.Cancel(t.Context(), w.list(engine.DeliveryQuery{Status: engine.StatusPending})[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		w.patch(hook.ID, `{"active":false}`)
+		time.Sleep(time.Minute)
+		want(1, 3)
+		if n := len(w.list(engine.DeliveryQuery{Status: engine.StatusDelivered})); n != 3 {
+			t.Errorf("%d are delivered, want 3", n)
+		}
+		w.patch(hook.ID, `{"active":true}`)
+
 		// By a change of the webhook.
 		w.sessions(123)
 		if err := w.DeleteWebhook(t.Context(), hook.ID); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		want(1, 124)
+		want(1, 126)
 	})
 }
 

@@ -11,6 +11,12 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrConflict is returned if the object exists but its state does not allow the call. Wrap it with the reason.
 	ErrConflict = errors.New("conflict")
+	// ErrPrecondition is returned if a webhook has none of the tags that the caller has seen: somebody else has changed it since.
+	ErrPrecondition = errors.New("the webhook was changed since its tag was read")
+	// ErrKeyReused is returned for a request whose key belongs to another request; see Engine.BeginOnce.
+	ErrKeyReused = errors.New("the key belongs to another request")
+	// ErrRepeated is returned by a Store for a change with a Once whose key it remembers. Nothing of the change was stored.
+	ErrRepeated = fmt.Errorf("%w: a request with this key was carried out meanwhile", ErrConflict)
 	// ErrRevision is returned by Store.PutWebhook if the webhook was changed by somebody else since it was read.
 	ErrRevision = errors.New("webhook was changed meanwhile")
 	// ErrNotSendable is returned by Store.Freeze if the delivery must no longer be sent as it was claimed: it was cancelled, queued again

@@ -158,8 +158,8 @@ func checkPatch(t *testing.T, body []byte, patch WebhookPatch) {
 	w := DefaultWebhook()
 	for range 2 { // the second time changes nothing
 		before := w
-		for _, apply := range patch.apply {
-			apply(&w)
+		if _, err := patch.applyTo(&w); err != nil {
+			t.Fatalf("what was read cannot be applied: %v", err)
 		}
 		if std.Secret == nil {
 			w.Secret = before.Secret // null has made one
@@ -262,8 +262,8 @@ func checkSentCredentials(t *testing.T, w *Webhook, std *plainSettings) {
 		t.Fatalf("%d headers of %d", len(w.Headers), len(std.Headers))
 	}
 	for name, value := range std.Headers {
-		if string(w.Headers[textproto.CanonicalMIMEHeaderKey(name)]) != *value {
-			t.Fatalf("header %q is %q", name, string(w.Headers[name]))
+		if string(w.Headers[textproto.CanonicalMIMEHeaderKey(name)].Value) != *value {
+			t.Fatalf("header %q is %q", name, string(w.Headers[name].Value))
 		}
 	}
 	if o := w.OAuth2; o != nil {
@@ -296,8 +296,8 @@ func checkSentCredentials(t *testing.T, w *Webhook, std *plainSettings) {
 		t.Fatalf("cannot be received: %v", err)
 	}
 	for name := range w.Headers {
-		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(string(w.Headers[name])) || got.Header.Get(name) != string(w.Headers[name]) {
-			t.Fatalf("header %q: %q arrives as %q", name, string(w.Headers[name]), got.Header.Get(name))
+		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(string(w.Headers[name].Value)) || got.Header.Get(name) != string(w.Headers[name].Value) {
+			t.Fatalf("header %q: %q arrives as %q", name, string(w.Headers[name].Value), got.Header.Get(name))
 		}
 		delete(got.Header, name)
 	}

@@ -198,7 +198,7 @@ func TestNewsOfOthers(t *testing.T) {
 		if n := len(w.net.all()); n != 1 {
 			t.Errorf("%d attempts, want none of what was cancelled elsewhere", n)
 		}
-		d, err := w.store.Enqueue(t.Context(), hook.ID, engine.KindTest, []byte("{}"), time.Now().UTC().Round(0))
+		d, err := w.store.Enqueue(t.Context(), engine.Enqueue{WebhookID: hook.ID, Kind: engine.KindTest, Payload: []byte("{}"), At: time.Now().UTC().Round(0)})
 		if err != nil {
 			t.Fatal(err)
 		}

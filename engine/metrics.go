@@ -35,7 +35,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		eventsRefused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_events_refused_total",
 			Help: "Session events that were refused for bad input, as far as they were parsed; at least one for each request that was refused."}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_total",
-			Help: "Attempts by outcome: 2xx, 3xx, 4xx, 5xx, or the class of the error."}, []string{"outcome"}),
+			Help: "Attempts by outcome: 2xx, 3xx, 4xx, 5xx, other for any other status, or the class of the error."}, []string{"outcome"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_attempts_refused_total",
 			Help: "Attempts that an endpoint refused because of load: 429, or 503 with Retry-After. They use no try; hookbolt_attempts_total has them, too."}),
 		unmade: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_unmade_total",
@@ -49,7 +49,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 				"suspended is true if its endpoint was failing or refused load, or its webhook was paused meanwhile.",
 			Buckets: lagBounds[:]}, []string{"suspended"}),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_deliveries_finished_total",
-			Help: "Deliveries that reached a final state. A delivery that is retried by hand may be counted again."}, []string{"status"}),
+			Help: "Deliveries that reached a final state. A delivery that is retried by hand may be counted again. One that is cancelled during an attempt that succeeds counts as cancelled."}, []string{"status"}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_probes_total",
 			Help: "Attempts at failing endpoints, by outcome: success, which ends the failing state, or failure."}, []string{"outcome"}),
 		pauses: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_webhook_pauses_total",
@@ -72,7 +72,7 @@ func (m *metrics) preset() {
 	for _, suspended := range []bool{false, true} {
 		m.lag.WithLabelValues(strconv.FormatBool(suspended))
 	}
-	for _, outcome := range []string{"2xx", "3xx", "4xx", "5xx"} {
+	for _, outcome := range []string{"2xx", "3xx", "4xx", "5xx", statusOther} {
 		m.attempts.WithLabelValues(outcome)
 	}
 	for _, class := range ErrorClasses {
@@ -127,7 +127,7 @@ func (m *metrics) attempt(d *Delivery, a *Attempt, suspended bool) {
 	}
 	outcome := string(a.Error)
 	if a.Status != 0 {
-		outcome = strconv.Itoa(min(max(a.Status/100, 1), 5)) + "xx" // a status can be any three digits
+		outcome = statusClass(a.Status)
 	}
 	m.attempts.WithLabelValues(outcome).Inc()
 	if a.refusesLoad() {
@@ -140,6 +140,17 @@ func (m *metrics) attempt(d *Delivery, a *Attempt, suspended bool) {
 		m.lag.WithLabelValues(strconv.FormatBool(suspended)).Observe(lag.Seconds())
 	}
 	m.history.attempted(d, a, lag)
+}
+
+// statusOther is the class of a status that is in none of those of RFC 9110, and of a 1xx, which is no final response.
+const statusOther = "other"
+
+// statusClass returns the label of a response's status. net/http takes any three digits as a status.
+func statusClass(status int) string {
+	if status < 200 || status > 599 {
+		return statusOther
+	}
+	return strconv.Itoa(status/100) + "xx"
 }
 
 // later returns the later of two times.

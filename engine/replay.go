@@ -32,6 +32,8 @@ type Replay struct {
 	Until time.Time `json:"until"`
 	// DryRun only counts.
 	DryRun bool `json:"-"`
+	// Once is the request that starts it, if it has a key; see Store.Done. A dry run has no effect, and is not remembered.
+	Once *Once `json:"-"`
 	// Count is how many deliveries the replay included when it was started. Done is how many of them have been queued so far.
 	Count int64 `json:"count"`
 	Done  int64 `json:"done"`

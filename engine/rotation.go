@@ -18,6 +18,10 @@ type Rotation struct {
 	Overlap time.Duration
 	// Secret is the next secret; "" has one made.
 	Secret Secret
+	// IfTag are the tags of which the webhook must have one; see WebhookPatch.IfTag.
+	IfTag []string
+	// Once is the request that it is made for, if it has a key; see Engine.BeginOnce.
+	Once *Once
 }
 
 // ParseRotation reads a rotation from a JSON object, in which both fields may be left out or null. Without a body the overlap is a

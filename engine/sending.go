@@ -17,6 +17,7 @@ import (
 type (
 	Secret      = send.Secret
 	Credential  = send.Credential
+	Header      = send.Header
 	BasicAuth   = send.BasicAuth
 	OAuth2      = send.OAuth2
 	Outcome     = send.Outcome

@@ -21,7 +21,7 @@ func TestNewRequest(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	w := &Webhook{
 		ID: 12, URL: "https://a.example/", AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
-		Headers: map[string]Credential{"X-Key": "k"}, BasicAuth: &BasicAuth{Username: "u", Password: "p"}, OAuth2: &OAuth2{TokenURL: "https://auth.example/"},
+		Headers: map[string]Header{"X-Key": {Value: "k"}}, BasicAuth: &BasicAuth{Username: "u", Password: "p"}, OAuth2: &OAuth2{TokenURL: "https://auth.example/"},
 		Secret: "whsec_new", PreviousSecrets: []PreviousSecret{{"whsec_old", now.Add(time.Nanosecond)}, {"whsec_older", now}},
 	}
 	d := &Delivery{ID: uuid.New(), NextAttemptAt: now.Add(-time.Second)}
@@ -51,7 +51,7 @@ func TestRequestHeader(t *testing.T) {
 	defer s.CloseIdleConnections()
 	w := &Webhook{
 		ID: 1, URL: server.URL, Secret: send.NewSecret(), PreviousSecrets: []PreviousSecret{{send.NewSecret(), time.Now().Add(time.Hour)}},
-		Headers: map[string]Credential{"X-Api-Key": "open sesame"},
+		Headers: map[string]Header{"X-Api-Key": {Value: "open sesame"}},
 	}
 	d, payload := &Delivery{ID: uuid.New()}, []byte(`{"n":1}`)
 	outcome, err := s.Send(t.Context(), newRequest(w, d, payload, time.Now(), 20*time.Second))

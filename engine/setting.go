@@ -71,6 +71,10 @@ type value struct {
 	null func(*Webhook)
 	// read reads a value that is not null, checks it, and returns how to set it.
 	read func(*jsonread.Reader) func(*Webhook)
+	// members returns what is set of a setting that is an object, as read reads it; see ParseMergePatch. Nil means that it is no object.
+	members func(*Webhook) members
+	// ofCaller means that the names of the members are the caller's own: they are names of headers.
+	ofCaller bool
 }
 
 // Shown tells whether answers mention the setting.
@@ -151,6 +155,18 @@ func boolean(at func(*Webhook) *bool, byDefault bool) value {
 // shownAs returns the value with another form in answers.
 func (v value) shownAs(get func(*Webhook) any) value {
 	v.get = get
+	return v
+}
+
+// merged returns the value of a setting that is an object.
+func (v value) merged(of func(*Webhook) members) value {
+	v.members = of
+	return v
+}
+
+// namedByCaller returns the value of a setting that is an object of headers.
+func (v value) namedByCaller() value {
+	v.ofCaller = true
 	return v
 }
 

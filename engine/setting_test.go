@@ -43,7 +43,7 @@ func TestSettings(t *testing.T) {
 func TestSettingsComeBack(t *testing.T) {
 	w := changedWebhook()
 	w.RateLimit, w.AllowNetworks = new(0.5), []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	w.Headers, w.BasicAuth = map[string]Credential{"X-A": "sekret"}, &BasicAuth{Username: "sekret", Password: "sekret"}
+	w.Headers, w.BasicAuth = map[string]Header{"X-A": {Value: "sekret"}}, &BasicAuth{Username: "sekret", Password: "sekret"}
 	w.OAuth2 = &OAuth2{TokenURL: "https://sekret.example/", Body: "sekret"}
 	byDefault := DefaultWebhook()
 	for i := range Settings {

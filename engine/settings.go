@@ -124,17 +124,17 @@ var Settings = []Setting{
 	},
 	{
 		Name: "headers", Secret: true, OfHost: true, Limits: Limits{MaxProperties: maxHeaders}, Effect: EffectAttempt,
-		value: field(func(w *Webhook) *map[string]Credential { return &w.Headers }, nil, readWebhookHeaders).shownAs(headerNames),
+		value: field(func(w *Webhook) *map[string]Header { return &w.Headers }, nil, readWebhookHeaders).shownAs(headerNames).merged(headerMembers).namedByCaller(),
 	},
 	{
 		Name: "basic_auth", Secret: true, OfHost: true, Parts: []string{"username", "password"}, Effect: EffectAttempt,
 		value: field(func(w *Webhook) **BasicAuth { return &w.BasicAuth }, nil, readBasicAuth).
-			shownAsSet(func(w *Webhook) bool { return w.BasicAuth != nil }),
+			shownAsSet(func(w *Webhook) bool { return w.BasicAuth != nil }).merged(basicAuthMembers),
 	},
 	{
 		Name: "oauth2", Secret: true, OfHost: true, Parts: []string{"token_url", "client_id", "client_secret"}, Effect: EffectAttempt,
 		value: field(func(w *Webhook) **OAuth2 { return &w.OAuth2 }, nil, readOAuth2).
-			shownAsSet(func(w *Webhook) bool { return w.OAuth2 != nil }),
+			shownAsSet(func(w *Webhook) bool { return w.OAuth2 != nil }).merged(oauth2Members),
 	},
 	{
 		// A secret that is set has no overlap, and earlier ones end as well: this gets rid of secrets that have leaked. Answers do not
@@ -258,7 +258,7 @@ func readNetworks(r *jsonread.Reader) []netip.Prefix {
 	return list
 }
 
-func readWebhookHeaders(r *jsonread.Reader) map[string]Credential { return readHeaders(r, false) }
+func readWebhookHeaders(r *jsonread.Reader) map[string]Header { return readHeaders(r, false) }
 
 func readSecret(r *jsonread.Reader) Secret {
 	s := Secret(r.Text())

@@ -84,8 +84,8 @@ type Store interface {
 	// Reschedule changes by hand when a delivery is due; see type Reschedule. It returns the delivery as it is now.
 	Reschedule(ctx context.Context, id uuid.UUID, how Reschedule, now time.Time) (Delivery, error)
 
-	// Enqueue queues a payload that belongs to no session for a webhook, frozen and due at now. ErrNotFound means that there is no such webhook.
-	Enqueue(ctx context.Context, webhookID uint32, kind Kind, payload []byte, now time.Time) (Delivery, error)
+	// Enqueue queues a payload that belongs to no session for a webhook, frozen and due. ErrNotFound means that there is no such webhook.
+	Enqueue(ctx context.Context, q Enqueue) (Delivery, error)
 
 	// Session returns what is stored of a session, and those of its deliveries that are still stored. Damaged deliveries are left out. It
 	// fails if the session or its events are damaged.
@@ -109,6 +109,13 @@ type Store interface {
 	// Replay counts the deliveries of a replay, in bounded reads. Unless it is a dry run, it stores the replay, and Maintain carries it
 	// out. It returns the count. ErrNotFound means that there is no such webhook, ErrConflict that it is inactive.
 	Replay(ctx context.Context, r Replay) (int64, error)
+
+	// Done returns what a request with that key has done. ErrNotFound means that there was none, or that it is forgotten.
+	//
+	// A change with a Once, which PutWebhook, Enqueue and Replay may get, keeps in its own transaction what it has done. If a request with the
+	// key is remembered, it returns ErrRepeated instead, and changes nothing. A change that fails is not remembered. A request is remembered
+	// until Done.Forgotten, or until there are more than MaxOnce; Maintain removes it then.
+	Done(ctx context.Context, key OnceKey) (Done, error)
 
 	// Erase carries out one bounded step of an erasure. cursor is ErasedStep.Next of the step before; "" begins. It covers everything that
 	// is stored when it begins. Data that is added meanwhile is covered only where the erasure has not passed yet. The claim of an erased
@@ -180,6 +187,8 @@ type WebhookChange struct {
 	// Notice is the payload of a system event. It is queued for the operations webhook if there is one and it is active. Nil means no
 	// event.
 	Notice []byte
+	// Once is the request that the change is made for, if it has a key; see Store.Done.
+	Once *Once
 }
 
 // WebhookChanged is the result of PutWebhook.
@@ -270,6 +279,17 @@ func (s *SessionRecord) Events() ([]Event, error) {
 	return all, nil
 }
 
+// Enqueue is a payload that belongs to no session, for Store.Enqueue.
+type Enqueue struct {
+	WebhookID uint32
+	Kind      Kind
+	Payload   []byte
+	// At is when the delivery is due: at once.
+	At time.Time
+	// Once is the request that it is queued for, if it has a key; see Store.Done.
+	Once *Once
+}
+
 // Freeze is the payload to store with a claimed delivery. A nil Payload drops the delivery's trigger.
 type Freeze struct {
 	// Delivery is the delivery as it was claimed.
@@ -282,8 +302,7 @@ type Freeze struct {
 type Recorded struct {
 	// Delivery is the delivery as it is stored now.
 	Delivery Delivery
-	// Moved reports whether the attempt has moved the delivery on. It is false where a change that was made during the attempt stands; see
-	// AttemptRecord.Apply.
+	// Moved reports whether the attempt has moved a waiting delivery on; see AttemptEffect.Moved.
 	Moved bool
 	// Queued names the lanes that got other deliveries, such as system events, and when these are due.
 	Queued []Queued

@@ -170,23 +170,23 @@ func (e *Engine) ensureOperations(ctx context.Context) error {
 	case cfg.OperationsURL == "" && current == nil:
 		return nil
 	case cfg.OperationsURL == "":
-		return e.deleteWebhook(ctx, current.ID)
+		return e.deleteWebhook(ctx, current.ID, nil)
 	case current == nil:
-		patch := WebhookPatch{apply: []func(*Webhook){func(w *Webhook) {
+		patch := ownPatch(func(w *Webhook) {
 			w.URL, w.Name, w.Operations, w.Delay = cfg.OperationsURL, operationsName, true, 0
 			w.Secret = cfg.OperationsSecret
-		}}}
+		})
 		_, err := e.CreateWebhook(ctx, patch)
 		return err
 	case current.URL == cfg.OperationsURL && (cfg.OperationsSecret == "" || cfg.OperationsSecret == current.Secret):
 		return nil
 	}
-	updated, err := e.updateWebhook(ctx, current.ID, WebhookPatch{apply: []func(*Webhook){func(w *Webhook) {
+	updated, err := e.updateWebhook(ctx, current.ID, ownPatch(func(w *Webhook) {
 		w.URL = cfg.OperationsURL
 		if cfg.OperationsSecret != "" && cfg.OperationsSecret != w.Secret {
 			w.Secret, w.PreviousSecrets = cfg.OperationsSecret, nil
 		}
-	}}}, func(_, _ *Webhook) error { return nil })
+	}), func(_, _ *Webhook) error { return nil })
 	if len(updated.Dropped) > 0 {
 		e.log.Warn("delivery.operations_url is on another host now; the credentials of the operations webhook were dropped", "dropped", updated.Dropped)
 	}
@@ -265,7 +265,7 @@ func (e *Engine) notifyDisk(ctx context.Context, low bool) bool {
 	if payload == nil {
 		return low
 	}
-	d, err := e.store.Enqueue(ctx, w.ID, KindOperation, payload, now)
+	d, err := e.store.Enqueue(ctx, Enqueue{WebhookID: w.ID, Kind: KindOperation, Payload: payload, At: now})
 	if err != nil {
 		return low
 	}

@@ -96,6 +96,48 @@ func TestRefusedToken(t *testing.T) {
 	})
 }
 
+// A token endpoint that asks for a wait has its deliveries tried again after it, and is asked once until then, however many deliveries wait.
+// The wait has the bound of endpoints.
+func TestTokenEndpointRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var asked atomic.Int32
+		w.net.answer = func(r received, _ *http.Request) (*http.Response, error) {
+			if r.host != "auth.example" {
+				return answer(200), nil
+			}
+			if asked.Add(1) == 1 {
+				return answer(429, "Retry-After", "600000"), nil // beyond the default of delivery.retry_after_max
+			}
+			a := answer(200)
+			a.Body = io.NopCloser(strings.NewReader(`{"access_token":"t"}`))
+			return a, nil
+		}
+		w.webhook(`{"url":"https://a.example/","delay":0,"retry_schedule":["5s","5s"],"oauth2":{"token_url":"https://auth.example/","client_id":"c","client_secret":"s"}}`)
+		start := time.Now()
+		for range 5 {
+			w.session()
+			time.Sleep(time.Minute)
+		}
+		if asked.Load() != 1 {
+			t.Errorf("asked %d times within the wait", asked.Load())
+		}
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		page, err := w.Deliveries(t.Context(), engine.DeliveryQuery{Limit: 10, Since: start})
+		if err != nil || len(page.Items) != 5 || asked.Load() != 2 {
+			t.Fatalf("asked %d times: %+v, %v", asked.Load(), page, err)
+		}
+		for _, item := range page.Items {
+			d, _, attempts, err := w.Delivery(t.Context(), item.ID)
+			if err != nil || d.Status != engine.StatusDelivered || len(attempts) != 2 || attempts[0].Error != engine.ErrorOAuth || attempts[0].NextReason != engine.NextByRetryAfter ||
+				attempts[0].NextAt.Sub(start).Round(time.Second) != 24*time.Hour || !strings.HasPrefix(attempts[0].ErrorDetail, "the token endpoint answered 429, and asked not to be called before ") {
+				t.Errorf("%+v, %v", attempts, err)
+			}
+		}
+	})
+}
+
 // One delivery that is refused whatever the token, among many that are not: it is tried again at once no more than once for each step of
 // its schedule, although the others always have a token ready.
 func TestRefusedAmongOthers(t *testing.T) {

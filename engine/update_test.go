@@ -168,7 +168,7 @@ func TestRefusedAddressNamesNetwork(t *testing.T) {
 		for _, tt := range []struct{ settings, field, allow string }{
 			{`{"url":"http://localhost/"}`, "url", "127.0.0.1/32"},
 			{`{"url":"http://[::ffff:10.0.0.7]/"}`, "url", "10.0.0.7/32"},
-			{`{"url":"http://[fe80::1%25eth0]/"}`, "url", "fe80::1/128"},
+			{`{"url":"http://[fe80::1]/"}`, "url", "fe80::1/128"},
 			{`{"url":"https://example.com/","oauth2":{"token_url":"http://[::1]/","client_id":"i","client_secret":"s"}}`, "oauth2.token_url", "::1/128"},
 		} {
 			p, err := engine.ParseWebhookPatch([]byte(tt.settings))

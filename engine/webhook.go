@@ -3,8 +3,10 @@ package engine
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -50,9 +52,9 @@ type Webhook struct {
 	// AllowNetworks are special-purpose addresses that this webhook may connect to, beside those of the configuration.
 	AllowNetworks []netip.Prefix `json:"allow_networks,omitempty"`
 	// Headers, BasicAuth and OAuth2 are what the endpoint wants to see; only one of them fills Authorization.
-	Headers   map[string]Credential `json:"headers,omitempty"`
-	BasicAuth *BasicAuth            `json:"basic_auth,omitempty"`
-	OAuth2    *OAuth2               `json:"oauth2,omitempty"`
+	Headers   map[string]Header `json:"headers,omitempty"`
+	BasicAuth *BasicAuth        `json:"basic_auth,omitempty"`
+	OAuth2    *OAuth2           `json:"oauth2,omitempty"`
 	// Secret signs; it is never logged.
 	Secret Secret `json:"secret"`
 	// PreviousSecrets are the ones before it whose overlap lasted when Secret took their place, newest first; no more than sign.
@@ -74,6 +76,28 @@ func (w *Webhook) equals(other *Webhook) bool {
 	a, errA := json.Marshal(w)
 	b, errB := json.Marshal(other)
 	return errA == nil && errB == nil && bytes.Equal(a, b)
+}
+
+// Tag names the present state of the settings: it is another one after each change. The time is part of it, because a database that is
+// restored from a backup counts its revisions from there.
+func (w *Webhook) Tag() string {
+	return strconv.FormatUint(w.Revision, 10) + "-" + strconv.FormatInt(w.UpdatedAt.UnixNano(), 36)
+}
+
+// fitsTag returns ErrPrecondition unless the webhook has one of these tags. Nil means any.
+func (w *Webhook) fitsTag(tags []string) error {
+	if tags == nil || slices.Contains(tags, w.Tag()) {
+		return nil
+	}
+	return fmt.Errorf("%w: webhook %d has the tag %s", ErrPrecondition, w.ID, w.Tag())
+}
+
+// tokenURL returns where the webhook gets its OAuth tokens, "" if it needs none.
+func (w *Webhook) tokenURL() Credential {
+	if w.OAuth2 == nil {
+		return ""
+	}
+	return w.OAuth2.TokenURL
 }
 
 // wants tells whether a delivery of that kind, of a session of that content, fits the settings.

@@ -22,8 +22,8 @@ func applyPatch(t *testing.T, to Webhook, body string) Webhook {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, apply := range patch.apply {
-		apply(&to)
+	if _, err := patch.applyTo(&to); err != nil {
+		t.Fatal(err)
 	}
 	return to
 }
@@ -123,9 +123,10 @@ func TestWebhookPatchAppliesTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := changedWebhook(), changedWebhook()
-	for _, apply := range patch.apply {
-		apply(&a)
-		apply(&b)
+	for _, w := range []*Webhook{&a, &b} {
+		if _, err := patch.applyTo(w); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if !reflect.DeepEqual(a, b) || a.Name != "x" {
 		t.Errorf("%+v\n%+v", a, b)
@@ -222,14 +223,14 @@ func TestParseRotation(t *testing.T) {
 		body string
 		want Rotation
 	}{
-		{``, Rotation{day, ""}},
-		{` { } `, Rotation{day, ""}},
-		{`{"overlap":null,"secret":null}`, Rotation{day, ""}},
-		{`{"overlap":"0s"}`, Rotation{0, ""}},
-		{`{"overlap":"720h"}`, Rotation{30 * day, ""}},
-		{`{"overlap":"1h30m","secret":"` + string(given) + `"}`, Rotation{90 * time.Minute, given}},
+		{``, Rotation{Overlap: day}},
+		{` { } `, Rotation{Overlap: day}},
+		{`{"overlap":null,"secret":null}`, Rotation{Overlap: day}},
+		{`{"overlap":"0s"}`, Rotation{}},
+		{`{"overlap":"720h"}`, Rotation{Overlap: 30 * day}},
+		{`{"overlap":"1h30m","secret":"` + string(given) + `"}`, Rotation{Overlap: 90 * time.Minute, Secret: given}},
 	} {
-		if got, err := ParseRotation([]byte(tt.body)); err != nil || got != tt.want {
+		if got, err := ParseRotation([]byte(tt.body)); err != nil || !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s: got %v, %v; want %v", tt.body, got, err, tt.want)
 		}
 	}
@@ -253,7 +254,7 @@ func TestParseRotation(t *testing.T) {
 	} {
 		got, err := ParseRotation([]byte(tt.body))
 		errs, ok := errors.AsType[InputErrors](err)
-		if !ok || len(errs) != 1 || errs[0].Field != tt.field || !strings.Contains(errs[0].Detail, tt.detail) || got != (Rotation{}) {
+		if !ok || len(errs) != 1 || errs[0].Field != tt.field || !strings.Contains(errs[0].Detail, tt.detail) || !reflect.DeepEqual(got, Rotation{}) {
 			t.Errorf("%s: got %v, %v; want %q, …%s…", tt.body, got, err, tt.field, tt.detail)
 		}
 		if err != nil && strings.Contains(err.Error(), "hush") {

@@ -14,7 +14,9 @@ import (
 // among the settings. The error is an InputErrors if a setting is missing, or conflicts with another one.
 func NewWebhook(p WebhookPatch) (Webhook, error) {
 	w := DefaultWebhook()
-	p.applyTo(&w)
+	if _, err := p.applyTo(&w); err != nil {
+		return Webhook{}, err
+	}
 	if w.URL == "" {
 		return Webhook{}, InputErrors{{Field: "url", Detail: "is required: an http or https URL"}}
 	}
@@ -35,7 +37,7 @@ func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, er
 	if err := e.checkSettings(&w, &Webhook{}); err != nil {
 		return Webhook{}, err
 	}
-	changed, err := e.store.PutWebhook(ctx, WebhookChange{Webhook: w})
+	changed, err := e.store.PutWebhook(ctx, WebhookChange{Webhook: w, Once: p.once})
 	return changed.Webhook, err
 }
 
@@ -49,7 +51,7 @@ type WebhookUpdate struct {
 // UpdateWebhook changes settings of a webhook. If its URL moves to another host, it loses the credentials that the patch does not give.
 // Waiting deliveries that no longer fit are cancelled: none of them is sent after the call returns. A patch that changes nothing stores
 // nothing, so the webhook keeps its Revision and UpdatedAt. The error is an InputErrors if a setting is refused. ErrNotFound means that there
-// is no such webhook, ErrConflict that it is not of the revision that the patch is for.
+// is no such webhook, ErrConflict and ErrPrecondition that it is not of the revision, or has not the tag, that the patch is for.
 func (e *Engine) UpdateWebhook(ctx context.Context, id uint32, p WebhookPatch) (WebhookUpdate, error) {
 	return e.updateWebhook(ctx, id, p, e.checkOperations)
 }
@@ -59,12 +61,14 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 	var before Webhook
 	var dropped []string
 	after, err := e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
-		if p.revision != nil && *p.revision != w.Revision {
-			return WebhookChange{}, fmt.Errorf("%w: webhook %d was changed meanwhile", ErrConflict, id)
+		if err := p.fits(w); err != nil {
+			return WebhookChange{}, err
 		}
 		before = *w
-		p.applyTo(w)
-		dropped = p.dropCredentials(w, &before)
+		var err error
+		if dropped, err = p.applyTo(w); err != nil {
+			return WebhookChange{}, err
+		}
 		if w.equals(&before) {
 			return WebhookChange{}, errNoChange
 		}
@@ -98,12 +102,15 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 
 // RotateSecret gives a webhook its next secret. The current secret signs beside it during the overlap. Earlier secrets sign until their own
 // overlaps end. If there were more than MaxSecrets, the oldest stops at once. The error is an InputErrors if the secret is the current one:
-// the call is most likely a repeated one. ErrNotFound means that there is no such webhook.
+// the call is most likely a repeated one. ErrNotFound means that there is no such webhook, ErrPrecondition that it has none of the tags.
 func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webhook, error) {
 	if r.Secret == "" {
 		r.Secret = send.NewSecret()
 	}
 	return e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
+		if err := w.fitsTag(r.IfTag); err != nil {
+			return WebhookChange{}, err
+		}
 		if r.Secret == w.Secret {
 			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "is the current secret already: give another one, or none to generate one"}}
 		}
@@ -112,21 +119,30 @@ func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webho
 		}
 		w.UpdatedAt = utcNow()
 		w.rotate(r.Secret, r.Overlap, w.UpdatedAt)
-		return WebhookChange{}, nil
+		return WebhookChange{Once: r.Once}, nil
 	})
 }
 
 // DeleteWebhook deletes a webhook. Its waiting deliveries are cancelled: none of them is sent after the call returns. ErrNotFound means
 // that there is no such webhook, ErrConflict that it is the operations webhook, which the configuration makes.
 func (e *Engine) DeleteWebhook(ctx context.Context, id uint32) error {
+	return e.DeleteWebhookIfTag(ctx, id, nil)
+}
+
+// DeleteWebhookIfTag is DeleteWebhook for a webhook with one of these tags; see WebhookPatch.IfTag. The error of another one is
+// ErrPrecondition.
+func (e *Engine) DeleteWebhookIfTag(ctx context.Context, id uint32, tags []string) error {
 	if w := e.store.Webhooks().Get(id); w != nil && w.Operations {
 		return fmt.Errorf("%w: webhook %d is created by delivery.operations_url; remove that setting to delete it", ErrConflict, id)
 	}
-	return e.deleteWebhook(ctx, id)
+	return e.deleteWebhook(ctx, id, tags)
 }
 
-func (e *Engine) deleteWebhook(ctx context.Context, id uint32) error {
+func (e *Engine) deleteWebhook(ctx context.Context, id uint32, tags []string) error {
 	_, err := e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
+		if err := w.fitsTag(tags); err != nil {
+			return WebhookChange{}, err
+		}
 		return WebhookChange{Deleted: true, Cancels: []Cancellation{{WebhookID: w.ID, Revision: w.Revision, Scope: CancelAll}}}, nil
 	})
 	return err
@@ -187,7 +203,7 @@ func (e *Engine) checkSettings(w, before *Webhook) error {
 	if err := w.checkCredentials(); err != nil {
 		return err
 	}
-	if w.URL == before.URL && slices.Equal(w.AllowNetworks, before.AllowNetworks) && w.OAuth2 == before.OAuth2 {
+	if w.URL == before.URL && slices.Equal(w.AllowNetworks, before.AllowNetworks) && w.tokenURL() == before.tokenURL() {
 		return nil
 	}
 	return e.checkAddresses(w)
@@ -207,6 +223,11 @@ func (e *Engine) Webhooks() []*Webhook { return e.store.Webhooks().All() }
 // TestWebhook queues a test delivery for a webhook, even if the webhook is paused or inactive. ErrNotFound means that there is no such
 // webhook.
 func (e *Engine) TestWebhook(ctx context.Context, id uint32) (Delivery, error) {
+	return e.TestWebhookOnce(ctx, id, nil)
+}
+
+// TestWebhookOnce is TestWebhook for a request with a key; see BeginOnce.
+func (e *Engine) TestWebhookOnce(ctx context.Context, id uint32, o *Once) (Delivery, error) {
 	w, err := e.Webhook(id)
 	if err != nil {
 		return Delivery{}, err
@@ -218,7 +239,7 @@ func (e *Engine) TestWebhook(ctx context.Context, id uint32) (Delivery, error) {
 			return Delivery{}, err
 		}
 	}
-	d, err := e.store.Enqueue(ctx, id, KindTest, payload, now)
+	d, err := e.store.Enqueue(ctx, Enqueue{WebhookID: id, Kind: KindTest, Payload: payload, At: now, Once: o})
 	if err == nil {
 		e.lanes.wakeAt(Queued{d.Lane(), d.NextAttemptAt})
 	}

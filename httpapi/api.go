@@ -68,7 +68,7 @@ type settings struct {
 	maxBody int64
 }
 
-// handler answers a request. Its value becomes JSON, unless it is a rawJSON or an http.Handler. problemOf finds the
+// handler answers a request. Its value becomes JSON, unless it is a rawJSON or an http.Handler; a reply has header fields with it. problemOf finds the
 // status of its error.
 type handler func(*http.Request, httprouter.Params) (any, error)
 
@@ -90,7 +90,7 @@ func (a *API) routes() []route {
 		{method: "POST", path: "/v1/webhooks", status: http.StatusCreated, allowedRoles: adminToken, handle: a.postWebhook},
 		{method: "GET", path: "/v1/webhooks", status: http.StatusOK, allowedRoles: readToken, handle: a.listWebhooks, params: append(paged, "content_id")},
 		{method: "GET", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: readToken, handle: a.getWebhook},
-		{method: "PATCH", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.patchWebhook},
+		{method: "PATCH", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.patchWebhook, params: []string{"replace"}},
 		{method: "DELETE", path: "/v1/webhooks/:id", status: http.StatusNoContent, allowedRoles: adminToken, handle: a.deleteWebhook},
 		{method: "GET", path: "/v1/webhooks/:id/secret", status: http.StatusOK, allowedRoles: adminToken, handle: a.getSecret},
 		{method: "POST", path: "/v1/webhooks/:id/rotate-secret", status: http.StatusOK, allowedRoles: adminToken, handle: a.rotateSecret},
@@ -219,6 +219,12 @@ func (a *API) serve(rt route) httprouter.Handle {
 			a.refuse(w, r, &rt, err)
 			return
 		}
+		if own, ok := value.(reply); ok {
+			for name, text := range own.header {
+				header.Set(name, text)
+			}
+			value = own.value
+		}
 		if streamed, ok := value.(http.Handler); ok {
 			a.stream(w, r, &rt, streamed)
 			return
@@ -230,9 +236,6 @@ func (a *API) serve(rt route) httprouter.Handle {
 		}
 		if contentType != nil {
 			header["Content-Type"] = contentType
-		}
-		if l, ok := value.(interface{ location() string }); ok {
-			header.Set("Location", l.location())
 		}
 		status := rt.status
 		if s, ok := value.(interface{ status() int }); ok {

@@ -210,6 +210,7 @@ func TestProblemOf(t *testing.T) {
 		{t.Context(), &http.MaxBytesError{Limit: 77}, 413, "the body has more than 77 bytes, which is the limit of this call (of events, http.max_body sets it)"},
 		{t.Context(), fmt.Errorf("webhook 7: %w", engine.ErrNotFound), 404, "webhook 7: not found"},
 		{t.Context(), fmt.Errorf("%w: it is delivered", engine.ErrConflict), 409, "it is delivered"},
+		{t.Context(), fmt.Errorf("%w: webhook 7", engine.ErrPrecondition), 412, "the webhook was changed since"},
 		{t.Context(), fmt.Errorf("%w: closed", engine.ErrUnavailable), 503, "the database takes no work"},
 		{gone, fmt.Errorf("read: %w", context.Canceled), 499, "the client went away"},
 		{t.Context(), context.Canceled, 500, "something went wrong inside hookbolt"}, // not the client's doing

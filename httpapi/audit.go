@@ -74,5 +74,8 @@ func (a *API) audit(r *http.Request, rt *route, status int) {
 	if len(v.change.Settings) > 0 {
 		told = append(told, "settings", v.change.Settings)
 	}
+	if v.change.Repeated {
+		told = append(told, "repeated", true)
+	}
 	a.log.Info("audit", append(told, "status", status, "address", a.clientAddr(r).String())...)
 }

@@ -120,6 +120,7 @@ func TestDescriptionProblemExamples(t *testing.T) {
 	elsewhere := []string{"the body did not arrive in time", "the body could not be read to its end", "something went wrong inside hookbolt; its log says more", "webhook 1 was changed meanwhile",
 		"the database takes no work at the moment; what this request would have stored is not acknowledged",
 		errTooManyGuesses.Detail, // see guesses_test.go
+		errKeyInUse.Detail,       // see once_test.go
 		"another backup is being made or sent; there is one at a time", "webhook 1 is created by delivery.operations_url; remove that setting to delete it"}
 	open := newFixture(t, Config{})
 	closed := newFixture(t, Config{AdminTokens: []string{"admin"}, IngestTokens: []string{"ingest"},
@@ -150,6 +151,12 @@ func TestDescriptionProblemExamples(t *testing.T) {
 	answer(open, "POST", "/v1/webhooks", `{}`)
 	answer(open, "POST", "/v1/webhooks", `{"url":"http://10.0.0.7/hook"}`)
 	answer(open, "PATCH", "/v1/webhooks/1", `{"delay":-1}`)
+	answer(open, "PATCH", "/v1/webhooks/1", `{"delay":1}`, "If-Match", `"1-0"`)
+	for _, body := range []string{`{"url":"https://example.com/"}`, `{"url":"https://example.com/2"}`} {
+		answer(open, "POST", "/v1/webhooks", body, "Idempotency-Key", "k")
+	}
+	open.want(204, "DELETE", "/v1/webhooks/2", "")
+	answer(open, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`, "Idempotency-Key", "k")
 	answer(open, "POST", "/v1/webhooks/1/rotate-secret", `{"overlap":"721h"}`)
 	answer(open, "POST", "/v1/webhooks/1/replay", `{}`)
 	answer(open, "POST", "/v1/webhooks/1/replay", `{"status":"failed"}`)

@@ -331,7 +331,7 @@ func TestDescriptionHasTheWords(t *testing.T) {
 	withNull := func(list any) string { return words(list) + ",null" }
 	kinds := []engine.Kind{engine.KindComplete, engine.KindIncomplete, engine.KindTest, engine.KindOperation}
 	types := []engine.EventType{engine.EventStart, engine.EventVote, engine.EventUndo, engine.EventLead, engine.EventResultView, engine.EventFinish}
-	reasons := []engine.NextReason{engine.NextBySchedule, engine.NextByRetryAfter, engine.NextByToken, engine.NextExhausted, engine.NextCancelled, engine.NextQueuedAgain}
+	reasons := []engine.NextReason{engine.NextBySchedule, engine.NextByRetryAfter, engine.NextByThrottle, engine.NextByToken, engine.NextExhausted, engine.NextCancelled, engine.NextQueuedAgain}
 	operations := []engine.SystemEventType{engine.SystemEventPaused, engine.SystemEventFailing, engine.SystemEventRecovered, engine.SystemEventFailed, engine.SystemEventDiskLow,
 		engine.SystemEventDiskOK, engine.SystemEventTest}
 	for _, c := range []struct {

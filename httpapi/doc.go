@@ -8,7 +8,7 @@
 //	POST   /v1/webhooks                    creates a webhook; 201 with its secret
 //	GET    /v1/webhooks                    lists webhooks by id (?content_id=&limit=&cursor=)
 //	GET    /v1/webhooks/:id                one webhook, with its delivery counts
-//	PATCH  /v1/webhooks/:id                changes settings; null restores a default
+//	PATCH  /v1/webhooks/:id                changes settings; null restores a default (?replace=)
 //	DELETE /v1/webhooks/:id                deletes it and cancels its pending deliveries; 204
 //	GET    /v1/webhooks/:id/secret         the current secret
 //	POST   /v1/webhooks/:id/rotate-secret  replaces the secret, with an overlap; 200 with the new secret

@@ -64,6 +64,8 @@ func problemOf(ctx context.Context, err error) *problem {
 	case errors.Is(err, engine.ErrConflict):
 		// The status says "conflict" already; what follows is the reason.
 		return &problem{Status: http.StatusConflict, Detail: strings.TrimPrefix(err.Error(), engine.ErrConflict.Error()+": ")}
+	case errors.Is(err, engine.ErrPrecondition):
+		return errChanged
 	case errors.Is(err, engine.ErrFull):
 		return &problem{Status: http.StatusServiceUnavailable, Detail: err.Error() + "; nothing of this request was stored",
 			header: map[string]string{"Retry-After": "5"}}

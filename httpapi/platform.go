@@ -469,6 +469,7 @@ func platformOAuth(given map[string]json.RawMessage, flags map[string]bool, pres
 			delete(oauth, "client_id")
 			delete(oauth, "client_secret")
 			delete(oauth, "scopes")
+			delete(oauth, "auth_style")
 		}
 	}
 	if !changed || !said && (present == nil || present.OAuth2 == nil) {

@@ -41,16 +41,22 @@ func (a *API) replayWebhook(r *http.Request, ps httprouter.Params) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	ask, err := engine.ParseReplay(body)
-	if err != nil {
-		return nil, err
-	}
-	ask.WebhookID = id
-	done, err := a.engine.Replay(r.Context(), ask)
-	if err != nil {
-		return nil, err
-	}
-	return showReplay(&done), nil
+	return a.once(r, onceCall{
+		body: body,
+		do: func(o *engine.Once) (any, error) {
+			ask, err := engine.ParseReplay(body)
+			if err != nil {
+				return nil, err
+			}
+			ask.WebhookID, ask.Once = id, o
+			done, err := a.engine.Replay(r.Context(), ask)
+			if err != nil {
+				return nil, err
+			}
+			return showReplay(&done), nil
+		},
+		again: func(done *engine.Done) (any, error) { return showReplay(done.Replay), nil },
+	})
 }
 
 func (a *API) previewWebhook(r *http.Request, ps httprouter.Params) (any, error) {

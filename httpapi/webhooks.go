@@ -95,35 +95,41 @@ func showWithSecret(w *engine.Webhook, h engine.Health) webhook {
 	return shown
 }
 
-// createdWebhook says where the new webhook is.
-type createdWebhook struct {
-	webhook
-	id uint32
-}
-
-func (w createdWebhook) location() string {
-	return "/v1/webhooks/" + strconv.FormatUint(uint64(w.id), 10)
+// showCreated returns the response to the creation of a webhook: it says where the webhook is.
+func showCreated(w *engine.Webhook, h engine.Health) reply {
+	created := showTagged(showWithSecret(w, h), w)
+	created.header["Location"] = "/v1/webhooks/" + strconv.FormatUint(uint64(w.ID), 10)
+	return created
 }
 
 func (a *API) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
-	patch, err := a.readPatch(r)
-	if err != nil {
-		return nil, err
-	}
-	w, err := a.engine.CreateWebhook(r.Context(), patch)
-	if err != nil {
-		return nil, err
-	}
-	audit.Record(r.Context(), w.ID, patch.Changes(new(engine.DefaultWebhook())))
-	return createdWebhook{showWithSecret(&w, a.engine.Health(w.ID)), w.ID}, nil
-}
-
-func (a *API) readPatch(r *http.Request) (engine.WebhookPatch, error) {
 	body, err := a.readBody(r, maxSettings)
 	if err != nil {
-		return engine.WebhookPatch{}, err
+		return nil, err
 	}
-	return engine.ParseWebhookPatch(body)
+	return a.once(r, onceCall{
+		body: body,
+		do: func(o *engine.Once) (any, error) {
+			patch, err := engine.ParseWebhookPatch(body)
+			if err != nil {
+				return nil, err
+			}
+			w, err := a.engine.CreateWebhook(r.Context(), patch.Once(o))
+			if err != nil {
+				return nil, err
+			}
+			audit.Record(r.Context(), w.ID, patch.Changes(new(engine.DefaultWebhook())))
+			return showCreated(&w, a.engine.Health(w.ID)), nil
+		},
+		again: func(done *engine.Done) (any, error) {
+			w, err := a.engine.Webhook(done.WebhookID)
+			if err != nil {
+				return nil, err
+			}
+			audit.Record(r.Context(), w.ID, nil)
+			return showCreated(&w, a.engine.Health(w.ID)), nil
+		},
+	})
 }
 
 // page is a page of a list. NextCursor is null on the last one.
@@ -203,7 +209,7 @@ func (a *API) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 			replays = append(replays, showReplay(r))
 		}
 	}
-	return showDetail(showWebhook(&w, a.engine.Health(w.ID)), overview.PerWebhook[id], replays), nil
+	return showTagged(showDetail(showWebhook(&w, a.engine.Health(w.ID)), overview.PerWebhook[id], replays), &w), nil
 }
 
 // showDetail adds to a webhook what is kept for it, and its replays on their way.
@@ -216,12 +222,29 @@ func showDetail(w webhook, s engine.WebhookStats, replays []replay) webhook {
 	return w
 }
 
+// patchWebhook merges settings that are objects with what is set. With replace they take its place, for a caller who knows the whole of them
+// and does not see what is set: a file of webhooks.
 func (a *API) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := webhookID(ps)
 	if err != nil {
 		return nil, err
 	}
-	patch, err := a.readPatch(r)
+	q, parse := queryOf(r), engine.ParseMergePatch
+	if q.flag("replace") {
+		parse = engine.ParseWebhookPatch
+	}
+	if err := q.err(); err != nil {
+		return nil, err
+	}
+	body, err := a.readBody(r, maxSettings)
+	if err != nil {
+		return nil, err
+	}
+	patch, err := parse(body)
+	if err != nil {
+		return nil, err
+	}
+	only, err := ifMatch(r)
 	if err != nil {
 		return nil, err
 	}
@@ -230,13 +253,13 @@ func (a *API) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 		return nil, err
 	}
 	audit.Record(r.Context(), id, patch.Changes(&present))
-	w, err := a.engine.UpdateWebhook(r.Context(), id, patch)
+	w, err := a.engine.UpdateWebhook(r.Context(), id, patch.IfTag(only.tags))
 	if err != nil {
-		return nil, err
+		return nil, a.explain(err, id, only)
 	}
 	shown := showWebhook(&w.Webhook, a.engine.Health(w.ID))
 	shown.Add("dropped", append([]string{}, w.Dropped...))
-	return shown, nil
+	return showTagged(shown, &w.Webhook), nil
 }
 
 func (a *API) deleteWebhook(r *http.Request, ps httprouter.Params) (any, error) {
@@ -244,7 +267,11 @@ func (a *API) deleteWebhook(r *http.Request, ps httprouter.Params) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.engine.DeleteWebhook(r.Context(), id)
+	only, err := ifMatch(r)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.explain(a.engine.DeleteWebhookIfTag(r.Context(), id, only.tags), id, only)
 }
 
 func (a *API) getSecret(_ *http.Request, ps httprouter.Params) (any, error) {
@@ -270,15 +297,29 @@ func (a *API) rotateSecret(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	rotation, err := engine.ParseRotation(body)
+	only, err := ifMatch(r)
 	if err != nil {
 		return nil, err
 	}
-	w, err := a.engine.RotateSecret(r.Context(), id, rotation)
-	if err != nil {
-		return nil, err
+	show := func(w engine.Webhook, err error) (any, error) {
+		if err != nil {
+			return nil, a.explain(err, id, only)
+		}
+		return showTagged(showWithSecret(&w, a.engine.Health(w.ID)), &w), nil
 	}
-	return showWithSecret(&w, a.engine.Health(w.ID)), nil
+	return a.once(r, onceCall{
+		body: body,
+		do: func(o *engine.Once) (any, error) {
+			rotation, err := engine.ParseRotation(body)
+			if err != nil {
+				return nil, err
+			}
+			rotation.IfTag, rotation.Once = only.tags, o
+			return show(a.engine.RotateSecret(r.Context(), id, rotation))
+		},
+		// The tag of If-Match was that of the webhook before: it is not asked for again.
+		again: func(done *engine.Done) (any, error) { return show(a.engine.Webhook(done.WebhookID)) },
+	})
 }
 
 func (a *API) testWebhook(r *http.Request, ps httprouter.Params) (any, error) {
@@ -286,9 +327,17 @@ func (a *API) testWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := a.engine.TestWebhook(r.Context(), id)
-	if err != nil {
-		return nil, err
+	show := func(d engine.Delivery, err error) (any, error) {
+		if err != nil {
+			return nil, err
+		}
+		return showDelivery(&d), nil
 	}
-	return showDelivery(&d), nil
+	return a.once(r, onceCall{
+		do: func(o *engine.Once) (any, error) { return show(a.engine.TestWebhookOnce(r.Context(), id, o)) },
+		again: func(done *engine.Done) (any, error) {
+			d, _, _, err := a.engine.Delivery(r.Context(), done.DeliveryID)
+			return show(d, err)
+		},
+	})
 }

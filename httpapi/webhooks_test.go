@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -57,6 +58,45 @@ func TestWebhookMoves(t *testing.T) {
 	if got := f.want(200, "GET", "/v1/webhooks/1", ""); strings.Contains(got, "dropped") || !strings.Contains(got, `"headers":{},"basic_auth":null`) {
 		t.Errorf("it has %s", got)
 	}
+}
+
+// A change of one header keeps the others, for another host it does not, and with replace it never does.
+func TestWebhookMerge(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.want(201, "POST", "/v1/webhooks", `{"url":"https://a.example/","headers":{"X-A":"1","X-B":"2"},
+		"oauth2":{"token_url":"https://auth.example/t","client_id":"i","client_secret":"s","scopes":["a"]}}`)
+	type update struct {
+		shownWebhook
+		Headers map[string]bool `json:"headers"`
+		Dropped []string        `json:"dropped"`
+	}
+	for _, c := range []struct{ query, body, headers, dropped, audited string }{
+		{"", `{"headers":{"x-a":"new"}}`, "[X-A X-B]", "[]", "settings=[headers]"},
+		{"", `{"headers":{"X-C":"3","x-b":null}}`, "[X-A X-C]", "[]", "settings=[headers]"},
+		{"", `{"oauth2":{"client_secret":"new"}}`, "[X-A X-C]", "[]", "settings=[oauth2]"},
+		{"", `{"headers":{"X-A":"new"}}`, "[X-A X-C]", "[]", ""},
+		{"?replace=false", `{"headers":{}}`, "[X-A X-C]", "[]", ""},
+		{"?replace=true", `{"headers":{"X-D":"4"}}`, "[X-D]", "[]", "settings=[headers]"},
+		{"", `{"headers":{"X-A":"1"}}`, "[X-A X-D]", "[]", "settings=[headers]"},
+		{"", `{"headers":{"X-A":"1"},"url":"https://b.example/"}`, "[X-A]", "[headers.X-D oauth2]", `settings="[headers url oauth2]"`},
+		{"", `{"headers":null}`, "[]", "[]", "settings=[headers]"},
+	} {
+		var w update
+		f.wantJSON(&w, 200, "PATCH", "/v1/webhooks/1"+c.query, c.body)
+		if got := fmt.Sprint(slices.Sorted(maps.Keys(w.Headers))); got != c.headers || fmt.Sprint(w.Dropped) != c.dropped {
+			t.Errorf("after %s it has the headers %s, dropped %v; want %s, %s", c.body, got, w.Dropped, c.headers, c.dropped)
+		}
+		lines := f.log.audited()
+		_, told, _ := strings.Cut(lines[len(lines)-1], "webhook=1 ")
+		if settings, _, _ := strings.Cut(told, "status="); strings.TrimSpace(settings) != c.audited {
+			t.Errorf("%s is told as %s", c.body, told)
+		}
+	}
+	wantInputProblem(t, f.do("PATCH", "/v1/webhooks/1?replace=yes", `{}`), 0, "replace", "must be true or false")
+	wantInputProblem(t, f.do("PATCH", "/v1/webhooks/1", `{"oauth2":{"client_secret":"hunter2"}}`), 0, "oauth2.token_url", "is required")
+	f.want(200, "PATCH", "/v1/webhooks/1", `{"oauth2":{"token_url":"https://auth.example/t","body":"b"}}`)
+	wantInputProblem(t, f.do("PATCH", "/v1/webhooks/1", `{"oauth2":{"token_url":"https://evil.example/t"}}`), 0, "oauth2.body", "what is set is for another host")
+	wantInputProblem(t, f.do("PATCH", "/v1/webhooks/1", `{"oauth2":{"headers":{"X-A":"1"}},"url":"https://evil.example/"}`), 0, "oauth2.body", "what is set is for another host")
 }
 
 func TestWebhookLife(t *testing.T) {
@@ -164,13 +204,13 @@ func TestBadWebhooks(t *testing.T) {
 		{"url without scheme", url("example.com/hook"), "url", "http or https"},
 		{"url of another scheme", url("ftp://example.com/"), "url", `got scheme "ftp"`},
 		{"url of a file", url("file:///etc/passwd"), "url", `got scheme "file"`},
-		{"url opaque", url("https:example.com"), "url", "must name a host"},
+		{"url opaque", url("https:example.com"), "url", "must have // after https:"},
 		{"url without host", url("https:///hook"), "url", "must name a host"},
 		{"url with a port only", url("https://:443/"), "url", "must name a host"},
 		{"url with a password", url("https://me:pass@example.com/"), "url", "user name or password"},
 		{"url with a fragment", url("https://example.com/#x"), "url", "fragment"},
-		{"url with a space", url("https://exa mple.com/"), "url", "http or https"},
-		{"url with a control character", url(`https://example.com/\u0000`), "url", "http or https"},
+		{"url with a space", url("https://exa mple.com/"), "url", "space in its host"},
+		{"url with a control character", url(`https://example.com/\u0000`), "url", "a control character (U+0000)"},
 		{"url too long", url("https://example.com/" + strings.Repeat("x", 2048)), "url", "at most 2048 bytes"},
 		{"url of loopback", url("http://127.0.0.1:9/"), "url", "-allow 127.0.0.1/32"},
 		{"url of IPv6 loopback", url("http://[::1]/"), "url", "-allow ::1/128"},

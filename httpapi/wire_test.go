@@ -29,7 +29,7 @@ func TestWebhookOnTheWire(t *testing.T) {
 		t.Fatal(err)
 	}
 	full.AllowNetworks = append(full.AllowNetworks, network)
-	full.Headers = map[string]engine.Credential{"X-B": "b", "X-A": "a"}
+	full.Headers = map[string]engine.Header{"X-B": {Value: "b"}, "X-A": {Value: "a"}}
 	full.BasicAuth, full.OAuth2 = &engine.BasicAuth{}, &engine.OAuth2{}
 	const health = `"health":{"state":"ok","failures":0,"first_failed_at":null,"failing_since":null,"next_probe_at":null,"throttle":null},"previous_secrets":[],` +
 		`"created_at":"2026-05-01T12:00:00Z","updated_at":"2026-05-01T12:00:00Z"`

@@ -38,9 +38,9 @@ func TestHeadersAsSent(t *testing.T) {
 		want     map[string]string
 	}{
 		{Request{}, map[string]string{"Authorization": ""}},
-		{Request{Headers: map[string]Credential{"X-Api-Key": "k", "Authorization": "Token abc"}}, map[string]string{"X-Api-Key": "k", "Authorization": "Token abc"}},
+		{Request{Headers: map[string]Header{"X-Api-Key": {Value: "k"}, "Authorization": {Value: "Token abc"}}}, map[string]string{"X-Api-Key": "k", "Authorization": "Token abc"}},
 		{Request{BasicAuth: &BasicAuth{"Aladdin", "open sesame"}}, map[string]string{"Authorization": "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="}},
-		{Request{BasicAuth: &BasicAuth{"ü", "p:q"}, Headers: map[string]Credential{"X-Tenant": "4"}}, map[string]string{"Authorization": "Basic w7w6cDpx", "X-Tenant": "4"}},
+		{Request{BasicAuth: &BasicAuth{"ü", "p:q"}, Headers: map[string]Header{"X-Tenant": {Value: "4"}}}, map[string]string{"Authorization": "Basic w7w6cDpx", "X-Tenant": "4"}},
 		{Request{BasicAuth: &BasicAuth{}}, map[string]string{"Authorization": "Basic Og=="}},
 	} {
 		wantDelivered(t, sendTo(t, s, server.URL, tt.settings))
@@ -68,8 +68,8 @@ func TestEchoIsRedacted(t *testing.T) {
 		}))
 		s, _ := testSender(t, loopback...)
 		for _, settings := range []Request{
-			{Headers: map[string]Credential{"X-Api-Key": "sekret-key-1", "Authorization": "Bearer sekret-token-2"}},
-			{Headers: map[string]Credential{"X-Api-Key": "sekret-key-1"}, BasicAuth: &BasicAuth{"u", "sekret-pass"}},
+			{Headers: map[string]Header{"X-Api-Key": {Value: "sekret-key-1"}, "Authorization": {Value: "Bearer sekret-token-2"}}},
+			{Headers: map[string]Header{"X-Api-Key": {Value: "sekret-key-1"}}, BasicAuth: &BasicAuth{"u", "sekret-pass"}},
 		} {
 			a := sendTo(t, s, server.URL, settings)
 			shown, _ := json.Marshal(a)
@@ -94,7 +94,7 @@ func TestEchoIsRedacted(t *testing.T) {
 // The forms in which endpoints usually write what they were sent.
 func TestSpellingsAreRedacted(t *testing.T) {
 	const key = `p?ss "wörd"/>~~\x&`
-	r := Request{BasicAuth: &BasicAuth{Username: "theuser", Password: key}, Headers: map[string]Credential{"X-Key": "0123456789abcdef"}}
+	r := Request{BasicAuth: &BasicAuth{Username: "theuser", Password: key}, Headers: map[string]Header{"X-Key": {Value: "0123456789abcdef"}}}
 	secrets := r.credentials("")
 	marshalled, _ := json.Marshal(key)
 	php := strings.ReplaceAll(strings.Trim(strconv.QuoteToASCII(key), `"`), "/", `\/`)
@@ -110,6 +110,81 @@ func TestSpellingsAreRedacted(t *testing.T) {
 		if f.Name != redacted && f.Name != "X-Fine" {
 			t.Errorf("kept: %v", f)
 		}
+	}
+}
+
+// TestSecretHeaders: whether a header is a credential, its setting says, or else its name or the form of its value.
+func TestSecretHeaders(t *testing.T) {
+	for _, name := range []string{"Authorization", "X-Api-Key", "Apikey", "Private-Token", "X-Auth", "Cookie", "X-Session-Id", "X-Client-Secret", "X-Password", "X-Hub-Signature-256",
+		"X-Credential", "X-Jwt", "X-Access-Code"} {
+		if !(Header{Value: "plain"}).isSecret(name) {
+			t.Errorf("%s is no credential", name)
+		}
+		if (Header{Value: "plain", Secret: new(false)}).isSecret(name) {
+			t.Errorf("%s is a credential although its setting denies it", name)
+		}
+	}
+	for _, name := range []string{"Accept", "X-Env", "X-Tenant", "X-Source", "Origin", "Prefer", "X-Request-Source"} {
+		for value, want := range map[string]bool{"application/json": false, "production": false, "application/vnd.github.v3+json": false, "poltio-webhooks-production-1": false,
+			"550e8400-e29b-41d4-a716-446655440000": false, "2022-11-28": false, "https://quiz.example.com/embed": false, "internationalization": false, "1234567890123456": false,
+			"8f14e45fceea167a5a36dedd4bea2543": true, "hcaik01exampleteamkey7731": true, "sk_live_4eC39HqLyjWDarjtT1zdp7dc": true, "eyJhbGciOiJIUzI1NiJ9.e30.x": true} {
+			if got := (Header{Value: Credential(value)}).isSecret(name); got != want {
+				t.Errorf("%s: %s: a credential: %t, want %t", name, value, got, want)
+			}
+			if !(Header{Value: Credential(value), Secret: new(true)}).isSecret(name) {
+				t.Errorf("%s: %s is no credential although its setting says so", name, value)
+			}
+		}
+	}
+}
+
+// TestRedactionLeavesDiagnosis: of what an endpoint says, only credentials are replaced, and of those that may be words only whole ones.
+func TestRedactionLeavesDiagnosis(t *testing.T) {
+	r := Request{
+		BasicAuth: &BasicAuth{Username: "admin", Password: "test"},
+		Headers: map[string]Header{"Accept": {Value: "application/json"}, "X-Env": {Value: "production"}, "X-Api-Key": {Value: "prod"}, "X-Long-Key": {Value: "k3y-of-many-letters"},
+			"X-Shown-Key": {Value: "nightly", Secret: new(false)}, "X-Tenant": {Value: "acme-7731", Secret: new(true)}, "Cookie": {Value: "sid=c00k1e; theme=dark"}},
+	}
+	secrets := r.credentials("")
+	for text, want := range map[string]string{
+		// What is no credential.
+		"expected Content-Type application/json in production": "expected Content-Type application/json in production",
+		"no nightly builds": "no nightly builds",
+		// Parts of words, of any script.
+		"the latest contest, tested, was a product of an administrator": "the latest contest, tested, was a product of an administrator",
+		"test1 1test tést testé ütest tes":                              "test1 1test tést testé ütest tes",
+		// Whole words.
+		"test":                       "[redacted]",
+		"(test) test. test_run test": "([redacted]) [redacted]. [redacted]_run [redacted]",
+		"admin:test@example.com":     "[redacted]:[redacted]@example.com",
+		"key prod, tenant acme-7731": "key [redacted], tenant [redacted]",
+		"sid c00k1e and dark":        "sid [redacted] and [redacted]",
+		// Escapes are no part of a word.
+		`{"password":"test","env":"production\ntest"}`: `{"password":"[redacted]","env":"production\n[redacted]"}`,
+		"p=%20test%26&u=%22admin%22":                   "p=%20[redacted]%26&u=%22[redacted]%22",
+		`\u0022test\u0022 \x22test\x22`:                `\u0022[redacted]\u0022 \x22[redacted]\x22`,
+		"<b>test</b> &quot;test&quot;":                 "<b>[redacted]</b> &quot;[redacted]&quot;",
+		// A long one, anywhere; and the encoded form of basic authentication.
+		"xk3y-of-many-lettersx":      "x[redacted]x",
+		"got Basic YWRtaW46dGVzdA==": "got [redacted]",
+		"got YWRtaW46dGVzdA%3D%3D":   "got [redacted]",
+		// A shorter one that is no word, and one beside another that is replaced.
+		"nacme-7731n": "n[redacted]n", "k3y-of-many-letterstest": "[redacted]", "test" + "acme-7731x": "[redacted]x",
+		// What is cut off at the end.
+		"it was k3y-of": "it was [redacted]", "it was acme": "it was [redacted]", "it was nacme": "it was n[redacted]", "it was npro": "it was npro",
+	} {
+		if got := string(redact([]byte(text), secrets)); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+	h := http.Header{"X-Latest": {"1"}, "X-Test": {"2"}, "X-K3y-Of-Many-Letters": {"3"}}
+	if got := fmt.Sprint(keptHeader(h, secrets)); got != "[{[redacted] 3} {X-Latest 1} {[redacted] 2}]" {
+		t.Errorf("kept of the header: %s", got)
+	}
+	// Credentials within the header Authorization are found as those of basic_auth are.
+	r = Request{Headers: map[string]Header{"Authorization": {Value: "Basic YWRtaW46aHVudGVyMg=="}}}
+	if got := string(redact([]byte("no admin with hunter2"), r.credentials(""))); got != "no [redacted] with [redacted]" {
+		t.Errorf("of a header Authorization is kept: %s", got)
 	}
 }
 

@@ -58,7 +58,7 @@ func FuzzAnswer(f *testing.F) {
 		defer transport.CloseIdleConnections()
 		s := New(Options{Transport: transport, UserAgent: "hookbolt/1"})
 		r := requestTo("http://endpoint.example/h1dden-path?q=1")
-		r.Headers = map[string]Credential{"X-Key": key}
+		r.Headers = map[string]Header{"X-Key": {Value: key}}
 		a, err := s.Send(t.Context(), r)
 		if err != nil {
 			t.Fatalf("no attempt: %v", err)
@@ -166,6 +166,8 @@ func FuzzTokenAnswer(f *testing.F) {
 		{200, "application/json", `{"error":"invalid_client","error_description":"SECRET"}`}, {400, "application/json", `{"error":"SECRET"}`},
 		{200, "application/x-www-form-urlencoded", "access_token=t&token_type=SECRET&expires_in=10"}, {200, "text/plain", "access_token=%zz"},
 		{401, "text/html; charset=utf-8", "<html>SECRET"}, {302, "", ""}, {200, "", "null"}, {200, "x", `[]`}, {200, "application/json", `{"access_token":5}`},
+		{200, "text/html", "\ufeff{\"access_token\":\"Bearer t\",\"token_type\":\"N_A\",\"expires_in\":\"3599.5\"}"}, {200, "text/plain", "{\"access_token\":\"Bearer t\",\"expires_in\":null}"},
+		{200, "application/json", `{"access_token":"t","token_type":"urn:ietf:params:oauth:token-type:SECRET"}`}, {429, "", ""},
 		{503, "application/json", "SECRET"}, {200, "application/json", `{"access_token":"é"}`},
 	} {
 		f.Add(seed.status, seed.contentType, []byte(seed.body))
@@ -198,10 +200,9 @@ func FuzzTokenAnswer(f *testing.F) {
 			if class != ErrorOAuth || detail == "" || len(detail) > 200 || strings.Contains(detail, secret) || strings.Contains(detail, "h1dden") {
 				t.Fatalf("%s: %s", class, detail)
 			}
-			if rest, answered := strings.CutPrefix(detail, "the token endpoint answered "+big.NewInt(int64(status)).String()); answered {
-				if code := strings.TrimPrefix(rest, ": "); code != "" && !slices.Contains(grantErrors, code) {
-					t.Fatalf("of the answer is repeated: %s", detail)
-				}
+			rest, answered := strings.CutPrefix(detail, "the token endpoint answered "+big.NewInt(int64(status)).String())
+			if !answered || !slices.ContainsFunc(tokenReasons, func(reason *regexp.Regexp) bool { return reason.MatchString(rest) }) {
+				t.Fatalf("of the answer is repeated: %s", detail)
 			}
 			return
 		}
@@ -210,21 +211,29 @@ func FuzzTokenAnswer(f *testing.F) {
 		}
 		value := g.authorization()
 		if !httpguts.ValidHeaderFieldValue(value) || strings.ContainsFunc(value, func(c rune) bool { return c >= utf8.RuneSelf }) ||
-			g.token.AccessToken == "" || !strings.HasSuffix(value, " "+g.token.AccessToken) {
+			g.token.value == "" || value != "Bearer "+g.token.value {
 			t.Fatalf("not a value for a header: %q", value)
 		}
 		var std struct {
 			AccessToken string `json:"access_token"`
 		}
-		if json.Unmarshal(body, &std) == nil && std.AccessToken != g.token.AccessToken && !strings.Contains(contentType, "/") {
-			t.Fatalf("the token is %q, encoding/json finds %q", g.token.AccessToken, std.AccessToken)
+		if json.Unmarshal(body, &std) == nil && !strings.EqualFold(std.AccessToken, g.token.value) && !strings.EqualFold(std.AccessToken, value) {
+			t.Fatalf("the token is %q, encoding/json finds %q", g.token.value, std.AccessToken)
 		}
 		before := asked
 		again, err := tokens.get(t.Context(), r, transport)
-		if err != nil || again.cached != (asked == before) || again.cached != g.token.Valid() || again.authorization() != value {
+		if err != nil || again.cached != (asked == before) || again.cached != g.token.valid() || again.authorization() != value {
 			t.Fatalf("once more: %v, asked %d times, then %d", err, before, asked)
 		}
 	})
+}
+
+// tokenReasons are what is told of an answer without a token, behind its status.
+var tokenReasons = []*regexp.Regexp{
+	regexp.MustCompile(`^$`), regexp.MustCompile(`^: (` + strings.Join(grantErrors, "|") + `)$`), regexp.MustCompile(`^ with an error that is none of RFC 6749$`),
+	regexp.MustCompile(`^ with (nothing|HTML or XML|broken JSON|other text) in place of JSON$`), regexp.MustCompile(`^ without an access_token$`),
+	regexp.MustCompile(`^ with a token of (an unknown type|type "[-A-Za-z0-9._:/+]{1,40}"); hookbolt sends Bearer tokens$`),
+	regexp.MustCompile(`^ with a token that is not valid in a header$`),
 }
 
 // tokenNetwork takes the place of the network.
@@ -247,6 +256,7 @@ func (endless) Read(p []byte) (int, error) { return len(p), nil }
 func FuzzRedact(f *testing.F) {
 	f.Add([]byte("you sent Bearer t0ken-of-mine"), "t0ken-of-mine", "us3r", "p4ss-word", uint8(0))
 	f.Add([]byte(`{"auth":"Basic dXMzcjpwNHNzLXdvcmQ=","user":"us3r"}`), `q"u\o/te<&>`, "us3r", "p4ss-word", uint8(1))
+	f.Add([]byte("latest test test1 %20test \\ntest \\u0022test\\u0022 _test_ \xfftest t\xc3\xa9st tes"), "test", "\xc3\xa9st", "test1", uint8(3))
 	f.Add([]byte("ababab abababab abab"), "abab", "babab", "ababa", uint8(3))
 	f.Add([]byte("[redacted]redacted[reda"), "redacted", "[reda", "cted]", uint8(3))
 	f.Add(bytes.Repeat([]byte("k3y!"), 300), strings.Repeat("k3y!", 20), "", "", uint8(2))
@@ -263,7 +273,7 @@ func FuzzRedact(f *testing.F) {
 			authorization = "Bearer " + password
 		}
 		if kind&2 != 0 {
-			r.Headers = map[string]Credential{"X-Key": Credential(header), "X-Other": "Token " + Credential(user)}
+			r.Headers = map[string]Header{"X-Key": {Value: Credential(header)}, "X-Other-Token": {Value: "Token " + Credential(user)}, "X-Env": {Value: "production-of-mine"}}
 		}
 		secrets := r.credentials(authorization)
 		for i, s := range secrets {
@@ -271,7 +281,10 @@ func FuzzRedact(f *testing.F) {
 				t.Fatalf("secrets %q", secrets)
 			}
 		}
-		for _, s := range []string{authorization, password, string(r.Headers["X-Key"])} {
+		if slices.Contains(secrets, "production-of-mine") && header != "production-of-mine" && user != "production-of-mine" && password != "production-of-mine" {
+			t.Fatal("a header that is no credential is looked for")
+		}
+		for _, s := range []string{authorization, password, string(r.Headers["X-Key"].Value)} {
 			if len(s) >= minRedacted && !slices.Contains(secrets, s) {
 				t.Fatalf("%q is not looked for", s)
 			}
@@ -295,6 +308,14 @@ func FuzzRedact(f *testing.F) {
 	})
 }
 
+// wordBefore matches a text that ends within a word, escapeBefore one that ends with an escape; wordAfter one that begins within a word.
+var (
+	wordBefore   = regexp.MustCompile(`[\p{L}\p{Nd}\p{M}]$`)
+	escapeBefore = regexp.MustCompile(`(?:%[[:xdigit:]][[:xdigit:]]|\\x[[:xdigit:]][[:xdigit:]]|\\u[[:xdigit:]][[:xdigit:]][[:xdigit:]][[:xdigit:]]|\\[abfnrtv0])$`)
+	wordAfter    = regexp.MustCompile(`^[\p{L}\p{Nd}\p{M}]`)
+	oneWord      = regexp.MustCompile(`^(?:\p{L}*|[0-9]*)$`)
+)
+
 // covered is what redact is to make of a text: it looks at each byte on its own.
 func covered(text []byte, secrets []string) string {
 	hidden := make([]bool, len(text))
@@ -306,6 +327,12 @@ func covered(text []byte, secrets []string) string {
 			}
 			if n < minRedacted || string(text[at:at+n]) != s[:n] {
 				continue
+			}
+			before, after := text[:at], text[at+n:]
+			mayBeWord := len(s) < 8 || len(s) < 12 && oneWord.MatchString(s)
+			if mayBeWord && (wordBefore.Match(before) && wordAfter.Match(text[at:]) && !escapeBefore.Match(before) && !hidden[at-1] ||
+				wordBefore.Match(text[:at+n]) && wordAfter.Match(after) && !hidden[at+n]) {
+				continue // a part of a word
 			}
 			for i := at; i < at+n; i++ {
 				hidden[i] = true

@@ -2,23 +2,32 @@ package send
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"reflect"
-	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
 )
 
-// maxTokenAnswer is how many bytes of a token endpoint's response are read.
-const maxTokenAnswer = 64 << 10
+const (
+	// maxTokenAnswer is how many bytes of a token endpoint's response are read.
+	maxTokenAnswer = 64 << 10
+	// tokenMargin is how long before its end a token is replaced: a request takes time, and clocks differ.
+	tokenMargin = 10 * time.Second
+)
+
+// AuthStyle is how a client shows its id and its secret to a token endpoint (RFC 6749, section 2.3.1).
+type AuthStyle string
+
+// The ways to authenticate.
+const (
+	AuthStyleAuto   AuthStyle = ""       // the header first; if the endpoint refuses that, the body; what was accepted is remembered
+	AuthStyleHeader AuthStyle = "header" // basic authentication
+	AuthStyleBody   AuthStyle = "body"   // members of the form
+)
 
 // tokens caches OAuth tokens until they expire.
 type tokens struct {
@@ -30,11 +39,25 @@ type tokens struct {
 
 // tokenSource is a token, and how to get the next one. What follows turn belongs to the goroutine that has the turn.
 type tokenSource struct {
-	settings *OAuth2                   // what config was made from
-	turn     chan struct{}             // a lock, so that waiting for it can end with a context: capacity 1, full while it is held
-	config   *clientcredentials.Config // remembers in which form the endpoint accepts the client's credentials
-	token    *oauth2.Token             // nil: none
-	gotAt    time.Time                 // when the token was fetched
+	settings *OAuth2
+	turn     chan struct{} // a lock, so that waiting for it can end with a context: capacity 1, full while it is held
+	style    AuthStyle     // AuthStyleAuto until the endpoint has accepted one
+	token    *token        // nil: none
+	// refused is the last refusal that asked for a wait, nil if there is none: until its end, the endpoint is not asked.
+	refused *tokenError
+}
+
+// token is an access token.
+type token struct {
+	value string
+	gotAt time.Time
+	// expiresAt is when it expires; zero if that is not known.
+	expiresAt time.Time
+}
+
+// valid reports whether the token may be used.
+func (t *token) valid() bool {
+	return t != nil && (t.expiresAt.IsZero() || time.Now().Before(t.expiresAt.Add(-tokenMargin)))
 }
 
 func newTokens(userAgent string) *tokens {
@@ -46,23 +69,10 @@ func (t *tokens) source(r *Request) *tokenSource {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.byKey[r.TokenKey]
-	if s != nil && reflect.DeepEqual(s.settings, r.OAuth2) {
-		return s
+	if s == nil || !reflect.DeepEqual(s.settings, r.OAuth2) {
+		s = &tokenSource{settings: r.OAuth2, turn: make(chan struct{}, 1), style: r.OAuth2.AuthStyle}
+		t.byKey[r.TokenKey] = s
 	}
-	o := r.OAuth2
-	target, err := wireURL(string(o.TokenURL))
-	if err != nil {
-		target = string(o.TokenURL) // the request fails with it
-	}
-	config := &clientcredentials.Config{TokenURL: target, ClientID: string(o.ClientID), ClientSecret: string(o.ClientSecret)}
-	for _, scope := range o.Scopes {
-		config.Scopes = append(config.Scopes, string(scope))
-	}
-	if o.Body != "" {
-		config.AuthStyle = oauth2.AuthStyleInParams // the body is replaced anyway: do not probe for the style
-	}
-	s = &tokenSource{settings: o, turn: make(chan struct{}, 1), config: config}
-	t.byKey[r.TokenKey] = s
 	return s
 }
 
@@ -76,16 +86,17 @@ func (t *tokens) forget(key string) {
 // grant is a token that an attempt may use.
 type grant struct {
 	source *tokenSource
-	token  *oauth2.Token
-	gotAt  time.Time
+	token  *token
 	// cached says that the token was not fetched for this attempt, so it may have been revoked since.
 	cached bool
 }
 
-// authorization returns the value of the header Authorization.
-func (g *grant) authorization() string { return g.token.Type() + " " + g.token.AccessToken }
+// authorization returns the value of the header Authorization. The scheme has one spelling whatever the token's type is called: many
+// endpoints compare it letter by letter.
+func (g *grant) authorization() string { return "Bearer " + g.token.value }
 
-// get returns a token for a request. Only one attempt fetches a token at a time; the others wait for it and share it. The error is a
+// get returns a token for a request. Only one attempt fetches a token at a time; the others wait for it and share it. While the endpoint
+// has asked to be left alone, attempts fail at once with its refusal: their retries come when it may be asked again. The error is a
 // tokenError.
 func (t *tokens) get(ctx context.Context, r *Request, transport http.RoundTripper) (*grant, error) {
 	s := t.source(r)
@@ -93,24 +104,21 @@ func (t *tokens) get(ctx context.Context, r *Request, transport http.RoundTrippe
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
-		return nil, &tokenError{ctx.Err()}
+		return nil, &tokenError{err: ctx.Err()}
 	}
-	if s.token.Valid() {
-		return &grant{s, s.token, s.gotAt, true}, nil
+	if s.token.valid() {
+		return &grant{s, s.token, true}, nil
 	}
-	client := &http.Client{
-		Transport:     &tokenTransport{transport, s.settings, t.userAgent},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	if s.refused != nil && time.Now().Before(s.refused.notBefore) {
+		return nil, s.refused
 	}
-	token, err := s.config.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
-	if err != nil {
-		return nil, &tokenError{err}
+	token, refused := s.fetch(ctx, &tokenCall{transport: transport, userAgent: t.userAgent, maxWait: r.RetryAfterMax})
+	if refused != nil {
+		s.refused = refused
+		return nil, refused
 	}
-	if strings.ContainsFunc(token.Type()+token.AccessToken, func(c rune) bool { return c < ' ' || c > '~' }) {
-		return nil, &tokenError{errors.New("the token is not valid in a header")} // cached, it would fail every attempt
-	}
-	s.token, s.gotAt = token, time.Now().Round(0)
-	return &grant{s, token, s.gotAt, false}, nil
+	s.token, s.refused = token, nil
+	return &grant{s, token, false}, nil
 }
 
 // reject drops a token that an endpoint has refused, unless it was replaced already. If ctx ends first, another attempt has been fetching a
@@ -127,64 +135,157 @@ func (g *grant) reject(ctx context.Context) {
 	<-g.source.turn
 }
 
-// tokenTransport changes the standard token request as the settings say.
-type tokenTransport struct {
-	next      http.RoundTripper
-	settings  *OAuth2
+// tokenCall is what a request for a token needs beside the settings.
+type tokenCall struct {
+	transport http.RoundTripper
 	userAgent string
+	maxWait   time.Duration // bounds what the endpoint may ask for with Retry-After
 }
 
-func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	req = req.Clone(req.Context())
-	req.Header.Set("User-Agent", t.userAgent)
-	if body := string(t.settings.Body); body != "" {
-		req.Body.Close()
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(body)), nil }
-		req.Body, _ = req.GetBody()
-		req.ContentLength = int64(len(body))
-		if t.settings.IsJSON {
-			req.Header.Set("Content-Type", "application/json")
-		}
+// fetch asks for a token: once, or with AuthStyleAuto a second time if the endpoint may have missed the credentials in the header.
+func (s *tokenSource) fetch(ctx context.Context, call *tokenCall) (*token, *tokenError) {
+	if s.settings.Body != "" || s.style != AuthStyleAuto {
+		return s.ask(ctx, call, s.style)
 	}
-	for name, value := range t.settings.Headers {
+	token, refused := s.ask(ctx, call, AuthStyleHeader)
+	if refused == nil {
+		s.style = AuthStyleHeader
+		return token, nil
+	}
+	if refused.final {
+		return nil, refused
+	}
+	token, again := s.ask(ctx, call, AuthStyleBody)
+	if again == nil {
+		s.style = AuthStyleBody
+		return token, nil
+	}
+	if again.err == nil && again.reason != refused.reason {
+		again.reason = refused.reason + "; with the client's credentials in the body, " + again.reason
+	}
+	return nil, again
+}
+
+// ask makes one request for a token.
+func (s *tokenSource) ask(ctx context.Context, call *tokenCall, style AuthStyle) (*token, *tokenError) {
+	req, err := s.settings.request(ctx, style)
+	if err != nil {
+		return nil, &tokenError{err: err, final: true}
+	}
+	req.Header.Set("User-Agent", call.userAgent)
+	for name, value := range s.settings.Headers {
 		req.Header.Set(name, string(value))
 	}
-	resp, err := roundTrip(t.next, req)
-	if err == nil {
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(resp.Body, maxTokenAnswer), resp.Body}
+	resp, err := roundTrip(call.transport, req)
+	if err != nil {
+		return nil, &tokenError{err: err, final: true}
 	}
-	return resp, err
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenAnswer))
+	if err != nil {
+		return nil, &tokenError{err: err, final: true}
+	}
+	now := time.Now().Round(0)
+	answer := readTokenAnswer(body)
+	if reason := answer.trouble(resp.StatusCode, s.settings); reason != "" {
+		overloaded := resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable
+		refused := &tokenError{reason: reason, final: overloaded || answer.accessToken != ""}
+		if overloaded {
+			refused.wait(min(parseRetryAfter(resp.Header, now), call.maxWait), now)
+		}
+		return nil, refused
+	}
+	t := &token{value: answer.token(), gotAt: now}
+	if answer.lifetime > 0 {
+		t.expiresAt = now.Add(answer.lifetime)
+	}
+	return t, nil
+}
+
+// request makes the token request, without the headers of the settings.
+func (o *OAuth2) request(ctx context.Context, style AuthStyle) (*http.Request, error) {
+	target, err := wireURL(string(o.TokenURL))
+	if err != nil {
+		return nil, err
+	}
+	body, contentType := string(o.Body), "application/x-www-form-urlencoded"
+	switch {
+	case body == "":
+		body = o.form(style).Encode()
+	case o.IsJSON:
+		contentType = "application/json"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("%w: the URL cannot be parsed", errNotMade) // err quotes parts of the URL
+	}
+	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("Accept", "application/json") // some answer with a form, or a page, to those who do not ask
+	if o.Body == "" && style == AuthStyleHeader {
+		req.SetBasicAuth(url.QueryEscape(string(o.ClientID)), url.QueryEscape(string(o.ClientSecret))) // RFC 6749, section 2.3.1
+	}
+	return req, nil
+}
+
+// form returns the standard form of a token request.
+func (o *OAuth2) form(style AuthStyle) url.Values {
+	form := url.Values{"grant_type": {"client_credentials"}}
+	if len(o.Scopes) > 0 {
+		scopes := make([]string, len(o.Scopes))
+		for i, scope := range o.Scopes {
+			scopes[i] = string(scope)
+		}
+		form.Set("scope", strings.Join(scopes, " "))
+	}
+	if style == AuthStyleBody {
+		form.Set("client_id", string(o.ClientID))
+		form.Set("client_secret", string(o.ClientSecret))
+	}
+	return form
 }
 
 // tokenError is the error of an attempt that got no token.
-type tokenError struct{ err error }
+type tokenError struct {
+	// err is what kept the endpoint's answer from coming; nil if it answered: then reason says how.
+	err    error
+	reason string
+	// final says that the answer does not come from the way in which the client authenticated.
+	final bool
+	// notBefore is when the endpoint may be asked again; zero if it has not asked for a wait.
+	notBefore time.Time
+}
 
-func (e *tokenError) Error() string { return fmt.Sprintf("token endpoint: %v", e.err) }
+func (e *tokenError) Error() string {
+	if e.err == nil {
+		return e.reason
+	}
+	return fmt.Sprintf("token endpoint: %v", e.err)
+}
+
 func (e *tokenError) Unwrap() error { return e.err }
 
-// grantErrors are those of RFC 6749, section 5.2. Other text of a token endpoint is not quoted: it may hold what the endpoint was sent.
-var grantErrors = []string{"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope"}
+// wait notes that the endpoint has asked for a wait.
+func (e *tokenError) wait(d time.Duration, now time.Time) {
+	if d > 0 {
+		e.notBefore = now.Add(d)
+		e.reason += ", and asked not to be called before " + e.notBefore.UTC().Truncate(time.Second).Format(time.RFC3339)
+	}
+}
+
+// retryAfter returns the wait that is left of what the endpoint has asked for; 0 if there is none.
+func (e *tokenError) retryAfter() time.Duration {
+	if e.notBefore.IsZero() {
+		return 0
+	}
+	return max(0, time.Until(e.notBefore))
+}
 
 // classify is the function classify for the error of a token request.
 func (e *tokenError) classify(timeout time.Duration) (ErrorClass, string) {
-	if refused, ok := errors.AsType[*oauth2.RetrieveError](e.err); ok {
-		detail := fmt.Sprintf("the token endpoint answered %d", refused.Response.StatusCode)
-		if slices.Contains(grantErrors, refused.ErrorCode) {
-			detail += ": " + refused.ErrorCode
-		}
-		return ErrorOAuth, detail
+	if e.err == nil {
+		return ErrorOAuth, e.reason
 	}
-	err, isTransport := e.err, errors.Is(e.err, context.DeadlineExceeded)
-	if u, ok := errors.AsType[*url.Error](err); ok { // its text has the URL
-		err, isTransport = u.Err, true
-	}
-	if !isTransport {
-		return ErrorOAuth, "the token endpoint's answer holds no token that can be sent"
-	}
-	class, detail := classify(err, timeout)
+	class, detail := classify(e.err, timeout)
 	if class != ErrorAddressRefused {
 		class = ErrorOAuth
 	}

@@ -225,9 +225,9 @@ func TestOAuth2Failures(t *testing.T) {
 		"refused":    {asJSON(401, `{"error":"invalid_client","error_description":"sekret"}`), "the token endpoint answered 401: invalid_client"},
 		"other text": {asJSON(400, `{"error":"sekret"}`), "the token endpoint answered 400"},
 		"broken":     {asJSON(500, "sekret"), "the token endpoint answered 500"},
-		"no JSON":    {asJSON(200, "sekret"), "the token endpoint's answer holds no token that can be sent"},
-		"no token":   {asJSON(200, `{"sekret":1}`), "the token endpoint's answer holds no token that can be sent"},
-		"line break": {asJSON(200, `{"access_token":"sekret\nbad"}`), "the token endpoint's answer holds no token that can be sent"},
+		"no JSON":    {asJSON(200, "sekret"), "the token endpoint answered 200 with other text in place of JSON"},
+		"no token":   {asJSON(200, `{"sekret":1}`), "the token endpoint answered 200 without an access_token"},
+		"line break": {asJSON(200, `{"access_token":"sekret\nbad"}`), "the token endpoint answered 200 with a token that is not valid in a header"},
 		"redirect": {func(_ int, w http.ResponseWriter) {
 			w.Header().Set("Location", "http://127.0.0.1:1/sekret")
 			w.WriteHeader(307)
@@ -239,7 +239,7 @@ func TestOAuth2Failures(t *testing.T) {
 					return
 				}
 			}
-		}, "the token endpoint's answer holds no token that can be sent"},
+		}, "the token endpoint answered 200 with nothing in place of JSON"},
 		"cut off": {func(int, http.ResponseWriter) { panic(http.ErrAbortHandler) }, "token endpoint: EOF"},
 	} {
 		t.Run(name, func(t *testing.T) {

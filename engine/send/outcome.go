@@ -27,7 +27,7 @@ type Outcome struct {
 	// Sent is what the attempt sent beside the payload; zero if it sent nothing.
 	Sent Sent
 
-	// RetryAfter is the wait that a 429 or 503 asked for; 0 if none.
+	// RetryAfter is the wait that a 429 or 503 asked for, of the endpoint or of its token endpoint; 0 if none.
 	RetryAfter time.Duration
 	// TokenRejected says that the response was 401 to an OAuth token that had been cached before the attempt was due. The token may
 	// have been revoked since. It is dropped: the next attempt gets a new one.

@@ -22,11 +22,13 @@ type Request struct {
 	Timeout time.Duration
 
 	// Headers, BasicAuth and OAuth2 are the endpoint's credentials. At most one of them may set the header Authorization.
-	Headers   map[string]Credential
+	Headers   map[string]Header
 	BasicAuth *BasicAuth
 	OAuth2    *OAuth2
 	// TokenKey is the key under which the token of OAuth2 is cached. A token is used only while OAuth2 stays as it was.
 	TokenKey string
+	// RetryAfterMax bounds the wait that the token endpoint may ask for: as long it is not asked again.
+	RetryAfterMax time.Duration
 
 	// ID is the message id: the same for all attempts of a message. It must not hold a dot, which separates what is signed.
 	ID          string
@@ -71,7 +73,7 @@ func (s *Sender) header(r *Request, at time.Time, authorization string) (http.He
 // without a token.
 func (r *Request) setCredentials(h http.Header, authorization string) {
 	for name, value := range r.Headers {
-		h.Set(name, string(value))
+		h.Set(name, string(value.Value))
 	}
 	switch {
 	case r.BasicAuth != nil:

@@ -153,6 +153,9 @@ func (a *attempt) authorize(ctx context.Context, transport http.RoundTripper) er
 	if g == nil || !g.cached {
 		a.outcome.Phases.Token = time.Since(started)
 	}
+	if refused, ok := errors.AsType[*tokenError](err); ok {
+		a.outcome.RetryAfter = refused.retryAfter()
+	}
 	if err != nil {
 		return err
 	}
@@ -174,7 +177,7 @@ func (a *attempt) read(ctx context.Context, resp *http.Response) error {
 		if a.grant != nil && a.grant.cached {
 			a.grant.reject(ctx)
 			// Another attempt may have fetched the token after this one was due. Only an older token may have been revoked since.
-			o.TokenRejected = a.grant.gotAt.Before(a.request.DueAt)
+			o.TokenRejected = a.grant.token.gotAt.Before(a.request.DueAt)
 		}
 	}
 	return nil

@@ -18,7 +18,7 @@ func TestSentHeader(t *testing.T) {
 	s, _ := testSender(t, loopback...)
 	r := requestTo(server.URL)
 	r.Secrets = append(r.Secrets, NewSecret())
-	r.Headers, r.BasicAuth = map[string]Credential{"X-Api-Key": "open sesame", "A-Header": "x"}, &BasicAuth{"ada", "pass word"}
+	r.Headers, r.BasicAuth = map[string]Header{"X-Api-Key": {Value: "open sesame"}, "A-Header": {Value: "x"}}, &BasicAuth{"ada", "pass word"}
 	a, err := s.Send(t.Context(), r)
 	if err != nil || !a.Delivered() {
 		t.Fatalf("%+v: %v", a, err)

@@ -27,7 +27,11 @@ const signatureTolerance = 5 * time.Minute
 // Secret is a key that signs messages, in the form of Standard Webhooks: "whsec_" and base64.
 type Secret string
 
-const secretPrefix = "whsec_"
+const (
+	secretPrefix = "whsec_"
+	minKeyBytes  = 24
+	maxKeyBytes  = 64
+)
 
 // NewSecret returns a secret of 32 random bytes.
 func NewSecret() Secret {
@@ -42,10 +46,53 @@ func (s Secret) Key() ([]byte, error) {
 	key, err := base64.StdEncoding.DecodeString(encoded)
 	// DecodeString ignores line ends, and bits that belong to no byte. Many libraries that endpoints use do not, so only the one form
 	// that all of them read is valid.
-	if !ok || err != nil || len(key) < 24 || len(key) > 64 || base64.StdEncoding.EncodeToString(key) != encoded {
-		return nil, fmt.Errorf("must be %s followed by the base64 of 24 to 64 bytes, padded and without line breaks", secretPrefix)
+	if !ok || err != nil || len(key) < minKeyBytes || len(key) > maxKeyBytes || base64.StdEncoding.EncodeToString(key) != encoded {
+		return nil, fmt.Errorf("must be %s followed by the base64 of %d to %d bytes: %s", secretPrefix, minKeyBytes, maxKeyBytes, s.trouble())
 	}
 	return key, nil
+}
+
+// trouble says what is wrong with a secret from which Key makes no key. It repeats nothing of it.
+func (s Secret) trouble() string {
+	text := string(s)
+	encoded, hasPrefix := strings.CutPrefix(text, secretPrefix)
+	padded := encoded + strings.Repeat("=", (4-len(encoded)%4)%4)
+	standard := strings.NewReplacer("-", "+", "_", "/").Replace(padded)
+	key, err := base64.StdEncoding.DecodeString(standard)
+	switch {
+	case text == "":
+		return "it is empty"
+	case isPlaceholder(encoded):
+		return "this is a placeholder; put the secret in its place"
+	case strings.ContainsFunc(text, func(r rune) bool { return r == ' ' || invisible(r) != "" }):
+		return "remove the spaces, line breaks and other characters that cannot be seen"
+	case !hasPrefix:
+		return secretPrefix + " in front of it is missing"
+	case err != nil:
+		return "what follows " + secretPrefix + " is no base64, which is letters, digits, + and /, with = at the end"
+	case len(key) < minKeyBytes:
+		return fmt.Sprintf("it is too short (got %d)", len(key))
+	case len(key) > maxKeyBytes:
+		return fmt.Sprintf("it is too long (got %d)", len(key))
+	case strings.ContainsAny(encoded, "-_"):
+		return "this is the base64 of URLs; write + for each - and / for each _"
+	case padded != encoded:
+		return fmt.Sprintf("its padding is missing; write %s at its end", padded[len(encoded):])
+	}
+	return "its last character has bits that belong to no byte; copy it again, or encode it again"
+}
+
+// isPlaceholder tells a text that stands for a secret in documentation or a template, such as "...", "<secret>" or "${SECRET}".
+func isPlaceholder(text string) bool {
+	if strings.Contains(text, "...") || strings.ContainsAny(text, "…<>{}$*") {
+		return true
+	}
+	for _, words := range []string{"changeme", "change-me", "change_me", "placeholder", "your-", "your_"} {
+		if strings.Contains(strings.ToLower(text), words) {
+			return true
+		}
+	}
+	return text != "" && strings.Trim(text, "xX") == ""
 }
 
 // String keeps the secret out of text, LogValue out of logs: a JSON log does not call String.

@@ -174,6 +174,34 @@ func TestSecretKey(t *testing.T) {
 	}
 }
 
+// TestBadSecret: each kind of bad secret has an error of its own, which repeats nothing of the secret.
+func TestBadSecret(t *testing.T) {
+	of := func(n int) string {
+		return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb, 0xef, 0xbe, 0x5a}, n)[:n])
+	}
+	const empty, placeholder, unseen, prefix = "it is empty", "this is a placeholder; ", "remove the spaces, ", "whsec_ in front of it is missing"
+	const noBase64, short, long = "what follows whsec_ is no base64, ", "it is too short (got ", "it is too long (got "
+	for secret, want := range map[string]string{
+		"": empty, "whsec_...": placeholder, "whsec_…": placeholder, "<secret>": placeholder, "${SECRET}": placeholder, "whsec_xxxxxxxx": placeholder, "********": placeholder,
+		"whsec_your-secret-here": placeholder, "changeme": placeholder,
+		" whsec_" + of(32): unseen, "whsec_" + of(32) + "\n": unseen, "whsec_" + of(32)[:8] + " " + of(32)[8:]: unseen, "\ufeffwhsec_" + of(32): unseen, "whsec_" + of(32) + "\u200b": unseen,
+		"whsec_" + of(32) + "\u00a0": unseen,
+		of(32):                       prefix, "WHSEC_" + of(32): prefix, "hush": prefix, "whsec-" + of(32): prefix,
+		"whsec_hush!": noBase64, `whsec_"` + of(32) + `"`: noBase64, "whsec_" + of(32) + "=": noBase64, "whsec_" + of(32)[:41]: noBase64,
+		"whsec_": short + "0)", "whsec_" + of(23): short + "23)", "whsec_" + of(65): long + "65)", "whsec_" + of(100): long + "100)",
+		"whsec_" + strings.NewReplacer("+", "-", "/", "_").Replace(of(32)): "this is the base64 of URLs; write + for each - and / for each _",
+		"whsec_" + strings.TrimRight(of(32), "="):                          "its padding is missing; write = at its end",
+		"whsec_" + strings.TrimRight(of(34), "="):                          "its padding is missing; write == at its end",
+		"whsec_" + strings.Repeat("+", 42) + "t=":                          "its last character has bits that belong to no byte; ",
+	} {
+		_, err := Secret(secret).Key()
+		const stem = "must be whsec_ followed by the base64 of 24 to 64 bytes: "
+		if err == nil || !strings.HasPrefix(err.Error(), stem+want) || strings.Contains(err.Error(), "hush") || strings.Contains(err.Error(), of(12)) {
+			t.Errorf("%q: %v; want …%s…", secret, err, want)
+		}
+	}
+}
+
 // TestSecretStaysSecret tries to get a secret out by every way that text takes.
 func TestSecretStaysSecret(t *testing.T) {
 	secret := NewSecret()

@@ -25,22 +25,15 @@ func CanonicalURL(raw string) (string, error) {
 	if len(raw) > MaxURLBytes {
 		return "", fmt.Errorf("must have at most %d bytes (got %d)", MaxURLBytes, len(raw))
 	}
+	if err := checkRawURL(raw); err != nil {
+		return "", err
+	}
 	u, err := url.Parse(raw)
-	if err != nil || raw == "" || strings.TrimSpace(raw) != raw {
-		return "", fmt.Errorf("must be an http or https URL, such as https://example.com/hook")
+	if err != nil {
+		return "", errors.New("must be an http or https URL, such as https://example.com/hook") // err quotes parts of the URL
 	}
 	if err := checkURL(u); err != nil {
 		return "", err
-	}
-	if strings.Contains(raw, "#") {
-		return "", fmt.Errorf("must not have a fragment: it would never be sent")
-	}
-	if path, _, _ := strings.Cut(raw, "?"); strings.Contains(path, `\`) {
-		return "", fmt.Errorf(`must not have a \ in its path, which some readers take for a /; write %%5C if it is meant`)
-	}
-	// url.Parse has refused a path with an escape that is none. It does not look at the query.
-	if _, err := url.PathUnescape(u.RawQuery); err != nil {
-		return "", fmt.Errorf("must write %% as %%25 where it begins no escape such as %%20")
 	}
 	canonical := canonicalURL(u, raw)
 	if len(canonical) > MaxURLBytes {

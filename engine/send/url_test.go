@@ -24,36 +24,94 @@ func TestCanonicalURL(t *testing.T) {
 		}
 	}
 	bad := []struct{ raw, detail string }{
-		{"", "http or https URL"},
-		{"example.com/hook", "http or https URL"},
-		{"/hook", "http or https URL"},
-		{"//example.com/hook", "http or https URL"},
+		// The scheme.
+		{"", `must be an http or https URL, such as https://example.com/hook (got "")`},
+		{"example.com/hook", "must be an http or https URL: write https:// in front, as in https://example.com/hook"},
+		{"example.com:8080/hook", "write https:// in front"},
+		{"localhost:8080", "write https:// in front"},
+		{"me:sekret@example.com", "write https:// in front"},
+		{"/hook", "write https:// in front"},
+		{"hook", "write https:// in front"},
+		{"https", "write https:// in front"},
+		{"://example.com", "write https:// in front"},
+		{"//example.com/hook", "write https: in front of the //"},
 		{"ftp://example.com", `(got scheme "ftp")`},
+		{"htttps://example.com/hook", `(got scheme "htttps")`},
 		{"javascript:alert(1)", `(got scheme "javascript")`},
 		{"file:///etc/passwd", `(got scheme "file")`},
 		{"unix:/run/x.sock", `(got scheme "unix")`},
-		{"https:example.com", "must name a host"},
-		{"https://", "must name a host"},
-		{"https:///hook", "must name a host"},
-		{"http://:8080/", "must name a host"},
-		{"https://user@example.com/", "user name or password"},
+		{"https:example.com", "must have // after https:"},
+		{"HTTP:/example.com", "must have // after http:"},
+		{`https:\\example.com`, "must have // after https:"},
+		{"https:", "must have // after https:"},
+		{"https://https://example.com/hook", "must have its scheme once"},
+		{"http://HTTPS:/example.com/hook", "must have its scheme once"},
+
+		// Characters that cannot be seen.
+		{" https://example.com/", "must not begin or end with a space: remove it"},
+		{"https://example.com/ ", "must not begin or end with a space: remove it"},
+		{"https://example.com/\n", "must not begin or end with a line break: remove it"},
+		{"https://example.com/\u00a0", "must not begin or end with a no-break space (U+00A0): remove it"},
+		{"\ufeffhttps://example.com/", "must not begin or end with a byte order mark (U+FEFF): remove it"},
+		{"https://example.com/\u200b", "must not begin or end with a zero-width space (U+200B): remove it"},
+		{"https://example.com/\x00", "must not begin or end with a control character (U+0000): remove it"},
+		{"https://example.com/a\tb", "must not hold a tab: remove it, or write %09 if it is meant"},
+		{"https://example.com/?a=\r\nX: y", "must not hold a line break: remove it, or write %0D if it is meant"},
+		{"https://example.com/a\u200bb", "must not hold a zero-width space (U+200B): remove it, or write %E2%80%8B if it is meant"},
+		{"https://example.com/?a=\u202eb", "must not hold an invisible character (U+202E): remove it, or write %E2%80%AE if it is meant"},
+		{"https://example.com/a\u2003b", "must not hold an unusual space (U+2003): remove it, or write %E2%80%83 if it is meant"},
+		{"https://exam\u200bple.com/", "must not hold a zero-width space (U+200B): remove it"},
+		{"https://exam\u200bple.com", "must not hold a zero-width space (U+200B): remove it"},
+		{"https://exam\x1bple.com/", "must not hold a control character (U+001B): remove it"},
+		{"https://exa mple.com/", "must not hold a space in its host: remove it"},
+
+		// User names, hosts and ports.
+		{"https://user@example.com/", "user name or password: credentials are set apart from the URL"},
 		{"https://user:pass@example.com/", "user name or password"},
-		{"https://example.com/#frag", "fragment"},
-		{"https://exa mple.com/", "http or https URL"},
-		{" https://example.com/", "http or https URL"},
-		{"https://example.com/\n", "http or https URL"},
-		{"https://example.com/\x00", "http or https URL"},
-		{"https://example.com/%zz", "http or https URL"},
-		{"https://[::1/", "http or https URL"},
-		{"https://example.com:http/", "http or https URL"},
-		{"https://example.com:0/", "port must be 1 to 65535"},
-		{"https://example.com:65536/", "port must be 1 to 65535"},
-		{"https://example.com/" + strings.Repeat("a", 2048-19), "at most 2048 bytes (got 2049)"},
+		{"https://us er:pa ss@example.com/", "user name or password"},
+		{"https://user:pass@", "user name or password"},
+		{`https://example.com\hook`, `must not have a \ before its path: write /`},
+		{"https://", "must name a host, as in https://example.com/hook"},
+		{"https:///hook", "must name a host, as in https://example.com/hook"},
+		{"http://:8080/", "must name a host, as in https://example.com/hook"},
+		{"https://a..example.com/", "must name a host without empty parts: remove the dot that is too many"},
+		{"https://.example.com/", "without empty parts"},
+		{"https://example.com../", "without empty parts"},
+		{"https://" + strings.Repeat("a", 64) + ".example/", "each part between dots has at most 63 bytes (got 64)"},
+		{"https://" + strings.Repeat("ü", 70) + ".example/", "each part between dots has at most 63 bytes (got "},
+		{"https://" + strings.Repeat("a.", 126) + "aa/", "with at most 253 bytes (got 254)"},
+		{"https://ex%61mple.com/", "must write its host as it is, without escapes such as %41"},
+		{"https://exam%zzple.com/", "must write its host as it is"},
+		{"https://exa_mple,com/", `must name a host that can be looked up (got "exa_mple,com": disallowed character ',')`},
+		{"https://[::1/", "must have an IPv6 address, and nothing else, in brackets, as in http://[2001:db8::1]:8080/"},
+		{"https://::1]/", "in brackets"},
+		{"https://[example.com]/", "in brackets"},
+		{"https://[::1]x/", "in brackets"},
+		{"https://[]/", "in brackets"},
+		{"https://2001:db8::1/", "in brackets"},
+		{"https://example.com:80:80/", "in brackets"},
+		{"https://[fe80::1%25eth0]/", "must not have a zone in its IPv6 address: "},
+		{"https://[fe80::1%eth0]:8080/", "must not have a zone"},
+		{"https://fe80::1%eth0/", "must not have a zone"},
+		{"https://example.com:http/", "port must be a number, 1 to 65535, as in https://example.com:8443/hook"},
+		{"https://example.com:-1/", "port must be a number"},
+		{"https://example.com:0/", "port must be 1 to 65535 (got 0)"},
+		{"https://example.com:65536/", "port must be 1 to 65535 (got 65536)"},
+		{"https://[2606:4700::1111]:99999/", "port must be 1 to 65535 (got 99999)"},
+
+		// Paths and queries.
+		{"https://example.com/#frag", "must not have a fragment: it would never be sent. Remove the # and what follows it, or write %23"},
+		{"https://example.com#", "must not have a fragment"},
+		{`https://example.com/a\b`, `must not have a \ in its path, which some readers take for a /; write %5C if it is meant`},
+		{"https://example.com/%zz", "must write % as %25 where it begins no escape such as %20"},
+		{"https://example.com/?discount=10%", "must write % as %25 where it begins no escape such as %20"},
+		{"https://example.com/" + strings.Repeat("a", 2048-19), "must have at most 2048 bytes (got 2049)"},
+		{"https://example.com/" + strings.Repeat("ü", 400), "must have at most 2048 bytes once its characters are encoded (got 2420)"},
 	}
 	for _, tt := range bad {
 		if _, err := CanonicalURL(tt.raw); err == nil || !strings.Contains(err.Error(), tt.detail) {
 			t.Errorf("%.80q: got %v, want …%s…", tt.raw, err, tt.detail)
-		} else if strings.Contains(err.Error(), "pass") && strings.Contains(err.Error(), "user:") {
+		} else if strings.Contains(err.Error(), "sekret") || strings.Contains(err.Error(), "pass") && strings.Contains(err.Error(), "user:") {
 			t.Errorf("the error repeats a password: %v", err)
 		}
 	}
@@ -77,7 +135,7 @@ var canonicalForms = map[string]string{
 	"https://example.com?q=a b":                  "https://example.com?q=a%20b",
 	"https://example.com/ü?ü=ü":                  "https://example.com/%C3%BC?%C3%BC=%C3%BC",
 	"https://example.com/%C3%BC/ü":               "https://example.com/%C3%BC/%C3%BC",
-	"https://example.com/?q=\u202e\u0085\u2028x": "https://example.com/?q=%E2%80%AE%C2%85%E2%80%A8x",
+	"https://example.com/?q=\u202e\u0085\u2028x": "",
 	"https://example.com/\xff?\xff":              "https://example.com/%FF?%FF",
 	"https://example.com/<a>\"{b}|^`[c]":         "https://example.com/%3Ca%3E%22%7Bb%7D%7C%5E%60%5Bc%5D",
 	"https://example.com/?a[]=<>\"{}|\\^`":       "https://example.com/?a%5B%5D=%3C%3E%22%7B%7D%7C%5C%5E%60",
@@ -95,7 +153,7 @@ var canonicalForms = map[string]string{
 	"http://８.８.８.８:8/":                   "http://8.8.8.8:8/",
 	"http://8.8.8.8./":                    "http://8.8.8.8/",
 	"http://[2606:4700:0:0::1111]/":       "http://[2606:4700::1111]/",
-	"http://[2606:4700::1111%25eth0]:80/": "http://[2606:4700::1111%25eth0]:80/",
+	"http://[2606:4700::1111%25eth0]:80/": "",
 	"http://[::FFFF:8.8.8.8]/":            "http://[::ffff:8.8.8.8]/",
 
 	// Refused.
@@ -165,6 +223,22 @@ func wantOnWire(t *testing.T, raw, canonical string) {
 	}
 }
 
+// TestStoredURLs: what an older hookbolt has accepted is still sent.
+func TestStoredURLs(t *testing.T) {
+	for stored, want := range map[string]string{
+		"http://[fe80::1%25eth0]:8080/x":      "http://[fe80::1%25eth0]:8080/x",
+		"https://example.com/a\u200bb?\u202e": "https://example.com/a%E2%80%8Bb?%E2%80%AE",
+		"https://pub\u00adlic.example/":       "https://public.example/",
+	} {
+		if _, err := CanonicalURL(stored); err == nil {
+			t.Errorf("%q is accepted", stored)
+		}
+		if got, err := wireURL(stored); got != want {
+			t.Errorf("%q is sent to %q, want %q: %v", stored, got, want, err)
+		}
+	}
+}
+
 func TestSameHost(t *testing.T) {
 	for _, tc := range []struct {
 		from, to string
@@ -221,9 +295,14 @@ func TestPlainAddress(t *testing.T) {
 const (
 	notPublic   = "is not a public address"                // refused by the guard at creation
 	asDecimals  = "four decimal numbers"                   // a number that some resolvers take for an address
-	noURL       = "must be an http or https URL"           //
+	noScheme    = "must be an http or https URL"           //
+	noSlashes   = "must have // after http:"               //
 	noHost      = "must name a host, as in"                //
 	noName      = "must name a host that can be looked up" // refused by IDNA
+	noEscapes   = "must write its host as it is"           //
+	unseen      = "must not hold a"                        // an invisible character
+	brackets    = "must have an IPv6 address, and nothing" //
+	zone        = "must not have a zone"                   //
 	credentials = "must not hold a user name or password"  //
 
 	allowed = "allowed" // by the dialer's hook
@@ -241,7 +320,7 @@ var endpoints = []struct{ url, creation, dial string }{
 	{"http://1.1.1.1./", "", nothing},
 	{"http://[2606:4700::1111]/", "", allowed},
 	{"http://[2606:4700::1111]:99/", "", allowed},
-	{"http://[2606:4700::1111%25eth0]/", "", allowed},
+	{"http://[2606:4700::1111%25eth0]/", zone, allowed},
 	{"http://[::ffff:8.8.8.8]/", "", allowed},
 	{"http://[64:ff9b::8.8.8.8]/", "", allowed},
 	{"http://[64:ff9b::808:808]/", "", allowed},
@@ -261,7 +340,7 @@ var endpoints = []struct{ url, creation, dial string }{
 	{"https://xn--mller-kva.example/", "", allowed},
 	{"https://müller。example/", "", allowed},
 	{"https://ｐｕｂｌｉｃ.example/", "", allowed},
-	{"https://pub\u00adlic.example/", "", allowed},
+	{"https://pub\u00adlic.example/", unseen, allowed},
 	{"https://例え.テスト/", "", allowed},
 	{"http://８.８.８.８/", "", allowed},
 	{"http://8。8。8。8/", "", allowed},
@@ -311,8 +390,8 @@ var endpoints = []struct{ url, creation, dial string }{
 	{"http://[0:0:0:0:0:0:0:1]/", notPublic, refused},
 	{"http://[0000::0001]/", notPublic, refused},
 	{"http://[::]/", notPublic, refused},
-	{"http://[::1%25lo]/", notPublic, refused},
-	{"http://[fe80::1%25eth0]/", notPublic, refused},
+	{"http://[::1%25lo]/", zone, refused},
+	{"http://[fe80::1%25eth0]/", zone, refused},
 	{"http://[FE80::1]/", notPublic, refused},
 	{"http://[fd00:ec2::254]/", notPublic, refused},
 	{"http://[ff02::1]/", notPublic, refused},
@@ -345,8 +424,8 @@ var endpoints = []struct{ url, creation, dial string }{
 	{"http://①②⑦.0.0.1/", notPublic, refused},
 	{"http://𝟏𝟐𝟕.0.0.1/", notPublic, refused},
 	{"http://¹27.0.0.1/", notPublic, refused},
-	{"http://127.0.0.1\u00ad/", notPublic, refused},
-	{"http://127.0.0\u200b.1/", notPublic, refused},
+	{"http://127.0.0.1\u00ad/", unseen, refused},
+	{"http://127.0.0\u200b.1/", unseen, refused},
 	{"http://１６９.２５４.１６９.２５４/", notPublic, refused},
 	{"http://ＬＯＣＡＬＨＯＳＴ/", notPublic, refused},
 	{"http://ⅼocalhoſt/", notPublic, refused},
@@ -380,42 +459,42 @@ var endpoints = []struct{ url, creation, dial string }{
 	// Names that are none, and no names.
 	{"http://a／b.example/", noName, nothing},
 	{"http://ü_x.example/", noName, nothing},
-	{"http://127.0.0.1\u3000/", noName, nothing},
-	{"http://\u202e127.0.0.1/", noName, nothing},
+	{"http://127.0.0.1\u3000/", unseen, nothing},
+	{"http://\u202e127.0.0.1/", unseen, nothing},
 	{"http://١٢٧.0.0.1/", noName, nothing},
 	{"http://-ü.example/", noName, nothing},
-	{"http://[2606:4700::1111%25e]]/", noName, nothing},
-	{"http://[2606:4700::1111%25ü]/", noName, allowed},
-	{"http://]/", noName, nothing},
+	{"http://[2606:4700::1111%25e]]/", zone, nothing},
+	{"http://[2606:4700::1111%25ü]/", zone, allowed},
+	{"http://]/", brackets, nothing},
 	{"http://127.0.0.1,8.8.8.8/", noName, nothing},
 	{"http://<public.example>/", noName, nothing},
 	{"http://public.example;127.0.0.1/", noName, nothing},
 	{"http://%C0%AE/", noName, nothing}, // IDNA takes bytes that are no text for U+FFFD
-	{"http://\u00ad/", noHost, refused}, // without a host it is this machine that is dialled
-	{"http://\u00ad./", noHost, nothing},
+	{"http://\u00ad/", unseen, refused}, // without a host it is this machine that is dialled
+	{"http://\u00ad./", unseen, nothing},
 	{"http://./", noHost, nothing},
 	{"http:///127.0.0.1/", noHost, nothing},
-	{"http:127.0.0.1/", noHost, nothing},
+	{"http:127.0.0.1/", noSlashes, nothing},
 
 	// URLs that are none to Go, whatever other readers make of them.
-	{"http://%31%32%37.0.0.1/", noURL, nothing},
-	{"http://127%2e0.0.1/", noURL, nothing},
-	{"http://127.0.0.1%00/", noURL, nothing},
-	{"http://127.0.0.1%20/", noURL, nothing},
-	{"http://127.0.0.1\t/", noURL, nothing},
-	{"http://[127.0.0.1]/", noURL, nothing},
-	{"http://[::127.1]/", noURL, nothing},
-	{"http://[：：1]/", noURL, nothing},
-	{"http://[::1%25]/", noURL, nothing},
-	{"http://[::1%lo]/", noURL, nothing},
-	{"http://[::1].example/", noURL, nothing},
-	{"http://[::1/", noURL, nothing},
-	{"http://::1/", noURL, nothing},
-	{"http://fe80::1/", noURL, nothing},
-	{"http://127.0.0.1:８０/", noURL, nothing},
-	{"http://8.8.8.8\\@127.0.0.1/", noURL, nothing},
-	{"http://8.8.8.8 &@127.0.0.1/", noURL, nothing},
-	{"//127.0.0.1/", noURL, nothing},
+	{"http://%31%32%37.0.0.1/", noEscapes, nothing},
+	{"http://127%2e0.0.1/", noEscapes, nothing},
+	{"http://127.0.0.1%00/", noEscapes, nothing},
+	{"http://127.0.0.1%20/", noEscapes, nothing},
+	{"http://127.0.0.1\t/", unseen, nothing},
+	{"http://[127.0.0.1]/", brackets, nothing},
+	{"http://[::127.1]/", brackets, nothing},
+	{"http://[：：1]/", brackets, nothing},
+	{"http://[::1%25]/", zone, nothing},
+	{"http://[::1%lo]/", zone, nothing},
+	{"http://[::1].example/", brackets, nothing},
+	{"http://[::1/", brackets, nothing},
+	{"http://::1/", brackets, nothing},
+	{"http://fe80::1/", brackets, nothing},
+	{"http://127.0.0.1:８０/", "port must be a number", nothing},
+	{"http://8.8.8.8\\@127.0.0.1/", "before its path", nothing},
+	{"http://8.8.8.8 &@127.0.0.1/", credentials, nothing},
+	{"//127.0.0.1/", noScheme, nothing},
 
 	// What is not the host is not taken for it.
 	{"http://8.8.8.8@127.0.0.1/", credentials, refused},

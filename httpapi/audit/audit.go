@@ -11,6 +11,8 @@ type Change struct {
 	Webhook uint32
 	// Settings are the names of the settings that are changed.
 	Settings []string
+	// Repeated means that the request was carried out before, and has changed nothing now.
+	Repeated bool
 }
 
 type key struct{}
@@ -23,6 +25,13 @@ func NewContext(ctx context.Context, c *Change) context.Context {
 // Record names the webhook and the settings of the change that a request makes. It does nothing if nobody is to be told of the request.
 func Record(ctx context.Context, webhook uint32, settings []string) {
 	if c, ok := ctx.Value(key{}).(*Change); ok {
-		*c = Change{webhook, settings}
+		c.Webhook, c.Settings = webhook, settings
+	}
+}
+
+// Repeat says that a request was carried out before, and changes nothing now.
+func Repeat(ctx context.Context) {
+	if c, ok := ctx.Value(key{}).(*Change); ok {
+		c.Repeated = true
 	}
 }

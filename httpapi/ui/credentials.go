@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -18,7 +19,7 @@ func headerInputs(w *engine.Webhook) (inputs []input) {
 			input{Name: removal("headers." + name), Label: "Remove " + name, Kind: checkInput})
 	}
 	return append(inputs, input{Name: "headers", Label: "More headers", Unit: "one on a line", Kind: areaInput, Hidden: true,
-		Help: "Each as “Name: value”, such as “X-Api-Key: 12345”."})
+		Help: "Each as “Name: value”, such as “X-Api-Key: 12345”. The values of headers that are named like credentials are removed from what endpoints answer."})
 }
 
 func basicInputs(w *engine.Webhook) []input {
@@ -40,6 +41,8 @@ func oauthInputs(w *engine.Webhook) []input {
 		{Name: "oauth2.client_id", Label: "Client id", Kind: textInput, Hidden: true, Set: o.ClientID != ""},
 		{Name: "oauth2.client_secret", Label: "Client secret", Kind: secretInput, Hidden: true, Set: o.ClientSecret != ""},
 		{Name: "oauth2.scopes", Label: "Scopes", Unit: "with spaces between", Kind: textInput, Hidden: true, Set: len(o.Scopes) > 0},
+		{Name: "oauth2.auth_style", Label: "Client authentication", Kind: textInput, Value: string(o.AuthStyle), Placeholder: "auto",
+			Help: "How client id and secret are sent: “header”, “body”, or “auto”, which tries the header first."},
 		{Name: "oauth2.body", Label: "Token request", Kind: areaInput, Hidden: true, Set: o.Body != "",
 			Help: "In place of client id, client secret and scopes, for servers that want something else: sent as it is, as JSON if it is a JSON object, else as a form."},
 		{Name: "oauth2.headers", Label: "Headers of the token request", Unit: "one on a line", Kind: areaInput, Hidden: true, Set: len(o.Headers) > 0,
@@ -95,7 +98,7 @@ func (f *webhookForm) headers() (headers any, changed bool) {
 		switch {
 		case again: // its new value comes with the others
 		case typed != "":
-			o.Add(name, typed)
+			o.Add(name, engine.Header{Value: engine.Credential(typed), Secret: f.present.Headers[name].Secret})
 			changed = true
 		case removed:
 			changed = true
@@ -164,6 +167,9 @@ func (f *webhookForm) oauth2() (oauth any, changed bool) {
 	if len(headers) > 0 {
 		typed.Add("headers", headers)
 	}
+	if style := f.authStyle(len(typed) > 0 && removed && body == ""); style != "" {
+		typed.Add("auth_style", style)
+	}
 	if len(typed) == 0 {
 		return nil, removed
 	}
@@ -175,6 +181,19 @@ func (f *webhookForm) oauth2() (oauth any, changed bool) {
 		f.again("oauth2.headers", len(present.Headers) > 0)
 	}
 	return append(typed, keptOAuth2(present, typed)...), true
+}
+
+// authStyle returns what was chosen for oauth2.auth_style, "" if that is what was shown. anew asks for it in any case: the rest is set anew.
+func (f *webhookForm) authStyle(anew bool) string {
+	shown := "auto"
+	if o := f.present.OAuth2; o != nil {
+		shown = cmp.Or(string(o.AuthStyle), shown)
+	}
+	style := cmp.Or(f.trimmed("oauth2.auth_style"), "auto")
+	if !f.values.Has("oauth2.auth_style") || style == shown && !anew {
+		return ""
+	}
+	return style
 }
 
 // again refuses an input that is empty although its part of a setting is set: what is set is for another host, and is not sent to this one.
@@ -199,6 +218,7 @@ func keptOAuth2(present *engine.OAuth2, typed jsonobject.Object) (kept jsonobjec
 	if !has("body") {
 		keep("client_id", present.ClientID != "", present.ClientID)
 		keep("client_secret", present.ClientSecret != "", present.ClientSecret)
+		keep("auth_style", present.AuthStyle != "", present.AuthStyle)
 		keep("scopes", len(present.Scopes) > 0, present.Scopes)
 	}
 	if !has("client_id", "client_secret", "scopes") {

@@ -29,7 +29,7 @@ import (
 )
 
 // hostilePath is what an endpoint's URL may end in, to break out of a text in any of the languages: of hookbolt's own placeholders, too.
-const hostilePath = "/a'b\"c`touch pwned`$(touch pwned)${x}%23{x}%5Cu0022;{{secret}}{{url}}\u2028𐍈%0a*/'''\"\"\"?q='$(touch pwned)'\"`\\"
+const hostilePath = "/a'b\"c`touch pwned`$(touch pwned)${x}%23{x}%5Cu0022;{{secret}}{{url}}%E2%80%A8𐍈%0a*/'''\"\"\"?q='$(touch pwned)'\"`\\"
 
 // tool returns the path of a program that a test needs.
 func tool(t *testing.T, name string) string {

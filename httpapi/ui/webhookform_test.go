@@ -327,12 +327,31 @@ func TestEditCredentials(t *testing.T) {
 		{[]string{"oauth2.headers", "X-U: u"}, "oauth2", `map[body:{"a":"<&>"} headers:map[X-U:u] is_json:true token_url:https://auth.example/]`},
 		{[]string{"oauth2.body", "a=1\r\nb=2"}, "oauth2", "map[body:a=1\nb=2 headers:map[X-U:u] token_url:https://auth.example/]"},
 		{[]string{"oauth2.client_id", "i", "oauth2.client_secret", "s"}, "oauth2", `map[client_id:i client_secret:s headers:map[X-U:u] token_url:https://auth.example/]`},
-		{[]string{"remove.oauth2", "on"}, "oauth2", `<nil>`},
+		{[]string{"oauth2.auth_style", "body"}, "oauth2", `map[auth_style:body client_id:i client_secret:s headers:map[X-U:u] token_url:https://auth.example/]`},
+		{[]string{"oauth2.auth_style", "body", "oauth2.client_secret", "s2"}, "oauth2", `map[auth_style:body client_id:i client_secret:s2 headers:map[X-U:u] token_url:https://auth.example/]`},
+		{[]string{"oauth2.auth_style", "body", "oauth2.body", "a"}, "oauth2", `map[body:a headers:map[X-U:u] token_url:https://auth.example/]`},
+		{[]string{"oauth2.auth_style", "header", "oauth2.client_id", "i", "oauth2.client_secret", "s"}, "oauth2", `map[auth_style:header client_id:i client_secret:s headers:map[X-U:u] token_url:https://auth.example/]`},
+		{[]string{"oauth2.auth_style", "header", "remove.oauth2", "on", "oauth2.token_url", "https://auth.example/", "oauth2.client_id", "i", "oauth2.client_secret", "s"}, "oauth2",
+			`map[auth_style:header client_id:i client_secret:s token_url:https://auth.example/]`},
+		{[]string{"oauth2.auth_style", "auto", "oauth2.client_secret", "s"}, "oauth2", `map[client_id:i client_secret:s token_url:https://auth.example/]`},
+		{[]string{"oauth2.auth_style", "body"}, "oauth2", `map[auth_style:body client_id:i client_secret:s token_url:https://auth.example/]`},
+		{[]string{"oauth2.auth_style", "body", "remove.oauth2", "on"}, "oauth2", `<nil>`},
 		{[]string{"remove.headers.X-A", "on", "remove.headers.X-C", "on", "remove.headers.X-D", "on", "remove.headers.X-E", "on"}, "headers", `<nil>`},
 	} {
 		if got := fmt.Sprint(edit(tt.values...)[tt.setting]); got != tt.now {
 			t.Errorf("%q: %s is %s, want %s", tt.values, tt.setting, got, tt.now)
 		}
+	}
+}
+
+// TestEditKeepsSecrecy shows that a header that gets another value keeps what is said of it, as do those that stay.
+func TestEditKeepsSecrecy(t *testing.T) {
+	f := newFixture(t, nil)
+	f.api("POST", "/v1/webhooks", `{"url":"https://example.com/","headers":{"X-A":{"value":"a","secret":false},"X-B":{"value":"b","secret":true},"X-C":"c"}}`)
+	page := f.wantPage("/webhooks/1/edit")
+	now := asJSON(t, f.save(1, with(settingsOf(page), "headers.X-A", "a2", "headers.X-C", "c2")))
+	if got, want := fmt.Sprint(now["headers"]), "map[X-A:map[secret:false value:a2] X-B:map[secret:true value:b] X-C:c2]"; got != want {
+		t.Errorf("headers are %s, want %s", got, want)
 	}
 }
 

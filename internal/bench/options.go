@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/url"
 	"time"
 )
 
@@ -101,9 +100,6 @@ func (o *Options) Validate() error {
 	}
 	if o.Crash && o.Scheduled == 0 {
 		return errors.New("-crash can only be used with -scheduled")
-	}
-	if u, err := url.Parse(o.URL); o.URL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-		return fmt.Errorf("-url must be an http or https URL, such as http://127.0.0.1:8080 (got %q)", o.URL)
 	}
 	if o.URL != "" && (o.Scheduled > 0 || o.Dir != "" || o.Keep) {
 		return errors.New("-scheduled, -dir and -keep cannot be used with -url: they are for the server that bench starts")

@@ -43,7 +43,6 @@ func TestValidate(t *testing.T) {
 		{func(o *Options) { o.Crash = true }, "-crash can only be used with -scheduled"},
 		{func(o *Options) { o.URL, o.Scheduled = "http://x", 1 }, "-scheduled, -dir and -keep cannot be used with -url"},
 		{func(o *Options) { o.URL, o.Keep = "http://x", true }, "-scheduled, -dir and -keep"},
-		{func(o *Options) { o.URL = "localhost:8080" }, "-url must be an http or https URL"},
 	} {
 		o := testOptions()
 		tc.change(&o)

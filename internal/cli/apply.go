@@ -67,7 +67,7 @@ func (p *Program) plan(ctx context.Context, c *client.Client, path string, o web
 	if err != nil {
 		return nil, err
 	}
-	hooks, err := webhookfile.Read(path, string(file), webhookfile.Sources{Variable: os.LookupEnv, File: config.ReadSecret})
+	hooks, err := webhookfile.Read(path, string(file), webhookfile.Sources{Variable: config.LookupVariable, File: config.ReadSecret})
 	if err != nil {
 		return nil, err
 	}

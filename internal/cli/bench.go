@@ -33,6 +33,13 @@ func runBench(ctx context.Context, p *Program, args []string) error {
 	if o.URL != "" && *path != "" {
 		return usageError{errors.New("bench: -config cannot be used with -url: it is for the server that bench starts")}
 	}
+	if o.URL != "" {
+		u, err := serverURL(o.URL)
+		if err != nil {
+			return usageError{fmt.Errorf("bench: -url %w", err)}
+		}
+		o.URL = u.String()
+	}
 	if err := o.Validate(); err != nil {
 		return usageError{fmt.Errorf("bench: %w", err)}
 	}
@@ -44,7 +51,7 @@ func runBench(ctx context.Context, p *Program, args []string) error {
 			return err
 		}
 	} else if o.Token == "" {
-		o.Token = os.Getenv(tokenVariable)
+		o.Token = config.Variable(tokenVariable)
 	}
 	o.Command = commandLine(flags)
 	v := buildinfo.Read()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"hookbolt/engine/send"
 	"hookbolt/internal/client"
 	"hookbolt/internal/config"
 )
@@ -58,7 +59,7 @@ func (p *Program) parseOperands(flags *flag.FlagSet, args []string, about, opera
 // settingsFlags adds the flags of the commands that read settings. Its Loader is valid once the flags are parsed.
 func settingsFlags(flags *flag.FlagSet) *config.Loader {
 	l := &config.Loader{Environ: os.Environ()}
-	flags.StringVar(&l.Path, "config", os.Getenv(configVariable), "read the settings from `FILE` (config.example.toml lists them all)")
+	flags.StringVar(&l.Path, "config", config.Variable(configVariable), "read the settings from `FILE` (config.example.toml lists them all)")
 	flags.Func("allow", "allow endpoints in `NETWORK`, such as 127.0.0.0/8 or 10.1.2.3; may be repeated", func(text string) error {
 		var n config.Network
 		if err := n.UnmarshalText([]byte(text)); err != nil {
@@ -73,23 +74,31 @@ func settingsFlags(flags *flag.FlagSet) *config.Loader {
 // clientFlags adds the flags of the commands that call a running server. Call the function that it returns once they are parsed: it
 // creates the client, which the caller closes.
 func clientFlags(flags *flag.FlagSet) func() (*client.Client, error) {
-	base := flags.String("url", cmp.Or(os.Getenv(urlVariable), "http://127.0.0.1:8080"), "call the server at `URL`; or set HOOKBOLT_URL")
+	base := flags.String("url", cmp.Or(config.Variable(urlVariable), "http://127.0.0.1:8080"), "call the server at `URL`; or set HOOKBOLT_URL")
 	tokenFile := flags.String("token-file", "", "read the admin token from the first line of `FILE`; or set HOOKBOLT_TOKEN")
 	return func() (*client.Client, error) {
-		u, err := url.Parse(*base)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			shown := *base
-			if err == nil {
-				shown = u.Redacted()
-			}
-			return nil, usageError{fmt.Errorf("%s: -url must be an http or https URL, such as https://hooks.example.com (got %.100q)", flags.Name(), shown)}
+		u, err := serverURL(*base)
+		if err == nil && (u.RawQuery != "" || u.ForceQuery) {
+			err = errors.New("must not have a query: paths of the API are appended to it")
 		}
-		token := os.Getenv(tokenVariable)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("%s: -url %w", flags.Name(), err)}
+		}
+		token := config.Variable(tokenVariable)
 		if *tokenFile != "" {
 			if token, err = config.ReadToken(*tokenFile); err != nil { // the server's own http.admin_tokens_file will do
 				return nil, fmt.Errorf("-token-file: %w", err)
 			}
 		}
-		return client.New(*base, token), nil
+		return client.New(u.String(), token), nil
 	}
+}
+
+// serverURL reads the URL of a running server by the rules for the URLs of endpoints.
+func serverURL(raw string) (*url.URL, error) {
+	canonical, err := send.CanonicalURL(raw)
+	if err != nil {
+		return nil, err
+	}
+	return url.Parse(canonical)
 }

@@ -51,6 +51,7 @@ func TestClientToken(t *testing.T) {
 	}{
 		{"", nil, ""},
 		{"token-of-the-environment", nil, "Bearer token-of-the-environment"},
+		{"token-of-the-environment\r\n", nil, "Bearer token-of-the-environment"},
 		{"token-of-the-environment", []string{"-token-file", file}, "Bearer token-of-the-file"},
 		{"", []string{"-token-file", write("\r\n\ntoken-of-the-file\n")}, "Bearer token-of-the-file"},
 		{"", []string{"-token-file", write("token-of-the-file\ranother-one\r")}, "Bearer token-of-the-file"},
@@ -68,7 +69,7 @@ func TestClientToken(t *testing.T) {
 	if _, err := clientOf(t, "-token-file", file+".not"); err == nil || !strings.Contains(err.Error(), "-token-file: ") {
 		t.Errorf("got %v, want an error that names the flag", err)
 	}
-	for _, base := range []string{"127.0.0.1:8080", "", "ftp://example.com", "http://user:secret@example.com", "http:///x", "http://a/?b=c"} {
+	for _, base := range []string{"127.0.0.1:8080", "", "ftp://example.com", "http://user:secret@example.com", "http:///x", "http://a/?b=c", "http://a/?", "http://a/ ", "http://a:0", "http://a..b"} {
 		_, err := clientOf(t, "-url", base)
 		if _, ok := errors.AsType[usageError](err); !ok {
 			t.Errorf("-url %q: %v, want a usage error", base, err)
@@ -79,7 +80,7 @@ func TestClientToken(t *testing.T) {
 // TestClientURLWithPassword: what is refused because of a password is not told with it.
 func TestClientURLWithPassword(t *testing.T) {
 	_, err := clientOf(t, "-url", "https://me:sekret@hooks.example.com")
-	if err == nil || !strings.HasSuffix(err.Error(), `-url must be an http or https URL, such as https://hooks.example.com (got "https://me:xxxxx@hooks.example.com")`) {
+	if err == nil || !strings.HasSuffix(err.Error(), `-url must not hold a user name or password: credentials are set apart from the URL`) {
 		t.Errorf("got %v", err)
 	}
 }

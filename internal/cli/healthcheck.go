@@ -7,8 +7,25 @@ import (
 	"net/url"
 
 	"hookbolt/internal/client"
+	"hookbolt/internal/config"
 	"hookbolt/internal/loopback"
 )
+
+// healthcheckURL returns the URL of the server to check: the one of the flag, or the one that the settings make.
+func healthcheckURL(address string, settings *config.Loader) (*url.URL, error) {
+	if address != "" {
+		u, err := serverURL(address)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("healthcheck: -url %w", err)}
+		}
+		return u, nil
+	}
+	cfg, _, err := settings.Load()
+	if err != nil {
+		return nil, err
+	}
+	return url.Parse(cfg.HTTP.LocalURL())
+}
 
 // healthcheck checks whether a server is ready, for scripts and for Docker, whose image has no other client.
 func healthcheck(ctx context.Context, p *Program, args []string) error {
@@ -19,17 +36,9 @@ func healthcheck(ctx context.Context, p *Program, args []string) error {
 		"It prints one line, within 8 seconds. The exit code is 0 if the server is ready, else 1."); err != nil {
 		return err
 	}
-	base := *address
-	if base == "" {
-		cfg, _, err := settings.Load()
-		if err != nil {
-			return err
-		}
-		base = cfg.HTTP.LocalURL()
-	}
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return usageError{fmt.Errorf("healthcheck: -url must begin with http:// or https:// and name a host (got %q)", base)}
+	u, err := healthcheckURL(*address, settings)
+	if err != nil {
+		return err
 	}
 	accept := client.TrustedCertificates
 	if *address == "" || loopback.IsHost(u.Host) {

@@ -70,7 +70,7 @@ func TestHealthcheckTellsWhatIsWrong(t *testing.T) {
 	for url, want := range map[string]string{
 		full:             `hookbolt: healthcheck: ` + full + `/readyz: 503: "not ready: no space: `,
 		other.URL:        `hookbolt: healthcheck: ` + other.URL + `/readyz: 404: "not an answer of hookbolt"`,
-		"127.0.0.1:8080": `hookbolt: healthcheck: -url must begin with http:// or https:// and name a host (got "127.0.0.1:8080")`,
+		"127.0.0.1:8080": `hookbolt: healthcheck: -url must be an http or https URL: write https:// in front, as in https://example.com/hook`,
 	} {
 		if code, said := checkHealth(t, "-url", url); code == 0 || !strings.HasPrefix(said, want) {
 			t.Errorf("%s: %d, %s, want %s", url, code, said, want)

@@ -14,10 +14,7 @@ func listen(ctx context.Context, p *Program, args []string) error {
 	flags := flag.NewFlagSet("listen", flag.ContinueOnError)
 	addr := flags.String("addr", "127.0.0.1:9000", "listen on `ADDRESS`")
 	var o receiver.Options
-	flags.Func("secret", "check signatures with the webhook's `SECRET` (whsec_…)", func(s string) error {
-		o.Secret = s
-		return receiver.CheckSecret(s)
-	})
+	flags.StringVar(&o.Secret, "secret", "", "check signatures with the webhook's `SECRET` (whsec_…)")
 	flags.IntVar(&o.Status, "status", 0, "answer with status `N` instead of 200; with -fail, only to the attempts that fail")
 	flags.DurationVar(&o.Delay, "delay", 0, "wait for `DURATION`, such as 20s, before each response")
 	flags.IntVar(&o.Fail, "fail", 0, "fail the first `N` attempts of each delivery, then answer 200")

@@ -144,6 +144,21 @@ func TestBadEnvironment(t *testing.T) {
 	}
 }
 
+// TestVariableLineEnds: what sets a variable often got its value from a file that ends with a line end.
+func TestVariableLineEnds(t *testing.T) {
+	const secret = "whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="
+	cfg, from, err := (&Loader{Environ: []string{"HOOKBOLT_DELIVERY_OPERATIONS_SECRET=" + secret + "\n", "HOOKBOLT_DELIVERY_OPERATIONS_URL=https://ops.example/\r\n",
+		"HOOKBOLT_HTTP_ADMIN_TOKENS=admin-token-number-1\n", "HOOKBOLT_DELIVERY_TIMEOUT=7s\n", "HOOKBOLT_LOG_LEVEL=\n"}}).Load()
+	if err != nil || cfg.Delivery.OperationsSecret != secret || cfg.Delivery.OperationsURL != "https://ops.example/" || cfg.HTTP.AdminTokens[0] != "admin-token-number-1" ||
+		time.Duration(cfg.Delivery.Timeout) != 7*time.Second || from["log.level"] != "" {
+		t.Errorf("got %+v, %v", cfg.Delivery, err)
+	}
+	t.Setenv("X_SECRET", "a\nb\r\n")
+	if value, ok := LookupVariable("X_SECRET"); value != "a\nb" || !ok || Variable("X_NONE") != "" {
+		t.Errorf("got %q, %t", value, ok)
+	}
+}
+
 // TestSecretsFromFiles reads tokens from files, as those who manage secrets provide them.
 func TestSecretsFromFiles(t *testing.T) {
 	dir := t.TempDir()

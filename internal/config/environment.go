@@ -24,6 +24,7 @@ func (c *Config) readEnvironment(environ []string, from Origins) error {
 	for _, entry := range environ {
 		variable, value, _ := strings.Cut(entry, "=")
 		field, ok := fields[variable]
+		value = trimLineEnds(value) // as LookupVariable does
 		switch {
 		case !ok && isServiceVariable(variable, value):
 			continue

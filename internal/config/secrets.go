@@ -62,6 +62,22 @@ func ReadToken(path string) (string, error) {
 	return token, nil
 }
 
+// Variable returns the value of an environment variable, "" if it is not set. Every variable that is read is read as LookupVariable does.
+func Variable(name string) string {
+	value, _ := LookupVariable(name)
+	return value
+}
+
+// LookupVariable returns the value of an environment variable, and whether it is set. It removes line ends at its end, as ReadSecret does:
+// the manifests and scripts that set variables get them from files.
+func LookupVariable(name string) (string, bool) {
+	value, ok := os.LookupEnv(name)
+	return trimLineEnds(value), ok
+}
+
+// trimLineEnds removes the line ends at the end of a value.
+func trimLineEnds(value string) string { return strings.TrimRight(value, "\r\n") }
+
 // maxSecretFile is the largest file that is read as a secret, in bytes. What a webhook accepts is smaller.
 const maxSecretFile = 64 << 10
 
@@ -77,7 +93,7 @@ func ReadSecret(path string) (string, error) {
 
 func readSecret(file io.Reader, path string) (string, error) {
 	text, err := io.ReadAll(io.LimitReader(file, maxSecretFile+1))
-	secret := strings.TrimRight(string(text), "\r\n")
+	secret := trimLineEnds(string(text))
 	switch {
 	case err != nil:
 		return "", err

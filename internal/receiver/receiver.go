@@ -35,6 +35,11 @@ type Options struct {
 
 // Validate returns what is wrong with the options, by the names of the flags of "hookbolt listen".
 func (o *Options) Validate() error {
+	if o.Secret != "" {
+		if err := CheckSecret(o.Secret); err != nil {
+			return fmt.Errorf("-secret %w", err)
+		}
+	}
 	if o.Status != 0 && (o.Status < 200 || o.Status > 599) {
 		return fmt.Errorf("-status must be 200 to 599 (got %d)", o.Status)
 	}

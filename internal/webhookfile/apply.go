@@ -98,8 +98,9 @@ func (s *step) apply(ctx context.Context, c *client.Client) error {
 			s.lines = append(s.lines, fmt.Sprintf("secret: made; GET /v1/webhooks/%d/secret shows it", made.ID))
 		}
 	case actionChange, actionConfirm:
+		// The file has the whole of each setting that is sent, and the server does not show which members of one are set.
 		var now servedWebhook
-		if err := c.Call(ctx, http.MethodPatch, path, s.settings, &now); err != nil {
+		if err := c.Call(ctx, http.MethodPatch, path+"?replace=true", s.settings, &now); err != nil {
 			return s.want.redact(err)
 		}
 		if s.action == actionConfirm {

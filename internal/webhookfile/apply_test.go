@@ -273,6 +273,40 @@ func TestApplyPrune(t *testing.T) {
 		`)
 }
 
+// A file has the whole of each setting: what it does not have is not kept, nor where the server does not show what is set.
+func TestApplyReplaces(t *testing.T) {
+	tokens := make(chan *http.Request, 8)
+	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.ParseForm()
+		tokens <- r
+		io.WriteString(w, `{"access_token":"t","token_type":"Bearer"}`)
+	}))
+	defer endpoint.Close()
+	api := hookbolttest.Serve(t, "", "")
+	file := func(rest string) string {
+		return "[[webhook]]\nname = \"a\"\nurl = \"" + endpoint.URL + "\"\nallow_networks = [\"127.0.0.1\"]\n" + rest
+	}
+	const oauth = `oauth2 = {token_url = "ENDPOINT", client_id = "i", client_secret = "s"`
+	for _, rest := range []string{"headers = {X-A = \"1\", X-B = \"2\"}\n" + oauth + `, scopes = ["wide"], headers = {X-Old = "1"}}`, "headers = {X-B = \"2\"}\n" + oauth + "}"} {
+		if code, stdout, stderr := runApply(t, api, file(strings.ReplaceAll(rest, "ENDPOINT", endpoint.URL))); code != 0 {
+			t.Fatal(stdout, stderr)
+		}
+	}
+	if got := stored(t, api); !strings.Contains(got, `"headers":{"X-B":true}`) {
+		t.Errorf("there are %s", got)
+	}
+	status, answer := hookbolttest.Call(t, "POST", api+"/v1/webhooks/1/test", "")
+	hookbolttest.WantStatus(t, 202, status, answer)
+	select {
+	case r := <-tokens:
+		if r.Form.Has("scope") || r.Header.Get("X-Old") != "" {
+			t.Errorf("the token is asked for with %v and %v", r.Form, r.Header)
+		}
+	case <-time.After(hookbolttest.Timeout):
+		t.Fatal("no token was asked for")
+	}
+}
+
 func TestApplyWithoutToken(t *testing.T) {
 	const token = "an-admin-token-of-mine"
 	api := hookbolttest.Start(t, "serve", "-config", hookbolttest.WriteConfig(t, t.TempDir(), `admin_tokens = ["`+token+`"]`, "")).URL(t)

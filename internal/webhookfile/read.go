@@ -238,9 +238,27 @@ func (r *webhookReader) value(path string, v any) any {
 	return v
 }
 
-// reference resolves a table that refers to a variable or a file. Tables of headers are no references: their keys are names of headers.
+// refuseReference refuses a table of credentials that was meant as a reference. Of headers it would make one that is called "env".
+func (r *webhookReader) refuseReference(path string, table map[string]any) {
+	for _, key := range []string{"env", "file"} {
+		if _, ok := table[key].(string); !ok {
+			continue
+		}
+		member, otherwise := "X-Api-Key", fmt.Sprintf("; a header that is called %s is written %s", key, strings.ToUpper(key[:1])+key[1:])
+		if !strings.HasSuffix(path, "headers") {
+			member, otherwise = engine.SettingNamed(path).Parts[0], ""
+		}
+		r.fail(path, `must have a reference for each value, as in {%s = {%s = "…"}}%s`, member, key, otherwise)
+	}
+}
+
+// reference resolves a table that refers to a variable or a file. A table of credentials is none: it has a reference for each of its values.
 func (r *webhookReader) reference(path string, table map[string]any) (string, bool) {
-	if len(table) != 1 || isCredential(path) || path == "oauth2.headers" {
+	if len(table) != 1 {
+		return "", false
+	}
+	if isCredential(path) || path == "oauth2.headers" {
+		r.refuseReference(path, table)
 		return "", false
 	}
 	if name, ok := table["env"].(string); ok {

@@ -130,14 +130,20 @@ func TestReferences(t *testing.T) {
 	}
 	const oauth2 = `oauth2 = {token_url = "https://a.example/", `
 	for text, want := range map[string]string{
-		`headers = {env = "A"}`:                                                       `{"headers":{"env":"A"}}`,
+		`headers = {env = "A"}`:                                                       `webhook "a": headers: must have a reference for each value, as in {X-Api-Key = {env = "…"}}; a header that is called env is written Env`,
+		`headers = {file = "A"}`:                                                      `webhook "a": headers: must have a reference for each value, as in {X-Api-Key = {file = "…"}}; a header that is called file is written File`,
+		`headers = {Env = "A"}`:                                                       `{"headers":{"Env":"A"}}`,
+		`basic_auth = {env = "A"}`:                                                    `webhook "a": basic_auth: must have a reference for each value, as in {username = {env = "…"}}`,
 		`headers = {env = {env = "A"}}`:                                               `{"headers":{"env":"of <A>"}}`,
 		`headers = {X-A = {file = "f"}, file = "f"}`:                                  `{"headers":{"X-A":"of file f","file":"f"}}`,
 		`basic_auth = {username = {env = "A"}, password = {file = "f"}}`:              `{"basic_auth":{"password":"of file f","username":"of <A>"}}`,
 		oauth2 + `client_id = "i", client_secret = "s", scopes = ["a", {env = "A"}]}`: `webhook "a": oauth2.scopes[1]: a scope must not hold white space: each is a string of its own`,
-		oauth2 + `body = {env = "A"}, headers = {env = "A"}}`:                         `{"oauth2":{"body":"of <A>","headers":{"env":"A"},"token_url":"https://a.example/"}}`,
+		oauth2 + `body = {env = "A"}, headers = {env = {env = "A"}}}`:                 `{"oauth2":{"body":"of <A>","headers":{"env":"of <A>"},"token_url":"https://a.example/"}}`,
+		oauth2 + `body = "b", headers = {file = "f"}}`:                                `webhook "a": oauth2.headers: must have a reference for each value, as in {X-Api-Key = {file = "…"}}; a header that is called file is written File`,
 		oauth2 + `body = {b = {env = "A"}, a = [1, {file = "f", g = 2.5}]}}`:          `{"oauth2":{"body":{"a":[1,{"file":"f","g":2.5}],"b":"of <A>"},"token_url":"https://a.example/"}}`,
 		`content_id = {env = "A"}`:                                                    `webhook "a": content_id: must be a UUID of 36 characters, such as 22ffdf18-1035-4e56-baa2-8327e3af5242`,
+		`headers = {X-A = {value = {env = "A"}, secret = false}}`:                     `{"headers":{"X-A":{"secret":false,"value":"of <A>"}}}`,
+		`headers = {X-A = {value = "a"}}`:                                             `webhook "a": headers.X-A.secret: is required: true or false; or give the value alone, as a string`,
 		`headers = {X-A = {env = "BYTES"}}`:                                           `webhook "a": headers.X-A: what it refers to is not valid UTF-8`,
 	} {
 		hooks, err := parse("[[webhook]]\nname = \"a\"\nurl = \"https://example.com/\"\n"+text, from)

@@ -77,7 +77,7 @@ func (c *checker) run(tx *bbolt.Tx) error {
 	if len(c.errs) > 0 {
 		return errPagesDamaged // bbolt could loop on damaged pages
 	}
-	for _, step := range []func() error{c.metas, c.sequences, c.indexes, c.deliveries, c.sessions, c.leftovers, c.checkFanOuts, c.hooks, c.tallies, c.healths} {
+	for _, step := range []func() error{c.metas, c.sequences, c.indexes, c.deliveries, c.sessions, c.leftovers, c.checkFanOuts, c.hooks, c.tallies, c.healths, c.requests} {
 		if err := step(); err != nil {
 			return err
 		}

@@ -91,7 +91,7 @@ func checkDB(db *bbolt.DB) (FileReport, error) {
 	r.Outdated = schema < schemaVersion
 	err = db.View(func(tx *bbolt.Tx) error {
 		for _, name := range allBuckets {
-			if tx.Bucket(name) == nil && !r.Outdated {
+			if lacksBucket(tx, name) && !r.Outdated {
 				r.Violations = append(r.Violations, fmt.Errorf("bucket %s is missing", name))
 			}
 		}

@@ -131,7 +131,7 @@ func withPayloads(t *testing.T, count, size int) string {
 	w := putWebhook(t, s, engine.Webhook{})
 	payload := []byte(`{"text":"` + strings.Repeat("x", size) + `"}`)
 	for range count {
-		if _, err := s.Enqueue(t.Context(), w.ID, engine.KindTest, payload, now()); err != nil {
+		if _, err := s.Enqueue(t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: payload, At: now()}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -59,7 +59,7 @@ func (s *Store) passes(err error) bool {
 var keySizes = map[string]int{
 	string(bucketWebhooks): 4, string(bucketSessions): 8, string(bucketDeliveries): 8, string(bucketQueue): queueKeyLen, string(bucketByWebhook): 12,
 	string(bucketFailedOrCancelled): 13, string(bucketExpiry): expiryKeyLen, string(bucketJobs): 8, string(bucketCounts): 4, string(bucketHealth): 4,
-	string(bucketMarks): 13, string(bucketFanOuts): 8,
+	string(bucketMarks): 13, string(bucketFanOuts): 8, string(bucketRequestKeys): 32, string(bucketRequestTimes): 40,
 }
 
 // entries walks the keys of a bucket that begin with prefix, upwards from prefix and from on. It passes keys that have not the length of the

@@ -74,7 +74,7 @@ func newDamageLab(t *testing.T) *damageLab {
 	for _, w := range []engine.Webhook{hooks[0], hooks[2]} {
 		setHealth(t, s, w.ID, engine.Health{Failures: 1, FirstFailedAt: now(), Order: 1})
 	}
-	if _, err := s.Enqueue(t.Context(), hooks[0].ID, engine.KindTest, []byte(`{}`), now()); err != nil {
+	if _, err := s.Enqueue(t.Context(), engine.Enqueue{WebhookID: hooks[0].ID, Kind: engine.KindTest, Payload: []byte(`{}`), At: now(), Once: onceAt(1, now())}); err != nil {
 		t.Fatal(err)
 	}
 	off := hooks[1]
@@ -427,7 +427,7 @@ func (l *damageLab) change(f facts) {
 		_, err := l.s.Reschedule(ctx, d.ID, engine.RescheduleNow, l.now)
 		f.try(err, fmt.Sprintf("delivery %d is sent again", d.number), l.needs(d)...)
 	}
-	_, err := l.s.Enqueue(ctx, 1, engine.KindTest, []byte(`{}`), l.now)
+	_, err := l.s.Enqueue(ctx, engine.Enqueue{WebhookID: 1, Kind: engine.KindTest, Payload: []byte(`{}`), At: l.now})
 	f.try(err, "enqueue")
 	f.try(l.s.ownAll(ctx, func(engine.News) {}), "watch")
 	if _, err := l.s.PutWebhook(ctx, engine.WebhookChange{Webhook: engine.Webhook{URL: "https://a.example/"}}); err == nil {

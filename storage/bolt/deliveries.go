@@ -239,10 +239,16 @@ func (s *Store) Reschedule(ctx context.Context, id uuid.UUID, how engine.Resched
 }
 
 // Enqueue implements engine.Store.
-func (s *Store) Enqueue(ctx context.Context, webhookID uint32, kind engine.Kind, payload []byte, now time.Time) (d engine.Delivery, err error) {
-	err = s.write(ctx, len(payload), func(b *batch) (err error) {
-		d, err = b.enqueue(webhookID, kind, payload, now)
-		return err
+func (s *Store) Enqueue(ctx context.Context, q engine.Enqueue) (d engine.Delivery, err error) {
+	err = s.write(ctx, len(q.Payload), func(b *batch) error {
+		err := b.refuseRepeated(q.Once)
+		if err == nil {
+			d, err = b.enqueue(q.WebhookID, q.Kind, q.Payload, q.At)
+		}
+		if err != nil {
+			return err
+		}
+		return b.remember(q.Once, engine.Done{DeliveryID: d.ID})
 	})
 	return d, err
 }

@@ -25,6 +25,8 @@
 //	health           webhook(4)                                       engine.Health, unless it is the zero value
 //	marks            S(8) webhook(4) kind(1)                          the id of the session's delivery; of the first ones it stands in the head
 //	fan_outs         number(8)                                        sessions whose deliveries are still to be made, and for which webhooks
+//	request_keys     engine.OnceKey(32)                               engine.Done as JSON: what a request with an idempotency key has done
+//	request_times    time(8) engine.OnceKey(32)                       nothing. The order in which the requests are forgotten.
 //
 // due and time are Unix nanoseconds. class is 0 for ordinary deliveries and 1 for tests. Each value is sealed, except in session_numbers
 // and where it is empty: a byte with the format's number, the body, and a CRC-32C over key and body (4 bytes). The checksum reveals silent
@@ -49,6 +51,10 @@
 //	6  has deliveries of the kind operation
 //	7  a delivery has the visitor of its session at its end, which those of earlier versions lack
 //	8  has the buckets marks and fan_outs; a session's head has the number of its marks at its end, which those of earlier versions lack
+//
+// The buckets request_keys and request_times came later, without a new version: a start makes them where they are missing, and a version of
+// the program that does not know them can open the file. It neither heeds nor removes what is in them, which the next start of a newer one
+// does.
 //
 // # Erasure
 //

@@ -117,7 +117,7 @@ func TestEraseLeavesOthersAlone(t *testing.T) {
 	for _, lane := range lanes {
 		spread(t, s, lane, 0)
 	}
-	if _, err := s.Enqueue(t.Context(), lanes[0].WebhookID, engine.KindTest, visitorPayload(7), now()); err != nil { // a sample, not a visitor's
+	if _, err := s.Enqueue(t.Context(), engine.Enqueue{WebhookID: lanes[0].WebhookID, Kind: engine.KindTest, Payload: visitorPayload(7), At: now()}); err != nil { // a sample, not a visitor's
 		t.Fatal(err)
 	}
 	before := keys(t, s)

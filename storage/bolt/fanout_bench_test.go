@@ -84,7 +84,7 @@ func benchFanOut(b *testing.B, webhooks, sessions int) {
 			case <-time.After(10 * time.Millisecond):
 			}
 			began := time.Now()
-			if _, err := s.Enqueue(context.Background(), 1, engine.KindTest, []byte("{}"), now()); err != nil {
+			if _, err := s.Enqueue(context.Background(), engine.Enqueue{WebhookID: 1, Kind: engine.KindTest, Payload: []byte("{}"), At: now()}); err != nil {
 				b.Error(err)
 			}
 			waits = append(waits, time.Since(began))

@@ -454,7 +454,7 @@ func TestStatsKnowTheLanes(t *testing.T) {
 			}
 		case 3:
 			if i%8 == 0 {
-				if _, err := s.Enqueue(t.Context(), hooks[rng.IntN(3)].ID, engine.KindTest, []byte("{}"), start); err != nil {
+				if _, err := s.Enqueue(t.Context(), engine.Enqueue{WebhookID: hooks[rng.IntN(3)].ID, Kind: engine.KindTest, Payload: []byte("{}"), At: start}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -26,7 +26,7 @@ import (
 // written again. A checksum keeps most damage out; the second reading is behind it.
 func FuzzStoredRecords(f *testing.F) {
 	s := openTest(f, newPath(f))
-	w := putWebhook(f, s, engine.Webhook{Headers: map[string]engine.Credential{"X-Key": "k"}, Timeout: new(engine.Duration(time.Second))})
+	w := putWebhook(f, s, engine.Webhook{Headers: map[string]engine.Header{"X-Key": {Value: "k"}}, Timeout: new(engine.Duration(time.Second))})
 	addSession(f, s, time.Now())
 	full := engine.Attempt{Outcome: engine.Outcome{StartedAt: now(), Duration: time.Second, Phases: engine.Phases{DNS: 1, FirstByte: 2}, Address: "192.0.2.1:443", Reused: true,
 		Sent:     engine.Sent{Signature: "v1,c2lnbmF0dXJl", UserAgent: "hookbolt/dev", Credentials: []string{"Authorization"}},
@@ -374,7 +374,7 @@ func variousDeliveries(f *testing.F) (*Store, []engine.Delivery) {
 			next := []engine.Next{delivered, {Status: engine.StatusFailed}, {Status: engine.StatusPending, At: now().Add(time.Hour)}}[i%3]
 			deliver(f, s, taken.Delivery, next, ok)
 		}
-		d, err := s.Enqueue(f.Context(), w.ID, engine.KindTest, []byte("{}"), now())
+		d, err := s.Enqueue(f.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte("{}"), At: now()})
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -1,10 +1,13 @@
 package bolt
 
 import (
+	"bytes"
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
 
 	"hookbolt/engine"
 )
@@ -28,11 +31,22 @@ var (
 	bucketHealth            = []byte("health")
 	bucketMarks             = []byte("marks")
 	bucketFanOuts           = []byte("fan_outs")
+	bucketRequestKeys       = []byte("request_keys")
+	bucketRequestTimes      = []byte("request_times")
 )
 
 var allBuckets = [][]byte{bucketMeta, bucketWebhooks, bucketSessionNumbers, bucketSessions, bucketEvents, bucketDeliveries,
 	bucketAttempts, bucketPayloads, bucketQueue, bucketByWebhook, bucketFailedOrCancelled, bucketExpiry, bucketJobs, bucketCounts, bucketHealth,
-	bucketMarks, bucketFanOuts}
+	bucketMarks, bucketFanOuts, bucketRequestKeys, bucketRequestTimes}
+
+// addedBuckets are those that a file of the present layout may lack until it is opened for writing. Versions before them do not look for
+// them, and may open the file all the same.
+var addedBuckets = [][]byte{bucketRequestKeys, bucketRequestTimes}
+
+// lacksBucket reports whether a bucket is missing that a file of the present layout must have.
+func lacksBucket(tx *bbolt.Tx, name []byte) bool {
+	return tx.Bucket(name) == nil && !slices.ContainsFunc(addedBuckets, func(added []byte) bool { return bytes.Equal(added, name) })
+}
 
 var (
 	keySchema = []byte("schema")

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -13,11 +14,14 @@ import (
 // migrate brings a database of an older version up to date.
 func (s *Store) migrate() error {
 	schema, err := s.schema()
-	if err != nil || schema == schemaVersion {
+	if err != nil {
 		return err
 	}
+	if schema == schemaVersion {
+		return s.addBuckets()
+	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketHealth, bucketMarks, bucketFanOuts} { // since versions 2 and 8
+		for _, name := range slices.Concat([][]byte{bucketHealth, bucketMarks, bucketFanOuts}, addedBuckets) { // since versions 2 and 8
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -30,6 +34,26 @@ func (s *Store) migrate() error {
 			}
 		}
 		return meta.Put(keySchema, sealBytes(keySchema, u32key(schemaVersion)))
+	})
+}
+
+// addBuckets makes the buckets that a file of the present layout may lack.
+func (s *Store) addBuckets() error {
+	var missing [][]byte
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		missing = slices.DeleteFunc(slices.Clone(addedBuckets), func(name []byte) bool { return tx.Bucket(name) != nil })
+		return nil
+	})
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range missing {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
@@ -54,7 +78,7 @@ func (s *Store) schema() (schema uint32, err error) {
 func (s *Store) load() error {
 	return s.db.View(func(tx *bbolt.Tx) error {
 		for _, name := range allBuckets {
-			if tx.Bucket(name) == nil {
+			if lacksBucket(tx, name) {
 				return fmt.Errorf("%w: bucket %s is missing", ErrCorrupt, name)
 			}
 		}
@@ -75,6 +99,7 @@ func (s *Store) load() error {
 			return err
 		}
 		s.loadFanOuts(tx)
+		s.loadRemembered(tx)
 		for k, v := range s.entries(tx, bucketHealth, nil, nil) {
 			h, err := decodeHealth(k, v)
 			if s.passes(err) { // its endpoint counts as healthy until it fails again

@@ -69,6 +69,11 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention)
 			}
 			m.Next = earlier(m.Next, at)
 		}
+		at, err := b.stepForget(now)
+		if err != nil {
+			return err
+		}
+		m.Next = earlier(m.Next, at)
 		return b.stepEviction(now, &m)
 	})
 	if err != nil {

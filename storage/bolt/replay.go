@@ -68,18 +68,26 @@ func (s *Store) Replay(ctx context.Context, r engine.Replay) (int64, error) {
 			return 0, err
 		}
 	}
-	if r.DryRun || j.Count == 0 {
+	if r.DryRun || j.Count == 0 && r.Once == nil {
 		return j.Count, nil
 	}
 	err = s.write(ctx, 1024, func(b *batch) error {
+		if err := b.refuseRepeated(r.Once); err != nil {
+			return err
+		}
 		if _, err := r.Webhook(b.hooks); err != nil {
 			return err
 		}
-		number, err := b.next(b.jobs)
-		if err != nil {
-			return err
+		if j.Count > 0 {
+			number, err := b.next(b.jobs)
+			if err != nil {
+				return err
+			}
+			if err := b.putJob(number, job{Replay: &j}); err != nil {
+				return err
+			}
 		}
-		return b.putJob(number, job{Replay: &j})
+		return b.remember(r.Once, engine.Done{WebhookID: r.WebhookID, Replay: &j.Replay})
 	})
 	return j.Count, err
 }

@@ -77,11 +77,12 @@ type Store struct {
 	counts map[uint32]counts        // owned by the writer
 	health map[uint32]engine.Health // owned by the writer; has healthy endpoints, too, for their Order
 
-	numbers  numbers
-	space    space
-	eviction eviction                  // owned by the writer
-	sweeps   [expiryDelivery + 1]sweep // by kind; owned by the writer
-	lostJobs int                       // how many damaged jobs replaceJobs has seen; owned by the writer
+	numbers    numbers
+	space      space
+	eviction   eviction                  // owned by the writer
+	sweeps     [expiryDelivery + 1]sweep // by kind; owned by the writer
+	remembered int                       // how many requests with keys are remembered; owned by the writer
+	lostJobs   int                       // how many damaged jobs replaceJobs has seen; owned by the writer
 
 	claimMu sync.Mutex
 	claims  map[uint64]engine.Lane      // deliveries that are claimed and not released, by D; guarded by claimMu

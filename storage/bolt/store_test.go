@@ -644,7 +644,7 @@ func TestKilled(t *testing.T) {
 // setHealth records the health of a webhook's endpoint, by the attempt of a sample.
 func setHealth(t testing.TB, s *Store, webhookID uint32, h engine.Health) {
 	t.Helper()
-	if _, err := s.Enqueue(t.Context(), webhookID, engine.KindTest, []byte("{}"), now()); err != nil {
+	if _, err := s.Enqueue(t.Context(), engine.Enqueue{WebhookID: webhookID, Kind: engine.KindTest, Payload: []byte("{}"), At: now()}); err != nil {
 		t.Fatal(err)
 	}
 	d := take(t, s, engine.Lane{WebhookID: webhookID, Test: true}, 1).Claimed[0].Delivery

@@ -25,6 +25,9 @@ func (s *Store) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.
 	var done engine.WebhookChanged
 	err := s.write(ctx, 1024, func(b *batch) error {
 		w := c.Webhook // run may be called again
+		if err := b.refuseRepeated(c.Once); err != nil {
+			return err
+		}
 		before, err := b.beforeChange(&w)
 		if err != nil {
 			return err
@@ -53,7 +56,7 @@ func (s *Store) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.
 			b.hooks = b.hooks.With(&w)
 		}
 		b.setCancellations()
-		return nil
+		return b.remember(c.Once, engine.Done{WebhookID: w.ID})
 	})
 	return done, err
 }

@@ -287,6 +287,7 @@ type batch struct {
 
 	meta, webhooks, sessionNumbers, sessions, events, deliveries, attempts *bbolt.Bucket
 	payloads, expiry, jobs, counters, healths, marks, fanOuts              *bbolt.Bucket
+	requestKeys, requestTimes                                              *bbolt.Bucket
 	queue, byWebhook, failedOrCancelled                                    index
 
 	hooks  *engine.WebhookSet       // as of this batch
@@ -300,7 +301,9 @@ type batch struct {
 	fanningOut int64
 	// fannedOutNumbers are the sessions of the fan-outs; nil until fansOut needs them.
 	fannedOutNumbers map[uint64]bool
-	after            []func() // run once the batch is durable
+	// remembered is how many requests with keys the batch has added, less those that it has removed.
+	remembered int
+	after      []func() // run once the batch is durable
 }
 
 func (s *Store) begin() (b *batch, err error) {
@@ -323,6 +326,7 @@ func (s *Store) begin() (b *batch, err error) {
 		byWebhook: index{Bucket: tx.Bucket(bucketByWebhook)}, failedOrCancelled: index{Bucket: tx.Bucket(bucketFailedOrCancelled)}, expiry: tx.Bucket(bucketExpiry),
 		jobs: tx.Bucket(bucketJobs), counters: tx.Bucket(bucketCounts),
 		healths: tx.Bucket(bucketHealth), marks: tx.Bucket(bucketMarks), fanOuts: tx.Bucket(bucketFanOuts),
+		requestKeys: tx.Bucket(bucketRequestKeys), requestTimes: tx.Bucket(bucketRequestTimes),
 	}
 	// bbolt forgets the fill percent with each bucket handle.
 	for _, bucket := range []*bbolt.Bucket{b.sessions, b.events, b.deliveries, b.attempts, b.payloads, b.queue.Bucket, b.byWebhook.Bucket, b.expiry, b.marks} {
@@ -443,6 +447,7 @@ func (b *batch) publish() {
 	b.s.hooks.Store(b.hooks)
 	b.s.numbers.apply(b.numbers)
 	b.s.fanningOut.Add(b.fanningOut)
+	b.s.remembered += b.remembered
 	for _, f := range b.after {
 		f()
 	}

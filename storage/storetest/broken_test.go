@@ -25,7 +25,8 @@ type broken struct {
 	record    func(ctx context.Context, r engine.AttemptRecord) (engine.Recorded, error)
 	release   func(ctx context.Context, claimed []engine.Delivery) error
 	resched   func(ctx context.Context, id uuid.UUID, how engine.Reschedule, now time.Time) (engine.Delivery, error)
-	enqueue   func(ctx context.Context, id uint32, kind engine.Kind, payload []byte, now time.Time) (engine.Delivery, error)
+	enqueue   func(ctx context.Context, q engine.Enqueue) (engine.Delivery, error)
+	done      func(ctx context.Context, key engine.OnceKey) (engine.Done, error)
 	session   func(ctx context.Context, id uuid.UUID) (engine.SessionRecord, []engine.Delivery, error)
 	delivery  func(ctx context.Context, id uuid.UUID) (engine.Delivery, []byte, []engine.Attempt, error)
 	list      func(ctx context.Context, q engine.DeliveryQuery) (engine.DeliveryPage, error)
@@ -48,10 +49,12 @@ type memory struct {
 	cancels    []engine.Cancellation
 	id         uint32
 	change     *engine.WebhookChange
+	onces      map[engine.OnceKey]time.Time
 }
 
 func newMemory() *memory {
-	return &memory{ids: make(map[string]bool), times: make(map[uuid.UUID]time.Time), health: make(map[uint32]engine.Health)}
+	return &memory{ids: make(map[string]bool), times: make(map[uuid.UUID]time.Time), health: make(map[uint32]engine.Health),
+		onces: make(map[engine.OnceKey]time.Time)}
 }
 
 // once tells whether it is called for the first time with a text.
@@ -111,8 +114,12 @@ func (b *broken) Reschedule(ctx context.Context, id uuid.UUID, how engine.Resche
 	return or(b.resched, b.Store.Reschedule, b.resched == nil)(ctx, id, how, now)
 }
 
-func (b *broken) Enqueue(ctx context.Context, id uint32, kind engine.Kind, payload []byte, now time.Time) (engine.Delivery, error) {
-	return or(b.enqueue, b.Store.Enqueue, b.enqueue == nil)(ctx, id, kind, payload, now)
+func (b *broken) Enqueue(ctx context.Context, q engine.Enqueue) (engine.Delivery, error) {
+	return or(b.enqueue, b.Store.Enqueue, b.enqueue == nil)(ctx, q)
+}
+
+func (b *broken) Done(ctx context.Context, key engine.OnceKey) (engine.Done, error) {
+	return or(b.done, b.Store.Done, b.done == nil)(ctx, key)
 }
 
 func (b *broken) Session(ctx context.Context, id uuid.UUID) (engine.SessionRecord, []engine.Delivery, error) {

@@ -42,7 +42,7 @@ func cancelIsPassedOver(t *T) {
 	w.IncompleteDelay = 0
 	w = p.change(engine.WebhookChange{Webhook: w}).Webhook
 	covered := p.one(visit{unfinished: true, at: now().Add(-time.Hour)})
-	test, err := p.Enqueue(t.Context(), w.ID, engine.KindTest, []byte(`{}`), now())
+	test, err := p.Enqueue(t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte(`{}`), At: now()})
 	t.ok(err, "Enqueue")
 	free := p.one(visit{})
 	cancels := []engine.Cancellation{{WebhookID: w.ID, Revision: w.Revision, Scope: engine.CancelIncomplete}}
@@ -95,7 +95,7 @@ func cancelScopes(t *T) {
 			_, deliveries := p.session(v.id)
 			list = append(list, deliveries...)
 		}
-		test, err := p.Enqueue(t.Context(), w.ID, engine.KindTest, []byte(`{}`), now())
+		test, err := p.Enqueue(t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte(`{}`), At: now()})
 		t.ok(err, "Enqueue")
 		list = append(list, test)
 		c := engine.Cancellation{WebhookID: w.ID, Revision: w.Revision, Scope: scope}

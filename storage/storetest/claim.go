@@ -211,7 +211,7 @@ func claimsTests(t *T) {
 	p := t.start()
 	w := p.hook()
 	d := p.one(visit{})
-	test, err := p.Enqueue(t.Context(), w.ID, engine.KindTest, []byte(`{}`), now())
+	test, err := p.Enqueue(t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte(`{}`), At: now()})
 	t.ok(err, "Enqueue")
 	if got := idsOf(p.claim(tests(w))); !slices.Equal(got, []uuid.UUID{test.ID}) {
 		t.Errorf("claimed of the lane for tests: %v, want %s", got, test.ID)

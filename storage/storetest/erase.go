@@ -102,7 +102,7 @@ func erasesNobodyElse(t *T) {
 		kept = append(kept, p.finished(w, visit{visitor: 7}, s))
 		p.finished(w, visit{visitor: 8}, s)
 	}
-	sample, err := p.Enqueue(t.Context(), w.ID, engine.KindTest, []byte(`{"poltio_user_id":8}`), now())
+	sample, err := p.Enqueue(t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte(`{"poltio_user_id":8}`), At: now()})
 	t.ok(err, "Enqueue")
 	kept = append(kept, sample, p.one(visit{visitor: 7}))
 	p.visit(mine)

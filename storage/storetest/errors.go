@@ -47,7 +47,14 @@ func calls(t *T, w engine.Webhook, d engine.Delivery) []call {
 			return err
 		}},
 		{"Enqueue", func(ctx context.Context, s Store) error {
-			_, err := s.Enqueue(ctx, w.ID, engine.KindTest, []byte(`{}`), now())
+			_, err := s.Enqueue(ctx, engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte(`{}`), At: now()})
+			return err
+		}},
+		{"Done", func(ctx context.Context, s Store) error {
+			_, err := s.Done(ctx, engine.OnceKey{1})
+			if errors.Is(err, engine.ErrNotFound) {
+				return nil
+			}
 			return err
 		}},
 		{"Session", func(ctx context.Context, s Store) error {

@@ -41,7 +41,7 @@ func (t *T) health(got, want engine.Health, what string) {
 // tell records the health of an endpoint, by a test that was made for w, as it was at a time.
 func (p *process) tell(w engine.Webhook, h engine.Health, startedAt time.Time) {
 	p.t.Helper()
-	_, err := p.Enqueue(p.t.Context(), w.ID, engine.KindTest, []byte(`{}`), now())
+	_, err := p.Enqueue(p.t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte(`{}`), At: now()})
 	p.t.ok(err, "Enqueue")
 	d := p.claimOne(tests(w)).Delivery
 	p.record(engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{Outcome: engine.Outcome{StartedAt: startedAt, Status: 500, Error: engine.ErrorStatus}}, Next: exhausted, Webhook: &w, Health: h})

@@ -52,7 +52,7 @@ func (t *T) listed() list {
 			}
 		}
 	}
-	test, err := p.Enqueue(t.Context(), l.a.ID, engine.KindTest, []byte(`{}`), now())
+	test, err := p.Enqueue(t.Context(), engine.Enqueue{WebhookID: l.a.ID, Kind: engine.KindTest, Payload: []byte(`{}`), At: now()})
 	t.ok(err, "Enqueue")
 	l.all = append(l.all, test)
 	for _, d := range p.pages(engine.DeliveryQuery{}, 1000) {

@@ -96,15 +96,22 @@ func (m *member) Reschedule(ctx context.Context, id uuid.UUID, how engine.Resche
 	return d, nil
 }
 
-func (m *member) Enqueue(ctx context.Context, id uint32, kind engine.Kind, payload []byte, now time.Time) (engine.Delivery, error) {
+func (m *member) Enqueue(ctx context.Context, q engine.Enqueue) (engine.Delivery, error) {
 	if err := m.use(); err != nil {
 		return engine.Delivery{}, err
 	}
-	d, err := m.Store.Enqueue(ctx, id, kind, payload, now)
+	d, err := m.Store.Enqueue(ctx, q)
 	if err == nil {
-		m.tell(nil, []engine.Queued{{Lane: d.Lane(), At: now}}, nil)
+		m.tell(nil, []engine.Queued{{Lane: d.Lane(), At: q.At}}, nil)
 	}
 	return d, err
+}
+
+func (m *member) Done(ctx context.Context, key engine.OnceKey) (engine.Done, error) {
+	if err := m.use(); err != nil {
+		return engine.Done{}, err
+	}
+	return m.Store.Done(ctx, key)
 }
 
 func (m *member) Session(ctx context.Context, id uuid.UUID) (engine.SessionRecord, []engine.Delivery, error) {

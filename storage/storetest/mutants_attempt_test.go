@@ -36,7 +36,7 @@ func recorded(change func(ctx context.Context, b *broken, r engine.AttemptRecord
 // notices breaks what is queued for the operations webhook.
 func (b *broken) tellAnyway(ctx context.Context, at time.Time) {
 	if w := b.Store.Webhooks().Operations(); w != nil && !w.Active {
-		b.Store.Enqueue(ctx, w.ID, engine.KindOperation, []byte(`{}`), at)
+		b.Store.Enqueue(ctx, engine.Enqueue{WebhookID: w.ID, Kind: engine.KindOperation, Payload: []byte(`{}`), At: at})
 	}
 }
 
@@ -140,7 +140,7 @@ var attemptMutants = []mutant{
 		b.put = func(ctx context.Context, c engine.WebhookChange) (engine.WebhookChanged, error) {
 			done, err := b.Store.PutWebhook(ctx, c)
 			if errors.Is(err, engine.ErrRevision) && c.Notice != nil {
-				b.Store.Enqueue(ctx, b.Store.Webhooks().Operations().ID, engine.KindOperation, c.Notice, time.Now())
+				b.Store.Enqueue(ctx, engine.Enqueue{WebhookID: b.Store.Webhooks().Operations().ID, Kind: engine.KindOperation, Payload: c.Notice, At: time.Now()})
 			}
 			return done, err
 		}

@@ -96,11 +96,11 @@ var errorMutants = []mutant{
 		return instead(err, engine.ErrUnavailable, errors.New("closed"))
 	})},
 	{"error/ended context", "a conflict", func(b *broken) {
-		b.enqueue = func(ctx context.Context, id uint32, kind engine.Kind, payload []byte, now time.Time) (engine.Delivery, error) {
+		b.enqueue = func(ctx context.Context, q engine.Enqueue) (engine.Delivery, error) {
 			if ctx.Err() != nil {
 				return engine.Delivery{}, engine.ErrConflict
 			}
-			return b.Store.Enqueue(ctx, id, kind, payload, now)
+			return b.Store.Enqueue(ctx, q)
 		}
 	}},
 	{"error/ended context claims nothing", "it does", func(b *broken) {

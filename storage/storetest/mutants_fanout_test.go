@@ -45,7 +45,7 @@ var fanOutMutants = []mutant{
 		b.put = func(ctx context.Context, c engine.WebhookChange) (engine.WebhookChanged, error) {
 			done, err := b.Store.PutWebhook(ctx, c)
 			if err == nil && b.count() > audienceWebhooks {
-				_, err = b.Store.Enqueue(ctx, done.Webhook.ID, engine.KindComplete, []byte("{}"), time.Now())
+				_, err = b.Store.Enqueue(ctx, engine.Enqueue{WebhookID: done.Webhook.ID, Kind: engine.KindComplete, Payload: []byte("{}"), At: time.Now()})
 			}
 			return done, err
 		}

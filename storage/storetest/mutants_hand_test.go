@@ -102,18 +102,20 @@ var handMutants = []mutant{
 		return d, instead(err, engine.ErrNotFound, engine.ErrConflict)
 	})},
 	{"enqueue", "in microseconds", func(b *broken) {
-		b.enqueue = func(ctx context.Context, id uint32, kind engine.Kind, payload []byte, now time.Time) (engine.Delivery, error) {
-			return b.Store.Enqueue(ctx, id, kind, payload, now.Truncate(time.Microsecond))
+		b.enqueue = func(ctx context.Context, q engine.Enqueue) (engine.Delivery, error) {
+			q.At = q.At.Truncate(time.Microsecond)
+			return b.Store.Enqueue(ctx, q)
 		}
 	}},
 	{"enqueue", "all are tests", func(b *broken) {
-		b.enqueue = func(ctx context.Context, id uint32, _ engine.Kind, payload []byte, now time.Time) (engine.Delivery, error) {
-			return b.Store.Enqueue(ctx, id, engine.KindTest, payload, now)
+		b.enqueue = func(ctx context.Context, q engine.Enqueue) (engine.Delivery, error) {
+			q.Kind = engine.KindTest
+			return b.Store.Enqueue(ctx, q)
 		}
 	}},
 	{"enqueue/not found", "a conflict", func(b *broken) {
-		b.enqueue = func(ctx context.Context, id uint32, kind engine.Kind, payload []byte, now time.Time) (engine.Delivery, error) {
-			d, err := b.Store.Enqueue(ctx, id, kind, payload, now)
+		b.enqueue = func(ctx context.Context, q engine.Enqueue) (engine.Delivery, error) {
+			d, err := b.Store.Enqueue(ctx, q)
 			return d, instead(err, engine.ErrNotFound, engine.ErrConflict)
 		}
 	}},

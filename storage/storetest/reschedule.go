@@ -103,7 +103,7 @@ func reschedulesNowRefused(t *T) {
 	p.reschedule(built, engine.RescheduleNever, now())
 	w = p.switchOff(w)
 	refused(built, "an inactive webhook")
-	test, err := p.Enqueue(t.Context(), w.ID, engine.KindTest, []byte(`{}`), now())
+	test, err := p.Enqueue(t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte(`{}`), At: now()})
 	t.ok(err, "Enqueue")
 	p.reschedule(test, engine.RescheduleNow, now())
 	p.change(engine.WebhookChange{Webhook: w, Deleted: true})
@@ -164,7 +164,7 @@ func enqueues(t *T) {
 	at := now().Truncate(time.Second).Add(123456789)
 	for kind, w := range map[engine.Kind]engine.Webhook{engine.KindOperation: ops, engine.KindTest: off} {
 		body := ` {"kind":"` + kind.String() + `Ä"}`
-		d, err := p.Enqueue(t.Context(), w.ID, kind, []byte(body), at)
+		d, err := p.Enqueue(t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: kind, Payload: []byte(body), At: at})
 		t.ok(err, "Enqueue")
 		want := engine.Delivery{ID: d.ID, WebhookID: w.ID, WebhookRevision: w.Revision, Kind: kind, Status: engine.StatusPending,
 			CreatedAt: d.CreatedAt, DueAt: at, NextAttemptAt: at, FrozenAt: at}
@@ -183,7 +183,7 @@ func enqueuesNotFound(t *T) {
 	w := p.hook()
 	p.change(engine.WebhookChange{Webhook: w, Deleted: true})
 	for _, id := range []uint32{w.ID, 4711} {
-		_, err := p.Enqueue(t.Context(), id, engine.KindTest, []byte(`{}`), now())
+		_, err := p.Enqueue(t.Context(), engine.Enqueue{WebhookID: id, Kind: engine.KindTest, Payload: []byte(`{}`), At: now()})
 		t.is(err, engine.ErrNotFound, "a webhook that is not there")
 	}
 	if list := p.pages(engine.DeliveryQuery{}, 10); len(list) > 0 {

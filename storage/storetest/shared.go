@@ -171,7 +171,7 @@ func sharedQueued(t *T) {
 	other.reschedule(d, engine.RescheduleNow, at)
 	t.await("what was queued again elsewhere is reported", heard(lane(w), at))
 	owner.claimOne(lane(w))
-	_, err := other.Enqueue(t.Context(), w.ID, engine.KindTest, []byte(`{}`), now())
+	_, err := other.Enqueue(t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte(`{}`), At: now()})
 	t.ok(err, "Enqueue")
 	t.await("what was enqueued elsewhere is reported", heard(tests(w), now()))
 	owner.claimOne(tests(w))

@@ -103,7 +103,7 @@ func statsDue(t *T) {
 	w := p.hook()
 	d := p.visits(5*time.Minute, 4*time.Minute, 3*time.Minute, -3*time.Minute)
 	at := now()
-	_, err := p.Enqueue(t.Context(), w.ID, engine.KindTest, []byte(`{}`), at)
+	_, err := p.Enqueue(t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte(`{}`), At: at})
 	t.ok(err, "Enqueue")
 	due := func(at time.Time, n int64, what string) {
 		t.Helper()
@@ -135,7 +135,7 @@ func statsOldest(t *T) {
 		t.Helper()
 		p.eventually(w, at, func(s engine.WebhookStats) bool { return s.OldestDueAt.Equal(want) }, what)
 	}
-	_, err := p.Enqueue(t.Context(), w.ID, engine.KindTest, []byte(`{}`), now().Add(-time.Hour))
+	_, err := p.Enqueue(t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte(`{}`), At: now().Add(-time.Hour)})
 	t.ok(err, "Enqueue")
 	d := p.visits(10*time.Minute, 20*time.Minute)
 	oldest(now(), time.Time{}, "zero while nothing is due")
@@ -159,7 +159,7 @@ func statsClaimed(t *T) {
 	}
 	p.visits(time.Minute, 2*time.Minute, 3*time.Minute)
 	for range 2 {
-		_, err := p.Enqueue(t.Context(), w.ID, engine.KindTest, []byte(`{}`), now())
+		_, err := p.Enqueue(t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte(`{}`), At: now()})
 		t.ok(err, "Enqueue")
 	}
 	claimed(0, 0, "nothing")

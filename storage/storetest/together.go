@@ -118,7 +118,7 @@ func (c *crowd) meddle(stop func() bool) {
 			_, err := c.Reschedule(c.ctx, d.ID, engine.RescheduleNow, now())
 			c.failed(err, "Reschedule", engine.ErrNotFound, engine.ErrConflict)
 		}
-		_, err = c.Enqueue(c.ctx, c.w.ID, engine.KindTest, []byte(`{}`), now())
+		_, err = c.Enqueue(c.ctx, engine.Enqueue{WebhookID: c.w.ID, Kind: engine.KindTest, Payload: []byte(`{}`), At: now()})
 		c.failed(err, "Enqueue")
 		other := *c.Webhooks().Get(c.w.ID)
 		other.Delay = 0

@@ -46,7 +46,7 @@ func full() engine.Webhook {
 		CancelledUpTo: 3, CreatedAt: at, UpdatedAt: at.Add(1), URL: "https://a.example/?q=ä", ContentID: &poll, Name: "näme", Active: true, Paused: true,
 		PauseReason: "reason", ResumedAt: at.Add(2), Delay: 5, IncompleteDelay: 6, SendAnswers: true, SendLeads: true, SendIncomplete: true,
 		Timeout: new(engine.Duration(7)), MaxInFlight: new(8), RetrySchedule: &[]engine.Duration{9, 10}, RateLimit: new(0.5),
-		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Headers: map[string]engine.Credential{"X": "y"},
+		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Headers: map[string]engine.Header{"X": {Value: "y"}},
 		BasicAuth: &engine.BasicAuth{Username: "u", Password: "p"}, Secret: "whsec_MfKQ9r8GKYqTwjUPD8ILPZIo2LaLaSw4VXTqUm6qyHA=",
 		PreviousSecrets: []engine.PreviousSecret{{Secret: "whsec_AAAA", SignsUntil: at.Add(3)}},
 	}
