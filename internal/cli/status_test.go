@@ -53,7 +53,7 @@ func TestStatus(t *testing.T) {
 	}
 	out := ask(admin, cli.ExitFailure)
 	// Five, or one more that was under way beside the fifth, or a probe.
-	for _, want := range []string{`\nevents +accepted 12   refused 0\n`, `failing 1   paused 1`, `4xx [5-9]`, `\nattention   webhook 1 "a b" has been failing since \S+: its last [5-9] attempts failed\n`,
+	for _, want := range []string{`\nevents +accepted 12   refused 0\n`, `failing 1   throttled 0   paused 1`, `4xx [5-9]`, `\nattention   webhook 1 "a b" has been failing since \S+: its last [5-9] attempts failed\n`,
 		`\n            webhook 2 is paused: paused by hand\n`, `commits p50 up to `} {
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("lacks %s:\n%s", want, out)

@@ -154,8 +154,8 @@ func (s *Report) judge(m scraped) {
 	switch oldest, stalled := seconds(m.value("hookbolt_queue_oldest_due_age_seconds")), seconds(m.value("hookbolt_queue_stalled_seconds")); {
 	case stalled > lateAge:
 		s.warn("the queue is stuck: a webhook has due deliveries, and none was attempted for %s", stalled)
-	case oldest > lateAge && m.value("hookbolt_webhooks", "state", "failing")+m.value("hookbolt_webhooks", "state", "throttled") == 0:
-		s.warn("a delivery has been due for %s, and no endpoint is failing or refuses load", oldest)
+	case oldest > lateAge && m.value("hookbolt_webhooks", "state", "failing") == 0 && !(m.value("hookbolt_webhooks", "state", "throttled") > 0):
+		s.warn("a delivery has been due for %s, and no endpoint is failing", oldest)
 	}
 }
 

@@ -46,7 +46,7 @@ func TestApplyRefuses(t *testing.T) {
 		valid + "delay = 2024-01-01":                        {`webhook "c": delay: must be in quotes`},
 		valid + "rate_limit = nan":                          {`webhook "c": rate_limit: must be a number that can be written down (got NaN)`},
 		valid + "headers = {X-A = 5}":                       {`webhook "c": headers.X-A: must be a string (got a number)`},
-		valid + "headers = {X-A = {var = \"X\"}}":           {`webhook "c": headers.X-A: must be a string (got an object); what stands elsewhere is {env = "VARIABLE"} or {file = "PATH"}`},
+		valid + "headers = {X-A = {var = \"X\"}}":           {`webhook "c": headers.X-A.var: unknown field; what stands elsewhere is {env = "VARIABLE"} or {file = "PATH"}`},
 		valid + "headers = {X-A = {env = \"APPLY_UNSET\"}}": {`webhook "c": headers.X-A: the variable "APPLY_UNSET" is not set`},
 		valid + "secret = {env = \"APPLY_EMPTY\"}":          {`webhook "c": secret: the variable "APPLY_EMPTY" is empty`},
 		valid + "secret = {env = \"APPLY_SET\"}":            {`webhook "c": secret: must be whsec_`},

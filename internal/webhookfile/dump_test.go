@@ -101,7 +101,7 @@ func randomWebhook(rng *rand.Rand, i int) string {
 		}
 	}
 	letters := []rune("abc 0\"\\'#\n\t\r\u0000\u007f\u0085\u2028é😀\ufeff=[]{}<&>\U000e0001")
-	name := []rune(fmt.Sprint(i))
+	name := []rune(fmt.Sprint(i, ".")) // so that no two are equal: a 0 may follow
 	for range rng.IntN(12) {
 		name = append(name, letters[rng.IntN(len(letters))])
 	}

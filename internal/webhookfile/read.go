@@ -185,7 +185,8 @@ func (r *webhookReader) refused(err error) {
 		r.problems = append(r.problems, err.Error())
 	}
 	for _, e := range bad {
-		if strings.HasSuffix(e.Detail, "must be a string (got an object)") {
+		isHeader := strings.HasPrefix(e.Field, "headers.") && e.Detail == "unknown field"
+		if isHeader || strings.HasSuffix(e.Detail, "must be a string (got an object)") {
 			e.Detail += `; what stands elsewhere is {env = "VARIABLE"} or {file = "PATH"}`
 		}
 		if r.want.hides(e.Field) {
