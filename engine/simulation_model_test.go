@@ -676,12 +676,21 @@ func (s *sim) over() {
 	}
 }
 
+// throttleEnded takes note that a success has ended a throttle whose hold was brought forward, as the store tells: from then on there is no hold to
+// go back to. s.mu is held.
+func (s *sim) throttleEnded(h *simHook, stored engine.Health) {
+	if health := &h.health; health.throttled && stored.Throttle.HeldUntil.IsZero() && !time.Now().Before(health.held.early) {
+		health.throttled, health.held = false, simSpan{}
+	}
+}
+
 // recovered learns from the store, before anything is sent, which of the attempts count that were not recorded for sure. s.mu is held.
 func (s *sim) recovered() {
 	stats, err := s.process.Stats(context.Background(), time.Now(), false)
 	s.check(err)
 	for _, h := range s.hooks {
 		h.beatEarly = stats.Health[h.id].NextSlotAt
+		s.throttleEnded(h, stats.Health[h.id])
 	}
 	for _, d := range s.byID {
 		if !d.unsure {
