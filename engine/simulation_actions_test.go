@@ -387,13 +387,11 @@ func (s *sim) cancel() {
 	switch {
 	case m == nil:
 		s.violate("delivery %s %s is unknown to the model", d.Kind, d.ID)
-	case err == nil && m.state == engine.StatusDelivered && m.unrecorded: // more than the cancellation
+	case err == nil && m.state == engine.StatusDelivered &&
+		(m.unrecorded || !s.replayed(func(r *simReplay) bool { return s.covers(r, m) })): // not recorded yet, and more than the cancellation
 	case err == nil:
 		if !m.waits() && s.replayed(func(r *simReplay) bool { return s.covers(r, m) }) {
 			s.queueAgain(m, 0, time.Now().UTC())
-		}
-		if m.state == engine.StatusDelivered {
-			s.found(simAgain, "%s %s is cancelled, though it was delivered", d.Kind, d.ID)
 		}
 		m.touched = time.Now()
 		m.state, m.stateAt = engine.StatusCancelled, time.Now().UTC()
