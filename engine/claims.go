@@ -229,7 +229,7 @@ func (l *lanes) endLocked(c *claim) {
 	if ln.claimed--; ln.claimed >= prefetch {
 		l.extraClaims--
 	}
-	ln.health.forgetIfYielded(ln.claimed)
+	l.forgetIfYieldedLocked(ln.id.WebhookID)
 }
 
 // cancel marks a delivery as cancelled that is claimed, or is just being claimed. It is not sent, unless its attempt is in flight already.

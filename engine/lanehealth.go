@@ -19,7 +19,8 @@ type endpointHealth struct {
 	resumedAt time.Time
 	// recoveredAt is when the endpoint stopped failing, in UTC; zero if it has not since this process owns the lane.
 	recoveredAt time.Time
-	// yielded is set when the lane must be given up. When no claim is left, the health is the other process's to keep.
+	// yielded is set when the lane must be given up. When neither it nor the test lane has a claim left, the health is the other process's to
+	// keep.
 	yielded bool
 }
 
@@ -84,13 +85,6 @@ func (h *endpointHealth) attempted(after Health) {
 	h.set(after)
 }
 
-// forgetIfYielded drops the health of a yielded lane when no claim is left.
-func (h *endpointHealth) forgetIfYielded(claimed int) {
-	if h.yielded && claimed == 0 {
-		h.Health = Health{}
-	}
-}
-
 // isAbout reports whether the health belongs to the webhook's current endpoint.
 func (h *endpointHealth) isAbout(w *Webhook) bool {
 	return h.url == w.URL && h.resumedAt.Equal(w.ResumedAt)
@@ -150,7 +144,7 @@ func (l *lanes) yield(webhookID uint32) {
 	defer l.mu.Unlock()
 	if ln := l.byID[Lane{WebhookID: webhookID}]; ln != nil {
 		ln.health.yielded = true
-		ln.health.forgetIfYielded(ln.claimed)
+		l.forgetIfYieldedLocked(webhookID)
 	}
 }
 
@@ -158,9 +152,18 @@ func (l *lanes) yield(webhookID uint32) {
 func (l *lanes) yieldAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, ln := range l.byID {
+	for id, ln := range l.byID {
 		ln.health.yielded = true
-		ln.health.forgetIfYielded(ln.claimed)
+		l.forgetIfYieldedLocked(id.WebhookID)
+	}
+}
+
+// forgetIfYieldedLocked drops the health of a webhook whose lanes are yielded when they have no claim left. An attempt of a test counts for the
+// health as well: without what came before, its record would replace the health that the next owner reads.
+func (l *lanes) forgetIfYieldedLocked(webhookID uint32) {
+	ln, tests := l.byID[Lane{WebhookID: webhookID}], l.byID[Lane{webhookID, true}]
+	if ln != nil && ln.health.yielded && ln.claimed == 0 && (tests == nil || tests.claimed == 0) {
+		ln.health.Health = Health{}
 	}
 }
 
@@ -194,7 +197,7 @@ func (l *lanes) keptSlotLocked(ln *lane, now time.Time) time.Time {
 func (l *lanes) throttleLocked(ln *lane, c *claim, a *Attempt, now time.Time) Throttle {
 	t, mono := ln.health.Throttle, time.Now()
 	ln.passLocked(l, mono)
-	refused, late := a.refusesLoad(), c.round != ln.round // late: it began before the last refusal
+	refused, late := a.refusesLoad(), c.round < ln.round // late: it began before the last refusal
 	switch {
 	case a.Delivered() && (ln.health.Failing() || !late && t.over(mono.Sub(ln.health.heldUntil))):
 		ln.window.grow(l.limits(ln.id).inFlight)

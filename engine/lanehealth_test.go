@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,4 +28,21 @@ func TestProbeWaitsOnce(t *testing.T) {
 			t.Errorf("the probe was put off by %v", h.probeAt.Sub(probeAt))
 		}
 	})
+}
+
+// TestRefusalOfAnotherURL: refusals of the URL before do not make an attempt late that had its turn then, and was sent to the URL of now.
+func TestRefusalOfAnotherURL(t *testing.T) {
+	l := newLanes(func(Lane) laneLimits { return laneLimits{inFlight: 1} }, 0)
+	w := &Webhook{ID: 1, URL: "https://a.example/"}
+	refused := &Attempt{Outcome: Outcome{Status: http.StatusTooManyRequests, Error: ErrorStatus}}
+	ln := l.laneLocked(Lane{WebhookID: 1})
+	for range 3 {
+		l.attempted(w, &claim{lane: ln, round: ln.round}, refused, utcNow())
+	}
+	c := &claim{lane: ln, round: ln.round}
+	w.URL = "https://b.example/"
+	l.resetHealth(w)
+	if _, h, _ := l.attempted(w, c, refused, utcNow()); h.Throttle.Refusals != 1 {
+		t.Errorf("%d refusals, want that of the new URL: %+v", h.Throttle.Refusals, h)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,6 +98,44 @@ func TestHealthGoesWithTheLane(t *testing.T) {
 		time.Sleep(time.Second)
 		if got := len(w.net.all()) - n; got != 0 {
 			t.Errorf("%d attempts before the next probe", got)
+		}
+	})
+}
+
+// The attempt of a test counts for the health, too, though it is of another lane: it adds to what is stored when it ends after the lanes were
+// given up.
+func TestHealthGoesWithTheLastClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s := leaseWorld(t)
+		var slow atomic.Bool
+		w.net.answer = func(received, *http.Request) (*http.Response, error) {
+			if slow.Load() {
+				time.Sleep(10 * time.Second)
+			}
+			return answer(500), nil
+		}
+		hook := w.webhook(`{"url":"https://a.example/","delay":0,"max_in_flight":1}`)
+		w.sessions(6)
+		time.Sleep(2 * time.Second)
+		before := w.Health(hook.ID)
+		slow.Store(true)
+		if _, err := w.TestWebhook(t.Context(), hook.ID); err != nil || !before.Failing() {
+			t.Fatalf("%v, %+v", err, before)
+		}
+		synctest.Wait()
+		if s.held(engine.Lane{WebhookID: hook.ID}) != 0 || s.held(engine.Lane{WebhookID: hook.ID, Test: true}) != 1 {
+			t.Fatal("want an attempt of a test in flight, and no other claim")
+		}
+		s.yield(hook.ID)
+		time.Sleep(time.Minute)
+		if h := w.Health(hook.ID); h != (engine.Health{}) {
+			t.Errorf("of a lane of somebody else: %+v", h)
+		}
+		if err := s.own(hook.ID); err != nil {
+			t.Fatal(err)
+		}
+		if h := w.Health(hook.ID); h.Failures != before.Failures+1 || !h.FirstFailedAt.Equal(before.FirstFailedAt) || !h.FailingSince.Equal(before.FailingSince) {
+			t.Errorf("of a lane that came back: %+v, before the test %+v", h, before)
 		}
 	})
 }

@@ -102,10 +102,11 @@ func (s *leaseStore) Watch(ctx context.Context, f func(engine.News)) error {
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
 	first, ended := make(chan struct{}), make(chan error, 1)
+	begun := sync.OnceFunc(func() { close(first) })
 	go func() {
-		ended <- s.Store.Watch(inner, func(n engine.News) {
+		ended <- s.Store.Watch(inner, func(n engine.News) { // more than once: of fan-outs, too
 			f(n)
-			close(first)
+			begun()
 		})
 	}()
 	select {

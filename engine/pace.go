@@ -113,6 +113,8 @@ func (l *lanes) reserveSlotLocked(ln *lane, c *claim) {
 	}
 	if c.throttled = limits.throttled; c.throttled > 0 {
 		ln.throttledSlot = slotAfter(ln.throttledSlot, now, limits.throttled)
+	} else {
+		ln.throttledSlot = time.Time{} // it is of a rate that no longer holds
 	}
 }
 

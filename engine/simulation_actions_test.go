@@ -387,8 +387,12 @@ func (s *sim) cancel() {
 	switch {
 	case m == nil:
 		s.violate("delivery %s %s is unknown to the model", d.Kind, d.ID)
-	case err == nil && m.state == engine.StatusDelivered: // not recorded yet, and more than the cancellation
+	case err == nil && m.state == engine.StatusDelivered &&
+		(m.unrecorded || !s.replayed(func(r *simReplay) bool { return s.covers(r, m) })): // not recorded yet, and more than the cancellation
 	case err == nil:
+		if !m.waits() && s.replayed(func(r *simReplay) bool { return s.covers(r, m) }) {
+			s.queueAgain(m, 0, time.Now().UTC())
+		}
 		m.touched = time.Now()
 		m.state, m.stateAt = engine.StatusCancelled, time.Now().UTC()
 	case *simSlow == 0 && m.state == engine.StatusPending && !errors.Is(err, engine.ErrNotFound):

@@ -68,8 +68,11 @@ func (s *sim) yield() {
 		return
 	}
 	s.check(s.process.lease.own(h.id))
+	stats, err := s.process.Stats(s.ctx, time.Now(), false)
+	s.check(err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.throttleEnded(h, stats.Health[h.id])
 	h.health.late, h.health.held.late = h.health.stored, h.health.held.stored
 	s.markNext(h, 'p', h.health.late)
 	s.markThrottle(h)

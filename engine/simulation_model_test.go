@@ -247,14 +247,17 @@ func (s *sim) started(p *process, r received, url int) (*simDelivery, int) {
 		if p.Complete {
 			k.kind = engine.KindComplete
 		}
-		if d = s.deliveries[k]; d == nil {
-			d = &simDelivery{simKey: k, state: engine.StatusPending, created: now, dueAt: now, due: now, readyAt: now, fuzzy: true}
-			if ss := s.session(k.session); ss != nil {
-				d.content = ss.content
-			}
+		if d = s.deliveries[k]; d == nil || s.madeAnew(d, r.id) {
 			if !s.replayed(func(r *simReplay) bool { return s.misses(r, k) }) {
 				s.violate("a request that nothing asked for: %+v", k)
 			}
+			if stored, _, _, err := s.world.Delivery(context.Background(), uuid.MustParse(r.id)); err != nil {
+				s.violate("a request for what is not stored: %+v: %v", k, err)
+				d = &simDelivery{simKey: k, state: engine.StatusPending}
+			} else {
+				d = made(&stored)
+			}
+			d.readyAt = now
 			s.deliveries[k] = d
 		} else if d.id != "" {
 			s.found(simAgain, "a second delivery for %+v", k)
@@ -328,6 +331,15 @@ func (s *sim) started(p *process, r received, url int) (*simDelivery, int) {
 		s.markNext(h, 'b', h.beatLate)
 	}
 	return d, d.attempts + d.cut
+}
+
+// madeAnew tells whether a delivery was made in the place of one whose retention has ended. s.mu is held.
+func (s *sim) madeAnew(was *simDelivery, id string) bool {
+	if !s.retired(was) {
+		return false
+	}
+	stored, _, _, err := s.world.Delivery(context.Background(), uuid.MustParse(id))
+	return err == nil && s.model(&stored) == nil
 }
 
 // checkLane holds an attempt of an ordinary lane that begins now against what may be sent there. s.mu is held.
@@ -435,7 +447,12 @@ func (s *sim) ended(p *process, d *simDelivery, status, retryAfter int, cut bool
 	if refusesLoad(status, retryAfter) && (s.hook(d.hook).health.refusals > 1 || d.attempts-1-d.tries < 100) {
 		s.soft["attempts refused because of load"]++
 		d.due = now.Add(time.Duration(retryAfter) * time.Second)
-		if h := s.hook(d.hook); !h.fuzzy && d.url == h.url && !d.begun.Before(h.resumedAt) {
+		h := s.hook(d.hook)
+		if h.fuzzy { // whether it counted decides when the next one is due
+			d.fuzzy, d.readyAt = true, now.Add(1000*time.Hour)
+			return
+		}
+		if d.url == h.url && !d.begun.Before(h.resumedAt) {
 			d.due = later(d.due, h.health.held.early)
 		}
 		d.readyAt = d.due
@@ -459,6 +476,9 @@ func (s *sim) judge(d *simDelivery, status, retryAfter int) {
 	}
 	if h.gone || d.url != h.url || d.begun.Before(h.resumedAt) {
 		return
+	}
+	if d.begun.Equal(h.resumedAt) {
+		h.fuzzy = true // it may have begun before the hold was cleared
 	}
 	if status/100 == 2 {
 		failing := h.health.failing()
@@ -511,10 +531,13 @@ func (s *sim) markThrottle(h *simHook) {
 	s.marks = append(s.marks, simMark{at: time.Now(), lane: simLane{h.id, false}, kind: 't', next: h.health.held.late})
 }
 
-// throttledNow asks the engine whether a lane is still throttled.
+// throttledNow asks the store whether a lane is still throttled: what it says goes by the last attempt, whatever has ended the wait since.
 func (s *sim) throttledNow(h *simHook) bool {
-	health := s.Health(h.id)
-	_, throttled := health.Throttled(time.Now().UTC())
+	now := time.Now().UTC()
+	stats, err := s.process.Stats(context.Background(), now, false)
+	s.check(err)
+	health := stats.Health[h.id]
+	_, throttled := health.Throttled(now)
 	return throttled
 }
 
@@ -653,12 +676,21 @@ func (s *sim) over() {
 	}
 }
 
+// throttleEnded takes note that a success has ended a throttle whose hold was brought forward, as the store tells: from then on there is no hold to
+// go back to. s.mu is held.
+func (s *sim) throttleEnded(h *simHook, stored engine.Health) {
+	if health := &h.health; health.throttled && stored.Throttle.HeldUntil.IsZero() && !time.Now().Before(health.held.early) {
+		health.throttled, health.held = false, simSpan{}
+	}
+}
+
 // recovered learns from the store, before anything is sent, which of the attempts count that were not recorded for sure. s.mu is held.
 func (s *sim) recovered() {
 	stats, err := s.process.Stats(context.Background(), time.Now(), false)
 	s.check(err)
 	for _, h := range s.hooks {
 		h.beatEarly = stats.Health[h.id].NextSlotAt
+		s.throttleEnded(h, stats.Health[h.id])
 	}
 	for _, d := range s.byID {
 		if !d.unsure {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,7 +28,7 @@ func (r *simReplay) within(t time.Time) bool { return !t.Before(r.Since) && !t.A
 
 // replay asks for a replay, dry first.
 func (s *sim) replay() {
-	synctest.Wait()
+	s.settle()
 	if len(s.hooks) == 0 {
 		return
 	}
@@ -169,11 +168,30 @@ func (s *sim) covers(r *simReplay, d *simDelivery) bool {
 	return d.state == engine.StatusCancelled && d.kind == engine.KindComplete && ss.stored() && r.within(ss.finished)
 }
 
-// misses tells whether a replay is about a delivery that the model does not have.
+// misses tells whether a replay is about a delivery that the model does not have, or whose retention has ended.
 func (s *sim) misses(r *simReplay, k simKey) bool {
 	ss := s.session(k.session)
-	return r.Scope == engine.ReplayMissing && !r.ended && k.hook == r.WebhookID && k.kind == engine.KindComplete && s.deliveries[k] == nil &&
+	return r.Scope == engine.ReplayMissing && !r.ended && k.hook == r.WebhookID && k.kind == engine.KindComplete && s.missing(k) &&
 		ss != nil && ss.stored() && !ss.finished.IsZero() && r.within(ss.finished) && (r.loose || s.hook(k.hook).fits(ss.content))
+}
+
+// made is the model of a delivery that a replay of what is missing has made.
+func made(d *engine.Delivery) *simDelivery {
+	return &simDelivery{simKey: simKey{d.WebhookID, d.SessionID, d.Kind}, content: d.ContentID, dueAt: d.DueAt, firstDue: d.DueAt,
+		due: d.NextAttemptAt, readyAt: d.NextAttemptAt, created: d.CreatedAt, state: engine.StatusPending}
+}
+
+// missing tells whether there is no delivery, or none any more, so that a replay of what is missing makes one.
+func (s *sim) missing(k simKey) bool {
+	d := s.deliveries[k]
+	return d == nil || s.retired(d)
+}
+
+// retired tells whether the retention of a cancelled delivery has ended. Its session forgets it with its record: a replay of what is
+// missing makes another one, with an id of its own.
+func (s *sim) retired(d *simDelivery) bool {
+	return d.kind == engine.KindComplete && d.state == engine.StatusCancelled && !d.sending &&
+		(d.gone || !time.Now().Add(8**simSlow).Before(d.stateAt.Add(s.cfg.Retention.Deliveries)))
 }
 
 // replayed tells whether a replay is under way of which f is true.
@@ -205,7 +223,7 @@ func (s *sim) expectReplay(r *simReplay) {
 		}
 	}
 	for _, ss := range s.sessions {
-		if k := (simKey{r.WebhookID, ss.id, engine.KindComplete}); s.misses(r, k) {
+		if k := (simKey{r.WebhookID, ss.id, engine.KindComplete}); s.misses(r, k) && stored[k] == uuid.Nil {
 			r.make = append(r.make, k)
 		}
 	}
@@ -261,8 +279,7 @@ func (s *sim) settleReplaysOf(h *simHook, of []*simReplay) {
 			if !some(func(r *simReplay) bool { return s.misses(r, k) }) {
 				s.violate("%s: made %+v", what.String(), k)
 			}
-			s.deliveries[k] = &simDelivery{simKey: k, content: d.ContentID, dueAt: d.DueAt, firstDue: d.DueAt, due: d.NextAttemptAt,
-				readyAt: d.NextAttemptAt, created: d.CreatedAt, state: engine.StatusPending}
+			s.deliveries[k] = made(&d)
 			continue
 		}
 		switch again := d.Status.Waiting(); {
@@ -282,7 +299,7 @@ func (s *sim) settleReplaysOf(h *simHook, of []*simReplay) {
 	}
 	for _, r := range of {
 		for _, k := range r.make {
-			if s.deliveries[k] == nil && !r.loose && !s.session(k.session).gone {
+			if s.missing(k) && !r.loose && !s.session(k.session).gone {
 				s.violate("%s: %+v was not made", what.String(), k)
 			}
 		}

@@ -382,3 +382,38 @@ func TestRateLimitAcrossRestart(t *testing.T) {
 		}
 	})
 }
+
+// The slots of a throttle end with it: the first attempt after the next sign of load waits for none.
+func TestThrottleLeavesNoSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		const slow, probe = 10, 10 + 5
+		sent := 0
+		w.net.answer = func(received, *http.Request) (*http.Response, error) {
+			n := sent
+			sent++
+			latency := time.Millisecond
+			if n < slow {
+				latency = time.Second // so that the lane is slowed down to about one attempt a second
+			}
+			time.Sleep(latency)
+			switch {
+			case n == slow, n == probe+1:
+				return answer(502), nil
+			case n > slow && n < probe: // with the 502 they make the endpoint failing
+				return answer(500), nil
+			}
+			return answer(200), nil
+		}
+		w.webhook(`{"url":"https://a.example/","delay":0,"max_in_flight":1,"retry_schedule":["10h"]}`)
+		w.sessions(40)
+		time.Sleep(10 * time.Minute)
+		all := w.net.all()
+		if wait := all[probe].at.Sub(all[probe-1].at); wait < 5*time.Second {
+			t.Fatalf("the probe began after %v", wait)
+		}
+		if wait := all[probe+2].at.Sub(all[probe+1].at); wait != time.Millisecond {
+			t.Errorf("the attempt after the second 502 began %v after it, want it as soon as that one had ended", wait)
+		}
+	})
+}
