@@ -42,7 +42,8 @@ func FuzzAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		answer = bytes.ReplaceAll(answer, []byte("KEY"), []byte(key))
-		connections := newPool(Options{}, nil, false)
+		s := New(Options{UserAgent: "hookbolt/1"})
+		connections := poolOf(s)
 		var serving = make(chan struct{})
 		connections.dialNet = func(context.Context, string, string) (net.Conn, error) {
 			client, server := net.Pipe()
@@ -56,7 +57,6 @@ func FuzzAnswer(f *testing.F) {
 			return client, nil
 		}
 		defer connections.closeIdleConnections()
-		s := New(Options{Transport: connections, UserAgent: "hookbolt/1"})
 		r := requestTo("http://endpoint.example/h1dden-path?q=1")
 		r.Headers = map[string]Header{"X-Key": {Value: key}}
 		a, err := s.Send(t.Context(), r)

@@ -54,7 +54,7 @@ func newTransports(o Options) *transports {
 // of returns the transport for a request.
 func (t *transports) of(r *Request) http.RoundTripper {
 	if t.options.Transport != nil {
-		return t.options.Transport
+		return traced{t.options.Transport}
 	}
 	key := poolKeyOf(r.AllowNetworks, r.NoHTTP2)
 	t.mu.Lock()
@@ -65,6 +65,14 @@ func (t *transports) of(r *Request) http.RoundTripper {
 		t.pools[key] = p
 	}
 	return p
+}
+
+// traced lets the trace watch a transport that a test has set, as it watches a pool.
+type traced struct{ http.RoundTripper }
+
+func (t traced) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	return t.RoundTripper.RoundTrip(req.WithContext(traceOf(ctx).begin(ctx, req.URL)))
 }
 
 // closeUnused drops the pools of networks that are not in use.
