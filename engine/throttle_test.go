@@ -297,7 +297,7 @@ func TestGatewayUnderLoad(t *testing.T) {
 				mu.Lock()
 				sent++
 				n := sent
-				if inFlight++; n > 150 && n < 180 {
+				if inFlight++; n > 165 && n < 190 {
 					most = max(most, inFlight)
 				}
 				mu.Unlock()
