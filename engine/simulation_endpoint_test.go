@@ -30,8 +30,37 @@ func (s *sim) mode(host string, at time.Time) uint64 {
 const (
 	simSpell  = 7200       // seconds
 	simOutage = 6 * 86_400 // seconds
-	simDown   = 10         // the first mode of a long outage
+	simDown   = 11         // the first mode of a long outage
+
+	// What an endpoint with a quota takes in each span, in seconds.
+	simQuota, simQuotaSpan = 3, 20
 )
+
+// simUsed is how much of its quota an endpoint has taken in a span.
+type simUsed struct {
+	span int64
+	n    int
+}
+
+// withinQuota reports whether an endpoint with a quota takes one more request, and else after how many seconds it does.
+func (s *sim) withinQuota(host string) (ok bool, wait int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now().Unix()
+	if s.quotas == nil {
+		s.quotas = make(map[string]simUsed)
+	}
+	used := s.quotas[host]
+	if span := now / simQuotaSpan; used.span != span {
+		used = simUsed{span: span}
+	}
+	if used.n == simQuota {
+		return false, int(simQuotaSpan - now%simQuotaSpan)
+	}
+	used.n++
+	s.quotas[host] = used
+	return true, 0
+}
 
 func (s *sim) answer(p *process, r received, req *http.Request) (*http.Response, error) {
 	url := 0
@@ -62,12 +91,20 @@ func (s *sim) answer(p *process, r received, req *http.Request) (*http.Response,
 			status = 502
 		}
 		wait += time.Duration(one%3000) * time.Millisecond
+	case mode == 9:
+		var ok bool
+		if ok, retryAfter = s.withinQuota(r.host); !ok {
+			status = 429
+		}
+		if one%3 == 0 {
+			retryAfter = 0
+		}
 	default:
 		wait, status = wait+time.Duration(one%4000)*time.Millisecond, 404
 	}
 	switch {
 	case status == 200:
-	case one/7%40 == 0 && mode < simDown:
+	case one/7%40 == 0 && mode < simDown && mode != 9:
 		status, retryAfter = 410, 0
 	case d.kind == engine.KindTest && one%3 == 0: // the first success may be of another lane
 		status, retryAfter = 200, 0

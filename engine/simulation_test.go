@@ -85,6 +85,7 @@ const (
 )
 
 type sim struct {
+	quotas map[string]simUsed // of endpoints that have one, by host; guarded by mu
 	*world
 	seed    uint64
 	end     time.Time
