@@ -68,6 +68,8 @@ type conn struct {
 	// What follows is guarded by pool.mu.
 	requests  int  // in flight
 	retired   bool // takes no more requests
+	shared    bool // HTTP/2: others than the request that it was made for were put on it
+	own       bool // HTTP/2: it takes no others before the request that it was made for is answered
 	idleSince time.Time
 	idleTimer *time.Timer // HTTP/1; HTTP/2 has a timer of its own
 }
@@ -98,6 +100,7 @@ func (p *pool) RoundTrip(req *http.Request) (*http.Response, error) {
 		t.gotConn(c, reused)
 		resp, err := c.client.RoundTrip(req)
 		if err == nil {
+			c.offer()
 			resp.Body = &answerBody{ReadCloser: resp.Body, ctx: ctx, conn: c, last: !mayFollow(resp) || t.lengthInInterim()}
 			return resp, nil
 		}
@@ -106,7 +109,7 @@ func (p *pool) RoundTrip(req *http.Request) (*http.Response, error) {
 		if c.http2 { // others write, too
 			sent = t.wroteHeader()
 		}
-		reason := repeatReason(err, reused)
+		reason := repeatReason(err, reused || c.wasShared())
 		if want.fresh || reason == "" || ctx.Err() != nil || t.answered() {
 			return nil, readError(err)
 		}
@@ -210,6 +213,7 @@ func (h *host) takeSharedLocked() *conn {
 	for _, c := range h.shared {
 		if c.client.Reserve() == nil {
 			c.requests++
+			c.shared = true
 			return c
 		}
 	}
@@ -241,10 +245,35 @@ func (c *conn) enter(fresh bool) (use *conn, reused bool, err error) {
 		p.hosts[c.key] = h
 	}
 	h.all[c] = struct{}{}
-	if c.http2 {
+	if c.own = c.http2 && fresh; c.http2 && !fresh {
 		h.shared = append(h.shared, c)
 	}
 	return c, false, nil
+}
+
+// offer lets other requests onto a connection that was kept for one, which is answered.
+func (c *conn) offer() {
+	p := c.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !c.own {
+		return
+	}
+	c.own = false
+	h := p.hosts[c.key]
+	if h == nil || c.retired {
+		return
+	}
+	if _, open := h.all[c]; open {
+		h.shared = append(h.shared, c)
+	}
+}
+
+// wasShared reports whether others than the request that the connection was made for were put on it: that it has ended may be due to them.
+func (c *conn) wasShared() bool {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	return c.shared
 }
 
 // release ends a request. last says that no other may follow on the connection, which matters for HTTP/1 only: HTTP/2 keeps its answers
@@ -261,7 +290,7 @@ func (c *conn) release(ctx context.Context, last bool) {
 	}
 	switch {
 	case c.http2:
-		if c.requests == 0 && (c.retired || p.closing) {
+		if c.requests == 0 && (c.retired || p.closing || c.own) {
 			go c.client.Close()
 		}
 	case last || c.retired || p.closing || h == nil || len(h.idle) >= idleConnsPerHost:

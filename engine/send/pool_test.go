@@ -355,12 +355,16 @@ func frames(answers int, end func(f *http2.Framer, conn net.Conn, stream uint32)
 					end(f, conn, frame.StreamID)
 					continue
 				}
-				var block bytes.Buffer
-				hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
-				f.WriteHeaders(http2.HeadersFrameParam{StreamID: frame.StreamID, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true})
+				answer200(f, frame.StreamID)
 			}
 		}
 	}
+}
+
+func answer200(f *http2.Framer, stream uint32) {
+	var block bytes.Buffer
+	hpack.NewEncoder(&block).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+	f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true})
 }
 
 // What an HTTP/2 peer may do to a request on a connection that has served others. golang/go#47635 tells of PROTOCOL_ERROR.
@@ -450,7 +454,7 @@ func TestHTTP11RequiredBesideOthers(t *testing.T) {
 				if stream > 1 {
 					f.WriteRSTStream(stream, http2.ErrCodeHTTP11Required)
 					time.Sleep(time.Second)
-					headers(f, true, ":status", "200") // of stream 1
+					answer200(f, 1)
 				}
 			})(p, conn)
 		})
@@ -490,6 +494,68 @@ func TestHTTP11RequiredAfterRepeat(t *testing.T) {
 		}
 		if a := p.attempt(t, testTimeout); !a.Delivered() || a.Repeated != RepeatHTTP1 {
 			t.Errorf("the next attempt: %+v", a)
+		}
+	})
+}
+
+// Attempts that begin together share a new HTTP/2 connection. If it ends after it has served one of them, that says as little to the attempt
+// that made it as to the others.
+func TestSharedNewConnectionEnds(t *testing.T) {
+	inEach(t, []string{"HTTP/2.0"}, func(t *testing.T, protocol string) {
+		var conns atomic.Int32
+		p, done := newPeer(protocol, nil, func(p *peer, conn net.Conn) {
+			if conns.Add(1) > 1 {
+				frames(10, nil)(p, conn)
+				return
+			}
+			frames(0, func(f *http2.Framer, conn net.Conn, stream uint32) {
+				if stream > 1 {
+					answer200(f, stream)
+					conn.Close()
+				}
+			})(p, conn)
+		})
+		defer done()
+		first := make(chan Outcome, 1)
+		go func() { first <- p.attempt(t, testTimeout) }()
+		synctest.Wait()
+		if a := p.attempt(t, testTimeout); !a.Delivered() || a.Repeated != "" || !a.Reused {
+			t.Errorf("%+v", a)
+		}
+		wantRepeats(t, []Outcome{<-first}, 1, RepeatClosed)
+	})
+}
+
+// The new connection of a repeat is its own until it has the answer: others could end it, and there is no second repeat.
+func TestRepeatSharesNoConnection(t *testing.T) {
+	inEach(t, []string{"HTTP/2.0"}, func(t *testing.T, protocol string) {
+		var conns atomic.Int32
+		p, done := newPeer(protocol, nil, func(p *peer, conn net.Conn) {
+			switch conns.Add(1) {
+			case 1:
+				frames(1, func(_ *http2.Framer, conn net.Conn, _ uint32) { conn.Close() })(p, conn)
+			case 2:
+				frames(0, func(f *http2.Framer, _ net.Conn, stream uint32) {
+					if stream == 1 {
+						time.Sleep(time.Second)
+					}
+					answer200(f, stream)
+				})(p, conn)
+			default:
+				frames(0, func(f *http2.Framer, conn net.Conn, stream uint32) { answer200(f, stream); conn.Close() })(p, conn)
+			}
+		})
+		defer done()
+		wantDelivered(t, p.attempt(t, testTimeout))
+		first := make(chan Outcome, 1)
+		go func() { first <- p.attempt(t, testTimeout) }()
+		synctest.Wait()
+		if a := p.attempt(t, testTimeout); !a.Delivered() || a.Reused {
+			t.Errorf("beside the repeat: %+v", a)
+		}
+		wantRepeats(t, []Outcome{<-first}, 1, RepeatClosed)
+		if a := p.attempt(t, testTimeout); !a.Delivered() || !a.Reused || p.dials() != 3 { // the one of the repeat takes others now
+			t.Errorf("later: %+v, %d connections", a, p.dials())
 		}
 	})
 }
