@@ -26,7 +26,8 @@ type claim struct {
 	probe bool // the endpoint was failing at its turn; guarded by lanes.mu until then, as round is
 	round int  // load.round at its turn
 	// throttled is the rate to which the lane was slowed down at its turn, in attempts a second; 0 for no limit.
-	throttled float64
+	throttled     float64
+	throttledSlot time.Time // the end of the interval that the attempt uses then; guarded by lanes.mu
 
 	health Health // of the endpoint after the attempt; owned by the claim's goroutine, as notice is
 	notice []byte // the system event about it; nil for none

@@ -113,6 +113,7 @@ func (l *lanes) reserveSlotLocked(ln *lane, c *claim) {
 	}
 	if c.throttled = limits.throttled; c.throttled > 0 {
 		ln.throttledSlot = slotAfter(ln.throttledSlot, now, limits.throttled)
+		c.throttledSlot = ln.throttledSlot
 	} else {
 		ln.throttledSlot = time.Time{} // it is of a rate that no longer holds
 	}
@@ -126,12 +127,15 @@ func slotAfter(slot, now time.Time, rate float64) time.Time {
 	return slot.Add(rateInterval(rate))
 }
 
-// returnSlot returns the slot of a claim that had its turn and is not sent.
+// returnSlot returns the slots of a claim that had its turn and is not sent.
 func (l *lanes) returnSlot(c *claim) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if rate := l.limits(c.lane.id).rate; rate > 0 && !c.slot.IsZero() && c.lane.nextSlot.Equal(c.slot) {
 		c.lane.nextSlot = c.slot.Add(-rateInterval(rate))
+	}
+	if c.throttled > 0 && c.lane.throttledSlot.Equal(c.throttledSlot) {
+		c.lane.throttledSlot = c.throttledSlot.Add(-rateInterval(c.throttled))
 	}
 }
 

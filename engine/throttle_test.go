@@ -1,9 +1,11 @@
 package engine_test
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -414,6 +416,48 @@ func TestThrottleLeavesNoSlot(t *testing.T) {
 		}
 		if wait := all[probe+2].at.Sub(all[probe+1].at); wait != time.Millisecond {
 			t.Errorf("the attempt after the second 502 began %v after it, want it as soon as that one had ended", wait)
+		}
+	})
+}
+
+// A delivery that is cancelled at its turn leaves its slot to the next one.
+func TestThrottledSlotIsReturned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		sent := 0
+		w.net.answer = func(received, *http.Request) (*http.Response, error) {
+			if sent++; sent <= 6 {
+				time.Sleep(2 * time.Second)
+			}
+			if sent == 6 {
+				return answer(429, "Retry-After", "5"), nil
+			}
+			return answer(200), nil
+		}
+		hook := w.webhook(`{"url":"https://a.example/","delay":0,"max_in_flight":1}`)
+		w.sessions(20)
+		for len(w.net.all()) < 8 { // the sixth was refused, two have followed at the pace that this has led to
+			time.Sleep(10 * time.Millisecond)
+			synctest.Wait()
+		}
+		last := w.net.all()[7].at
+		health := w.Health(hook.ID)
+		rate, _ := health.Throttled(last)
+		slot := last.Add(time.Duration(float64(time.Second) / rate))
+		time.Sleep(time.Until(slot.Add(-100 * time.Millisecond)))
+		synctest.Wait() // the next one is claimed
+		waiting := w.list(engine.DeliveryQuery{Status: engine.StatusPending})
+		next := slices.MinFunc(waiting, func(a, b engine.Delivery) int {
+			return cmp.Or(a.NextAttemptAt.Compare(b.NextAttemptAt), cmp.Compare(a.ID.String(), b.ID.String()))
+		})
+		if _, err := w.Cancel(t.Context(), next.ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		all := w.net.all()
+		if late := all[8].at.Sub(slot); rate == 0 || late < -time.Millisecond || late > 10*time.Millisecond || all[8].id == next.ID.String() {
+			t.Errorf("at %v a second, the attempt after a cancelled one began %v after the slot", rate, late)
 		}
 	})
 }
