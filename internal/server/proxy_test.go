@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"strings"
 	"testing"
 
 	"hookbolt/internal/hookbolttest"
@@ -14,8 +13,8 @@ import (
 // A proxy of the environment is used only where the configuration says so, and addresses in plain sight are refused all the same.
 // net/http reads the environment once, so each case is a process of its own.
 func TestProxyFromEnvironment(t *testing.T) {
-	// A label of more than 63 characters ends a look-up before it begins: only the proxy can get there.
-	endpoint := "http://" + strings.Repeat("a", 64) + ".example/hook"
+	// A label that begins with a hyphen ends a lookup before it begins: only the proxy can get there.
+	const endpoint = "http://-a.example/hook"
 	for _, honoured := range []bool{true, false} {
 		t.Run(fmt.Sprint(honoured), func(t *testing.T) {
 			asked := make(chan string, 10)
