@@ -111,7 +111,7 @@ func (l *lanes) reserveSlotLocked(ln *lane, c *claim) {
 		ln.nextSlot = slotAfter(ln.nextSlot, now, limits.rate)
 		c.slot = ln.nextSlot
 	}
-	if c.throttled = limits.throttled; c.throttled > 0 {
+	if limits.throttled > 0 {
 		ln.throttledSlot = slotAfter(ln.throttledSlot, now, limits.throttled)
 	} else {
 		ln.throttledSlot = time.Time{} // it is of a rate that no longer holds
@@ -166,6 +166,8 @@ func (l *lanes) maySendLocked(ln *lane) bool {
 			ln.timer = nil
 			l.advanceLocked(ln)
 		})
+	} else {
+		ln.timer.Reset(wait) // the slot may be an earlier one: a throttle has ended
 	}
 	return false
 }
