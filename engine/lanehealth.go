@@ -233,9 +233,9 @@ func (l *lanes) throttleLocked(ln *lane, c *claim, a *Attempt, now time.Time) Th
 	}
 	ln.refusal = refusal{accepted: ln.sinceRefusal, hold: hold, guessed: t.Ceiling > 0 && !t.Known}
 	if ln.health.throttled() { // otherwise the throttle that slowed the attempt down has ended meanwhile
-		ln.refusal.rate, ln.refusal.ran = c.throttled, mono.Sub(ln.health.heldUntil)
+		ln.refusal.rate, ln.refusal.ran = c.throttled, ln.ran
 	}
-	ln.sinceRefusal = 0
+	ln.sinceRefusal, ln.ran = 0, 0
 	t.HeldUntil = now.Add(hold)
 	ln.window = t.apply(ln.refusal, ln.accepted.rate(hold))
 	return t
@@ -245,6 +245,7 @@ func (l *lanes) throttleLocked(ln *lane, c *claim, a *Attempt, now time.Time) Th
 func (ln *lane) passLocked(l *lanes, now time.Time) {
 	limits := l.limitsLocked(ln, now)
 	idle := max(maxIdle, 2*limits.interval())
+	ln.ran += max(0, min(now.Sub(later(ln.accepted.at, ln.health.heldUntil)), idle))
 	if held := ln.health.heldUntil.Sub(ln.accepted.at); held > 0 {
 		idle += min(held, countedHold)
 	}

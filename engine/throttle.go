@@ -125,6 +125,9 @@ type load struct {
 	// sinceRefusal counts the accepted attempts since the last refusal, round the refusals. Attempts that began before one of them belong to it.
 	sinceRefusal, round int
 	refusal             refusal // the last one
+	// ran is for how long the lane has been sending since the end of the hold that the last refusal has led to. Time in which it had nothing to
+	// send does not count.
+	ran time.Duration
 }
 
 func newLoad() load { return load{window: window{size: firstWindow, threshold: freeWindow}} }
@@ -133,7 +136,7 @@ func newLoad() load { return load{window: window{size: firstWindow, threshold: f
 type refusal struct {
 	accepted int           // attempts since the refusal before it
 	rate     float64       // to which the lane was limited as the refused attempt was sent, in attempts a second; 0 for no limit
-	ran      time.Duration // how long the lane had been sending since the end of the hold before it
+	ran      time.Duration // load.ran as it came
 	hold     time.Duration // that it has led to
 	guessed  bool          // the ceiling was a guess then
 }

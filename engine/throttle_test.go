@@ -417,3 +417,26 @@ func TestThrottleLeavesNoSlot(t *testing.T) {
 		}
 	})
 }
+
+// Time in which there was little to send says nothing about how much the endpoint takes.
+func TestQuotaAfterQuietTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		q := &quota{latency: 20 * time.Millisecond, allow: bucket(5, 5)}
+		w.net.answer = q.answer
+		w.webhook(`{"url":"https://quota.example/","delay":0}`)
+		w.sessions(150)
+		time.Sleep(40 * time.Second)
+		for range 25 {
+			time.Sleep(3 * time.Second)
+			w.session()
+		}
+		before := q.taken
+		w.sessions(300)
+		time.Sleep(100 * time.Second)
+		synctest.Wait()
+		if n := q.taken - before; n < 150 {
+			t.Errorf("%d are taken in 100 s", n)
+		}
+	})
+}
