@@ -25,7 +25,7 @@ type claim struct {
 	slot  time.Time
 	probe bool // the endpoint was failing at its turn; guarded by lanes.mu until then, as round is
 	round int  // load.round at its turn
-	// throttled is the rate to which the lane was slowed down at its turn, in attempts a second; 0 for no limit.
+	// throttled is the rate to which the webhook's lane was slowed down at its turn, in attempts a second; 0 for no limit.
 	throttled     float64
 	throttledSlot time.Time // the end of the interval that the attempt uses then; guarded by lanes.mu
 

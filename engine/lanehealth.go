@@ -207,7 +207,7 @@ func (l *lanes) throttleLocked(ln *lane, c *claim, a *Attempt, now time.Time) Th
 	case a.Delivered():
 		ln.accepted.count++
 		t.Refusals = 0
-		if late {
+		if late && ln.health.throttled() {
 			ln.refusal.accepted++
 			ln.window = t.apply(ln.refusal, ln.accepted.rate(ln.refusal.hold))
 			return t
@@ -222,14 +222,22 @@ func (l *lanes) throttleLocked(ln *lane, c *claim, a *Attempt, now time.Time) Th
 		return t
 	}
 	ln.round++
-	ln.refusal = refusal{accepted: ln.sinceRefusal, rate: c.throttled, ran: mono.Sub(ln.health.heldUntil)}
-	ln.sinceRefusal = 0
+	hold := time.Duration(0)
 	if refused {
 		t.Refusals++
-		ln.refusal.hold = holdFor(a.RetryAfter, t.Refusals)
+		hold = holdFor(a.RetryAfter, t.Refusals)
 	}
-	t.HeldUntil = now.Add(ln.refusal.hold)
-	ln.window = t.apply(ln.refusal, ln.accepted.rate(ln.refusal.hold))
+	if left := ln.health.heldUntil.Sub(mono); left > 0 { // a test: it says nothing of the rate, and takes nothing from what the endpoint has asked for
+		t.HeldUntil = now.Add(max(hold, left))
+		return t
+	}
+	ln.refusal = refusal{accepted: ln.sinceRefusal, hold: hold, guessed: t.Ceiling > 0 && !t.Known}
+	if ln.health.throttled() { // otherwise the throttle that slowed the attempt down has ended meanwhile
+		ln.refusal.rate, ln.refusal.ran = c.throttled, ln.ran
+	}
+	ln.sinceRefusal, ln.ran = 0, 0
+	t.HeldUntil = now.Add(hold)
+	ln.window = t.apply(ln.refusal, ln.accepted.rate(hold))
 	return t
 }
 
@@ -237,6 +245,7 @@ func (l *lanes) throttleLocked(ln *lane, c *claim, a *Attempt, now time.Time) Th
 func (ln *lane) passLocked(l *lanes, now time.Time) {
 	limits := l.limitsLocked(ln, now)
 	idle := max(maxIdle, 2*limits.interval())
+	ln.ran += max(0, min(now.Sub(later(ln.accepted.at, ln.health.heldUntil)), idle))
 	if held := ln.health.heldUntil.Sub(ln.accepted.at); held > 0 {
 		idle += min(held, countedHold)
 	}

@@ -111,7 +111,7 @@ func (l *lanes) reserveSlotLocked(ln *lane, c *claim) {
 		ln.nextSlot = slotAfter(ln.nextSlot, now, limits.rate)
 		c.slot = ln.nextSlot
 	}
-	if c.throttled = limits.throttled; c.throttled > 0 {
+	if limits.throttled > 0 {
 		ln.throttledSlot = slotAfter(ln.throttledSlot, now, limits.throttled)
 		c.throttledSlot = ln.throttledSlot
 	} else {
@@ -134,7 +134,7 @@ func (l *lanes) returnSlot(c *claim) {
 	if rate := l.limits(c.lane.id).rate; rate > 0 && !c.slot.IsZero() && c.lane.nextSlot.Equal(c.slot) {
 		c.lane.nextSlot = c.slot.Add(-rateInterval(rate))
 	}
-	if c.throttled > 0 && c.lane.throttledSlot.Equal(c.throttledSlot) {
+	if c.throttled > 0 && !c.throttledSlot.IsZero() && c.lane.throttledSlot.Equal(c.throttledSlot) {
 		c.lane.throttledSlot = c.throttledSlot.Add(-rateInterval(c.throttled))
 	}
 }
@@ -170,6 +170,8 @@ func (l *lanes) maySendLocked(ln *lane) bool {
 			ln.timer = nil
 			l.advanceLocked(ln)
 		})
+	} else {
+		ln.timer.Reset(wait) // the slot may be an earlier one: a throttle has ended
 	}
 	return false
 }

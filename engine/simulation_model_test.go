@@ -105,7 +105,8 @@ func (h *simHealth) throttle(begun, now time.Time, status, retryAfter int) (unsu
 		h.refusals++
 		hold = max(asked, min(250*time.Millisecond<<min(h.refusals-1, 20), 5*time.Minute))
 	}
-	h.held = spanAt(now.Add(hold))
+	until := now.Add(hold)
+	h.held = simSpan{later(h.held.early, until), later(h.held.late, until), later(h.held.late, until)} // it may have been a test, during a hold
 	return unsure
 }
 

@@ -142,7 +142,7 @@ func healthNotice(w *Webhook, before, after Health, a *Attempt, now time.Time) [
 	case w.Operations:
 	case after.Notified && !before.Notified:
 		return SystemEventFailing.payload(now, failingData{describeWebhook(w), FormatTime(after.worksNotSince()), after.Failures, a.Error, statusOrNil(a.Status)})
-	case before.failingLong(now) && after.worksNotSince().IsZero():
+	case before.failingLong(now) && after.worksNotSince().IsZero() && (before.Failing() || before.Notified): // a single refusal may ask for hours
 		return SystemEventRecovered.payload(now, recoveredData{describeWebhook(w), FormatTime(before.worksNotSince()), before.Failures})
 	}
 	return nil

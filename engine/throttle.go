@@ -125,6 +125,9 @@ type load struct {
 	// sinceRefusal counts the accepted attempts since the last refusal, round the refusals. Attempts that began before one of them belong to it.
 	sinceRefusal, round int
 	refusal             refusal // the last one
+	// ran is for how long the lane has been sending since the end of the hold that the last refusal has led to. Time in which it had nothing to
+	// send does not count.
+	ran time.Duration
 }
 
 func newLoad() load { return load{window: window{size: firstWindow, threshold: freeWindow}} }
@@ -133,14 +136,14 @@ func newLoad() load { return load{window: window{size: firstWindow, threshold: f
 type refusal struct {
 	accepted int           // attempts since the refusal before it
 	rate     float64       // to which the lane was limited as the refused attempt was sent, in attempts a second; 0 for no limit
-	ran      time.Duration // how long the lane had been sending since the end of the hold before it
+	ran      time.Duration // load.ran as it came
 	hold     time.Duration // that it has led to
+	guessed  bool          // the ceiling was a guess then
 }
 
 // apply sets the ceiling, and returns the window that goes with it. accepted is the rate that the endpoint has accepted of late, 0 if too
 // little is known.
 func (t *Throttle) apply(r refusal, accepted float64) window {
-	guessed := t.Ceiling > 0 && !t.Known
 	t.Known = r.rate > 0
 	sent := float64(r.accepted) / max(r.ran, time.Millisecond).Seconds()
 	switch {
@@ -149,7 +152,7 @@ func (t *Throttle) apply(r refusal, accepted float64) window {
 		return window{size: 1, threshold: r.accepted / manyAccepted}
 	case r.rate == 0:
 		t.Ceiling = accepted
-	case guessed:
+	case r.guessed:
 		t.Ceiling = min(r.rate, maxGuessError*sent, max(1.1*sent, 0.9*r.rate))
 	case r.accepted >= manyAccepted:
 		t.Ceiling = min(r.rate, 1.1*sent) // the lane may have sent less than it was allowed to

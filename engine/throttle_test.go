@@ -103,12 +103,12 @@ func TestQuota(t *testing.T) {
 		{"5 a second", func() func(time.Time) (bool, float64) { return bucket(5, 5) }, 20 * ms, false, 300, 45 * time.Second, 225},
 		{"5 a second without Retry-After", func() func(time.Time) (bool, float64) { return bucket(5, 5) }, 20 * ms, true, 300, 45 * time.Second, 225},
 		{"5 a second and slow", func() func(time.Time) (bool, float64) { return bucket(5, 5) }, 700 * ms, false, 300, 45 * time.Second, 225},
-		{"5 a second, evenly", func() func(time.Time) (bool, float64) { return bucket(5, 1) }, 20 * ms, false, 1000, 190 * time.Second, 950},
+		{"5 a second, evenly", func() func(time.Time) (bool, float64) { return bucket(5, 1) }, 20 * ms, false, 1600, 5 * time.Minute, 1500},
 		{"5 in each second", func() func(time.Time) (bool, float64) { return fixedWindow(5, time.Second) }, 20 * ms, false, 300, 45 * time.Second, 225},
 		{"5 in any second", func() func(time.Time) (bool, float64) { return slidingWindow(5, time.Second) }, 20 * ms, false, 300, 45 * time.Second, 225},
 		{"1 a second", func() func(time.Time) (bool, float64) { return bucket(1, 1) }, 100 * ms, false, 700, 10 * time.Minute, 600},
 		{"60 in each minute", func() func(time.Time) (bool, float64) { return fixedWindow(60, time.Minute) }, 20 * ms, false, 700, 10 * time.Minute, 600},
-		{"10 in each minute", func() func(time.Time) (bool, float64) { return fixedWindow(10, time.Minute) }, 20 * ms, false, 400, 30 * time.Minute, 300},
+		{"10 in each minute", func() func(time.Time) (bool, float64) { return fixedWindow(10, time.Minute) }, 20 * ms, false, 700, time.Hour, 600},
 		{"50 a second", func() func(time.Time) (bool, float64) { return bucket(50, 50) }, 20 * ms, false, 800, 15 * time.Second, 750},
 		{"600 in each hour", func() func(time.Time) (bool, float64) { return fixedWindow(600, time.Hour) }, 20 * ms, false, 1300, 2 * time.Hour, 1200},
 	}
@@ -458,6 +458,29 @@ func TestThrottledSlotIsReturned(t *testing.T) {
 		all := w.net.all()
 		if late := all[8].at.Sub(slot); rate == 0 || late < -time.Millisecond || late > 10*time.Millisecond || all[8].id == next.ID.String() {
 			t.Errorf("at %v a second, the attempt after a cancelled one began %v after the slot", rate, late)
+		}
+	})
+}
+
+// Time in which there was little to send says nothing about how much the endpoint takes.
+func TestQuotaAfterQuietTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		q := &quota{latency: 20 * time.Millisecond, allow: bucket(5, 5)}
+		w.net.answer = q.answer
+		w.webhook(`{"url":"https://quota.example/","delay":0}`)
+		w.sessions(150)
+		time.Sleep(40 * time.Second)
+		for range 25 {
+			time.Sleep(3 * time.Second)
+			w.session()
+		}
+		before := q.taken
+		w.sessions(300)
+		time.Sleep(100 * time.Second)
+		synctest.Wait()
+		if n := q.taken - before; n < 150 {
+			t.Errorf("%d are taken in 100 s", n)
 		}
 	})
 }

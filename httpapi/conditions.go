@@ -85,8 +85,8 @@ func (a *API) explain(err error, id uint32, c condition) error {
 	if !errors.Is(err, engine.ErrPrecondition) {
 		return err
 	}
-	w, found := a.engine.Webhook(id)
-	if found == nil && (slices.Contains(c.weak, w.Tag()) || slices.ContainsFunc(slices.Concat(c.tags, c.weak), func(tag string) bool {
+	w, notFound := a.engine.Webhook(id)
+	if notFound == nil && (slices.Contains(c.weak, w.Tag()) || slices.ContainsFunc(slices.Concat(c.tags, c.weak), func(tag string) bool {
 		return strings.HasPrefix(tag, w.Tag()+"-") || strings.HasPrefix(tag, w.Tag()+";")
 	})) {
 		return errProxyTag

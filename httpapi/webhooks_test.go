@@ -39,6 +39,12 @@ func TestWebhookURLForm(t *testing.T) {
 	}
 }
 
+// TestWebhookHeaderForms: a webhook is created with each form of a header's value.
+func TestWebhookHeaderForms(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.want(201, "POST", "/v1/webhooks", `{"url":"https://a.example/","headers":{"X-Plain":"v","X-Env":{"value":"production","secret":false}}}`)
+}
+
 // TestWebhookMoves: the answer to a change says which credentials were dropped because the URL moved to another host.
 func TestWebhookMoves(t *testing.T) {
 	f := newFixture(t, Config{})

@@ -18,7 +18,7 @@ import (
 // situation is what classify knows of a failed request beside its error.
 type situation struct {
 	phase phase
-	// address and proxy are as in progress.
+	// address is as in trace, proxy as in exchange.
 	address, proxy string
 	// first is what the peer has sent first after the request; nil over TLS.
 	first            []byte

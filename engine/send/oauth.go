@@ -191,7 +191,7 @@ func (s *tokenSource) ask(ctx context.Context, call *tokenCall, style AuthStyle)
 		overloaded := resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable
 		refused := &tokenError{reason: reason, final: overloaded || answer.accessToken != ""}
 		if overloaded {
-			refused.wait(min(parseRetryAfter(resp.Header, now), call.maxWait), now)
+			refused.wait(min(parseRetryAfter(resp.Header, now), call.maxWait), time.Now()) // by the monotonic clock
 		}
 		return nil, refused
 	}

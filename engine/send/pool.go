@@ -166,7 +166,7 @@ func (p *pool) acquire(ctx context.Context, u *url.URL, want wanted) (c *conn, r
 		if c = p.take(key); c == nil {
 			break
 		}
-		if c.http2 || c.wire.take() {
+		if c.http2 || c.wire.take(ctx) {
 			return c, true, nil
 		}
 		c.release(ctx, true)

@@ -330,6 +330,21 @@ func TestClosedBeforeItIsUsed(t *testing.T) {
 	})
 }
 
+// An attempt does not outlast its time because nobody reads the connection that it wants to use again.
+func TestReaderStaysAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		w := newWire(near, func() {})
+		w.rest()
+		ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+		defer cancel()
+		if began := time.Now(); w.take(ctx) || time.Since(began) != testTimeout {
+			t.Errorf("the connection could be used, or was waited for too long: %v", time.Since(began))
+		}
+	})
+}
+
 // frames serves HTTP/2 by hand. It answers the first requests of a connection, and hands the next one to end.
 func frames(answers int, end func(f *http2.Framer, conn net.Conn, stream uint32)) func(*peer, net.Conn) {
 	return func(p *peer, conn net.Conn) {

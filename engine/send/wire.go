@@ -2,6 +2,7 @@ package send
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -118,10 +119,14 @@ func (w *wire) rest() {
 	w.resting = true
 }
 
-// take ends the rest for a request. It reports whether the connection can be used.
-func (w *wire) take() bool {
+// take ends the rest for a request. It reports whether the connection can be used. It closes one whose reader does not come back before ctx
+// ends: over TLS, what a peer sends unasked may make the reader write, and the peer may not read that.
+func (w *wire) take(ctx context.Context) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.reading && !w.closed {
+		defer context.AfterFunc(ctx, func() { w.Close() })()
+	}
 	for !w.reading && !w.closed {
 		w.moved.Wait()
 	}
