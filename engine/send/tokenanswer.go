@@ -44,7 +44,7 @@ func readTokenAnswer(body []byte) (a tokenAnswer) {
 			a.form = "broken JSON"
 			return a
 		}
-		a.accessToken, a.errorCode = textOf(members.AccessToken), textOf(members.Error)
+		a.accessToken, a.errorCode = accessTokenOf(members.AccessToken), textOf(members.Error)
 		a.tokenType, a.lifetime = textOf(members.TokenType), lifetime(textOf(members.ExpiresIn))
 	default:
 		form, err := url.ParseQuery(string(body))
@@ -59,13 +59,21 @@ func readTokenAnswer(body []byte) (a tokenAnswer) {
 }
 
 // textOf returns the text of a JSON string, of a number as it is written, and "" of null and of what is absent. Anything else is returned as
-// it is: it is no token, no type and no number.
+// it is: it is no type and no number.
 func textOf(raw json.RawMessage) string {
 	var s string
 	if len(raw) == 0 || json.Unmarshal(raw, &s) == nil { // null leaves it empty
 		return s
 	}
 	return string(raw)
+}
+
+// accessTokenOf is textOf for a token: what is neither a string nor a number is none.
+func accessTokenOf(raw json.RawMessage) string {
+	if len(raw) > 0 && raw[0] != '"' && raw[0] != '-' && (raw[0] < '0' || raw[0] > '9') {
+		return ""
+	}
+	return textOf(raw)
 }
 
 // lifetime reads expires_in: seconds, also as a string or with a fraction.
