@@ -65,6 +65,10 @@ func (h *Health) Throttled(now time.Time) (rate float64, throttled bool) {
 	return h.Throttle.rate(since), true
 }
 
+// NextAttemptAt is when the next attempt at an endpoint that is failing or throttled may begin, in UTC: the next probe, or the end of the hold, whichever
+// is later. It is zero if the endpoint is neither.
+func (h Health) NextAttemptAt() time.Time { return later(h.NextProbeAt, h.Throttle.HeldUntil) }
+
 // worksNotSince is since when the endpoint takes nothing, in UTC: because it is failing, or refuses all load. Zero means that it works.
 func (h *Health) worksNotSince() time.Time {
 	if !h.Failing() && h.Refused > 0 {

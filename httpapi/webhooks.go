@@ -54,7 +54,7 @@ func showHealth(h engine.Health) health {
 		}
 	}
 	if h.Failing() {
-		shown.State = "failing"
+		shown.State, shown.NextProbeAt = "failing", instant(h.NextAttemptAt())
 	}
 	return shown
 }

@@ -68,7 +68,7 @@ func TestStandings(t *testing.T) {
 		now.Store(says(503, http.Header{"Retry-After": {"240"}}))
 		f.api("PATCH", "/v1/webhooks/1", `{"paused":false}`)
 		time.Sleep(11 * time.Second)
-		want(link, "1 attempt failed: the endpoint answered 503 Service Unavailable. The endpoint refused load, which uses up no attempt. The next attempt starts in 3 min 59 s.", false)
+		want(link, "1 attempt failed: the endpoint answered 503 Service Unavailable. The endpoint refused load, which uses up no attempt. The webhook's deliveries wait as the endpoint asked. The next attempt starts in 3 min 59 s.", false)
 		now.Store(answering(func() (*http.Response, error) { return nil, errors.New("the wire is cut") }))
 		f.post(link+"/retry", nil)
 		want(link, "1 attempt failed: the endpoint answered 503 Service Unavailable. It is due: an attempt is in progress or starts soon.", true)

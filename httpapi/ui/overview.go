@@ -129,8 +129,8 @@ func (p *Pages) attention(w *engine.Webhook, s engine.WebhookStats) (attention, 
 		note(1, "%s%s", w.PauseReason, held)
 	case "failing":
 		words := "its last " + thousands(int64(h.Failures)) + " attempts have failed, for " + roughly(now.Sub(h.FirstFailedAt))
-		if h.NextProbeAt.After(now) {
-			words += "; the next one comes in " + roughly(h.NextProbeAt.Sub(now))
+		if at := h.NextAttemptAt(); at.After(now) {
+			words += "; the next one comes in " + roughly(at.Sub(now))
 		}
 		note(0, "%s", words)
 	case "throttled":

@@ -58,10 +58,10 @@ func (p *Pages) deliverySummary(d *engine.Delivery, attempts []engine.Attempt, n
 		return deliverySummary{Summary: "The webhook is deleted or switched off. The delivery will be cancelled.", Soon: true}
 	case held(&w, d):
 		return deliverySummary{Summary: said + " The webhook is paused. Resume it to send this delivery."}
-	case h.Failing() && d.Kind != engine.KindTest && h.NextProbeAt.After(now) && d.NextAttemptAt.Before(h.NextProbeAt):
-		return until(said+" The endpoint is failing and gets one attempt at a time. The next one starts", h.NextProbeAt)
+	case h.Failing() && d.Kind != engine.KindTest && h.NextAttemptAt().After(now) && d.NextAttemptAt.Before(h.NextAttemptAt()):
+		return until(said+" The endpoint is failing and gets one attempt at a time. The next one starts", h.NextAttemptAt())
 	case d.Kind != engine.KindTest && h.Throttle.HeldUntil.After(now) && d.NextAttemptAt.Before(h.Throttle.HeldUntil):
-		return until(said+" The endpoint refuses load, and its deliveries wait as it asked. The next attempt starts", h.Throttle.HeldUntil)
+		return until(said+" The webhook's deliveries wait as the endpoint asked. The next attempt starts", h.Throttle.HeldUntil)
 	case !d.NextAttemptAt.After(now):
 		return deliverySummary{Summary: said + " It is due: an attempt is in progress or starts soon.", Soon: true}
 	case d.Kind == engine.KindIncomplete && d.Status == engine.StatusScheduled:
