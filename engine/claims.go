@@ -24,7 +24,8 @@ type claim struct {
 	// slot is the end of the interval that the attempt uses, if the lane has a rate limit; guarded by lanes.mu.
 	slot  time.Time
 	probe bool // the endpoint was failing at its turn; guarded by lanes.mu until then, as round is
-	round int  // load.round at its turn
+	// round and shrinks are those of the load at its turn.
+	round, shrinks int
 	// throttled is the rate to which the webhook's lane was slowed down at its turn, in attempts a second; 0 for no limit.
 	throttled     float64
 	throttledSlot time.Time // the end of the interval that the attempt uses then; guarded by lanes.mu

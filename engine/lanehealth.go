@@ -218,15 +218,16 @@ func (l *lanes) throttleLocked(ln *lane, c *claim, a *Attempt, now time.Time) Th
 	case late && refused:
 		t.HeldUntil = later(t.HeldUntil, now.Add(a.RetryAfter))
 		return t
-	case late || !refused && (!a.showsLoad() || ln.health.Failing()):
+	case !refused:
+		if a.showsLoad() && !ln.health.Failing() && c.shrinks == ln.shrinks { // not one that was in flight with the last such one
+			ln.shrinks++
+			ln.window.halve(ln.sending)
+		}
 		return t
 	}
 	ln.round++
-	hold := time.Duration(0)
-	if refused {
-		t.Refusals++
-		hold = holdFor(a.RetryAfter, t.Refusals)
-	}
+	t.Refusals++
+	hold := holdFor(a.RetryAfter, t.Refusals)
 	if left := ln.health.heldUntil.Sub(mono); left > 0 { // a test: it says nothing of the rate, and takes nothing from what the endpoint has asked for
 		t.HeldUntil = now.Add(max(hold, left))
 		return t
@@ -236,8 +237,8 @@ func (l *lanes) throttleLocked(ln *lane, c *claim, a *Attempt, now time.Time) Th
 		ln.refusal.rate, ln.refusal.ran = c.throttled, ln.ran
 	}
 	ln.sinceRefusal, ln.ran = 0, 0
-	t.HeldUntil = now.Add(hold)
 	ln.window = t.apply(ln.refusal, ln.accepted.rate(hold))
+	t.HeldUntil = now.Add(max(hold, t.interval())) // some ask for a second, whatever their quota is
 	return t
 }
 

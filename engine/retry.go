@@ -60,8 +60,11 @@ func (p RetryPolicy) After(a *Attempt, d *Delivery, now time.Time, draw float64)
 		return Next{StatusPending, a.StartedAt, NextByToken}
 	}
 	if a.refusesLoad() && (a.refusedAgain || d.Attempts-d.Tries < maxRefusals) {
-		// The lane is held as long. What was due before goes first, so that an endpoint that refuses just this delivery gets the others.
-		return Next{StatusPending, later(a.heldUntil, now.Add(min(a.RetryAfter, p.RetryAfterMax))), NextByThrottle}
+		if d.Kind == KindTest { // whose lane is not held
+			return Next{StatusPending, later(a.heldUntil, now.Add(min(a.RetryAfter, p.RetryAfterMax))), NextByThrottle}
+		}
+		// The lane is held. What was due before goes first then, so that an endpoint that refuses just this delivery gets the others.
+		return Next{StatusPending, now, NextByThrottle}
 	}
 	tries := d.Tries + 1
 	if tries > len(p.Schedule) {

@@ -49,11 +49,10 @@ func TestRetryPolicyAfter(t *testing.T) {
 		{"schedule ended", schedule, failed(0), 3, StatusFailed, 0, NextExhausted},
 		{"long after its end", schedule, failed(0), 30, StatusFailed, 0, NextExhausted},
 		{"no retries", nil, failed(0), 1, StatusFailed, 0, NextExhausted},
-		{"load refused", schedule, failed(time.Minute), 1, StatusPending, time.Minute, NextByThrottle},
-		{"load refused at a later step", schedule, failed(time.Minute), 2, StatusPending, time.Minute, NextByThrottle},
-		{"load refused at the end", schedule, failed(time.Minute), 3, StatusPending, time.Minute, NextByThrottle},
-		{"load refused, bounded", schedule, failed(1000 * time.Hour), 1, StatusPending, 24 * time.Hour, NextByThrottle},
-		{"load refused while the lane is held for longer", schedule, held, 1, StatusPending, 10 * time.Minute, NextByThrottle},
+		{"load refused", schedule, failed(time.Minute), 1, StatusPending, 0, NextByThrottle},
+		{"load refused at a later step", schedule, failed(time.Minute), 2, StatusPending, 0, NextByThrottle},
+		{"load refused at the end", schedule, failed(time.Minute), 3, StatusPending, 0, NextByThrottle},
+		{"load refused while the lane is held for longer", schedule, held, 1, StatusPending, 0, NextByThrottle},
 		{"a token endpoint's Retry-After prolongs", schedule, token(time.Minute), 1, StatusPending, time.Minute, NextByRetryAfter},
 		{"it never shortens", schedule, token(time.Minute), 2, StatusPending, 5 * time.Minute, NextBySchedule},
 		{"it is bounded", schedule, token(1000 * time.Hour), 1, StatusPending, 24 * time.Hour, NextByRetryAfter},
@@ -90,6 +89,18 @@ func TestRefusedForever(t *testing.T) {
 		}
 		if got := policy.After(again, d, now, 0.5); got.Reason != NextByThrottle {
 			t.Errorf("after %d refusals of everything: %v", refusals, got)
+		}
+	}
+}
+
+// TestRefusedTest: the lane of tests is not held, so a test itself waits.
+func TestRefusedTest(t *testing.T) {
+	now := time.Now()
+	policy := RetryPolicy{RetryAfterMax: time.Hour}
+	for asked, want := range map[time.Duration]time.Duration{time.Minute: 10 * time.Minute, 20 * time.Minute: 20 * time.Minute, 9 * time.Hour: time.Hour} {
+		a := &Attempt{Outcome: Outcome{Status: 429, Error: ErrorStatus, RetryAfter: asked}, heldUntil: now.Add(10 * time.Minute)}
+		if got := policy.After(a, &Delivery{Kind: KindTest}, now, 0.5); got.At.Sub(now) != want || got.Reason != NextByThrottle {
+			t.Errorf("asked for %s: %v", asked, got)
 		}
 	}
 }

@@ -75,38 +75,29 @@ func healthAs(h engine.Health) simHealth {
 		stored: h.NextProbeAt, refused: h.Refused, refusals: h.Throttle.Refusals, held: spanAt(held), throttled: !held.IsZero()}
 }
 
-// refusesLoad and showsLoad say what an answer tells of the endpoint's load.
+// refusesLoad says whether an answer refuses load.
 func refusesLoad(status, retryAfter int) bool {
 	return status == 429 || status == 503 && retryAfter > 0
 }
 
-func showsLoad(status int) bool { return status == 502 || status == 504 }
-
 // throttle lets the endpoint refuse load, or show it. It reports whether the attempt began in the very instant of the refusal before it, so that
 // there is no telling whether it counts.
 func (h *simHealth) throttle(begun, now time.Time, status, retryAfter int) (unsure bool) {
-	refused := refusesLoad(status, retryAfter)
-	if !refused && (!showsLoad(status) || h.failing()) {
+	if !refusesLoad(status, retryAfter) {
 		return false
 	}
 	asked := time.Duration(retryAfter) * time.Second
 	unsure = begun.Equal(h.shownAt)
-	switch {
-	case begun.Before(h.shownAt) && refused:
+	if begun.Before(h.shownAt) {
 		until := now.Add(asked)
 		h.held = simSpan{later(h.held.early, until), later(h.held.late, until), later(h.held.late, until)}
 		return unsure
-	case begun.Before(h.shownAt):
-		return unsure
 	}
 	h.shownAt, h.throttled = now, true
-	hold := time.Duration(0)
-	if refused {
-		h.refusals++
-		hold = max(asked, min(250*time.Millisecond<<min(h.refusals-1, 20), 5*time.Minute))
-	}
-	until := now.Add(hold)
-	h.held = simSpan{later(h.held.early, until), later(h.held.late, until), later(h.held.late, until)} // it may have been a test, during a hold
+	h.refusals++
+	hold := max(asked, min(250*time.Millisecond<<min(h.refusals-1, 20), 5*time.Minute))
+	until, slowest := now.Add(hold), now.Add(max(hold, 64*time.Second))                                    // at the least rate that there is
+	h.held = simSpan{later(h.held.early, until), later(h.held.late, slowest), later(h.held.late, slowest)} // it may have been a test, during a hold
 	return unsure
 }
 
@@ -447,16 +438,10 @@ func (s *sim) ended(p *process, d *simDelivery, status, retryAfter int, cut bool
 	}
 	if refusesLoad(status, retryAfter) && (s.hook(d.hook).health.refusals > 1 || d.attempts-1-d.tries < 100) {
 		s.soft["attempts refused because of load"]++
-		d.due = now.Add(time.Duration(retryAfter) * time.Second)
-		h := s.hook(d.hook)
-		if h.fuzzy { // whether it counted decides when the next one is due
+		d.due, d.readyAt = now, now    // its lane is held
+		if d.kind == engine.KindTest { // whose lane is not: it waits itself
 			d.fuzzy, d.readyAt = true, now.Add(1000*time.Hour)
-			return
 		}
-		if d.url == h.url && !d.begun.Before(h.resumedAt) {
-			d.due = later(d.due, h.health.held.early)
-		}
-		d.readyAt = d.due
 		return
 	}
 	d.tries++
@@ -611,7 +596,7 @@ func (s *sim) checkHealth() {
 			s.markThrottle(h)
 			continue
 		}
-		if held := got.Throttle.HeldUntil; (held.Before(want.held.early) || held.After(want.held.late)) && (held.After(now) || want.held.late.After(now)) ||
+		if held := got.Throttle.HeldUntil; held.Before(want.held.early) && want.held.early.After(now) || held.After(want.held.late) && held.After(now) ||
 			got.Refused != want.refused || got.Throttle.Refusals != want.refusals || !got.Throttle.HeldUntil.IsZero() && !want.throttled {
 			s.violate("webhook %d: %d refused, throttle %+v, the model says %+v", h.id, got.Refused, got.Throttle, *want)
 		}

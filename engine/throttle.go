@@ -1,14 +1,16 @@
 package engine
 
 import (
+	"cmp"
 	"math"
 	"net/http"
 	"time"
 )
 
 // An endpoint refuses load with 429, or with 503 and Retry-After (RFC 6585, section 4; RFC 9110, sections 10.2.3 and 15.6.4). That is about
-// the endpoint, not about the delivery: the lane is held until then, and no delivery loses a try. A 502 or 504 slows the lane down without
-// holding it: Standard Webhooks, "Delivery success and failure", takes both as signs of load.
+// the endpoint, not about the delivery: the lane is held until then, and no delivery loses a try. A 502 or 504 halves the attempts in flight,
+// which then rise by one for each round of successes: Standard Webhooks, "Delivery success and failure", takes both as signs of load. They are no
+// sign of a quota: they may come at any rate, from one of many servers behind a load balancer.
 //
 // Afterwards the lane begins with one attempt at a time, and rises slowly. How depends on how many attempts the endpoint takes between two
 // refusals. If they are many, as with a quota for an hour, the lane uses the quota up as fast as before, with few attempts at once, so that
@@ -100,6 +102,14 @@ func (t *Throttle) period() time.Duration {
 	return max(shortest, time.Duration(attempts/t.Ceiling*float64(time.Second)))
 }
 
+// interval returns the time between two attempts at the end of the hold; 0 for no limit.
+func (t *Throttle) interval() time.Duration {
+	if t.Ceiling == 0 {
+		return 0
+	}
+	return rateInterval(throttleStart * t.Ceiling)
+}
+
 // rate returns the rate at that time after the end of the hold, in attempts a second; 0 means no limit.
 func (t *Throttle) rate(since time.Duration) float64 {
 	if t.Ceiling == 0 || t.over(since) {
@@ -124,7 +134,9 @@ type load struct {
 	accepted acceptance
 	// sinceRefusal counts the accepted attempts since the last refusal, round the refusals. Attempts that began before one of them belong to it.
 	sinceRefusal, round int
-	refusal             refusal // the last one
+	// shrinks counts the signs of load that have halved the window.
+	shrinks int
+	refusal refusal // the last one
 	// ran is for how long the lane has been sending since the end of the hold that the last refusal has led to. Time in which it had nothing to
 	// send does not count.
 	ran time.Duration
@@ -149,7 +161,7 @@ func (t *Throttle) apply(r refusal, accepted float64) window {
 	switch {
 	case r.rate == 0 && r.accepted >= manyAccepted:
 		t.Ceiling = 0
-		return window{size: 1, threshold: r.accepted / manyAccepted}
+		return window{size: 1, threshold: r.accepted / manyAccepted, step: windowStep}
 	case r.rate == 0:
 		t.Ceiling = accepted
 	case r.guessed:
@@ -197,8 +209,15 @@ func (c *acceptance) rate(hold time.Duration) float64 {
 // congestion window does (RFC 5681, section 3.1). The zero value is no limit.
 type window struct {
 	size      int
-	threshold int // up to it each success adds one, above it each windowStep successes do
+	threshold int // up to it each success adds one, above it each step successes do
+	step      int // 0 means as many as the window's size
 	successes int // since the last addition, above the threshold
+}
+
+// halve halves the window after a sign of load. inFlight is how many attempts are in flight, the failed one included.
+func (w *window) halve(inFlight int) {
+	half := max(1, inFlight/2)
+	*w = window{size: half, threshold: half}
 }
 
 const (
@@ -214,7 +233,7 @@ func (w *window) grow(most int) {
 		return
 	}
 	w.successes++
-	if w.size < w.threshold || w.successes >= windowStep {
+	if w.size < w.threshold || w.successes >= cmp.Or(w.step, w.size) {
 		w.size, w.successes = w.size+1, 0
 	}
 	if w.size >= most {

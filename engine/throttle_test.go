@@ -73,6 +73,14 @@ func fixedWindow(n int, span time.Duration) func(time.Time) (bool, float64) {
 	}
 }
 
+// liar asks for a wait of one second, whatever the quota is.
+func liar(allow func(time.Time) (bool, float64)) func(time.Time) (bool, float64) {
+	return func(now time.Time) (bool, float64) {
+		ok, _ := allow(now)
+		return ok, 1
+	}
+}
+
 // slidingWindow takes n requests in any span of that length.
 func slidingWindow(n int, span time.Duration) func(time.Time) (bool, float64) {
 	var taken []time.Time
@@ -107,7 +115,8 @@ func TestQuota(t *testing.T) {
 		{"5 in each second", func() func(time.Time) (bool, float64) { return fixedWindow(5, time.Second) }, 20 * ms, false, 300, 45 * time.Second, 225},
 		{"5 in any second", func() func(time.Time) (bool, float64) { return slidingWindow(5, time.Second) }, 20 * ms, false, 300, 45 * time.Second, 225},
 		{"1 a second", func() func(time.Time) (bool, float64) { return bucket(1, 1) }, 100 * ms, false, 700, 10 * time.Minute, 600},
-		{"60 in each minute", func() func(time.Time) (bool, float64) { return fixedWindow(60, time.Minute) }, 20 * ms, false, 700, 10 * time.Minute, 600},
+		{"0.2 a second", func() func(time.Time) (bool, float64) { return liar(bucket(0.2, 1)) }, 20 * ms, false, 900, time.Hour, 720},
+		{"60 in each minute", func() func(time.Time) (bool, float64) { return fixedWindow(60, time.Minute) }, 20 * ms, false, 1300, 20 * time.Minute, 1200},
 		{"10 in each minute", func() func(time.Time) (bool, float64) { return fixedWindow(10, time.Minute) }, 20 * ms, false, 700, time.Hour, 600},
 		{"50 a second", func() func(time.Time) (bool, float64) { return bucket(50, 50) }, 20 * ms, false, 800, 15 * time.Second, 750},
 		{"600 in each hour", func() func(time.Time) (bool, float64) { return fixedWindow(600, time.Hour) }, 20 * ms, false, 1300, 2 * time.Hour, 1200},
@@ -332,6 +341,35 @@ func TestGatewayUnderLoad(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A share of 502 from one of many servers makes a webhook a little slower, not slower and slower.
+func TestSomeServersAreDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *engine.Config) {
+			c.Retry.Schedule = []engine.Duration{engine.Duration(time.Second), engine.Duration(time.Second), engine.Duration(time.Second)}
+		})
+		var mu sync.Mutex
+		sent := 0
+		w.net.answer = func(received, *http.Request) (*http.Response, error) {
+			mu.Lock()
+			sent++
+			bad := sent%20 == 0
+			mu.Unlock()
+			time.Sleep(10 * time.Millisecond)
+			if bad {
+				return answer(502), nil
+			}
+			return answer(200), nil
+		}
+		w.webhook(`{"url":"https://many.example/","delay":0}`)
+		w.sessions(1000)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := len(w.list(engine.DeliveryQuery{Status: engine.StatusDelivered})); n != 1000 {
+			t.Errorf("%d of 1000 are delivered in 10 s", n)
+		}
+	})
 }
 
 // A quota that is raised is found out.

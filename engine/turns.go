@@ -92,7 +92,7 @@ func (l *lanes) sendFirstLocked(ln *lane) {
 	}
 	// A test does not wait for the next probe, but it shows as much about the endpoint.
 	of := l.laneLocked(Lane{WebhookID: ln.id.WebhookID})
-	c.probe, c.round, c.throttled = of.health.Failing(), of.round, of.health.throttledRate(time.Now())
+	c.probe, c.round, c.shrinks, c.throttled = of.health.Failing(), of.round, of.shrinks, of.health.throttledRate(time.Now())
 	c.turn <- true
 }
 

@@ -174,7 +174,7 @@ func TestAttempts(t *testing.T) {
 			!strings.HasPrefix(h["webhook-signature"][0], "v1,") || h["User-Agent"][0] != "hookbolt/dev" || h["X-Api-Key"][0] != "…" {
 			t.Errorf("request headers %v, %v", a[0].RequestHeaders, h)
 		}
-		if *a[1].NextAttemptAt != "2000-01-01T00:00:14.024691Z" || *a[1].NextReason != "throttled" {
+		if *a[1].NextAttemptAt != "2000-01-01T00:00:05.024691Z" || *a[1].NextReason != "throttled" {
 			t.Errorf("second attempt: next %s, %s", *a[1].NextAttemptAt, *a[1].NextReason)
 		}
 		if *a[2].Status != 204 || a[2].Error != nil || a[2].ErrorDetail != nil || a[2].Response != "" || a[2].NextAttemptAt != nil || a[2].NextReason != nil {
