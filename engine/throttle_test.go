@@ -45,6 +45,13 @@ func (q *quota) answer(received, *http.Request) (*http.Response, error) {
 	return answer(429, "Retry-After", fmt.Sprint(max(1, int(math.Ceil(wait))))), nil
 }
 
+// counts returns how many requests were taken and refused so far.
+func (q *quota) counts() (taken, refused int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.taken, q.refused
+}
+
 // bucket is a token bucket, full at first.
 func bucket(rate, burst float64) func(time.Time) (bool, float64) {
 	tokens, at := burst, time.Now()
@@ -131,9 +138,7 @@ func TestQuota(t *testing.T) {
 				w.sessions(tt.waiting)
 				time.Sleep(tt.span)
 				synctest.Wait()
-				q.mu.Lock()
-				taken, refused := q.taken, q.refused
-				q.mu.Unlock()
+				taken, refused := q.counts()
 				t.Logf("%d taken of %d, %d refused", taken, tt.allowed, refused)
 				if used := float64(taken) / float64(tt.allowed); used < 0.9 {
 					t.Errorf("%.0f %% of the quota were used, want 90", used*100)
@@ -388,8 +393,8 @@ func TestQuotaIsRaised(t *testing.T) {
 		w.sessions(1000)
 		time.Sleep(150 * time.Second)
 		synctest.Wait()
-		if q.taken < 1000 { // 5 a second for 40 s, and 7 for the rest
-			t.Errorf("%d are taken 110 s after the quota rose from 5 to 50 a second", q.taken)
+		if taken, _ := q.counts(); taken < 1000 { // 5 a second for 40 s, and 7 for the rest
+			t.Errorf("%d are taken 110 s after the quota rose from 5 to 50 a second", taken)
 		}
 	})
 }
@@ -513,12 +518,12 @@ func TestQuotaAfterQuietTime(t *testing.T) {
 			time.Sleep(3 * time.Second)
 			w.session()
 		}
-		before := q.taken
+		before, _ := q.counts()
 		w.sessions(300)
 		time.Sleep(100 * time.Second)
 		synctest.Wait()
-		if n := q.taken - before; n < 150 {
-			t.Errorf("%d are taken in 100 s", n)
+		if taken, _ := q.counts(); taken-before < 150 {
+			t.Errorf("%d are taken in 100 s", taken-before)
 		}
 	})
 }
