@@ -17,6 +17,9 @@ type books struct {
 	// forgets tells that what is delivered may be gone, with its attempts.
 	forgets bool
 
+	// broken are the deliveries whose first request ended with its connection: its attempt may have sent it once more.
+	broken map[uuid.UUID]bool
+
 	deliveries map[uuid.UUID]*account
 	Cuts       int
 	Unrecorded int // over all cuts: B
@@ -83,6 +86,10 @@ func (b *books) cut(found inspection, requests map[uuid.UUID]int, allowed int) {
 		case fresh < 0:
 			b.complain("cut %d: %s: %d attempts in the log, %d requests, %d of which earlier cuts had left unrecorded",
 				b.Cuts, d.ID, d.Attempts, requests[d.ID], a.unrecorded)
+		case fresh == 2 && b.broken[d.ID] && requests[d.ID] == 2: // one attempt, which was in flight again after its first connection broke
+			unrecorded++
+			b.Unrecorded++ // for the repeat, which the log does not have
+			a.unrecorded += fresh
 		case fresh > 1:
 			b.complain("cut %d: %s: %d requests are unrecorded, of a delivery that may have one in flight", b.Cuts, d.ID, fresh)
 			fallthrough

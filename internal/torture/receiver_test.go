@@ -38,6 +38,7 @@ type receiver struct {
 // received is what came under one id.
 type received struct {
 	requests int
+	broken   bool // its first request ended with its connection
 	whole    bool // its body was read to its end at least once; hash and key are set
 	hash     [32]byte
 	key      key
@@ -103,6 +104,9 @@ func (v *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status = [...]int{http.StatusInternalServerError, http.StatusServiceUnavailable, 0}[dice.IntN(3)]
 	}
 	if status == 0 {
+		v.mu.Lock()
+		v.byID[id].broken = true
+		v.mu.Unlock()
 		panic(http.ErrAbortHandler)
 	}
 	w.WriteHeader(status)
@@ -259,4 +263,17 @@ func (v *receiver) counts() map[uuid.UUID]int {
 		n[id] = c.requests
 	}
 	return n
+}
+
+// broken returns the deliveries whose first request has ended with its connection.
+func (v *receiver) broken() map[uuid.UUID]bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	list := make(map[uuid.UUID]bool)
+	for id, c := range v.byID {
+		if c.broken {
+			list[id] = true
+		}
+	}
+	return list
 }

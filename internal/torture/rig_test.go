@@ -242,6 +242,7 @@ func (g *rig) afterCut(clean bool) {
 	if clean {
 		allowed = 0
 	}
+	g.books.broken = g.receiver.broken()
 	g.books.cut(found, g.receiver.counts(), allowed)
 	g.ledger.audit(g.stored(found), g.opts.forgets)
 }
