@@ -26,6 +26,11 @@ type call struct {
 
 // calls are one of each method that takes a context and returns an error, but for Watch and Release. They are about a claimed delivery d of webhook w.
 func calls(t *T, w engine.Webhook, d engine.Delivery) []call {
+	return append(sendingCalls(t, w, d), otherCalls(w, d)...)
+}
+
+// sendingCalls are those of the walk of an event.
+func sendingCalls(t *T, w engine.Webhook, d engine.Delivery) []call {
 	return []call{
 		{"AppendEvents", func(ctx context.Context, s Store) error {
 			_, err := s.AppendEvents(ctx, engine.NewAppend(visit{}.events(t), now()))
@@ -57,6 +62,12 @@ func calls(t *T, w engine.Webhook, d engine.Delivery) []call {
 			}
 			return err
 		}},
+	}
+}
+
+// otherCalls are all others.
+func otherCalls(w engine.Webhook, d engine.Delivery) []call {
+	return []call{
 		{"Session", func(ctx context.Context, s Store) error {
 			_, _, err := s.Session(ctx, d.SessionID)
 			return err
