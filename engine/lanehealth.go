@@ -195,34 +195,21 @@ func (l *lanes) keptSlotLocked(ln *lane, now time.Time) time.Time {
 
 // throttleLocked returns the throttle of a lane after an attempt that ended at now. It counts what the endpoint accepts, and keeps the window.
 func (l *lanes) throttleLocked(ln *lane, c *claim, a *Attempt, now time.Time) Throttle {
-	t, mono := ln.health.Throttle, time.Now()
+	mono := time.Now()
 	ln.passLocked(l, mono)
-	refused, late := a.refusesLoad(), c.round < ln.round // late: it began before the last refusal
+	t, late := ln.health.Throttle, c.round < ln.round // late: it began before the last refusal
+	most := l.limits(ln.id).inFlight
 	switch {
-	case a.Delivered() && (ln.health.Failing() || !late && t.over(mono.Sub(ln.health.heldUntil))):
-		ln.window.grow(l.limits(ln.id).inFlight)
-		ln.accepted.count++
-		ln.sinceRefusal++
-		return Throttle{}
 	case a.Delivered():
-		ln.accepted.count++
-		t.Refusals = 0
-		if late && ln.health.throttled() {
-			ln.refusal.accepted++
-			ln.window = t.apply(ln.refusal, ln.accepted.rate(ln.refusal.hold))
-			return t
-		}
-		ln.sinceRefusal++
-		ln.window.grow(l.limits(ln.id).inFlight)
-		return t
-	case late && refused:
-		t.HeldUntil = later(t.HeldUntil, now.Add(a.RetryAfter))
-		return t
-	case !refused:
+		return ln.taken(late, most, mono)
+	case !a.refusesLoad():
 		if a.showsLoad() && !ln.health.Failing() && c.shrinks == ln.shrinks { // not one that was in flight with the last such one
 			ln.shrinks++
-			ln.window.halve(ln.sending)
+			ln.window.halve(most)
 		}
+		return t
+	case late:
+		t.HeldUntil = later(t.HeldUntil, now.Add(a.RetryAfter))
 		return t
 	}
 	ln.round++
@@ -239,6 +226,24 @@ func (l *lanes) throttleLocked(ln *lane, c *claim, a *Attempt, now time.Time) Th
 	ln.sinceRefusal, ln.ran = 0, 0
 	ln.window = t.apply(ln.refusal, ln.accepted.rate(hold))
 	t.HeldUntil = now.Add(max(hold, t.interval())) // some ask for a second, whatever their quota is
+	return t
+}
+
+// taken returns the throttle after a success. most is the lane's own limit of attempts in flight.
+func (ln *lane) taken(late bool, most int, now time.Time) Throttle {
+	t := ln.health.Throttle
+	t.Refusals = 0
+	ln.accepted.count++
+	if late && ln.health.throttled() && !ln.health.Failing() {
+		ln.refusal.accepted++
+		ln.window = t.apply(ln.refusal, ln.accepted.rate(ln.refusal.hold))
+		return t
+	}
+	ln.sinceRefusal++
+	ln.window.grow(most)
+	if ln.health.Failing() || t.over(now.Sub(ln.health.heldUntil)) {
+		return Throttle{}
+	}
 	return t
 }
 

@@ -113,10 +113,7 @@ func (l *lanes) laneLocked(id Lane) *lane {
 
 // wakeAtLocked is wakeAt for one lane, and an instant of the monotonic clock.
 func (l *lanes) wakeAtLocked(ln *lane, at time.Time) {
-	if ln.health.Failing() {
-		at = later(at, ln.health.probeAt)
-	}
-	at = later(later(at, ln.trouble.until), ln.health.heldUntil)
+	at = later(at, ln.startsAt())
 	switch ln.place {
 	case placeIdle:
 		l.putTimedLocked(ln, at)

@@ -35,7 +35,11 @@ func (m *laneLimits) interval() time.Duration {
 // limitsLocked returns the limits of a lane at now: those of its webhook's settings, lowered by what its last attempts have shown. With an
 // inFlight of 0 it must not send.
 func (l *lanes) limitsLocked(ln *lane, now time.Time) laneLimits {
-	limits := l.limits(ln.id)
+	return ln.lowered(l.limits(ln.id), now)
+}
+
+// lowered is limitsLocked for the limits of the settings.
+func (ln *lane) lowered(limits laneLimits, now time.Time) laneLimits {
 	switch {
 	case now.Before(ln.startsAt()):
 		limits.inFlight = 0
@@ -60,10 +64,12 @@ func (ln *lane) startsAt() time.Time {
 // roomLocked returns how many more deliveries of a lane may be claimed at now. If it is too early for any, next is when to try again. If
 // next is zero, there is no room before a claim ends or the limits change.
 func (l *lanes) roomLocked(ln *lane, now time.Time) (room int, next time.Time) {
-	limits, startsAt := l.limitsLocked(ln, now), ln.startsAt()
-	switch {
-	case l.limits(ln.id).inFlight == 0:
+	limits := l.limits(ln.id)
+	if limits.inFlight == 0 {
 		return 0, next
+	}
+	limits = ln.lowered(limits, now)
+	switch startsAt := ln.startsAt(); {
 	case now.Before(startsAt):
 		return 0, startsAt
 	case ln.health.Failing(), ln.trouble.kind != "":

@@ -8,12 +8,11 @@ import (
 )
 
 // An endpoint refuses load with 429, or with 503 and Retry-After (RFC 6585, section 4; RFC 9110, sections 10.2.3 and 15.6.4). That is about
-// the endpoint, not about the delivery: the lane is held until then, and no delivery loses a try. A 502 or 504 halves the attempts in flight,
-// which then rise by one for each round of successes: Standard Webhooks, "Delivery success and failure", takes both as signs of load. They are no
+// the endpoint, not about the delivery: the lane is held until then, and no delivery loses a try. A 502 or 504 halves the attempts that may
+// be in flight, which then rise by one for each round of successes: Standard Webhooks, "Delivery success and failure", takes both as signs of load. They are no
 // sign of a quota: they may come at any rate, from one of many servers behind a load balancer.
 //
-// Afterwards the lane begins with one attempt at a time, and rises slowly. How depends on how many attempts the endpoint takes between two
-// refusals. If they are many, as with a quota for an hour, the lane uses the quota up as fast as before, with few attempts at once, so that
+// After a hold the lane rises slowly. How depends on how many attempts the endpoint takes between two refusals. If they are many, as with a quota for an hour, the lane uses the quota up as fast as before, with few attempts at once, so that
 // few are refused together. If they are few, the lane sends at even spans, at the rate that the endpoint has taken, holds included. That is a
 // guess: the rate doubles until the endpoint refuses again. Then the ceiling is known, and the rate follows CUBIC (RFC 9438, section 4.2): it
 // stays near the ceiling for long, and then looks for a new one with growing steps. A straight rise would be refused more often, or take
@@ -214,9 +213,9 @@ type window struct {
 	successes int // since the last addition, above the threshold
 }
 
-// halve halves the window after a sign of load. inFlight is how many attempts are in flight, the failed one included.
-func (w *window) halve(inFlight int) {
-	half := max(1, inFlight/2)
+// halve halves the window after a sign of load. most is what the lane may have in flight without one.
+func (w *window) halve(most int) {
+	half := max(1, cmp.Or(w.size, most)/2)
 	*w = window{size: half, threshold: half}
 }
 

@@ -36,7 +36,7 @@ func init() {
 			{file: throttle, old: "|| since >= throttlePeriods*t.period()\n", new: "|| since >= throttlePeriods*t.period() && !mutant(\"no-rise\")\n"},
 		}},
 		// Each refusal of attempts that were in flight together lowers the rate.
-		{"each-counts", []edit{{file: lanes, old: "late := a.refusesLoad(), c.round < ln.round", new: "late := a.refusesLoad(), c.round < ln.round && !mutant(\"each-counts\")"}}},
+		{"each-counts", []edit{{file: lanes, old: "late := ln.health.Throttle, c.round < ln.round", new: "late := ln.health.Throttle, c.round < ln.round && !mutant(\"each-counts\")"}}},
 		// A restart ends the hold.
 		{"forgets-hold", []edit{{file: "storage/bolt/codec.go", old: "\te.time(h.Throttle.HeldUntil)\n",
 			new: "\te.time(mutated(\"forgets-hold\", time.Time{}, h.Throttle.HeldUntil))\n"}}},
