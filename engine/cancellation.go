@@ -9,6 +9,7 @@ type CancelScope string
 const (
 	CancelAll        CancelScope = "all"           // the webhook was switched off or deleted
 	CancelIncomplete CancelScope = "incomplete"    // send_incomplete was turned off
+	CancelUpdates    CancelScope = "updates"       // send_updates was turned off
 	CancelContent    CancelScope = "other_content" // content_id was changed
 )
 
@@ -31,6 +32,8 @@ func (c *Cancellation) Covers(d *Delivery) bool {
 	switch c.Scope {
 	case CancelIncomplete:
 		return d.Kind == KindIncomplete
+	case CancelUpdates:
+		return d.Kind == KindUpdate
 	case CancelContent:
 		return d.Kind.OfSession() && d.ContentID != c.ContentID
 	}

@@ -19,6 +19,9 @@ type Config struct {
 	// WebhookMaxInFlight is how many attempts of one lane may be in flight at once.
 	WebhookMaxInFlight int
 	Retry              RetryPolicy
+	// Settle is the least span from the receipt of an event to the firing of the trigger that it leads to, unless its session is posted
+	// whole: late events come in several requests, and the next one may hold the lead. A shorter delay of the webhook stays in force.
+	Settle time.Duration
 	// AllowNetworks are the special-purpose addresses that may be connected to.
 	AllowNetworks []netip.Prefix
 	// ProxyFromEnvironment sends attempts through the proxy of HTTP_PROXY, HTTPS_PROXY and NO_PROXY. Then the proxy resolves host names,
@@ -47,6 +50,7 @@ func DefaultConfig() Config {
 		MaxInFlight:        256,
 		WebhookMaxInFlight: 32,
 		Retry:              RetryPolicy{Schedule: DefaultRetrySchedule, Jitter: 0.1, RetryAfterMax: 24 * time.Hour},
+		Settle:             2 * time.Second,
 		PauseAfter:         120 * time.Hour,
 		Retention:          Retention{Sessions: 720 * time.Hour, Deliveries: 168 * time.Hour},
 		ShutdownTimeout:    20 * time.Second,

@@ -73,6 +73,8 @@ type Delivery struct {
 	CreatedAt time.Time
 	// DueAt is when the trigger fires; see Trigger.
 	DueAt time.Time
+	// AsOf is the instant of an incomplete delivery: its payload holds what has happened up to then. Zero for the other kinds.
+	AsOf time.Time
 	// NextAttemptAt is when the next attempt is due: the delivery's place in its lane. Zero in a final state.
 	NextAttemptAt time.Time
 	// FrozenAt is when the payload was rendered; zero while scheduled.
@@ -87,6 +89,14 @@ type Delivery struct {
 	// LastStatus and LastError are those of the last attempt; zero before the first.
 	LastStatus int
 	LastError  ErrorClass
+
+	// BuiltFrom is how many events the session had when the payload was built. It is 0 while scheduled, and where it is not known: hookbolt did
+	// not always store it.
+	BuiltFrom int
+	// LateEvents is how many events have changed the session's payload since, without an update.
+	LateEvents int
+	// SupersededBy is the newer delivery of the session for which a cancelled one was cancelled; uuid.Nil if it was not.
+	SupersededBy uuid.UUID
 }
 
 // Lane is the queue of a webhook. Test deliveries have a lane of their own, because they are sent even while the webhook is paused or

@@ -17,6 +17,7 @@ const (
 	KindIncomplete Kind = 2 // the session had not finished by some time after its start
 	KindTest       Kind = 3 // a test, sent by hand
 	KindOperation  Kind = 4 // a system event; see SystemEventType
+	KindUpdate     Kind = 5 // something of the payload has changed since the complete one was built
 )
 
 func (k Kind) String() string {
@@ -29,12 +30,14 @@ func (k Kind) String() string {
 		return "test"
 	case KindOperation:
 		return "operation"
+	case KindUpdate:
+		return "update"
 	}
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
 
 // OfSession reports whether a delivery of that kind is for a session.
-func (k Kind) OfSession() bool { return k == KindComplete || k == KindIncomplete }
+func (k Kind) OfSession() bool { return k == KindComplete || k == KindIncomplete || k == KindUpdate }
 
 // MarshalText returns the name of the kind.
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
@@ -50,9 +53,12 @@ type SessionHead struct {
 	Bytes int64
 	// FirstReceivedAt and LastReceivedAt are when the first and the last event were received.
 	FirstReceivedAt, LastReceivedAt time.Time
+	// StartedAt is the time of the earliest start or vote event; zero if there is none. Of a session from before hookbolt stored it, it is
+	// FirstReceivedAt.
+	StartedAt time.Time
 	// FinishedAt is the time of the earliest finish or result_view event; zero if there is none.
 	FinishedAt time.Time
-	// Deliveries are the deliveries of the session. They guarantee that there is at most one for each webhook and kind.
+	// Deliveries are the deliveries of the session. They guarantee that there is at most one for each webhook and kind, but of updates.
 	Deliveries []DeliveryRef
 }
 

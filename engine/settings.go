@@ -102,6 +102,16 @@ var Settings = []Setting{
 		value: field(func(w *Webhook) *int64 { return &w.IncompleteDelay }, 60, readDelay),
 	},
 	{
+		Name: "send_updates", Effect: EffectCancel,
+		value: boolean(func(w *Webhook) *bool { return &w.SendUpdates }, false),
+		cancels: func(before, after *Webhook) CancelScope {
+			if before.SendUpdates && !after.SendUpdates {
+				return CancelUpdates
+			}
+			return ""
+		},
+	},
+	{
 		Name: "timeout", Limits: Limits{Spans: spans(MinTimeout, MaxTimeout)}, Effect: EffectAttempt,
 		value: optional(func(w *Webhook) **Duration { return &w.Timeout }, readTimeout),
 	},

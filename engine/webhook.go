@@ -43,6 +43,8 @@ type Webhook struct {
 	SendAnswers     bool  `json:"send_answers"`
 	SendLeads       bool  `json:"send_leads"`
 	SendIncomplete  bool  `json:"send_incomplete"`
+	// SendUpdates also fires when something of the payload changes after the complete one was built.
+	SendUpdates bool `json:"send_updates,omitzero"`
 	// Timeout, MaxInFlight and RetrySchedule replace the values of the configuration; nil means the configuration's.
 	Timeout       *Duration   `json:"timeout"`
 	MaxInFlight   *int        `json:"max_in_flight"`
@@ -107,7 +109,7 @@ func (w *Webhook) wants(kind Kind, contentID uuid.UUID) bool {
 	if w.Operations || kind == KindOperation {
 		return w.Operations && kind == KindOperation
 	}
-	return (w.ContentID == nil || *w.ContentID == contentID) && (kind != KindIncomplete || w.SendIncomplete)
+	return (w.ContentID == nil || *w.ContentID == contentID) && (kind != KindIncomplete || w.SendIncomplete) && (kind != KindUpdate || w.SendUpdates)
 }
 
 // Overlapping returns the previous secrets that sign an attempt that starts at that time, newest first.

@@ -73,6 +73,9 @@ var settingGroups = []settingGroup{
 			help: "Only with “Send incomplete”: from the start of a session to that delivery. With 120, it has the votes of the first 120 seconds. A session that finishes later is sent again, complete. " + secondsHelp("incomplete_delay"),
 			fact: factWords{hidden: func(w *engine.Webhook) bool { return !w.SendIncomplete },
 				text: func(w *engine.Webhook) string { return wholeSeconds(w.IncompleteDelay) }, after: " after the start"}},
+		{name: "send_updates", label: "Send updates", kind: checkInput, fact: factWords{hidden: isForOperations},
+			help:    "A session that was sent complete is sent again, as a whole, when a late vote or lead changes its payload. Off by default.",
+			editing: " If you turn it off, updates that wait are cancelled."},
 	}},
 	{id: "attempts", title: "Attempts", more: true, settings: []settingWords{
 		{name: "timeout", label: "Timeout", unit: "such as 15s", kind: textInput,

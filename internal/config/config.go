@@ -61,6 +61,7 @@ type Delivery struct {
 	RetrySchedule      []engine.Duration `toml:"retry_schedule"`
 	RetryJitter        float64           `toml:"retry_jitter"`
 	RetryAfterMax      engine.Duration   `toml:"retry_after_max"`
+	Settle             engine.Duration   `toml:"settle"`
 	PauseAfter         engine.Duration   `toml:"pause_after"`
 	AllowNetworks      []Network         `toml:"allow_networks"`
 	ProxyFromEnv       bool              `toml:"proxy_from_environment"`
@@ -99,6 +100,7 @@ func Default() Config {
 			RetrySchedule: slices.Clone(e.Retry.Schedule),
 			RetryJitter:   e.Retry.Jitter,
 			RetryAfterMax: engine.Duration(e.Retry.RetryAfterMax),
+			Settle:        engine.Duration(e.Settle),
 			PauseAfter:    engine.Duration(e.PauseAfter),
 		},
 		Log: Log{Level: "info", Format: "text"},
@@ -115,6 +117,7 @@ const (
 	minMaxBytes        = Size(16 << 20)
 	maxBytes           = Size(1 << 50)
 	maxRetryAfterMax   = engine.Duration(30 * 24 * time.Hour)
+	maxSettle          = engine.Duration(10 * time.Minute)
 	minPauseAfter      = engine.Duration(time.Minute)
 	maxPauseAfter      = engine.Duration(10 * 365 * 24 * time.Hour) // as good as never
 	MaxMaxInFlight     = 100_000
@@ -141,6 +144,7 @@ func (c *Config) Validate() error {
 		c.Delivery.checkRetrySchedule(),
 		between("delivery.retry_jitter", c.Delivery.RetryJitter, 0, 1),
 		between("delivery.retry_after_max", c.Delivery.RetryAfterMax, 0, maxRetryAfterMax),
+		between("delivery.settle", c.Delivery.Settle, 0, maxSettle),
 		between("delivery.pause_after", c.Delivery.PauseAfter, minPauseAfter, maxPauseAfter),
 		c.Delivery.checkOperations(),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),

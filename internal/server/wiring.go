@@ -24,6 +24,7 @@ func engineConfig(c *config.Config, version string) engine.Config {
 			Sessions:   time.Duration(c.Storage.SessionRetention),
 			Deliveries: time.Duration(c.Storage.DeliveryRetention),
 		},
+		Settle:               time.Duration(c.Delivery.Settle),
 		PauseAfter:           time.Duration(c.Delivery.PauseAfter),
 		AllowNetworks:        c.Delivery.Networks(),
 		ProxyFromEnvironment: c.Delivery.ProxyFromEnv,

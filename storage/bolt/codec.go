@@ -42,6 +42,7 @@ func (r *sessionRecord) encode() []byte {
 	}
 	e.uint(uint64(r.Bytes)) // since version 3
 	e.uint(uint64(r.marks)) // since version 8
+	e.time(r.StartedAt)     // since version 10
 	return e.seal(key)
 }
 
@@ -73,6 +74,10 @@ func decodeSession(number uint64, value []byte) (sessionRecord, error) {
 	}
 	if len(d.b) > 0 { // versions up to 7 have no marks
 		r.marks = d.count()
+	}
+	r.StartedAt = r.FirstReceivedAt // the engine asks only whether the session has started
+	if len(d.b) > 0 {               // versions up to 9 have no start
+		r.StartedAt = d.time()
 	}
 	return r, d.done(bucketSessions, key)
 }
@@ -155,6 +160,9 @@ type deliveryRecord struct {
 	visitorKnown bool
 }
 
+// visitorUnknown stands in place of the visitor of a delivery from before version 7 that was stored again since.
+const visitorUnknown = 2
+
 // source says what the next attempt can be made from.
 func (r *deliveryRecord) source(sessions *bbolt.Bucket) engine.Source {
 	return engine.Source{Frozen: r.payload != 0, Session: sessions.Get(u64key(r.session)) != nil}
@@ -182,7 +190,14 @@ func (r *deliveryRecord) encode() []byte {
 	e.uint(r.payload)
 	if r.visitorKnown { // since version 7
 		e.optionalInt(r.visitor)
+	} else {
+		e.byte(visitorUnknown)
 	}
+	// Since version 10.
+	e.optionalTime(r.AsOf)
+	e.uint(uint64(r.BuiltFrom))
+	e.uint(uint64(r.LateEvents))
+	e.optionalUUID(r.SupersededBy)
 	return e.seal(key)
 }
 
@@ -195,15 +210,24 @@ func decodeDelivery(nonce uint32, number uint64, value []byte) (deliveryRecord, 
 	d := decoder{b: body}
 	r := deliveryRecord{number: number}
 	r.Status, r.Kind = engine.Status(d.byte()), engine.Kind(d.byte())
-	d.bad = d.bad || r.Status < engine.StatusScheduled || r.Status > engine.StatusCancelled || r.Kind < engine.KindComplete || r.Kind > engine.KindOperation
+	d.bad = d.bad || r.Status < engine.StatusScheduled || r.Status > engine.StatusCancelled || r.Kind < engine.KindComplete || r.Kind > engine.KindUpdate
 	r.WebhookID, r.WebhookRevision = d.count(), d.uint()
 	r.session, r.SessionID, r.ContentID = d.uint(), d.uuid(), d.uuid()
 	r.CreatedAt, r.DueAt, r.NextAttemptAt, r.FrozenAt, r.FinishedAt = d.time(), d.time(), d.time(), d.time(), d.time()
 	r.Attempts, r.Tries, r.LastStatus = int(d.count()), int(d.count()), int(d.count())
 	r.LastError = engine.ErrorClass(d.string())
 	r.payload = d.uint()
-	if r.visitorKnown = len(d.b) > 0; r.visitorKnown { // not of an earlier version
-		r.visitor = d.optionalInt()
+	switch {
+	case len(d.b) == 0: // of a version before 7
+	case d.b[0] == visitorUnknown:
+		d.byte()
+	default:
+		r.visitorKnown, r.visitor = true, d.optionalInt()
+	}
+	if len(d.b) > 0 {
+		r.AsOf, r.BuiltFrom, r.LateEvents, r.SupersededBy = d.optionalTime(), int(d.count()), int(d.count()), d.optionalUUID()
+	} else if r.Kind == engine.KindIncomplete { // of a version before 10: it was due at its instant
+		r.AsOf = r.DueAt
 	}
 	r.ID = deliveryID(r.CreatedAt, nonce, number)
 	return r, d.done(bucketDeliveries, key)

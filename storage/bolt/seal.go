@@ -78,6 +78,20 @@ func (e *encoder) optionalInt(v *int64) {
 	e.int(*v)
 }
 
+func (e *encoder) optionalTime(t time.Time) {
+	e.byte(flag(!t.IsZero()))
+	if !t.IsZero() {
+		e.time(t)
+	}
+}
+
+func (e *encoder) optionalUUID(id uuid.UUID) {
+	e.byte(flag(id != uuid.Nil))
+	if id != uuid.Nil {
+		e.uuid(id)
+	}
+}
+
 func (e *encoder) optionalString(v *string) {
 	if v == nil {
 		e.byte(0)
@@ -171,6 +185,20 @@ func (d *decoder) optionalInt() *int64 {
 		return nil
 	}
 	return new(d.int())
+}
+
+func (d *decoder) optionalTime() (t time.Time) {
+	if d.byte() != 0 {
+		t = d.time()
+	}
+	return t
+}
+
+func (d *decoder) optionalUUID() (id uuid.UUID) {
+	if d.byte() != 0 {
+		id = d.uuid()
+	}
+	return id
 }
 
 func (d *decoder) optionalString() *string {
