@@ -85,14 +85,15 @@ type simBatch struct {
 	storedAt time.Time
 }
 
-// payload is what the first requests of a session, that many, come to; "" if nothing is to be sent. dueAt is the trigger's.
-func (ss *simSession) payload(requests int, kind engine.Kind, dueAt time.Time, shape simShape, preparedAt int64) string {
-	own := simFields{"session_id": quoted(ss.id.String()), "event_time": fmt.Sprint(preparedAt), "complete_session": fmt.Sprint(kind == engine.KindComplete)}
+// payload is what the first requests of a session, that many, come to; "" if nothing is to be sent. asOf is the instant of an incomplete delivery.
+func (ss *simSession) payload(requests int, kind engine.Kind, asOf time.Time, shape simShape, preparedAt int64) string {
+	complete := kind != engine.KindIncomplete
+	own := simFields{"session_id": quoted(ss.id.String()), "event_time": fmt.Sprint(preparedAt), "complete_session": fmt.Sprint(complete)}
 	var happened []*simEvent
 	for _, b := range ss.batches[:requests] {
 		for _, e := range b.events {
 			own = own.with(e.own) // the first value stands
-			if kind == engine.KindComplete || !e.at.After(dueAt) {
+			if complete || !e.at.After(asOf) {
 				happened = append(happened, e)
 			}
 		}
@@ -109,7 +110,7 @@ func (ss *simSession) payload(requests int, kind engine.Kind, dueAt time.Time, s
 	own["session_start_date"] = date(start)
 	finish, result := first("finish", "result_view"), first("result_view")
 	switch {
-	case (finish != nil) != (kind == engine.KindComplete):
+	case (finish != nil) != complete:
 		return ""
 	case finish != nil:
 		end := cmp.Or(result, finish).at
