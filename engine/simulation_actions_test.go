@@ -8,8 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/uuid"
-
 	"hookbolt/engine"
 )
 
@@ -129,16 +127,24 @@ func (s *sim) oneRequest() {
 	s.mu.Lock()
 	var of []*simSession
 	var events []*simEvent
-	var body []string
 	for range 1 + s.rng.IntN(1+s.rng.IntN(3)) {
 		ss := s.someSession(now)
 		for range 1 + s.rng.IntN(4) {
 			e := s.someEvent(ss, now)
-			of, events, body = append(of, ss), append(events, e), append(body, e.body(ss))
+			of, events = append(of, ss), append(events, e)
 		}
 	}
-	s.totals.events += len(events)
 	s.mu.Unlock()
+	s.send(of, events)
+}
+
+// send sends a request with events of those sessions each. It reports whether their sessions go on.
+func (s *sim) send(of []*simSession, events []*simEvent) bool {
+	var body []string
+	for i, e := range events {
+		body = append(body, e.body(of[i]))
+	}
+	s.totals.events += len(events)
 	for {
 		s.mu.Lock()
 		crashes, after := s.rng.IntN(200) == 0, s.rng.IntN(2) == 0
@@ -155,18 +161,21 @@ func (s *sim) oneRequest() {
 		for _, b := range batches {
 			b.storedAt = time.Now()
 		}
+		if !crashes {
+			s.judgeLate(of)
+		}
 		s.mu.Unlock()
 		switch {
 		case !crashes && err != nil:
 			s.violate("ingest: %v", err)
-			return
+			return false
 		case !crashes:
-			return
+			return true
 		case !errors.Is(err, engine.ErrUnavailable):
 			s.violate("ingest in a crash: %v", err)
 		}
 		if s.revive(); slices.ContainsFunc(of, func(ss *simSession) bool { return !s.goesOn(ss, time.Now()) }) {
-			return // it took too long
+			return false // it took too long
 		}
 	}
 }
@@ -179,8 +188,14 @@ func (s *sim) someSession(now time.Time) *simSession {
 			return ss
 		}
 	}
-	ss := &simSession{id: s.uuid(), content: s.contents[s.rng.IntN(len(s.contents))], visitor: s.rng.Int64N(50), seen: map[string]bool{}}
+	ss := s.newSession()
 	ss.startAt = now.Add(-time.Duration(s.rng.IntN(3)) * time.Duration(s.rng.Int64N(int64(5*time.Minute))))
+	return ss
+}
+
+// newSession returns a session that has no events yet. s.mu is held.
+func (s *sim) newSession() *simSession {
+	ss := &simSession{id: s.uuid(), content: s.contents[s.rng.IntN(len(s.contents))], visitor: s.rng.Int64N(50), seen: map[string]bool{}}
 	s.sessions = append(s.sessions, ss)
 	s.bySession[ss.id] = ss
 	return ss
@@ -208,8 +223,9 @@ func (s *sim) accept(of []*simSession, events []*simEvent) (batches []*simBatch)
 // acceptSession decides what the events of a request mean for a session; nil if there are none that had not come before. s.mu is held.
 func (s *sim) acceptSession(ss *simSession, events []*simEvent) *simBatch {
 	now := time.Now().UTC()
-	wasStored, wasFinished := ss.stored(), !ss.finished.IsZero()
+	wasStored, hadStart, wasFinished := ss.stored(), ss.hasStart, !ss.finished.IsZero()
 	var started, earliest time.Time
+	more := false // than finishes
 	b := &simBatch{sentAt: now}
 	for _, e := range events {
 		if e.id != "" && ss.seen[e.id] {
@@ -217,11 +233,14 @@ func (s *sim) acceptSession(ss *simSession, events []*simEvent) *simBatch {
 		}
 		ss.seen[e.id] = e.id != ""
 		b.events = append(b.events, e)
+		ss.bytes += len(e.body(ss))
 		if earliest.IsZero() || e.at.Before(earliest) {
 			earliest = e.at
 		}
+		more = more || e.kind != "finish" && e.kind != "result_view"
 		switch e.kind {
 		case "start", "vote":
+			ss.hasStart = true
 			if started.IsZero() || e.at.Before(started) {
 				started = e.at
 			}
@@ -235,25 +254,24 @@ func (s *sim) acceptSession(ss *simSession, events []*simEvent) *simBatch {
 		return nil
 	}
 	ss.batches, ss.lastAt = append(ss.batches, b), now
-	if started.IsZero() {
-		started = earliest
+	ss.unjudged = append(ss.unjudged, len(ss.batches)-1)
+	finishes := !wasFinished && !ss.finished.IsZero()
+	r := simReceipt{at: now, first: !wasStored, begins: !wasStored || !hadStart && !started.IsZero(), start: started, wasFinished: wasFinished}
+	r.whole = r.begins && finishes && more
+	if !wasStored && started.IsZero() {
+		r.start = earliest
 	}
 	for _, h := range s.hooks {
-		d := s.deliveries[simKey{h.id, ss.id, engine.KindIncomplete}]
+		if r.begins {
+			s.expectIncomplete(h, ss, &r)
+		}
+		d := s.deliveries[simKey{hook: h.id, session: ss.id, kind: engine.KindIncomplete}]
 		if d != nil && s.drops(d) && d.dueAt.After(now) && !d.requeued { // not frozen yet: a retry by hand may have been early
 			d.mustDrop = true
 		}
-		if !h.matches(ss.content) {
-			continue
-		}
-		if !wasStored && h.incomplete {
-			due := started.Add(time.Duration(h.incompleteDelay) * time.Second)
-			if ss.finished.IsZero() || ss.finished.After(due) {
-				s.expect(h, ss, engine.KindIncomplete, due)
-			}
-		}
-		if !wasFinished && !ss.finished.IsZero() {
-			s.expect(h, ss, engine.KindComplete, ss.finished.Add(time.Duration(h.delay)*time.Second))
+		if finishes && h.matches(ss.content) {
+			delay := time.Duration(h.delay) * time.Second
+			s.expect(h, ss, engine.KindComplete, settled(ss.finished.Add(delay), now, delay, s.cfg.Settle, r.whole), time.Time{})
 		}
 	}
 	return b
@@ -261,6 +279,29 @@ func (s *sim) acceptSession(ss *simSession, events []*simEvent) *simBatch {
 
 // someEvent invents an event of a session.
 func (s *sim) someEvent(ss *simSession, now time.Time) *simEvent {
+	e := s.eventOf(ss, now, s.rng.IntN(7))
+	if s.rng.IntN(3) == 0 { // late, or by a clock that is ahead
+		span := int64(now.Sub(ss.startAt)) + int64(4*time.Minute)
+		e.at = ss.startAt.Add(time.Duration(s.rng.Int64N(span))).Truncate(time.Microsecond)
+	}
+	if s.rng.IntN(2) == 0 {
+		e.id = fmt.Sprint("e", s.rng.IntN(30))
+	}
+	return e
+}
+
+// The numbers that eventOf has for kinds of events.
+const (
+	simVote   = 0
+	simFinish = 2
+	simResult = 3
+	simLead   = 4
+	simUndo   = 5
+	simStart  = 6
+)
+
+// eventOf invents an event of that kind.
+func (s *sim) eventOf(ss *simSession, now time.Time, kind int) *simEvent {
 	e := &simEvent{kind: "start", at: now, own: simFields{"content_id": quoted(ss.content.String()), "content_type": `"quiz"`, "poltio_user_id": fmt.Sprint(ss.visitor)}}
 	maybe := func(f simFields, name string, values ...string) {
 		if s.rng.IntN(2) == 0 {
@@ -276,8 +317,8 @@ func (s *sim) someEvent(ss *simSession, now time.Time) *simEvent {
 		maybe(e.own, "custom_id", `"c <1>"`, `"ç"`)
 	}
 	question := func() simFields { return simFields{"question_id": fmt.Sprint(s.rng.IntN(4))} }
-	switch s.rng.IntN(7) {
-	case 0, 1:
+	switch kind {
+	case simVote, 1:
 		e.kind, e.about = "vote", question()
 		maybe(e.about, "question", `"Which?"`, `"Why & how?"`)
 		for range 1 + s.rng.IntN(1+s.rng.IntN(3)) {
@@ -287,16 +328,16 @@ func (s *sim) someEvent(ss *simSession, now time.Time) *simEvent {
 			maybe(a, "addon", `""`, `"more"`)
 			e.answers = append(e.answers, a)
 		}
-	case 2:
+	case simFinish:
 		e.kind = "finish"
-	case 3:
+	case simResult:
 		e.kind, e.form = "result_view", simFields{"result_id": fmt.Sprint(s.rng.IntN(9))}
 		maybe(e.form, "result_title", `"Won"`)
 		maybe(e.form, "result_image", `"content/a.png"`)
 		maybe(e.form, "time_spent", "1234")
 		maybe(e.form, "right_answer", "3", "0")
 		maybe(e.form, "calculator_result", `"1.5"`)
-	case 4:
+	case simLead:
 		e.kind, e.form = "lead", simFields{"name": `"N"`}
 		maybe(e.form, "user_id", "12")
 		maybe(e.form, "email", `"n@a.example"`)
@@ -305,16 +346,9 @@ func (s *sim) someEvent(ss *simSession, now time.Time) *simEvent {
 		maybe(e.form, "tc_checked", "true", "false")
 		maybe(e.form, "content_type", `"form"`)
 		maybe(e.form, "content_id", "99")
-	case 5:
+	case simUndo:
 		e.kind, e.about = "undo", question()
 		maybe(e.about, "answer_id", fmt.Sprint(s.rng.IntN(4)))
-	}
-	if s.rng.IntN(3) == 0 { // late, or by a clock that is ahead
-		span := int64(now.Sub(ss.startAt)) + int64(4*time.Minute)
-		e.at = ss.startAt.Add(time.Duration(s.rng.Int64N(span))).Truncate(time.Microsecond)
-	}
-	if s.rng.IntN(2) == 0 {
-		e.id = fmt.Sprint("e", s.rng.IntN(30))
 	}
 	return e
 }
@@ -360,6 +394,7 @@ func (s *sim) retry() {
 			m.firstDue = now
 		}
 		m.queued++
+		m.byHand, m.superseded = true, nil
 		s.probeNow(h, false)
 		m.state, m.tries, m.due, m.readyAt, m.fuzzy = engine.StatusPending, 0, now, now, false
 	}
@@ -420,6 +455,6 @@ func (s *sim) test() {
 	}
 	now := time.Now().UTC()
 	s.totals.tests++
-	s.byID[d.ID.String()] = &simDelivery{simKey: simKey{h.id, uuid.Nil, engine.KindTest}, test: s.totals.tests, id: d.ID.String(), dueAt: now,
+	s.byID[d.ID.String()] = &simDelivery{simKey: simKey{hook: h.id, kind: engine.KindTest}, test: s.totals.tests, id: d.ID.String(), dueAt: now,
 		created: now, due: now, readyAt: now, state: engine.StatusPending}
 }

@@ -21,7 +21,10 @@ func (s *sim) model(d *engine.Delivery) *simDelivery {
 	if m := s.byID[d.ID.String()]; m != nil {
 		return m
 	}
-	m := s.deliveries[simKey{d.WebhookID, d.SessionID, d.Kind}]
+	if d.Kind == engine.KindUpdate {
+		return nil
+	}
+	m := s.deliveries[simKey{hook: d.WebhookID, session: d.SessionID, kind: d.Kind}]
 	if m != nil && s.retired(m) && (m.gone || d.CreatedAt.After(m.stateAt)) {
 		return nil
 	}
@@ -92,7 +95,7 @@ func (s *sim) audit() {
 	keep := s.cfg.Retention.Deliveries
 	stored, tests, seen := map[simKey]*engine.Delivery{}, map[string]*engine.Delivery{}, map[simKey]bool{}
 	for _, e := range s.stored() {
-		k := simKey{e.WebhookID, e.SessionID, e.Kind}
+		k := s.keyOf(&e)
 		if e.Kind != engine.KindTest && seen[k] {
 			s.found(simAgain, "%+v: two deliveries", k)
 			continue
@@ -154,6 +157,7 @@ func (s *sim) auditDelivery(d *simDelivery, e *engine.Delivery) {
 	case e.Attempts != d.attempts:
 		s.found(simWrong, "%s %s: %d attempts counted, %d seen", e.Kind, e.ID, e.Attempts, d.attempts)
 	}
+	s.auditLateness(d, e)
 	if d.waits() || d.audited.Equal(d.stateAt) {
 		return
 	}
@@ -163,8 +167,8 @@ func (s *sim) auditDelivery(d *simDelivery, e *engine.Delivery) {
 		s.found(simWrong, "%s %s: %d attempts stored, %d seen; %v", e.Kind, e.ID, len(attempts), d.attempts, err)
 	}
 	switch {
-	case d.body == "" && payload != nil && d.kind != engine.KindTest:
-		s.checkPayload(d, string(payload))
+	case d.body == "" && payload != nil && d.kind != engine.KindTest && string(payload) != d.frozen:
+		s.checkPayload(d, string(payload), 0)
 	case d.body != "" && string(payload) != d.body:
 		s.found(simWrong, "%s %s: other bytes stored than sent", e.Kind, e.ID)
 	}
@@ -271,6 +275,7 @@ func (s *sim) finish() {
 
 type simLate struct {
 	lane         simLane
+	of           uuid.UUID // the session
 	ready, start time.Time
 	what         string
 }
@@ -285,6 +290,7 @@ func (s *sim) explainLate() {
 		held, slowed    time.Time // by the endpoint: until when it asked to wait, and when the next attempt may begin at the pace that it has led to
 	}
 	lanes, down, extra := map[simLane]state{}, false, 0
+	sending := map[simPair]int{}
 	slices.SortStableFunc(s.late, func(a, b simLate) int { return a.ready.Compare(b.ready) })
 	waiting := map[int]time.Time{} // those of s.late that are ready, and since when nothing has been in their way
 	next := 0
@@ -294,8 +300,10 @@ func (s *sim) explainLate() {
 		switch m.kind {
 		case '+':
 			l.sending++
+			sending[simPair{m.lane.hook, m.of}]++
 		case '-':
 			l.sending--
+			sending[simPair{m.lane.hook, m.of}]--
 		case 'h':
 			l.onHold = true
 		case 'r':
@@ -346,7 +354,7 @@ func (s *sim) explainLate() {
 				from, free = wait, time.Time{}
 			}
 			switch {
-			case down, in.onHold, in.away, in.unsure, in.sending >= in.limit, in.sending > 0 && (in.failing || extra >= s.cfg.MaxInFlight), !from.Before(to):
+			case down, in.onHold, in.away, in.unsure, late.of != uuid.Nil && sending[simPair{late.lane.hook, late.of}] > 0, in.sending >= in.limit, in.sending > 0 && (in.failing || extra >= s.cfg.MaxInFlight), !from.Before(to):
 				waiting[n] = time.Time{}
 				continue
 			case free.IsZero():

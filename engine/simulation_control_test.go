@@ -27,9 +27,7 @@ func (f *faultyStore) AppendEvents(ctx context.Context, a engine.Append) (engine
 		for _, s := range a.Sessions {
 			events = append(events, s.Events...)
 		}
-		less := engine.NewAppend(f.append(events), a.Now)
-		less.Open = a.Open
-		a = less
+		a.Sessions = engine.NewAppend(f.append(events), a.Now).Sessions
 	}
 	return f.Store.AppendEvents(ctx, a)
 }

@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,6 +18,7 @@ type simHook struct {
 	id                               uint32
 	content                          *uuid.UUID
 	active, paused, incomplete, gone bool
+	updates                          bool
 	delay, incompleteDelay           int
 	shapes                           []simShape // the last is in force
 	limit                            int
@@ -136,7 +136,10 @@ type simSession struct {
 	startAt     time.Time
 	batches     []*simBatch // what is stored
 	seen        map[string]bool
+	bytes       int       // of the events that are stored
+	hasStart    bool      // a start or a vote is stored
 	finished    time.Time // earliest finish
+	unjudged    []int     // the batches of which it is not known yet what they have led to after the complete payload
 	lastAt      time.Time // when the last event was received
 	auditedAt   time.Time
 	gone        bool // its retention has ended, or it was erased
@@ -156,7 +159,16 @@ type simKey struct {
 	hook    uint32
 	session uuid.UUID
 	kind    engine.Kind
+	update  int // counts the updates of a session for a webhook, from 1
 }
+
+// simPair is what at most one attempt is made of at a time.
+type simPair struct {
+	hook    uint32
+	session uuid.UUID
+}
+
+func (k simKey) pair() simPair { return simPair{k.hook, k.session} }
 
 // simDelivery is a trigger and its delivery.
 type simDelivery struct {
@@ -165,6 +177,7 @@ type simDelivery struct {
 	id       string // for tests from the beginning, else from the first request
 	content  uuid.UUID
 	dueAt    time.Time // of the trigger
+	asOf     time.Time // the instant of an incomplete one
 	firstDue time.Time // from when on it may be built
 	created  time.Time
 	state    engine.Status // pending stands for scheduled as well
@@ -174,7 +187,8 @@ type simDelivery struct {
 	tries    int
 	requeued bool // by hand, since the last attempt ended: a claim from before may be under way
 	fuzzy    bool // the model does not know whether the last attempt counted
-	mustDrop bool // its session finished by its instant, known before the instant
+	mustDrop bool // its session finished by its instant, known before it was due
+	simLateness
 	sending  bool
 	begun    time.Time       // when the last attempt began
 	url      int             // that it went to, as simHook counts them
@@ -211,6 +225,7 @@ type simMark struct {
 	lane simLane
 	kind byte // '+' '-' sending; 'h' 'r' held, resumed; 'y' 'o' yielded, owned again; 'd' 'u' down, up; 'l' limit; 'p' next probe; 'b' beat; 't' 's' held, slowed down by the endpoint; '?' '!' health unknown, known
 	n    int
+	of   uuid.UUID // the session, for '+' and '-'
 	next time.Time // for 'p', 'b', 't' and 's'; zero for none
 }
 
@@ -226,19 +241,7 @@ func (s *sim) started(p *process, r received, url int) (*simDelivery, int) {
 	s.totals.attempts++
 	d := s.byID[r.id]
 	if d == nil {
-		var p struct {
-			SessionID uuid.UUID `json:"session_id"`
-			Complete  bool      `json:"complete_session"`
-		}
-		if err := json.Unmarshal(r.body, &p); err != nil {
-			s.violate("payload: %v", err)
-		}
-		var hook uint32
-		fmt.Sscanf(r.host, "h%d.", &hook)
-		k := simKey{hook, p.SessionID, engine.KindIncomplete}
-		if p.Complete {
-			k.kind = engine.KindComplete
-		}
+		k := s.keyOfRequest(r)
 		if d = s.deliveries[k]; d == nil || s.madeAnew(d, r.id) {
 			if !s.replayed(func(r *simReplay) bool { return s.misses(r, k) }) {
 				s.violate("a request that nothing asked for: %+v", k)
@@ -250,7 +253,7 @@ func (s *sim) started(p *process, r received, url int) (*simDelivery, int) {
 				d = made(&stored)
 			}
 			d.readyAt = now
-			s.deliveries[k] = d
+			s.add(d)
 		} else if d.id != "" {
 			s.found(simAgain, "a second delivery for %+v", k)
 		}
@@ -274,16 +277,20 @@ func (s *sim) started(p *process, r received, url int) (*simDelivery, int) {
 			s.resync(d) // which knows when it was
 		}
 	}
+	if said := r.header.Get("hookbolt-kind"); said != d.kind.String() {
+		s.found(simWrong, "%s: the attempt says that its kind is %q", what, said)
+	}
+	s.checkOrder(d, what)
 	if d.body == "" {
-		if d.body = string(r.body); d.kind != engine.KindTest {
-			s.checkPayload(d, d.body)
+		if d.body = string(r.body); d.kind != engine.KindTest && d.body != d.frozen {
+			s.checkPayload(d, d.body, 0)
 		}
 	}
 	switch again := d.state == engine.StatusDelivered && !d.unrecorded; {
 	case again:
 		s.found(simAgain, "%s: sent %v after it was delivered", what, now.Sub(d.stateAt))
 	case d.waits():
-	case now.After(d.stateAt):
+	case now.After(d.stateAt) || d.superseded != nil && !d.recheck:
 		s.violate("%s: sent %v after it was %s", what, now.Sub(d.stateAt), d.state)
 	default:
 		s.soft["sent in the very instant of its "+d.state.String()]++
@@ -310,11 +317,11 @@ func (s *sim) started(p *process, r received, url int) (*simDelivery, int) {
 		s.found(simWrong, "%s: other bytes", what)
 	}
 	if now.After(d.readyAt) && !unseen {
-		s.late = append(s.late, simLate{lane, d.readyAt, now, what})
+		s.late = append(s.late, simLate{lane, d.session, d.readyAt, now, what})
 	}
 	d.sending, d.begun, d.url, d.schedule = true, now, url, h.schedule
 	s.sending[lane]++
-	s.mark(lane, '+', 1)
+	s.markSession(d, '+')
 	if !lane.test {
 		s.markPace(h)
 	}
@@ -378,11 +385,11 @@ func (s *sim) checkLane(h *simHook, d *simDelivery, what string) {
 
 // drops tells whether a trigger goes without a trace when it is taken up.
 func (s *sim) drops(d *simDelivery) bool {
-	if d.kind != engine.KindIncomplete || d.id != "" {
+	if d.kind != engine.KindIncomplete || d.id != "" || !d.frozenAt.IsZero() {
 		return false
 	}
 	finished := s.session(d.session).finished
-	return !finished.IsZero() && !finished.After(d.dueAt)
+	return d.dropped || !finished.IsZero() && !finished.After(d.asOf)
 }
 
 // resync reads what the model cannot know: whether an attempt counted that was claimed before a retry by hand.
@@ -412,7 +419,7 @@ func (s *sim) ended(p *process, d *simDelivery, status, retryAfter int, cut bool
 	lane := simLane{d.hook, d.kind == engine.KindTest}
 	d.sending, d.touched, s.freed[lane] = false, now, now
 	s.sending[lane]--
-	s.mark(lane, '-', 1)
+	s.markSession(d, '-')
 	if cut {
 		d.cut++
 		d.readyAt = later(d.readyAt, now)
@@ -635,15 +642,15 @@ func (s *sim) cancelWaiting(h *simHook, covered func(*simDelivery) bool) {
 	}
 }
 
-func (s *sim) expect(h *simHook, ss *simSession, kind engine.Kind, due time.Time) {
-	k := simKey{h.id, ss.id, kind}
+func (s *sim) expect(h *simHook, ss *simSession, kind engine.Kind, due, asOf time.Time) {
+	k := simKey{hook: h.id, session: ss.id, kind: kind}
 	if s.deliveries[k] != nil {
 		return
 	}
 	now := time.Now().UTC()
-	d := &simDelivery{simKey: k, content: ss.content, dueAt: due, due: due, created: now, since: now, state: engine.StatusPending, readyAt: later(due, now)}
+	d := &simDelivery{simKey: k, content: ss.content, dueAt: due, asOf: asOf, due: due, created: now, since: now, state: engine.StatusPending, readyAt: later(due, now)}
 	d.firstDue = d.readyAt
-	s.deliveries[k] = d
+	s.add(d)
 }
 
 // recorded takes note that the record of a delivery's attempt is stored: from here on nothing may undo it.

@@ -188,9 +188,9 @@ type simShape struct {
 	answers, leads bool
 }
 
-// checkPayload holds a payload against its session and its webhook as they were within the second in which it was prepared. s.mu is
-// held.
-func (s *sim) checkPayload(d *simDelivery, payload string) {
+// checkPayload holds a payload against its session and its webhook as they were within the second in which it was prepared. It must have at least so
+// many of the session's requests. s.mu is held.
+func (s *sim) checkPayload(d *simDelivery, payload string, least int) {
 	var p struct {
 		EventTime int64 `json:"event_time"`
 	}
@@ -207,22 +207,29 @@ func (s *sim) checkPayload(d *simDelivery, payload string) {
 	from = from.Add(-4 * *simSlow)
 	within := func(began, ended time.Time) bool { return began.Before(to) && (ended.IsZero() || !ended.Before(from)) }
 	want := "nothing"
+	d.builtMin, d.builtMax = 0, 0
 	for n, b := range ss.batches {
 		var ended time.Time
 		if n+1 < len(ss.batches) {
 			ended = ss.batches[n+1].storedAt
 		}
-		if !within(b.sentAt, ended) {
+		if !within(b.sentAt, ended) || n+1 < least {
 			continue
 		}
 		for _, shape := range s.hook(d.hook).shapes {
 			if within(shape.from, shape.to) {
-				if want = ss.payload(n+1, d.kind, d.dueAt, shape, p.EventTime); want == payload {
-					s.totals.payloads++
-					return
+				if want = ss.payload(n+1, d.kind, d.asOf, shape, p.EventTime); want == payload {
+					if d.builtMax = n + 1; d.builtMin == 0 {
+						d.builtMin = n + 1
+					}
+					break
 				}
 			}
 		}
+	}
+	if d.builtMax > 0 {
+		s.totals.payloads++
+		return
 	}
 	s.found(simWrong, "payload of %+v:\n%s\nthe model says\n%s", d.simKey, payload, want)
 }

@@ -154,8 +154,8 @@ func (s *sim) endReplays(h *simHook) {
 // covers tells whether a replay is about a delivery as it is now.
 func (s *sim) covers(r *simReplay, d *simDelivery) bool {
 	h := s.hook(r.WebhookID)
-	if d.hook != h.id || r.ended || d.gone || d.kind == engine.KindTest || d.state == engine.StatusPending ||
-		!r.loose && (!h.fits(d.content) || d.kind == engine.KindIncomplete && !h.incomplete) {
+	if d.hook != h.id || r.ended || d.gone || d.kind == engine.KindTest || d.state == engine.StatusPending || s.overtaken(d) ||
+		!r.loose && (!h.fits(d.content) || d.kind == engine.KindIncomplete && !h.incomplete || d.kind == engine.KindUpdate && !h.updates) {
 		return false
 	}
 	switch r.Scope {
@@ -177,7 +177,7 @@ func (s *sim) misses(r *simReplay, k simKey) bool {
 
 // made is the model of a delivery that a replay of what is missing has made.
 func made(d *engine.Delivery) *simDelivery {
-	return &simDelivery{simKey: simKey{d.WebhookID, d.SessionID, d.Kind}, content: d.ContentID, dueAt: d.DueAt, firstDue: d.DueAt,
+	return &simDelivery{simKey: simKey{hook: d.WebhookID, session: d.SessionID, kind: d.Kind}, content: d.ContentID, dueAt: d.DueAt, asOf: d.AsOf, firstDue: d.DueAt,
 		due: d.NextAttemptAt, readyAt: d.NextAttemptAt, created: d.CreatedAt, state: engine.StatusPending}
 }
 
@@ -212,10 +212,13 @@ func (s *sim) expectReplay(r *simReplay) {
 	r.must, r.make = map[*simDelivery]int{}, nil
 	stored := map[simKey]uuid.UUID{}
 	for _, d := range s.list(engine.DeliveryQuery{WebhookID: r.WebhookID}) {
-		stored[simKey{d.WebhookID, d.SessionID, d.Kind}] = d.ID
+		stored[s.keyOf(&d)] = d.ID
 	}
 	s.auditSessions()
 	for k, d := range s.deliveries {
+		if s.wasOvertaken(d) && s.covers(r, d) {
+			r.loose = true
+		}
 		// Whether a trigger that goes without a trace went, or was cancelled before, only the store knows; so it does whether the retention
 		// of another one has been acted upon.
 		if s.covers(r, d) && stored[k] != uuid.Nil && s.buildable(d, stored[k]) {
@@ -223,7 +226,10 @@ func (s *sim) expectReplay(r *simReplay) {
 		}
 	}
 	for _, ss := range s.sessions {
-		if k := (simKey{r.WebhookID, ss.id, engine.KindComplete}); s.misses(r, k) && stored[k] == uuid.Nil {
+		if k := (simKey{hook: r.WebhookID, session: ss.id, kind: engine.KindComplete}); s.misses(r, k) && stored[k] == uuid.Nil {
+			if len(s.together[k.pair()]) > 0 { // an update may overtake it
+				r.loose = true
+			}
 			r.make = append(r.make, k)
 		}
 	}
@@ -275,11 +281,11 @@ func (s *sim) settleReplaysOf(h *simHook, of []*simReplay) {
 	for _, d := range s.list(engine.DeliveryQuery{WebhookID: h.id}) {
 		m := s.model(&d)
 		if m == nil {
-			k := simKey{d.WebhookID, d.SessionID, d.Kind}
+			k := s.keyOf(&d)
 			if !some(func(r *simReplay) bool { return s.misses(r, k) }) {
 				s.violate("%s: made %+v", what.String(), k)
 			}
-			s.deliveries[k] = made(&d)
+			s.add(made(&d))
 			continue
 		}
 		switch again := d.Status.Waiting(); {
@@ -292,7 +298,7 @@ func (s *sim) settleReplaysOf(h *simHook, of []*simReplay) {
 			m.state, m.stateAt = d.Status, d.FinishedAt
 		case some(func(r *simReplay) bool {
 			queued, must := r.must[m]
-			return must && !r.loose && m.queued == queued && !m.touched.After(r.at)
+			return must && !r.loose && m.queued == queued && !m.touched.After(r.at) && !s.overtaken(m)
 		}) && s.buildable(m, d.ID):
 			s.violate("%s: left %s %s as it was, %s", what.String(), d.Kind, d.ID, d.Status)
 		}

@@ -171,7 +171,13 @@ func copyFile(from, to string) error {
 
 func (p *process) AppendEvents(ctx context.Context, a engine.Append) (done engine.Appended, err error) {
 	err = p.change("AppendEvents", func() error {
-		done, err = p.Store.AppendEvents(ctx, a)
+		if done, err = p.Store.AppendEvents(ctx, a); err == nil {
+			for i := range done.Claimed {
+				if c := &done.Claimed[i]; c.Payload != nil {
+					p.s.froze(&c.Delivery, c.Payload, 0)
+				}
+			}
+		}
 		return err
 	})
 	return done, err
@@ -186,7 +192,14 @@ func (p *process) ClaimDue(ctx context.Context, now time.Time, requests []engine
 }
 
 func (p *process) Freeze(ctx context.Context, f engine.Freeze) error {
-	return p.change("Freeze", func() error { return p.Store.Freeze(ctx, f) })
+	return p.change("Freeze", func() error {
+		stored := p.s.storedRequests(f.Delivery.SessionID)
+		err := p.Store.Freeze(ctx, f)
+		if err == nil {
+			p.s.froze(&f.Delivery, f.Payload, stored)
+		}
+		return err
+	})
 }
 
 func (p *process) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (done engine.Recorded, err error) {

@@ -107,6 +107,7 @@ type sim struct {
 	mu         sync.Mutex
 	hooks      []*simHook
 	deliveries map[simKey]*simDelivery
+	together   map[simPair][]*simDelivery // deliveries by session and webhook
 	byID       map[string]*simDelivery
 	marks      []simMark
 	sending    map[simLane]int
@@ -126,7 +127,7 @@ type sim struct {
 
 func newSim(t *testing.T, seed uint64, days int) *sim {
 	s := &sim{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), ctx: t.Context(), end: simBegin.Add(time.Duration(days) * 24 * time.Hour),
-		world: &world{t: t, cfg: engine.DefaultConfig()}, deliveries: map[simKey]*simDelivery{}, byID: map[string]*simDelivery{},
+		world: &world{t: t, cfg: engine.DefaultConfig()}, deliveries: map[simKey]*simDelivery{}, together: map[simPair][]*simDelivery{}, byID: map[string]*simDelivery{},
 		bySession: map[uuid.UUID]*simSession{}, soft: map[string]int{}, sending: map[simLane]int{}, freed: map[simLane]time.Time{}}
 	s.totals.days = days
 	s.dir = simDir(t)
@@ -135,6 +136,7 @@ func newSim(t *testing.T, seed uint64, days int) *sim {
 	s.cfg.MaxInFlight = s.rng.IntN(5)
 	s.cfg.WebhookMaxInFlight = 1 + s.rng.IntN(6)
 	s.cfg.ShutdownTimeout = 0
+	s.cfg.Settle = []time.Duration{0, 2 * time.Second, 10 * time.Second}[s.rng.IntN(3)]
 	if s.rng.IntN(2) == 0 { // the default is rare to come true
 		s.cfg.PauseAfter = 30*time.Minute + time.Duration(s.rng.Int64N(int64(4*time.Hour)))
 	}
@@ -255,8 +257,10 @@ func (s *sim) act() {
 	}
 	s.mu.Unlock()
 	switch n := s.rng.IntN(100); {
-	case n < 50:
+	case n < 35:
 		s.events()
+	case n < 50:
+		s.pieces()
 	case n < 54:
 		s.retry()
 	case n < 58:
@@ -297,6 +301,7 @@ func (s *sim) settle() {
 	now := time.Now().UTC()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.settleUnsure()
 	for _, d := range s.byID {
 		if d.sending || d.gone || now.Before(d.touched.Add(4**simSlow)) {
 			continue // its attempt may not be recorded yet

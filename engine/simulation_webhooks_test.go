@@ -14,7 +14,7 @@ func (s *sim) addHook() {
 	if len(s.alive()) > 8 {
 		return
 	}
-	h := &simHook{active: true, delay: s.rng.IntN(90), incompleteDelay: s.rng.IntN(200), incomplete: s.rng.IntN(2) == 0,
+	h := &simHook{active: true, delay: s.rng.IntN(90), incompleteDelay: s.rng.IntN(200), incomplete: s.rng.IntN(2) == 0, updates: s.rng.IntN(2) == 0,
 		limit: s.cfg.WebhookMaxInFlight, schedule: s.randomSchedule()}
 	if s.rng.IntN(10) == 0 {
 		h.delay = 3600 * s.rng.IntN(30)
@@ -37,8 +37,8 @@ func (s *sim) addHook() {
 		extra += fmt.Sprintf(`,"rate_limit":%v`, h.rate)
 	}
 	h.shapes = []simShape{{answers: true, leads: true}}
-	w := s.webhook(fmt.Sprintf(`{"url":"https://h.example/","delay":%d,"incomplete_delay":%d,"send_incomplete":%t%s}`,
-		h.delay, h.incompleteDelay, h.incomplete, extra))
+	w := s.webhook(fmt.Sprintf(`{"url":"https://h.example/","delay":%d,"incomplete_delay":%d,"send_incomplete":%t,"send_updates":%t%s}`,
+		h.delay, h.incompleteDelay, h.incomplete, h.updates, extra))
 	h.id = w.ID
 	s.patch(h.id, fmt.Sprintf(`{"url":"https://h%d.example/0"}`, h.id))
 	s.mu.Lock()
@@ -112,7 +112,7 @@ func (s *sim) patchHook() {
 		s.hold(h, false)
 		return
 	}
-	switch s.rng.IntN(10) {
+	switch s.rng.IntN(11) {
 	case 0, 1:
 		s.hold(h, !paused)
 	case 2:
@@ -173,6 +173,15 @@ func (s *sim) patchHook() {
 		}
 	case 8:
 		s.changeRate(h)
+	case 10:
+		s.loosen(h)
+		s.change(h, fmt.Sprintf(`{"send_updates":%t}`, !h.updates), false)
+		s.mu.Lock()
+		if h.updates {
+			s.cancelWaiting(h, func(d *simDelivery) bool { return d.kind == engine.KindUpdate })
+		}
+		h.updates = !h.updates
+		s.mu.Unlock()
 	case 9:
 		s.mu.Lock()
 		h.url++
