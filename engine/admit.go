@@ -19,6 +19,8 @@ type Append struct {
 	Now time.Time
 	// Open has the webhooks whose lanes send a due delivery at once. It must not be changed.
 	Open map[uint32]bool
+	// Settle is Config.Settle.
+	Settle time.Duration
 	// Partial reports that an event which its session refuses does not refuse the other events.
 	Partial bool
 	// Sessions are in the order of their first events. There is at least one.
@@ -138,7 +140,7 @@ func (p *PostedSession) acceptable(head SessionHead, stored map[string]bool) (fr
 			continue
 		}
 		next := head
-		if _, err := next.addEvents([]Event{ev}); err != nil {
+		if err := next.addEvents([]Event{ev}); err != nil {
 			refused = append(refused, err...)
 			continue
 		}
@@ -163,13 +165,30 @@ func (p *PostedSession) payload(w *Webhook) []byte {
 type Trigger struct {
 	WebhookID uint32
 	Kind      Kind
-	// DueAt is when it fires, in UTC. It never changes. The payload of an incomplete trigger holds what has happened up to this instant.
+	// DueAt is when it fires, in UTC.
 	DueAt time.Time
+	// AsOf is the instant of an incomplete trigger, in UTC: its payload holds what has happened up to then.
+	AsOf time.Time
+	// Moves reports that the session may have a delivery of that kind for the webhook already. Then Move moves that one, and none is made.
+	// MovesOnly reports that none is made if there is none.
+	Moves, MovesOnly bool
 	// Claim reports that the delivery is due on arrival and must be claimed in the transaction that stores it. It does not go through the
 	// queue.
 	Claim bool
 	// Payload is frozen with the delivery in the same transaction. Nil means that the payload is rendered later.
 	Payload []byte
+}
+
+// Move moves a delivery that an earlier trigger of the session has made. It returns false if the delivery has been taken up, or has ended.
+func (t *Trigger) Move(d *Delivery) bool {
+	if d.Status != StatusScheduled {
+		return false
+	}
+	if d.NextAttemptAt.Equal(d.DueAt) { // else it was queued by hand
+		d.NextAttemptAt = t.DueAt
+	}
+	d.DueAt, d.AsOf = t.DueAt, t.AsOf
+	return true
 }
 
 // Decision is what the events of a request change in a session.
@@ -200,19 +219,12 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 	if len(d.Fresh) == 0 {
 		return d, nil
 	}
-	isNew, wasFinished := head.Events == 0, !head.FinishedAt.IsZero()
-	started, refused := head.addEvents(d.Fresh)
-	if refused != nil {
+	before := head
+	if refused := head.addEvents(d.Fresh); refused != nil {
 		return Decision{}, refused
 	}
 	d.Head = head
-	var fanOut FanOut
-	if isNew {
-		fanOut.StartedAt = started
-	}
-	if !wasFinished {
-		fanOut.FinishedAt = head.FinishedAt
-	}
+	fanOut := a.fanOut(&before, &head, d.Fresh)
 	if fanOut.IsZero() {
 		return d, nil
 	}
@@ -220,19 +232,48 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 		d.FanOut = fanOut
 		return d, nil
 	}
-	if !isNew || len(d.Fresh) != len(p.Events) {
+	if fanOut.Continued || len(d.Fresh) != len(p.Events) {
 		p = nil // its payloads are not those of the whole session
 	}
 	for _, list := range hooks.matching(head.Identity.ContentID, fanOut.FinishedAt.IsZero()) {
 		for _, w := range list {
-			before := len(d.Triggers)
+			n := len(d.Triggers)
 			d.Triggers = fanOut.AppendTriggers(d.Triggers, &head, w)
-			for i := before; i < len(d.Triggers); i++ {
-				a.claimOnArrival(&d.Triggers[i], &head, w, p)
+			if len(d.Triggers) == n+1 { // a complete delivery comes behind the incomplete one: both go through the queue
+				a.claimOnArrival(&d.Triggers[n], &head, w, p)
 			}
 		}
 	}
 	return d, nil
+}
+
+// fanOut returns what fresh events lead to, by the session's head before and after them.
+func (a *Append) fanOut(before, after *SessionHead, fresh []Event) FanOut {
+	f := FanOut{Continued: before.Events > 0, WasFinished: !before.FinishedAt.IsZero(), ReceivedAt: a.Now, Settle: a.Settle}
+	switch {
+	case before.StartedAt.IsZero() && !after.StartedAt.IsZero():
+		f.StartedAt = after.StartedAt
+	case !f.Continued: // until there is a start, the earliest event stands in: a lead on a cover screen must not be lost
+		f.StartedAt = earliest(fresh)
+	}
+	if !f.WasFinished {
+		f.FinishedAt = after.FinishedAt
+	}
+	if !f.StartedAt.IsZero() && !f.FinishedAt.IsZero() && slices.ContainsFunc(fresh, func(ev Event) bool { return !ev.finishes() }) {
+		f.ReceivedAt = time.Time{} // it was posted whole. A finish alone was not: an import may begin with it
+	}
+	return f
+}
+
+// earliest returns the time of the earliest event.
+func earliest(events []Event) time.Time {
+	at := events[0].Time
+	for i := range events {
+		if events[i].Time.Before(at) {
+			at = events[i].Time
+		}
+	}
+	return at
 }
 
 // claimOnArrival decides whether a complete delivery is claimed in the transaction that makes it, and with which payload. whole is nil unless
@@ -244,44 +285,32 @@ func (a *Append) claimOnArrival(t *Trigger, head *SessionHead, w *Webhook, whole
 	}
 }
 
-// addEvents adds fresh events to a session's head. It returns when the session started according to these events, or what is wrong with
-// them.
-func (h *SessionHead) addEvents(fresh []Event) (started time.Time, refused InputErrors) {
+// addEvents adds fresh events to a session's head. It returns what is wrong with them.
+func (h *SessionHead) addEvents(fresh []Event) InputErrors {
 	first := fresh[0]
 	if h.Events == 0 {
 		if refused := checkFirst(first); refused != nil {
-			return started, refused
+			return refused
 		}
 		h.ID = first.SessionID
 		h.FirstReceivedAt = first.ReceivedAt
 	}
 	if refused := h.addSizes(fresh); refused != nil {
-		return started, refused
+		return refused
 	}
-	earliest := first.Time
 	for _, ev := range fresh {
 		h.Identity.fill(ev.Identity)
 		if ev.ReceivedAt.After(h.LastReceivedAt) {
 			h.LastReceivedAt = ev.ReceivedAt
 		}
-		if ev.Time.Before(earliest) {
-			earliest = ev.Time
-		}
-		switch ev.Type {
-		case EventStart, EventVote:
-			if started.IsZero() || ev.Time.Before(started) {
-				started = ev.Time
-			}
-		case EventFinish, EventResultView:
-			if h.FinishedAt.IsZero() || ev.Time.Before(h.FinishedAt) {
-				h.FinishedAt = ev.Time
-			}
+		switch {
+		case ev.starts() && (h.StartedAt.IsZero() || ev.Time.Before(h.StartedAt)):
+			h.StartedAt = ev.Time
+		case ev.finishes() && (h.FinishedAt.IsZero() || ev.Time.Before(h.FinishedAt)):
+			h.FinishedAt = ev.Time
 		}
 	}
-	if started.IsZero() {
-		started = earliest
-	}
-	return started, nil
+	return nil
 }
 
 // addSizes counts fresh events. It refuses those that exceed the limits of a session.

@@ -72,6 +72,12 @@ type Event struct {
 	JSON []byte
 }
 
+// starts reports whether the event starts its session.
+func (ev *Event) starts() bool { return ev.Type == EventStart || ev.Type == EventVote }
+
+// finishes reports whether the event finishes its session.
+func (ev *Event) finishes() bool { return ev.Type == EventFinish || ev.Type == EventResultView }
+
 // Identity has the fields that identify a session, apart from its id. The first accepted value of each field is kept. A zero field was not in
 // any event yet.
 type Identity struct {

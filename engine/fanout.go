@@ -12,12 +12,21 @@ import (
 // [Decision] has a FanOut in place of triggers, and the Store makes the deliveries in bounded steps afterwards.
 const MaxTriggers = 1000
 
-// FanOut says which triggers the events of a request have led to in a session, whatever webhooks there are.
+// FanOut says what the events of a request have led to in a session, whatever webhooks there are.
 type FanOut struct {
-	// StartedAt is set if the events began the session: it is when the session started.
+	// StartedAt is set if the events began the session, or have its first start or vote: it is when the session started, as far as is
+	// known now.
 	StartedAt time.Time
 	// FinishedAt is set if the events finished the session.
 	FinishedAt time.Time
+	// Continued reports that the session had earlier events. They had a start of their own: StartedAt moves what that has led to.
+	Continued bool
+	// WasFinished reports that the session had finished before these events.
+	WasFinished bool
+	// ReceivedAt is when the request arrived, in UTC. It is zero if the session was posted whole: then triggers do not settle.
+	ReceivedAt time.Time
+	// Settle is Append.Settle.
+	Settle time.Duration
 }
 
 // IsZero reports whether the events lead to no trigger.
@@ -28,17 +37,29 @@ func (f FanOut) AppendTriggers(list []Trigger, head *SessionHead, w *Webhook) []
 	if w.ContentID != nil && *w.ContentID != head.Identity.ContentID {
 		return list
 	}
-	if !f.StartedAt.IsZero() && w.SendIncomplete && !head.Led(w.ID, KindIncomplete) {
-		// No trigger for a session that is known to finish by the instant: it would be removed without a trace.
+	if !f.StartedAt.IsZero() && w.SendIncomplete && (f.Continued || !head.Led(w.ID, KindIncomplete)) {
 		instant := f.StartedAt.Add(seconds(w.IncompleteDelay))
-		if head.FinishedAt.IsZero() || head.FinishedAt.After(instant) {
-			list = append(list, Trigger{WebhookID: w.ID, Kind: KindIncomplete, DueAt: instant})
+		// No new trigger for a session that is known to finish by the instant: it would be removed without a trace. A session whose finish
+		// came before its start has its complete trigger already, which tells more.
+		none := f.WasFinished || !head.FinishedAt.IsZero() && !head.FinishedAt.After(instant)
+		if f.Continued || !none {
+			list = append(list, Trigger{WebhookID: w.ID, Kind: KindIncomplete, DueAt: f.dueAt(instant, w.IncompleteDelay), AsOf: instant,
+				Moves: f.Continued, MovesOnly: none})
 		}
 	}
 	if !f.FinishedAt.IsZero() && !head.Led(w.ID, KindComplete) {
-		list = append(list, Trigger{WebhookID: w.ID, Kind: KindComplete, DueAt: f.FinishedAt.Add(seconds(w.Delay))})
+		list = append(list, Trigger{WebhookID: w.ID, Kind: KindComplete, DueAt: f.dueAt(f.FinishedAt.Add(seconds(w.Delay)), w.Delay)})
 	}
 	return list
+}
+
+// dueAt returns when a trigger fires whose delay ends at that time. Unless the session was posted whole, it does not fire before late events
+// had time to come, because the next request may hold the lead, or the finish; but no longer than the delay that the webhook asks for.
+func (f *FanOut) dueAt(at time.Time, delay int64) time.Time {
+	if f.ReceivedAt.IsZero() {
+		return at
+	}
+	return later(at, f.ReceivedAt.Add(min(seconds(delay), f.Settle)))
 }
 
 // FannedOut is a session with deliveries that are still to be made.

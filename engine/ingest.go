@@ -58,7 +58,7 @@ func (e *Engine) IngestValid(ctx context.Context, body []byte) (accepted int, re
 // only a.Partial allows.
 func (e *Engine) append(ctx context.Context, a Append) (InputErrors, error) {
 	hooks := e.store.Webhooks()
-	a.Open = e.lanes.openWebhooks(hooks)
+	a.Open, a.Settle = e.lanes.openWebhooks(hooks), e.config().Settle
 	renderPosted(&a, hooks)
 	call := e.lanes.beginCall()
 	done, err := e.store.AppendEvents(ctx, a)

@@ -23,7 +23,7 @@ func renderTriggered(d *Delivery, events []Event, w *Webhook, now time.Time) ([]
 	if d.Kind == KindComplete {
 		return Render(Fold(events, time.Time{}), w, d.Kind, now)
 	}
-	s := Fold(events, d.DueAt)
+	s := Fold(events, d.AsOf)
 	if !s.FinishedAt.IsZero() {
 		return nil, nil
 	}

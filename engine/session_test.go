@@ -395,7 +395,8 @@ func TestAdmitHead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := SessionHead{ID: foldSID, Identity: first[0].Identity, Events: 2, FirstReceivedAt: foldStart.Add(100 * time.Second), LastReceivedAt: foldStart.Add(100 * time.Second)}
+	want := SessionHead{ID: foldSID, Identity: first[0].Identity, Events: 2, FirstReceivedAt: foldStart.Add(100 * time.Second), LastReceivedAt: foldStart.Add(100 * time.Second),
+		StartedAt: foldStart.Add(29 * time.Second)}
 	if !reflect.DeepEqual(d.Head, want) {
 		t.Errorf("first request:\n got %+v\nwant %+v", d.Head, want)
 	}

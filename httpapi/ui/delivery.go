@@ -206,7 +206,7 @@ func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at
 	for _, h := range list {
 		// The specification says which events are in the payload.
 		text := h.Text
-		if late := d.FrozenAt; !late.IsZero() && (d.Kind == engine.KindIncomplete && h.At.After(d.DueAt) || h.Received.After(late)) {
+		if late := d.FrozenAt; !late.IsZero() && (d.Kind == engine.KindIncomplete && h.At.After(d.AsOf) || h.Received.After(late)) {
 			text = strings.TrimSpace(text + " (not in the payload: it came later)")
 		}
 		if group := h.group(); group != "" {
@@ -245,7 +245,7 @@ func dueAfter(d *engine.Delivery, s *engine.Session) string {
 		from, what = s.StartedAt, "the session's start"
 	}
 	switch wait := d.DueAt.Sub(from); {
-	case from.IsZero() || wait < 0:
+	case from.IsZero() || wait < 0 || d.Kind == engine.KindUpdate:
 		return ""
 	case wait == 0:
 		return "with " + what

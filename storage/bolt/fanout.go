@@ -46,6 +46,12 @@ func (f *fanOut) encode(key []byte) []byte {
 		e.time(s.StartedAt)
 		e.time(s.FinishedAt)
 	}
+	for _, s := range f.sessions { // since version 10
+		e.byte(flag(s.Continued))
+		e.byte(flag(s.WasFinished))
+		e.optionalTime(s.ReceivedAt)
+		e.duration(s.Settle)
+	}
 	return e.seal(key)
 }
 
@@ -58,6 +64,13 @@ func decodeFanOut(key, value []byte) (f fanOut, err error) {
 	f.after, f.last = d.count(), d.count()
 	for n := d.uint(); n > 0 && !d.bad; n-- {
 		f.sessions = append(f.sessions, fannedOut{d.uint(), engine.FanOut{StartedAt: d.time(), FinishedAt: d.time()}})
+	}
+	for i := range f.sessions {
+		if len(d.b) == 0 { // of an earlier version
+			break
+		}
+		s := &f.sessions[i]
+		s.Continued, s.WasFinished, s.ReceivedAt, s.Settle = d.byte() != 0, d.byte() != 0, d.optionalTime(), time.Duration(d.int())
 	}
 	return f, d.done(bucketFanOuts, key)
 }
@@ -217,12 +230,15 @@ func (b *batch) fanOutSession(r *sessionRecord, f engine.FanOut, hooks []*engine
 	before := len(*queued)
 	for i := range triggers {
 		t := &triggers[i]
-		if r.marks > 0 && b.marks.Get(markKey(r.number, t.WebhookID, t.Kind)) != nil {
+		if !t.Moves && r.marks > 0 && b.marks.Get(markKey(r.number, t.WebhookID, t.Kind)) != nil {
 			continue // a replay was faster
 		}
 		d, err := b.trigger(r, t)
 		if err != nil {
 			return err
+		}
+		if d.number == 0 {
+			continue
 		}
 		*queued = append(*queued, engine.Queued{Lane: d.Lane(), At: d.NextAttemptAt})
 	}

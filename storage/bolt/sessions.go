@@ -152,6 +152,9 @@ func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 		if err != nil {
 			return err
 		}
+		if d.number == 0 {
+			continue
+		}
 		if !t.Claim {
 			done.Queued = append(done.Queued, engine.Queued{Lane: d.Lane(), At: d.NextAttemptAt})
 			continue
@@ -177,11 +180,22 @@ func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 	return b.put(b.sessions, u64key(r.number), r.encode())
 }
 
-// trigger creates a delivery for a session and adds its id to the session's head. The caller stores the head.
+// trigger creates a delivery for a session and adds its id to the session's head, or moves the delivery that the session has already. The
+// caller stores the head. The number in the result is 0 if there is nothing to do.
 func (b *batch) trigger(r *sessionRecord, t *engine.Trigger) (deliveryRecord, error) {
+	if t.Moves {
+		switch id, err := deliveryOf(b.marks, r, t.WebhookID, t.Kind); {
+		case err != nil && !b.s.passes(err):
+			return deliveryRecord{}, err
+		case err != nil, id != uuid.Nil:
+			return b.moveDelivery(deliveryNumber(id), t)
+		case t.MovesOnly:
+			return deliveryRecord{}, nil
+		}
+	}
 	d := deliveryRecord{session: r.number, visitor: r.Identity.PoltioUserID, Delivery: engine.Delivery{
 		WebhookID: t.WebhookID, SessionID: r.ID, ContentID: r.Identity.ContentID, Kind: t.Kind, Status: engine.StatusScheduled,
-		DueAt: t.DueAt, NextAttemptAt: t.DueAt,
+		DueAt: t.DueAt, AsOf: t.AsOf, NextAttemptAt: t.DueAt,
 	}}
 	if t.Payload != nil {
 		if err := b.storePayload(&d, t.Payload, b.began); err != nil {
@@ -192,6 +206,19 @@ func (b *batch) trigger(r *sessionRecord, t *engine.Trigger) (deliveryRecord, er
 		return d, err
 	}
 	return d, b.mark(r, engine.DeliveryRef{WebhookID: t.WebhookID, Kind: t.Kind, ID: d.ID})
+}
+
+// moveDelivery moves the delivery with that number. The number in the result is 0 if it is not moved; so it is for one that is damaged.
+func (b *batch) moveDelivery(number uint64, t *engine.Trigger) (deliveryRecord, error) {
+	old, err := b.s.readDelivery(b.deliveries, number)
+	if b.s.passes(err) {
+		return deliveryRecord{}, nil
+	}
+	d := old
+	if err != nil || d.number == 0 || !t.Move(&d.Delivery) {
+		return deliveryRecord{}, err
+	}
+	return d, b.saveDelivery(&old, &d)
 }
 
 // Session implements engine.Store.

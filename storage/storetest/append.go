@@ -283,6 +283,9 @@ func triggersBecomeDeliveries(t *T) {
 		}
 		want := engine.Delivery{ID: d.ID, WebhookID: all.ID, WebhookRevision: all.Revision, SessionID: v.id, ContentID: v.content, Kind: d.Kind,
 			Status: engine.StatusScheduled, CreatedAt: d.CreatedAt, DueAt: v.at.Add(time.Hour), NextAttemptAt: v.at.Add(time.Hour)}
+		if d.Kind == engine.KindIncomplete {
+			want.AsOf = want.DueAt
+		}
 		t.same(d, want, "a new delivery")
 		if record.Head.DeliveryOf(all.ID, d.Kind) != d.ID {
 			t.Errorf("the head does not name delivery %s", d.ID)

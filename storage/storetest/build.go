@@ -149,7 +149,7 @@ func (t *T) same(got, want any, what string) {
 func utc(v any) any {
 	switch v := v.(type) {
 	case engine.Delivery:
-		for _, at := range []*time.Time{&v.CreatedAt, &v.DueAt, &v.NextAttemptAt, &v.FrozenAt, &v.FinishedAt} {
+		for _, at := range []*time.Time{&v.CreatedAt, &v.DueAt, &v.AsOf, &v.NextAttemptAt, &v.FrozenAt, &v.FinishedAt} {
 			*at = at.UTC()
 		}
 		return v

@@ -101,6 +101,9 @@ func (p *process) made(c *audience, v visit) {
 			d := deliveries[at]
 			want := engine.Delivery{ID: d.ID, WebhookID: w.ID, WebhookRevision: w.Revision, SessionID: v.id, ContentID: v.content, Kind: kind,
 				Status: engine.StatusScheduled, CreatedAt: d.CreatedAt, DueAt: due, NextAttemptAt: due}
+			if kind == engine.KindIncomplete {
+				want.AsOf = due
+			}
 			p.t.same(d, want, "a delivery of a fan-out")
 			if record.Head.DeliveryOf(w.ID, kind) != d.ID {
 				p.t.Errorf("the head does not name delivery %s", d.ID)
