@@ -171,6 +171,10 @@ func (s *sim) froze(claimed *engine.Delivery, payload []byte, stored int) {
 			d.moveTo(d.was) // it was taken up in the instant in which it was to be moved
 		}
 	}
+	if at := slices.IndexFunc(s.replays, func(r *simReplay) bool { return s.covers(r, d) }); at >= 0 { // which has queued it again
+		s.queueAgain(d, 0, s.replays[at].at)
+		d.fuzzy, d.readyAt = true, now // when it was, only the store knows
+	}
 	if payload == nil {
 		if !s.drops(d) {
 			s.found(simLost, "%s: its trigger goes without a trace", what)
@@ -298,7 +302,7 @@ func (s *sim) judgeLate(of []*simSession) {
 // judgeMove holds a stored incomplete delivery against the model's. s.mu is held.
 func (s *sim) judgeMove(e *engine.Delivery) {
 	d := s.model(e)
-	if d == nil || e.Kind != engine.KindIncomplete || !d.waits() || d.requeued {
+	if d == nil || e.Kind != engine.KindIncomplete || !d.waits() || d.requeued || d.dropped {
 		return
 	}
 	if now := time.Now().UTC(); d.movedAt.Equal(now) && e.AsOf.Equal(d.was.asOf) && (e.FrozenAt.Equal(now) || d.frozenAt.Equal(now)) {
@@ -424,7 +428,7 @@ func (s *sim) auditLateness(d *simDelivery, e *engine.Delivery) {
 	switch {
 	case d.provisional:
 		s.violate("update %s: no request has led to it", e.ID)
-	case d.waits() && (!e.AsOf.Equal(d.asOf) || !e.DueAt.Equal(d.dueAt)):
+	case d.waits() && !d.dropped && (!e.AsOf.Equal(d.asOf) || !e.DueAt.Equal(d.dueAt)):
 		s.found(simOff, "%s %s: as of %v, due at %v; the model says %v and %v", e.Kind, e.ID, e.AsOf, e.DueAt, d.asOf, d.dueAt)
 	case e.SupersededBy != by:
 		s.violate("%s %s, %s: superseded by %s, the model says %s", e.Kind, e.ID, e.Status, e.SupersededBy, by)
