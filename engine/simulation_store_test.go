@@ -185,8 +185,12 @@ func (p *process) ClaimDue(ctx context.Context, now time.Time, requests []engine
 	return results, err
 }
 
-func (p *process) Freeze(ctx context.Context, f engine.Freeze) error {
-	return p.change("Freeze", func() error { return p.Store.Freeze(ctx, f) })
+func (p *process) Freeze(ctx context.Context, f engine.Freeze) (done engine.Frozen, err error) {
+	err = p.change("Freeze", func() error {
+		done, err = p.Store.Freeze(ctx, f)
+		return err
+	})
+	return done, err
 }
 
 func (p *process) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (done engine.Recorded, err error) {
