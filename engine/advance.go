@@ -3,6 +3,8 @@ package engine
 import (
 	"fmt"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // How a delivery moves from state to state. These functions are pure. A Store calls them in its transaction, with the stored records.
@@ -15,7 +17,7 @@ func (d *Delivery) claimedAs(claimed *Delivery) bool {
 
 // Fits reports whether the payload may be frozen: the stored delivery is scheduled as it was claimed, and no cancellation covers it.
 func (f *Freeze) Fits(stored *Delivery, covered bool) bool {
-	return stored.Status == StatusScheduled && stored.claimedAs(&f.Delivery) && !covered
+	return stored.Status == StatusScheduled && stored.claimedAs(&f.Delivery) && stored.AsOf.Equal(f.Delivery.AsOf) && !covered
 }
 
 // AttemptRecord is an attempt that has ended, with its consequences.
@@ -130,6 +132,8 @@ func (d *Delivery) Cancel(at time.Time) error {
 type Source struct {
 	// Frozen says that its payload is stored, Session that its session is stored.
 	Frozen, Session bool
+	// Overtaken says that the payload of a delivery that overtakes it is frozen. Only a replay asks.
+	Overtaken bool
 }
 
 // Requeue makes a delivery due at now, at the start of its retry schedule. w is its webhook, nil if it was deleted. ErrConflict says why
@@ -147,6 +151,6 @@ func (d *Delivery) Requeue(w *Webhook, from Source, now time.Time) error {
 	if !from.Frozen {
 		d.Status = StatusScheduled
 	}
-	d.WebhookRevision, d.Tries, d.FinishedAt, d.NextAttemptAt = w.Revision, 0, time.Time{}, now
+	d.WebhookRevision, d.Tries, d.FinishedAt, d.NextAttemptAt, d.SupersededBy = w.Revision, 0, time.Time{}, now, uuid.Nil
 	return nil
 }

@@ -17,7 +17,8 @@ type claim struct {
 	// revision is that of the webhook when the delivery was claimed. A cancellation of this revision or a later one may cover the delivery.
 	revision uint64
 	lane     *lane
-	turn     chan bool // capacity 1; lanes sends one value once the claim is ready: whether to send the delivery
+	pass     chan struct{} // closed when the claims before it in its turnstile have ended; nil if there were none
+	turn     chan bool     // capacity 1; lanes sends one value once the claim is ready: whether to send the delivery
 
 	ready     bool // the payload is frozen, and the claim waits for its turn; guarded by lanes.mu
 	cancelled bool // the delivery was cancelled since it was claimed; guarded by lanes.mu
@@ -155,7 +156,9 @@ func (l *lanes) claimLocked(call *claimCall, ln *lane, claimed Claimed, revision
 	if ln.claimed++; ln.claimed > prefetch {
 		l.extraClaims++
 	}
-	ln.readyQueue = append(ln.readyQueue, c)
+	if l.enterLocked(c) {
+		ln.readyQueue = append(ln.readyQueue, c)
+	}
 	return c
 }
 
@@ -225,6 +228,7 @@ func (l *lanes) end(c *claim, nextAt time.Time) {
 func (l *lanes) endLocked(c *claim) {
 	ln := c.lane
 	l.dequeueLocked(c)
+	l.leaveLocked(c)
 	if l.claims[c.claimed.Delivery.ID] == c { // the delivery may be claimed again already
 		delete(l.claims, c.claimed.Delivery.ID)
 	}

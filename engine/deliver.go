@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 )
@@ -19,6 +20,10 @@ func (e *Engine) deliver(ctx, sendCtx context.Context, c *claim) {
 		}
 	}()
 
+	if !c.awaitPass(ctx) {
+		e.releaseClaims(ctx, []Delivery{*d})
+		return
+	}
 	payload := c.claimed.Payload
 	if c.claimed.Session != nil {
 		var err error
@@ -67,21 +72,34 @@ func (e *Engine) freeze(ctx context.Context, c *claim) ([]byte, error) {
 		e.releaseClaims(ctx, []Delivery{*d})
 		return nil, ErrNotSendable
 	}
-	events, err := c.claimed.Session.Events()
-	if err != nil {
-		return nil, err
+	for built := 0; ; {
+		events, err := c.claimed.Session.Events()
+		switch {
+		case err != nil:
+			return nil, err
+		case len(events) <= built:
+			return nil, fmt.Errorf("the session has %d events, but not by its head", len(events))
+		}
+		built = len(events)
+		f := Freeze{Delivery: *d, Events: len(events), At: utcNow()}
+		if f.Payload, err = renderTriggered(d, events, w, f.At); err != nil {
+			return nil, err
+		}
+		done, err := e.store.Freeze(context.WithoutCancel(ctx), f)
+		e.observeStore(err)
+		if errors.Is(err, ErrMoreEvents) {
+			c.claimed.Session = done.Session
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for i := range done.Superseded {
+			e.lanes.cancel(done.Superseded[i].ID)
+			e.metrics.finish(StatusCancelled, 1)
+		}
+		return f.Payload, nil
 	}
-	now := utcNow()
-	payload, err := renderTriggered(d, events, w, now)
-	if err != nil {
-		return nil, err
-	}
-	err = e.store.Freeze(context.WithoutCancel(ctx), Freeze{Delivery: *d, Payload: payload, At: now})
-	e.observeStore(err)
-	if err != nil {
-		return nil, err
-	}
-	return payload, nil
 }
 
 // attempt waits for the claim's turn and makes the attempt. w is the webhook that it was made for. made is false if no attempt was made,

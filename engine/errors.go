@@ -22,6 +22,8 @@ var (
 	// ErrNotSendable is returned by Store.Freeze if the delivery must no longer be sent as it was claimed: it was cancelled, queued again
 	// or erased, or a cancellation covers it. Store.RecordAttempt returns it if the delivery was erased.
 	ErrNotSendable = errors.New("delivery is no longer to be sent")
+	// ErrMoreEvents is returned by Store.Freeze if the session has got events that the payload was not built from.
+	ErrMoreEvents = errors.New("the session has more events than the payload was built from")
 	// ErrUnavailable is returned if the store does not work: it is closed, it has stopped after a failed commit, or it cannot be reached.
 	ErrUnavailable = errors.New("storage unavailable")
 	// ErrTransient is an ErrUnavailable whose cause is expected to pass within seconds, such as a lost connection or contention. It ends

@@ -30,12 +30,12 @@ func (s *crowdedStore) AppendEvents(ctx context.Context, a engine.Append) (engin
 	return s.Store.AppendEvents(ctx, a)
 }
 
-func (s *crowdedStore) Freeze(ctx context.Context, f engine.Freeze) error {
+func (s *crowdedStore) Freeze(ctx context.Context, f engine.Freeze) (engine.Frozen, error) {
 	if s.freeze.Load() {
 		if s.refused.Add(1) == 10_000 {
 			s.freeze.Store(false) // so that a test ends that would not otherwise
 		}
-		return errNoRoom
+		return engine.Frozen{}, errNoRoom
 	}
 	return s.Store.Freeze(ctx, f)
 }

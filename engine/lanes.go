@@ -29,10 +29,11 @@ type lanes struct {
 	wake     chan struct{}         // capacity 1; sent to when there is something for the loop to do; received by Engine.loop
 
 	mu               sync.Mutex
-	byID             map[Lane]*lane          // guarded by mu, as all below
-	timed            laneHeap                // lanes in place timed
-	ready            []*lane                 // lanes in place ready, in turn
-	claims           map[uuid.UUID]*claim    // by delivery
+	byID             map[Lane]*lane       // guarded by mu, as all below
+	timed            laneHeap             // lanes in place timed
+	ready            []*lane              // lanes in place ready, in turn
+	claims           map[uuid.UUID]*claim // by delivery
+	turnstiles       map[turnstileKey]turnstile
 	extraClaims      int                     // claims beyond the first prefetch of each lane
 	extraSending     int                     // attempts in flight beyond the first of each lane
 	waitingForGlobal []*lane                 // lanes that only the global limit keeps from sending, in turn
@@ -78,7 +79,7 @@ type lane struct {
 
 func newLanes(limits func(Lane) laneLimits, maxExtra int) *lanes {
 	return &lanes{limits: limits, maxExtra: maxExtra, wake: make(chan struct{}, 1), byID: make(map[Lane]*lane),
-		claims: make(map[uuid.UUID]*claim), calls: make(map[*claimCall]struct{}), troubled: make(map[*lane]struct{})}
+		claims: make(map[uuid.UUID]*claim), turnstiles: make(map[turnstileKey]turnstile), calls: make(map[*claimCall]struct{}), troubled: make(map[*lane]struct{})}
 }
 
 // signal wakes the loop.

@@ -252,14 +252,15 @@ func (s *leaseStore) over(d *engine.Delivery) {
 	delete(s.claims, d.ID)
 }
 
-func (s *leaseStore) Freeze(ctx context.Context, f engine.Freeze) error {
-	return s.call("Freeze", &f.Delivery, func() error {
-		err := s.Store.Freeze(ctx, f)
+func (s *leaseStore) Freeze(ctx context.Context, f engine.Freeze) (done engine.Frozen, err error) {
+	err = s.call("Freeze", &f.Delivery, func() error {
+		done, err = s.Store.Freeze(ctx, f)
 		if err == nil && f.Payload == nil || errors.Is(err, engine.ErrNotSendable) {
 			s.over(&f.Delivery)
 		}
 		return err
 	})
+	return done, err
 }
 
 func (s *leaseStore) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (done engine.Recorded, err error) {

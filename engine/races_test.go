@@ -23,7 +23,7 @@ type hooked struct {
 	damaged      []error // what each step of an erasure names
 }
 
-func (h *hooked) Freeze(ctx context.Context, f engine.Freeze) error {
+func (h *hooked) Freeze(ctx context.Context, f engine.Freeze) (engine.Frozen, error) {
 	if h.beforeFreeze != nil {
 		h.beforeFreeze(f)
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"hookbolt/engine/jsonread"
+
+	"github.com/google/uuid"
 )
 
 // ReplayScope says which deliveries a replay includes.
@@ -119,6 +121,9 @@ func (r *Replay) Includes(d *Delivery, w *Webhook, from Source, covered bool) bo
 	}
 	if !from.Frozen && !from.Session || d.Kind == KindTest || status.Waiting() || !w.wants(d.Kind, d.ContentID) {
 		return false
+	}
+	if from.Overtaken || d.SupersededBy != uuid.Nil {
+		return false // an older state of the session would arrive after a newer one
 	}
 	switch r.Scope {
 	case ReplayFailed:

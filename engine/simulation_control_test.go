@@ -39,15 +39,16 @@ func (f *faultyStore) ClaimDue(ctx context.Context, now time.Time, requests []en
 	return f.Store.ClaimDue(ctx, now, requests)
 }
 
-func (f *faultyStore) Freeze(ctx context.Context, fr engine.Freeze) error {
+func (f *faultyStore) Freeze(ctx context.Context, fr engine.Freeze) (engine.Frozen, error) {
 	var err error
 	if f.freeze != nil {
 		err = f.freeze(&fr)
 	}
-	if stored := f.Store.Freeze(ctx, fr); stored != nil {
-		return stored
+	done, stored := f.Store.Freeze(ctx, fr)
+	if stored != nil {
+		return done, stored
 	}
-	return err
+	return done, err
 }
 
 func (f *faultyStore) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Recorded, error) {

@@ -191,15 +191,15 @@ func (p *process) ClaimDue(ctx context.Context, now time.Time, requests []engine
 	return results, err
 }
 
-func (p *process) Freeze(ctx context.Context, f engine.Freeze) error {
-	return p.change("Freeze", func() error {
+func (p *process) Freeze(ctx context.Context, f engine.Freeze) (done engine.Frozen, err error) {
+	err = p.change("Freeze", func() error {
 		stored := p.s.storedRequests(f.Delivery.SessionID)
-		err := p.Store.Freeze(ctx, f)
-		if err == nil {
+		if done, err = p.Store.Freeze(ctx, f); err == nil {
 			p.s.froze(&f.Delivery, f.Payload, stored)
 		}
 		return err
 	})
+	return done, err
 }
 
 func (p *process) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (done engine.Recorded, err error) {

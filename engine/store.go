@@ -67,10 +67,12 @@ type Store interface {
 	// request, in the same order.
 	ClaimDue(ctx context.Context, now time.Time, requests []ClaimRequest) ([]ClaimResult, error)
 
-	// Freeze stores the payload of a claimed scheduled delivery, which becomes pending. Without a payload it removes the delivery's
-	// trigger, without a trace. ErrNotSendable means that Freeze.Fits returned false, or that the delivery was erased; its claim has ended.
-	// After ErrTransient and ErrFull the claim is still held.
-	Freeze(ctx context.Context, f Freeze) error
+	// Freeze stores the payload of a claimed scheduled delivery, which becomes pending, and cancels the other deliveries of the session for
+	// the webhook that Freeze.Supersede says. Without a payload it removes the delivery's trigger, without a trace. ErrMoreEvents means that
+	// the session has other events than Freeze.Events by now: nothing was changed, Frozen.Session is the session as it is now, and the
+	// claim is still held. ErrNotSendable means that Freeze.Fits returned false, or that the delivery was erased; its claim has ended. After
+	// ErrTransient and ErrFull the claim is still held.
+	Freeze(ctx context.Context, f Freeze) (Frozen, error)
 
 	// RecordAttempt adds an attempt of a claimed delivery, ends the claim, and moves the delivery on, all as AttemptRecord.Apply decides.
 	// ErrNotSendable means that the delivery was erased meanwhile: its claim has ended, and only what AttemptRecord.ApplyErased returns is
@@ -295,7 +297,17 @@ type Freeze struct {
 	// Delivery is the delivery as it was claimed.
 	Delivery Delivery
 	Payload  []byte
-	At       time.Time
+	// Events is how many events the payload was built from: all that the session had.
+	Events int
+	At     time.Time
+}
+
+// Frozen is the result of Freeze.
+type Frozen struct {
+	// Superseded are the deliveries that were cancelled because the frozen payload tells more, as they are now. Their claims last.
+	Superseded []Delivery
+	// Session is set with ErrMoreEvents.
+	Session *SessionRecord
 }
 
 // Recorded is the result of RecordAttempt.

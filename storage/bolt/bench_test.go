@@ -129,7 +129,7 @@ func benchLife(s *Store, lane engine.Lane, ready bool) func() error {
 			return err
 		}
 		for _, t := range takes[0].Claimed {
-			if err := s.Freeze(ctx, engine.Freeze{Delivery: t.Delivery, Payload: benchPayload, At: now()}); err != nil {
+			if err := freeze(ctx, s, t.Delivery, benchPayload); err != nil {
 				return err
 			}
 			if err := finish(t.Delivery); err != nil {

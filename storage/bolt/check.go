@@ -275,14 +275,17 @@ func (c *checker) sessions() error {
 	return err
 }
 
+// isItemKey reports whether a key may be one of itemKey.
+func isItemKey(k []byte) bool { return len(k) == 12 }
+
 // leftovers looks for records that belong to nothing.
 func (c *checker) leftovers() error {
 	for _, part := range []struct {
 		bucket, of []byte
-		size       int
-	}{{bucketEvents, bucketSessions, 12}, {bucketAttempts, bucketDeliveries, 12}, {bucketMarks, bucketSessions, 13}} {
+		fits       func(k []byte) bool
+	}{{bucketEvents, bucketSessions, isItemKey}, {bucketAttempts, bucketDeliveries, isItemKey}, {bucketMarks, bucketSessions, fitsMark}} {
 		err := c.each(part.bucket, func(k, _ []byte) error {
-			c.expect(len(k) == part.size && c.stored(part.of, k[:8]), "%s %x: belongs to nothing", part.bucket, k)
+			c.expect(part.fits(k) && c.stored(part.of, k[:8]), "%s %x: belongs to nothing", part.bucket, k)
 			return nil
 		})
 		if err != nil {

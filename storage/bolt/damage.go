@@ -55,7 +55,7 @@ func (s *Store) passes(err error) bool {
 	return true
 }
 
-// keySizes are the lengths of the keys of each bucket that entries walks.
+// keySizes are the lengths of the keys of each bucket that entries walks, but for those of updates in marks.
 var keySizes = map[string]int{
 	string(bucketWebhooks): 4, string(bucketSessions): 8, string(bucketDeliveries): 8, string(bucketQueue): queueKeyLen, string(bucketByWebhook): 12,
 	string(bucketFailedOrCancelled): 13, string(bucketExpiry): expiryKeyLen, string(bucketJobs): 8, string(bucketCounts): 4, string(bucketHealth): 4,
@@ -65,17 +65,24 @@ var keySizes = map[string]int{
 // entries walks the keys of a bucket that begin with prefix, upwards from prefix and from on. It passes keys that have not the length of the
 // bucket's keys: they cannot be read.
 func (s *Store) entries(tx *bbolt.Tx, bucket, prefix, from []byte) iter.Seq2[[]byte, []byte] {
-	size := keySizes[string(bucket)]
 	return func(yield func(k, v []byte) bool) {
 		c := tx.Bucket(bucket).Cursor()
 		for k, v := c.Seek(append(bytes.Clone(prefix), from...)); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
-			if len(k) != size {
+			if !fitsKey(bucket, k) {
 				s.passes(badKey(bucket, k))
 			} else if !yield(k, v) {
 				return
 			}
 		}
 	}
+}
+
+// fitsKey reports whether a key has the length of the bucket's keys.
+func fitsKey(bucket, k []byte) bool {
+	if bytes.Equal(bucket, bucketMarks) {
+		return fitsMark(k)
+	}
+	return len(k) == keySizes[string(bucket)]
 }
 
 func badKey(bucket, k []byte) error {

@@ -145,9 +145,11 @@ func (b *batch) storePayload(r *deliveryRecord, payload []byte, at time.Time) er
 }
 
 // Freeze implements engine.Store.
-func (s *Store) Freeze(ctx context.Context, f engine.Freeze) error {
+func (s *Store) Freeze(ctx context.Context, f engine.Freeze) (engine.Frozen, error) {
 	number := deliveryNumber(f.Delivery.ID)
+	var done engine.Frozen
 	err := s.write(ctx, len(f.Payload), func(b *batch) error {
+		done = engine.Frozen{}
 		old, err := s.findDelivery(b.deliveries, f.Delivery.ID)
 		if err != nil {
 			return err
@@ -159,17 +161,21 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) error {
 			b.after = append(b.after, func() { s.unclaim(number) })
 			return b.removeDelivery(&old)
 		}
+		if err := b.supersede(&old, &f, &done); err != nil {
+			return err
+		}
 		frozen := old
 		if err := b.storePayload(&frozen, f.Payload, f.At); err != nil {
 			return err
 		}
+		frozen.BuiltFrom = f.Events
 		return b.saveDelivery(&old, &frozen)
 	})
 	if errors.Is(err, engine.ErrNotSendable) || errors.Is(err, engine.ErrNotFound) {
 		s.unclaim(number)
-		return engine.ErrNotSendable
+		err = engine.ErrNotSendable
 	}
-	return err
+	return done, err
 }
 
 // RecordAttempt implements engine.Store.

@@ -23,7 +23,8 @@
 //	jobs             number(8)                                        cancellations and replays in progress, as JSON
 //	counts           webhook(4)                                       deliveries by status, and how many are due
 //	health           webhook(4)                                       engine.Health, unless it is the zero value
-//	marks            S(8) webhook(4) kind(1)                          the id of the session's delivery; of the first ones it stands in the head
+//	marks            S(8) webhook(4) kind(1)                          the id of the session's delivery; of the first ones it stands in the head.
+//	                                                                  The key of an update has D(8) at its end
 //	fan_outs         number(8)                                        sessions whose deliveries are still to be made, and for which webhooks
 //	request_keys     engine.OnceKey(32)                               engine.Done as JSON: what a request with an idempotency key has done
 //	request_times    time(8) engine.OnceKey(32)                       nothing. The order in which the requests are forgotten.

@@ -93,7 +93,7 @@ func spread(t testing.TB, s *Store, lane engine.Lane, but int64) {
 			}
 			continue
 		}
-		if err := s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: visitorPayload(of), At: now()}); err != nil {
+		if err := freeze(t.Context(), s, d, visitorPayload(of)); err != nil {
 			t.Fatal(err)
 		}
 		a := broken
@@ -171,7 +171,7 @@ func TestEraseFindsDeliveriesWithoutPayload(t *testing.T) {
 			}
 			claimed := take(t, s, engine.Lane{WebhookID: w.ID}, 10).Claimed
 			frozen := claimed[0].Delivery
-			if err := s.Freeze(t.Context(), engine.Freeze{Delivery: frozen, Payload: visitorPayload(7), At: now()}); err != nil {
+			if err := freeze(t.Context(), s, frozen, visitorPayload(7)); err != nil {
 				t.Fatal(err)
 			}
 			deliver(t, s, pending(frozen), delivered, ok)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"hookbolt/engine"
 )
 
@@ -274,10 +276,10 @@ func (b *batch) expireDelivery(number uint64, at, _, _ time.Time) (removed bool,
 }
 
 // retireDelivery removes a delivery whose retention has ended. Without its record nothing says that it was cancelled, so its session no
-// longer refers to it: for a replay of what is missing there never was one.
+// longer refers to it: for a replay of what is missing there never was one. One that was superseded is not missing.
 func (b *batch) retireDelivery(r *deliveryRecord) error {
 	head := b.sessions.Get(u64key(r.session))
-	if r.Status != engine.StatusCancelled || r.Kind != engine.KindComplete || head == nil {
+	if r.Status != engine.StatusCancelled || r.Kind != engine.KindComplete || r.SupersededBy != uuid.Nil || head == nil {
 		return b.removeDelivery(r)
 	}
 	session, err := decodeSession(r.session, head)

@@ -85,7 +85,7 @@ func TestFullDisk(t *testing.T) {
 	if _, err := s.AppendEvents(t.Context(), engine.NewAppend(session(t, uuid.New(), time.Now()), now())); !errors.Is(err, engine.ErrFull) {
 		t.Errorf("events right after: %v, want ErrFull", err)
 	}
-	if err := s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte("{}"), At: now()}); !errors.Is(err, engine.ErrFull) {
+	if err := freeze(t.Context(), s, d, []byte("{}")); !errors.Is(err, engine.ErrFull) {
 		t.Errorf("freezing: %v, want ErrFull", err)
 	}
 	if stats, err := s.Stats(t.Context(), time.Now(), false); err != nil || !errors.Is(stats.Full, engine.ErrFull) {

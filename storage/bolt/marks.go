@@ -19,10 +19,24 @@ import (
 // maxMarksInHead is how many marks a head holds.
 const maxMarksInHead = 64
 
-// markKey is the key of a mark: S(8) webhook(4) kind(1).
+// markKey is the key of a mark: S(8) webhook(4) kind(1). Of updates there are several: the key of one has D(8) at its end; see markKeyOf.
 func markKey(session uint64, webhookID uint32, kind engine.Kind) []byte {
-	k := binary.BigEndian.AppendUint64(make([]byte, 0, 13), session)
+	k := binary.BigEndian.AppendUint64(make([]byte, 0, 21), session)
 	return append(binary.BigEndian.AppendUint32(k, webhookID), byte(kind))
+}
+
+// markKeyOf is the key of the mark of a delivery.
+func markKeyOf(session uint64, ref engine.DeliveryRef) []byte {
+	k := markKey(session, ref.WebhookID, ref.Kind)
+	if ref.Kind == engine.KindUpdate {
+		k = binary.BigEndian.AppendUint64(k, deliveryNumber(ref.ID))
+	}
+	return k
+}
+
+// fitsMark reports whether a key is that of a mark.
+func fitsMark(key []byte) bool {
+	return len(key) == 13 && engine.Kind(key[12]) != engine.KindUpdate || len(key) == 21 && engine.Kind(key[12]) == engine.KindUpdate
 }
 
 // mark adds a mark to a session. The caller stores the head.
@@ -32,7 +46,7 @@ func (b *batch) mark(r *sessionRecord, ref engine.DeliveryRef) error {
 		return nil
 	}
 	r.marks++
-	key := markKey(r.number, ref.WebhookID, ref.Kind)
+	key := markKeyOf(r.number, ref)
 	return b.put(b.marks, key, sealBytes(key, ref.ID[:]))
 }
 
@@ -42,7 +56,7 @@ func (b *batch) unmark(r *sessionRecord, ref engine.DeliveryRef) error {
 		r.Deliveries = slices.Delete(r.Deliveries, at, at+1)
 		return nil
 	}
-	key := markKey(r.number, ref.WebhookID, ref.Kind)
+	key := markKeyOf(r.number, ref)
 	v := b.marks.Get(key)
 	if v == nil {
 		return nil
@@ -89,12 +103,8 @@ func (s *Store) refs(tx *bbolt.Tx, r *sessionRecord) iter.Seq[engine.DeliveryRef
 		if r.marks == 0 {
 			return
 		}
-		for k, v := range s.entries(tx, bucketMarks, u64key(r.number), nil) {
-			id, err := decodeMark(k, v)
-			if s.passes(err) {
-				continue
-			}
-			if !yield(engine.DeliveryRef{WebhookID: binary.BigEndian.Uint32(k[8:]), Kind: engine.Kind(k[12]), ID: id}) {
+		for ref := range s.marked(tx, u64key(r.number)) {
+			if !yield(ref) {
 				return
 			}
 		}
@@ -116,25 +126,30 @@ func (c *checker) checkMarks(r *sessionRecord) {
 	type once struct {
 		webhook uint32
 		kind    engine.Kind
+		update  uuid.UUID // of updates there may be several
 	}
 	marked := make(map[once]bool)
-	add := func(webhookID uint32, kind engine.Kind) {
-		c.expect(!marked[once{webhookID, kind}], "session %d: two %s deliveries for webhook %d", r.number, kind, webhookID)
-		marked[once{webhookID, kind}] = true
+	add := func(ref engine.DeliveryRef) {
+		one := once{webhook: ref.WebhookID, kind: ref.Kind}
+		if ref.Kind == engine.KindUpdate {
+			one.update = ref.ID
+		}
+		c.expect(!marked[one], "session %d: two %s deliveries for webhook %d", r.number, ref.Kind, ref.WebhookID)
+		marked[one] = true
 	}
 	for _, ref := range r.Deliveries {
-		add(ref.WebhookID, ref.Kind)
+		add(ref)
 	}
 	stored, prefix := uint32(0), u64key(r.number)
 	cursor := c.tx.Bucket(bucketMarks).Cursor()
 	for k, v := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = cursor.Next() {
-		if len(k) != 13 {
+		if !fitsMark(k) {
 			c.expect(false, "marks %x: bad key", k)
 			continue
 		}
-		_, err := decodeMark(k, v)
+		id, err := decodeMark(k, v)
 		c.expect(err == nil, "%v", err)
-		add(binary.BigEndian.Uint32(k[8:]), engine.Kind(k[12]))
+		add(refOf(k, id))
 		stored++
 	}
 	c.expect(stored == r.marks, "session %d: %d marks stored, %d counted", r.number, stored, r.marks)

@@ -162,7 +162,14 @@ func (j *replayJob) target(in replaySearch, number uint64, head []byte) (t repla
 	}
 	d := &t.delivery
 	covered := in.marked != nil && in.marked.Covered(&d.Delivery)
-	return t, j.Includes(&d.Delivery, w, d.source(in.tx.Bucket(bucketSessions)), covered), nil
+	from := d.source(in.tx.Bucket(bucketSessions))
+	if !j.Includes(&d.Delivery, w, from, covered) {
+		return t, false, nil
+	}
+	if from.Overtaken, err = in.store.isOvertaken(in.tx, d); err != nil || !from.Overtaken {
+		return t, err == nil, err
+	}
+	return t, j.Includes(&d.Delivery, w, from, covered), nil
 }
 
 // stepReplay does one step of a replay. It reports whether there is more to do.

@@ -201,6 +201,7 @@ func (b *batch) trigger(r *sessionRecord, t *engine.Trigger) (deliveryRecord, er
 		if err := b.storePayload(&d, t.Payload, b.began); err != nil {
 			return d, err
 		}
+		d.BuiltFrom = r.Events
 	}
 	if err := b.createDelivery(&d); err != nil {
 		return d, err

@@ -132,11 +132,21 @@ func take(t testing.TB, s *Store, lane engine.Lane, room int) engine.ClaimResult
 	return takes[0]
 }
 
+// freeze freezes the payload of a claimed delivery, as if it was built from all events of its session.
+func freeze(ctx context.Context, s *Store, d engine.Delivery, payload []byte) error {
+	record, _, err := s.Session(ctx, d.SessionID)
+	if err != nil {
+		return err
+	}
+	_, err = s.Freeze(ctx, engine.Freeze{Delivery: d, Payload: payload, Events: record.Head.Events, At: now()})
+	return err
+}
+
 // deliver takes a delivery through freezing and one attempt.
 func deliver(t testing.TB, s *Store, d engine.Delivery, next engine.Next, a engine.Attempt) engine.Delivery {
 	t.Helper()
 	if d.Status == engine.StatusScheduled {
-		if err := s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte(`{"n":1}`), At: now()}); err != nil {
+		if err := freeze(t.Context(), s, d, []byte(`{"n":1}`)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -563,7 +573,7 @@ func child(path string) {
 		for _, taken := range takes[0].Claimed {
 			d := taken.Delivery
 			if taken.Payload == nil {
-				if err := s.Freeze(ctx, engine.Freeze{Delivery: d, Payload: []byte(`{"id":"` + d.ID.String() + `"}`), At: now()}); err != nil {
+				if err := freeze(ctx, s, d, []byte(`{"id":"`+d.ID.String()+`"}`)); err != nil {
 					panic(err)
 				}
 			}
@@ -655,6 +665,13 @@ func setHealth(t testing.TB, s *Store, webhookID uint32, h engine.Health) {
 	}
 }
 
+// asEarlier cuts the last bytes off a delivery's record: what an earlier version did not have.
+func asEarlier(tx *bbolt.Tx, id uuid.UUID, bytes int) error {
+	key := u64key(deliveryNumber(id))
+	v := tx.Bucket(bucketDeliveries).Get(key)
+	return tx.Bucket(bucketDeliveries).Put(key, sealBytes(key, v[1:len(v)-4-bytes]))
+}
+
 // A database of version 1 is brought up to date, with what it holds.
 func TestVersion1IsBroughtUpToDate(t *testing.T) {
 	path := newPath(t)
@@ -707,8 +724,8 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 		old.string(a.ErrorDetail)
 		old.string(string(a.Response))
 		number, v := tx.Bucket(bucketSessions).Cursor().First()
-		head := sealBytes(number, v[1:len(v)-4-3]) // without the size, which has two bytes here, and the number of marks
-		return errors.Join(numberAll(tx), tx.Bucket(bucketSessions).Put(slices.Clone(number), head),
+		head := sealBytes(number, v[1:len(v)-4-8-3]) // without the start, the size, which has two bytes here, and the number of marks
+		return errors.Join(numberAll(tx), asEarlier(tx, d.ID, 2+4), asEarlier(tx, d2.ID, 4), tx.Bucket(bucketSessions).Put(slices.Clone(number), head),
 			tx.Bucket(bucketAttempts).Put(key, old.seal(key)), tx.Bucket(bucketAttempts).Put(secondKey, version3), tx.DeleteBucket(bucketHealth), tx.DeleteBucket(bucketMarks), tx.DeleteBucket(bucketFanOuts),
 			tx.Bucket(bucketMeta).Put(keySchema, sealBytes(keySchema, u32key(1))))
 	})
@@ -730,6 +747,16 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 	if _, _, attempts, err = s.Delivery(t.Context(), d2.ID); err != nil || len(attempts) != 1 || attempts[0].Address != "192.0.2.1:443" ||
 		attempts[0].Sent.Signature != "" {
 		t.Errorf("of version 3: %+v, %v", attempts, err)
+	}
+	// Deliveries of earlier versions, without and with their visitor, are stored again and still found by it.
+	for _, id := range []uuid.UUID{d.ID, d2.ID} {
+		if _, err := s.Reschedule(t.Context(), id, engine.RescheduleNow, now()); err != nil {
+			t.Fatal(err)
+		}
+		again, _, _, err := s.Delivery(t.Context(), id)
+		if err != nil || again.Status != engine.StatusPending || again.BuiltFrom != 0 || again.LateEvents != 0 || again.SupersededBy != uuid.Nil {
+			t.Errorf("stored again: %+v, %v", again, err)
+		}
 	}
 	setHealth(t, s, w.ID, engine.Health{Failures: 1, FirstFailedAt: now(), Order: 1})
 	checkAndClose(t, s)

@@ -21,7 +21,7 @@ type broken struct {
 	mine      func(id uint32) bool
 	append    func(ctx context.Context, a engine.Append) (engine.Appended, error)
 	claim     func(ctx context.Context, now time.Time, requests []engine.ClaimRequest) ([]engine.ClaimResult, error)
-	freeze    func(ctx context.Context, f engine.Freeze) error
+	freeze    func(ctx context.Context, f engine.Freeze) (engine.Frozen, error)
 	record    func(ctx context.Context, r engine.AttemptRecord) (engine.Recorded, error)
 	release   func(ctx context.Context, claimed []engine.Delivery) error
 	resched   func(ctx context.Context, id uuid.UUID, how engine.Reschedule, now time.Time) (engine.Delivery, error)
@@ -98,8 +98,14 @@ func (b *broken) ClaimDue(ctx context.Context, now time.Time, requests []engine.
 	return or(b.claim, b.Store.ClaimDue, b.claim == nil)(ctx, now, requests)
 }
 
-func (b *broken) Freeze(ctx context.Context, f engine.Freeze) error {
+func (b *broken) Freeze(ctx context.Context, f engine.Freeze) (engine.Frozen, error) {
 	return or(b.freeze, b.Store.Freeze, b.freeze == nil)(ctx, f)
+}
+
+// freezeStored freezes in the store that is broken here.
+func (b *broken) freezeStored(ctx context.Context, f engine.Freeze) error {
+	_, err := b.Store.Freeze(ctx, f)
+	return err
 }
 
 func (b *broken) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Recorded, error) {

@@ -47,6 +47,9 @@ func (v visit) complete() visit {
 	return v
 }
 
+// visitEvents is how many events a visit has that is finished.
+const visitEvents = 3
+
 // events are those of the visit: a start, a vote and, unless it is unfinished, a finish.
 func (v visit) events(t *T) []engine.Event {
 	t.Helper()

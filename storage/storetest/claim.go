@@ -172,7 +172,7 @@ func claimsOnceAmongMany(t *T) {
 				seen[c.Delivery.ID]++
 				open--
 				mu.Unlock()
-				if err := p.Freeze(t.Context(), engine.Freeze{Delivery: c.Delivery, Payload: []byte(`{}`), At: now()}); err != nil {
+				if err := p.freeze(engine.Freeze{Delivery: c.Delivery, Payload: []byte(`{}`), At: now()}); err != nil {
 					t.Errorf("Freeze: %v", err)
 				}
 				if _, err := p.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: c.Delivery, Attempt: good(), Next: delivered, At: now()}); err != nil {

@@ -226,10 +226,10 @@ func eraseLeavesClaims(t *T) {
 	w := p.hook()
 	for name, end := range map[string]func(d engine.Delivery) error{
 		"Freeze": func(d engine.Delivery) error {
-			return p.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()})
+			return p.freeze(engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()})
 		},
 		"Freeze without a payload": func(d engine.Delivery) error {
-			return p.Freeze(t.Context(), engine.Freeze{Delivery: d, At: now()})
+			return p.freeze(engine.Freeze{Delivery: d, At: now()})
 		},
 		"RecordAttempt": func(d engine.Delivery) error {
 			_, err := p.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: good(), Next: delivered, At: now()})

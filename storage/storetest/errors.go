@@ -41,7 +41,8 @@ func sendingCalls(t *T, w engine.Webhook, d engine.Delivery) []call {
 			return err
 		}},
 		{"Freeze", func(ctx context.Context, s Store) error {
-			return s.Freeze(ctx, engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()})
+			_, err := s.Freeze(ctx, engine.Freeze{Delivery: d, Payload: []byte(`{}`), Events: visitEvents, At: now()})
+			return err
 		}},
 		{"RecordAttempt", func(ctx context.Context, s Store) error {
 			_, err := s.RecordAttempt(ctx, engine.AttemptRecord{Delivery: d, Attempt: good(), Next: delivered, At: now()})
@@ -247,7 +248,7 @@ func endedContextKeepsClaim(t *T) {
 	w := p.hook()
 	for range 10 {
 		d := p.taken(w, "")
-		if err := p.Freeze(ended(t), engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()}); err != nil {
+		if _, err := p.Freeze(ended(t), engine.Freeze{Delivery: d, Payload: []byte(`{}`), Events: visitEvents, At: now()}); err != nil {
 			t.is(err, context.Canceled, "Freeze with an ended context")
 		}
 		if got := p.claim(lane(w)); len(got) > 0 {

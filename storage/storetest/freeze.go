@@ -22,9 +22,9 @@ func freezeStores(t *T) {
 	d := p.taken(w, "")
 	at := now().Add(123 * time.Millisecond)
 	payload := ` {"text":"Ä\u0000" , "n":1.0}`
-	t.ok(p.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte(payload), At: at}), "Freeze")
+	t.ok(p.freeze(engine.Freeze{Delivery: d, Payload: []byte(payload), At: at}), "Freeze")
 	want := d
-	want.Status, want.FrozenAt = engine.StatusPending, at
+	want.Status, want.FrozenAt, want.BuiltFrom = engine.StatusPending, at, visitEvents
 	for _, when := range []string{"frozen", "frozen, after a restart"} {
 		got, body, attempts := p.delivery(d.ID)
 		t.same(got, want, when)
@@ -55,7 +55,7 @@ func freezeDrops(t *T) {
 	d := p.taken(w, "")
 	p.record(engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{Outcome: engine.Outcome{StartedAt: now(), Error: engine.ErrorInternal}}, Next: later(now())})
 	d = p.claimOne(lane(w)).Delivery
-	t.ok(p.Freeze(t.Context(), engine.Freeze{Delivery: d, At: now()}), "Freeze without a payload")
+	t.ok(p.freeze(engine.Freeze{Delivery: d, At: now()}), "Freeze without a payload")
 	p.gone(d.ID, "dropped")
 	if _, deliveries := p.session(d.SessionID); len(deliveries) > 0 {
 		t.Errorf("the session has %d deliveries", len(deliveries))
@@ -103,7 +103,7 @@ func freezeRefuses(t *T) {
 			d := p.taken(w, "")
 			m.do(p, w, d)
 			before, _, _, _ := p.Delivery(t.Context(), d.ID)
-			t.is(p.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: payload, At: now()}), engine.ErrNotSendable, m.name)
+			t.is(p.freeze(engine.Freeze{Delivery: d, Payload: payload, At: now()}), engine.ErrNotSendable, m.name)
 			if m.erased {
 				p.gone(d.ID, m.name)
 			} else {
@@ -128,7 +128,7 @@ func freezeRefusedEndsClaim(t *T) {
 		w := p.hook()
 		d := p.taken(w, "")
 		m.do(p, w, d)
-		t.is(p.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()}), engine.ErrNotSendable, m.name)
+		t.is(p.freeze(engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()}), engine.ErrNotSendable, m.name)
 		p.noneClaimed(w, m.name)
 		got := p.claimAt(lane(w), 5, now().Add(time.Second)).Claimed
 		if m.again != (len(got) == 1) {
@@ -145,7 +145,7 @@ func freezesOnce(t *T) {
 	for _, payload := range [][]byte{[]byte(`{"n":2}`), nil} {
 		d := p.taken(w, "")
 		p.frozen(d, `{"n":1}`)
-		t.is(p.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: payload, At: now()}), engine.ErrNotSendable, "a second freeze")
+		t.is(p.freeze(engine.Freeze{Delivery: d, Payload: payload, At: now()}), engine.ErrNotSendable, "a second freeze")
 		if after, body, _ := p.delivery(d.ID); after.Status != engine.StatusPending || string(body) != `{"n":1}` {
 			t.Errorf("then it is %s with %s", after.Status, body)
 		}

@@ -128,10 +128,19 @@ func (p *process) taken(w engine.Webhook, payload string) engine.Delivery {
 	return p.frozen(d, payload)
 }
 
+// freeze freezes, as if the payload was built from all events of an ordinary visit.
+func (p *process) freeze(f engine.Freeze) error {
+	if f.Events == 0 {
+		f.Events = visitEvents
+	}
+	_, err := p.Freeze(p.t.Context(), f)
+	return err
+}
+
 // frozen freezes a claimed delivery and returns it as it is then.
 func (p *process) frozen(d engine.Delivery, payload string) engine.Delivery {
 	p.t.Helper()
-	p.t.ok(p.Freeze(p.t.Context(), engine.Freeze{Delivery: d, Payload: []byte(payload), At: now()}), "Freeze")
+	p.t.ok(p.freeze(engine.Freeze{Delivery: d, Payload: []byte(payload), At: now()}), "Freeze")
 	d, _, _ = p.delivery(d.ID)
 	return d
 }

@@ -47,15 +47,15 @@ func (m *member) ClaimDue(ctx context.Context, now time.Time, requests []engine.
 	return results, nil
 }
 
-func (m *member) Freeze(ctx context.Context, f engine.Freeze) error {
+func (m *member) Freeze(ctx context.Context, f engine.Freeze) (engine.Frozen, error) {
 	if err := m.holds(f.Delivery.ID); err != nil {
-		return err
+		return engine.Frozen{}, err
 	}
-	err := m.Store.Freeze(ctx, f)
+	done, err := m.Store.Freeze(ctx, f)
 	if err == nil && f.Payload == nil || errors.Is(err, engine.ErrNotSendable) {
 		m.over(f.Delivery.ID)
 	}
-	return err
+	return done, err
 }
 
 func (m *member) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Recorded, error) {

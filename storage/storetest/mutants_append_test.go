@@ -188,7 +188,7 @@ var appendMutants = []mutant{
 		for i := range done.Claimed {
 			if c := &done.Claimed[i]; len(a.Sessions[0].Payloads) > 0 && c.Session != nil {
 				c.Session, c.Payload = nil, a.Sessions[0].Payloads[0].Body
-				b.Store.Freeze(ctx, engine.Freeze{Delivery: c.Delivery, Payload: c.Payload, At: a.Now})
+				b.freezeStored(ctx, engine.Freeze{Delivery: c.Delivery, Payload: c.Payload, At: a.Now})
 				c.Delivery.Status = engine.StatusPending
 			}
 		}

@@ -116,7 +116,7 @@ var attemptMutants = []mutant{
 	{"record/due when Next says", "a second late", records(func(_ context.Context, _ *broken, r *engine.AttemptRecord) { r.Next.At = r.Next.At.Add(time.Second) })},
 	{"record/payload that could not be rendered", "pending without one", records(func(ctx context.Context, b *broken, r *engine.AttemptRecord) {
 		if r.Delivery.Status == engine.StatusScheduled {
-			b.Store.Freeze(ctx, engine.Freeze{Delivery: r.Delivery, Payload: []byte(`{}`), At: r.At})
+			b.freezeStored(ctx, engine.Freeze{Delivery: r.Delivery, Payload: []byte(`{}`), Events: 3, At: r.At})
 		}
 	})},
 	{"record/is durable", "forgotten at a start", func(b *broken) {

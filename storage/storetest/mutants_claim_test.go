@@ -42,7 +42,9 @@ func asks(change func(now *time.Time, requests []engine.ClaimRequest)) func(b *b
 // freezes breaks Freeze by what it is given and what it returns.
 func freezes(call func(ctx context.Context, b *broken, f engine.Freeze) error) func(b *broken) {
 	return func(b *broken) {
-		b.freeze = func(ctx context.Context, f engine.Freeze) error { return call(ctx, b, f) }
+		b.freeze = func(ctx context.Context, f engine.Freeze) (engine.Frozen, error) {
+			return engine.Frozen{}, call(ctx, b, f)
+		}
 	}
 }
 
@@ -95,7 +97,7 @@ var claimMutants = []mutant{
 		}
 	})},
 	{"claim/once", "until it is frozen", freezes(func(ctx context.Context, b *broken, f engine.Freeze) error {
-		return errors.Join(b.Store.Freeze(ctx, f), b.Store.Release(ctx, []engine.Delivery{f.Delivery}))
+		return errors.Join(b.freezeStored(ctx, f), b.Store.Release(ctx, []engine.Delivery{f.Delivery}))
 	})},
 	{"claim/once among many", "the claim ends before the attempt is recorded", func(b *broken) {
 		var looks atomic.Int32
@@ -171,18 +173,18 @@ var claimMutants = []mutant{
 		var body bytes.Buffer
 		json.Compact(&body, f.Payload)
 		f.Payload = body.Bytes()
-		return b.Store.Freeze(ctx, f)
+		return b.freezeStored(ctx, f)
 	})},
 	{"freeze/stores the payload", "frozen now", freezes(func(ctx context.Context, b *broken, f engine.Freeze) error {
 		f.At = time.Now()
-		return b.Store.Freeze(ctx, f)
+		return b.freezeStored(ctx, f)
 	})},
 	{"freeze/keeps the claim", "ends it", freezes(func(ctx context.Context, b *broken, f engine.Freeze) error {
-		return errors.Join(b.Store.Freeze(ctx, f), b.Store.Release(ctx, []engine.Delivery{f.Delivery}))
+		return errors.Join(b.freezeStored(ctx, f), b.Store.Release(ctx, []engine.Delivery{f.Delivery}))
 	})},
 	{"freeze/dropped without a trace", "cancelled", freezes(func(ctx context.Context, b *broken, f engine.Freeze) error {
 		if f.Payload != nil {
-			return b.Store.Freeze(ctx, f)
+			return b.freezeStored(ctx, f)
 		}
 		_, err := b.Store.Reschedule(ctx, f.Delivery.ID, engine.RescheduleNever, f.At)
 		return errors.Join(err, b.Store.Release(ctx, []engine.Delivery{f.Delivery}))
@@ -192,16 +194,16 @@ var claimMutants = []mutant{
 			if f.Payload == nil {
 				b.id = f.Delivery.WebhookID
 			}
-			return b.Store.Freeze(ctx, f)
+			return b.freezeStored(ctx, f)
 		})(b)
 		claimedMore(b)
 	}},
 	{"freeze/not sendable", "no error", freezes(func(ctx context.Context, b *broken, f engine.Freeze) error {
-		b.Store.Freeze(ctx, f)
+		b.freezeStored(ctx, f)
 		return nil
 	})},
 	{"freeze/not sendable", "not found", freezes(func(ctx context.Context, b *broken, f engine.Freeze) error {
-		err := b.Store.Freeze(ctx, f)
+		err := b.freezeStored(ctx, f)
 		if _, _, _, gone := b.Store.Delivery(ctx, f.Delivery.ID); errors.Is(gone, engine.ErrNotFound) && err != nil {
 			return gone
 		}
@@ -211,10 +213,10 @@ var claimMutants = []mutant{
 		if d, _, _, err := b.Store.Delivery(ctx, f.Delivery.ID); err == nil {
 			f.Delivery = d
 		}
-		return b.Store.Freeze(ctx, f)
+		return b.freezeStored(ctx, f)
 	})},
 	{"freeze/refused ends the claim", "claimed for ever", freezes(func(ctx context.Context, b *broken, f engine.Freeze) error {
-		err := b.Store.Freeze(ctx, f)
+		err := b.freezeStored(ctx, f)
 		if errors.Is(err, engine.ErrNotSendable) {
 			b.again(ctx, f.Delivery)
 		}
@@ -225,12 +227,12 @@ var claimMutants = []mutant{
 			if _, _, _, err := b.Store.Delivery(ctx, f.Delivery.ID); err != nil {
 				b.id = f.Delivery.WebhookID
 			}
-			return b.Store.Freeze(ctx, f)
+			return b.freezeStored(ctx, f)
 		})(b)
 		claimedMore(b)
 	}},
 	{"freeze/once", "again and again", freezes(func(ctx context.Context, b *broken, f engine.Freeze) error {
-		err := b.Store.Freeze(ctx, f)
+		err := b.freezeStored(ctx, f)
 		if d, _, _, _ := b.Store.Delivery(ctx, f.Delivery.ID); d.Status == engine.StatusPending {
 			return nil
 		}

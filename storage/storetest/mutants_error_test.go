@@ -135,7 +135,7 @@ var errorMutants = []mutant{
 			b.Store.Release(context.WithoutCancel(ctx), []engine.Delivery{f.Delivery})
 			return ctx.Err()
 		}
-		return b.Store.Freeze(ctx, f)
+		return b.freezeStored(ctx, f)
 	})},
 
 	{"together/all methods at once", "an acknowledged request is lost", appends(func(b *broken, a *engine.Append) {
@@ -226,7 +226,9 @@ var sharedMutants = []mutant{
 		}
 	}},
 	{"shared/claims are the owner's", "whoever freezes", func(b *broken) {
-		b.freeze = func(ctx context.Context, f engine.Freeze) error { return b.member().Store.Freeze(ctx, f) }
+		b.freeze = func(ctx context.Context, f engine.Freeze) (engine.Frozen, error) {
+			return b.member().Store.Freeze(ctx, f)
+		}
 	}},
 	{"shared/claims are the owner's", "claimed on arrival by anybody", func(b *broken) {
 		b.append = func(ctx context.Context, a engine.Append) (engine.Appended, error) {

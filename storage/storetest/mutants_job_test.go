@@ -190,7 +190,7 @@ var eraseMutants = []mutant{
 		return instead(err, engine.ErrNotSendable, engine.ErrNotFound)
 	})},
 	{"erase/claims go on", "a late freeze is none", freezes(func(ctx context.Context, b *broken, f engine.Freeze) error {
-		return instead(b.Store.Freeze(ctx, f), engine.ErrNotSendable, nil)
+		return instead(b.freezeStored(ctx, f), engine.ErrNotSendable, nil)
 	})},
 }
 

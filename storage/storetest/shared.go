@@ -150,7 +150,7 @@ func sharedBarrier(t *T) {
 	if owner.Mine(w.ID) && !owner.Webhooks().Covered(&d) {
 		t.Errorf("the owner does not know the cancellation")
 	}
-	t.is(owner.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()}), engine.ErrNotSendable, "what the other one has cancelled")
+	t.is(owner.freeze(engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()}), engine.ErrNotSendable, "what the other one has cancelled")
 }
 
 // What the other process puts into a lane is reported to its owner, who can claim it.
@@ -192,7 +192,7 @@ func sharedEnded(t *T) {
 				return slices.ContainsFunc(n.Ended, func(e engine.Delivery) bool { return e.ID == d.ID })
 			})
 		})
-		t.is(owner.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()}), engine.ErrNotSendable, name)
+		t.is(owner.freeze(engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()}), engine.ErrNotSendable, name)
 		for _, c := range owner.claim(lane(w)) {
 			owner.record(engine.AttemptRecord{Delivery: owner.frozen(c.Delivery, `{}`), Attempt: good(), Next: delivered})
 		}
@@ -209,7 +209,7 @@ func sharedClaims(t *T) {
 	}
 	d := owner.claimOne(lane(w)).Delivery
 	for _, payload := range [][]byte{[]byte(`{}`), nil} {
-		if err := other.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: payload, At: now()}); err == nil {
+		if err := other.freeze(engine.Freeze{Delivery: d, Payload: payload, At: now()}); err == nil {
 			t.Errorf("a process that has not claimed a delivery has frozen it")
 		}
 	}

@@ -74,8 +74,11 @@ func (c *crowd) send(stop func() bool) {
 				c.failed(c.Release(c.ctx, []engine.Delivery{d}), "Release")
 				continue
 			}
-			if claimed.Payload == nil && c.failed(c.Freeze(c.ctx, engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()}), "Freeze", engine.ErrNotSendable) {
-				continue
+			if claimed.Payload == nil {
+				f := engine.Freeze{Delivery: d, Payload: []byte(`{}`), Events: claimed.Session.Head.Events, At: now()}
+				if _, err := c.Freeze(c.ctx, f); c.failed(err, "Freeze", engine.ErrNotSendable) {
+					continue
+				}
 			}
 			r := engine.AttemptRecord{Delivery: d, Attempt: good(), Next: delivered, At: now(), Webhook: &c.w}
 			if rand.IntN(3) == 0 {

@@ -1,0 +1,44 @@
+package engine
+
+import "time"
+
+// Deliveries of one session to one webhook tell of states of the session, each of a later one than the one before: incomplete, complete,
+// updates. An endpoint that keeps the newest state must not get an older one after it. So two of them are never in flight together (see
+// [turnstile]), and the one whose payload is frozen supersedes those that still wait.
+
+// Overtakes reports whether a delivery tells of a later state than another one of the same session and webhook. Of two updates it is
+// the one whose payload was built from more events.
+func (d *Delivery) Overtakes(o *Delivery) bool {
+	mine, others := d.Kind.stage(), o.Kind.stage()
+	return mine > 0 && others > 0 && (mine > others || mine == others && d.BuiltFrom > o.BuiltFrom)
+}
+
+// stage is the place of a kind in the life of a session; 0 for a kind that has none.
+func (k Kind) stage() int {
+	switch k {
+	case KindIncomplete:
+		return 1
+	case KindComplete:
+		return 2
+	case KindUpdate:
+		return 3
+	}
+	return 0
+}
+
+// Supersede cancels a delivery of the same session and webhook if it still waits and tells of an earlier state than the payload that is
+// frozen now. It reports whether it has. finishedAt is when the session finished, as its head says: an incomplete trigger with nothing to
+// send is left alone, and goes without a trace when it is due.
+func (f *Freeze) Supersede(o *Delivery, finishedAt time.Time) bool {
+	newer := f.Delivery
+	newer.BuiltFrom = f.Events
+	if !o.Status.Waiting() || !newer.Overtakes(o) {
+		return false
+	}
+	if o.Status == StatusScheduled && o.Kind == KindIncomplete && !finishedAt.IsZero() && !finishedAt.After(o.AsOf) {
+		return false
+	}
+	o.Finish(StatusCancelled, f.At)
+	o.SupersededBy = newer.ID
+	return true
+}

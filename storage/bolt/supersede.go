@@ -1,0 +1,125 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"iter"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+
+	"hookbolt/engine"
+)
+
+// supersede cancels the deliveries that a payload supersedes as it is frozen. r is its delivery. It returns engine.ErrMoreEvents, with the
+// session in done, if the payload lacks events.
+func (b *batch) supersede(r *deliveryRecord, f *engine.Freeze, done *engine.Frozen) error {
+	session, err := b.sessionOf(r)
+	if err != nil || session.number == 0 {
+		return err
+	}
+	if session.Events != f.Events {
+		record, err := readSessionRecord(b.events, &session)
+		if err != nil {
+			return err
+		}
+		done.Session = &record
+		return engine.ErrMoreEvents
+	}
+	for ref := range b.s.refsTo(b.tx, &session, r.WebhookID) {
+		if ref.ID == r.ID {
+			continue
+		}
+		old, err := b.s.readDelivery(b.deliveries, deliveryNumber(ref.ID))
+		if b.s.passes(err) {
+			continue
+		}
+		d := old
+		if err != nil {
+			return err
+		}
+		if d.number == 0 || !f.Supersede(&d.Delivery, session.FinishedAt) {
+			continue
+		}
+		if err := b.saveDelivery(&old, &d); err != nil {
+			return err
+		}
+		done.Superseded = append(done.Superseded, d.Delivery)
+	}
+	return nil
+}
+
+// sessionOf reads the session of a delivery. The number in the result is 0 if it is not stored, or damaged.
+func (b *batch) sessionOf(r *deliveryRecord) (sessionRecord, error) {
+	return b.s.sessionOf(b.tx, r)
+}
+
+func (s *Store) sessionOf(tx *bbolt.Tx, r *deliveryRecord) (sessionRecord, error) {
+	v := tx.Bucket(bucketSessions).Get(u64key(r.session))
+	if v == nil {
+		return sessionRecord{}, nil
+	}
+	session, err := decodeSession(r.session, v)
+	if s.passes(err) {
+		return sessionRecord{}, nil
+	}
+	return session, err
+}
+
+// isOvertaken reports whether the payload of a delivery that overtakes r is frozen.
+func (s *Store) isOvertaken(tx *bbolt.Tx, r *deliveryRecord) (bool, error) {
+	session, err := s.sessionOf(tx, r)
+	if err != nil || session.number == 0 {
+		return false, err
+	}
+	for ref := range s.refsTo(tx, &session, r.WebhookID) {
+		d, err := s.readDelivery(tx.Bucket(bucketDeliveries), deliveryNumber(ref.ID))
+		switch {
+		case s.passes(err):
+		case err != nil:
+			return false, err
+		case d.number != 0 && !d.FrozenAt.IsZero() && d.Overtakes(&r.Delivery):
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// refsTo walks the marks of a session for one webhook.
+func (s *Store) refsTo(tx *bbolt.Tx, r *sessionRecord, webhookID uint32) iter.Seq[engine.DeliveryRef] {
+	return func(yield func(engine.DeliveryRef) bool) {
+		for _, ref := range r.Deliveries {
+			if ref.WebhookID == webhookID && !yield(ref) {
+				return
+			}
+		}
+		if r.marks == 0 {
+			return
+		}
+		prefix := binary.BigEndian.AppendUint32(u64key(r.number), webhookID)
+		for ref := range s.marked(tx, prefix) {
+			if !yield(ref) {
+				return
+			}
+		}
+	}
+}
+
+// marked walks the marks outside of heads that begin with a prefix. It passes damaged ones.
+func (s *Store) marked(tx *bbolt.Tx, prefix []byte) iter.Seq[engine.DeliveryRef] {
+	return func(yield func(engine.DeliveryRef) bool) {
+		for k, v := range s.entries(tx, bucketMarks, prefix, nil) {
+			id, err := decodeMark(k, v)
+			if s.passes(err) {
+				continue
+			}
+			if !yield(refOf(k, id)) {
+				return
+			}
+		}
+	}
+}
+
+// refOf returns what a mark says.
+func refOf(key []byte, id uuid.UUID) engine.DeliveryRef {
+	return engine.DeliveryRef{WebhookID: binary.BigEndian.Uint32(key[8:]), Kind: engine.Kind(key[12]), ID: id}
+}

@@ -1,0 +1,66 @@
+package storetest_test
+
+import (
+	"context"
+	"errors"
+
+	"hookbolt/engine"
+)
+
+// frozen breaks Freeze by what comes of it.
+func frozen(change func(ctx context.Context, b *broken, f engine.Freeze, done *engine.Frozen, err error) error) func(b *broken) {
+	return func(b *broken) {
+		b.freeze = func(ctx context.Context, f engine.Freeze) (engine.Frozen, error) {
+			done, err := b.Store.Freeze(ctx, f)
+			err = change(ctx, b, f, &done, err)
+			return done, err
+		}
+	}
+}
+
+var supersedeMutants = []mutant{
+	{"freeze/from all events", "from any", freezes(func(ctx context.Context, b *broken, f engine.Freeze) error {
+		if record, _, err := b.Store.Session(ctx, f.Delivery.SessionID); err == nil {
+			f.Events = record.Head.Events
+		}
+		return b.freezeStored(ctx, f)
+	})},
+	{"freeze/from all events", "without the session", frozen(func(_ context.Context, _ *broken, _ engine.Freeze, done *engine.Frozen, err error) error {
+		done.Session = nil
+		return err
+	})},
+	{"freeze/from all events", "the claim ends", frozen(func(ctx context.Context, b *broken, f engine.Freeze, _ *engine.Frozen, err error) error {
+		if errors.Is(err, engine.ErrMoreEvents) {
+			b.Store.Release(ctx, []engine.Delivery{f.Delivery})
+		}
+		return err
+	})},
+	{"freeze/supersedes what waits", "names nothing", frozen(func(_ context.Context, _ *broken, _ engine.Freeze, done *engine.Frozen, err error) error {
+		done.Superseded = nil
+		return err
+	})},
+	{"freeze/supersedes what waits", "it waits on", frozen(func(ctx context.Context, b *broken, f engine.Freeze, done *engine.Frozen, err error) error {
+		for _, d := range done.Superseded {
+			b.Store.Reschedule(ctx, d.ID, engine.RescheduleNow, f.At)
+		}
+		return err
+	})},
+	{"freeze/supersedes nothing else", "the other webhook's as well", frozen(func(ctx context.Context, b *broken, f engine.Freeze, _ *engine.Frozen, err error) error {
+		_, deliveries, _ := b.Store.Session(ctx, f.Delivery.SessionID)
+		for _, d := range deliveries {
+			if d.WebhookID != f.Delivery.WebhookID {
+				b.Store.Reschedule(ctx, d.ID, engine.RescheduleNever, f.At)
+			}
+		}
+		return err
+	})},
+	{"append/start moves the trigger", "elsewhere", appends(func(_ *broken, a *engine.Append) {
+		for i := range a.Sessions {
+			for j := range a.Sessions[i].Events {
+				if ev := &a.Sessions[i].Events[j]; ev.Type == engine.EventStart || ev.Type == engine.EventVote {
+					ev.Time = ev.Time.Add(-1)
+				}
+			}
+		}
+	})},
+}
