@@ -174,7 +174,7 @@ func (p *process) AppendEvents(ctx context.Context, a engine.Append) (done engin
 		if done, err = p.Store.AppendEvents(ctx, a); err == nil {
 			for i := range done.Claimed {
 				if c := &done.Claimed[i]; c.Payload != nil {
-					p.s.froze(&c.Delivery, c.Payload, 0)
+					p.s.froze(&c.Delivery, c.Payload, c.Delivery.BuiltFrom, 0)
 				}
 			}
 		}
@@ -195,7 +195,7 @@ func (p *process) Freeze(ctx context.Context, f engine.Freeze) (done engine.Froz
 	err = p.change("Freeze", func() error {
 		stored := p.s.storedRequests(f.Delivery.SessionID)
 		if done, err = p.Store.Freeze(ctx, f); err == nil {
-			p.s.froze(&f.Delivery, f.Payload, stored)
+			p.s.froze(&f.Delivery, f.Payload, f.Events, stored)
 		}
 		return err
 	})
