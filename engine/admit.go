@@ -172,6 +172,8 @@ type Trigger struct {
 	// Moves reports that the session may have a delivery of that kind for the webhook already. Then Move moves that one, and none is made.
 	// MovesOnly reports that none is made if there is none.
 	Moves, MovesOnly bool
+	// Late and Before are, for kind update, how many late events it is for, and how many events the session had before them.
+	Late, Before int
 	// Claim reports that the delivery is due on arrival and must be claimed in the transaction that stores it. It does not go through the
 	// queue.
 	Claim bool
@@ -200,6 +202,9 @@ type Decision struct {
 	// Head is the session's head after these events. The Store adds a DeliveryRef for each trigger.
 	Head     SessionHead
 	Triggers []Trigger
+	// Late reports that the session had finished before the fresh events. They may change payloads that were built already: AdmitLate
+	// decides what they lead to.
+	Late bool
 	// FanOut is set in place of Triggers if there are too many to list.
 	FanOut FanOut
 }
@@ -223,7 +228,7 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 	if refused := head.addEvents(d.Fresh); refused != nil {
 		return Decision{}, refused
 	}
-	d.Head = head
+	d.Head, d.Late = head, !before.FinishedAt.IsZero()
 	fanOut := a.fanOut(&before, &head, d.Fresh)
 	if fanOut.IsZero() {
 		return d, nil
@@ -235,7 +240,7 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 	if fanOut.Continued || len(d.Fresh) != len(p.Events) {
 		p = nil // its payloads are not those of the whole session
 	}
-	for _, list := range hooks.matching(head.Identity.ContentID, fanOut.FinishedAt.IsZero()) {
+	for _, list := range hooks.matching(head.Identity.ContentID, fanOut.onlyIncomplete()) {
 		for _, w := range list {
 			n := len(d.Triggers)
 			d.Triggers = fanOut.AppendTriggers(d.Triggers, &head, w)

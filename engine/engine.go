@@ -191,6 +191,7 @@ func (e *Engine) apply(n *News) {
 		e.lanes.cancel(n.Ended[i].ID)
 	}
 	e.lanes.wakeAt(n.Queued...)
+	e.metrics.eventsLate.Add(float64(n.Late))
 	if !e.keeper.Swap(n.Keeper) && n.Keeper {
 		e.wakeMaintenance()
 	}

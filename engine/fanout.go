@@ -27,10 +27,17 @@ type FanOut struct {
 	ReceivedAt time.Time
 	// Settle is Append.Settle.
 	Settle time.Duration
+	// Late is what the events have changed, if the session had finished before.
+	Late Late
 }
 
 // IsZero reports whether the events lead to no trigger.
-func (f FanOut) IsZero() bool { return f.StartedAt.IsZero() && f.FinishedAt.IsZero() }
+func (f FanOut) IsZero() bool {
+	return f.StartedAt.IsZero() && f.FinishedAt.IsZero() && f.Late.IsZero()
+}
+
+// onlyIncomplete reports whether all triggers are incomplete ones.
+func (f *FanOut) onlyIncomplete() bool { return f.FinishedAt.IsZero() && f.Late.IsZero() }
 
 // AppendTriggers appends the triggers for an active webhook, without those that have led to a delivery. head is the session's head as it is now.
 func (f FanOut) AppendTriggers(list []Trigger, head *SessionHead, w *Webhook) []Trigger {
@@ -50,7 +57,7 @@ func (f FanOut) AppendTriggers(list []Trigger, head *SessionHead, w *Webhook) []
 	if !f.FinishedAt.IsZero() && !head.Led(w.ID, KindComplete) {
 		list = append(list, Trigger{WebhookID: w.ID, Kind: KindComplete, DueAt: f.dueAt(f.FinishedAt.Add(seconds(w.Delay)), w.Delay)})
 	}
-	return list
+	return f.appendLate(list, w)
 }
 
 // dueAt returns when a trigger fires whose delay ends at that time. Unless the session was posted whole, it does not fire before late events
@@ -81,7 +88,7 @@ func (s *WebhookSet) NextInFanOut(sessions []FannedOut, after, last uint32, most
 	var found []*Webhook
 	for _, session := range sessions {
 		of[session.ContentID]++
-		one := list{contentID: session.ContentID, unfinished: session.FinishedAt.IsZero()}
+		one := list{contentID: session.ContentID, unfinished: session.onlyIncomplete()}
 		for i, l := range s.matching(one.contentID, one.unfinished) {
 			if i == 1 {
 				one = list{unfinished: one.unfinished, forAll: true}

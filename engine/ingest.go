@@ -68,6 +68,7 @@ func (e *Engine) append(ctx context.Context, a Append) (InputErrors, error) {
 		e.lanes.wakeAt(Queued{unwanted[i].Lane(), unwanted[i].NextAttemptAt})
 	}
 	e.lanes.wakeAt(done.Queued...)
+	e.metrics.eventsLate.Add(float64(done.Late))
 	e.observeRoom(err)
 	return done.Refused, err
 }

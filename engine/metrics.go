@@ -15,6 +15,7 @@ import (
 type metrics struct {
 	eventsAccepted  prometheus.Counter
 	eventsRefused   prometheus.Counter
+	eventsLate      prometheus.Counter
 	attempts        *prometheus.CounterVec // outcome
 	refused         prometheus.Counter
 	unmade          *prometheus.CounterVec // trouble
@@ -35,6 +36,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Session events that were stored and acknowledged, repeated ones included."}),
 		eventsRefused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_events_refused_total",
 			Help: "Session events that were refused for bad input, as far as they were parsed; at least one for each request that was refused."}),
+		eventsLate: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_events_late_total",
+			Help: "Session events that changed a payload after it was built and were not sent, because the webhook has no send_updates; once for each webhook."}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_total",
 			Help: "Attempts by outcome: 2xx, 3xx, 4xx, 5xx, other for any other status, or the class of the error."}, []string{"outcome"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_attempts_refused_total",
@@ -68,7 +71,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		history: newHistory(),
 	}
 	m.preset()
-	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.attempts, m.refused, m.unmade, m.repeats, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses, m.removals, m.damaged)
+	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.eventsLate, m.attempts, m.refused, m.unmade, m.repeats, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses, m.removals, m.damaged)
 	return m
 }
 

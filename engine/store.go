@@ -53,7 +53,8 @@ type Store interface {
 	Mine(webhookID uint32) bool
 
 	// AppendEvents adds events to their sessions, in the order of their arrival, and makes a delivery for each trigger that Append.Admit
-	// returns. If Admit refuses events of any session, nothing is stored, and the error is an InputErrors with all refused events. With
+	// returns. Where Decision.Late says so, Append.AdmitLate completes the decision, and Trigger.LateEffect decides about each trigger of kind
+	// update. If Admit refuses events of any session, nothing is stored, and the error is an InputErrors with all refused events. With
 	// Append.Partial, Admit leaves such events out instead: Appended.Refused names them, and the others are stored.
 	//
 	// Where Admit returns a FanOut, its transaction keeps that in place of deliveries. The keeper (News.Keeper) makes them soon afterwards, in
@@ -145,6 +146,8 @@ type News struct {
 	Yield []uint32
 	// Queued names lanes of this process in which other processes have queued deliveries, and when these are due.
 	Queued []Queued
+	// Late is how many events were counted as late, in steps of fan-outs; see Appended.Late.
+	Late int
 	// Ended are deliveries that other processes have cancelled, erased or queued again. They must not be sent as they were claimed.
 	Ended []Delivery
 	// Webhooks are the webhooks that were created, changed or deleted elsewhere. Store.Webhooks has the changes already.
@@ -162,6 +165,8 @@ type Appended struct {
 	Claimed []Claimed
 	// Refused has the Decision.Refused of all sessions.
 	Refused InputErrors
+	// Late is how many events were counted as late, once for each webhook; see LateCounted.
+	Late int
 }
 
 // Reschedule says how a delivery's due time is changed by hand.
@@ -390,6 +395,8 @@ type WebhookStats struct {
 	// Claimed is how many of the scheduled and pending deliveries are claimed, by any process, without tests. ClaimedTests is how many
 	// tests are claimed.
 	Claimed, ClaimedTests int64
+	// Late is how many deliveries lack events that came after their payload was built; see Delivery.LateEvents.
+	Late int64
 	// OldestDueAt is since when the delivery with the oldest due time has been due. That is its due time, or its creation if that is later:
 	// deliveries of old sessions are due at once. Zero if none is due.
 	OldestDueAt time.Time

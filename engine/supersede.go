@@ -26,19 +26,36 @@ func (k Kind) stage() int {
 	return 0
 }
 
-// Supersede cancels a delivery of the same session and webhook if it still waits and tells of an earlier state than the payload that is
-// frozen now. It reports whether it has. finishedAt is when the session finished, as its head says: an incomplete trigger with nothing to
-// send is left alone, and goes without a trace when it is due.
-func (f *Freeze) Supersede(o *Delivery, finishedAt time.Time) bool {
+// SupersedeEffect is what a frozen payload does to another delivery of the same session and webhook.
+type SupersedeEffect uint8
+
+// The effects.
+const (
+	SupersedeNothing SupersedeEffect = iota // it stays as it is
+	SupersedeCancels                        // it was cancelled
+	SupersedeDrops                          // its trigger is removed, without a trace
+	SupersedeTells                          // it has ended, and the payload tells the late events that it lacked
+)
+
+// Supersede decides about a delivery of the same session and webhook as the payload that is frozen now, and changes it. It is superseded if it
+// still waits and tells of an earlier state. finishedAt is when the session finished, as its head says: an incomplete trigger that would
+// have nothing to send is dropped, as it would be when it is due.
+func (f *Freeze) Supersede(o *Delivery, finishedAt time.Time) SupersedeEffect {
 	newer := f.Delivery
 	newer.BuiltFrom = f.Events
-	if !o.Status.Waiting() || !newer.Overtakes(o) {
-		return false
-	}
-	if o.Status == StatusScheduled && o.Kind == KindIncomplete && !finishedAt.IsZero() && !finishedAt.After(o.AsOf) {
-		return false
+	switch {
+	case !newer.Overtakes(o):
+		return SupersedeNothing
+	case !o.Status.Waiting():
+		if o.LateEvents == 0 {
+			return SupersedeNothing
+		}
+		o.LateEvents = 0
+		return SupersedeTells
+	case o.Status == StatusScheduled && o.Kind == KindIncomplete && !finishedAt.IsZero() && !finishedAt.After(o.AsOf):
+		return SupersedeDrops
 	}
 	o.Finish(StatusCancelled, f.At)
-	o.SupersededBy = newer.ID
-	return true
+	o.SupersededBy, o.LateEvents = newer.ID, 0
+	return SupersedeCancels
 }

@@ -171,7 +171,7 @@ func (s *WebhookSet) mostTriggers(contentID uuid.UUID, f FanOut) (n int) {
 	if !f.StartedAt.IsZero() {
 		n += len(s.incomplete.of(contentID)) + len(s.incomplete.forAll)
 	}
-	if !f.FinishedAt.IsZero() {
+	if !f.FinishedAt.IsZero() || !f.Late.IsZero() {
 		n += len(s.complete.of(contentID)) + len(s.complete.forAll)
 	}
 	return n

@@ -287,7 +287,7 @@ func showPlatformLog(d *engine.Delivery) platformLog {
 	log := platformLog{ID: d.ID, HookID: d.WebhookID, SessionID: orNull(d.SessionID), Status: d.Status, StatusCode: orNull(d.LastStatus),
 		Error: orNull(d.LastError), Attempts: d.Attempts, CreatedAt: engine.FormatTime(d.CreatedAt)}
 	if d.Kind.OfSession() {
-		log.CompleteSession = new(d.Kind == engine.KindComplete)
+		log.CompleteSession = new(d.Kind != engine.KindIncomplete)
 	}
 	if !d.FinishedAt.IsZero() {
 		log.FinishedAt = new(engine.FormatTime(d.FinishedAt))

@@ -188,6 +188,7 @@ func (c *checker) deliveries() error {
 			return nil
 		}
 		c.count(r.WebhookID).byStatus[r.Status]++
+		c.count(r.WebhookID).late += isLate(&r)
 		queue, listed := indexKeys(&r)
 		c.expect(c.stored(bucketByWebhook, byWebhookKey(&r)), "delivery %d: not in by_webhook", number)
 		c.expect(queue == nil || c.stored(bucketQueue, queue), "delivery %d: %s, not at its place in the queue", number, r.Status)
@@ -324,6 +325,7 @@ func (c *checker) tallies() error {
 		id := binary.BigEndian.Uint32(k)
 		counted := c.count(id)
 		c.expect(kept.byStatus == counted.byStatus, "counts of webhook %d: kept %v, counted %v", id, kept.byStatus, counted.byStatus)
+		c.expect(kept.late == counted.late, "counts of webhook %d: kept %d that lack late events, counted %d", id, kept.late, counted.late)
 		c.expect(kept.due == counted.due, "counts of webhook %d: %d kept as due, %d counted", id, kept.due, counted.due)
 		delete(c.counts, id)
 		return nil

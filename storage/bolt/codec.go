@@ -364,6 +364,7 @@ type counts struct {
 	// each entry is looked at once, when it becomes due, and not at every call.
 	due     int64
 	dueUpTo [16]byte // due(8) D(8), as in a queue key
+	late    int64    // deliveries that lack late events
 	// front is the first entry of that lane, if hasFront, and oldest since when it is due. They are not stored: they spare Stats a look at each
 	// lane.
 	front    [16]byte // due(8) D(8)
@@ -373,7 +374,7 @@ type counts struct {
 
 // same compares the stored parts.
 func (c counts) same(other counts) bool {
-	return c.byStatus == other.byStatus && c.due == other.due && c.dueUpTo == other.dueUpTo
+	return c.byStatus == other.byStatus && c.due == other.due && c.dueUpTo == other.dueUpTo && c.late == other.late
 }
 
 // known returns how many deliveries of the lane are due at an instant, and since when the oldest one is. ok is false if that takes a look at the
@@ -416,6 +417,7 @@ func (c *counts) encode(key []byte) []byte {
 	}
 	e.int(c.due)
 	e.b = append(e.b, c.dueUpTo[:]...)
+	e.int(c.late) // since version 10
 	return e.seal(key)
 }
 
@@ -431,5 +433,8 @@ func decodeCounts(key, value []byte) (counts, error) {
 	}
 	c.due = d.int()
 	copy(c.dueUpTo[:], d.take(16))
+	if len(d.b) > 0 {
+		c.late = d.int()
+	}
 	return c, d.done(bucketCounts, key)
 }

@@ -57,10 +57,12 @@ func (b *batch) saveDelivery(old, new *deliveryRecord) error {
 	var oldQueue, newQueue, oldException, newException []byte
 	if old != nil {
 		b.count(old.WebhookID).byStatus[old.Status]--
+		b.count(old.WebhookID).late -= isLate(old)
 		oldQueue, oldException = indexKeys(old)
 	}
 	if new != nil {
 		b.count(new.WebhookID).byStatus[new.Status]++
+		b.count(new.WebhookID).late += isLate(new)
 		newQueue, newException = indexKeys(new)
 	}
 	b.moveQueued(oldQueue, newQueue)
@@ -72,6 +74,14 @@ func (b *batch) saveDelivery(old, new *deliveryRecord) error {
 		b.expire(expiryDelivery, new.number, new.FinishedAt)
 	}
 	return b.put(b.deliveries, u64key(new.number), new.encode())
+}
+
+// isLate is 1 for a delivery that lacks late events, else 0.
+func isLate(r *deliveryRecord) int64 {
+	if r.LateEvents > 0 {
+		return 1
+	}
+	return 0
 }
 
 // removeDelivery removes a delivery with its attempts, its payload and its index entries.

@@ -51,6 +51,11 @@ func (f *fanOut) encode(key []byte) []byte {
 		e.byte(flag(s.WasFinished))
 		e.optionalTime(s.ReceivedAt)
 		e.duration(s.Settle)
+		e.uint(uint64(s.Late.Events))
+		e.uint(uint64(s.Late.Before))
+		e.byte(flag(s.Late.Answers))
+		e.byte(flag(s.Late.Leads))
+		e.byte(flag(s.Late.Rest))
 	}
 	return e.seal(key)
 }
@@ -71,6 +76,7 @@ func decodeFanOut(key, value []byte) (f fanOut, err error) {
 		}
 		s := &f.sessions[i]
 		s.Continued, s.WasFinished, s.ReceivedAt, s.Settle = d.byte() != 0, d.byte() != 0, d.optionalTime(), time.Duration(d.int())
+		s.Late = engine.Late{Events: int(d.count()), Before: int(d.count()), Answers: d.byte() != 0, Leads: d.byte() != 0, Rest: d.byte() != 0}
 	}
 	return f, d.done(bucketFanOuts, key)
 }
@@ -111,10 +117,10 @@ func (s *Store) fanOut(ctx context.Context, f func(engine.News)) error {
 		again := s.fanOutWake
 		var retry <-chan time.Time
 		if s.fanningOut.Load() > 0 {
-			queued, err := s.stepFanOut(ctx)
+			made, err := s.stepFanOut(ctx)
 			switch {
 			case err == nil:
-				f(engine.News{Keeper: true, Queued: queued})
+				f(engine.News{Keeper: true, Queued: made.queued, Late: made.late})
 				continue
 			case errors.Is(err, engine.ErrFull):
 				retry = time.After(fullRecheck)
@@ -133,20 +139,26 @@ func (s *Store) fanOut(ctx context.Context, f func(engine.News)) error {
 	return nil
 }
 
-// stepFanOut makes a bounded number of deliveries, and returns the lanes that got them.
-func (s *Store) stepFanOut(ctx context.Context) (queued []engine.Queued, err error) {
+// fanOutMade is what a step of the fan-outs has made.
+type fanOutMade struct {
+	queued []engine.Queued // the lanes that got deliveries
+	late   int             // events that were counted as late
+}
+
+// stepFanOut makes a bounded number of deliveries.
+func (s *Store) stepFanOut(ctx context.Context) (done fanOutMade, err error) {
 	if err := s.space.room(); err != nil {
-		return nil, err
+		return done, err
 	}
 	err = s.write(ctx, bulkBytes, func(b *batch) error {
-		queued = nil
+		done = fanOutMade{}
 		for made := 0; made < fanOutStep; {
 			key, f := b.oldestFanOut()
 			if key == nil {
 				b.fanningOut = -b.s.fanningOut.Load() // what is left cannot be read
 				return nil
 			}
-			took, err := b.continueFanOut(key, &f, fanOutStep-made, &queued)
+			took, err := b.continueFanOut(key, &f, fanOutStep-made, &done)
 			if err != nil {
 				return err
 			}
@@ -154,7 +166,7 @@ func (s *Store) stepFanOut(ctx context.Context) (queued []engine.Queued, err err
 		}
 		return nil
 	})
-	return queued, err
+	return done, err
 }
 
 // fanOuts walks the records that can be read, the oldest first.
@@ -178,20 +190,20 @@ func (b *batch) oldestFanOut() (key []byte, f fanOut) {
 }
 
 // continueFanOut makes deliveries of a record: each webhook that it comes to is one for each session that it matches, and these are most at
-// most. It adds their lanes to queued, and returns what part of most they took, at least 1: reading the sessions takes a part as well.
-func (b *batch) continueFanOut(key []byte, f *fanOut, most int, queued *[]engine.Queued) (took int, err error) {
+// most. It adds them to done, and returns what part of most they took, at least 1: reading the sessions takes a part as well.
+func (b *batch) continueFanOut(key []byte, f *fanOut, most int, done *fanOutMade) (took int, err error) {
 	sessions, of, err := b.fannedOut(f)
 	if err != nil {
 		return 0, err
 	}
-	hooks, matches, done := b.hooks.NextInFanOut(of, f.after, f.last, most)
+	hooks, matches, last := b.hooks.NextInFanOut(of, f.after, f.last, most)
 	for i := range sessions {
-		if err := b.fanOutSession(&sessions[i], of[i].FanOut, hooks, queued); err != nil {
+		if err := b.fanOutSession(&sessions[i], of[i].FanOut, hooks, done); err != nil {
 			return 0, err
 		}
 	}
 	switch {
-	case done:
+	case last:
 		b.fanningOut -= int64(len(f.sessions))
 		return len(f.sessions) + matches, b.delete(b.fanOuts, key)
 	case len(hooks) == 0: // the next step has room
@@ -222,27 +234,28 @@ func (b *batch) fannedOut(f *fanOut) (sessions []sessionRecord, of []engine.Fann
 }
 
 // fanOutSession makes a session's deliveries for some webhooks.
-func (b *batch) fanOutSession(r *sessionRecord, f engine.FanOut, hooks []*engine.Webhook, queued *[]engine.Queued) error {
+func (b *batch) fanOutSession(r *sessionRecord, f engine.FanOut, hooks []*engine.Webhook, done *fanOutMade) error {
 	var triggers []engine.Trigger
 	for _, w := range hooks {
 		triggers = f.AppendTriggers(triggers, &r.SessionHead, w)
 	}
-	before := len(*queued)
+	before := len(done.queued)
 	for i := range triggers {
 		t := &triggers[i]
-		if !t.Moves && r.marks > 0 && b.marks.Get(markKey(r.number, t.WebhookID, t.Kind)) != nil {
+		if !t.Moves && t.Kind != engine.KindUpdate && r.marks > 0 && b.marks.Get(markKey(r.number, t.WebhookID, t.Kind)) != nil {
 			continue // a replay was faster
 		}
-		d, err := b.trigger(r, t)
+		d, late, err := b.trigger(r, t)
 		if err != nil {
 			return err
 		}
+		done.late += late
 		if d.number == 0 {
 			continue
 		}
-		*queued = append(*queued, engine.Queued{Lane: d.Lane(), At: d.NextAttemptAt})
+		done.queued = append(done.queued, engine.Queued{Lane: d.Lane(), At: d.NextAttemptAt})
 	}
-	if len(*queued) == before {
+	if len(done.queued) == before {
 		return nil
 	}
 	return b.put(b.sessions, u64key(r.number), r.encode())

@@ -202,7 +202,7 @@ func (b *batch) replay(t *replayTarget, w *engine.Webhook, now time.Time) (engin
 		}
 		return engine.Queued{Lane: d.Lane(), At: now}, b.saveDelivery(&t.delivery, &d)
 	}
-	d, err := b.trigger(&t.session, &engine.Trigger{WebhookID: w.ID, Kind: engine.KindComplete, DueAt: now})
+	d, err := b.makeTriggered(&t.session, &engine.Trigger{WebhookID: w.ID, Kind: engine.KindComplete, DueAt: now})
 	if err != nil {
 		return engine.Queued{}, err
 	}

@@ -105,8 +105,21 @@ func (b *batch) planSession(a *engine.Append, i, room int) (p sessionPlan, err e
 			return p, err
 		}
 	}
-	p.decision, err = a.Admit(i, p.session.SessionHead, stored, b.hooks, room)
-	return p, err
+	if p.decision, err = a.Admit(i, p.session.SessionHead, stored, b.hooks, room); err != nil || !p.decision.Late {
+		return p, err
+	}
+	var before []engine.Event
+	if p.decision.WantsEvents() {
+		record, err := readSessionRecord(b.events, &p.session)
+		if err == nil {
+			before, err = record.Events()
+		}
+		if err != nil && !b.s.passes(err) {
+			return p, err
+		}
+	}
+	a.AdmitLate(&p.decision, before, b.hooks, room)
+	return p, nil
 }
 
 // eachBatch calls f for each value of a session's events, in the order of arrival.
@@ -148,10 +161,11 @@ func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 	var record *engine.SessionRecord // shared by all deliveries that are claimed without a payload
 	for i := range p.decision.Triggers {
 		t := &p.decision.Triggers[i]
-		d, err := b.trigger(&r, t)
+		d, late, err := b.trigger(&r, t)
 		if err != nil {
 			return err
 		}
+		done.Late += late
 		if d.number == 0 {
 			continue
 		}
@@ -180,19 +194,29 @@ func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 	return b.put(b.sessions, u64key(r.number), r.encode())
 }
 
-// trigger creates a delivery for a session and adds its id to the session's head, or moves the delivery that the session has already. The
-// caller stores the head. The number in the result is 0 if there is nothing to do.
-func (b *batch) trigger(r *sessionRecord, t *engine.Trigger) (deliveryRecord, error) {
+// trigger does what a trigger of a session asks for. It returns the delivery that was made or moved; its number is 0 if there is none. late is
+// how many events were counted as late. The caller stores the session's head.
+func (b *batch) trigger(r *sessionRecord, t *engine.Trigger) (d deliveryRecord, late int, err error) {
+	if t.Kind == engine.KindUpdate {
+		return b.late(r, t)
+	}
 	if t.Moves {
 		switch id, err := deliveryOf(b.marks, r, t.WebhookID, t.Kind); {
 		case err != nil && !b.s.passes(err):
-			return deliveryRecord{}, err
+			return d, 0, err
 		case err != nil, id != uuid.Nil:
-			return b.moveDelivery(deliveryNumber(id), t)
+			d, err = b.moveDelivery(deliveryNumber(id), t)
+			return d, 0, err
 		case t.MovesOnly:
-			return deliveryRecord{}, nil
+			return d, 0, nil
 		}
 	}
+	d, err = b.makeTriggered(r, t)
+	return d, 0, err
+}
+
+// makeTriggered creates a delivery for a session and adds its id to the session's head.
+func (b *batch) makeTriggered(r *sessionRecord, t *engine.Trigger) (deliveryRecord, error) {
 	d := deliveryRecord{session: r.number, visitor: r.Identity.PoltioUserID, Delivery: engine.Delivery{
 		WebhookID: t.WebhookID, SessionID: r.ID, ContentID: r.Identity.ContentID, Kind: t.Kind, Status: engine.StatusScheduled,
 		DueAt: t.DueAt, AsOf: t.AsOf, NextAttemptAt: t.DueAt,

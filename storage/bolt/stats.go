@@ -54,7 +54,7 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 			c := b.counted(id)
 			w := engine.WebhookStats{Claimed: claimed[engine.Lane{WebhookID: id}], ClaimedTests: claimed[engine.Lane{WebhookID: id, Test: true}],
 				Scheduled: c.byStatus[engine.StatusScheduled], Pending: c.byStatus[engine.StatusPending],
-				Delivered: c.byStatus[engine.StatusDelivered], Failed: c.byStatus[engine.StatusFailed], Cancelled: c.byStatus[engine.StatusCancelled],
+				Delivered: c.byStatus[engine.StatusDelivered], Failed: c.byStatus[engine.StatusFailed], Cancelled: c.byStatus[engine.StatusCancelled], Late: c.late,
 			}
 			var known bool
 			if w.Due, w.OldestDueAt, known = c.known(instant(now)); !known {

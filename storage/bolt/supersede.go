@@ -3,6 +3,7 @@ package bolt
 import (
 	"encoding/binary"
 	"iter"
+	"time"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
@@ -33,17 +34,26 @@ func (b *batch) supersede(r *deliveryRecord, f *engine.Freeze, done *engine.Froz
 		if b.s.passes(err) {
 			continue
 		}
-		d := old
+		if err == nil && old.number != 0 {
+			err = b.supersedeOne(&old, f, session.FinishedAt, done)
+		}
 		if err != nil {
 			return err
 		}
-		if d.number == 0 || !f.Supersede(&d.Delivery, session.FinishedAt) {
-			continue
-		}
-		if err := b.saveDelivery(&old, &d); err != nil {
-			return err
-		}
+	}
+	return nil
+}
+
+func (b *batch) supersedeOne(old *deliveryRecord, f *engine.Freeze, finishedAt time.Time, done *engine.Frozen) error {
+	d := *old
+	switch f.Supersede(&d.Delivery, finishedAt) {
+	case engine.SupersedeDrops:
+		return b.removeDelivery(old)
+	case engine.SupersedeCancels:
 		done.Superseded = append(done.Superseded, d.Delivery)
+		return b.saveDelivery(old, &d)
+	case engine.SupersedeTells:
+		return b.saveDelivery(old, &d)
 	}
 	return nil
 }

@@ -3,6 +3,9 @@ package storetest_test
 import (
 	"context"
 	"errors"
+	"slices"
+
+	"github.com/google/uuid"
 
 	"hookbolt/engine"
 )
@@ -54,6 +57,39 @@ var supersedeMutants = []mutant{
 		}
 		return err
 	})},
+	{"append/late events lead to updates", "two wait", func(b *broken) {
+		b.append = func(ctx context.Context, a engine.Append) (engine.Appended, error) {
+			done, err := b.Store.AppendEvents(ctx, a)
+			if err != nil {
+				return done, err
+			}
+			_, deliveries, _ := b.Store.Session(ctx, a.Sessions[0].Events[0].SessionID)
+			for _, d := range deliveries {
+				if d.Kind == engine.KindUpdate && d.Status == engine.StatusScheduled {
+					b.Store.Reschedule(ctx, d.ID, engine.RescheduleNever, a.Now)
+				}
+			}
+			return done, nil
+		}
+	}},
+	{"append/late events lead to updates", "none", sessions(func(_ *broken, _ *engine.SessionRecord, d *[]engine.Delivery) {
+		*d = slices.DeleteFunc(*d, func(d engine.Delivery) bool { return d.Kind == engine.KindUpdate })
+	})},
+	{"append/events in time lead to none", "late all the same", appended(func(_ context.Context, _ *broken, a engine.Append, done *engine.Appended, err error) error {
+		done.Late += len(a.Sessions[0].Events)
+		return err
+	})},
+	{"append/late events are counted", "not for the caller", appended(func(_ context.Context, _ *broken, _ engine.Append, done *engine.Appended, err error) error {
+		done.Late = 0
+		return err
+	})},
+	{"append/late events are counted", "not at the delivery", func(b *broken) {
+		b.delivery = func(ctx context.Context, id uuid.UUID) (engine.Delivery, []byte, []engine.Attempt, error) {
+			d, payload, attempts, err := b.Store.Delivery(ctx, id)
+			d.LateEvents = 0
+			return d, payload, attempts, err
+		}
+	}},
 	{"append/start moves the trigger", "elsewhere", appends(func(_ *broken, a *engine.Append) {
 		for i := range a.Sessions {
 			for j := range a.Sessions[i].Events {

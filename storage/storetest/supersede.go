@@ -13,6 +13,9 @@ var supersedeRules = []Rule{
 	{Name: "freeze/supersedes what waits", check: freezeSupersedes},
 	{Name: "freeze/supersedes nothing else", check: freezeSparesOthers},
 	{Name: "append/start moves the trigger", check: startMoves},
+	{Name: "append/late events lead to updates", check: lateLeadsToUpdates},
+	{Name: "append/events in time lead to none", check: inTimeLeadsToNone},
+	{Name: "append/late events are counted", check: lateIsCounted},
 }
 
 // A payload that lacks events is not frozen: Freeze returns the session as it is, and the claim goes on.
@@ -134,5 +137,121 @@ func startMoves(t *T) {
 	p = p.restart()
 	if got := p.claimAt(lane(w), 5, want.DueAt).Claimed; len(got) != 1 {
 		t.Errorf("%d were claimed when it is due, want 1", len(got))
+	}
+}
+
+// sendsUpdates makes a webhook that gets updates.
+func sendsUpdates(w *engine.Webhook) { w.SendUpdates = true }
+
+// sent posts a visit and delivers it for each webhook.
+func (p *process) sent(v visit, hooks ...engine.Webhook) []engine.Delivery {
+	p.t.Helper()
+	p.post(v.events(p.t)...)
+	var all []engine.Delivery
+	for _, w := range hooks {
+		d := p.claimOne(lane(w)).Delivery
+		p.t.ok(p.freeze(engine.Freeze{Delivery: d, Payload: []byte(`{}`), Events: visitEvents, At: now()}), "Freeze")
+		all = append(all, p.record(engine.AttemptRecord{Delivery: d, Attempt: good(), Next: delivered, At: now(), Webhook: &w}).Delivery)
+	}
+	return all
+}
+
+// voteLate is a vote that the payload of an ordinary visit lacks.
+func (v visit) voteLate(t *T, received time.Time, answer string) []engine.Event {
+	return t.parse(received, `{"type":"vote","session_id":"`+v.id.String()+`","question_id":9,"answer_id":`+answer+`,"time":"`+stamp(v.at)+`"}`)
+}
+
+// updates returns the updates of a session for a webhook, in the order in which they were made.
+func (p *process) updates(session uuid.UUID, w engine.Webhook) (list []engine.Delivery) {
+	p.t.Helper()
+	_, all := p.session(session)
+	for _, d := range all {
+		if d.WebhookID == w.ID && d.Kind == engine.KindUpdate {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// What changes a payload that was built leads to one update for all that comes while it waits, and to another one for what comes later.
+func lateLeadsToUpdates(t *T) {
+	p := t.start()
+	w := p.hook(sendsUpdates)
+	w.Delay = 3600
+	w = p.change(engine.WebhookChange{Webhook: w}).Webhook
+	v := visit{at: now().Add(-2 * time.Hour)}.complete()
+	p.sent(v, w)
+	at := now()
+	p.append(engine.NewAppend(v.voteLate(t, at, "1"), at))
+	p.append(engine.NewAppend(v.voteLate(t, at.Add(time.Second), "2"), at.Add(time.Second)))
+	list := p.updates(v.id, w)
+	if len(list) != 1 {
+		t.Fatalf("%d updates wait, want 1", len(list))
+	}
+	want := engine.Delivery{ID: list[0].ID, WebhookID: w.ID, WebhookRevision: w.Revision, SessionID: v.id, ContentID: quiz, Kind: engine.KindUpdate,
+		Status: engine.StatusScheduled, CreatedAt: list[0].CreatedAt, DueAt: at.Add(time.Hour), NextAttemptAt: at.Add(time.Hour)}
+	t.same(list[0], want, "an update")
+	claimed := p.claimAt(lane(w), 5, at.Add(time.Hour)).Claimed
+	if len(claimed) != 1 || claimed[0].Session == nil || claimed[0].Session.Head.Events != visitEvents+2 {
+		t.Fatalf("%d were claimed when it is due, want 1 with the session", len(claimed))
+	}
+	t.ok(p.freeze(engine.Freeze{Delivery: list[0], Payload: []byte(`{}`), Events: visitEvents + 2, At: now()}), "Freeze")
+	p.append(engine.NewAppend(v.voteLate(t, at, "3"), at))
+	p = p.restart()
+	if list := p.updates(v.id, w); len(list) != 2 || list[0].Status != engine.StatusPending || list[1].Status != engine.StatusScheduled {
+		t.Errorf("then the updates are %+v, want a pending and a scheduled one", list)
+	}
+}
+
+// What comes before the payload is built, and what changes nothing of it, leads to no update and is not late.
+func inTimeLeadsToNone(t *T) {
+	p := t.start()
+	w := p.hook(sendsUpdates)
+	v := visit{}.complete()
+	p.post(v.events(t)...)
+	d := p.claimOne(lane(w)).Delivery
+	p.post(v.voteLate(t, now(), "1")...) // it is claimed, but not built
+	t.ok(p.freeze(engine.Freeze{Delivery: d, Payload: []byte(`{}`), Events: visitEvents + 1, At: now()}), "Freeze")
+	for _, again := range [][]engine.Event{v.voteLate(t, now(), "1"), t.parse(now(), finishOf(v.id, v.at.Add(time.Minute)))} {
+		if done := p.append(engine.NewAppend(again, now())); done.Late != 0 {
+			t.Errorf("%d were late", done.Late)
+		}
+	}
+	if list := p.updates(v.id, w); len(list) > 0 {
+		t.Errorf("there is an update: %+v", list[0])
+	}
+}
+
+// Without send_updates late events are counted, at the delivery and for its webhook, until an update tells of them.
+func lateIsCounted(t *T) {
+	p := t.start()
+	w, other := p.hook(), p.hook(sendsUpdates)
+	v := visit{}.complete()
+	sent := p.sent(v, w, other)
+	for i, answer := range []string{"1", "2"} {
+		if done := p.append(engine.NewAppend(v.voteLate(t, now(), answer), now())); done.Late != 1 {
+			t.Errorf("request %d: %d were late, want 1", i, done.Late)
+		}
+	}
+	for _, when := range []string{"late", "late, after a restart"} {
+		if d, _, _ := p.delivery(sent[0].ID); d.LateEvents != 2 {
+			t.Errorf("%s: the delivery lacks %d events, want 2", when, d.LateEvents)
+		}
+		if d, _, _ := p.delivery(sent[1].ID); d.LateEvents != 0 {
+			t.Errorf("%s: the delivery of a webhook with updates lacks %d events", when, d.LateEvents)
+		}
+		if a, b := p.stats(w, now()), p.stats(other, now()); a.Late != 1 || b.Late != 0 {
+			t.Errorf("%s: %d and %d deliveries lack events, want 1 and 0", when, a.Late, b.Late)
+		}
+		p = p.restart()
+	}
+	changed := *p.Webhooks().Get(w.ID)
+	changed.SendUpdates = true
+	w = p.change(engine.WebhookChange{Webhook: changed}).Webhook
+	p.post(v.voteLate(t, now(), "3")...)
+	d := p.claimOne(lane(w)).Delivery
+	t.ok(p.freeze(engine.Freeze{Delivery: d, Payload: []byte(`{}`), Events: visitEvents + 3, At: now()}), "Freeze")
+	if d, _, _ := p.delivery(sent[0].ID); d.LateEvents != 0 || d.Status != engine.StatusDelivered || p.stats(w, now()).Late != 0 {
+		t.Errorf("told by an update, the delivery is %s and lacks %d events", d.Status, d.LateEvents)
 	}
 }

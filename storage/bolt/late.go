@@ -1,0 +1,65 @@
+package bolt
+
+import (
+	"github.com/google/uuid"
+
+	"hookbolt/engine"
+)
+
+// late does what late events lead to for a webhook. It returns the update, if there is one, and how many events were counted. The caller
+// stores the session's head.
+func (b *batch) late(r *sessionRecord, t *engine.Trigger) (update deliveryRecord, counted int, err error) {
+	w := b.hooks.Get(t.WebhookID)
+	id, err := deliveryOf(b.marks, r, t.WebhookID, engine.KindComplete)
+	if b.s.passes(err) {
+		id, err = uuid.Nil, nil
+	}
+	if err != nil || id == uuid.Nil || w == nil {
+		return update, 0, err
+	}
+	old, err := b.s.readDelivery(b.deliveries, deliveryNumber(id))
+	if b.s.passes(err) {
+		return update, 0, nil
+	}
+	if err != nil {
+		return update, 0, err
+	}
+	var complete *engine.Delivery
+	if old.number != 0 {
+		complete = &old.Delivery
+	}
+	switch t.LateEffect(w, complete) {
+	case engine.LateCounted:
+		if complete == nil {
+			return update, t.Late, nil
+		}
+		d := old
+		d.LateEvents += t.Late
+		return update, t.Late, b.saveDelivery(&old, &d)
+	case engine.LateUpdate:
+		if has, err := b.hasLate(r, t); err != nil || has {
+			return update, 0, err
+		}
+		update, err = b.makeTriggered(r, t)
+		return update, 0, err
+	}
+	return update, 0, nil
+}
+
+// hasLate reports whether an update has the late events of a trigger, or will. One that is about to be cancelled has not.
+func (b *batch) hasLate(r *sessionRecord, t *engine.Trigger) (bool, error) {
+	for ref := range b.s.refsTo(b.tx, r, t.WebhookID) {
+		if ref.Kind != engine.KindUpdate {
+			continue
+		}
+		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(ref.ID))
+		switch {
+		case b.s.passes(err):
+		case err != nil:
+			return false, err
+		case d.number != 0 && !b.hooks.Covered(&d.Delivery) && t.HasLate(&d.Delivery):
+			return true, nil
+		}
+	}
+	return false, nil
+}
