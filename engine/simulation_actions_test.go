@@ -394,7 +394,7 @@ func (s *sim) retry() {
 			m.firstDue = now
 		}
 		m.queued++
-		m.byHand, m.superseded = true, nil
+		m.byHand, m.byChange, m.superseded = true, false, nil
 		s.probeNow(h, false)
 		m.state, m.tries, m.due, m.readyAt, m.fuzzy = engine.StatusPending, 0, now, now, false
 	}

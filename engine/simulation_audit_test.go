@@ -143,7 +143,7 @@ func (s *sim) audit() {
 func (s *sim) auditDelivery(d *simDelivery, e *engine.Delivery) {
 	now := time.Now()
 	// What the model cannot know at once.
-	if d.sending || d.fuzzy || d.requeued || *simSlow > 0 && now.Before(d.touched.Add(8**simSlow)) || s.behind() ||
+	if e.SupersededBy != uuid.Nil && e.FinishedAt.Equal(now) || d.sending || d.fuzzy || d.requeued || *simSlow > 0 && now.Before(d.touched.Add(8**simSlow)) || s.behind() ||
 		now.Before(s.hook(d.hook).cancelled.Add(time.Second)) || s.replayed(func(r *simReplay) bool { return s.covers(r, d) }) {
 		return
 	}

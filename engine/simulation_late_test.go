@@ -24,6 +24,7 @@ type simLateness struct {
 	dropped            bool // its session had finished by its instant when it was taken up, or overtaken
 
 	superseded *simDelivery // by which it was cancelled
+	byChange   bool         // it was cancelled by a change of the webhook: until the background has done so, it may be superseded
 	byHand     bool         // it was sent again by hand since, so that it may come after a newer one
 	recheck    bool         // a call by hand was under way when it was overtaken: which came first, only the store knows
 
@@ -76,14 +77,19 @@ func (s *sim) expired(d *simDelivery) bool {
 	return d.gone || !d.waits() && !time.Now().Add(8**simSlow).Before(d.stateAt.Add(s.cfg.Retention.Deliveries))
 }
 
-// overtaken tells whether a newer delivery of the same session and webhook has a payload. s.mu is held.
-func (s *sim) overtaken(d *simDelivery) bool {
-	return slices.ContainsFunc(s.others(d), func(o *simDelivery) bool { return o.overtakes(d) && !s.expired(o) })
-}
-
-// wasOvertaken tells whether one has overtaken it whose record may be gone, so that there is no telling what the store knows. s.mu is held.
-func (s *sim) wasOvertaken(d *simDelivery) bool {
-	return slices.ContainsFunc(s.together[d.pair()], func(o *simDelivery) bool { return o.overtakes(d) && s.expired(o) })
+// overtaken tells whether a newer delivery of the same session and webhook has a payload, and whether the store knows: it may not if the record of
+// the newer one may be gone, or the session. s.mu is held.
+func (s *sim) overtaken(d *simDelivery) (is, sure bool) {
+	if d.kind == engine.KindTest {
+		return false, true
+	}
+	kept := time.Now().Before(s.session(d.session).lastAt.Add(s.cfg.Retention.Sessions))
+	for _, o := range s.together[d.pair()] {
+		if o != d && o.overtakes(d) {
+			is, sure = true, sure || kept && !s.expired(o)
+		}
+	}
+	return is, sure || !is
 }
 
 func (s *sim) keyOf(e *engine.Delivery) simKey {
@@ -139,7 +145,9 @@ func (s *sim) checkOrder(d *simDelivery, what string) {
 		case o.sending:
 			s.violate("%s: sent during the attempt of %s %s of the same session", what, o.kind, o.id)
 		case o.overtakes(d) && !d.byHand && !d.recheck:
-			s.violate("%s: sent %v after the payload of %s %s was built, which is newer", what, time.Since(o.frozenAt), o.kind, o.id)
+			if _, sure := s.overtaken(d); sure {
+				s.violate("%s: sent %v after the payload of %s %s was built, which is newer", what, time.Since(o.frozenAt), o.kind, o.id)
+			}
 		}
 	}
 }
@@ -194,6 +202,9 @@ func (s *sim) froze(claimed *engine.Delivery, payload []byte, events, stored int
 	for _, o := range s.others(d) {
 		if o.sending || o.unrecorded {
 			s.violate("%s: its payload is built before the attempt of %s %s is recorded", what, o.kind, o.id)
+		}
+		if d.overtakes(o) {
+			o.late, o.lateUnsure = 0, false // it tells them
 		}
 		switch {
 		case !d.overtakes(o) || !o.waits() || o.dropped:
@@ -434,7 +445,7 @@ func (s *sim) auditLateness(d *simDelivery, e *engine.Delivery) {
 		s.violate("update %s: no request has led to it", e.ID)
 	case d.waits() && !d.dropped && (!e.AsOf.Equal(d.asOf) || !e.DueAt.Equal(d.dueAt)):
 		s.found(simOff, "%s %s: as of %v, due at %v; the model says %v and %v", e.Kind, e.ID, e.AsOf, e.DueAt, d.asOf, d.dueAt)
-	case e.SupersededBy != by:
+	case e.SupersededBy != by && !d.byChange:
 		s.violate("%s %s, %s: superseded by %s, the model says %s", e.Kind, e.ID, e.Status, e.SupersededBy, by)
 	case e.LateEvents != d.late && !d.lateUnsure:
 		s.violate("%s %s: %d events late, the model says %d", e.Kind, e.ID, e.LateEvents, d.late)

@@ -632,7 +632,7 @@ func (s *sim) cancelWaiting(h *simHook, covered func(*simDelivery) bool) {
 	h.cancelled = time.Now()
 	for _, d := range s.deliveries {
 		if d.hook == h.id && d.state == engine.StatusPending && covered(d) {
-			d.state, d.stateAt, d.touched = engine.StatusCancelled, time.Now().UTC(), time.Now()
+			d.state, d.stateAt, d.touched, d.byChange = engine.StatusCancelled, time.Now().UTC(), time.Now(), true
 		}
 	}
 	for _, d := range s.byID {

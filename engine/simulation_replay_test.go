@@ -154,8 +154,11 @@ func (s *sim) endReplays(h *simHook) {
 // covers tells whether a replay is about a delivery as it is now.
 func (s *sim) covers(r *simReplay, d *simDelivery) bool {
 	h := s.hook(r.WebhookID)
-	if d.hook != h.id || r.ended || d.gone || d.kind == engine.KindTest || d.state == engine.StatusPending || s.overtaken(d) ||
+	if d.hook != h.id || r.ended || d.gone || d.kind == engine.KindTest || d.state == engine.StatusPending ||
 		!r.loose && (!h.fits(d.content) || d.kind == engine.KindIncomplete && !h.incomplete || d.kind == engine.KindUpdate && !h.updates) {
+		return false
+	}
+	if is, sure := s.overtaken(d); is && sure {
 		return false
 	}
 	switch r.Scope {
@@ -200,7 +203,7 @@ func (s *sim) replayed(f func(*simReplay) bool) bool { return slices.ContainsFun
 // queueAgain takes a delivery back from a final state.
 func (s *sim) queueAgain(d *simDelivery, tries int, due time.Time) {
 	d.state, d.tries, d.due, d.readyAt, d.fuzzy, d.touched, d.since = engine.StatusPending, tries, due, due, false, time.Now(), time.Now()
-	d.requeued = d.sending
+	d.requeued, d.byChange, d.superseded = d.sending, false, nil
 	d.queued++
 	if due.Before(d.firstDue) {
 		d.firstDue = due
@@ -216,7 +219,7 @@ func (s *sim) expectReplay(r *simReplay) {
 	}
 	s.auditSessions()
 	for k, d := range s.deliveries {
-		if s.wasOvertaken(d) && s.covers(r, d) {
+		if _, sure := s.overtaken(d); !sure && s.covers(r, d) {
 			r.loose = true
 		}
 		// Whether a trigger that goes without a trace went, or was cancelled before, only the store knows; so it does whether the retention
@@ -288,6 +291,7 @@ func (s *sim) settleReplaysOf(h *simHook, of []*simReplay) {
 			s.add(made(&d))
 			continue
 		}
+		isOvertaken, _ := s.overtaken(m)
 		switch again := d.Status.Waiting(); {
 		case m.state == engine.StatusPending || now.Before(m.touched.Add(4**simSlow)):
 		case again && some(func(r *simReplay) bool { return s.covers(r, m) }):
@@ -298,7 +302,7 @@ func (s *sim) settleReplaysOf(h *simHook, of []*simReplay) {
 			m.state, m.stateAt = d.Status, d.FinishedAt
 		case some(func(r *simReplay) bool {
 			queued, must := r.must[m]
-			return must && !r.loose && m.queued == queued && !m.touched.After(r.at) && !s.overtaken(m)
+			return must && !r.loose && m.queued == queued && !m.touched.After(r.at) && !isOvertaken
 		}) && s.buildable(m, d.ID):
 			s.violate("%s: left %s %s as it was, %s", what.String(), d.Kind, d.ID, d.Status)
 		}
