@@ -47,7 +47,7 @@ var ownHeaders = []string{"Accept-Encoding", "Connection", "Content-Encoding", "
 	"Idempotency-Key", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "User-Agent", "X-Idempotency-Key"}
 
 // ownHeaderPrefixes are what names begin with that are not a webhook's to set.
-var ownHeaderPrefixes = []string{"Webhook-", "Proxy-", "Sec-"}
+var ownHeaderPrefixes = []string{"Hookbolt-", "Webhook-", "Proxy-", "Sec-"}
 
 // readHeaders reads headers: an object of names and values. ofToken says that they are for a request for a token: they may have a
 // Content-Type, and no value has a form that says whether it is secret.

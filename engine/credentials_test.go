@@ -87,6 +87,7 @@ func TestCredentialSettingsRefuse(t *testing.T) {
 		{`{"headers":{"x-y":"a","X-Y":"b"}}`, "headers.X-Y", "stands twice"},
 		{`{"headers":{` + strings.Join(many, ",") + `}}`, "headers", "at most 32 headers"},
 		{`{"headers":{"Webhook-Id":"x"}}`, "headers.Webhook-Id", "hookbolt's own"},
+		{`{"headers":{"Hookbolt-Kind":"x"}}`, "headers.Hookbolt-Kind", "hookbolt's own"},
 		{`{"headers":{"webhook-signature":"x"}}`, "headers.webhook-signature", "hookbolt's own"},
 		{`{"headers":{"content-type":"x"}}`, "headers.content-type", "hookbolt's own"},
 		{`{"headers":{"User-Agent":"x"}}`, "headers.User-Agent", "hookbolt's own"},

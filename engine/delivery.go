@@ -147,5 +147,5 @@ type Attempt struct {
 // RequestHeader returns the header of the attempt's request, with "…" for credentials, without the fields that the HTTP protocol itself
 // adds. It is nil if nothing was sent, or if the attempt was stored by a version that did not keep it. d is the attempt's delivery.
 func (a *Attempt) RequestHeader(d *Delivery) []HeaderField {
-	return a.Sent.Header(&send.Request{ID: d.ID.String(), ContentType: payloadType}, a.StartedAt)
+	return a.Sent.Header(&send.Request{ID: d.ID.String(), ContentType: payloadType, Kind: d.Kind.String()}, a.StartedAt)
 }

@@ -62,6 +62,9 @@ const (
 	HeaderSignature = send.HeaderSignature
 )
 
+// HeaderKind is the header that tells the kind of a delivery.
+const HeaderKind = send.HeaderKind
+
 // Verify checks the signature of a webhook as an endpoint does. now is the time to compare the timestamp with.
 func Verify(h http.Header, secret Secret, body []byte, now time.Time) error {
 	return send.Verify(h, secret, body, now)
@@ -89,7 +92,7 @@ func newRequest(w *Webhook, d *Delivery, payload []byte, at time.Time, timeout t
 	r := send.Request{
 		URL: w.URL, AllowNetworks: w.AllowNetworks, NoHTTP2: !w.mayUseHTTP2(), Timeout: timeout,
 		Headers: w.Headers, BasicAuth: w.BasicAuth, OAuth2: w.OAuth2,
-		ID: d.ID.String(), ContentType: payloadType, Payload: payload, Secrets: w.signingSecrets(at), DueAt: d.NextAttemptAt,
+		ID: d.ID.String(), ContentType: payloadType, Kind: d.Kind.String(), Payload: payload, Secrets: w.signingSecrets(at), DueAt: d.NextAttemptAt,
 	}
 	if w.OAuth2 != nil {
 		r.TokenKey = tokenKey(w.ID)

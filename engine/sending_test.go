@@ -54,7 +54,7 @@ func TestRequestHeader(t *testing.T) {
 		ID: 1, URL: server.URL, Secret: send.NewSecret(), PreviousSecrets: []PreviousSecret{{send.NewSecret(), time.Now().Add(time.Hour)}},
 		Headers: map[string]Header{"X-Api-Key": {Value: "open sesame"}},
 	}
-	d, payload := &Delivery{ID: uuid.New()}, []byte(`{"n":1}`)
+	d, payload := &Delivery{ID: uuid.New(), Kind: KindUpdate}, []byte(`{"n":1}`)
 	outcome, err := s.Send(t.Context(), newRequest(w, d, payload, time.Now(), 20*time.Second))
 	a := Attempt{Outcome: outcome}
 	if err != nil || !a.Delivered() {
@@ -66,13 +66,13 @@ func TestRequestHeader(t *testing.T) {
 			t.Errorf("%s: shown as %q, arrived as %q", f.Name, f.Value, want)
 		}
 	}
-	if strings.Count(arrived.Get(HeaderSignature), "v1,") != 2 || arrived.Get(HeaderID) != d.ID.String() || arrived.Get("User-Agent") != "hookbolt/1.2.3" {
+	if strings.Count(arrived.Get(HeaderSignature), "v1,") != 2 || arrived.Get(HeaderKind) != "update" || arrived.Get(HeaderID) != d.ID.String() || arrived.Get("User-Agent") != "hookbolt/1.2.3" {
 		t.Errorf("arrived: %v", arrived)
 	}
 	e := &Engine{}
 	e.snapshot.Store(&snapshot{sender: s})
 	told, err := e.RequestHeader(w, d, payload, a.StartedAt)
-	if err != nil || !slices.Equal(told, shown) || len(told) != 6 {
+	if err != nil || !slices.Equal(told, shown) || len(told) != 7 {
 		t.Errorf("of an attempt to come %v is shown, of one that was made %v: %v", told, shown, err)
 	}
 	if (&Attempt{}).RequestHeader(d) != nil {

@@ -88,7 +88,7 @@ type Sent struct {
 	Credentials []string
 }
 
-// Header returns the header that was sent, with "…" for credentials; nil if nothing was sent. r needs only ID and ContentType; at is
+// Header returns the header that was sent, with "…" for credentials; nil if nothing was sent. r needs only ID, ContentType and Kind; at is
 // when the attempt started.
 func (s *Sent) Header(r *Request, at time.Time) []HeaderField {
 	if s.Signature == "" {
@@ -96,6 +96,9 @@ func (s *Sent) Header(r *Request, at time.Time) []HeaderField {
 	}
 	h := []HeaderField{
 		{"Content-Type", r.ContentType}, {"User-Agent", s.UserAgent}, {HeaderID, r.ID}, {HeaderTimestamp, unixSecond(at)}, {HeaderSignature, s.Signature},
+	}
+	if r.Kind != "" {
+		h = append(h, HeaderField{HeaderKind, r.Kind})
 	}
 	for _, name := range s.Credentials {
 		h = append(h, HeaderField{name, hidden})

@@ -34,7 +34,9 @@ type Request struct {
 	// ID is the message id: the same for all attempts of a message. It must not hold a dot, which separates what is signed.
 	ID          string
 	ContentType string
-	Payload     []byte
+	// Kind is the value of HeaderKind; "" for none.
+	Kind    string
+	Payload []byte
 	// Secrets sign the message, in this order.
 	Secrets []Secret
 	// DueAt is the time from which the attempt was due; see Outcome.TokenRejected.
@@ -65,6 +67,9 @@ func (s *Sender) header(r *Request, at time.Time, authorization string) (http.He
 	credentials := slices.Sorted(maps.Keys(h))
 	h.Set("Content-Type", r.ContentType)
 	h.Set("User-Agent", s.userAgent)
+	if r.Kind != "" {
+		h.Set(HeaderKind, r.Kind)
+	}
 	err := sign(h, r.Secrets, r.ID, at, r.Payload)
 	return h, Sent{Signature: h.Get(HeaderSignature), UserAgent: s.userAgent, Credentials: credentials}, err
 }

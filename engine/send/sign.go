@@ -21,6 +21,9 @@ const (
 	HeaderSignature = "webhook-signature"
 )
 
+// HeaderKind is the header that tells what kind of message a request has. It is hookbolt's own, and not signed.
+const HeaderKind = "hookbolt-kind"
+
 // signatureTolerance is how far a timestamp may be from now for Verify, as in the reference libraries of Standard Webhooks.
 const signatureTolerance = 5 * time.Minute
 
