@@ -273,6 +273,13 @@ func TestUpdatesFollowTheSettings(t *testing.T) {
 		w.ingest(eventAt("start", id, time.Now().Add(-2*time.Hour)))
 		time.Sleep(2 * time.Minute)
 		check("an earlier start while one is switched off, and another one waits", 1, 4, 3)
+		w.patch(deaf.ID, `{"send_updates":true}`)
+		w.ingest(event("vote", id, `"question_id":2`, `"answer_id":2`))
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n, m := late(deaf), made(deaf); n != 0 || m != 1 {
+			t.Errorf("after an update that tells them %d events are late, %d updates; want none and 1", n, m)
+		}
 	})
 }
 
