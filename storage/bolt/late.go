@@ -46,6 +46,16 @@ func (b *batch) late(r *sessionRecord, t *engine.Trigger) (update deliveryRecord
 	return update, 0, nil
 }
 
+// hasUpdate reports whether a session has led to an update for a webhook.
+func (b *batch) hasUpdate(r *sessionRecord, webhookID uint32) bool {
+	for ref := range b.s.refsTo(b.tx, r, webhookID) {
+		if ref.Kind == engine.KindUpdate {
+			return true
+		}
+	}
+	return false
+}
+
 // hasLate reports whether an update has the late events of a trigger, or will. One that is about to be cancelled has not.
 func (b *batch) hasLate(r *sessionRecord, t *engine.Trigger) (bool, error) {
 	for ref := range b.s.refsTo(b.tx, r, t.WebhookID) {
