@@ -309,7 +309,7 @@ func checkSentCredentials(t *testing.T, w *Webhook, std *plainSettings) {
 		}
 		delete(got.Header, "Authorization")
 	}
-	for _, own := range []string{"User-Agent", "Content-Length", "Content-Type", HeaderID, HeaderTimestamp, HeaderSignature} {
+	for _, own := range []string{"User-Agent", "Content-Length", "Content-Type", HeaderID, HeaderTimestamp, HeaderSignature, HeaderKind} {
 		got.Header.Del(own)
 	}
 	if len(got.Header) > 0 {

@@ -25,11 +25,11 @@ func TestNewRequest(t *testing.T) {
 		HTTP2:  new(false),
 		Secret: "whsec_new", PreviousSecrets: []PreviousSecret{{"whsec_old", now.Add(time.Nanosecond)}, {"whsec_older", now}},
 	}
-	d := &Delivery{ID: uuid.New(), NextAttemptAt: now.Add(-time.Second)}
+	d := &Delivery{ID: uuid.New(), Kind: KindUpdate, NextAttemptAt: now.Add(-time.Second)}
 	want := send.Request{
 		URL: w.URL, AllowNetworks: w.AllowNetworks, NoHTTP2: true, Timeout: time.Minute,
 		Headers: w.Headers, BasicAuth: w.BasicAuth, OAuth2: w.OAuth2, TokenKey: "12",
-		ID: d.ID.String(), ContentType: "application/json", Payload: []byte("{}"), Secrets: []Secret{"whsec_new", "whsec_old"}, DueAt: d.NextAttemptAt,
+		ID: d.ID.String(), ContentType: "application/json", Kind: "update", Payload: []byte("{}"), Secrets: []Secret{"whsec_new", "whsec_old"}, DueAt: d.NextAttemptAt,
 	}
 	got := newRequest(w, d, []byte("{}"), now, time.Minute)
 	if !reflect.DeepEqual(got, want) {

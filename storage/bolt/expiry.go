@@ -283,6 +283,9 @@ func (b *batch) retireDelivery(r *deliveryRecord) error {
 		return b.removeDelivery(r)
 	}
 	session, err := decodeSession(r.session, head)
+	if err == nil && b.hasUpdate(&session, r.WebhookID) {
+		return b.removeDelivery(r) // the webhook got it, with the update
+	}
 	if err == nil {
 		err = b.unmark(&session, engine.DeliveryRef{WebhookID: r.WebhookID, Kind: r.Kind, ID: r.ID})
 	}

@@ -46,6 +46,38 @@ func (b *batch) late(r *sessionRecord, t *engine.Trigger) (update deliveryRecord
 	return update, 0, nil
 }
 
+// anyBuilt reports whether the payload of a complete delivery of a session may have been built. It is false for the usual late event, a lead
+// that comes between the finish and the delivery.
+func (b *batch) anyBuilt(r *sessionRecord) (bool, error) {
+	if r.marks > 0 {
+		return true, nil // too many to look at each
+	}
+	for _, ref := range r.Deliveries {
+		if ref.Kind != engine.KindComplete {
+			continue
+		}
+		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(ref.ID))
+		switch {
+		case b.s.passes(err):
+		case err != nil:
+			return false, err
+		case d.number == 0 || !d.FrozenAt.IsZero():
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// hasUpdate reports whether a session has led to an update for a webhook.
+func (b *batch) hasUpdate(r *sessionRecord, webhookID uint32) bool {
+	for ref := range b.s.refsTo(b.tx, r, webhookID) {
+		if ref.Kind == engine.KindUpdate {
+			return true
+		}
+	}
+	return false
+}
+
 // hasLate reports whether an update has the late events of a trigger, or will. One that is about to be cancelled has not.
 func (b *batch) hasLate(r *sessionRecord, t *engine.Trigger) (bool, error) {
 	for ref := range b.s.refsTo(b.tx, r, t.WebhookID) {

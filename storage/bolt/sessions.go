@@ -108,6 +108,9 @@ func (b *batch) planSession(a *engine.Append, i, room int) (p sessionPlan, err e
 	if p.decision, err = a.Admit(i, p.session.SessionHead, stored, b.hooks, room); err != nil || !p.decision.Late {
 		return p, err
 	}
+	if built, err := b.anyBuilt(&p.session); err != nil || !built {
+		return p, err // the payloads will hold the events: no need to read the session
+	}
 	var before []engine.Event
 	if p.decision.WantsEvents() {
 		record, err := readSessionRecord(b.events, &p.session)

@@ -573,7 +573,8 @@ func child(path string) {
 		for _, taken := range takes[0].Claimed {
 			d := taken.Delivery
 			if taken.Payload == nil {
-				if err := freeze(ctx, s, d, []byte(`{"id":"`+d.ID.String()+`"}`)); err != nil {
+				f := engine.Freeze{Delivery: d, Payload: []byte(`{"id":"` + d.ID.String() + `"}`), Events: taken.Session.Head.Events, At: now()}
+				if _, err := s.Freeze(ctx, f); err != nil {
 					panic(err)
 				}
 			}
