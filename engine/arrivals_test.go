@@ -133,6 +133,7 @@ type arrivalWant struct {
 	kind       engine.Kind
 	due, asOf  time.Time
 	sentAt     time.Time // zero: it is not sent
+	turn       int       // of the session's deliveries for the webhook, the how many-th is sent
 	requests   int       // how many of the session's requests are in its payload
 	superseded *arrivalWant
 	late       int
@@ -148,6 +149,7 @@ type arrivalOracle struct {
 	settle  time.Duration
 
 	requests int // that have arrived
+	turns    int // that were sent
 	all      []*arrivalWant
 	late     int
 }
@@ -281,7 +283,8 @@ func (o *arrivalOracle) fire(before time.Time) {
 		if inTime(next) {
 			continue
 		}
-		next.sentAt, next.requests = later(next.due, received), o.requests
+		o.turns++
+		next.sentAt, next.requests, next.turn = later(next.due, received), o.requests, o.turns
 		for _, w := range o.all {
 			if w != next && w.waits() && w.kind != next.kind && (w.kind == engine.KindIncomplete || next.kind == engine.KindUpdate) {
 				w.superseded = next
@@ -386,14 +389,17 @@ func (w *world) arrive(sessions []*arrivalSession, most int) {
 type arrivalGot struct {
 	engine.Delivery
 	requests []received
+	place    int // of the first of them among all requests
 }
 
 // judgeArrivals compares what is stored and what was sent with the oracle.
 func (w *world) judgeArrivals(sessions []*arrivalSession, hooks []arrivalHook) {
 	w.t.Helper()
-	sent := make(map[string][]received)
-	for _, r := range w.net.all() {
-		sent[r.id] = append(sent[r.id], r)
+	sent, places := make(map[string][]received), make(map[string]int)
+	for i, r := range w.net.all() {
+		if sent[r.id] = append(sent[r.id], r); len(sent[r.id]) == 1 {
+			places[r.id] = i
+		}
 	}
 	type key struct {
 		session uuid.UUID
@@ -402,7 +408,7 @@ func (w *world) judgeArrivals(sessions []*arrivalSession, hooks []arrivalHook) {
 	got, late, wrong, deliveries, totals := make(map[key][]arrivalGot), 0, 0, 0, make(map[engine.Kind]int)
 	for _, d := range w.listAll() {
 		k := key{d.SessionID, d.WebhookID}
-		got[k] = append(got[k], arrivalGot{d, sent[d.ID.String()]})
+		got[k] = append(got[k], arrivalGot{d, sent[d.ID.String()], places[d.ID.String()]})
 	}
 	for _, s := range sessions {
 		for _, h := range hooks {
@@ -467,6 +473,11 @@ func (o *arrivalOracle) compare(want []*arrivalWant, got []arrivalGot) string {
 			say("%s: %d events late, want %d", w.kind, d.LateEvents, w.late)
 		}
 		o.compareSent(w, d, say)
+		for other, before := range found {
+			if 0 < other.turn && other.turn < w.turn && before.place > d.place {
+				say("%s: sent before %s", w.kind, other.kind)
+			}
+		}
 	}
 	return diff.String()
 }

@@ -283,6 +283,32 @@ func TestUpdatesFollowTheSettings(t *testing.T) {
 	})
 }
 
+// An update that a change of the webhook has cancelled holds nothing, also before the background has carried that out.
+func TestUpdateAfterOneThatIsCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newLateWorld(t)
+		var lease *leaseStore
+		w.wrap = func(s engine.Store) engine.Store { lease = newLeaseStore(s); return lease }
+		w.restart()
+		hook := w.webhook(`{"url":"https://a.example/","delay":60,"send_updates":true}`)
+		id := uuid.New()
+		w.ingest(event("start", id) + event("finish", id))
+		time.Sleep(2 * time.Minute)
+		w.ingest(event("lead", id, leadField))
+		lease.breaks(true, "Maintain")
+		w.patch(hook.ID, `{"send_updates":false}`)
+		w.patch(hook.ID, `{"send_updates":true}`)
+		w.ingest(event("vote", id, `"question_id":1`, `"answer_id":2`))
+		lease.breaks(false, "Maintain")
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		got := w.net.all()
+		if len(got) != 2 || kindOf(got[1]) != "update" || !bytes.Contains(got[1].body, []byte("n@a.example")) || !bytes.Contains(got[1].body, []byte(`"answer_id":2`)) {
+			t.Errorf("%d requests, want an update with the lead and the vote after the complete one", len(got))
+		}
+	})
+}
+
 // The first start of a session moves the trigger of each webhook, as its settings are then, makes one where there is none, and moves nothing twice.
 func TestStartMovesTheTrigger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

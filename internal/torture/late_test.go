@@ -73,5 +73,5 @@ func init() {
 // The engine's tests notice each way in which it could lose what comes late, or send it wrongly.
 func TestLateControl(t *testing.T) {
 	experiment(t)
-	wantCaught(t, lateFlock, "./engine", "OneAtATime|HoldsWhatCame|SupersededByHand|UpdateSupersedes|UpdatesFollow|StartMoves|Arrivals")
+	wantCaught(t, lateFlock, "./engine", "OneAtATime|HoldsWhatCame|SupersededByHand|UpdateSupersedes|UpdatesFollow|UpdateAfter|StartMoves|Arrivals/settle|Arrivals/fan")
 }
