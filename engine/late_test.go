@@ -185,8 +185,9 @@ func TestSupersede(t *testing.T) {
 		{"complete, pending", KindUpdate, Delivery{Kind: KindComplete, Status: StatusPending}, end, SupersedeCancels},
 		{"complete, delivered without late events", KindUpdate, Delivery{Kind: KindComplete, Status: StatusDelivered, LateEvents: 3}, end, SupersedeTells},
 		{"complete, delivered", KindUpdate, Delivery{Kind: KindComplete, Status: StatusDelivered}, end, SupersedeNothing},
-		{"an update of fewer events", KindUpdate, Delivery{Kind: KindUpdate, Status: StatusPending, BuiltFrom: 8}, end, SupersedeCancels},
-		{"an update of as many events", KindUpdate, Delivery{Kind: KindUpdate, Status: StatusPending, BuiltFrom: 9}, end, SupersedeNothing},
+		{"an update of fewer events", KindUpdate, Delivery{Kind: KindUpdate, Status: StatusPending, FrozenAt: foldStart, BuiltFrom: 8}, end, SupersedeCancels},
+		{"an update of as many events", KindUpdate, Delivery{Kind: KindUpdate, Status: StatusPending, FrozenAt: foldStart, BuiltFrom: 9}, end, SupersedeNothing},
+		{"an update to be built", KindUpdate, Delivery{Kind: KindUpdate, Status: StatusScheduled}, end, SupersedeNothing},
 		{"a test", KindUpdate, Delivery{Kind: KindTest, Status: StatusPending}, end, SupersedeNothing},
 		{"by a test", KindTest, Delivery{Kind: KindIncomplete, Status: StatusPending}, end, SupersedeNothing},
 	}

@@ -18,7 +18,7 @@ type ReplayScope string
 const (
 	ReplayFailed  ReplayScope = "failed"  // failed ones
 	ReplayAny     ReplayScope = "any"     // those in any final state
-	ReplayMissing ReplayScope = "missing" // complete ones that were never made, or were cancelled
+	ReplayMissing ReplayScope = "missing" // complete ones that were never made, or were cancelled; the newest update of a session if there are some
 )
 
 // Replay sends deliveries of a webhook again, with the same ids and the same bytes: those that were created from Since to Until and are in
@@ -131,7 +131,7 @@ func (r *Replay) Includes(d *Delivery, w *Webhook, from Source, covered bool) bo
 	case ReplayAny:
 		return r.within(d.CreatedAt)
 	}
-	return status == StatusCancelled && d.Kind == KindComplete
+	return status == StatusCancelled && (d.Kind == KindComplete || d.Kind == KindUpdate)
 }
 
 func (r *Replay) within(t time.Time) bool { return !t.Before(r.Since) && !t.After(r.Until) }

@@ -7,10 +7,15 @@ import "time"
 // [turnstile]), and the one whose payload is frozen supersedes those that still wait.
 
 // Overtakes reports whether a delivery tells of a later state than another one of the same session and webhook. Of two updates it is
-// the one whose payload was built from more events.
+// the one whose payload was built from more events, or that is not built yet.
 func (d *Delivery) Overtakes(o *Delivery) bool {
-	mine, others := d.Kind.stage(), o.Kind.stage()
-	return mine > 0 && others > 0 && (mine > others || mine == others && d.BuiltFrom > o.BuiltFrom)
+	switch mine, others := d.Kind.stage(), o.Kind.stage(); {
+	case mine == 0 || others == 0 || mine < others:
+		return false
+	case mine > others:
+		return true
+	}
+	return !o.FrozenAt.IsZero() && (d.FrozenAt.IsZero() || d.BuiltFrom > o.BuiltFrom)
 }
 
 // stage is the place of a kind in the life of a session; 0 for a kind that has none.
@@ -42,7 +47,7 @@ const (
 // have nothing to send is dropped, as it would be when it is due.
 func (f *Freeze) Supersede(o *Delivery, finishedAt time.Time) SupersedeEffect {
 	newer := f.Delivery
-	newer.BuiltFrom = f.Events
+	newer.BuiltFrom, newer.FrozenAt = f.Events, f.At
 	switch {
 	case !newer.Overtakes(o):
 		return SupersedeNothing

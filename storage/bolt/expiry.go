@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-
 	"hookbolt/engine"
 )
 
@@ -276,20 +274,21 @@ func (b *batch) expireDelivery(number uint64, at, _, _ time.Time) (removed bool,
 }
 
 // retireDelivery removes a delivery whose retention has ended. Without its record nothing says that it was cancelled, so its session no
-// longer refers to it: for a replay of what is missing there never was one. One that was superseded is not missing.
+// longer refers to it: for a replay of what is missing there never was one, unless an update has told the session.
 func (b *batch) retireDelivery(r *deliveryRecord) error {
 	head := b.sessions.Get(u64key(r.session))
-	if r.Status != engine.StatusCancelled || r.Kind != engine.KindComplete || r.SupersededBy != uuid.Nil || head == nil {
+	if r.Status != engine.StatusCancelled || r.Kind != engine.KindComplete && r.Kind != engine.KindUpdate || head == nil {
 		return b.removeDelivery(r)
 	}
 	session, err := decodeSession(r.session, head)
-	if err == nil && b.hasUpdate(&session, r.WebhookID) {
-		return b.removeDelivery(r) // the webhook got it, with the update
+	told := false
+	if err == nil && r.Kind == engine.KindComplete {
+		told, err = b.toldByUpdate(&session, r.WebhookID)
 	}
-	if err == nil {
+	if err == nil && !told {
 		err = b.unmark(&session, engine.DeliveryRef{WebhookID: r.WebhookID, Kind: r.Kind, ID: r.ID})
 	}
-	if err == nil {
+	if err == nil && !told {
 		err = b.put(b.sessions, u64key(r.session), session.encode())
 	}
 	if err != nil && !b.s.passes(err) {

@@ -68,14 +68,21 @@ func (b *batch) anyBuilt(r *sessionRecord) (bool, error) {
 	return false, nil
 }
 
-// hasUpdate reports whether a session has led to an update for a webhook.
-func (b *batch) hasUpdate(r *sessionRecord, webhookID uint32) bool {
+// toldByUpdate reports whether an update of a session has told a webhook of it, or will. One that was cancelled has not.
+func (b *batch) toldByUpdate(r *sessionRecord, webhookID uint32) (bool, error) {
 	for ref := range b.s.refsTo(b.tx, r, webhookID) {
-		if ref.Kind == engine.KindUpdate {
-			return true
+		if ref.Kind != engine.KindUpdate {
+			continue
+		}
+		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(ref.ID))
+		if err != nil && !b.s.passes(err) {
+			return false, err
+		}
+		if err != nil || d.Status != engine.StatusCancelled { // also if its retention has ended
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
 
 // hasLate reports whether an update has the late events of a trigger, or will. One that is about to be cancelled has not.

@@ -155,7 +155,9 @@ func (j *replayJob) target(in replaySearch, number uint64, head []byte) (t repla
 		if err != nil || id == uuid.Nil {
 			return t, err == nil, err
 		}
-		number = deliveryNumber(id)
+		if number, err = in.newest(&t.session, deliveryNumber(id)); err != nil {
+			return t, false, err
+		}
 	}
 	if t.delivery, err = in.store.readDelivery(in.tx.Bucket(bucketDeliveries), number); err != nil || t.delivery.number == 0 {
 		return t, false, err // it was delivered or failed, and its retention has ended
@@ -170,6 +172,26 @@ func (j *replayJob) target(in replaySearch, number uint64, head []byte) (t repla
 		return t, err == nil, err
 	}
 	return t, j.Includes(&d.Delivery, w, from, covered), nil
+}
+
+// newest returns the number of the newest update of a session, if its complete delivery, which has the given number, was cancelled: the webhook
+// has the session if it has the update. Else it returns the number of the complete one.
+func (in *replaySearch) newest(r *sessionRecord, complete uint64) (uint64, error) {
+	best, err := in.store.readDelivery(in.tx.Bucket(bucketDeliveries), complete)
+	if err != nil || best.Status != engine.StatusCancelled {
+		return complete, err
+	}
+	for ref := range in.store.refsTo(in.tx, r, in.hook.ID) {
+		d, err := in.store.readDelivery(in.tx.Bucket(bucketDeliveries), deliveryNumber(ref.ID))
+		switch {
+		case in.store.passes(err):
+		case err != nil:
+			return 0, err
+		case d.number != 0 && d.Overtakes(&best.Delivery):
+			best = d
+		}
+	}
+	return best.number, nil
 }
 
 // stepReplay does one step of a replay. It reports whether there is more to do.
