@@ -207,6 +207,8 @@ func (s *sim) froze(claimed *engine.Delivery, payload []byte, events, stored int
 			o.late, o.lateUnsure = 0, false // it tells them
 		}
 		switch {
+		case d.overtakes(o) && s.replayed(func(r *simReplay) bool { return s.mayHaveQueued(r, o) }):
+			o.recheck = true // a replay may have queued it again before
 		case !d.overtakes(o) || !o.waits() || o.dropped:
 		case s.drops(o):
 			o.dropped = true
@@ -421,9 +423,7 @@ func (s *sim) settleUnsure() {
 			continue
 		}
 		d.state, d.stateAt, d.tries = e.Status, e.FinishedAt, e.Tries
-		if e.SupersededBy == uuid.Nil {
-			d.superseded = nil
-		}
+		d.superseded = s.byID[e.SupersededBy.String()]
 		if e.Status.Waiting() {
 			d.state, d.stateAt, d.due = engine.StatusPending, time.Time{}, e.NextAttemptAt
 			d.readyAt = later(d.due, time.Now())

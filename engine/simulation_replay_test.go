@@ -161,6 +161,14 @@ func (s *sim) covers(r *simReplay, d *simDelivery) bool {
 	if is, sure := s.overtaken(d); is && sure {
 		return false
 	}
+	return s.mayHaveQueued(r, d)
+}
+
+// mayHaveQueued is covers, whatever has overtaken the delivery since.
+func (s *sim) mayHaveQueued(r *simReplay, d *simDelivery) bool {
+	if d.hook != r.WebhookID || r.ended || d.gone || d.kind == engine.KindTest || d.state == engine.StatusPending {
+		return false
+	}
 	switch r.Scope {
 	case engine.ReplayFailed:
 		return d.state == engine.StatusFailed && r.within(d.created)
@@ -168,7 +176,24 @@ func (s *sim) covers(r *simReplay, d *simDelivery) bool {
 		return r.within(d.created)
 	}
 	ss := s.session(d.session)
-	return d.state == engine.StatusCancelled && d.kind == engine.KindComplete && ss.stored() && r.within(ss.finished)
+	return d.state == engine.StatusCancelled && s.standsFor(d) && ss.stored() && r.within(ss.finished)
+}
+
+// standsFor tells whether a delivery stands for its session in a replay of what is missing: the complete one, or the newest update if that was
+// cancelled.
+func (s *sim) standsFor(d *simDelivery) bool {
+	newest := s.deliveries[simKey{hook: d.hook, session: d.session, kind: engine.KindComplete}]
+	if newest == nil || newest.state != engine.StatusCancelled {
+		return newest == d
+	}
+	for _, o := range s.others(newest) {
+		switch {
+		case o.kind != engine.KindUpdate:
+		case newest.kind == engine.KindComplete, o.frozenAt.IsZero() && !newest.frozenAt.IsZero(), o.overtakes(newest) && !newest.frozenAt.IsZero():
+			newest = o
+		}
+	}
+	return newest == d
 }
 
 // misses tells whether a replay is about a delivery that the model does not have, or whose retention has ended.
@@ -230,7 +255,7 @@ func (s *sim) expectReplay(r *simReplay) {
 	}
 	for _, ss := range s.sessions {
 		if k := (simKey{hook: r.WebhookID, session: ss.id, kind: engine.KindComplete}); s.misses(r, k) && stored[k] == uuid.Nil {
-			if len(s.together[k.pair()]) > 0 { // an update may overtake it
+			if len(s.together[k.pair()]) > 0 { // an update may stand for it
 				r.loose = true
 			}
 			r.make = append(r.make, k)
