@@ -593,6 +593,9 @@ func (s *sim) checkHealth() {
 			shownAt := want.shownAt
 			*want = healthAs(got)
 			want.shownAt = shownAt
+			stats, err := s.process.Stats(context.Background(), now, false)
+			s.check(err)
+			want.stored, want.held.stored = stats.Health[h.id].NextProbeAt, stats.Health[h.id].Throttle.HeldUntil // a call may have brought the others forward
 			if h.paused != w.Paused {
 				h.paused, h.heldAt, h.pausedBy, h.byLane = w.Paused, now, "", false
 				s.mark(simLane{h.id, false}, map[bool]byte{true: 'h', false: 'r'}[h.paused], 0)
