@@ -200,7 +200,7 @@ func (p *eventParser) run() {
 		p.refuseAll(&jsonread.Error{Detail: fmt.Sprintf("more than %d events are wrong; the rest of the request was not checked", maxSkippedEvents)})
 	case len(p.errs) == maxInputErrors-1 && !p.skipBad: // likewise
 		p.refuseAll(&jsonread.Error{Detail: fmt.Sprintf("%d events are wrong; the rest of the request was not checked", len(p.errs))})
-	case p.index == 0 && len(bytes.TrimSpace(p.body)) == 0:
+	case p.index == 0 && len(bytes.TrimSpace(bytes.TrimPrefix(p.body, []byte(jsonread.ByteOrderMark)))) == 0:
 		p.refuseAll(&jsonread.Error{Detail: "the body is empty; send events as JSON objects or lists of them"})
 	}
 }
@@ -313,7 +313,7 @@ func fieldNamed(key []byte) (typed typedField, known bool) {
 	return typed, known
 }
 
-// member parses the value of one field of an event.
+// member parses the value of one field of an event. Integers are read in each form that means one only: a refused event is a lost lead.
 func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 	typed, known := fieldNamed(key)
 	if !known {
@@ -344,13 +344,13 @@ func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 	case "content_type":
 		ev.Identity.ContentType = p.contentType()
 	case "poltio_user_id":
-		ev.Identity.PoltioUserID = new(p.Integer())
+		ev.Identity.PoltioUserID = new(p.AnyInteger())
 	case "publisher_uuid":
 		ev.Identity.PublisherUUID = new(p.Text())
 	case "custom_id":
 		ev.Identity.CustomID = new(p.Text())
 	case "question_id":
-		ev.QuestionID, f.question = p.Integer(), true
+		ev.QuestionID, f.question = p.AnyInteger(), true
 	case "question":
 		ev.Question = new(p.Text())
 	case "answers":
@@ -476,7 +476,7 @@ func (p *eventParser) answer() Answer {
 func (p *eventParser) answerMember(a *Answer, key []byte) {
 	switch string(key) {
 	case "answer_id":
-		a.ID = p.Integer()
+		a.ID = p.AnyInteger()
 	case "answer":
 		a.Answer = new(p.Text())
 	case "parent":
@@ -529,7 +529,7 @@ func (p *eventParser) optional(s **string, n **int64) {
 	case s != nil:
 		*s = new(p.Text())
 	default:
-		*n = new(p.Integer())
+		*n = new(p.AnyInteger())
 	}
 }
 
@@ -542,7 +542,7 @@ func (p *eventParser) result() *Result {
 		switch string(key) {
 		case "result_id":
 			if !p.Null() {
-				res.ID, given = p.Integer(), true
+				res.ID, given = p.AnyInteger(), true
 			}
 			return true
 		case "result_title":
@@ -551,12 +551,18 @@ func (p *eventParser) result() *Result {
 			s = &res.Image
 		case "result_desc":
 			s = &res.Desc
-		case "time_spent":
-			n = &res.TimeSpent
+		case "time_spent": // pages measure it with performance.now(), which has fractions
+			if !p.Null() {
+				res.TimeSpent = new(p.RoundedInteger())
+			}
+			return true
 		case "right_answer":
 			n = &res.RightAnswer
 		case "calculator_result":
-			s = &res.CalculatorResult
+			if !p.Null() {
+				res.CalculatorResult = new(p.TextOrNumber())
+			}
+			return true
 		default:
 			return false
 		}

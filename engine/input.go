@@ -68,6 +68,10 @@ func ValidJSON(text []byte) bool {
 	return r.Malformed() == nil && !r.More()
 }
 
+// WellFormedJSON returns valid JSON with an escaped U+FFFD in place of each escaped half of a surrogate pair, as such halves are read. Many
+// readers refuse a document with one. The result may be the text itself.
+func WellFormedJSON(text []byte) []byte { return jsonread.WellFormed(text) }
+
 // Excerpt returns the beginning of a part of the caller's input, for an error message.
 func Excerpt(s string) string { return jsonread.Excerpt(s) }
 
