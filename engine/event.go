@@ -101,6 +101,13 @@ func (i *Identity) fill(later Identity) {
 	}
 }
 
+// fillAll sets the fields that i lacks from the first event that has them.
+func (i *Identity) fillAll(events []Event) {
+	for j := range events {
+		i.fill(events[j].Identity)
+	}
+}
+
 // Answer is one answer of a vote, with its JSON form in the payload.
 type Answer struct {
 	ID     int64   `json:"answer_id"`

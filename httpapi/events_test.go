@@ -15,7 +15,7 @@ import (
 
 func TestPostEvents(t *testing.T) {
 	f := newFixture(t, Config{})
-	const sessionC = "22ffdf18-1035-4e56-baa2-8327e3af5244"
+	const sessionC, sessionD = "22ffdf18-1035-4e56-baa2-8327e3af5244", "22ffdf18-1035-4e56-baa2-8327e3af5245"
 	for _, c := range []struct{ name, body, want string }{
 		{"one object", start(sessionA), `{"accepted":1}`},
 		{"the same again", start(sessionA), `{"accepted":1}`},
@@ -23,6 +23,7 @@ func TestPostEvents(t *testing.T) {
 		{"lines", finish(sessionA) + "\n" + finish(sessionA) + "\n", `{"accepted":2}`},
 		{"no line ends, as curl -d sends them", finish(sessionA) + finish(sessionA), `{"accepted":2}`},
 		{"an empty list", "[]", `{"accepted":0}`},
+		{"the identity in the last event", strings.ReplaceAll(finish(sessionA)+start(sessionA), sessionA, sessionD), `{"accepted":2}`},
 		{"what a page or a shell writes", "\ufeff" + strings.Replace(start(sessionC), ":7", `:"9007199254740993"`, 1) +
 			`{"type":"vote","session_id":"` + sessionC + `","time":"2026-01-15t10:00:00z","question_id":"1","answers":[{"answer_id":"-2"},{"answer_id":3.0}]}` +
 			`{"type":"lead","session_id":"` + sessionC + `","time":"2016-12-31 23:59:60.25+00:00","lead":{"name":"Ada \ud83d","user_id":"9007199254740993","content_id":1e3}}` +
@@ -67,11 +68,10 @@ func TestPartial(t *testing.T) {
 		{"no event", "true", `[]`, `{"accepted":0,"refused":[]}`},
 		{"one of three", "true", "[" + start(sessionA) + "," + bad + "," + finish(sessionA) + "]", `{"accepted":2,"refused":[` + vote + `]}`},
 		{"all", "true", `1 ` + bad, `{"accepted":0,"refused":[` + refused("0", "", "must be an event, which is an object (got a number)") + "," + vote + `]}`},
-		{"the session refuses the first", "true", finish(sessionB) + bad + start(sessionB),
-			`{"accepted":1,"refused":[` + refused("0", "content_id", "is required in the first event of a session") + "," + vote + `]}`},
+		{"the last has the identity", "true", finish(sessionB) + bad + start(sessionB), `{"accepted":2,"refused":[` + vote + `]}`},
 		{"a session refuses all, another one none", "true", finish(stray) + start(sessionA) + finish(stray),
-			`{"accepted":1,"refused":[` + refused("0", "content_id", "is required in the first event of a session") + "," +
-				refused("2", "content_id", "is required in the first event of a session") + `]}`},
+			`{"accepted":1,"refused":[` + refused("0", "content_id", "is required in the first request of a session, in any of its events") + "," +
+				refused("2", "content_id", "is required in the first request of a session, in any of its events") + `]}`},
 	} {
 		if got := strings.TrimSpace(f.want(202, "POST", "/v1/events?partial="+c.target, c.body)); got != c.want {
 			t.Errorf("%s:\ngot %s\nwant %s", c.name, got, c.want)
@@ -157,7 +157,7 @@ func TestBadEvents(t *testing.T) {
 		{"session is a number", `{"type":"start","session_id":1}`, 0, "session_id", "must be a string (got a number)"},
 		{"bad content", strings.Replace(ok, contentA, "quiz-7", 1), 0, "content_id", "must be a UUID"},
 		{"unknown content type", strings.Replace(ok, "quiz", "poll", 1), 0, "content_type", `(got "poll")`},
-		{"first event without content", finish(sessionA), 0, "content_id", "is required in the first event"},
+		{"first event without content", finish(sessionA), 0, "content_id", "is required in the first request"},
 		{"user is a text", strings.Replace(ok, ":7", `:"u7"`, 1), 0, "poltio_user_id", `must be an integer, or its decimal digits as a string (got "u7")`},
 		{"user with a leading zero", strings.Replace(ok, ":7", `:"07"`, 1), 0, "poltio_user_id", "must be an integer"},
 		{"user over 64 bits as a string", strings.Replace(ok, ":7", `:"9223372036854775808"`, 1), 0, "poltio_user_id", "64-bit"},
@@ -187,7 +187,7 @@ func TestBadEvents(t *testing.T) {
 		{"result without id", strings.Replace(with(`"result":{"result_title":"x"}`), `"start"`, `"result_view"`, 1), 0, "result.result_id", "is required"},
 		{"second of a list", "[" + ok + "," + finish("x") + "]", 1, "session_id", "must be a UUID"},
 		{"third line", ok + "\n" + finish(sessionA) + "\n" + `{"type":"start"}`, 2, "session_id", "is required"},
-		{"second session's first event", ok + finish(sessionB), 1, "content_id", "is required in the first event"},
+		{"second session without content", ok + finish(sessionB), 1, "content_id", "is required in the first request"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			wantInputProblem(t, f.do("POST", "/v1/events", c.body), c.index, c.field, c.detail)

@@ -129,10 +129,11 @@ func namesAllRefused(t *T) {
 // A partial request stores what is not refused, in one session or in another one, and names the rest.
 func partialLeavesOut(t *T) {
 	p := t.start()
-	v, late := visit{}.complete(), visit{}.complete()
-	early := t.parse(now(), finishOf(late.id, now()))
-	early[0].Index = 10
-	a := engine.NewAppend(slices.Concat(orphan(t, 3), v.events(t), early, late.events(t)), now())
+	v, torn := visit{}.complete(), visit{}.complete()
+	// An event that is too large is left out of its session.
+	large := t.parse(now(), finishOf(torn.id, now()))
+	large[0].Index, large[0].JSON = 10, make([]byte, engine.MaxSessionBytes+1)
+	a := engine.NewAppend(slices.Concat(orphan(t, 3), v.events(t), large, torn.events(t)), now())
 	a.Partial = true
 	done, err := p.AppendEvents(t.Context(), a)
 	t.ok(err, "AppendEvents of a partial request")
@@ -145,8 +146,8 @@ func partialLeavesOut(t *T) {
 	}
 	record, _ := p.session(v.id)
 	t.same(record.Head.Events, len(v.events(t)), "events of a session that refuses none")
-	record, _ = p.session(late.id)
-	t.same(record.Head.Events, len(late.events(t)), "events of a session that refuses its first")
+	record, _ = p.session(torn.id)
+	t.same(record.Head.Events, len(torn.events(t)), "events of a session that refuses its first")
 	_, _, err = p.Session(t.Context(), a.Sessions[0].Events[0].SessionID)
 	t.is(err, engine.ErrNotFound, "a session that refuses all")
 }
