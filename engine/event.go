@@ -127,6 +127,7 @@ type Lead struct {
 	TCChecked   *bool   `json:"tc_checked"`
 	ContentType *string `json:"content_type"`
 	ContentID   *int64  `json:"content_id"`
+	Addon       *string `json:"addon,omitempty"`
 }
 
 // Result is the result that a visitor saw, with its JSON form in the payload.
@@ -429,7 +430,7 @@ func (p *eventParser) check(ev *Event, f *eventFields) {
 		if ev.Lead == nil {
 			p.FailAt("lead", "is required in a lead: an object")
 		} else if *ev.Lead == (Lead{}) {
-			p.FailAt("lead", "must have at least one of user_id, phone, email, name, comment, created_at, tc_checked, content_type, content_id")
+			p.FailAt("lead", "must have at least one of user_id, phone, email, name, comment, created_at, tc_checked, content_type, content_id, addon")
 		}
 	case EventResultView:
 		if ev.Result == nil {
@@ -520,6 +521,8 @@ func (p *eventParser) lead() *Lead {
 			s = &l.ContentType
 		case "content_id":
 			n = &l.ContentID
+		case "addon":
+			s = &l.Addon
 		default:
 			return false
 		}

@@ -95,6 +95,7 @@ func TestParseEventsRefuses(t *testing.T) {
 		{"lead", evJSON("lead", `"lead":"x"`), 0, "lead", "must be an object (got a string)"},
 		{"lead.tc_checked", evJSON("lead", `"lead":{"tc_checked":1}`), 0, "lead.tc_checked", "must be true or false (got a number)"},
 		{"lead.tc_checked as a string", evJSON("lead", `"lead":{"tc_checked":"true"}`), 0, "lead.tc_checked", "must be true or false (got a string)"},
+		{"lead.addon", evJSON("lead", `"lead":{"addon":{"utm":"x"}}`), 0, "lead.addon", "must be a string (got an object)"},
 		{"lead.content_id", evJSON("lead", `"lead":{"content_id":"6caaa000-2bd8-4b28-8b9b-bfe1fca94f39"}`), 0, "lead.content_id", "must be an integer, or its decimal digits"},
 		{"result", evJSON("result_view", `"result":[]`), 0, "result", "must be an object (got a list)"},
 		{"result.calculator_result", evJSON("result_view", `"result":{"result_id":1,"calculator_result":[12]}`), 0, "result.calculator_result", "must be a string (got a list)"},
@@ -302,10 +303,11 @@ func TestParseEventsValues(t *testing.T) {
 		{"undo of one", evJSON("undo", `"question_id":1,"answer_id":0`), with(func(ev *Event) {
 			ev.Type, ev.QuestionID, ev.AnswerID = EventUndo, 1, new(int64(0))
 		})},
-		{"lead", evJSON("lead", `"lead":{"user_id":1,"phone":"p","email":"e","name":"n","comment":"c","created_at":"any text","tc_checked":false,"content_type":"free","content_id":2}`), with(func(ev *Event) {
+		{"lead", evJSON("lead", `"lead":{"user_id":1,"phone":"p","email":"e","name":"n","comment":"c","created_at":"any text","tc_checked":false,"content_type":"free","content_id":2,"addon":"a"}`), with(func(ev *Event) {
 			ev.Type = EventLead
-			ev.Lead = &Lead{new(int64(1)), new("p"), new("e"), new("n"), new("c"), new("any text"), new(false), new("free"), new(int64(2))}
+			ev.Lead = &Lead{new(int64(1)), new("p"), new("e"), new("n"), new("c"), new("any text"), new(false), new("free"), new(int64(2)), new("a")}
 		})},
+		{"a lead of an addon", evJSON("lead", `"lead":{"addon":""}`), with(func(ev *Event) { ev.Type, ev.Lead = EventLead, &Lead{Addon: new("")} })},
 		{"the least lead", evJSON("lead", `"lead":{"comment":""}`), with(func(ev *Event) { ev.Type, ev.Lead = EventLead, &Lead{Comment: new("")} })},
 		{"result", evJSON("result_view", `"result":{"result_id":1,"result_title":"t","result_image":"i","result_desc":"d","time_spent":3,"right_answer":4,"calculator_result":"5"}`), with(func(ev *Event) {
 			ev.Type = EventResultView

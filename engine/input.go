@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -61,11 +62,12 @@ func parseObject(body []byte, member func(r *jsonread.Reader, key []byte) bool) 
 	return bad
 }
 
-// ValidJSON reports whether a text is one JSON value. The rules are those for input, which are stricter than those of encoding/json.
+// ValidJSON reports whether a text is one JSON value that every reader accepts. The rules are those for input, which are stricter than those of
+// encoding/json, but without a byte order mark and halves of surrogate pairs.
 func ValidJSON(text []byte) bool {
 	r := jsonread.New(text)
 	r.Skip()
-	return r.Malformed() == nil && !r.More()
+	return r.Malformed() == nil && !r.More() && bytes.Equal(jsonread.WellFormed(text), text)
 }
 
 // WellFormedJSON returns valid JSON with an escaped U+FFFD in place of each escaped half of a surrogate pair, as such halves are read. Many

@@ -305,6 +305,7 @@ func (s *sim) someEvent(ss *simSession, now time.Time) *simEvent {
 		maybe(e.form, "tc_checked", "true", "false")
 		maybe(e.form, "content_type", `"form"`)
 		maybe(e.form, "content_id", "99")
+		maybe(e.form, "addon", `""`, `"more"`)
 	case 5:
 		e.kind, e.about = "undo", question()
 		maybe(e.about, "answer_id", fmt.Sprint(s.rng.IntN(4)))

@@ -130,8 +130,12 @@ func (ss *simSession) payload(requests int, kind engine.Kind, dueAt time.Time, s
 		var leads []string
 		for _, e := range happened {
 			if e.kind == "lead" {
+				names := []string{"user_id", "phone", "email", "name", "comment", "created_at", "tc_checked", "content_type", "content_id"}
+				if e.form["addon"] != "" {
+					names = append(names, "addon")
+				}
 				leads = append(leads, e.form.with(simFields{"user_id": own["poltio_user_id"], "created_at": date(e.at), "content_type": own["content_type"]}).
-					object("user_id", "phone", "email", "name", "comment", "created_at", "tc_checked", "content_type", "content_id"))
+					object(names...))
 			}
 		}
 		own["leads"] = "[" + strings.Join(leads, ",") + "]"

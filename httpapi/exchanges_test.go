@@ -212,7 +212,7 @@ func inexpressible(answer string) bool {
 	return slices.ContainsFunc([]string{
 		"unknown query parameter", "stands twice", "query string is malformed", "must be the next_cursor of",
 		"(got \\\"00000000-0000-0000-0000-000000000000\\\")", "must be an integer of 64 bits, such as",
-		"not valid UTF-8", "without fraction or exponent", "must be a 64-bit integer", "could not be read to its end",
+		"not valid UTF-8", "is no character", "without fraction or exponent", "must be a 64-bit integer", "could not be read to its end",
 		"must not be before", "minutes ahead of the server's clock", "is required in the first request", "had happened by then",
 		"must name a host", "must not hold a", "must not have a fragment", "must not begin or end with", "must have // after", "such as https://example.com/hook", "is not a public address",
 		"1s to 2m", "1s to 720h", "0s to 720h", `"9999999999h`, "hookbolt's own", "hold line breaks", "only one of", "must be a network", "is the current secret already",

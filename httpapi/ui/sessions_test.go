@@ -22,7 +22,7 @@ func hostileSession() string {
 {"type":"vote","session_id":"`+sessionA+`","question_id":3,"answers":[{"answer_id":4,"answer":"H","addon":"H"}]}
 {"type":"undo","session_id":"`+sessionA+`","question_id":3,"answer_id":9}
 {"type":"result_view","session_id":"`+sessionA+`","result":{"result_id":3,"result_title":"H","result_image":"H","result_desc":"H","calculator_result":"H"}}
-{"type":"lead","session_id":"`+sessionA+`","lead":{"phone":"H","email":"H","name":"H","comment":"H","content_type":"H","created_at":"H"}}`, "H", h)
+{"type":"lead","session_id":"`+sessionA+`","lead":{"phone":"H","email":"H","name":"H","comment":"H","content_type":"H","created_at":"H","addon":"H"}}`, "H", h)
 }
 
 // wantEscaped fails if the hostile text stands in a page as HTML, or not at all.
