@@ -161,6 +161,11 @@ func FuzzFold(f *testing.F) {
 			t.Fatalf("two folds of the same events differ:\n%+v\n%+v", first, again)
 		}
 		checkSession(t, events, asOf, first)
+		if described, err := DescribeSession(first); err != nil {
+			t.Fatal(err)
+		} else if !first.StartedAt.IsZero() {
+			checkSpans(t, described)
+		}
 
 		// Events of the same time are told apart by their arrival, so only one of each time may change places.
 		seen := make(map[time.Time]bool)
@@ -253,7 +258,28 @@ func foldedPayload(t *testing.T, s Session) []byte {
 	if !json.Valid(b) || bytes.ContainsAny(b, "\n\r") {
 		t.Fatalf("payload %s", b)
 	}
+	checkSpans(t, b)
 	return b
+}
+
+// checkSpans checks that a payload has no impossible value: an end before the start, or a negative span.
+func checkSpans(t *testing.T, payload []byte) {
+	t.Helper()
+	var p struct {
+		Start    time.Time  `json:"session_start_date"`
+		End      *time.Time `json:"session_end_date"`
+		Complete bool       `json:"complete_session"`
+		Result   *struct {
+			TimeSpent *int64 `json:"time_spent"`
+		} `json:"result"`
+	}
+	if err := json.Unmarshal(payload, &p); err != nil {
+		t.Fatalf("%s: %v", payload, err)
+	}
+	if p.Start.IsZero() || (p.End != nil) != p.Complete || p.End != nil && p.End.Before(p.Start) ||
+		p.Result != nil && (!p.Complete || p.Result.TimeSpent == nil || *p.Result.TimeSpent < 0) {
+		t.Fatalf("impossible: %s", payload)
+	}
 }
 
 // scriptedEvents makes an event of every four bytes: its type, its second, its question, its answer. Few questions, answers
@@ -284,6 +310,9 @@ func scriptedEvents(session []Event, script []byte) []Event {
 			ev.Type, ev.Lead = EventLead, &Lead{UserID: &question}
 		case 4:
 			ev.Type, ev.Result = EventResultView, &Result{ID: answer}
+			if b[2] > 100 {
+				ev.Result.TimeSpent = new(int64(b[3]) - 128)
+			}
 		case 5:
 			ev.Type = EventFinish
 		}

@@ -107,6 +107,8 @@ func TestFold(t *testing.T) {
 		{"the first result by time", []Event{resultAt(9, 1), resultAt(5, 2), resultAt(7, 3)}, 0, "start 5 finish 5 end 5 result 2"},
 		{"the first result by arrival", []Event{resultAt(5, 1), resultAt(5, 2)}, 0, "start 5 finish 5 end 5 result 1"},
 
+		{"the result is seen before the start", []Event{resultAt(5, 7), at(8, EventStart)}, 0, "start 8 finish 5 end 5 result 7"},
+
 		{"answers add up", []Event{voteAt(1, 1, 11), voteAt(2, 2, 21), voteAt(3, 1, 12)}, 0, "start 1 finish - end - 1:11,12 2:21"},
 		{"an answer twice", []Event{voteAt(1, 1, 11, 12, 11), voteAt(3, 1, 12)}, 0, "start 1 finish - end - 1:11,12"},
 		{"the same answer to two questions", []Event{voteAt(1, 1, 11), voteAt(2, 2, 11)}, 0, "start 1 finish - end - 1:11 2:11"},

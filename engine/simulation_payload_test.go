@@ -113,9 +113,16 @@ func (ss *simSession) payload(requests int, kind engine.Kind, dueAt time.Time, s
 		return ""
 	case finish != nil:
 		end := cmp.Or(result, finish).at
+		if end.Before(start) {
+			end = start
+		}
 		own["session_end_date"] = date(end)
 		if result != nil {
-			own["result"] = result.form.with(simFields{"time_spent": fmt.Sprint(int64(end.Sub(start) / time.Millisecond))}).object(
+			form := maps.Clone(result.form)
+			if strings.HasPrefix(form["time_spent"], "-") { // nobody spends less than no time
+				delete(form, "time_spent")
+			}
+			own["result"] = form.with(simFields{"time_spent": fmt.Sprint(int64(end.Sub(start) / time.Millisecond))}).object(
 				"result_id", "result_title", "result_image", "result_desc", "time_spent", "right_answer", "calculator_result")
 		}
 	}
