@@ -189,6 +189,8 @@ type Trigger struct {
 type Decision struct {
 	// Fresh are the events to store. If there are none, nothing changes.
 	Fresh []Event
+	// Duplicates is how many events are left out because they are repeats.
+	Duplicates int
 	// Refused says what is wrong with the events that are left out. It is empty unless Append.Partial is true.
 	Refused InputErrors
 	// Head is the session's head after these events. The Store adds a DeliveryRef for each trigger.
@@ -210,6 +212,7 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 	} else {
 		d.Fresh = p.fresh(stored)
 	}
+	d.Duplicates = len(p.Events) - len(d.Fresh) - len(d.Refused)
 	if len(d.Fresh) == 0 {
 		return d, nil
 	}

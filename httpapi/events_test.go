@@ -13,22 +13,29 @@ import (
 	"time"
 )
 
+// withID returns an event with an id.
+func withID(event, id string) string { return strings.TrimSuffix(event, "}") + `,"id":"` + id + `"}` }
+
 func TestPostEvents(t *testing.T) {
 	f := newFixture(t, Config{})
 	const sessionC, sessionD = "22ffdf18-1035-4e56-baa2-8327e3af5244", "22ffdf18-1035-4e56-baa2-8327e3af5245"
 	for _, c := range []struct{ name, body, want string }{
-		{"one object", start(sessionA), `{"accepted":1}`},
-		{"the same again", start(sessionA), `{"accepted":1}`},
-		{"a list", "[" + start(sessionB) + "," + finish(sessionB) + "]", `{"accepted":2}`},
-		{"lines", finish(sessionA) + "\n" + finish(sessionA) + "\n", `{"accepted":2}`},
-		{"no line ends, as curl -d sends them", finish(sessionA) + finish(sessionA), `{"accepted":2}`},
-		{"an empty list", "[]", `{"accepted":0}`},
-		{"the identity in the last event", strings.ReplaceAll(finish(sessionA)+start(sessionA), sessionA, sessionD), `{"accepted":2}`},
+		{"one object", start(sessionA), `{"accepted":1,"duplicates":0}`},
+		{"an id twice", withID(start(sessionA), "k") + withID(start(sessionA), "k"), `{"accepted":2,"duplicates":1}`},
+		{"ids that are there", withID(start(sessionA), "l") + withID(start(sessionA), "k") + withID(start(sessionA), "l"), `{"accepted":3,"duplicates":2}`},
+		{"nothing but what is there", withID(finish(sessionA), "k"), `{"accepted":1,"duplicates":1}`},
+		{"an id of another session", withID(start(sessionB), "k"), `{"accepted":1,"duplicates":0}`},
+		{"the same again", start(sessionA), `{"accepted":1,"duplicates":0}`},
+		{"a list", "[" + start(sessionB) + "," + finish(sessionB) + "]", `{"accepted":2,"duplicates":0}`},
+		{"lines", finish(sessionA) + "\n" + finish(sessionA) + "\n", `{"accepted":2,"duplicates":0}`},
+		{"no line ends, as curl -d sends them", finish(sessionA) + finish(sessionA), `{"accepted":2,"duplicates":0}`},
+		{"an empty list", "[]", `{"accepted":0,"duplicates":0}`},
+		{"the identity in the last event", strings.ReplaceAll(finish(sessionA)+start(sessionA), sessionA, sessionD), `{"accepted":2,"duplicates":0}`},
 		{"what a page or a shell writes", "\ufeff" + strings.Replace(start(sessionC), ":7", `:"9007199254740993"`, 1) +
 			`{"type":"vote","session_id":"` + sessionC + `","time":"2026-01-15t10:00:00z","question_id":"1","answers":[{"answer_id":"-2"},{"answer_id":3.0}]}` +
 			`{"type":"lead","session_id":"` + sessionC + `","time":"2016-12-31 23:59:60.25+00:00","lead":{"name":"Ada \ud83d","user_id":"9007199254740993","content_id":1e3}}` +
 			`{"type":"result_view","session_id":"` + sessionC + `","result":{"result_id":"4","time_spent":16789.5,"right_answer":"0","calculator_result":12.50}}`,
-			`{"accepted":4}`},
+			`{"accepted":4,"duplicates":0}`},
 	} {
 		rec := f.do("POST", "/v1/events", c.body)
 		if got := strings.TrimSpace(rec.Body.String()); rec.Code != 202 || got != c.want {
@@ -63,14 +70,15 @@ func TestPartial(t *testing.T) {
 	const stray = "c0ffee00-1111-4222-8333-444455556666"
 	vote := refused("1", "answer_id", `must be an integer, or its decimal digits as a string (got \"x\")`)
 	for _, c := range []struct{ name, target, body, want string }{
-		{"none is bad", "true", start(sessionA), `{"accepted":1,"refused":[]}`},
-		{"not asked for", "false", start(sessionA), `{"accepted":1}`},
-		{"no event", "true", `[]`, `{"accepted":0,"refused":[]}`},
-		{"one of three", "true", "[" + start(sessionA) + "," + bad + "," + finish(sessionA) + "]", `{"accepted":2,"refused":[` + vote + `]}`},
-		{"all", "true", `1 ` + bad, `{"accepted":0,"refused":[` + refused("0", "", "must be an event, which is an object (got a number)") + "," + vote + `]}`},
-		{"the last has the identity", "true", finish(sessionB) + bad + start(sessionB), `{"accepted":2,"refused":[` + vote + `]}`},
+		{"none is bad", "true", start(sessionA), `{"accepted":1,"duplicates":0,"refused":[]}`},
+		{"not asked for", "false", start(sessionA), `{"accepted":1,"duplicates":0}`},
+		{"repeats beside a bad one", "true", withID(start(sessionB), "k") + bad + withID(finish(sessionB), "k"), `{"accepted":2,"duplicates":1,"refused":[` + vote + `]}`},
+		{"no event", "true", `[]`, `{"accepted":0,"duplicates":0,"refused":[]}`},
+		{"one of three", "true", "[" + start(sessionA) + "," + bad + "," + finish(sessionA) + "]", `{"accepted":2,"duplicates":0,"refused":[` + vote + `]}`},
+		{"all", "true", `1 ` + bad, `{"accepted":0,"duplicates":0,"refused":[` + refused("0", "", "must be an event, which is an object (got a number)") + "," + vote + `]}`},
+		{"the last has the identity", "true", finish(sessionB) + bad + start(sessionB), `{"accepted":2,"duplicates":0,"refused":[` + vote + `]}`},
 		{"a session refuses all, another one none", "true", finish(stray) + start(sessionA) + finish(stray),
-			`{"accepted":1,"refused":[` + refused("0", "content_id", "is required in the first request of a session, in any of its events") + "," +
+			`{"accepted":1,"duplicates":0,"refused":[` + refused("0", "content_id", "is required in the first request of a session, in any of its events") + "," +
 				refused("2", "content_id", "is required in the first request of a session, in any of its events") + `]}`},
 	} {
 		if got := strings.TrimSpace(f.want(202, "POST", "/v1/events?partial="+c.target, c.body)); got != c.want {
