@@ -80,5 +80,15 @@ func Excerpt(s string) string { return jsonread.Excerpt(s) }
 // ParseTime reads an RFC 3339 time, as times in JSON are read. The result is in UTC, and never the zero time, which means "not given".
 func ParseTime(s string) (time.Time, error) { return jsonread.ParseTime(s) }
 
+// ParseInteger reads an integer from its decimal digits, as strings in events are read.
+func ParseInteger(s string) (int64, error) { return jsonread.ParseInteger(s) }
+
+// ReadInteger reads a JSON value that is an integer in any form in which events may have it.
+func ReadInteger(value []byte) (n int64, ok bool) {
+	r := jsonread.New(value)
+	n = r.AnyInteger()
+	return n, !r.Failed() && !r.Ended() && !r.More()
+}
+
 // ParseUUID reads a UUID of any version in its 36-character form, as ids in JSON are read.
 func ParseUUID(s string) (uuid.UUID, error) { return jsonread.ParseUUID(s) }

@@ -157,7 +157,7 @@ func quizEvents(values url.Values, now time.Time) ([]byte, error) {
 	}
 	start := quizEvent{Type: "start", ContentID: strings.TrimSpace(values.Get("content_id")), ContentType: values.Get("content_type")}
 	if visitor := strings.TrimSpace(values.Get("poltio_user_id")); visitor != "" {
-		id, err := strconv.ParseInt(visitor, 10, 64)
+		id, err := engine.ParseInteger(visitor)
 		if err != nil {
 			return nil, engine.InputErrors{{Field: "poltio_user_id", Detail: fmt.Sprintf("must be an integer (got %q)", engine.Excerpt(visitor))}}
 		}

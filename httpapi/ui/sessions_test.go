@@ -120,6 +120,7 @@ func TestPreviewAsOf(t *testing.T) {
 		"2026-01-23T11:59:39":           "8",
 		"2026-01-23T12:59:40.5%2B01:00": "8 1",
 		"2026-01-23T11:59:50Z":          "8 1 complete",
+		"2026-01-23t11:59:34z":          "started",
 		"":                              "8 1 complete",
 	} {
 		page := f.wantPage("/sessions/" + sessionA + "?webhook_id=1&as_of=" + strings.ReplaceAll(asOf, " ", "+"))
