@@ -32,12 +32,13 @@
     const copy = (path, level, read) => {
       try {
         const value = read(), kind = {}.toString.call(value), list = Array.isArray(value);
-        if (level && (list || kind == {} + "" && !value.toJSON)) {
+        if (list || kind == {} + "" && !value.toJSON) {
+          if (!level) throw kind;
           const made = list ? [] : {};
-          for (const name of Object.keys(value)) {
+          Object.keys(value).map((name) => {
             const part = copy(path + "." + name, level - 1, () => value[name]);
             if (part !== undefined) made[name] = part;
-          }
+          });
           return made;
         }
         if (value == null) return value;
