@@ -24,11 +24,12 @@
 
     const complain = (...reason) => {
       refused = true;
-      console.error("hookbolt:", ...reason);
+      attempt(() => console.error("hookbolt:", ...reason)); // a page may have replaced it
     };
 
     // copy returns what can be sent of a value that a page passes. Reading it may throw, whatever it looks like, so what cannot be sent is left
-    // out alone. level is how many levels of objects and lists there may be: three in an event, which has answers, which have fields.
+    // out alone. level is how many levels of objects and lists there may be: three in an event, which has answers, which have fields; one in
+    // the options.
     const copy = (path, level, read) => {
       try {
         const value = read(), kind = {}.toString.call(value), list = Array.isArray(value);
@@ -54,7 +55,7 @@
 
     // What the page does not say comes from its URL.
     const { token, url = source, cookieless, ...session } =
-      { publisher_uuid: query.get("puid") || query.get("uuid"), custom_id: query.get("custom_id"), ...copy("hookbolt", 3, () => options) };
+      { publisher_uuid: query.get("puid") || query.get("uuid"), custom_id: query.get("custom_id"), ...copy("hookbolt", 1, () => options) };
 
     // Not crypto.randomUUID: pages that come by plain HTTP do not have it.
     session.session_id ||= ("10000000-1000-4000-8000" + -1e11).replace(/[018]/g, (c) =>
@@ -75,7 +76,7 @@
 
     // Each event has an entry of its own in the storage, so that none is in the way of another. What could not be stored, as in some private
     // windows, is lost if its page ends before it could be sent.
-    const forget = (key) => queue.some((event) => event[0] == key) || attempt(() => delete storage[key]);
+    const forget = ([key]) => queue.some((event) => event[0] == key) || attempt(() => delete storage[key]);
 
     // post sends the first events of a list. As every request begins with the oldest ones, events are stored in their order even if requests
     // overtake each other. Events that hookbolt has already change nothing.
@@ -101,7 +102,7 @@
       }
       if (!stopped) {
         queue = queue.filter((event) => !events.includes(event));
-        events.map(([key]) => forget(key));
+        events.map(forget);
       }
       return !stopped;
     };
@@ -162,7 +163,7 @@
         // After a day, hookbolt may have forgotten the session, and would take it for another one.
         if (Date.now() - parseInt(event.id) < 864e5) queue.push([key, JSON.stringify(event)]);
       })));
-      forget(key);
+      forget([key]);
     }));
     if (queue[0]) later(0);
     ["pagehide", "visibilitychange", "online"].map((event) => addEventListener(event, rescue));
@@ -175,7 +176,7 @@
       lead: (lead, more) => add("lead", more, { lead }),
       result: (result, more) => add("result_view", more, { result }),
       finish: (more) => add("finish", more),
-      flush: () => new Promise((resolve) => { flushes.push(resolve); pump(); }),
+      flush: () => new Promise((resolve) => pump(flushes.push(resolve))),
     };
   };
 }

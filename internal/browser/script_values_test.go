@@ -134,7 +134,7 @@ func (w *widget) checkOthers(place, id string, values []string) {
 func TestAnyOption(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t)
-	values := slices.Concat(anyValues["absent"], anyValues["dropped"])
+	values := slices.Concat(anyValues["absent"], anyValues["dropped"], anyValues["objects"])
 	w.expect("hookbolt:")
 	w.expect("status 401")
 	ids := eval[[]string](w.page, `(async () => {
@@ -246,4 +246,21 @@ func TestVeryLargeInStorage(t *testing.T) {
 		t.Errorf("the storage has entries of %d characters, want those of the start, the lead and the page", sizes)
 	}
 	w.awaitExpected("ERR_EMPTY_RESPONSE")
+}
+
+// TestBrokenConsole has a page whose console.error throws, as tests and error trackers make it. Events that are dropped stop nothing.
+func TestBrokenConsole(t *testing.T) {
+	t.Parallel()
+	w := newWidget(t, `http.max_body = "64KiB"`)
+	w.expect("status 413")
+	w.allow(w.server.url)
+	id := eval[string](w.page, `(console.error = () => { throw new Error("no console"); }, window.s = begin({ url: "`+w.server.url+`/", custom_id: NaN }), s.start(), s.vote(1, Symbol()),
+		s.vote(1, "x".repeat(70000)), s.vote(1, 12), s.finish(), s.session_id)`)
+	if eval[bool](w.page, `s.flush()`) {
+		t.Error("everything is said to be stored")
+	}
+	session := w.session(id)
+	if types := session.types(); types != "start, vote 1/12, finish" {
+		t.Errorf("the session has %s", types)
+	}
 }
