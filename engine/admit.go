@@ -131,9 +131,22 @@ func (p *PostedSession) fresh(stored map[string]bool) []Event {
 	return fresh
 }
 
-// acceptable returns the events that are no repeats and that the session accepts, and the errors of those that it refuses. It decides event
-// by event, as if each was posted alone. So an event whose id only a refused one had is no repeat.
+// acceptable returns the events that are no repeats and that the session accepts, and the errors of those that it refuses. The identity of a
+// new session may be in any of the accepted events.
 func (p *PostedSession) acceptable(head SessionHead, stored map[string]bool) (fresh []Event, refused InputErrors) {
+	if head.Events == 0 {
+		known := head
+		known.Identity.fillAll(p.Events)
+		fresh, refused = p.acceptEach(known, stored)
+		if len(fresh) > 0 && checkFirst(Identity{}, fresh) == nil {
+			return fresh, refused
+		}
+	}
+	return p.acceptEach(head, stored)
+}
+
+// acceptEach decides event by event, as if each was posted alone. So an event whose id only a refused one had is no repeat.
+func (p *PostedSession) acceptEach(head SessionHead, stored map[string]bool) (fresh []Event, refused InputErrors) {
 	seen := make(map[string]bool)
 	for _, ev := range p.Events {
 		if ev.ID != "" && (stored[ev.ID] || seen[ev.ID]) {
@@ -197,6 +210,8 @@ func (t *Trigger) Move(d *Delivery) bool {
 type Decision struct {
 	// Fresh are the events to store. If there are none, nothing changes.
 	Fresh []Event
+	// Duplicates is how many events are left out because they are repeats.
+	Duplicates int
 	// Refused says what is wrong with the events that are left out. It is empty unless Append.Partial is true.
 	Refused InputErrors
 	// Head is the session's head after these events. The Store adds a DeliveryRef for each trigger.
@@ -221,6 +236,7 @@ func (a *Append) Admit(i int, head SessionHead, stored map[string]bool, hooks *W
 	} else {
 		d.Fresh = p.fresh(stored)
 	}
+	d.Duplicates = len(p.Events) - len(d.Fresh) - len(d.Refused)
 	if len(d.Fresh) == 0 {
 		return d, nil
 	}
@@ -294,7 +310,7 @@ func (a *Append) claimOnArrival(t *Trigger, head *SessionHead, w *Webhook, whole
 func (h *SessionHead) addEvents(fresh []Event) InputErrors {
 	first := fresh[0]
 	if h.Events == 0 {
-		if refused := checkFirst(first); refused != nil {
+		if refused := checkFirst(h.Identity, fresh); refused != nil {
 			return refused
 		}
 		h.ID = first.SessionID
@@ -338,18 +354,20 @@ func (h *SessionHead) addSizes(fresh []Event) InputErrors {
 	return nil
 }
 
-// checkFirst refuses a first event that does not say which content and which visitor the session belongs to.
-func checkFirst(ev Event) InputErrors {
+// checkFirst refuses the first events of a session if none of them says which content and which visitor the session belongs to. known is what is
+// known of it already.
+func checkFirst(known Identity, fresh []Event) InputErrors {
+	known.fillAll(fresh)
 	missing := ""
 	switch {
-	case ev.Identity.ContentID == uuid.Nil:
+	case known.ContentID == uuid.Nil:
 		missing = "content_id"
-	case ev.Identity.ContentType == "":
+	case known.ContentType == "":
 		missing = "content_type"
-	case ev.Identity.PoltioUserID == nil:
+	case known.PoltioUserID == nil:
 		missing = "poltio_user_id"
 	default:
 		return nil
 	}
-	return InputErrors{{Index: ev.Index, Field: missing, Detail: "is required in the first event of a session"}}
+	return InputErrors{{Index: fresh[0].Index, Field: missing, Detail: "is required in the first request of a session, in any of its events"}}
 }

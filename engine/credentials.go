@@ -262,6 +262,9 @@ func readTokenBody(r *jsonread.Reader) (body Credential, isJSON bool) {
 	if len(raw) > maxCredential {
 		r.Fail("body must have 1 to %d bytes (got %d)", maxCredential, len(raw))
 	}
+	if !ValidJSON(raw) { // it is sent as it is, to readers that may refuse it
+		r.Fail("must not hold half of a surrogate pair, which is no character")
+	}
 	return Credential(raw), true
 }
 

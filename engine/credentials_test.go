@@ -122,6 +122,7 @@ func TestCredentialSettingsRefuse(t *testing.T) {
 		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","scopes":["a\u0000"]}}`, "oauth2.scopes[0]", "must not hold line breaks"},
 		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","headers":{"X-A":"b\u0001"}}}`, "oauth2.headers.X-A", "a header's value must not hold line breaks"},
 		{`{"oauth2":{` + token + `,"body":"a=b\u0000"}}`, "oauth2.body", "must not hold control characters but tabs and line breaks"},
+		{`{"oauth2":{` + token + `,"body":{"a":"\ud83d"}}}`, "oauth2.body", "must not hold half of a surrogate pair"},
 		{`{"oauth2":{"token_url":"https://auth.example/\u200b","body":"b"}}`, "oauth2.token_url", "must not begin or end with a zero-width space"},
 		{`{"oauth2":{` + token + `,"client_id":"c"}}`, "oauth2.client_secret", "is required"},
 		{`{"oauth2":{` + token + `,"client_id":"c","client_secret":"s","body":"b"}}`, "oauth2.body", "replaces client_id"},

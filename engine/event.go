@@ -107,6 +107,13 @@ func (i *Identity) fill(later Identity) {
 	}
 }
 
+// fillAll sets the fields that i lacks from the first event that has them.
+func (i *Identity) fillAll(events []Event) {
+	for j := range events {
+		i.fill(events[j].Identity)
+	}
+}
+
 // Answer is one answer of a vote, with its JSON form in the payload.
 type Answer struct {
 	ID     int64   `json:"answer_id"`
@@ -126,6 +133,7 @@ type Lead struct {
 	TCChecked   *bool   `json:"tc_checked"`
 	ContentType *string `json:"content_type"`
 	ContentID   *int64  `json:"content_id"`
+	Addon       *string `json:"addon,omitempty"`
 }
 
 // Result is the result that a visitor saw, with its JSON form in the payload.
@@ -206,7 +214,7 @@ func (p *eventParser) run() {
 		p.refuseAll(&jsonread.Error{Detail: fmt.Sprintf("more than %d events are wrong; the rest of the request was not checked", maxSkippedEvents)})
 	case len(p.errs) == maxInputErrors-1 && !p.skipBad: // likewise
 		p.refuseAll(&jsonread.Error{Detail: fmt.Sprintf("%d events are wrong; the rest of the request was not checked", len(p.errs))})
-	case p.index == 0 && len(bytes.TrimSpace(p.body)) == 0:
+	case p.index == 0 && len(bytes.TrimSpace(bytes.TrimPrefix(p.body, []byte(jsonread.ByteOrderMark)))) == 0:
 		p.refuseAll(&jsonread.Error{Detail: "the body is empty; send events as JSON objects or lists of them"})
 	}
 }
@@ -319,7 +327,7 @@ func fieldNamed(key []byte) (typed typedField, known bool) {
 	return typed, known
 }
 
-// member parses the value of one field of an event.
+// member parses the value of one field of an event. Integers are read in each form that means one only: a refused event is a lost lead.
 func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 	typed, known := fieldNamed(key)
 	if !known {
@@ -350,13 +358,13 @@ func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 	case "content_type":
 		ev.Identity.ContentType = p.contentType()
 	case "poltio_user_id":
-		ev.Identity.PoltioUserID = new(p.Integer())
+		ev.Identity.PoltioUserID = new(p.AnyInteger())
 	case "publisher_uuid":
 		ev.Identity.PublisherUUID = new(p.Text())
 	case "custom_id":
 		ev.Identity.CustomID = new(p.Text())
 	case "question_id":
-		ev.QuestionID, f.question = p.Integer(), true
+		ev.QuestionID, f.question = p.AnyInteger(), true
 	case "question":
 		ev.Question = new(p.Text())
 	case "answers":
@@ -428,7 +436,7 @@ func (p *eventParser) check(ev *Event, f *eventFields) {
 		if ev.Lead == nil {
 			p.FailAt("lead", "is required in a lead: an object")
 		} else if *ev.Lead == (Lead{}) {
-			p.FailAt("lead", "must have at least one of user_id, phone, email, name, comment, created_at, tc_checked, content_type, content_id")
+			p.FailAt("lead", "must have at least one of user_id, phone, email, name, comment, created_at, tc_checked, content_type, content_id, addon")
 		}
 	case EventResultView:
 		if ev.Result == nil {
@@ -482,7 +490,7 @@ func (p *eventParser) answer() Answer {
 func (p *eventParser) answerMember(a *Answer, key []byte) {
 	switch string(key) {
 	case "answer_id":
-		a.ID = p.Integer()
+		a.ID = p.AnyInteger()
 	case "answer":
 		a.Answer = new(p.Text())
 	case "parent":
@@ -519,6 +527,8 @@ func (p *eventParser) lead() *Lead {
 			s = &l.ContentType
 		case "content_id":
 			n = &l.ContentID
+		case "addon":
+			s = &l.Addon
 		default:
 			return false
 		}
@@ -535,7 +545,7 @@ func (p *eventParser) optional(s **string, n **int64) {
 	case s != nil:
 		*s = new(p.Text())
 	default:
-		*n = new(p.Integer())
+		*n = new(p.AnyInteger())
 	}
 }
 
@@ -548,7 +558,7 @@ func (p *eventParser) result() *Result {
 		switch string(key) {
 		case "result_id":
 			if !p.Null() {
-				res.ID, given = p.Integer(), true
+				res.ID, given = p.AnyInteger(), true
 			}
 			return true
 		case "result_title":
@@ -557,12 +567,18 @@ func (p *eventParser) result() *Result {
 			s = &res.Image
 		case "result_desc":
 			s = &res.Desc
-		case "time_spent":
-			n = &res.TimeSpent
+		case "time_spent": // pages measure it with performance.now(), which has fractions
+			if !p.Null() {
+				res.TimeSpent = new(p.RoundedInteger())
+			}
+			return true
 		case "right_answer":
 			n = &res.RightAnswer
 		case "calculator_result":
-			s = &res.CalculatorResult
+			if !p.Null() {
+				res.CalculatorResult = new(p.TextOrNumber())
+			}
+			return true
 		default:
 			return false
 		}

@@ -39,7 +39,8 @@ func TestParseEventsRefuses(t *testing.T) {
 		{"white space", " \r\n\t", 0, "", "body is empty"},
 		{"not JSON", "hello", 0, "", "malformed JSON at byte 1 (line 1, column 1): unexpected 'h'"},
 		{"form data", "type=start&session_id=1", 0, "", "malformed JSON at byte 1"},
-		{"byte order mark", "\ufeff" + ok, 0, "", "malformed JSON at byte 1"},
+		{"nothing but a byte order mark", "\ufeff \n", 0, "", "body is empty"},
+		{"byte order mark between events", ok + "\n\ufeff" + ok, 1, "", "unexpected '\\ufeff'"},
 		{"NUL", "\x00", 0, "", `unexpected '\x00'`},
 		{"NUL after an event", ok + "\x00", 1, "", `unexpected '\x00'`},
 		{"trailing garbage", ok + " x", 1, "", "unexpected 'x'"},
@@ -81,20 +82,25 @@ func TestParseEventsRefuses(t *testing.T) {
 		{"type", `{"type":1}`, 0, "type", "must be a string (got a number)"},
 		{"session_id", `{"type":"start","session_id":12}`, 0, "session_id", "must be a string (got a number)"},
 		{"id", evJSON("start", `"id":7`), 0, "id", "must be a string (got a number)"},
-		{"poltio_user_id", evJSON("start", `"poltio_user_id":"7"`), 0, "poltio_user_id", "must be an integer (got a string)"},
+		{"poltio_user_id", evJSON("start", `"poltio_user_id":"seven"`), 0, "poltio_user_id", `must be an integer, or its decimal digits as a string (got "seven")`},
+		{"poltio_user_id with a leading zero", evJSON("start", `"poltio_user_id":"07"`), 0, "poltio_user_id", "must be an integer"},
+		{"poltio_user_id beyond 64 bits", evJSON("start", `"poltio_user_id":"9223372036854775808"`), 0, "poltio_user_id", "must be a 64-bit integer"},
 		{"custom_id", evJSON("start", `"custom_id":{"a":1}`), 0, "custom_id", "must be a string (got an object)"},
 		{"publisher_uuid", evJSON("start", `"publisher_uuid":[]`), 0, "publisher_uuid", "must be a string (got a list)"},
 		{"question_id", evJSON("vote", `"question_id":true,"answer_id":1`), 0, "question_id", "must be an integer (got true or false)"},
 		{"answers", evJSON("vote", `"question_id":1,"answers":{"answer_id":1}`), 0, "answers", "must be a list (got an object)"},
 		{"an answer", evJSON("vote", `"question_id":1,"answers":[{"answer_id":1},2]`), 0, "answers[1]", "must be an object (got a number)"},
-		{"an answer's id", evJSON("vote", `"question_id":1,"answers":[{"answer_id":1},{"answer_id":2},{"answer_id":"3"}]`), 0, "answers[2].answer_id", "must be an integer (got a string)"},
+		{"an answer's id", evJSON("vote", `"question_id":1,"answers":[{"answer_id":1},{"answer_id":2},{"answer_id":"3a"}]`), 0, "answers[2].answer_id", "must be an integer"},
 		{"an answer's addon", evJSON("vote", `"question_id":1,"answer_id":1,"addon":{}`), 0, "addon", "must be a string (got an object)"},
 		{"lead", evJSON("lead", `"lead":"x"`), 0, "lead", "must be an object (got a string)"},
 		{"lead.tc_checked", evJSON("lead", `"lead":{"tc_checked":1}`), 0, "lead.tc_checked", "must be true or false (got a number)"},
 		{"lead.tc_checked as a string", evJSON("lead", `"lead":{"tc_checked":"true"}`), 0, "lead.tc_checked", "must be true or false (got a string)"},
-		{"lead.content_id", evJSON("lead", `"lead":{"content_id":"6caaa000-2bd8-4b28-8b9b-bfe1fca94f39"}`), 0, "lead.content_id", "must be an integer (got a string)"},
+		{"lead.addon", evJSON("lead", `"lead":{"addon":{"utm":"x"}}`), 0, "lead.addon", "must be a string (got an object)"},
+		{"lead.content_id", evJSON("lead", `"lead":{"content_id":"6caaa000-2bd8-4b28-8b9b-bfe1fca94f39"}`), 0, "lead.content_id", "must be an integer, or its decimal digits"},
 		{"result", evJSON("result_view", `"result":[]`), 0, "result", "must be an object (got a list)"},
-		{"result.calculator_result", evJSON("result_view", `"result":{"result_id":1,"calculator_result":12}`), 0, "result.calculator_result", "must be a string (got a number)"},
+		{"result.calculator_result", evJSON("result_view", `"result":{"result_id":1,"calculator_result":[12]}`), 0, "result.calculator_result", "must be a string (got a list)"},
+		{"result.right_answer", evJSON("result_view", `"result":{"result_id":1,"right_answer":1.5}`), 0, "result.right_answer", "must be a whole number (got 1.5)"},
+		{"result.time_spent", evJSON("result_view", `"result":{"result_id":1,"time_spent":"1.5"}`), 0, "result.time_spent", "must be an integer"},
 
 		// Values.
 		{"unknown type", evJSON("click", ""), 0, "type", `must be start, vote, undo, lead, result_view or finish (got "click")`},
@@ -103,7 +109,7 @@ func TestParseEventsRefuses(t *testing.T) {
 		{"content_type", evJSON("start", `"content_type":"poll"`), 0, "content_type", `must be set, quiz, test, survey or content (got "poll")`},
 		{"UUID in braces", `{"type":"start","session_id":"{22ffdf18-1035-4e56-baa2-8327e3af5242}"}`, 0, "session_id", "UUID of 36 characters"},
 		{"empty UUID", evJSON("start", `"content_id":""`), 0, "content_id", "UUID of 36 characters"},
-		{"fraction", evJSON("start", `"poltio_user_id":1.5`), 0, "poltio_user_id", "without fraction or exponent (got 1.5)"},
+		{"fraction", evJSON("start", `"poltio_user_id":1.5`), 0, "poltio_user_id", "must be a whole number (got 1.5)"},
 		{"empty id", evJSON("start", `"id":""`), 0, "id", "must have 1 to 128 bytes (got 0)"},
 		{"id too long", evJSON("start", `"id":"`+strings.Repeat("x", 129)+`"`), 0, "id", "must have 1 to 128 bytes (got 129)"},
 		{"id too long in bytes", evJSON("start", `"id":"`+strings.Repeat("ü", 65)+`"`), 0, "id", "must have 1 to 128 bytes (got 130)"},
@@ -179,7 +185,7 @@ func TestParseEventsRefuses(t *testing.T) {
 func TestParseEventsNamesEachBadEvent(t *testing.T) {
 	body := strings.Join([]string{
 		evJSON("start", ""),
-		evJSON("vote", `"question_id":"1","answer_id":"2","x":3`), // three faults, one entry
+		evJSON("vote", `"question_id":"1x","answer_id":"2x","x":3`), // three faults, one entry
 		`[` + evJSON("click", "") + `,` + evJSON("finish", "") + `,7]`,
 		evJSON("start", `"time":"soon"`),
 		`{"type" "start"}`,
@@ -211,6 +217,8 @@ func TestParseEventsForms(t *testing.T) {
 		want       []string // each event's own JSON
 	}{
 		{"one object", a, []string{a}},
+		{"byte order mark", "\ufeff" + a, []string{a}},
+		{"byte order mark before a list", "\ufeff\n[" + a + "]", []string{a}},
 		{"white space around", "\r\n\t " + a + " \n", []string{a}},
 		{"a list", "[" + a + ",\n" + b + "]", []string{a, b}},
 		{"an empty list", "[]", nil},
@@ -295,14 +303,41 @@ func TestParseEventsValues(t *testing.T) {
 		{"undo of one", evJSON("undo", `"question_id":1,"answer_id":0`), with(func(ev *Event) {
 			ev.Type, ev.QuestionID, ev.AnswerID = EventUndo, 1, new(int64(0))
 		})},
-		{"lead", evJSON("lead", `"lead":{"user_id":1,"phone":"p","email":"e","name":"n","comment":"c","created_at":"any text","tc_checked":false,"content_type":"free","content_id":2}`), with(func(ev *Event) {
+		{"lead", evJSON("lead", `"lead":{"user_id":1,"phone":"p","email":"e","name":"n","comment":"c","created_at":"any text","tc_checked":false,"content_type":"free","content_id":2,"addon":"a"}`), with(func(ev *Event) {
 			ev.Type = EventLead
-			ev.Lead = &Lead{new(int64(1)), new("p"), new("e"), new("n"), new("c"), new("any text"), new(false), new("free"), new(int64(2))}
+			ev.Lead = &Lead{new(int64(1)), new("p"), new("e"), new("n"), new("c"), new("any text"), new(false), new("free"), new(int64(2)), new("a")}
 		})},
+		{"a lead of an addon", evJSON("lead", `"lead":{"addon":""}`), with(func(ev *Event) { ev.Type, ev.Lead = EventLead, &Lead{Addon: new("")} })},
 		{"the least lead", evJSON("lead", `"lead":{"comment":""}`), with(func(ev *Event) { ev.Type, ev.Lead = EventLead, &Lead{Comment: new("")} })},
 		{"result", evJSON("result_view", `"result":{"result_id":1,"result_title":"t","result_image":"i","result_desc":"d","time_spent":3,"right_answer":4,"calculator_result":"5"}`), with(func(ev *Event) {
 			ev.Type = EventResultView
 			ev.Result = &Result{1, new("t"), new("i"), new("d"), new(int64(3)), new(int64(4)), new("5")}
+		})},
+		{"identity with digits", evJSON("start", `"poltio_user_id":"9007199254740993"`), with(func(ev *Event) {
+			ev.Type, ev.Identity.PoltioUserID = EventStart, new(int64(9007199254740993))
+		})},
+		{"vote with digits", evJSON("vote", `"question_id":"9007199254740993","answer_id":"-1"`), with(func(ev *Event) {
+			ev.Type, ev.QuestionID, ev.Answers = EventVote, 9007199254740993, []Answer{{ID: -1}}
+		})},
+		{"vote with answers with digits", evJSON("vote", `"question_id":1e3,"answers":[{"answer_id":"2"},{"answer_id":3.0}]`), with(func(ev *Event) {
+			ev.Type, ev.QuestionID, ev.Answers = EventVote, 1000, []Answer{{ID: 2}, {ID: 3}}
+		})},
+		{"lead with digits", evJSON("lead", `"lead":{"user_id":"1","content_id":"2"}`), with(func(ev *Event) {
+			ev.Type, ev.Lead = EventLead, &Lead{UserID: new(int64(1)), ContentID: new(int64(2))}
+		})},
+		{"result as pages have it", evJSON("result_view", `"result":{"result_id":"1","time_spent":16789.5,"right_answer":"4","calculator_result":12.50}`), with(func(ev *Event) {
+			ev.Type = EventResultView
+			ev.Result = &Result{ID: 1, TimeSpent: new(int64(16790)), RightAnswer: new(int64(4)), CalculatorResult: new("12.50")}
+		})},
+		{"time spent with digits", evJSON("result_view", `"result":{"result_id":1,"time_spent":"16789"}`), with(func(ev *Event) {
+			ev.Type, ev.Result = EventResultView, &Result{ID: 1, TimeSpent: new(int64(16789))}
+		})},
+		{"a text that was cut", evJSON("lead", `"lead":{"name":"Ada \ud83d","comment":"\udd8a."}`), with(func(ev *Event) {
+			ev.Type, ev.Lead = EventLead, &Lead{Name: new("Ada \ufffd"), Comment: new("\ufffd.")}
+		})},
+		{"an id that was cut", evJSON("start", `"id":"\ud83d"`), with(func(ev *Event) { ev.Type, ev.ID = EventStart, "\ufffd" })},
+		{"a time in lower case, with a leap second", evJSON("start", `"time":"2016-12-31t23:59:60.5z"`), with(func(ev *Event) {
+			ev.Type, ev.Time = EventStart, time.Date(2017, 1, 1, 0, 0, 0, 500_000_000, time.UTC)
 		})},
 		{"escapes", evJSON("start", `"custom_id":"\"\\\/\b\f\n\r\t\u0000\u00e9\ud83e\udd8a\ufffd<&>"`), with(func(ev *Event) {
 			ev.Type, ev.Identity.CustomID = EventStart, new("\"\\/\b\f\n\r\t\x00é🦊\ufffd<&>")

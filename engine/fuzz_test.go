@@ -42,7 +42,10 @@ func FuzzParseEvents(f *testing.F) {
 		f.Add(body)
 		f.Add(append(append([]byte("["), bytes.ReplaceAll(bytes.TrimSpace(body), []byte("\n"), []byte(","))...), ']'))
 	}
-	for _, body := range []string{"", "[]", "[[]]", "{}", "null", `{"type":1}`, "\x00", "[\"\\ud800\"]", `{"\u0000":1e-9}`, "\ufeff{}", `{"type":"start"`} {
+	for _, body := range []string{"", "[]", "[[]]", "{}", "null", `{"type":1}`, "\x00", "[\"\\ud800\"]", `{"\u0000":1e-9}`, "\ufeff{}", `{"type":"start"`,
+		"\ufeff" + evJSON("vote", `"question_id":"9007199254740993","answers":[{"answer_id":1e3},{"answer_id":"-0","addon":"\ud83d"}]`),
+		evJSON("result_view", `"time":"2016-12-31t23:59:60.5z","result":{"result_id":2.0,"time_spent":-16789.5,"right_answer":"1","calculator_result":-1.50e+1}`),
+		evJSON("lead", `"time":"2016-12-31 15:59:60-08:00","lead":{"user_id":"7","content_id":1e2,"name":"\ud83d\ud83d\ude00\ude00"}`)} {
 		f.Add([]byte(body))
 	}
 	now := time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC)
@@ -67,7 +70,7 @@ func FuzzParseEvents(f *testing.F) {
 		}
 
 		// What is accepted is valid JSON by the standard library's reading, value after value.
-		decoder := json.NewDecoder(bytes.NewReader(body))
+		decoder := json.NewDecoder(bytes.NewReader(bytes.TrimPrefix(body, []byte("\ufeff"))))
 		for {
 			var v json.RawMessage
 			if err := decoder.Decode(&v); err == io.EOF {
@@ -107,8 +110,12 @@ func FuzzParseEvents(f *testing.F) {
 				Lead       *Lead     `json:"lead"`
 				Result     *Result   `json:"result"`
 			}
-			if err := json.Unmarshal(ev.JSON, &std); err != nil {
-				t.Fatalf("encoding/json reads %s: %v", ev.JSON, err)
+			plain, err := plainEvent(ev.JSON)
+			if err != nil {
+				t.Fatalf("accepted: %s: %v", ev.JSON, err)
+			}
+			if err := json.Unmarshal(plain, &std); err != nil {
+				t.Fatalf("encoding/json reads %s: %v", plain, err)
 			}
 			if std.Time.IsZero() {
 				std.Time = now
@@ -154,6 +161,11 @@ func FuzzFold(f *testing.F) {
 			t.Fatalf("two folds of the same events differ:\n%+v\n%+v", first, again)
 		}
 		checkSession(t, events, asOf, first)
+		if described, err := DescribeSession(first); err != nil {
+			t.Fatal(err)
+		} else if !first.StartedAt.IsZero() {
+			checkSpans(t, described)
+		}
 
 		// Events of the same time are told apart by their arrival, so only one of each time may change places.
 		seen := make(map[time.Time]bool)
@@ -246,7 +258,28 @@ func foldedPayload(t *testing.T, s Session) []byte {
 	if !json.Valid(b) || bytes.ContainsAny(b, "\n\r") {
 		t.Fatalf("payload %s", b)
 	}
+	checkSpans(t, b)
 	return b
+}
+
+// checkSpans checks that a payload has no impossible value: an end before the start, or a negative span.
+func checkSpans(t *testing.T, payload []byte) {
+	t.Helper()
+	var p struct {
+		Start    time.Time  `json:"session_start_date"`
+		End      *time.Time `json:"session_end_date"`
+		Complete bool       `json:"complete_session"`
+		Result   *struct {
+			TimeSpent *int64 `json:"time_spent"`
+		} `json:"result"`
+	}
+	if err := json.Unmarshal(payload, &p); err != nil {
+		t.Fatalf("%s: %v", payload, err)
+	}
+	if p.Start.IsZero() || (p.End != nil) != p.Complete || p.End != nil && p.End.Before(p.Start) ||
+		p.Result != nil && (!p.Complete || p.Result.TimeSpent == nil || *p.Result.TimeSpent < 0) {
+		t.Fatalf("impossible: %s", payload)
+	}
 }
 
 // scriptedEvents makes an event of every four bytes: its type, its second, its question, its answer. Few questions, answers
@@ -277,6 +310,9 @@ func scriptedEvents(session []Event, script []byte) []Event {
 			ev.Type, ev.Lead = EventLead, &Lead{UserID: &question}
 		case 4:
 			ev.Type, ev.Result = EventResultView, &Result{ID: answer}
+			if b[2] > 100 {
+				ev.Result.TimeSpent = new(int64(b[3]) - 128)
+			}
 		case 5:
 			ev.Type = EventFinish
 		}

@@ -10,53 +10,63 @@ import (
 // delivery is claimed.
 const maxRenderedBytes = 4 << 20
 
-// Ingest stores the events of a request and returns how many there were, repeated ones included. When it returns without an error, they are
-// durable. The error is an InputErrors if events are refused; nothing is stored then.
-func (e *Engine) Ingest(ctx context.Context, body []byte) (int, error) {
+// Ingested says what became of the events of a request.
+type Ingested struct {
+	// Accepted is how many were accepted, repeated ones included.
+	Accepted int
+	// Duplicates is how many of them were repeats: their ids were stored before, or stand before in the request.
+	Duplicates int
+	// Refused has an error for each event that was left out, at most 100. Only IngestValid leaves events out.
+	Refused InputErrors
+}
+
+// Ingest stores the events of a request. When it returns without an error, they are durable. The error is an InputErrors if events are
+// refused; nothing is stored then.
+func (e *Engine) Ingest(ctx context.Context, body []byte) (Ingested, error) {
 	now := utcNow()
 	events, seen, err := parseEvents(body, now)
+	var done Appended
 	if err == nil && len(events) > 0 {
-		_, err = e.append(ctx, NewAppend(events, now))
+		done, err = e.append(ctx, NewAppend(events, now))
 	}
 	if err != nil {
 		if _, ok := errors.AsType[InputErrors](err); ok {
 			e.metrics.eventsRefused.Add(float64(max(1, seen)))
 		}
-		return 0, err
+		return Ingested{}, err
 	}
 	e.metrics.accepted(len(events))
-	return len(events), nil
+	return Ingested{Accepted: len(events), Duplicates: done.Duplicates}, nil
 }
 
 // IngestValid is Ingest for clients that may not be there to send the good events of a refused request again, such as pages that end. It
-// stores the valid events that their sessions accept, and returns how many there were, with the errors of the others, at most 100. The
-// error is an InputErrors if the request cannot be read or has more than 1,000 invalid events; nothing is stored then.
-func (e *Engine) IngestValid(ctx context.Context, body []byte) (accepted int, refused InputErrors, err error) {
+// stores the valid events that their sessions accept. The error is an InputErrors if the request cannot be read or has more than 1,000
+// invalid events; nothing is stored then.
+func (e *Engine) IngestValid(ctx context.Context, body []byte) (Ingested, error) {
 	now := utcNow()
 	events, refused, seen, err := parseValidEvents(body, now)
-	accepted = len(events)
-	if err == nil && len(events) > 0 {
+	accepted := len(events)
+	var done Appended
+	if err == nil && accepted > 0 {
 		a := NewAppend(events, now)
 		a.Partial = true
-		var bad InputErrors
-		bad, err = e.append(ctx, a)
-		accepted -= len(bad)
-		refused = append(refused, bad...)
+		done, err = e.append(ctx, a)
+		accepted -= len(done.Refused)
+		refused = append(refused, done.Refused...)
 	}
 	if err != nil {
 		if _, ok := errors.AsType[InputErrors](err); ok {
 			e.metrics.eventsRefused.Add(float64(max(1, seen)))
 		}
-		return 0, nil, err
+		return Ingested{}, err
 	}
 	e.metrics.eventsRefused.Add(float64(seen - accepted))
 	e.metrics.accepted(accepted)
-	return accepted, refused.Sorted(), nil
+	return Ingested{Accepted: accepted, Duplicates: done.Duplicates, Refused: refused.Sorted()}, nil
 }
 
-// append stores events, and starts the deliveries that are due on arrival. It returns the errors of the events that were left out, which
-// only a.Partial allows.
-func (e *Engine) append(ctx context.Context, a Append) (InputErrors, error) {
+// append stores events, and starts the deliveries that are due on arrival.
+func (e *Engine) append(ctx context.Context, a Append) (Appended, error) {
 	hooks := e.store.Webhooks()
 	a.Open, a.Settle = e.lanes.openWebhooks(hooks), e.config().Settle
 	renderPosted(&a, hooks)
@@ -70,7 +80,7 @@ func (e *Engine) append(ctx context.Context, a Append) (InputErrors, error) {
 	e.lanes.wakeAt(done.Queued...)
 	e.metrics.eventsLate.Add(float64(done.Late))
 	e.observeRoom(err)
-	return done.Refused, err
+	return done, err
 }
 
 // renderPosted renders the payloads that are due at once for sessions that the request contains as a whole. They are frozen in the same

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -61,18 +62,33 @@ func parseObject(body []byte, member func(r *jsonread.Reader, key []byte) bool) 
 	return bad
 }
 
-// ValidJSON reports whether a text is one JSON value. The rules are those for input, which are stricter than those of encoding/json.
+// ValidJSON reports whether a text is one JSON value that every reader accepts. The rules are those for input, which are stricter than those of
+// encoding/json, but without a byte order mark and halves of surrogate pairs.
 func ValidJSON(text []byte) bool {
 	r := jsonread.New(text)
 	r.Skip()
-	return r.Malformed() == nil && !r.More()
+	return r.Malformed() == nil && !r.More() && bytes.Equal(jsonread.WellFormed(text), text)
 }
+
+// WellFormedJSON returns valid JSON with an escaped U+FFFD in place of each escaped half of a surrogate pair, as such halves are read. Many
+// readers refuse a document with one. The result may be the text itself.
+func WellFormedJSON(text []byte) []byte { return jsonread.WellFormed(text) }
 
 // Excerpt returns the beginning of a part of the caller's input, for an error message.
 func Excerpt(s string) string { return jsonread.Excerpt(s) }
 
 // ParseTime reads an RFC 3339 time, as times in JSON are read. The result is in UTC, and never the zero time, which means "not given".
 func ParseTime(s string) (time.Time, error) { return jsonread.ParseTime(s) }
+
+// ParseInteger reads an integer from its decimal digits, as strings in events are read.
+func ParseInteger(s string) (int64, error) { return jsonread.ParseInteger(s) }
+
+// ReadInteger reads a JSON value that is an integer in any form in which events may have it.
+func ReadInteger(value []byte) (n int64, ok bool) {
+	r := jsonread.New(value)
+	n = r.AnyInteger()
+	return n, !r.Failed() && !r.Ended() && !r.More()
+}
 
 // ParseUUID reads a UUID of any version in its 36-character form, as ids in JSON are read.
 func ParseUUID(s string) (uuid.UUID, error) { return jsonread.ParseUUID(s) }

@@ -49,11 +49,15 @@ func newPayload(s Session, w *Webhook, complete bool) *payload {
 		CompleteSession:  complete,
 	}
 	if complete {
-		p.SessionEndDate = new(FormatTime(s.EndedAt))
+		ended := s.EndedAt
+		if ended.Before(s.StartedAt) { // a wrong clock, or a start that never came
+			ended = s.StartedAt
+		}
+		p.SessionEndDate = new(FormatTime(ended))
 		if s.Result != nil {
 			r := *s.Result
-			if r.TimeSpent == nil {
-				r.TimeSpent = new(s.EndedAt.Sub(s.StartedAt).Milliseconds())
+			if r.TimeSpent == nil || *r.TimeSpent < 0 {
+				r.TimeSpent = new(ended.Sub(s.StartedAt).Milliseconds())
 			}
 			p.Result = &r
 		}

@@ -92,7 +92,8 @@ type Session struct {
 	StartedAt time.Time
 	// FinishedAt is the time of the earliest finish or result_view; zero if there is none.
 	FinishedAt time.Time
-	// EndedAt is when the visitor saw the first result, or FinishedAt if there was no result.
+	// EndedAt is when the visitor saw the first result, or FinishedAt if there was no result. It may lie before StartedAt, as FinishedAt may, if the
+	// times of the events say so; payloads never do.
 	EndedAt time.Time
 	// Questions are in the order of their first vote. Each has at least one answer, in the order of the votes.
 	Questions []Question

@@ -107,6 +107,8 @@ func TestFold(t *testing.T) {
 		{"the first result by time", []Event{resultAt(9, 1), resultAt(5, 2), resultAt(7, 3)}, 0, "start 5 finish 5 end 5 result 2"},
 		{"the first result by arrival", []Event{resultAt(5, 1), resultAt(5, 2)}, 0, "start 5 finish 5 end 5 result 1"},
 
+		{"the result is seen before the start", []Event{resultAt(5, 7), at(8, EventStart)}, 0, "start 8 finish 5 end 5 result 7"},
+
 		{"answers add up", []Event{voteAt(1, 1, 11), voteAt(2, 2, 21), voteAt(3, 1, 12)}, 0, "start 1 finish - end - 1:11,12 2:21"},
 		{"an answer twice", []Event{voteAt(1, 1, 11, 12, 11), voteAt(3, 1, 12)}, 0, "start 1 finish - end - 1:11,12"},
 		{"the same answer to two questions", []Event{voteAt(1, 1, 11), voteAt(2, 2, 11)}, 0, "start 1 finish - end - 1:11 2:11"},
@@ -385,6 +387,73 @@ func TestAdmitMatchesByContent(t *testing.T) {
 	}
 }
 
+// inParts returns three events, at these seconds, that have a part of the identity each.
+func inParts(seconds ...float64) []Event {
+	whole := firstEvent(at(0, EventStart)).Identity
+	return []Event{
+		at(seconds[0], EventStart, identified(Identity{PoltioUserID: whole.PoltioUserID})),
+		at(seconds[1], EventStart, identified(Identity{ContentType: whole.ContentType, PublisherUUID: new("p")})),
+		at(seconds[2], EventFinish, identified(Identity{ContentID: whole.ContentID, ContentType: "survey", PublisherUUID: new("later")})),
+	}
+}
+
+// TestAdmitIdentity: the first request of a session has its identity in any of its events, and the first value of each field stands.
+func TestAdmitIdentity(t *testing.T) {
+	whole := firstEvent(at(0, EventStart)).Identity
+	whole.PublisherUUID = new("p")
+	for _, partial := range []bool{false, true} {
+		a := NewAppend(inParts(9, 5, 7), foldStart)
+		a.Partial = partial
+		d, err := a.Admit(0, SessionHead{}, nil, admitHooks(), MaxTriggers)
+		if err != nil || len(d.Fresh) != 3 || d.Refused != nil || !reflect.DeepEqual(d.Head.Identity, whole) || !reflect.DeepEqual(Fold(d.Fresh, time.Time{}).Identity, whole) {
+			t.Errorf("partial %t: %+v, %v; want the identity %+v", partial, d, err, whole)
+		}
+	}
+}
+
+// TestAdmitPartialIdentity: in a partial request, the identity is that of accepted events. An event that is left out lends none.
+func TestAdmitPartialIdentity(t *testing.T) {
+	named := func(id string, ev Event) Event {
+		ev.ID = id
+		return ev
+	}
+	huge := firstEvent(at(0, EventStart))
+	huge.JSON = make([]byte, MaxSessionBytes+1)
+	for _, tt := range []struct {
+		name    string
+		events  []Event
+		fresh   []int // indexes
+		refused string
+	}{
+		{"the last has it", []Event{at(0, EventStart), leadAt(1, "x"), firstEvent(at(2, EventFinish))}, []int{0, 1, 2}, ""},
+		{"the first has it", []Event{firstEvent(at(0, EventStart)), leadAt(1, "x")}, []int{0, 1}, ""},
+		{"none has it", []Event{at(0, EventStart), at(1, EventFinish)}, nil, "0 content_id, 1 content_id"},
+		{"none has all of it", inParts(0, 1, 2)[:2], nil, "0 content_id, 1 content_id"},
+		{"a refused one has it", []Event{at(0, EventStart), huge}, nil, "0 content_id, 1 session_id"},
+		{"one beside the refused one has it", []Event{at(0, EventStart), huge, firstEvent(at(2, EventFinish))}, []int{0, 2}, "1 session_id"},
+		{"a repeat of a refused one has it", []Event{named("a", at(0, EventStart)), named("a", firstEvent(at(1, EventStart))), at(2, EventFinish)}, []int{1, 2}, "0 content_id"},
+		{"a repeat of an accepted one", []Event{named("a", at(0, EventStart)), named("a", at(1, EventStart)), firstEvent(at(2, EventFinish))}, []int{0, 2}, ""},
+	} {
+		for i := range tt.events {
+			tt.events[i].Index = i
+		}
+		a := NewAppend(tt.events, foldStart)
+		a.Partial = true
+		d, err := a.Admit(0, SessionHead{}, nil, admitHooks(), MaxTriggers)
+		var fresh []int
+		for _, ev := range d.Fresh {
+			fresh = append(fresh, ev.Index)
+		}
+		var refused []string
+		for _, e := range d.Refused {
+			refused = append(refused, fmt.Sprint(e.Index, " ", e.Field))
+		}
+		if got := strings.Join(refused, ", "); err != nil || !slices.Equal(fresh, tt.fresh) || got != tt.refused {
+			t.Errorf("%s: stored %v, refused %q, %v; want %v, %q", tt.name, fresh, got, err, tt.fresh, tt.refused)
+		}
+	}
+}
+
 func TestAdmitHead(t *testing.T) {
 	received := func(ev Event, sec int) Event {
 		ev.ReceivedAt = foldStart.Add(time.Duration(sec) * time.Second)
@@ -417,11 +486,11 @@ func TestAdmitHead(t *testing.T) {
 
 func TestAdmitRefuses(t *testing.T) {
 	without := func(change func(*Identity)) []Event {
-		ev := firstEvent(at(0, EventStart))
-		ev.Index = 3
-		change(&ev.Identity)
-		// That a later event of the request brings the field does not help: the first must carry it.
-		return []Event{ev, firstEvent(at(1, EventStart))}
+		first, second := firstEvent(at(0, EventStart)), firstEvent(at(1, EventStart))
+		first.Index, second.Index = 3, 4
+		change(&first.Identity)
+		change(&second.Identity)
+		return []Event{first, second}
 	}
 	many := func(n int) []Event {
 		events := slices.Repeat([]Event{firstEvent(at(0, EventStart))}, n)
@@ -445,9 +514,9 @@ func TestAdmitRefuses(t *testing.T) {
 		field  string
 		detail string
 	}{
-		{"no content_id", SessionHead{}, without(func(i *Identity) { i.ContentID = uuid.Nil }), 3, "content_id", "required in the first event"},
-		{"no content_type", SessionHead{}, without(func(i *Identity) { i.ContentType = "" }), 3, "content_type", "required in the first event"},
-		{"no poltio_user_id", SessionHead{}, without(func(i *Identity) { i.PoltioUserID = nil }), 3, "poltio_user_id", "required in the first event"},
+		{"no content_id", SessionHead{}, without(func(i *Identity) { i.ContentID = uuid.Nil }), 3, "content_id", "required in the first request"},
+		{"no content_type", SessionHead{}, without(func(i *Identity) { i.ContentType = "" }), 3, "content_type", "required in the first request"},
+		{"no poltio_user_id", SessionHead{}, without(func(i *Identity) { i.PoltioUserID = nil }), 3, "poltio_user_id", "required in the first request"},
 		{"too many at once", SessionHead{}, many(10_001), 10_000, "session_id", "10000 events"},
 		{"too many together", SessionHead{ID: foldSID, Events: 9_998}, many(3), 2, "session_id", "10000 events"},
 		{"one too many", SessionHead{ID: foldSID, Events: 10_000}, many(1), 0, "session_id", "10000 events"},
@@ -477,6 +546,8 @@ func TestAdmitRefuses(t *testing.T) {
 		"the last that fits":        {SessionHead{ID: foldSID, Events: 9_999}, many(1)},
 		"the largest":               {SessionHead{ID: foldSID, Events: 1, Bytes: 16<<20 - 20}, sized(10, 10)},
 		"a later event needs none":  {SessionHead{ID: foldSID, Events: 1}, []Event{at(1, EventFinish)}},
+		"the last event has it":     {SessionHead{}, []Event{at(0, EventStart), leadAt(1, "x"), firstEvent(at(2, EventFinish))}},
+		"each event has a part":     {SessionHead{}, inParts(0, 1, 2)},
 		"an absent optional string": {SessionHead{}, many(1)},
 	} {
 		if _, err := admit(tt.head, tt.fresh, admitHooks()); err != nil {

@@ -334,7 +334,7 @@ func (s *sim) eventOf(ss *simSession, now time.Time, kind int) *simEvent {
 		e.kind, e.form = "result_view", simFields{"result_id": fmt.Sprint(s.rng.IntN(9))}
 		maybe(e.form, "result_title", `"Won"`)
 		maybe(e.form, "result_image", `"content/a.png"`)
-		maybe(e.form, "time_spent", "1234")
+		maybe(e.form, "time_spent", "1234", "-1")
 		maybe(e.form, "right_answer", "3", "0")
 		maybe(e.form, "calculator_result", `"1.5"`)
 	case simLead:
@@ -346,6 +346,7 @@ func (s *sim) eventOf(ss *simSession, now time.Time, kind int) *simEvent {
 		maybe(e.form, "tc_checked", "true", "false")
 		maybe(e.form, "content_type", `"form"`)
 		maybe(e.form, "content_id", "99")
+		maybe(e.form, "addon", `""`, `"more"`)
 	case simUndo:
 		e.kind, e.about = "undo", question()
 		maybe(e.about, "answer_id", fmt.Sprint(s.rng.IntN(4)))

@@ -114,9 +114,16 @@ func (ss *simSession) payload(requests int, kind engine.Kind, asOf time.Time, sh
 		return ""
 	case finish != nil:
 		end := cmp.Or(result, finish).at
+		if end.Before(start) {
+			end = start
+		}
 		own["session_end_date"] = date(end)
 		if result != nil {
-			own["result"] = result.form.with(simFields{"time_spent": fmt.Sprint(int64(end.Sub(start) / time.Millisecond))}).object(
+			form := maps.Clone(result.form)
+			if strings.HasPrefix(form["time_spent"], "-") { // nobody spends less than no time
+				delete(form, "time_spent")
+			}
+			own["result"] = form.with(simFields{"time_spent": fmt.Sprint(int64(end.Sub(start) / time.Millisecond))}).object(
 				"result_id", "result_title", "result_image", "result_desc", "time_spent", "right_answer", "calculator_result")
 		}
 	}
@@ -131,8 +138,12 @@ func (ss *simSession) payload(requests int, kind engine.Kind, asOf time.Time, sh
 		var leads []string
 		for _, e := range happened {
 			if e.kind == "lead" {
+				names := []string{"user_id", "phone", "email", "name", "comment", "created_at", "tc_checked", "content_type", "content_id"}
+				if e.form["addon"] != "" {
+					names = append(names, "addon")
+				}
 				leads = append(leads, e.form.with(simFields{"user_id": own["poltio_user_id"], "created_at": date(e.at), "content_type": own["content_type"]}).
-					object("user_id", "phone", "email", "name", "comment", "created_at", "tc_checked", "content_type", "content_id"))
+					object(names...))
 			}
 		}
 		own["leads"] = "[" + strings.Join(leads, ",") + "]"

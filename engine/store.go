@@ -163,6 +163,8 @@ type Appended struct {
 	// Claimed are the deliveries that were due on arrival and whose lane was open. They are claimed for this process, in the order in which
 	// they were made. Those whose payload was handed in are frozen.
 	Claimed []Claimed
+	// Duplicates is the sum of the Decision.Duplicates of all sessions.
+	Duplicates int
 	// Refused has the Decision.Refused of all sessions.
 	Refused InputErrors
 	// Late is how many events were counted as late, once for each webhook; see LateCounted.

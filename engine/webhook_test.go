@@ -144,7 +144,7 @@ func TestWebhookPatchRefuses(t *testing.T) {
 		{"{}\x00", "", "the end of the body after one object expected"},
 		{`{"name":"a"`, "", "malformed JSON at byte 12"},
 		{"{\"name\":\"\xff\"}", "", "not valid UTF-8"},
-		{`{"name":"\ud800"}`, "", "surrogate"},
+		{`{"name":"\ud800","url":"\ud800"}`, "url", "http or https"},
 		{`{"nme":"a"}`, "nme", "unknown field"},
 		{`{"Name":"a"}`, "Name", "unknown field"},
 		{`{"id":1}`, "id", "unknown field"},

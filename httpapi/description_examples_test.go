@@ -145,7 +145,7 @@ func TestDescriptionProblemExamples(t *testing.T) {
 		answers[compact(t, f.serve(r).Body.Bytes())] = true
 	}
 	answer(open, "POST", "/v1/events", `[{"type":"finish","session_id":"x"},{"type":"vote","session_id":"`+sessionA+
-		`","question_id":1,"answers":[{"answer_id":1},{"answer_id":"2"}]},{"type":"start","sesion":1}]`)
+		`","question_id":1,"answers":[{"answer_id":1},{"answer_id":"two"}]},{"type":"start","sesion":1}]`)
 	answer(open, "POST", "/v1/events", finish(sessionB))
 	answer(open, "POST", "/v1/events", "hello")
 	answer(open, "POST", "/v1/webhooks", `{}`)

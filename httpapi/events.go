@@ -36,29 +36,33 @@ func (a *API) postEvents(r *http.Request, _ httprouter.Params) (any, error) {
 			return a.postValidEvents(ctx, body)
 		}
 	}
-	n, err := a.engine.Ingest(ctx, body)
+	ingested, err := a.engine.Ingest(ctx, body)
 	if err != nil {
 		return nil, err
 	}
-	answer := append(make(rawJSON, 0, 32), `{"accepted":`...)
-	answer = strconv.AppendInt(answer, int64(n), 10)
+	answer := append(make(rawJSON, 0, 48), `{"accepted":`...)
+	answer = strconv.AppendInt(answer, int64(ingested.Accepted), 10)
+	answer = append(answer, `,"duplicates":`...)
+	answer = strconv.AppendInt(answer, int64(ingested.Duplicates), 10)
 	return append(answer, "}\n"...), nil
 }
 
 // partlyAccepted is the response to a request whose bad events do not refuse the others.
 type partlyAccepted struct {
-	Accepted int `json:"accepted"`
+	Accepted   int `json:"accepted"`
+	Duplicates int `json:"duplicates"`
 	// Refused has an entry for each bad event, at most 100.
 	Refused engine.InputErrors `json:"refused"`
 }
 
 func (a *API) postValidEvents(ctx context.Context, body []byte) (any, error) {
-	n, refused, err := a.engine.IngestValid(ctx, body)
+	ingested, err := a.engine.IngestValid(ctx, body)
 	if err != nil {
 		return nil, err
 	}
-	if refused == nil {
-		refused = engine.InputErrors{}
+	answer := partlyAccepted{ingested.Accepted, ingested.Duplicates, ingested.Refused}
+	if answer.Refused == nil {
+		answer.Refused = engine.InputErrors{}
 	}
-	return partlyAccepted{n, refused}, nil
+	return answer, nil
 }

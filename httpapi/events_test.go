@@ -13,19 +13,43 @@ import (
 	"time"
 )
 
+// withID returns an event with an id.
+func withID(event, id string) string { return strings.TrimSuffix(event, "}") + `,"id":"` + id + `"}` }
+
 func TestPostEvents(t *testing.T) {
 	f := newFixture(t, Config{})
+	const sessionC, sessionD = "22ffdf18-1035-4e56-baa2-8327e3af5244", "22ffdf18-1035-4e56-baa2-8327e3af5245"
 	for _, c := range []struct{ name, body, want string }{
-		{"one object", start(sessionA), `{"accepted":1}`},
-		{"the same again", start(sessionA), `{"accepted":1}`},
-		{"a list", "[" + start(sessionB) + "," + finish(sessionB) + "]", `{"accepted":2}`},
-		{"lines", finish(sessionA) + "\n" + finish(sessionA) + "\n", `{"accepted":2}`},
-		{"no line ends, as curl -d sends them", finish(sessionA) + finish(sessionA), `{"accepted":2}`},
-		{"an empty list", "[]", `{"accepted":0}`},
+		{"one object", start(sessionA), `{"accepted":1,"duplicates":0}`},
+		{"an id twice", withID(start(sessionA), "k") + withID(start(sessionA), "k"), `{"accepted":2,"duplicates":1}`},
+		{"ids that are there", withID(start(sessionA), "l") + withID(start(sessionA), "k") + withID(start(sessionA), "l"), `{"accepted":3,"duplicates":2}`},
+		{"nothing but what is there", withID(finish(sessionA), "k"), `{"accepted":1,"duplicates":1}`},
+		{"an id of another session", withID(start(sessionB), "k"), `{"accepted":1,"duplicates":0}`},
+		{"the same again", start(sessionA), `{"accepted":1,"duplicates":0}`},
+		{"a list", "[" + start(sessionB) + "," + finish(sessionB) + "]", `{"accepted":2,"duplicates":0}`},
+		{"lines", finish(sessionA) + "\n" + finish(sessionA) + "\n", `{"accepted":2,"duplicates":0}`},
+		{"no line ends, as curl -d sends them", finish(sessionA) + finish(sessionA), `{"accepted":2,"duplicates":0}`},
+		{"an empty list", "[]", `{"accepted":0,"duplicates":0}`},
+		{"the identity in the last event", strings.ReplaceAll(finish(sessionA)+start(sessionA), sessionA, sessionD), `{"accepted":2,"duplicates":0}`},
+		{"what a page or a shell writes", "\ufeff" + strings.Replace(start(sessionC), ":7", `:"9007199254740993"`, 1) +
+			`{"type":"vote","session_id":"` + sessionC + `","time":"2026-01-15t10:00:00z","question_id":"1","answers":[{"answer_id":"-2"},{"answer_id":3.0}]}` +
+			`{"type":"lead","session_id":"` + sessionC + `","time":"2016-12-31 23:59:60.25+00:00","lead":{"name":"Ada \ud83d","user_id":"9007199254740993","content_id":1e3}}` +
+			`{"type":"result_view","session_id":"` + sessionC + `","result":{"result_id":"4","time_spent":16789.5,"right_answer":"0","calculator_result":12.50}}`,
+			`{"accepted":4,"duplicates":0}`},
 	} {
 		rec := f.do("POST", "/v1/events", c.body)
 		if got := strings.TrimSpace(rec.Body.String()); rec.Code != 202 || got != c.want {
 			t.Errorf("%s: got %d %s, want 202 %s", c.name, rec.Code, got, c.want)
+		}
+	}
+	// It is read the same when it comes back from the disk, and what is shown of it is well-formed for every reader.
+	shown := f.want(200, "GET", "/v1/sessions/"+sessionC, "")
+	for _, want := range []string{`{"poltio_user_id":9007199254740993,`, `"question_id":1,"question":null,"answers":[{"answer_id":-2,`, `{"answer_id":3,`,
+		`"result":{"result_id":4,"result_title":null,"result_image":null,"result_desc":null,"time_spent":16790,"right_answer":0,"calculator_result":"12.50"}`,
+		`{"user_id":9007199254740993,"phone":null,"email":null,"name":"Ada ` + "\ufffd" + `","comment":null,"created_at":"2017-01-01T00:00:00.250000Z"`, `"content_id":1000}`,
+		`"name":"Ada \ufffd","user_id":"9007199254740993"`} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("%s is not in %s", want, shown)
 		}
 	}
 	r := f.request("POST", "/v1/events", start(sessionA))
@@ -44,18 +68,18 @@ func TestPartial(t *testing.T) {
 		return `{"index":` + index + `,"field":"` + field + `","detail":"` + detail + `"}`
 	}
 	const stray = "c0ffee00-1111-4222-8333-444455556666"
-	vote := refused("1", "answer_id", "must be an integer (got a string)")
+	vote := refused("1", "answer_id", `must be an integer, or its decimal digits as a string (got \"x\")`)
 	for _, c := range []struct{ name, target, body, want string }{
-		{"none is bad", "true", start(sessionA), `{"accepted":1,"refused":[]}`},
-		{"not asked for", "false", start(sessionA), `{"accepted":1}`},
-		{"no event", "true", `[]`, `{"accepted":0,"refused":[]}`},
-		{"one of three", "true", "[" + start(sessionA) + "," + bad + "," + finish(sessionA) + "]", `{"accepted":2,"refused":[` + vote + `]}`},
-		{"all", "true", `1 ` + bad, `{"accepted":0,"refused":[` + refused("0", "", "must be an event, which is an object (got a number)") + "," + vote + `]}`},
-		{"the session refuses the first", "true", finish(sessionB) + bad + start(sessionB),
-			`{"accepted":1,"refused":[` + refused("0", "content_id", "is required in the first event of a session") + "," + vote + `]}`},
+		{"none is bad", "true", start(sessionA), `{"accepted":1,"duplicates":0,"refused":[]}`},
+		{"not asked for", "false", start(sessionA), `{"accepted":1,"duplicates":0}`},
+		{"repeats beside a bad one", "true", withID(start(sessionB), "k") + bad + withID(finish(sessionB), "k"), `{"accepted":2,"duplicates":1,"refused":[` + vote + `]}`},
+		{"no event", "true", `[]`, `{"accepted":0,"duplicates":0,"refused":[]}`},
+		{"one of three", "true", "[" + start(sessionA) + "," + bad + "," + finish(sessionA) + "]", `{"accepted":2,"duplicates":0,"refused":[` + vote + `]}`},
+		{"all", "true", `1 ` + bad, `{"accepted":0,"duplicates":0,"refused":[` + refused("0", "", "must be an event, which is an object (got a number)") + "," + vote + `]}`},
+		{"the last has the identity", "true", finish(sessionB) + bad + start(sessionB), `{"accepted":2,"duplicates":0,"refused":[` + vote + `]}`},
 		{"a session refuses all, another one none", "true", finish(stray) + start(sessionA) + finish(stray),
-			`{"accepted":1,"refused":[` + refused("0", "content_id", "is required in the first event of a session") + "," +
-				refused("2", "content_id", "is required in the first event of a session") + `]}`},
+			`{"accepted":1,"duplicates":0,"refused":[` + refused("0", "content_id", "is required in the first request of a session, in any of its events") + "," +
+				refused("2", "content_id", "is required in the first request of a session, in any of its events") + `]}`},
 	} {
 		if got := strings.TrimSpace(f.want(202, "POST", "/v1/events?partial="+c.target, c.body)); got != c.want {
 			t.Errorf("%s:\ngot %s\nwant %s", c.name, got, c.want)
@@ -111,7 +135,8 @@ func TestBadEvents(t *testing.T) {
 		{"empty", "", 0, "", "the body is empty"},
 		{"white space", " \n\t", 0, "", "the body is empty"},
 		{"not JSON", "hello", 0, "", "malformed JSON at byte 1 (line 1, column 1)"},
-		{"byte order mark", "\ufeff" + ok, 0, "", "malformed JSON at byte 1"},
+		{"byte order mark alone", "\ufeff", 0, "", "the body is empty"},
+		{"byte order mark behind", ok + "\ufeff", 1, "", "malformed JSON"},
 		{"NUL", "\x00", 0, "", "malformed JSON at byte 1"},
 		{"cut off", ok[:30], 0, "", "malformed JSON"},
 		{"cut off after a good event", ok + "\n" + ok[:30], 1, "", "malformed JSON at byte 193 (line 2, column 31)"},
@@ -121,7 +146,7 @@ func TestBadEvents(t *testing.T) {
 		{"NaN", with(`"custom_id":NaN`), 0, "", "malformed JSON"},
 		{"leading zero", with(`"id":01`), 0, "", "malformed JSON"},
 		{"control character", with("\"custom_id\":\"a\nb\""), 0, "", "control character"},
-		{"half a surrogate pair", with(`"custom_id":"\ud83d"`), 0, "", "surrogate"},
+		{"half a surrogate pair in a key", with(`"custom_id\ud83d":"x"`), 0, "custom_id\ufffd", "unknown field"},
 		{"invalid UTF-8", with("\"custom_id\":\"a\xffb\""), 0, "", "not valid UTF-8"},
 		{"overlong UTF-8", with("\"custom_id\":\"\xc0\xaf\""), 0, "", "not valid UTF-8"},
 		{"invalid UTF-8 in a key", with("\"\xff\":1"), 0, "", "not valid UTF-8"},
@@ -140,13 +165,15 @@ func TestBadEvents(t *testing.T) {
 		{"session is a number", `{"type":"start","session_id":1}`, 0, "session_id", "must be a string (got a number)"},
 		{"bad content", strings.Replace(ok, contentA, "quiz-7", 1), 0, "content_id", "must be a UUID"},
 		{"unknown content type", strings.Replace(ok, "quiz", "poll", 1), 0, "content_type", `(got "poll")`},
-		{"first event without content", finish(sessionA), 0, "content_id", "is required in the first event"},
-		{"user is a string", strings.Replace(ok, ":7", `:"7"`, 1), 0, "poltio_user_id", "must be an integer (got a string)"},
+		{"first event without content", finish(sessionA), 0, "content_id", "is required in the first request"},
+		{"user is a text", strings.Replace(ok, ":7", `:"u7"`, 1), 0, "poltio_user_id", `must be an integer, or its decimal digits as a string (got "u7")`},
+		{"user with a leading zero", strings.Replace(ok, ":7", `:"07"`, 1), 0, "poltio_user_id", "must be an integer"},
+		{"user over 64 bits as a string", strings.Replace(ok, ":7", `:"9223372036854775808"`, 1), 0, "poltio_user_id", "64-bit"},
 		{"user over 64 bits", strings.Replace(ok, ":7", ":9223372036854775808", 1), 0, "poltio_user_id", "64-bit"},
 		{"user under 64 bits", strings.Replace(ok, ":7", ":-9223372036854775809", 1), 0, "poltio_user_id", "64-bit"},
 		{"user far over 64 bits", strings.Replace(ok, ":7", ":1"+strings.Repeat("0", 10_000), 1), 0, "poltio_user_id", "64-bit"},
-		{"user with a fraction", strings.Replace(ok, ":7", ":7.0", 1), 0, "poltio_user_id", "without fraction"},
-		{"user with an exponent", strings.Replace(ok, ":7", ":7e3", 1), 0, "poltio_user_id", "without fraction"},
+		{"user with a fraction", strings.Replace(ok, ":7", ":7.5", 1), 0, "poltio_user_id", "must be a whole number (got 7.5)"},
+		{"user with an exponent", strings.Replace(ok, ":7", ":7e-3", 1), 0, "poltio_user_id", "must be a whole number (got 7e-3)"},
 		{"unknown field", with(`"sesion":"x"`), 0, "sesion", "unknown field"},
 		{"field in another case", with(`"Custom_ID":"x"`), 0, "Custom_ID", "unknown field"},
 		{"key twice", with(`"type":"finish"`), 0, "type", "twice"},
@@ -159,16 +186,16 @@ func TestBadEvents(t *testing.T) {
 		{"time in the past", with(`"time":"1999-12-31T23:59:59Z"`), 0, "time", "before 2000"},
 		{"vote without an answer", vote(`"question":"?"`), 0, "answer_id", "is required"},
 		{"vote with no answers", vote(`"answers":[]`), 0, "answers", "at least one"},
-		{"third answer is bad", vote(`"answers":[{"answer_id":1},{"answer_id":2},{"answer_id":"3"}]`), 0, "answers[2].answer_id", "must be an integer"},
+		{"third answer is bad", vote(`"answers":[{"answer_id":1},{"answer_id":2},{"answer_id":"3a"}]`), 0, "answers[2].answer_id", "must be an integer"},
 		{"unknown field in an answer", vote(`"answers":[{"answer_id":1,"answr":"x"}]`), 0, "answers[0].answr", "unknown field"},
 		{"key twice in an answer", vote(`"answers":[{"answer_id":1,"answer_id":2}]`), 0, "answers[0].answer_id", "twice"},
 		{"field of another type", with(`"lead":{"name":"x"}`), 0, "lead", "does not belong"},
 		{"empty lead", strings.Replace(with(`"lead":{}`), `"start"`, `"lead"`, 1), 0, "lead", "at least one of"},
-		{"lead over 64 bits", strings.Replace(with(`"lead":{"content_id":1e30}`), `"start"`, `"lead"`, 1), 0, "lead.content_id", "without fraction"},
+		{"lead over 64 bits", strings.Replace(with(`"lead":{"content_id":1e30}`), `"start"`, `"lead"`, 1), 0, "lead.content_id", "64-bit"},
 		{"result without id", strings.Replace(with(`"result":{"result_title":"x"}`), `"start"`, `"result_view"`, 1), 0, "result.result_id", "is required"},
 		{"second of a list", "[" + ok + "," + finish("x") + "]", 1, "session_id", "must be a UUID"},
 		{"third line", ok + "\n" + finish(sessionA) + "\n" + `{"type":"start"}`, 2, "session_id", "is required"},
-		{"second session's first event", ok + finish(sessionB), 1, "content_id", "is required in the first event"},
+		{"second session without content", ok + finish(sessionB), 1, "content_id", "is required in the first request"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			wantInputProblem(t, f.do("POST", "/v1/events", c.body), c.index, c.field, c.detail)

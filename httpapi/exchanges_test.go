@@ -192,16 +192,17 @@ func (x *exchange) refused() string {
 // bodies are the bodies to hold against the description: of events each of those that stand one after another, else the only one. What is
 // no JSON is left as it is.
 func (x *exchange) bodies() [][]byte {
+	request := bytes.TrimPrefix(x.request.Bytes(), []byte("\ufeff")) // which every body may begin with
 	if x.path != "/v1/events" {
-		return [][]byte{x.request.Bytes()}
+		return [][]byte{request}
 	}
 	var list [][]byte
-	for values := json.NewDecoder(bytes.NewReader(x.request.Bytes())); ; {
+	for values := json.NewDecoder(bytes.NewReader(request)); ; {
 		var value json.RawMessage
 		if err := values.Decode(&value); err == io.EOF && list != nil {
 			return list
 		} else if err != nil {
-			return [][]byte{x.request.Bytes()}
+			return [][]byte{request}
 		}
 		list = append(list, value)
 	}
@@ -213,10 +214,10 @@ func inexpressible(answer string) bool {
 		"unknown query parameter", "stands twice", "query string is malformed", "must be the next_cursor of",
 		"(got \\\"00000000-0000-0000-0000-000000000000\\\")", "must be an integer of 64 bits, such as",
 		"not valid UTF-8", "is no character", "without fraction or exponent", "must be a 64-bit integer", "could not be read to its end",
-		"must not be before", "minutes ahead of the server's clock", "is required in the first event", "had happened by then",
+		"must not be before", "minutes ahead of the server's clock", "is required in the first request", "had happened by then",
 		"must name a host", "must not hold a", "must not have a fragment", "must not begin or end with", "must have // after", "such as https://example.com/hook", "is not a public address",
 		"1s to 2m", "1s to 720h", "0s to 720h", `"9999999999h`, "hookbolt's own", "hold line breaks", "only one of", "must be a network", "is the current secret already",
-		"required where account_wide is false", "is set by delivery.operations", "oauth_login_endpoint: is required", "oauth_request_headers.x",
+		"is set by delivery.operations", "oauth_login_endpoint: is required", "oauth_request_headers.x",
 		"what is set is for another host", "is an address of this machine", "If-Match must be", "Idempotency-Key must be", "this Idempotency-Key belongs to another request", "in its path, which some readers", "as %25 where it begins no escape", "once its characters are encoded",
 	}, func(detail string) bool { return strings.Contains(answer, detail) })
 }

@@ -338,7 +338,7 @@ func (a *API) readPlatformHook(r *http.Request, present *engine.Webhook) (engine
 		return engine.WebhookPatch{}, err
 	}
 	var given map[string]json.RawMessage
-	if err := json.Unmarshal(body, &given); err != nil || given == nil {
+	if err := json.Unmarshal(bytes.TrimPrefix(body, []byte("\ufeff")), &given); err != nil || given == nil {
 		return engine.WebhookPatch{}, engine.InputErrors{{Detail: "the body must be a JSON object"}}
 	}
 	// A null says nothing: it must not switch a webhook on, or send leads, because that is the default. An empty text is a null, too: Laravel
@@ -392,13 +392,10 @@ func platformSettings(given map[string]json.RawMessage, present *engine.Webhook)
 		}
 	}
 
-	wide, said := flags["account_wide"]
-	_, named := settings["content_id"]
-	switch {
-	case said && wide:
+	// False says nothing by itself: it is the platform's default, and tools send all fields. Whether a webhook is for one content is said by
+	// public_id.
+	if flags["account_wide"] {
 		settings["content_id"] = json.RawMessage("null")
-	case said && !named && (present == nil || present.ContentID == nil):
-		bad = append(bad, engine.InputError{Field: "public_id", Detail: "is required where account_wide is false: the content that the webhook is for"})
 	}
 
 	if lacking := lackingOAuth(given, present); len(lacking) > 0 {
@@ -493,10 +490,18 @@ func readPlatformFlag(value json.RawMessage) (flag, ok bool) {
 	return false, false
 }
 
-// wholeNumber lets a number come as text, as forms send it.
+// wholeNumber lets a number come in any form in which events may have it, such as text. Text may begin with zeros, as some forms write numbers:
+// here it is no id.
 func wholeNumber(value json.RawMessage) json.RawMessage {
-	if digits := bytes.Trim(value, `"`); len(digits) > 0 && !bytes.ContainsFunc(digits, func(r rune) bool { return r < '0' || r > '9' }) {
-		return append(bytes.TrimLeft(digits[:len(digits)-1], "0"), digits[len(digits)-1]) // JSON has no leading zeros
+	given := value
+	if zeros := bytes.TrimLeft(value[1:], "0"); value[0] == '"' && len(zeros) < len(value)-1 {
+		if zeros[0] < '0' || zeros[0] > '9' { // nothing but zeros
+			zeros = append([]byte("0"), zeros...)
+		}
+		given = append([]byte(`"`), zeros...)
+	}
+	if n, ok := engine.ReadInteger(given); ok {
+		return strconv.AppendInt(nil, n, 10)
 	}
 	return value
 }

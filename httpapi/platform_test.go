@@ -78,6 +78,8 @@ func TestPlatformHooks(t *testing.T) {
 	}
 	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"account_wide":true}`), `{"account_wide":true,"public_id":null}`)
 	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"public_id":"`+contentB+`"}`), `{"account_wide":false,"public_id":"`+contentB+`"}`)
+	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"delay":3e1,"incomplete_delay":"00"}`), `{"delay":30,"incomplete_delay":0}`)
+	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"delay":10,"incomplete_delay":60.0}`), `{"delay":10,"incomplete_delay":60}`)
 	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"account_wide":false,"public_id":null}`), `{"account_wide":false,"public_id":"`+contentB+`"}`)
 	// A null changes nothing, whatever is the default.
 	f.platform(200, "PUT", "/hooks/web/1", `{"is_active":false,"send_leads":0,"name":"quiet","delay":"0045"}`)
@@ -109,13 +111,28 @@ func TestPlatformHooks(t *testing.T) {
 	}
 }
 
+// TestPlatformAccountWide: account_wide set to false is the platform's default, which tools send with all other fields. It names no content,
+// and takes none away.
+func TestPlatformAccountWide(t *testing.T) {
+	f := newFixture(t, Config{})
+	for i, flag := range []string{"0", "false", `"0"`, "null"} {
+		has(t, f.platform(201, "POST", "/hooks/web", fmt.Sprintf(`{"url":"https://example.com/%d","account_wide":%s}`, i, flag)), `{"public_id":null,"account_wide":true}`)
+		target := fmt.Sprintf("/hooks/web/%d", i+1)
+		has(t, f.platform(200, "PUT", target, `{"name":"n","account_wide":`+flag+`}`), `{"name":"n","public_id":null,"account_wide":true}`)
+		has(t, f.platform(200, "PUT", target, `{"public_id":"`+contentA+`","account_wide":`+flag+`}`), `{"public_id":"`+contentA+`","account_wide":false}`)
+		has(t, f.platform(200, "PUT", target, `{"account_wide":`+flag+`}`), `{"public_id":"`+contentA+`","account_wide":false}`)
+	}
+	has(t, f.platform(201, "POST", "/hooks/web", "\ufeff"+`{"url":"https://example.com/","account_wide":0,"public_id":"`+contentA+`"}`), `{"public_id":"`+contentA+`","account_wide":false}`)
+	// The platform's own limits are not hookbolt's.
+	has(t, f.platform(201, "POST", "/hooks/web", `{"url":"https://example.com/","account_wide":1,"incomplete_send":1,"delay":30,"incomplete_delay":5}`), `{"delay":30,"incomplete_delay":5}`)
+}
+
 func TestPlatformBadInput(t *testing.T) {
 	f := newFixture(t, Config{})
 	f.platform(201, "POST", "/hooks/web", `{"url":"https://example.com/","account_wide":true}`)
 	for _, c := range []struct{ method, target, body, field, detail string }{
 		{"POST", "/hooks/web", `{}`, "url", "is required"},
 		{"POST", "/hooks/web", `{"url":"nowhere"}`, "url", "http or https URL"},
-		{"POST", "/hooks/web", `{"url":"https://example.com/","account_wide":false}`, "public_id", "is required where account_wide is false"},
 		{"POST", "/hooks/web", `{"url":"https://example.com/","public_id":"abc"}`, "public_id", "UUID"},
 		{"POST", "/hooks/web", `{"url":"https://example.com/","is_active":"yes"}`, "is_active", "true or false, 1 or 0"},
 		{"POST", "/hooks/web", `{"url":"https://example.com/","incomplete_delay":-1}`, "incomplete_delay", "0 to 31536000"},
@@ -124,7 +141,10 @@ func TestPlatformBadInput(t *testing.T) {
 		{"POST", "/hooks/web", `[]`, "", "must be a JSON object"},
 		{"POST", "/hooks/web", `{`, "", "must be a JSON object"},
 		{"POST", "/hooks/web", `null`, "", "must be a JSON object"},
-		{"PUT", "/hooks/web/1", `{"account_wide":0}`, "public_id", "is required where account_wide is false"},
+		{"PUT", "/hooks/web/1", `{"account_wide":2}`, "account_wide", "true or false, 1 or 0"},
+		{"PUT", "/hooks/web/1", `{"delay":"-1"}`, "delay", "0 to 31536000 (got -1)"},
+		{"PUT", "/hooks/web/1", `{"delay":"1.5"}`, "delay", "must be an integer"},
+		{"PUT", "/hooks/web/1", `{"delay":1.5}`, "delay", "must be an integer"},
 		{"PUT", "/hooks/web/1", `{"delay":"soon"}`, "delay", "must be"},
 		{"GET", "/hooks/web?page=0", "", "page", "must be 1 to"},
 		{"GET", "/hooks/web?page=16777217", "", "page", "must be 1 to 16777216"},

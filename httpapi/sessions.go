@@ -20,7 +20,7 @@ type session struct {
 	Deliveries []delivery `json:"deliveries"`
 }
 
-// event is an event as it was received, except for white space.
+// event is an event as it was received, except for white space and halves of surrogate pairs.
 type event struct {
 	ReceivedAt instant         `json:"received_at"`
 	Event      json.RawMessage `json:"event"`
@@ -46,7 +46,7 @@ func (a *API) getSession(r *http.Request, ps httprouter.Params) (any, error) {
 			return nil, fmt.Errorf("events of session %s: %w", id, err)
 		}
 		for _, ev := range events {
-			answer.Events = append(answer.Events, event{instant(batch.ReceivedAt), ev})
+			answer.Events = append(answer.Events, event{instant(batch.ReceivedAt), engine.WellFormedJSON(ev)})
 		}
 	}
 	return answer, nil

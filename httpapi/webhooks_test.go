@@ -231,6 +231,8 @@ func TestBadWebhooks(t *testing.T) {
 		{"large delay", with(`"delay":31536001`), "delay", "0 to 31536000"},
 		{"delay over 64 bits", with(`"delay":9223372036854775808`), "delay", "64-bit"},
 		{"delay with a fraction", with(`"delay":0.5`), "delay", "without fraction"},
+		{"delay as a whole number of another form", with(`"delay":1e1`), "delay", "without fraction or exponent"},
+		{"delay as a string", with(`"delay":"10"`), "delay", "must be an integer (got a string)"},
 		{"delay as a duration", with(`"delay":"10s"`), "delay", "must be an integer"},
 		{"negative incomplete_delay", with(`"incomplete_delay":-60`), "incomplete_delay", "(got -60)"},
 		{"timeout as a number", with(`"timeout":15`), "timeout", "must be a string"},

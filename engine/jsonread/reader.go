@@ -1,8 +1,12 @@
 // Package jsonread reads JSON from clients strictly, straight into the caller's types, and says where the input is wrong.
 //
 // encoding/json does not fit input that must not lose data: it matches keys in any case, takes the last of two equal keys, and
-// replaces invalid text without an error. A Reader refuses unknown and duplicate keys, invalid UTF-8, numbers that do not fit, and
+// replaces invalid bytes without an error. A Reader refuses unknown and duplicate keys, invalid UTF-8, numbers that do not fit, and
 // every deviation from RFC 8259.
+//
+// It is lenient where input can mean one thing only, because a refused event is a lost lead. A byte order mark before the first value is
+// skipped. An escaped half of a surrogate pair, which a page makes when it cuts a text within an emoji, becomes U+FFFD. Methods for the
+// values of events are lenient about the form of numbers: see [Reader.AnyInteger], [Reader.RoundedInteger] and [Reader.TextOrNumber].
 //
 // The caller drives the reading: it asks for the value that it expects at this point, as with ParseObject:
 //
@@ -109,6 +113,16 @@ func invalidUTF8(b []byte) int {
 	}
 }
 
+// ByteOrderMark is what some editors and shells write before UTF-8. RFC 8259, section 8.1, lets readers ignore it.
+const ByteOrderMark = "\ufeff"
+
+// skipMark skips a byte order mark at the beginning of the input.
+func (r *Reader) skipMark() {
+	if r.pos == 0 && bytes.HasPrefix(r.data, []byte(ByteOrderMark)) {
+		r.pos = len(ByteOrderMark)
+	}
+}
+
 // maxErrors bounds what ParseObject collects from a body in which everything is wrong.
 const maxErrors = 100
 
@@ -117,6 +131,7 @@ const maxErrors = 100
 // must drop what member has read.
 func ParseObject(body []byte, member func(r *Reader, key []byte) bool) []*Error {
 	r := newReader(body)
+	r.skipMark()
 	var wrong []*Error
 	r.object(func(key []byte) bool { return member(&r, key) }, func() {
 		if r.Failed() && len(wrong) < maxErrors {
@@ -205,7 +220,7 @@ func (r *Reader) malformed(offset int, format string, args ...any) {
 
 // place describes an offset as editors show it: byte, line and column from 1.
 func (r *Reader) place(offset int) string {
-	before := r.data[:min(offset, len(r.data))]
+	before := bytes.TrimPrefix(r.data[:min(offset, len(r.data))], []byte(ByteOrderMark))
 	line := bytes.Count(before, []byte("\n")) + 1
 	column := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1
 	return fmt.Sprintf("at byte %d (line %d, column %d)", offset+1, line, column)

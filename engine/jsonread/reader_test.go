@@ -2,10 +2,14 @@ package jsonread_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +26,10 @@ type sample struct {
 	Bool    bool            `json:"bool"`
 	Integer int64           `json:"integer"`
 	Decimal float64         `json:"decimal"`
-	Time    time.Time       `json:"time"`
+	Any     anyInteger      `json:"any"`
+	Rounded roundedInteger  `json:"rounded"`
+	Either  textOrNumber    `json:"either"`
+	Time    anyTime         `json:"time"`
 	UUID    uuid.UUID       `json:"uuid"`
 	List    []int64         `json:"list"`
 	Object  *sample         `json:"object"`
@@ -31,7 +38,7 @@ type sample struct {
 
 func (s *sample) member(r *jsonread.Reader, key []byte) bool {
 	name := string(key)
-	if !slices.Contains([]string{"text", "bool", "integer", "decimal", "time", "uuid", "list", "object", "raw"}, name) {
+	if !slices.Contains([]string{"text", "bool", "integer", "decimal", "any", "rounded", "either", "time", "uuid", "list", "object", "raw"}, name) {
 		return false
 	}
 	if name != "raw" && r.Null() {
@@ -46,8 +53,14 @@ func (s *sample) member(r *jsonread.Reader, key []byte) bool {
 		s.Integer = r.Integer()
 	case "decimal":
 		s.Decimal = r.Decimal()
+	case "any":
+		s.Any = anyInteger(r.AnyInteger())
+	case "rounded":
+		s.Rounded = roundedInteger(r.RoundedInteger())
+	case "either":
+		s.Either = textOrNumber(r.TextOrNumber())
 	case "time":
-		s.Time = r.Time()
+		s.Time = anyTime{r.Time()}
 	case "uuid":
 		s.UUID = r.UUID()
 	case "list":
@@ -76,12 +89,12 @@ func parse(body string) (sample, *jsonread.Error) {
 }
 
 func TestParseObject(t *testing.T) {
-	at := func(text string) time.Time {
+	at := func(text string) anyTime {
 		at, err := time.Parse(time.RFC3339Nano, text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return at.UTC()
+		return anyTime{at.UTC()}
 	}
 	for _, tt := range []struct {
 		body string
@@ -102,6 +115,29 @@ func TestParseObject(t *testing.T) {
 		{`{"time":"2024-01-23T14:59:33.123456789+03:00"}`, sample{Time: at("2024-01-23T11:59:33.123456789Z")}},
 		{`{"time":"2025-05-31T12:00:00.2412Z"}`, sample{Time: at("2025-05-31T12:00:00.2412Z")}}, // begins as a zone of 24 hours would
 		{`{"time":"2025-05-31T12:00:00-23:59"}`, sample{Time: at("2025-06-01T11:59:00Z")}},
+		{"\ufeff{}", sample{}},
+		{"\ufeff \n{\"text\":\"\ufeff\"}", sample{Text: "\ufeff"}}, // one within a text is text
+		{`{"text":"\ud83e","either":"\udd8a x"}`, sample{Text: "\ufffd", Either: "\ufffd x"}},
+		{`{"text":"a\ud83e\u0041\ud83e\n\udd8a\ud83e"}`, sample{Text: "a\ufffdA\ufffd\n\ufffd\ufffd"}},
+		{`{"text":"\ud83e\ud83e\udd8a\udd8a"}`, sample{Text: "\ufffd🦊\ufffd"}}, // a whole pair between two halves
+		{`{"any":"9007199254740993","rounded":"-9007199254740993"}`, sample{Any: 9007199254740993, Rounded: -9007199254740993}},
+		{`{"any":"-9223372036854775808","rounded":"9223372036854775807"}`, sample{Any: -9223372036854775808, Rounded: 9223372036854775807}},
+		{`{"any":"0","rounded":"-0"}`, sample{}},
+		{`{"any":9007199254740993.000,"rounded":1e3}`, sample{Any: 9007199254740993, Rounded: 1000}},
+		{`{"any":-9.223372036854775808E+18,"rounded":-9223372036854775808.0}`, sample{Any: -9223372036854775808, Rounded: -9223372036854775808}},
+		{`{"any":1200e-2,"rounded":0.0000005e+7}`, sample{Any: 12, Rounded: 5}},
+		{`{"any":0e999999999999999999999,"rounded":-0.00}`, sample{}},
+		{`{"rounded":9499.999999999999}`, sample{Rounded: 9500}},
+		{`{"rounded":12345.5}`, sample{Rounded: 12346}},
+		{`{"rounded":-12345.5}`, sample{Rounded: -12346}},
+		{`{"rounded":12345.49999999999999999999}`, sample{Rounded: 12345}}, // as a float64 it would be 12345.5
+		{`{"rounded":9223372036854775807.4}`, sample{Rounded: 9223372036854775807}},
+		{`{"rounded":0.5}`, sample{Rounded: 1}},
+		{`{"rounded":0.05}`, sample{}},
+		{`{"rounded":5e-999999999999999999999}`, sample{}},
+		{`{"either":"12"}`, sample{Either: "12"}},
+		{`{"either": -12.50e+01 }`, sample{Either: "-12.50e+01"}},
+		{`{"time":"2024-01-23t11:59:33z"}`, sample{Time: at("2024-01-23T11:59:33Z")}},
 		{`{"raw": [{"y":[1,"z",null,true,false,-1.5e+3]}] }`,
 			sample{Raw: json.RawMessage(`[{"y":[1,"z",null,true,false,-1.5e+3]}]`)}},
 	} {
@@ -123,7 +159,10 @@ func TestParseObjectRefuses(t *testing.T) {
 		{"null", `null`, "", "must be an object (got null)"},
 		{"two objects", `{}{}`, "", "unexpected '{', the end of the body after one object expected"},
 		{"NUL behind", "{}\x00", "", `unexpected '\x00'`},
-		{"byte order mark", "\ufeff{}", "", "malformed JSON at byte 1"},
+		{"a second byte order mark", "\ufeff\ufeff{}", "", "malformed JSON at byte 4 (line 1, column 1)"},
+		{"byte order mark after a space", " \ufeff{}", "", "malformed JSON at byte 2"},
+		{"a place after a byte order mark", "\ufeff{]", "", "malformed JSON at byte 5 (line 1, column 2): unexpected ']'"},
+		{"byte order mark of UTF-16", "\xff\xfe{\x00}\x00", "", "malformed JSON at byte 1 (line 1, column 1): the text is not valid UTF-8"},
 		{"key without quotes", `{text:"start"}`, "", "a key in double quotes expected"},
 		{"single quotes", `{'text':'start'}`, "", "a key in double quotes expected"},
 		{"comma at the end of an object", `{"text":"a",}`, "", "a key in double quotes expected"},
@@ -146,12 +185,9 @@ func TestParseObjectRefuses(t *testing.T) {
 		{"invalid UTF-8", "{\"text\":\"start\xff\"}", "", "malformed JSON at byte 15 (line 1, column 15): the text is not valid UTF-8"},
 		{"UTF-8 of a surrogate", "{\"text\":\"\xed\xa0\x80\"}", "", "not valid UTF-8"},
 		{"overlong UTF-8", "{\"text\":\"\xc0\x80\"}", "", "not valid UTF-8"},
-		{"high surrogate alone", `{"text":"\ud83e"}`, "", "half of a surrogate pair"},
-		{"low surrogate alone", `{"text":"\udd8a x"}`, "", "half of a surrogate pair"},
-		{"high surrogate before a letter", `{"text":"\ud83e\u0041"}`, "", "half of a surrogate pair"},
 		{"high surrogate before half an escape", `{"text":"\ud83e\u00"}`, "", "four hex digits"},
-		{"two high surrogates", `{"text":"\ud83e\ud83e"}`, "", "half of a surrogate pair"},
-		{"surrogate in a key", `{"\udd8a":1}`, "", "half of a surrogate pair"},
+		{"surrogate in a key", `{"\udd8a":1}`, "\ufffd", "unknown field"},
+		{"surrogate in a known key", `{"text\ud83e":1}`, "text\ufffd", "unknown field"},
 		{"short escape", `{"text":"\u12"}`, "", "four hex digits"},
 		{"escape with a sign", `{"text":"\u+123"}`, "", "four hex digits"},
 		{"unknown escape", `{"text":"\x41"}`, "", `unknown escape \x`},
@@ -176,6 +212,27 @@ func TestParseObjectRefuses(t *testing.T) {
 		{"no digit after the point", `{"integer":1.}`, "", "a digit expected"},
 		{"no digit in the exponent", `{"integer":1e+}`, "", "a digit expected"},
 		{"hexadecimal", `{"integer":0x10}`, "", "unexpected 'x'"},
+
+		{"any integer with a fraction", `{"any":1.5}`, "any", "must be a whole number (got 1.5)"},
+		{"any integer with a small fraction", `{"any":1e-999999999999999999999}`, "any", "must be a whole number"},
+		{"any integer beyond 64 bits", `{"any":9223372036854775808}`, "any", "must be a 64-bit integer"},
+		{"any integer beyond 64 bits, by its exponent", `{"any":1e19}`, "any", "must be a 64-bit integer"},
+		{"any integer far beyond 64 bits", `{"any":1e999999999999999999999}`, "any", "must be a 64-bit integer"},
+		{"rounded beyond 64 bits", `{"rounded":9223372036854775807.5}`, "rounded", "must be a 64-bit integer"},
+		{"rounded beyond 64 bits, negative", `{"rounded":-9223372036854775808.5}`, "rounded", "must be a 64-bit integer"},
+		{"digits beyond 64 bits", `{"any":"9223372036854775808"}`, "any", "must be a 64-bit integer"},
+		{"digits with a space", `{"any":"1 "}`, "any", `must be an integer, or its decimal digits as a string (got "1 ")`},
+		{"digits with a plus", `{"any":"+1"}`, "any", "must be an integer"},
+		{"digits with a leading zero", `{"any":"007"}`, "any", "must be an integer"},
+		{"digits with a leading zero, negative", `{"any":"-07"}`, "any", "must be an integer"},
+		{"digits with a fraction", `{"rounded":"1.0"}`, "rounded", "must be an integer"},
+		{"digits with an exponent", `{"any":"1e3"}`, "any", "must be an integer"},
+		{"digits of another script", `{"any":"１２"}`, "any", "must be an integer"},
+		{"no digits", `{"any":""}`, "any", "must be an integer"},
+		{"a sign alone", `{"any":"-"}`, "any", "must be an integer"},
+		{"any integer that is null", `{"list":[],"any":[null]}`, "any", "must be an integer (got a list)"},
+		{"half a number", `{"either":1.}`, "", "a digit expected"},
+		{"neither text nor number", `{"either":true}`, "either", "must be a string (got true or false)"},
 
 		// Keys.
 		{"unknown field", `{"name":1}`, "name", "unknown field"},
@@ -214,7 +271,9 @@ func TestParseObjectRefuses(t *testing.T) {
 		{"a date", `{"time":"2025-06-01"}`, "time", "must be an RFC 3339 time"},
 		{"no time", `{"time":""}`, "time", "must be an RFC 3339 time"},
 		{"no zone", `{"time":"2025-06-01T12:00:00"}`, "time", "must be an RFC 3339 time"},
-		{"a space for the T", `{"time":"2025-06-01 12:00:00Z"}`, "time", "must be an RFC 3339 time"},
+		{"another letter for the T", `{"time":"2025-06-01_12:00:00Z"}`, "time", "must be an RFC 3339 time"},
+		{"second 61", `{"time":"2016-12-31T23:59:61Z"}`, "time", "must be an RFC 3339 time"},
+		{"a leap second beyond four digits of a year", `{"time":"9999-12-31T23:59:60Z"}`, "time", "must lie in the years 0 to 9999"},
 		{"no such day", `{"time":"2025-02-29T12:00:00Z"}`, "time", "must be an RFC 3339 time"},
 		{"one digit", `{"time":"2025-06-01T9:00:00Z"}`, "time", "must be an RFC 3339 time"},
 		{"a comma", `{"time":"2025-06-01T12:00:00,5Z"}`, "time", "must be an RFC 3339 time"},
@@ -250,6 +309,42 @@ func TestTimes(t *testing.T) {
 		"0001-01-01T00:00:00.000000001Z":     time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC),
 		"0001-01-01T00:00:00.0000000001Z":    time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC),
 		"9999-12-31T23:59:59.999999999+00:0": {},
+
+		"2025-06-01t12:00:00z":                  time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC),
+		"2025-06-01T12:00:00z":                  time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC),
+		"2025-06-01 12:00:00.5+00:00":           time.Date(2025, 6, 1, 12, 0, 0, 500_000_000, time.UTC), // Python's str
+		"2025-06-01T12:00:00-00:00":             time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC),           // an unknown zone
+		"1990-12-31T23:59:60Z":                  time.Date(1991, 1, 1, 0, 0, 0, 0, time.UTC),
+		"1990-12-31T15:59:60-08:00":             time.Date(1991, 1, 1, 0, 0, 0, 0, time.UTC),
+		"2016-12-31T23:59:60.75Z":               time.Date(2017, 1, 1, 0, 0, 0, 750_000_000, time.UTC),
+		"2017-01-01T05:29:60+05:30":             time.Date(2017, 1, 1, 0, 0, 0, 0, time.UTC),
+		"2025-06-01T12:34:60Z":                  time.Date(2025, 6, 1, 12, 35, 0, 0, time.UTC),
+		"1937-01-01T12:00:27.87+00:20":          time.Date(1937, 1, 1, 11, 40, 27, 870_000_000, time.UTC),
+		"2025-06-01T12:00:00.1Z":                time.Date(2025, 6, 1, 12, 0, 0, 100_000_000, time.UTC),
+		"2025-06-01T12:00:00.1234567899999999Z": time.Date(2025, 6, 1, 12, 0, 0, 123456789, time.UTC), // cut, not rounded
+		"2024-02-29T00:00:00Z":                  time.Date(2024, 2, 29, 0, 0, 0, 0, time.UTC),
+		"0000-02-29T00:00:00Z":                  time.Date(0, 2, 29, 0, 0, 0, 0, time.UTC),
+		"2025-06-01T12:00:00.Z":                 {},
+		"2025-06-01T12:00:00.+00:00":            {},
+		"2025-06-01T12:00:00.1":                 {},
+		"2025-06-01T12:00:00Zz":                 {},
+		"2025-06-01T12:00:00UTC":                {},
+		"2025-06-01T12:00:00+0000":              {},
+		"2025-06-01T12:00:00+00":                {},
+		"2025-06-01T12:00:00 00:00":             {}, // a plus that was not escaped in a URL
+		"2025-06-01T12:00:00+-1:00":             {},
+		"2025-06-01T24:00:00Z":                  {},
+		"2025-06-01T12:60:00Z":                  {},
+		"2025-00-01T12:00:00Z":                  {},
+		"2025-13-01T12:00:00Z":                  {},
+		"2025-06-00T12:00:00Z":                  {},
+		"2025-06-31T12:00:00Z":                  {},
+		"2025-06-01T12:00:-1Z":                  {},
+		"+025-06-01T12:00:00Z":                  {},
+		"２025-06-01T12:00:00Z":                  {},
+		"2025-06-01T12:00:00":                   {},
+		"2025-06-01T12:00:00\u22120:00":         {},
+		" 2025-06-01T12:00:00Z":                 {},
 	} {
 		got, err := jsonread.ParseTime(s)
 		if !got.Equal(want) || got.IsZero() != (err != nil) {
@@ -270,6 +365,8 @@ func TestSequence(t *testing.T) {
 		{`1["a",2]x`, `1@0 wrong: : must be an integer (got a string) 2@6 end: malformed JSON at byte 9 (line 1, column 9): unexpected 'x', a value expected`},
 		{`[{"a":1},[2]]`, "wrong: : must be an integer (got an object) wrong: : must be an integer (got a list)"},
 		{"1[2", "1@0 2@2 end: malformed JSON at byte 4 (line 1, column 4): the body ends too early, a comma or a closing bracket expected"},
+		{"\ufeff1\ufeff", "1@3 end: malformed JSON at byte 5 (line 1, column 2): unexpected '\\ufeff', a value expected"},
+		{"\ufeff", ""},
 		{"1\xff", "end: malformed JSON at byte 2 (line 1, column 2): the text is not valid UTF-8"},
 		{"1 2 9 3", "1@0 2@2 9@4"}, // the test stops at 9
 	} {
@@ -361,12 +458,30 @@ func TestExcerpt(t *testing.T) {
 	}
 }
 
-// FuzzParseObject: what is accepted is JSON of which encoding/json reads the same; an error is short and is text.
+func TestWellFormed(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{`{"a":"b"}`, `{"a":"b"}`},
+		{`"\ud83e\udd8a"`, `"\ud83e\udd8a"`},
+		{`"\ud83e"`, `"\ufffd"`},
+		{`"\uDD8A\uD83E\uD83E\uDD8A\u00e9\ud83e"`, `"\ufffd\ufffd\uD83E\uDD8A\u00e9\ufffd"`},
+		{`"\\ud83e\\\ud83e\n\ud83ex"`, `"\\ud83e\\\ufffd\n\ufffdx"`},
+		{`{"\ud83e":"\ud83e\\"}`, `{"\ufffd":"\ufffd\\"}`},
+	} {
+		given := []byte(tt.text)
+		if got := jsonread.WellFormed(given); string(got) != tt.want || string(given) != tt.text {
+			t.Errorf("%s: got %s, want %s; the input is %s", tt.text, got, tt.want, given)
+		}
+	}
+}
+
+// FuzzParseObject: what is accepted is JSON of which encoding/json, and the types below, read the same; an error is short and is text.
 func FuzzParseObject(f *testing.F) {
 	for _, body := range []string{
 		"", "{}", "[]", "null", "\x00", "\ufeff{}", `{"text":"\ud83e\udd8a\u0000"}`, `{"text":"\ud800"}`, `{"text":"\`, `{"text":"a","text":"b"}`,
 		`{"bool":true,"integer":-9223372036854775808,"decimal":-1.5e-7}`, `{"integer":1.0}`, `{"decimal":1e400}`, `{"list":[1,2,{}]}`,
 		`{"time":"2024-01-23T14:59:33.5+03:00","uuid":"6CAAA000-2bd8-4b28-8b9b-bfe1fca94f39"}`, `{"object":{"object":{"text":null}},"raw":[{"a":[]}]}`,
+		`{"any":"9007199254740993","rounded":-12345.5,"either":1.50}`, `{"any":1e3,"rounded":5e-999999999999,"either":"\ud83e\ud83e\udd8a"}`,
+		`{"time":"2016-12-31t23:59:60.0000000000z"}`, `{"time":"2016-12-31 15:59:60-08:00"}`,
 		`{"x":[[[[]]]]}`, `{"Text":"a"}`, "{\"text\":\"\xff\"}",
 	} {
 		f.Add([]byte(body))
@@ -386,18 +501,120 @@ func FuzzParseObject(f *testing.F) {
 		if len(errs) > 0 {
 			return
 		}
-		if err := json.Unmarshal(body, &want); err != nil {
+		if err := json.Unmarshal(bytes.TrimPrefix(body, []byte(jsonread.ByteOrderMark)), &want); err != nil {
 			t.Fatalf("accepted, but encoding/json says: %v", err)
 		}
-		utc(&want)
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("got %+v\nencoding/json has %+v", got, want)
+		}
+		// Well-formed, it reads the same.
+		var again sample
+		formed := jsonread.WellFormed(body)
+		if errs := jsonread.ParseObject(formed, again.member); len(errs) > 0 || len(formed) != len(body) {
+			t.Fatalf("%s becomes %s: %v", body, formed, errs)
+		}
+		again.Raw, got.Raw = nil, nil
+		for a, g := &again, &got; a.Object != nil; a, g = a.Object, g.Object {
+			a.Object.Raw, g.Object.Raw = nil, nil
+		}
+		if !reflect.DeepEqual(again, got) || !bytes.Equal(jsonread.WellFormed(formed), formed) {
+			t.Fatalf("%s becomes %s\ngot %+v\n was %+v", body, formed, again, got)
 		}
 	})
 }
 
-func utc(s *sample) {
-	for ; s != nil; s = s.Object {
-		s.Time = s.Time.UTC()
+// What follows reads values a second time, in another way than a Reader does.
+
+type anyInteger int64
+
+func (n *anyInteger) UnmarshalJSON(value []byte) error {
+	var text string
+	if json.Unmarshal(value, &text) == nil && value[0] == '"' {
+		parsed, err := strconv.ParseInt(text, 10, 64)
+		if canonical := strconv.FormatInt(parsed, 10); err != nil || text != canonical && text != "-"+canonical {
+			return fmt.Errorf("no integer: %s", value)
+		}
+		*n = anyInteger(parsed)
+		return nil
 	}
+	exact, err := rational(value)
+	if err != nil || !exact.IsInt() || !exact.Num().IsInt64() {
+		return fmt.Errorf("no integer: %s, %v", value, err)
+	}
+	*n = anyInteger(exact.Num().Int64())
+	return nil
+}
+
+type roundedInteger int64
+
+func (n *roundedInteger) UnmarshalJSON(value []byte) error {
+	if value[0] == '"' {
+		return (*anyInteger)(n).UnmarshalJSON(value)
+	}
+	exact, err := rational(value)
+	if err != nil {
+		return err
+	}
+	half := big.NewRat(int64(exact.Sign()), 2)
+	exact.Add(exact, half)
+	whole := new(big.Int).Quo(exact.Num(), exact.Denom()) // toward zero
+	if !whole.IsInt64() {
+		return fmt.Errorf("no integer: %s", value)
+	}
+	*n = roundedInteger(whole.Int64())
+	return nil
+}
+
+// rational returns the exact value of a number. An exponent that would take too much memory is cut: of what a Reader accepts, the value is zero
+// then, or rounds to it.
+func rational(value []byte) (*big.Rat, error) {
+	mantissa, exponent, ok := strings.Cut(strings.ToLower(string(value)), "e")
+	if shift, err := strconv.Atoi(exponent); ok && (err != nil || shift < -5000 || shift > 5000) {
+		if strings.Trim(mantissa, "-0.") != "" && exponent[0] != '-' {
+			return nil, fmt.Errorf("too large: %s", value)
+		}
+		return new(big.Rat), nil
+	}
+	exact, ok := new(big.Rat).SetString(string(value))
+	if !ok {
+		return nil, fmt.Errorf("no number: %s", value)
+	}
+	return exact, nil
+}
+
+type textOrNumber string
+
+func (t *textOrNumber) UnmarshalJSON(value []byte) error {
+	if value[0] == '"' {
+		return json.Unmarshal(value, (*string)(t))
+	}
+	var number json.Number
+	err := json.Unmarshal(value, &number)
+	*t = textOrNumber(number)
+	return err
+}
+
+type anyTime struct{ time.Time }
+
+var timeForm = regexp.MustCompile(`^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(?:\.(\d+))?(?:[Zz]|([+-]\d\d:[0-5]\d))$`)
+
+func (t *anyTime) UnmarshalJSON(value []byte) error {
+	var text string
+	if err := json.Unmarshal(value, &text); err != nil {
+		return err
+	}
+	parts := timeForm.FindStringSubmatch(text)
+	if parts == nil || parts[5] > "+23:59" && parts[5][0] == '+' || parts[5] > "-23:59" {
+		return fmt.Errorf("no time: %q", text)
+	}
+	leap := time.Duration(0)
+	if parts[3] == "60" {
+		parts[3], leap = "59", time.Second
+	}
+	nanos := (parts[4] + strings.Repeat("0", 9))[:9]
+	at, err := time.Parse(time.RFC3339, parts[1]+"T"+parts[2]+parts[3]+"."+nanos+cmp.Or(parts[5], "Z"))
+	if t.Time = at.Add(leap).UTC(); t.IsZero() {
+		t.Time = t.Add(1)
+	}
+	return err
 }

@@ -28,8 +28,10 @@ func (r *Reader) More() bool {
 }
 
 // Sequence reads all of the input: values, and lists of values, one after another. A single value, a list and NDJSON are sequences.
+// A byte order mark before them is skipped.
 // value reads one value; paths begin at it, wherever it is.
 func (r *Reader) Sequence(value func()) {
+	r.skipMark()
 	for r.More() {
 		if r.Peek() == '[' {
 			r.elements(func(int) { value() })

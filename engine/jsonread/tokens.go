@@ -140,21 +140,24 @@ func (r *Reader) escape(s []byte) []byte {
 	}
 }
 
-// unicodeEscape reads the digits of the escape \u at offset at, and all of a second one if both are a surrogate pair.
+// unicodeEscape reads the digits of the escape \u at offset at, and all of a second one if both are a surrogate pair. Half of a pair is
+// U+FFFD, as in browsers and in encoding/json.
 func (r *Reader) unicodeEscape(at int) rune {
 	u, ok := r.hex4(at)
 	if !ok || !utf16.IsSurrogate(u) {
 		return u
 	}
-	low := rune(0)
-	if bytes.HasPrefix(r.data[r.pos:], []byte(`\u`)) {
-		r.pos += 2
-		low, ok = r.hex4(at)
+	if !bytes.HasPrefix(r.data[r.pos:], []byte(`\u`)) {
+		return utf8.RuneError
 	}
-	if u = utf16.DecodeRune(u, low); ok && u == utf8.RuneError {
-		r.malformed(at, "half of a surrogate pair is no character")
+	next := r.pos
+	r.pos += 2
+	low, _ := r.hex4(at)
+	pair := utf16.DecodeRune(u, low)
+	if pair == utf8.RuneError {
+		r.pos = next // the second escape is a character of its own, or the first half of a pair
 	}
-	return u
+	return pair
 }
 
 // hex4 reads the four hex digits of an escape that began at offset at.
@@ -167,4 +170,37 @@ func (r *Reader) hex4(at int) (rune, bool) {
 	}
 	r.malformed(at, `\u must be followed by four hex digits`)
 	return 0, false
+}
+
+// WellFormed returns valid JSON with an escaped U+FFFD in place of each escaped half of a surrogate pair: what a Reader reads of it, for
+// readers that refuse such halves. The result is the text itself if there are none.
+func WellFormed(text []byte) []byte {
+	if !bytes.Contains(text, []byte(`\ud`)) && !bytes.Contains(text, []byte(`\uD`)) {
+		return text
+	}
+	formed := bytes.Clone(text)
+	for i := 0; i < len(formed); i++ {
+		if formed[i] != '\\' {
+			continue
+		}
+		u := escapedUnit(formed[i:])
+		switch {
+		case !utf16.IsSurrogate(u):
+			i++ // the second byte of an escape may be a backslash
+		case utf16.DecodeRune(u, escapedUnit(formed[i+6:])) != utf8.RuneError:
+			i += 11
+		default:
+			i += copy(formed[i:], `\ufffd`) - 1
+		}
+	}
+	return formed
+}
+
+// escapedUnit returns the UTF-16 code unit that a text begins with as an escape, 0 if it does not.
+func escapedUnit(text []byte) rune {
+	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
+		return 0
+	}
+	u, _ := strconv.ParseUint(string(text[2:6]), 16, 16)
+	return rune(u)
 }

@@ -1,11 +1,7 @@
 // The script that a page loads to send its visitors' events; docs/browser.md tells how to use it. What is served is hookbolt.min.js, which
-// has fewer than 2,560 bytes: go test ./httpapi -run TestScript -update makes it of this.
-(() => {
+// has fewer than 3,072 bytes: go test ./httpapi -run TestScript -update makes it of this.
+{
   const source = document.currentScript?.src;
-
-  // Not crypto.randomUUID: pages that come by plain HTTP do not have it.
-  const uuid = () => "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (c) =>
-    (c ^ crypto.getRandomValues(new Uint8Array(1))[0] & 15 >> c / 4).toString(16));
 
   // The storage throws where it is disabled or full, and anything may be in it.
   const attempt = (action) => {
@@ -14,42 +10,86 @@
     } catch {}
   };
 
-  window.hookbolt = ({ token, url = source, ...session }) => {
-    const target = new URL("v1/events", url);
-    const prefix = "hookbolt " + target + " ";
-    const flushes = [];
+  // The URL of the page. A document of srcdoc has none of its own: it has that of the page around it. Fragments stay in the browser, as they may
+  // have secrets. Every vote carries the URL, so it is cut.
+  const pageURL = () => (/^http/.test(location) ? location.href : document.baseURI).match(/[^#]{0,2000}/)[0];
+
+  const size = (event) => new Blob([event[1]]).size;
+
+  window.hookbolt = (options) => {
+    const storage = attempt(() => localStorage), query = new URL(pageURL()).searchParams, flushes = [];
     // The events that are not known to be on hookbolt's disk, oldest first: their JSON, and their key in the storage. limit is how many bytes
     // a request has at the most, beyond its first event: a browser sends no more than 64 KiB for a page that has ended.
-    let queue = [], limit = 6e4, failures = 0, lastId = 0, timer, busy, stopped, refused, rescued;
-    session.session_id ||= uuid();
-
-    // Each event has an entry of its own in the storage, so that none is in the way of another. What could not be stored, as in some private
-    // windows, is lost if its page ends before it could be sent.
-    const forget = (key) => queue.some((event) => event.key == key) || attempt(() => localStorage.removeItem(key));
-
-    // chunk returns the beginning of the queue. As every request begins there, events are stored in their order even if requests overtake
-    // each other. Events that hookbolt has already change nothing.
-    const chunk = () => {
-      let to = 0, size = 0;
-      while (queue[to] && (size += new Blob([queue[to].json]).size + 1) < limit) to++;
-      return queue.slice(0, to || 1);
-    };
+    let queue = [], limit = 6e4, failures = 0, lastId = 0, target, headers, timer, busy, stopped, refused, rescued;
 
     const complain = (...reason) => {
       refused = true;
-      console.error("hookbolt:", ...reason);
+      attempt(() => console.error("hookbolt:", ...reason)); // a page may have replaced it
     };
 
-    // post tells whether it is any use to go on: not if hookbolt cannot be reached, or cannot take events at the moment.
-    const post = async (events, keepalive) => {
-      let status, detail;
+    // copy returns what can be sent of a value that a page passes. Reading it may throw, whatever it looks like, so what cannot be sent is left
+    // out alone. level is how many levels of objects and lists there may be: three in an event, which has answers, which have fields; one in
+    // the options.
+    const copy = (path, level, read) => {
       try {
-        const answer = await fetch(target + "?partial=true", { method: "POST", body: "[" + events.map((event) => event.json) + "]", keepalive,
-          signal: AbortSignal.timeout?.(3e4), headers: { Authorization: "Bearer " + token } });
+        const value = read(), kind = {}.toString.call(value), list = Array.isArray(value);
+        if (list || kind == {} + "" && !value.toJSON) {
+          if (!level) throw kind;
+          const made = list ? [] : {};
+          Object.keys(value).map((name) => {
+            const part = copy(path + "." + name, level - 1, () => value[name]);
+            if (part !== undefined) made[name] = part;
+          });
+          return made;
+        }
+        if (value == null) return value;
+        // Dates and URLs are text in JSON, and new String("a") is "a".
+        const json = JSON.stringify(typeof value == "bigint" ? value + "" : value);
+        // Half an emoji, where text was cut, becomes U+FFFD. Older browsers leave this to hookbolt.
+        if (level < 3 && /^["\dtf-]/.test(json)) return JSON.parse(json, (_, value) => value.toWellFormed?.() ?? value);
+        throw kind;
+      } catch (error) {
+        complain("dropped", path, error);
+      }
+    };
+
+    // What the page does not say comes from its URL.
+    const { token, url = source, cookieless, ...session } =
+      { publisher_uuid: query.get("puid") || query.get("uuid"), custom_id: query.get("custom_id"), ...copy("hookbolt", 1, () => options) };
+
+    // Not crypto.randomUUID: pages that come by plain HTTP do not have it.
+    session.session_id ||= ("10000000-1000-4000-8000" + -1e11).replace(/[018]/g, (c) =>
+      (c ^ crypto.getRandomValues(new Uint8Array(1))[0] & 15 >> c / 4).toString(16));
+    // A visitor whom the page does not know gets a number, which stays in the browser unless the page or the browser is against it. Every reader of
+    // JSON keeps integers of this size.
+    const key = "hookbolt id", number = Math.ceil(Math.random() * 9e15);
+    session.poltio_user_id ||= attempt(() => cookieless ? storage.removeItem(key) : parseInt(storage[key] ||= number)) || number;
+
+    try {
+      target = new URL("v1/events", url);
+      headers = new Headers({ Authorization: "Bearer " + token });
+    } catch (error) {
+      stopped = true;
+      complain(error);
+    }
+    const prefix = "hookbolt " + target + " ";
+
+    // Each event has an entry of its own in the storage, so that none is in the way of another. What could not be stored, as in some private
+    // windows, is lost if its page ends before it could be sent.
+    const forget = ([key]) => queue.some((event) => event[0] == key) || attempt(() => delete storage[key]);
+
+    // post sends the first events of a list. As every request begins with the oldest ones, events are stored in their order even if requests
+    // overtake each other. Events that hookbolt has already change nothing.
+    // It tells whether it is any use to go on: not if hookbolt cannot be reached, or cannot take events at the moment.
+    const post = async (list, keepalive) => {
+      let bytes = 0, body, status;
+      const events = list.filter((event, i) => (bytes += size(event) + 1) < limit || !i);
+      try {
+        const answer = await fetch(target + "?partial=true", { method: "POST", body: "[" + events.map((event) => event[1]) + "]", keepalive,
+          signal: AbortSignal.timeout(3e4), headers });
         status = answer.status;
-        const body = await answer.json(); // an answer that is not read would count as under way
-        detail = body.detail;
-        body.refused?.forEach((bad) => queue.includes(events[bad.index]) && complain(bad.field + ": " + bad.detail));
+        body = await answer.json(); // an answer that is not read would count as under way
+        body.refused?.map((bad) => queue.includes(events[bad.index]) && complain("dropped", bad.field, bad.detail));
       } catch {}
       if (!status || status == 408 || status == 429 || status > 499) return false;
       failures = 0;
@@ -58,12 +98,11 @@
         stopped ||= status != 400 && status != 413;
         // This is about the request as a whole, such as its size. One by one, an event takes no other with it.
         if (!stopped && events[1]) return !(limit = 0);
-        complain(status, detail);
-        limit = 6e4;
+        complain(status, body?.detail);
       }
       if (!stopped) {
         queue = queue.filter((event) => !events.includes(event));
-        events.forEach((event) => forget(event.key));
+        events.map(forget);
       }
       return !stopped;
     };
@@ -79,7 +118,7 @@
       timer = 0;
       if (busy) return;
       busy = true;
-      while (queue[0] && !stopped && await post(chunk()));
+      while (queue[0] && !stopped && await post(queue));
       busy = false;
       if (queue[0] && !stopped) return later(Math.min(1e3 * 2 ** failures++, 3e4) * (.5 + Math.random()));
       limit = 6e4;
@@ -88,56 +127,56 @@
     };
 
     // A page that is hidden may not come back, and one that ends aborts its requests, except those that the browser keeps alive. So the queue
-    // goes out once more, as much as the browser keeps alive, unless its last event is on its way like that already.
+    // goes out once more, as much as the browser keeps alive, unless its last event is on its way like that already. An event that is too
+    // large for this must not take the others with it.
     const rescue = async () => {
-      if (stopped || rescued == queue.at(-1)) return;
-      rescued = queue.at(-1);
-      const sent = await post(chunk(), true);
+      const small = queue.filter((event) => size(event) < 6e4), last = small.at(-1);
+      if (stopped || rescued == last) return;
+      rescued = last;
+      if (await post(small, true)) pump();
       rescued = undefined;
-      if (sent) pump();
     };
 
-    const add = (type, fields) => {
+    const add = (type, more, fields, slow = failures) => {
       // Ids grow, whatever the clock does: the next page sorts by them.
-      lastId = Math.max(lastId + 1, Date.now());
-      const id = lastId + "-" + Math.random(), key = prefix + id;
-      let json;
-      try {
-        json = JSON.stringify({ ...session, type, ...fields, id });
-      } catch (error) {
-        return complain(error);
+      const id = (lastId = Math.max(lastId + 1, Date.now())) + "-" + Math.random();
+      const made = { ...session, type, ...copy(type, 3, () => fields), ...copy(type, 3, () => more), id };
+      if (made.answers?.map) {
+        made.answers = made.answers.map((answer) => ({ parent: made.parent, ...answer }));
+        made.parent = null;
       }
-      queue.push({ key, json });
-      attempt(() => localStorage[key] = "[" + json + "]");
-      const soon = type != "vote" && type != "undo" && !failures;
-      if (soon || !timer) later(soon ? 0 : 1e3);
+      const event = [prefix + id, JSON.stringify(made)];
+      queue.push(event);
+      // What hookbolt does not take anyway, by default, must not fill the storage.
+      if (target && size(event) < 1e6) attempt(() => storage[event[0]] = "[" + event[1] + "]");
+      if (!(slow && timer)) later(slow ? 1e3 : 0);
       // A hidden page may have ended before its next timer.
       if (document.hidden) rescue();
     };
 
+    const answer = (type, parent) => (question_id, answer_id, more) => add(type, more, { question_id, answer_id, parent: parent?.() }, 1);
+
     // The next page takes up what pages have left behind. What is no event, or too old, is removed.
-    attempt(() => Object.keys(localStorage).sort().forEach((key) => {
+    attempt(() => Object.keys(storage).sort().map((key) => {
       if (!key.startsWith(prefix)) return;
-      attempt(() => JSON.parse(localStorage[key]).forEach((event) => attempt(() => {
+      attempt(() => JSON.parse(storage[key]).map((event) => attempt(() => {
         // After a day, hookbolt may have forgotten the session, and would take it for another one.
-        if (Date.now() - parseInt(event.id) < 864e5) queue.push({ key, json: JSON.stringify(event) });
+        if (Date.now() - parseInt(event.id) < 864e5) queue.push([key, JSON.stringify(event)]);
       })));
-      forget(key);
+      forget([key]);
     }));
     if (queue[0]) later(0);
-    addEventListener("pagehide", rescue);
-    addEventListener("visibilitychange", rescue);
-    addEventListener("online", pump);
+    ["pagehide", "visibilitychange", "online"].map((event) => addEventListener(event, rescue));
 
     return {
       session_id: session.session_id,
       start: (more) => add("start", more),
-      vote: (question_id, answer_id, more) => add("vote", { question_id, answer_id, ...more }),
-      undo: (question_id, answer_id, more) => add("undo", { question_id, answer_id, ...more }),
-      lead: (lead, more) => add("lead", { lead, ...more }),
-      result: (result, more) => add("result_view", { result, ...more }),
+      vote: answer("vote", pageURL),
+      undo: answer("undo"),
+      lead: (lead, more) => add("lead", more, { lead }),
+      result: (result, more) => add("result_view", more, { result }),
       finish: (more) => add("finish", more),
-      flush: () => new Promise((resolve) => { flushes.push(resolve); pump(); }),
+      flush: () => new Promise((resolve) => pump(flushes.push(resolve))),
     };
   };
-})();
+}

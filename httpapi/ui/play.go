@@ -115,18 +115,18 @@ func (p *Pages) finishPlay(r *http.Request, _ httprouter.Params) (*Answer, error
 			return p.refusedPlay(values, err)
 		}
 	}
-	n, err := p.engine.Ingest(r.Context(), body)
+	ingested, err := p.engine.Ingest(r.Context(), body)
 	if err != nil {
 		return p.refusedPlay(values, err)
 	}
-	if n == 0 {
+	if ingested.Accepted == 0 {
 		return p.refusedPlay(values, engine.InputErrors{{Detail: "there is no event"}})
 	}
 	events, err := engine.ParseEvents(body, time.Now()) // for the session's id; the events were valid a moment ago
 	if err != nil {
 		return nil, err
 	}
-	return redirect("/sessions/%s?done=played&accepted=%d", events[0].SessionID, n), nil
+	return redirect("/sessions/%s?done=played&accepted=%d", events[0].SessionID, ingested.Accepted), nil
 }
 
 // quizEvent is an event of the quiz, with its fields in reading order.
@@ -157,7 +157,7 @@ func quizEvents(values url.Values, now time.Time) ([]byte, error) {
 	}
 	start := quizEvent{Type: "start", ContentID: strings.TrimSpace(values.Get("content_id")), ContentType: values.Get("content_type")}
 	if visitor := strings.TrimSpace(values.Get("poltio_user_id")); visitor != "" {
-		id, err := strconv.ParseInt(visitor, 10, 64)
+		id, err := engine.ParseInteger(visitor)
 		if err != nil {
 			return nil, engine.InputErrors{{Field: "poltio_user_id", Detail: fmt.Sprintf("must be an integer (got %q)", engine.Excerpt(visitor))}}
 		}

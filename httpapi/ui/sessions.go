@@ -176,11 +176,14 @@ func pretty(raw []byte) string {
 	return b.String()
 }
 
-// timeForms are the accepted formats of a time, in UTC unless the time has a zone.
-var timeForms = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04", "2006-01-02 15:04:05.999999999", "2006-01-02 15:04", "2006-01-02"}
+// timeForms are the accepted formats of a time beside RFC 3339, in UTC.
+var timeForms = []string{"2006-01-02T15:04:05.999999999", "2006-01-02T15:04", "2006-01-02 15:04:05.999999999", "2006-01-02 15:04", "2006-01-02"}
 
-// parseTime reads a time in one of timeForms. Like engine.ParseTime, it never returns the zero time without an error.
+// parseTime reads a time as the API does, or in one of timeForms. Like engine.ParseTime, it never returns the zero time without an error.
 func parseTime(s string) (time.Time, error) {
+	if t, err := engine.ParseTime(s); err == nil {
+		return t, nil
+	}
 	for _, form := range timeForms {
 		if t, err := time.Parse(form, s); err == nil {
 			if t, err = engine.ParseTime(t.Format(time.RFC3339Nano)); err == nil {

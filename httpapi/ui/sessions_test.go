@@ -22,7 +22,7 @@ func hostileSession() string {
 {"type":"vote","session_id":"`+sessionA+`","question_id":3,"answers":[{"answer_id":4,"answer":"H","addon":"H"}]}
 {"type":"undo","session_id":"`+sessionA+`","question_id":3,"answer_id":9}
 {"type":"result_view","session_id":"`+sessionA+`","result":{"result_id":3,"result_title":"H","result_image":"H","result_desc":"H","calculator_result":"H"}}
-{"type":"lead","session_id":"`+sessionA+`","lead":{"phone":"H","email":"H","name":"H","comment":"H","content_type":"H","created_at":"H"}}`, "H", h)
+{"type":"lead","session_id":"`+sessionA+`","lead":{"phone":"H","email":"H","name":"H","comment":"H","content_type":"H","created_at":"H","addon":"H"}}`, "H", h)
 }
 
 // wantEscaped fails if the hostile text stands in a page as HTML, or not at all.
@@ -120,6 +120,7 @@ func TestPreviewAsOf(t *testing.T) {
 		"2026-01-23T11:59:39":           "8",
 		"2026-01-23T12:59:40.5%2B01:00": "8 1",
 		"2026-01-23T11:59:50Z":          "8 1 complete",
+		"2026-01-23t11:59:34z":          "started",
 		"":                              "8 1 complete",
 	} {
 		page := f.wantPage("/sessions/" + sessionA + "?webhook_id=1&as_of=" + strings.ReplaceAll(asOf, " ", "+"))

@@ -81,7 +81,7 @@ func titled(title *string, id int64) string {
 // sayLead joins what was filled in.
 func sayLead(l *engine.Lead) string {
 	var parts []string
-	for _, s := range []*string{l.Name, l.Email, l.Phone, l.Comment} {
+	for _, s := range []*string{l.Name, l.Email, l.Phone, l.Comment, l.Addon} {
 		if s != nil && *s != "" {
 			parts = append(parts, *s)
 		}

@@ -337,3 +337,26 @@ func TestVerificationPage(t *testing.T) {
 		}
 	}
 }
+
+// TestNodeKeepsIDs runs the function of the code for Node that parses payloads: no integer is rounded, and all else is as JSON.parse has it.
+func TestNodeKeepsIDs(t *testing.T) {
+	node := tool(t, "node")
+	code, err := os.ReadFile("verify/node.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, parse, ok := strings.Cut(string(code), "function parse(")
+	parse, _, closed := strings.Cut(parse, "\n}\n")
+	if !ok || !closed {
+		t.Fatal("there is no function parse")
+	}
+	const payload = `{"a":9007199254740993,"b":"9007199254740993, \" -9007199254740993","c":[-9223372036854775808,9007199254740991,-1,1.5e3],"":null}`
+	script := "function parse(" + parse + "\n}\nprocess.stdout.write(JSON.stringify(parse(process.argv[1])))"
+	got, err := exec.CommandContext(t.Context(), node, "-e", script, payload).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"a":"9007199254740993","b":"9007199254740993, \" -9007199254740993","c":["-9223372036854775808",9007199254740991,-1,1500],"":null}`; string(got) != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+}

@@ -58,7 +58,10 @@ func TestStorageFails(t *testing.T) {
 			}
 		})()`},
 		{"busy", `Storage.prototype.removeItem = () => { throw new Error("busy"); }`}, // as in rudderlabs/rudder-sdk-js#3211
-		{"unreadable", `Object.keys = () => { throw new Error("busy"); }`},
+		{"unreadable", `Object.keys = ((keys) => (of) => {
+			if (of === localStorage) throw new Error("busy");
+			return keys(of);
+		})(Object.keys)`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

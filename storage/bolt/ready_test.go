@@ -24,7 +24,7 @@ func TestReadyIsNotClaimedWithoutACommit(t *testing.T) {
 	a := readyAppend(w, session(t, id, now()))
 	failed := errors.New("failed")
 	err := s.write(t.Context(), 1, func(b *batch) error {
-		plans, _, err := b.planSessions(&a)
+		plans, err := b.planSessions(&a, new(engine.Appended))
 		if err != nil {
 			return err
 		}

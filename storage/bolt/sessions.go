@@ -21,11 +21,10 @@ func (s *Store) AppendEvents(ctx context.Context, a engine.Append) (engine.Appen
 	var done engine.Appended
 	err := s.write(ctx, a.Size(), func(b *batch) error {
 		done = engine.Appended{}
-		plans, refused, err := b.planSessions(&a)
+		plans, err := b.planSessions(&a, &done)
 		if err != nil {
 			return err
 		}
-		done.Refused = refused
 		var later []fannedOut
 		for i := range plans {
 			p := &plans[i]
@@ -52,9 +51,10 @@ type sessionPlan struct {
 }
 
 // planSessions decides about all sessions of a request before it writes the first one, so that a refusal leaves the batch unchanged.
-// Its error names every bad event of all sessions. If the request is partial, refused names them instead.
-func (b *batch) planSessions(a *engine.Append) (plans []sessionPlan, refused engine.InputErrors, err error) {
-	plans = make([]sessionPlan, 0, len(a.Sessions))
+// Its error names every bad event of all sessions. If the request is partial, done.Refused names them instead.
+func (b *batch) planSessions(a *engine.Append, done *engine.Appended) ([]sessionPlan, error) {
+	plans := make([]sessionPlan, 0, len(a.Sessions))
+	var refused engine.InputErrors
 	room := engine.MaxTriggers
 	for i := range a.Sessions {
 		p, err := b.planSession(a, i, room)
@@ -64,16 +64,18 @@ func (b *batch) planSessions(a *engine.Append) (plans []sessionPlan, refused eng
 		case isInput:
 			refused = append(refused, bad...)
 		case err != nil:
-			return nil, nil, err
+			return nil, err
 		case len(p.decision.Fresh) > 0:
 			plans = append(plans, p)
 		}
 		refused = append(refused, p.decision.Refused...)
+		done.Duplicates += p.decision.Duplicates
 	}
 	if refused != nil && !a.Partial {
-		return nil, nil, refused.Sorted()
+		return nil, refused.Sorted()
 	}
-	return plans, refused, nil
+	done.Refused = refused
+	return plans, nil
 }
 
 // planSession reads a session and decides what a request's events mean for it. It writes nothing. A session whose head is damaged begins

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -129,10 +130,12 @@ func namesAllRefused(t *T) {
 // A partial request stores what is not refused, in one session or in another one, and names the rest.
 func partialLeavesOut(t *T) {
 	p := t.start()
-	v, late := visit{}.complete(), visit{}.complete()
-	early := t.parse(now(), finishOf(late.id, now()))
-	early[0].Index = 10
-	a := engine.NewAppend(slices.Concat(orphan(t, 3), v.events(t), early, late.events(t)), now())
+	v, torn := visit{}.complete(), visit{}.complete()
+	// An event that is too large is left out of its session.
+	large := t.parse(now(), finishOf(torn.id, now()))
+	large[0].Index, large[0].JSON = 10, make([]byte, engine.MaxSessionBytes+1)
+	again := t.parse(now(), voteOf(torn.id, "a"), voteOf(torn.id, "a"))
+	a := engine.NewAppend(slices.Concat(orphan(t, 3), v.events(t), large, torn.events(t), again), now())
 	a.Partial = true
 	done, err := p.AppendEvents(t.Context(), a)
 	t.ok(err, "AppendEvents of a partial request")
@@ -145,8 +148,9 @@ func partialLeavesOut(t *T) {
 	}
 	record, _ := p.session(v.id)
 	t.same(record.Head.Events, len(v.events(t)), "events of a session that refuses none")
-	record, _ = p.session(late.id)
-	t.same(record.Head.Events, len(late.events(t)), "events of a session that refuses its first")
+	record, _ = p.session(torn.id)
+	t.same(record.Head.Events, len(torn.events(t))+1, "events of a session that refuses its first")
+	t.same(done.Duplicates, 1, "repeats in a partial request")
 	_, _, err = p.Session(t.Context(), a.Sessions[0].Events[0].SessionID)
 	t.is(err, engine.ErrNotFound, "a session that refuses all")
 }
@@ -207,12 +211,16 @@ func (p *process) eventIDs(session uuid.UUID) string {
 func repeatsAreLeftOut(t *T) {
 	p := t.start()
 	id := uuid.New()
-	for _, request := range [][]string{{"a"}, {"a"}, {"b", "b", "c"}, {"c", "a", "d"}} {
+	for _, request := range []struct {
+		keys    []string
+		repeats int
+	}{{[]string{"a"}, 0}, {[]string{"a"}, 1}, {[]string{"b", "b", "c"}, 1}, {[]string{"c", "a", "d"}, 2}} {
 		var lines []string
-		for _, key := range request {
+		for _, key := range request.keys {
 			lines = append(lines, voteOf(id, key))
 		}
-		p.post(t.parse(now(), lines...)...)
+		done := p.post(t.parse(now(), lines...)...)
+		t.same(done.Duplicates, request.repeats, fmt.Sprintf("repeats in %v", request.keys))
 	}
 	if got := p.eventIDs(id); got != "abcd" {
 		t.Errorf("stored are %q, want abcd", got)
@@ -233,8 +241,8 @@ func repeatsAreLeftOut(t *T) {
 func repeatsAreOfASession(t *T) {
 	p := t.start()
 	one, two := uuid.New(), uuid.New()
-	p.post(t.parse(now(), voteOf(one, "a"), voteOf(two, "a"))...)
-	p.post(t.parse(now(), voteOf(two, "b"))...)
+	t.same(p.post(t.parse(now(), voteOf(one, "a"), voteOf(two, "a"))...).Duplicates, 0, "repeats in two sessions that have none")
+	t.same(p.post(t.parse(now(), voteOf(one, "a"), voteOf(two, "b"), voteOf(two, "a"))...).Duplicates, 2, "repeats in two sessions")
 	p.post(t.parse(now(), voteOf(one, "b"))...)
 	for _, id := range []uuid.UUID{one, two} {
 		if got := p.eventIDs(id); got != "ab" {
@@ -253,6 +261,7 @@ func repeatsChangeNothing(t *T) {
 	done := p.post(t.parse(now(), voteOf(id, "b"), voteOf(id, "a"))...)
 	after, deliveries := p.session(id)
 	t.same(after, before, "the session after repeats")
+	t.same(done.Duplicates, 2, "repeats, and nothing else")
 	if len(deliveries)+len(done.Queued)+len(done.Claimed) > 0 {
 		t.Errorf("repeats have led to %d deliveries, %+v", len(deliveries), done)
 	}

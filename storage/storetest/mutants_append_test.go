@@ -81,6 +81,38 @@ var appendMutants = []mutant{
 		done.Refused = nil
 		return err
 	})},
+	{"append/partial", "repeats not counted", appended(func(_ context.Context, _ *broken, a engine.Append, done *engine.Appended, err error) error {
+		if a.Partial {
+			done.Duplicates = 0
+		}
+		return err
+	})},
+	{"append/repeats are left out", "repeats are not counted", appended(func(_ context.Context, _ *broken, _ engine.Append, done *engine.Appended, err error) error {
+		done.Duplicates = 0
+		return err
+	})},
+	{"append/repeats are left out", "repeats of the request are not counted", appended(func(_ context.Context, _ *broken, a engine.Append, done *engine.Appended, err error) error {
+		seen := make(map[string]bool)
+		for _, ev := range a.Sessions[0].Events {
+			if ev.ID != "" && seen[ev.ID] {
+				done.Duplicates--
+			}
+			seen[ev.ID] = true
+		}
+		return err
+	})},
+	{"append/repeats of a session only", "only those of the first session are counted", appended(func(_ context.Context, _ *broken, a engine.Append, done *engine.Appended, err error) error {
+		if len(a.Sessions) > 1 {
+			done.Duplicates = min(done.Duplicates, 1)
+		}
+		return err
+	})},
+	{"append/nothing but repeats changes nothing", "they are not counted", appended(func(_ context.Context, _ *broken, _ engine.Append, done *engine.Appended, err error) error {
+		if len(done.Queued)+len(done.Claimed) == 0 {
+			done.Duplicates = 0
+		}
+		return err
+	})},
 	{"append/partial", "only the first session", appends(func(_ *broken, a *engine.Append) {
 		if a.Partial {
 			a.Sessions = a.Sessions[:1]

@@ -25,6 +25,13 @@ function verify(headers, body) {
   });
 }
 
+// parse is JSON.parse, but an integer beyond 2^53 becomes a string of its digits: JavaScript would round the number.
+function parse(json) {
+  const tokens = /"(?:[^"\\]+|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?/g;
+  const isRounded = (token) => /^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token));
+  return JSON.parse(json.replace(tokens, (token) => (isRounded(token) ? `"${token}"` : token)));
+}
+
 const server = createServer(async (request, response) => {
   const answer = (status) => response.writeHead(status).end();
   try {
@@ -37,7 +44,7 @@ const server = createServer(async (request, response) => {
     }
     const body = Buffer.concat(parts);
     if (request.method !== "POST" || !verify(request.headers, body)) return answer(401);
-    const webhook = JSON.parse(body);
+    const webhook = parse(body.toString());
     // Handle the webhook here. It may arrive more than once, with the same webhook-id.
     console.log(request.headers["webhook-id"], webhook.session_id);
     answer(204);
