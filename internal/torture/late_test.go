@@ -38,8 +38,8 @@ func init() {
 		// Nothing is superseded.
 		{"no-supersede", []edit{{file: supersede, old: "\tcase !newer.Overtakes(o):\n", new: "\tcase !newer.Overtakes(o) || mutant(\"no-supersede\"):\n"}}},
 		// An older payload supersedes a newer one.
-		{"cancels-newer", []edit{{file: supersede, old: "\tnewer.BuiltFrom = f.Events\n",
-			new: "\tif newer.BuiltFrom = f.Events; mutant(\"cancels-newer\") {\n\t\tnewer.Kind, newer.BuiltFrom = KindUpdate, MaxSessionEvents\n\t}\n"}}},
+		{"cancels-newer", []edit{{file: supersede, old: "\tnewer.BuiltFrom, newer.FrozenAt = f.Events, f.At\n",
+			new: "\tif newer.BuiltFrom, newer.FrozenAt = f.Events, f.At; mutant(\"cancels-newer\") {\n\t\tnewer.Kind, newer.BuiltFrom = KindUpdate, MaxSessionEvents\n\t}\n"}}},
 		// An incomplete trigger with nothing to send outlives the complete payload, and a start revives it.
 		{"revives", []edit{{file: supersede, old: "\t\treturn SupersedeDrops\n", new: "\t\treturn mutated(\"revives\", SupersedeNothing, SupersedeDrops)\n"}}},
 		// Two deliveries of a session are on their way at once.
