@@ -266,7 +266,7 @@ func (s *sim) acceptSession(ss *simSession, events []*simEvent) *simBatch {
 			s.expectIncomplete(h, ss, &r)
 		}
 		d := s.deliveries[simKey{hook: h.id, session: ss.id, kind: engine.KindIncomplete}]
-		if d != nil && s.drops(d) && d.dueAt.After(now) && !d.requeued { // not frozen yet: a retry by hand may have been early
+		if d != nil && s.drops(d) && d.dueAt.After(now) && d.due.After(now) && !d.requeued { // not frozen yet: a retry by hand may have been early
 			d.mustDrop = true
 		}
 		if finishes && h.matches(ss.content) {

@@ -48,11 +48,11 @@ func (d *simDelivery) moveTo(t simTrigger) {
 }
 
 // overtakes tells whether a delivery with a payload overtakes another one of the same session and webhook, which may have none yet. An update
-// overtakes others that hold less.
+// overtakes others whose payload holds less.
 func (d *simDelivery) overtakes(o *simDelivery) bool {
 	order := []engine.Kind{engine.KindIncomplete, engine.KindComplete, engine.KindUpdate}
 	by := slices.Index(order, d.kind) - slices.Index(order, o.kind)
-	return !d.frozenAt.IsZero() && (by > 0 || by == 0 && d.builtFrom > o.builtFrom)
+	return !d.frozenAt.IsZero() && (by > 0 || by == 0 && !o.frozenAt.IsZero() && d.builtFrom > o.builtFrom)
 }
 
 func (s *sim) add(d *simDelivery) {

@@ -155,7 +155,7 @@ func (s *sim) endReplays(h *simHook) {
 func (s *sim) covers(r *simReplay, d *simDelivery) bool {
 	h := s.hook(r.WebhookID)
 	if d.hook != h.id || r.ended || d.gone || d.kind == engine.KindTest || d.state == engine.StatusPending ||
-		!r.loose && (!h.fits(d.content) || d.kind == engine.KindIncomplete && !h.incomplete || d.kind == engine.KindUpdate && !h.updates) {
+		!r.loose && (!h.fits(d.content) || d.kind == engine.KindIncomplete && !h.incomplete) {
 		return false
 	}
 	if is, sure := s.overtaken(d); is && sure {

@@ -178,7 +178,7 @@ func (s *sim) patchHook() {
 		s.change(h, fmt.Sprintf(`{"send_updates":%t}`, !h.updates), false)
 		s.mu.Lock()
 		if h.updates {
-			s.cancelWaiting(h, func(d *simDelivery) bool { return d.kind == engine.KindUpdate })
+			s.cancelWaiting(h, func(d *simDelivery) bool { return d.kind == engine.KindUpdate && d.frozenAt.IsZero() })
 		}
 		h.updates = !h.updates
 		s.mu.Unlock()
