@@ -215,8 +215,8 @@ func (s *search) isLeftOf(number uint64, value []byte, what *engine.Erasure) (bo
 	switch {
 	case err != nil || !r.Kind.OfSession():
 		return false, err
-	case !ok:
-		return r.SessionID == what.SessionID, nil
+	case !ok: // a dry run has counted those of a session that is stored
+		return r.SessionID == what.SessionID && !(what.DryRun && isReadableSession(s.tx, r.session)), nil
 	case isReadableSession(s.tx, r.session): // erasing the session also erases its deliveries
 		return false, nil
 	case p.Visitor != nil && r.visitor != nil && *r.visitor == *p.Visitor:
