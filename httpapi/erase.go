@@ -14,7 +14,7 @@ func (a *API) deleteSession(r *http.Request, ps httprouter.Params) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	return a.erase(r, engine.Erasure{SessionID: id})
+	return a.engine.Erase(r.Context(), engine.Erasure{SessionID: id})
 }
 
 func (a *API) deleteVisitor(r *http.Request, ps httprouter.Params) (any, error) {
@@ -23,20 +23,8 @@ func (a *API) deleteVisitor(r *http.Request, ps httprouter.Params) (any, error) 
 	if !ok {
 		return nil, engine.InputErrors{{Field: "poltio_user_id", Detail: visitorDetail(s)}}
 	}
-	return a.erase(r, engine.Erasure{Visitor: &id})
+	return a.engine.Erase(r.Context(), engine.Erasure{Visitor: &id})
 }
-
-func (a *API) erase(r *http.Request, what engine.Erasure) (engine.Erased, error) {
-	done, err := a.engine.Erase(r.Context(), what)
-	if errors.Is(err, engine.ErrErasureStopped) {
-		err = errErasureStopped
-	}
-	return done, err
-}
-
-// errErasureStopped is the problem for an erasure that goes on without its client.
-var errErasureStopped = &problem{Status: http.StatusServiceUnavailable, Detail: "hookbolt is stopping; the erasure is stored, and the next start completes it",
-	header: map[string]string{"Retry-After": "5"}}
 
 // erasure is what POST /v1/erase has erased, or a dry run has counted.
 type erasure struct {
@@ -58,7 +46,7 @@ func (a *API) postErase(r *http.Request, _ httprouter.Params) (any, error) {
 				return nil, err
 			}
 			what.Once = o
-			done, err := a.erase(r, what)
+			done, err := a.engine.Erase(r.Context(), what)
 			if errors.Is(err, engine.ErrNotFound) {
 				err = nil
 			}
