@@ -21,7 +21,7 @@ import (
 const (
 	maxSearched      = 50_000   // records
 	maxSearchedBytes = 32 << 20 // of events and payloads
-	maxSearchTime    = 40 * time.Millisecond
+	maxSearchTime    = 25 * time.Millisecond
 	// clockLooks and clockBytes are how much is searched between two looks at the clock.
 	clockLooks = 64
 	clockBytes = 256 << 10
