@@ -33,7 +33,8 @@ func (c *Cancellation) Covers(d *Delivery) bool {
 	case CancelIncomplete:
 		return d.Kind == KindIncomplete
 	case CancelUpdates:
-		return d.Kind == KindUpdate
+		// One whose payload is built stays: it may have superseded a delivery that has not reached the endpoint.
+		return d.Kind == KindUpdate && d.Status == StatusScheduled
 	case CancelContent:
 		return d.Kind.OfSession() && d.ContentID != c.ContentID
 	}

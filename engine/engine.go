@@ -49,6 +49,7 @@ type Engine struct {
 	// maintenanceWake wakes maintain. Capacity 1. Changes that cause background work send to it; maintain receives.
 	maintenanceWake chan struct{}
 	onces           onces
+	erasures        erasures
 }
 
 // New returns an engine on a store, and registers its metrics with reg.
@@ -85,8 +86,11 @@ func (e *Engine) laneLimits(id Lane) laneLimits {
 // returns nil once they are recorded. Attempts that are cut off at the timeout are made again after the next start. Any other return is an
 // error of the store. Run must not be called twice.
 //
-// Run needs no recovery at its start: a delivery that was in flight when the process ended is still in its lane.
+// Run needs no recovery at its start: a delivery that was in flight when the process ended is still in its lane. Erasures that were in
+// progress go on.
 func (e *Engine) Run(ctx context.Context) error {
+	defer e.erasures.stop()
+	defer context.AfterFunc(ctx, e.erasures.stop)()
 	for {
 		err := e.runOwner(ctx)
 		if !errors.Is(err, ErrLost) {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -126,33 +125,6 @@ func TestEraseUnderWay(t *testing.T) {
 	}
 }
 
-// An erasure in many steps ends with its caller's interest, and another one erases the rest.
-func TestEraseAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		hook := w.webhook(`{"url":"https://a.example/","delay":0,"paused":true}`)
-		const n = 350
-		w.sessions(n)
-		ctx, stop := context.WithCancel(t.Context())
-		h := &hooked{afterErase: stop}
-		w.restartHooked(h)
-		visitor := int64(7)
-		first, err := w.Erase(ctx, engine.Erasure{Visitor: &visitor})
-		if !errors.Is(err, context.Canceled) || first.Sessions == 0 || first.Sessions == n {
-			t.Errorf("%+v, %v; want a part", first, err)
-		}
-		h.afterErase = nil
-		if rest := w.erase(7); first.Sessions+rest.Sessions != n {
-			t.Errorf("%d and %d of %d sessions", first.Sessions, rest.Sessions, n)
-		}
-		w.patch(hook.ID, `{"paused":false}`)
-		time.Sleep(time.Hour)
-		if got := len(w.net.all()); got != 0 {
-			t.Errorf("%d requests", got)
-		}
-	})
-}
-
 // Damaged records do not stop an erasure. Each is counted and named once, and a session of which only they are left is not unknown.
 func TestEraseTellsOfDamage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -183,25 +155,6 @@ func TestEraseOfWhatIsNotThere(t *testing.T) {
 			t.Errorf("the visitor: %+v", got)
 		}
 	})
-}
-
-func TestPayloadVisitor(t *testing.T) {
-	for payload, want := range map[string]string{
-		`{"poltio_user_id":7}`: "7", `{"poltio_user_id":-9223372036854775808,"x":`: "-9223372036854775808", `{"poltio_user_id":null}`: "none",
-		`{"a":{"poltio_user_id":1},"b":[{}],"poltio_user_id":2}`: "2", `{}`: "none", `{"leads":[{"poltio_user_id":3}]}`: "none",
-		``: "error", `{"poltio_user_id":"7"}`: "error", `{"a":`: "error", `{"a"`: "error", `{7`: "error",
-	} {
-		id, err := engine.PayloadVisitor([]byte(payload))
-		got := "none"
-		if err != nil {
-			got = "error"
-		} else if id != nil {
-			got = strconv.FormatInt(*id, 10)
-		}
-		if got != want {
-			t.Errorf("%s: got %s (%v), want %s", payload, got, err, want)
-		}
-	}
 }
 
 // After an erasure and a compaction the file holds none of what was erased, in whatever state it was. Before, it does.

@@ -360,52 +360,6 @@ func checkReplay(t *testing.T, body []byte, r Replay) {
 	}
 }
 
-// FuzzPayloadVisitor: a visitor is found in each payload of his, and no text that stands in one makes it another's.
-func FuzzPayloadVisitor(f *testing.F) {
-	f.Add([]byte(`{"poltio_user_id":5,"x":1}`), "", int64(5))
-	f.Add([]byte(`{"x":{"poltio_user_id":5},"poltio_user_id":null}`), `","poltio_user_id":7,"`, int64(-1))
-	f.Add([]byte(`["poltio_user_id",5]`), `\`, int64(1)<<62)
-	f.Add([]byte(`{"Poltio_User_Id":5,"poltio_user_id":1.5}`), "\u2028", int64(0))
-	f.Fuzz(func(t *testing.T, raw []byte, text string, visitor int64) {
-		id, err := PayloadVisitor(raw)
-		if err != nil && id != nil {
-			t.Fatalf("%d with the error %v", *id, err)
-		}
-		if id != nil && !bytes.Contains(raw, []byte("user")) && !bytes.Contains(raw, []byte(`\u`)) {
-			t.Fatalf("%d out of nothing", *id)
-		}
-		var object map[string]json.RawMessage
-		if json.Valid(raw) && bytes.Count(raw, []byte("_id")) < 2 && !bytes.Contains(raw, []byte(`\`)) { // of keys that stand twice others take the last
-			var want *int64
-			wantErr := json.Unmarshal(raw, &object)
-			if wantErr == nil && object == nil {
-				wantErr = errors.New("null")
-			}
-			if value, ok := object["poltio_user_id"]; ok {
-				wantErr = json.Unmarshal(value, &want)
-			}
-			if (err == nil) != (wantErr == nil) || err == nil && !reflect.DeepEqual(id, want) {
-				t.Fatalf("got %v, %v; encoding/json finds %v, %v", id, err, want, wantErr)
-			}
-		}
-
-		if !utf8.ValidString(text) {
-			return
-		}
-		s := Session{Identity: Identity{PoltioUserID: &visitor, CustomID: &text}, Questions: []Question{{Title: &text, Answers: []Answer{{Answer: &text}}}}}
-		if visitor == 0 {
-			s.Identity.PoltioUserID = nil
-		}
-		payload, err := Render(s, &Webhook{SendAnswers: true, SendLeads: true}, KindComplete, time.Unix(0, 0))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if id, err = PayloadVisitor(payload); err != nil || !reflect.DeepEqual(id, s.Identity.PoltioUserID) {
-			t.Fatalf("got %v of %s: %v", id, payload, err)
-		}
-	})
-}
-
 // canonical returns the form in which a URL is stored, "" for one that is refused.
 func canonical(url string) string {
 	stored, _ := send.CanonicalURL(url)

@@ -23,6 +23,7 @@ func (e *Engine) maintain(ctx context.Context) {
 		e.metrics.removed("size", done.Evicted)
 		e.lanes.wakeAt(done.Queued...)
 		e.reportDamaged(done.Damaged)
+		e.resumeErasures(done.Erasures)
 		if err != nil {
 			done.Next = now.Add(time.Minute)
 			switch {

@@ -36,9 +36,11 @@ type Done struct {
 	Request []byte    `json:"request"`
 	At      time.Time `json:"at"`
 	// WebhookID is the webhook that was created or changed; 0 for none. DeliveryID is the test that was queued, Replay the replay that was started.
+	// Erased is what an erasure has erased; nil while it goes on.
 	WebhookID  uint32    `json:"webhook_id,omitzero"`
 	DeliveryID uuid.UUID `json:"delivery_id,omitzero"`
 	Replay     *Replay   `json:"replay,omitempty"`
+	Erased     *Erased   `json:"erased,omitempty"`
 }
 
 // Forgotten reports whether the request is not to be remembered any more.

@@ -19,7 +19,8 @@ type hooked struct {
 	beforeFreeze func(engine.Freeze)
 	afterClaim   func([]engine.ClaimResult)
 	afterRelease func()
-	afterErase   func()
+	beforeErase  func() error
+	afterErase   func(step *engine.ErasedStep)
 	damaged      []error // what each step of an erasure names
 }
 
@@ -47,9 +48,14 @@ func (h *hooked) Release(ctx context.Context, d []engine.Delivery) error {
 }
 
 func (h *hooked) Erase(ctx context.Context, what engine.Erasure, place string) (engine.ErasedStep, error) {
+	if h.beforeErase != nil {
+		if err := h.beforeErase(); err != nil {
+			return engine.ErasedStep{}, err
+		}
+	}
 	step, err := h.Store.Erase(ctx, what, place)
-	if h.afterErase != nil {
-		h.afterErase()
+	if h.afterErase != nil && err == nil {
+		h.afterErase(&step)
 	}
 	step.Damaged = append(step.Damaged, h.damaged...)
 	return step, err

@@ -21,6 +21,11 @@ func (e *Engine) Session(ctx context.Context, id uuid.UUID) (Session, SessionRec
 	return Fold(events, time.Time{}), record, deliveries, nil
 }
 
+// Sessions returns one page of the sessions that a query selects.
+func (e *Engine) Sessions(ctx context.Context, q SessionQuery) (SessionPage, error) {
+	return e.store.Sessions(ctx, q)
+}
+
 // Preview renders the payload that a webhook would get for a session now, and sends nothing. If asOf is not zero, the payload holds what
 // had happened by then. It is the payload of a complete session if the session had finished by then. ErrNotFound means that there is no
 // such webhook or session, ErrConflict that the webhook does not get this session. The error is an InputErrors if nothing had happened by

@@ -2,6 +2,8 @@ package engine_test
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing/synctest"
 	"time"
 
@@ -10,7 +12,7 @@ import (
 	"hookbolt/engine"
 )
 
-// erase erases a session, or all of a visitor.
+// erase erases a session, or all of a visitor, or rarely all with an e-mail address, which many sessions of the simulation have.
 func (s *sim) erase() {
 	synctest.Wait()
 	if len(s.sessions) == 0 {
@@ -18,22 +20,36 @@ func (s *sim) erase() {
 	}
 	ss := s.sessions[max(0, len(s.sessions)-1-s.rng.IntN(100))]
 	what := engine.Erasure{SessionID: ss.id}
-	if s.rng.IntN(2) == 0 {
-		what = engine.Erasure{Visitor: &ss.visitor}
+	trace := ""
+	switch n := s.rng.IntN(40); {
+	case n == 0:
+		what, trace = engine.Erasure{Email: engine.FoldEmail(" N@a.EXAMPLE")}, `"email":"n@a.example"`
+	case n <= 20:
+		what, trace = engine.Erasure{Visitor: &ss.visitor}, fmt.Sprintf(`"user_id":%d,`, ss.visitor)
 	}
-	covered := func(o *simSession) bool { return o == ss || what.Visitor != nil && o.visitor == ss.visitor }
 	s.mu.Lock()
 	s.auditSessions()
 	var want engine.Erased
+	covered := make(map[*simSession]bool)
 	for _, o := range s.sessions {
-		if covered(o) && o.stored() {
+		if covered[o] = o == ss && trace == "" || o.has(what); covered[o] && o.stored() {
 			want.Sessions++
 			want.Events += int64(o.events())
 		}
 	}
 	var going []*simDelivery
 	for _, e := range s.stored() {
-		if d := s.model(&e); d != nil && d.kind != engine.KindTest && covered(s.session(d.session)) {
+		d := s.model(&e)
+		if d == nil || d.kind == engine.KindTest {
+			continue
+		}
+		o := s.session(d.session)
+		goes := covered[o]
+		if !o.stored() && trace != "" { // then its record and its payload tell
+			_, payload, _, err := s.process.Delivery(s.ctx, e.ID)
+			goes = err == nil && strings.Contains(string(payload), trace) || what.Visitor != nil && o.visitor == *what.Visitor
+		}
+		if goes {
 			want.Deliveries++
 			going = append(going, d)
 		}
@@ -42,12 +58,12 @@ func (s *sim) erase() {
 	got, err := s.Erase(s.ctx, what)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if missing := what.Visitor == nil && want == (engine.Erased{}); errors.Is(err, engine.ErrNotFound) != missing || err != nil && !missing {
-		s.violate("erasure of session %s (or its visitor: %t): %v, the model says that there is nothing: %t", ss.id, what.Visitor != nil, err, missing)
+	if missing := trace == "" && want == (engine.Erased{}); errors.Is(err, engine.ErrNotFound) != missing || err != nil && !missing {
+		s.violate("erasure of session %s or %s: %v, the model says that there is nothing: %t", ss.id, trace, err, missing)
 		return
 	}
 	if got.Attempts = 0; got != want && len(s.replays) == 0 && *simSlow == 0 {
-		s.found(simWrong, "erasure of session %s (or its visitor: %t): %+v, the model says %+v", ss.id, what.Visitor != nil, got, want)
+		s.found(simWrong, "erasure of session %s or %s: %+v, the model says %+v", ss.id, trace, got, want)
 	}
 	s.soft["erased sessions"] += int(want.Sessions)
 	s.soft["erased deliveries"] += int(want.Deliveries)
@@ -55,7 +71,7 @@ func (s *sim) erase() {
 		d.gone, d.state, d.stateAt, d.fuzzy = true, engine.StatusCancelled, time.Now().UTC(), false
 	}
 	for _, o := range s.sessions {
-		if covered(o) && o.stored() {
+		if covered[o] && o.stored() {
 			o.gone = true
 			s.mustBeGone(o.id)
 		}
@@ -65,6 +81,21 @@ func (s *sim) erase() {
 			s.violate("%s %s of %s is there after its erasure", e.Kind, e.ID, e.SessionID)
 		}
 	}
+}
+
+// has reports whether an erasure of a person is about a session.
+func (ss *simSession) has(what engine.Erasure) bool {
+	for _, b := range ss.batches {
+		for _, e := range b.events {
+			if what.Email != "" && e.form["email"] == `"n@a.example"` {
+				return true
+			}
+			if what.Visitor != nil && (e.own["poltio_user_id"] == fmt.Sprint(*what.Visitor) || e.form["user_id"] == fmt.Sprint(*what.Visitor)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (s *sim) mustBeGone(session uuid.UUID) {

@@ -101,6 +101,9 @@ type Store interface {
 	// Deliveries returns one page of the deliveries that a query selects.
 	Deliveries(ctx context.Context, q DeliveryQuery) (DeliveryPage, error)
 
+	// Sessions returns one page of the sessions that a query selects, newest first.
+	Sessions(ctx context.Context, q SessionQuery) (SessionPage, error)
+
 	// Webhooks returns the webhooks as this process knows them: with all changes made through this Store, and with changes made elsewhere
 	// up to the last news that was acknowledged. It is cheap and never fails. The set that a transaction decides by is at least as new.
 	Webhooks() *WebhookSet
@@ -115,18 +118,21 @@ type Store interface {
 
 	// Done returns what a request with that key has done. ErrNotFound means that there was none, or that it is forgotten.
 	//
-	// A change with a Once, which PutWebhook, Enqueue and Replay may get, keeps in its own transaction what it has done. If a request with the
+	// A change with a Once, which PutWebhook, Enqueue, Replay and Erase may get, keeps in its own transaction what it has done. If a request with the
 	// key is remembered, it returns ErrRepeated instead, and changes nothing. A change that fails is not remembered. A request is remembered
-	// until Done.Forgotten, or until there are more than MaxOnce; Maintain removes it then.
+	// until Done.Forgotten, or until there are more than MaxOnce; Maintain removes it then. An erasure is remembered when it begins, and has
+	// Done.Erased when it is complete.
 	Done(ctx context.Context, key OnceKey) (Done, error)
 
 	// Erase carries out one bounded step of an erasure. cursor is ErasedStep.Next of the step before; "" begins. It covers everything that
 	// is stored when it begins. Data that is added meanwhile is covered only where the erasure has not passed yet. The claim of an erased
-	// delivery lasts until its holder ends it.
+	// delivery lasts until its holder ends it. The first step stores the erasure and the last one removes it: if the process ends in between,
+	// Maintain of a later one returns it. A person is found as Person.InEvents and InPayload find him, also in deliveries that have outlived
+	// their session. A dry run counts and changes nothing.
 	Erase(ctx context.Context, target Erasure, cursor string) (ErasedStep, error)
 
 	// Maintain carries out one bounded step of the background work: cancellations, replays, retention. Only one process calls it, the
-	// keeper (News.Keeper). A session keeps the id of its delivery for a webhook when that delivery's retention has ended, unless it was
+	// keeper (News.Keeper). It also returns the erasures that processes have left which ended, each once. A session keeps the id of its delivery for a webhook when that delivery's retention has ended, unless it was
 	// cancelled: then it is missing, as ReplayMissing has it.
 	Maintain(ctx context.Context, now time.Time, r Retention) (Maintained, error)
 
@@ -221,6 +227,8 @@ type Maintained struct {
 	// Damaged has an error for each record that could not be read. Such a record was skipped. Records are among them that other calls have
 	// skipped whose results have no place for it.
 	Damaged []error
+	// Erasures are to be completed by this process: their own processes ended before them.
+	Erasures []UnfinishedErasure
 }
 
 // Removed counts what was removed.
@@ -347,6 +355,50 @@ type DeliveryPage struct {
 	Items []Delivery
 	// NextCursor is "" on the last page. A page before the last may hold fewer deliveries than Limit, even none: a Store bounds how many it
 	// reads for a page.
+	NextCursor string
+}
+
+// SessionQuery selects sessions. A zero field selects all; a session must fit all fields that are set.
+type SessionQuery struct {
+	ContentID uuid.UUID
+	// Visitor, Email and Phone are those of a person, as in Person.
+	Visitor *int64
+	Email   string
+	Phone   string
+	State   SessionState
+	// Since and Until bound FirstReceivedAt, both inclusive.
+	Since, Until time.Time
+	// Limit is the maximum number of sessions of a page, at least 1.
+	Limit int
+	// Cursor is SessionPage.NextCursor of the page before; all other fields must be the same. "" asks for the first page. Any other text is
+	// refused with an InputErrors.
+	Cursor string
+}
+
+// Persons returns the persons who must all occur in a session.
+func (q *SessionQuery) Persons() (all []Person) {
+	for _, p := range []Person{{Visitor: q.Visitor}, {Email: q.Email}, {Phone: q.Phone}} {
+		if p != (Person{}) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// Includes reports whether a query selects a session by its head alone, without regard to persons.
+func (q *SessionQuery) Includes(h *SessionHead) bool {
+	return (q.ContentID == uuid.Nil || h.Identity.ContentID == q.ContentID) &&
+		(q.State == "" || h.State() == q.State) &&
+		(q.Since.IsZero() || !h.FirstReceivedAt.Before(q.Since)) &&
+		(q.Until.IsZero() || !h.FirstReceivedAt.After(q.Until))
+}
+
+// SessionPage is a page of sessions, those first that began last: by the receipt of their first event.
+type SessionPage struct {
+	// Items are without their Deliveries.
+	Items []SessionHead
+	// NextCursor is "" on the last page. A page before the last may hold fewer sessions than Limit, even none: a Store bounds how much it reads
+	// for a page.
 	NextCursor string
 }
 

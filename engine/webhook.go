@@ -109,7 +109,7 @@ func (w *Webhook) wants(kind Kind, contentID uuid.UUID) bool {
 	if w.Operations || kind == KindOperation {
 		return w.Operations && kind == KindOperation
 	}
-	return (w.ContentID == nil || *w.ContentID == contentID) && (kind != KindIncomplete || w.SendIncomplete) && (kind != KindUpdate || w.SendUpdates)
+	return (w.ContentID == nil || *w.ContentID == contentID) && (kind != KindIncomplete || w.SendIncomplete)
 }
 
 // Overlapping returns the previous secrets that sign an attempt that starts at that time, newest first.

@@ -88,7 +88,7 @@ func TestDescriptionHasTheAnswers(t *testing.T) {
 		"Webhook": showWebhook(&w, engine.Health{}), "WebhookWithSecret": showWithSecret(&w, engine.Health{}),
 		"WebhookDetail": showDetail(showWebhook(&w, engine.Health{}), engine.WebhookStats{}, []replay{}), "Health": health{}, "PreviousSecret": previousSecret{},
 		"DeliveryCounts": deliveryCounts{}, "WebhookPage": page[webhook]{}, "DeliveryPage": page[delivery]{}, "Delivery": delivery{}, "DeliveryDetail": deliveryDetail{},
-		"Attempt": attempt{}, "Phases": phases{}, "Replay": replay{}, "Session": session{}, "StoredEvent": event{}, "Erased": erased{}, "Problem": problem{},
+		"Attempt": attempt{}, "Phases": phases{}, "Replay": replay{}, "Session": session{}, "StoredEvent": event{}, "Erased": engine.Erased{}, "EraseResult": erasure{}, "ListedSession": listedSession{}, "SessionPage": page[listedSession]{}, "Problem": problem{},
 		"InputError": engine.InputError{}, "PlatformHook": showPlatformHook(&w), "PlatformCreatedHook": showPlatformCreated(&w), "PlatformLog": platformLog{},
 		"PlatformHookPage": platformPage[platformHook]{}, "PlatformLogPage": platformPage[platformLog]{}, "PlatformProblem": platformProblem{},
 	} {

@@ -15,9 +15,11 @@
 //	POST   /v1/webhooks/:id/test           queues a sample payload; 202 with the delivery
 //	POST   /v1/webhooks/:id/replay    sends deliveries again, or missing ones; 202 with the count, 200 for a dry run
 //	GET    /v1/webhooks/:id/preview   a session's payload as it would be sent now (?session_id=&as_of=)
+//	GET    /v1/sessions                    newest first, in bounded steps (?content_id=&poltio_user_id=&email=&phone=&state=&since=&until=&limit=&cursor=)
 //	GET    /v1/sessions/:id                a folded session, its events, its deliveries
 //	DELETE /v1/sessions/:id                erases its events and all its deliveries; 200 with their numbers
 //	DELETE /v1/visitors/:poltio_user_id    erases all sessions of a visitor; 200 with their numbers
+//	POST   /v1/erase                       erases a session, or a person by e-mail, phone or visitor's id; 200 with the numbers
 //	GET    /v1/deliveries                  newest first, pending ones by next attempt (?webhook_id=&session_id=&status=&since=&until=&limit=&cursor=)
 //	GET    /v1/deliveries/:id              one delivery, with its payload and attempts
 //	POST   /v1/deliveries/:id/retry        makes it due now; 202 with the delivery

@@ -1,41 +1,65 @@
 package httpapi
 
 import (
+	"errors"
 	"net/http"
-	"strconv"
 
 	"github.com/julienschmidt/httprouter"
 
 	"hookbolt/engine"
 )
 
-// erased says how much an erasure has removed.
-type erased struct {
-	Sessions   int64 `json:"sessions"`
-	Events     int64 `json:"events"`
-	Deliveries int64 `json:"deliveries"`
-	Attempts   int64 `json:"attempts"`
-	Damaged    int64 `json:"damaged"` // see engine.Erased
-}
-
 func (a *API) deleteSession(r *http.Request, ps httprouter.Params) (any, error) {
 	id, err := pathUUID(ps)
 	if err != nil {
 		return nil, err
 	}
-	return a.erase(r, engine.Erasure{SessionID: id})
+	return a.engine.Erase(r.Context(), engine.Erasure{SessionID: id})
 }
 
 func (a *API) deleteVisitor(r *http.Request, ps httprouter.Params) (any, error) {
 	s := ps.ByName("poltio_user_id")
-	id, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || strconv.FormatInt(id, 10) != s { // accept only the canonical form
-		return nil, engine.InputErrors{{Field: "poltio_user_id", Detail: "must be an integer of 64 bits, such as 4711 (got " + strconv.Quote(engine.Excerpt(s)) + ")"}}
+	id, ok := parseVisitor(s)
+	if !ok {
+		return nil, engine.InputErrors{{Field: "poltio_user_id", Detail: visitorDetail(s)}}
 	}
-	return a.erase(r, engine.Erasure{Visitor: &id})
+	return a.engine.Erase(r.Context(), engine.Erasure{Visitor: &id})
 }
 
-func (a *API) erase(r *http.Request, what engine.Erasure) (any, error) {
-	done, err := a.engine.Erase(r.Context(), what)
-	return erased(done), err
+// erasure is what POST /v1/erase has erased, or a dry run has counted.
+type erasure struct {
+	DryRun bool `json:"dry_run"`
+	engine.Erased
+}
+
+// postErase erases a session or a person. If nothing is stored, it responds with zeros: whoever asks wants just that.
+func (a *API) postErase(r *http.Request, _ httprouter.Params) (any, error) {
+	body, err := a.readBody(r, maxCommand)
+	if err != nil {
+		return nil, err
+	}
+	return a.once(r, onceCall{
+		body: body,
+		do: func(o *engine.Once) (any, error) {
+			what, err := engine.ParseErasure(body)
+			if err != nil {
+				return nil, err
+			}
+			what.Once = o
+			done, err := a.engine.Erase(r.Context(), what)
+			if errors.Is(err, engine.ErrNotFound) {
+				err = nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			return erasure{what.DryRun, done}, nil
+		},
+		again: func(done *engine.Done) (any, error) {
+			if done.Erased == nil { // its client has gone, and it goes on
+				return nil, errKeyInUse
+			}
+			return erasure{Erased: *done.Erased}, nil
+		},
+	})
 }

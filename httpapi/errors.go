@@ -66,6 +66,9 @@ func problemOf(ctx context.Context, err error) *problem {
 		return &problem{Status: http.StatusConflict, Detail: strings.TrimPrefix(err.Error(), engine.ErrConflict.Error()+": ")}
 	case errors.Is(err, engine.ErrPrecondition):
 		return errChanged
+	case errors.Is(err, engine.ErrErasureStopped):
+		return &problem{Status: http.StatusServiceUnavailable, Detail: "hookbolt is stopping; the erasure is stored, and the next start completes it",
+			header: map[string]string{"Retry-After": "5"}}
 	case errors.Is(err, engine.ErrFull):
 		return &problem{Status: http.StatusServiceUnavailable, Detail: err.Error() + "; nothing of this request was stored",
 			header: map[string]string{"Retry-After": "5"}}

@@ -126,6 +126,68 @@ func (q *query) uuid(name string) uuid.UUID {
 	return id
 }
 
+// visitor is nil where there is none.
+func (q *query) visitor() *int64 {
+	if !q.values.Has("poltio_user_id") {
+		return nil
+	}
+	id, ok := parseVisitor(q.values.Get("poltio_user_id"))
+	if !ok {
+		q.refuse("poltio_user_id", "%s", visitorDetail(q.values.Get("poltio_user_id")))
+	}
+	return &id
+}
+
+// parseVisitor reads a visitor's id. It accepts only the canonical form.
+func parseVisitor(s string) (int64, bool) {
+	id, err := strconv.ParseInt(s, 10, 64)
+	return id, err == nil && strconv.FormatInt(id, 10) == s
+}
+
+// visitorDetail says what is wrong with a visitor's id.
+func visitorDetail(s string) string {
+	return fmt.Sprintf("must be an integer of 64 bits, such as 4711 (got %q)", engine.Excerpt(s))
+}
+
+// email is "" where there is none. White space inside it is refused, because that is how an unescaped plus arrives.
+func (q *query) email() string {
+	if !q.values.Has("email") {
+		return ""
+	}
+	email := engine.FoldEmail(q.values.Get("email"))
+	switch {
+	case email == "":
+		q.refuse("email", "must not be empty")
+	case strings.Contains(email, " "):
+		q.refuse("email", "must not have a space inside; in a URL a plus is written %%2B")
+	}
+	return email
+}
+
+// phone is "" where there is none.
+func (q *query) phone() string {
+	if !q.values.Has("phone") {
+		return ""
+	}
+	phone := engine.FoldPhone(q.values.Get("phone"))
+	if phone == "" {
+		q.refuse("phone", "must have a digit")
+	}
+	return phone
+}
+
+// sessionState is "" where there is none.
+func (q *query) sessionState() engine.SessionState {
+	if !q.values.Has("state") {
+		return ""
+	}
+	state, err := engine.ParseSessionState(q.values.Get("state"))
+	if err != nil {
+		q.refuse("state", "%v", err)
+	}
+	return state
+}
+
 // status is 0 where there is none.
 func (q *query) status() engine.Status {
 	if !q.values.Has("status") {

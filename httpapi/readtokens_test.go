@@ -11,7 +11,7 @@ import (
 
 // adminOnlyReads are the GETs that take an admin token: what reveals secrets, and the forms of changes.
 var adminOnlyReads = []string{"/v1/webhooks/:id/secret", "/v1/backup", "/webhooks/:id/deactivate", "/webhooks/:id/delete", "/new-webhook", "/webhooks/:id/edit",
-	"/webhooks/:id/secret", "/webhooks/:id/rotate", "/webhooks/:id/replay", "/sessions/:id/erase", "/play"}
+	"/webhooks/:id/secret", "/webhooks/:id/rotate", "/webhooks/:id/replay", "/sessions/:id/erase", "/erase", "/play"}
 
 // TestReadTokensChangeNothing walks all routes: a read token opens no other method than GET, and every GET but those above.
 func TestReadTokensChangeNothing(t *testing.T) {

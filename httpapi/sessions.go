@@ -20,6 +20,52 @@ type session struct {
 	Deliveries []delivery `json:"deliveries"`
 }
 
+// listedSession is a session in a list: what is known of it without its events.
+type listedSession struct {
+	ID            uuid.UUID           `json:"session_id"`
+	State         engine.SessionState `json:"state"`
+	ContentID     uuid.UUID           `json:"content_id"`
+	ContentType   engine.ContentType  `json:"content_type"`
+	PoltioUserID  *int64              `json:"poltio_user_id"`
+	PublisherUUID *string             `json:"publisher_uuid"`
+	CustomID      *string             `json:"custom_id"`
+	Events        int                 `json:"events"`
+	FirstReceived instant             `json:"first_received_at"`
+	LastReceived  instant             `json:"last_received_at"`
+	FinishedAt    instant             `json:"finished_at"`
+}
+
+func showSession(h *engine.SessionHead) listedSession {
+	return listedSession{
+		ID: h.ID, State: h.State(), ContentID: h.Identity.ContentID, ContentType: h.Identity.ContentType, PoltioUserID: h.Identity.PoltioUserID,
+		PublisherUUID: h.Identity.PublisherUUID, CustomID: h.Identity.CustomID, Events: h.Events, FirstReceived: instant(h.FirstReceivedAt),
+		LastReceived: instant(h.LastReceivedAt), FinishedAt: instant(h.FinishedAt),
+	}
+}
+
+func (a *API) listSessions(r *http.Request, _ httprouter.Params) (any, error) {
+	q := queryOf(r)
+	ask := engine.SessionQuery{
+		ContentID: q.uuid("content_id"), Visitor: q.visitor(), Email: q.email(), Phone: q.phone(), State: q.sessionState(),
+		Since: q.time("since"), Until: q.time("until"), Limit: q.limit(), Cursor: q.cursor(),
+	}
+	if !ask.Until.IsZero() && ask.Until.Before(ask.Since) {
+		q.refuse("until", "must not be before since")
+	}
+	if err := q.err(); err != nil {
+		return nil, err
+	}
+	found, err := a.engine.Sessions(r.Context(), ask)
+	if err != nil {
+		return nil, err
+	}
+	shown := make([]listedSession, len(found.Items))
+	for i := range found.Items {
+		shown[i] = showSession(&found.Items[i])
+	}
+	return page[listedSession]{shown, orNull(found.NextCursor)}, nil
+}
+
 // event is an event as it was received, except for white space and halves of surrogate pairs.
 type event struct {
 	ReceivedAt instant         `json:"received_at"`

@@ -27,6 +27,11 @@ func (s slowStore) Erase(ctx context.Context, what engine.Erasure, place string)
 	return s.Store.Erase(ctx, what, place)
 }
 
+func (s slowStore) Sessions(ctx context.Context, q engine.SessionQuery) (engine.SessionPage, error) {
+	s.wait()
+	return s.Store.Sessions(ctx, q)
+}
+
 func (s slowStore) Replay(ctx context.Context, r engine.Replay) (int64, error) {
 	s.wait()
 	return s.Store.Replay(ctx, r)
@@ -68,6 +73,8 @@ func TestSlowCalls(t *testing.T) {
 			{"GET", "/v1/backup", "", 200},
 			{"DELETE", "/v1/sessions/" + sessionA, "", 200},
 			{"DELETE", "/v1/visitors/7", "", 200},
+			{"POST", "/v1/erase", `{"email":"jane@example.com","dry_run":true}`, 200},
+			{"GET", "/v1/sessions?email=jane@example.com", "", 200},
 			{"POST", "/v1/webhooks/1/replay", `{"status":"missing","dry_run":true}`, 200},
 			{"POST", "/v1/events", start(sessionB), 202},
 			{"GET", "/v1/deliveries", "", 200},

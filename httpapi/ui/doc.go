@@ -28,10 +28,12 @@
 //	GET  /deliveries/:id               one, with its timeline, its payload and its attempts
 //	POST /deliveries/:id/retry         makes it due now
 //	POST /deliveries/:id/cancel        cancels it if it waits
-//	GET  /sessions                     looks up a session by its id (?id=)
+//	GET  /sessions                     lists them, or finds a session or a person's (?id=&email=&phone=&poltio_user_id=&state=&cursor=)
 //	GET  /sessions/:id                 its events, its folded state, its deliveries, and a preview of a payload (?webhook_id=&as_of=&events=all)
 //	GET  /sessions/:id/erase           asks for a confirmation
 //	POST /sessions/:id/erase           erases it
+//	GET  /erase                        counts what is stored of a person, and asks for a confirmation (?email=&phone=&poltio_user_id=)
+//	POST /erase                        erases him
 //	GET  /play                         a small quiz (?content_id=)
 //	POST /play                         accepts its session, or events that were typed in
 //

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,11 +22,10 @@ func (p *Pages) sessionRoutes() []Route {
 		{Method: "GET", Path: "/sessions/:id", Handle: p.orLookUp(p.session), Read: true},
 		{Method: "GET", Path: "/sessions/:id/erase", Handle: p.orLookUp(p.confirmErase)},
 		{Method: "POST", Path: "/sessions/:id/erase", Handle: p.orLookUp(p.erase)},
+		{Method: "GET", Path: "/erase", Handle: p.confirmErasePerson},
+		{Method: "POST", Path: "/erase", Handle: p.erasePerson},
 	}
 }
-
-// latestSessions is how many of the newest deliveries the page takes sessions from.
-const latestSessions = 20
 
 // lookUp is the field for a session id, with the error of its input.
 func lookUp(typed string) *input {
@@ -49,44 +46,6 @@ func (p *Pages) orLookUp(handle Handler) Handler {
 		}
 		return p.show(view{Template: "nosession", Title: "No such session", Nav: "/sessions", Status: http.StatusNotFound, Data: lookUp(ps.ByName("id"))})
 	}
-}
-
-// sessions looks up a session by its id.
-func (p *Pages) sessions(r *http.Request, _ httprouter.Params) (*Answer, error) {
-	query := r.URL.Query()
-	in := lookUp(strings.TrimSpace(query.Get("id")))
-	v := view{Template: "sessions", Title: "Sessions", Nav: "/sessions"}
-	switch {
-	case !query.Has("id"):
-		in.Error = ""
-	case in.Error == "":
-		return redirect("/sessions/%s", strings.ToLower(in.Value)), nil
-	default:
-		v.Status = http.StatusBadRequest
-	}
-	if query.Get("done") == "erased" {
-		v.Done = fmt.Sprintf("The session was erased: %s and %s. Nothing more is sent for it.",
-			counted(number(query, "events"), "event", "events"), counted(number(query, "deliveries"), "delivery", "deliveries"))
-		if n := number(query, "damaged"); n > 0 {
-			v.Done += fmt.Sprintf(" The database is damaged: %s could not be read and may be left of the session. The log names what is damaged.",
-				counted(n, "record", "records"))
-		}
-	}
-	page, err := p.engine.Deliveries(r.Context(), engine.DeliveryQuery{Limit: latestSessions})
-	if err != nil {
-		return nil, err
-	}
-	var latest []deliveryRow
-	for _, row := range p.rows(page.Items) {
-		if row.Session != uuid.Nil && !slices.ContainsFunc(latest, func(r deliveryRow) bool { return r.Session == row.Session }) {
-			latest = append(latest, row)
-		}
-	}
-	v.Data = struct {
-		Input  *input
-		Latest []deliveryRow
-	}{in, latest}
-	return p.show(v)
 }
 
 const (
@@ -237,9 +196,5 @@ func (p *Pages) erase(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	to := fmt.Sprintf("/sessions?done=erased&events=%d&deliveries=%d", gone.Events, gone.Deliveries)
-	if gone.Damaged > 0 {
-		to += fmt.Sprintf("&damaged=%d", gone.Damaged)
-	}
-	return redirect("%s", to), nil
+	return redirect("%s", erasedLink(gone)), nil
 }

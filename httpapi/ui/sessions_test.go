@@ -40,7 +40,7 @@ func wantEscaped(t *testing.T, page string) {
 
 func TestSessionPage(t *testing.T) {
 	f := newFixture(t, nil)
-	f.wantPage("/sessions", "No deliveries yet")
+	f.wantPage("/sessions", "No sessions yet", `href="/play"`)
 	f.wantIn(f.get("/sessions/"+sessionA), 404, "There is no session", `action="/sessions"`, `value="`+sessionA+`"`)
 	f.wantIn(f.get("/sessions/nonsense"), 404, `action="/sessions"`, `value="nonsense"`, "must be a UUID")
 	f.wantIn(f.get("/sessions?id=nonsense"), 400, `value="nonsense"`, `aria-invalid="true"`, "id-error")
@@ -56,7 +56,7 @@ func TestSessionPage(t *testing.T) {
 	if n := strings.Count(page, `<tr id="d-`); n != 1 {
 		t.Errorf("%d deliveries", n)
 	}
-	f.wantPage("/sessions", "a.example/, scheduled", "/sessions/"+sessionA)
+	f.wantPage("/sessions", "/sessions/"+sessionA, `<span class="badge ok">complete</span>`, `<td data-label="Events">6</td>`, `data-poll`)
 
 	if page := f.wantIn(f.get("/sessions/"+sessionA+"?webhook_id=1&as_of=yesterday"), 400); strings.Contains(page, "data-poll") {
 		t.Error("a page with something wrong in it asks for itself")
@@ -162,7 +162,7 @@ func TestEraseSession(t *testing.T) {
 	if rec := f.post("/sessions/"+sessionA+"/erase", nil); rec.Code != 303 || rec.Header().Get("Location") != "/sessions?done=erased&events=2&deliveries=1" {
 		t.Fatalf("%d %v", rec.Code, rec.Header())
 	}
-	f.wantPage("/sessions?done=erased&events=2&deliveries=1", "The session was erased: 2 events and 1 delivery.", "No deliveries yet")
+	f.wantPage("/sessions?done=erased&events=2&deliveries=1", "The session was erased: 2 events and 1 delivery.", "No sessions yet")
 	f.wantPage("/sessions?done=erased&events=2&deliveries=1&damaged=1", "1 record could not be read")
 	for _, method := range []string{"GET", "POST"} {
 		f.wantIn(f.do(method, "/sessions/"+sessionA+"/erase", nil), 404, "There is no session", `action="/sessions"`)

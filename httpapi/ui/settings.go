@@ -75,7 +75,7 @@ var settingGroups = []settingGroup{
 				text: func(w *engine.Webhook) string { return wholeSeconds(w.IncompleteDelay) }, after: " after the start"}},
 		{name: "send_updates", label: "Send updates", kind: checkInput, fact: factWords{hidden: isForOperations},
 			help:    "A session that was sent complete is sent again, as a whole, when a late vote or lead changes its payload. Off by default.",
-			editing: " If you turn it off, updates that wait are cancelled."},
+			editing: " If you turn it off, updates that are not built yet are cancelled."},
 	}},
 	{id: "attempts", title: "Attempts", more: true, settings: []settingWords{
 		{name: "timeout", label: "Timeout", unit: "such as 15s", kind: textInput,

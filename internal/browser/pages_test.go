@@ -38,9 +38,10 @@ var everyPage = map[string]func(site) []string{
 	"/webhooks/:id/delete":     func(s site) []string { return []string{"/webhooks/" + s.webhook + "/delete"} },
 	"/deliveries":              func(site) []string { return []string{"/deliveries", "/deliveries?status=failed"} },
 	"/deliveries/:id":          func(s site) []string { return []string{"/deliveries/" + s.delivered, "/deliveries/" + s.refused} },
-	"/sessions":                func(site) []string { return []string{"/sessions"} },
+	"/sessions":                func(site) []string { return []string{"/sessions", "/sessions?poltio_user_id=42&state=complete"} },
 	"/sessions/:id":            func(s site) []string { return []string{"/sessions/" + s.session + "?webhook_id=" + s.webhook} },
 	"/sessions/:id/erase":      func(s site) []string { return []string{"/sessions/" + s.session + "/erase"} },
+	"/erase":                   func(site) []string { return []string{"/erase?poltio_user_id=42", "/erase?email=nobody@example.com"} },
 	"/play":                    func(site) []string { return []string{"/play"} },
 }
 

@@ -20,7 +20,7 @@
 //	by_webhook       webhook(4) D(8)                                  nothing
 //	exceptions       webhook(4) status(1) D(8)                        nothing. Failed and cancelled deliveries.
 //	expiry           kind(1) time(8) number(8)                        more numbers, or nothing. Records whose retention may have ended.
-//	jobs             number(8)                                        cancellations and replays in progress, as JSON
+//	jobs             number(8)                                        cancellations, replays and erasures in progress, as JSON
 //	counts           webhook(4)                                       deliveries by status, and how many are due
 //	health           webhook(4)                                       engine.Health, unless it is the zero value
 //	marks            S(8) webhook(4) kind(1)                          the id of the session's delivery; of the first ones it stands in the head.
@@ -63,8 +63,12 @@
 // # Erasure
 //
 // Erasing a session also erases the deliveries that its marks name. Deliveries may outlive their session. Those are found by the session or
-// the visitor in their record; a delivery from before version 7 has its visitor only in its payload. bbolt frees pages but does not clear
+// the visitor in their record, or by their payload; a delivery from before version 7 has its visitor only there. An erasure is a job from its
+// first step to its last, so that the next start goes on with one that a crash has interrupted. bbolt frees pages but does not clear
 // them. Erased data leaves the file when its pages are used again; the copy that Compact makes has none of it.
+//
+// People are searched in the text of the events: there is no index of addresses. A search decides by the text alone where it can, and parses the
+// rest. Its steps are bounded by time.
 //
 // # Backups
 //

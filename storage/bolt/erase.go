@@ -1,12 +1,13 @@
 package bolt
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 
 	"hookbolt/engine"
@@ -37,90 +38,245 @@ type erasePlace struct {
 	from  uint64 // S or D: the next number to look at
 	// session is the S up to which the first phase has looked, during the second phase.
 	session uint64
+	job     uint64 // 0 for a dry run
 }
 
-func (p erasePlace) String() string { return fmt.Sprintf("%c%d.%d", p.phase, p.from, p.session) }
+func (p erasePlace) String() string {
+	return fmt.Sprintf("%c%d.%d.%d", p.phase, p.from, p.session, p.job)
+}
 
 func parseErasePlace(s string) (p erasePlace, err error) {
 	if s == "" {
 		return erasePlace{phase: eraseSessions}, nil
 	}
-	_, err = fmt.Sscanf(s, "%c%d.%d", &p.phase, &p.from, &p.session)
+	_, err = fmt.Sscanf(s, "%c%d.%d.%d", &p.phase, &p.from, &p.session, &p.job)
 	return p, err
 }
 
+// after returns the place behind the end of a phase; ok is false behind the last one.
+func (p erasePlace) after(reached uint64, dry bool) (next erasePlace, ok bool) {
+	switch {
+	case p.phase == eraseSessions:
+		return erasePlace{phase: eraseDeliveries, session: reached, job: p.job}, true
+	case p.phase == eraseDeliveries && !dry: // a dry run needs no newcomers
+		return erasePlace{phase: eraseNewcomers, from: p.session, job: p.job}, true
+	}
+	return erasePlace{}, false
+}
+
+// eraseJob is an erasure in progress. It is stored from the first step to the last one, so that it is completed if the process ends.
+type eraseJob struct {
+	Target engine.Erasure `json:"target"`
+	Place  string         `json:"place"`
+	Erased engine.Erased  `json:"erased"`
+	// Damaged are the texts of the errors about damaged records.
+	Damaged []string `json:"damaged,omitempty"`
+	// Once is the key of the request, if it has one.
+	Once []byte `json:"once,omitempty"`
+}
+
 // Erase implements engine.Store.
-func (s *Store) Erase(ctx context.Context, what engine.Erasure, place string) (engine.ErasedStep, error) {
-	at, err := parseErasePlace(place)
+func (s *Store) Erase(ctx context.Context, what engine.Erasure, cursor string) (engine.ErasedStep, error) {
+	at, err := parseErasePlace(cursor)
 	if err != nil {
 		return engine.ErasedStep{}, fmt.Errorf("place of an erasure: %w", err)
+	}
+	if cursor == "" && !what.DryRun {
+		return s.beginErasure(ctx, at, what)
 	}
 	var found []uint64
 	var damaged []error
 	var more bool
-	next := at
+	reached := at
 	err = s.viewSession(ctx, what.SessionID, func(tx *bbolt.Tx, session finder) (err error) {
-		next = at
-		found, damaged, more, err = next.look(tx, s, session, what)
+		reached = at
+		found, damaged, more, err = reached.look(s.newSearch(tx), session, &what)
 		return err
 	})
 	if err != nil {
 		return engine.ErasedStep{}, err
 	}
+	if what.DryRun {
+		return s.countErased(ctx, at, reached, found, damaged, more)
+	}
+	if more && len(found) == 0 && len(damaged) == 0 {
+		return engine.ErasedStep{Next: reached.String()}, nil
+	}
 	var step engine.ErasedStep
-	if len(found) > 0 {
-		var stopped uint64
-		err := s.write(ctx, 64<<10, func(b *batch) (err error) {
-			step = engine.ErasedStep{}
-			stopped, err = b.erase(at.phase, found, &step)
-			return err
-		})
+	err = s.write(ctx, 64<<10, func(b *batch) error {
+		step = engine.ErasedStep{}
+		stopped, err := b.erase(at.phase, found, &step)
 		if err != nil {
-			return engine.ErasedStep{}, err
+			return err
 		}
+		step.Damaged = append(step.Damaged, damaged...)
+		next, goesOn := reached, more
 		if stopped != 0 {
-			next.from, more = stopped, true
+			next.from, goesOn = stopped, true
 		}
-	}
-	if !more {
-		switch at.phase {
-		case eraseSessions:
-			next = erasePlace{phase: eraseDeliveries, session: next.from}
-		case eraseDeliveries:
-			next = erasePlace{phase: eraseNewcomers, from: at.session}
-		case eraseNewcomers:
-			step.Damaged = append(step.Damaged, damaged...)
-			return step, nil
+		if !goesOn {
+			next, goesOn = at.after(reached.from, false)
 		}
+		if goesOn {
+			step.Next = next.String()
+		}
+		return b.keepErasure(at.job, &step)
+	})
+	if err != nil {
+		return engine.ErasedStep{}, err
 	}
-	step.Next = next.String()
-	step.Damaged = append(step.Damaged, damaged...)
 	return step, nil
+}
+
+// beginErasure stores an erasure.
+func (s *Store) beginErasure(ctx context.Context, at erasePlace, what engine.Erasure) (step engine.ErasedStep, err error) {
+	err = s.write(ctx, 1024, func(b *batch) (err error) {
+		if err := b.refuseRepeated(what.Once); err != nil {
+			return err
+		}
+		if at.job, err = b.next(b.jobs); err != nil {
+			return err
+		}
+		j := eraseJob{Target: what, Place: at.String()}
+		if what.Once != nil {
+			j.Once = what.Once.Key[:]
+		}
+		if err := b.putJob(at.job, job{Erasure: &j}); err != nil {
+			return err
+		}
+		return b.remember(what.Once, engine.Done{})
+	})
+	if err != nil {
+		return engine.ErasedStep{}, err
+	}
+	return engine.ErasedStep{Next: at.String()}, nil
+}
+
+// keepErasure stores how far an erasure has come. After the last step it removes it. If its job is damaged, the erasure goes on without.
+func (b *batch) keepErasure(number uint64, step *engine.ErasedStep) error {
+	key := u64key(number)
+	v := b.jobs.Get(key)
+	if v == nil {
+		return nil
+	}
+	j, err := decodeJob(key, v)
+	if b.s.passes(err) || err == nil && j.Erasure == nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e := j.Erasure
+	for _, err := range step.Damaged {
+		if text := err.Error(); !slices.Contains(e.Damaged, text) && len(e.Damaged) < maxNamed {
+			e.Damaged = append(e.Damaged, text)
+		}
+	}
+	e.Erased.Add(step.Erased)
+	e.Erased.Damaged = int64(len(e.Damaged))
+	if step.Next != "" {
+		e.Place = step.Next
+		return b.putJob(number, j)
+	}
+	if err := b.rememberErased(e.Once, e.Erased); err != nil {
+		return err
+	}
+	return b.delete(b.jobs, key)
+}
+
+// unfinishedErasures reads the erasures that are stored. It passes damaged ones.
+func (s *Store) unfinishedErasures(tx *bbolt.Tx) (list []engine.UnfinishedErasure) {
+	for k, v := range s.entries(tx, bucketJobs, nil, nil) {
+		if j, err := decodeJob(k, v); err == nil && j.Erasure != nil {
+			list = append(list, engine.UnfinishedErasure{Target: j.Erasure.Target, Cursor: j.Erasure.Place, Erased: j.Erasure.Erased})
+		}
+	}
+	return list
+}
+
+// countErased is a step of a dry run.
+func (s *Store) countErased(ctx context.Context, at, reached erasePlace, found []uint64, damaged []error, more bool) (engine.ErasedStep, error) {
+	var step engine.ErasedStep
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		step = engine.ErasedStep{Damaged: slices.Clone(damaged)}
+		for _, number := range found {
+			if err := s.countFound(tx, at.phase, number, &step); err != nil && !errors.Is(err, ErrCorrupt) {
+				return err
+			} else if err != nil {
+				step.Damaged = append(step.Damaged, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return engine.ErasedStep{}, err
+	}
+	next, ok := reached, true
+	if !more {
+		next, ok = at.after(reached.from, true)
+	}
+	if ok {
+		step.Next = next.String()
+	}
+	return step, nil
+}
+
+// countFound counts what is stored of a session or a delivery.
+func (s *Store) countFound(tx *bbolt.Tx, phase erasePhase, number uint64, step *engine.ErasedStep) error {
+	numbers := []uint64{number}
+	if phase != eraseDeliveries {
+		v := tx.Bucket(bucketSessions).Get(u64key(number))
+		if v == nil {
+			return nil
+		}
+		r, err := decodeSession(number, v)
+		if err != nil {
+			return err
+		}
+		step.Erased.Sessions++
+		step.Erased.Events += int64(r.Events)
+		numbers = numbers[:0]
+		for ref := range s.refs(tx, &r) {
+			numbers = append(numbers, deliveryNumber(ref.ID))
+		}
+	}
+	for _, number := range numbers {
+		d, err := s.readDelivery(tx.Bucket(bucketDeliveries), number)
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			step.Damaged = append(step.Damaged, err)
+		case err != nil:
+			return err
+		case d.number != 0:
+			step.Erased.Deliveries++
+			step.Erased.Attempts += int64(d.Attempts)
+		}
+	}
+	return nil
 }
 
 // look walks the numbers, as far as one step may go, and returns those to erase. more reports whether numbers are left; damaged lists
 // records that could not be read.
-func (p *erasePlace) look(tx *bbolt.Tx, s *Store, session finder, what engine.Erasure) (found []uint64, damaged []error, more bool, err error) {
-	bucket, matches := bucketSessions, func(k, v []byte) (bool, error) { return isErased(k, v, what) }
+func (p *erasePlace) look(in *search, session finder, what *engine.Erasure) (found []uint64, damaged []error, more bool, err error) {
+	bucket, matches := bucketSessions, in.isErased
 	if p.phase == eraseDeliveries {
-		bucket, matches = bucketDeliveries, func(k, v []byte) (bool, error) { return s.isLeftOf(tx, what, k, v) }
-	} else if what.Visitor == nil {
-		switch r, err := session.read(tx); {
+		bucket, matches = bucketDeliveries, in.isLeftOf
+	} else if what.SessionID != uuid.Nil {
+		switch r, err := session.read(in.tx); {
 		case errors.Is(err, ErrCorrupt): // what leads to the session is damaged, or its head: search all heads
 			damaged = append(damaged, err)
 		case err == nil && r.number != 0:
 			return []uint64{r.number}, nil, false, nil
-		case err != nil || !s.numbers.incomplete:
+		case err != nil || !in.store.numbers.incomplete:
 			return nil, nil, false, err
 		}
 	}
-	looked := 0
-	for k, v := range s.entries(tx, bucket, nil, u64key(p.from)) {
-		if looked++; looked > eraseLooks || len(found) == eraseFinds {
+	for k, v := range in.store.entries(in.tx, bucket, nil, u64key(p.from)) {
+		if !in.look(eraseLooks) || len(found) == eraseFinds {
 			return found, damaged, true, nil
 		}
 		number := binary.BigEndian.Uint64(k)
-		switch ok, err := matches(k, v); {
+		switch ok, err := matches(number, v, what); {
 		case errors.Is(err, ErrCorrupt): // one damaged record must not stop the erasure of the others
 			damaged = append(damaged, err)
 		case err != nil:
@@ -133,65 +289,10 @@ func (p *erasePlace) look(tx *bbolt.Tx, s *Store, session finder, what engine.Er
 	return found, damaged, false, nil
 }
 
-// isErased reports whether an erasure is about a session.
-func isErased(key, head []byte, what engine.Erasure) (bool, error) {
-	if what.Visitor != nil {
-		id, err := sessionVisitor(key, head)
-		return id != nil && *id == *what.Visitor, err
-	}
-	if !bytes.Contains(head, what.SessionID[:]) {
-		return false, nil // decide without decoding: there may be millions
-	}
-	r, err := decodeSession(binary.BigEndian.Uint64(key), head)
-	return r.ID == what.SessionID, err
-}
-
-// isLeftOf reports whether a delivery is left of a session that the erasure is about. A delivery from before version 7 of the layout
-// does not name its visitor; its payload does, if it has one.
-func (s *Store) isLeftOf(tx *bbolt.Tx, what engine.Erasure, key, value []byte) (bool, error) {
-	if what.Visitor == nil && !bytes.Contains(value, what.SessionID[:]) {
-		return false, nil // decide without decoding: there may be millions
-	}
-	r, err := decodeDelivery(s.nonce, binary.BigEndian.Uint64(key), value)
-	switch {
-	case err != nil || !r.Kind.OfSession():
-		return false, err
-	case what.Visitor == nil:
-		return r.SessionID == what.SessionID, nil
-	case isReadableSession(tx, r.session): // erasing the session also erases its deliveries
-		return false, nil
-	case r.visitorKnown:
-		return r.visitor != nil && *r.visitor == *what.Visitor, nil
-	case r.payload == 0:
-		return false, nil
-	}
-	k := u64key(r.payload)
-	body, err := unseal(bucketPayloads, k, tx.Bucket(bucketPayloads).Get(k))
-	if err != nil {
-		return false, err
-	}
-	visitor, err := engine.PayloadVisitor(body)
-	if err != nil {
-		return false, fmt.Errorf("%w: payload %d: %v", ErrCorrupt, r.payload, err)
-	}
-	return visitor != nil && *visitor == *what.Visitor, nil
-}
-
-// isReadableSession reports whether a session is stored, and its visitor can be read.
-func isReadableSession(tx *bbolt.Tx, number uint64) bool {
-	key := u64key(number)
-	v := tx.Bucket(bucketSessions).Get(key)
-	if v == nil {
-		return false
-	}
-	_, err := sessionVisitor(key, v)
-	return err == nil
-}
-
 // erase erases sessions or deliveries, as far as one step may go. It returns the first number that it is not done with, 0 if there is none.
 // Each session has a share of the step: sessions with thousands of deliveries have them in the same lanes, one behind the other.
 func (b *batch) erase(phase erasePhase, numbers []uint64, step *engine.ErasedStep) (left uint64, err error) {
-	end, share := b.changes+eraseChanges, eraseChanges/len(numbers)
+	end, share := b.changes+eraseChanges, eraseChanges/max(1, len(numbers))
 	for _, number := range numbers {
 		done := b.changes <= end
 		switch {

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -475,5 +476,86 @@ func TestSessionErasedAndPostedAgain(t *testing.T) {
 	}
 	if len(numbers) != 2 || numbers[0] == 0 || numbers[1] <= numbers[0] {
 		t.Errorf("the session was found as numbers %v", numbers)
+	}
+}
+
+// The events of a session cannot be read: whose it is, the payloads of its deliveries tell, and it is erased with what is damaged.
+func TestErasePersonOfDamagedEvents(t *testing.T) {
+	for name, what := range map[string]engine.Erasure{"visitor of a lead": visitor(8), "email": {Email: "jane@example.com"}} {
+		t.Run(name, func(t *testing.T) {
+			s := openDamaged(t)
+			w := putWebhook(t, s, engine.Webhook{})
+			addVisit(t, s, 7)
+			other := addVisit(t, s, 7)
+			claimed := take(t, s, engine.Lane{WebhookID: w.ID}, 2).Claimed
+			for i, payload := range []string{`{"poltio_user_id":7,"leads":[{"user_id":8,"email":"Jane@example.com"}]}`, `{"poltio_user_id":7,"leads":[]}`} {
+				if err := freeze(t.Context(), s, claimed[i].Delivery, []byte(payload)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.write(t.Context(), 1, func(b *batch) error {
+				key := itemKey(1, 1)
+				v := bytes.Clone(b.events.Get(key))
+				v[len(v)/2] ^= 1
+				return b.put(b.events, key, v)
+			}); err != nil {
+				t.Fatal(err)
+			}
+			var total engine.Erased
+			damaged := 0
+			for place, more := "", true; more; more = place != "" {
+				step, err := s.Erase(t.Context(), what, place)
+				if err != nil {
+					t.Fatal(err)
+				}
+				total.Add(step.Erased)
+				damaged += len(step.Damaged)
+				place = step.Next
+			}
+			if total.Sessions != 1 || total.Deliveries != 1 || damaged != 0 {
+				t.Errorf("%+v erased, %d damaged", total, damaged)
+			}
+			if _, _, err := s.Session(t.Context(), other); err != nil {
+				t.Errorf("somebody else's session: %v", err)
+			}
+		})
+	}
+}
+
+// A search that looks at more than one page may look at ends there, and the next page goes on.
+func TestSessionsInBoundedSteps(t *testing.T) {
+	s := openTest(t, newPath(t))
+	const n = 130
+	for range n {
+		addVisit(t, s, 7)
+	}
+	for _, limit := range []search{{late: true}, {bytes: maxSearchedBytes + 1}, {looked: maxSearched}} {
+		if limit.look(maxSearched) {
+			t.Errorf("%+v goes on", limit)
+		}
+	}
+	if !(&search{began: time.Now()}).look(maxSearched) {
+		t.Error("a search looks at nothing")
+	}
+	slow := search{began: time.Now().Add(-time.Second)}
+	looks := 0
+	for slow.look(maxSearched) {
+		looks++
+	}
+	if looks != clockLooks {
+		t.Errorf("a search whose time is over looks at %d records, want %d", looks, clockLooks)
+	}
+	seen := 0
+	for q := (engine.SessionQuery{Visitor: new(int64(8)), Limit: 10}); ; seen++ {
+		page, err := s.Sessions(t.Context(), q)
+		if err != nil || len(page.Items) != 0 {
+			t.Fatal(page, err)
+		}
+		if q.Cursor = page.NextCursor; q.Cursor == "" {
+			break
+		}
+	}
+	if seen > n/clockLooks {
+		t.Errorf("%d pages", seen)
 	}
 }

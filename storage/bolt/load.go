@@ -100,6 +100,9 @@ func (s *Store) load() error {
 		}
 		s.loadFanOuts(tx)
 		s.loadRemembered(tx)
+		if left := s.unfinishedErasures(tx); len(left) > 0 {
+			s.unfinished.Store(&left)
+		}
 		for k, v := range s.entries(tx, bucketHealth, nil, nil) {
 			h, err := decodeHealth(k, v)
 			if s.passes(err) { // its endpoint counts as healthy until it fails again

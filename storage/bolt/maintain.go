@@ -83,6 +83,9 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention)
 		s.damaged.add(err) // once, also if another call has met it
 	}
 	m.Damaged = s.damaged.take()
+	if left := s.unfinished.Swap(nil); left != nil {
+		m.Erasures = *left
+	}
 	return m, nil
 }
 
@@ -102,6 +105,9 @@ func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
 		}
 		if err != nil {
 			return err
+		}
+		if candidate.Erasure != nil { // its steps are calls of Erase
+			continue
 		}
 		if key == nil || candidate.Cancellation != nil {
 			key, j = bytes.Clone(k), candidate

@@ -105,6 +105,26 @@ func (b *batch) remember(o *engine.Once, done engine.Done) error {
 	return b.put(b.requestKeys, key, sealBytes(key, body))
 }
 
+// rememberErased adds to what an erasure with a key has done, that it is complete. nil stands for no key.
+func (b *batch) rememberErased(key []byte, erased engine.Erased) error {
+	if key == nil {
+		return nil
+	}
+	done, err := readDone(b.requestKeys, key)
+	if b.s.passes(err) || err == nil && done == nil {
+		return nil // it was forgotten
+	}
+	if err != nil {
+		return err
+	}
+	done.Erased = &erased
+	body, err := json.Marshal(done)
+	if err != nil {
+		return err
+	}
+	return b.put(b.requestKeys, key, sealBytes(key, body))
+}
+
 // forget removes a request by its key in request_times.
 func (b *batch) forget(at []byte) error {
 	b.remembered--

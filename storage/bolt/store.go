@@ -90,6 +90,9 @@ type Store struct {
 
 	damaged damageLog
 
+	// unfinished are the erasures that another process has left; nil once Maintain has returned them.
+	unfinished atomic.Pointer[[]engine.UnfinishedErasure]
+
 	backing sync.Mutex // held while there is a backup
 
 	// fanningOut is how many sessions have deliveries that are still to be made; written by the writer. fanOutWake (capacity 1) tells Watch that

@@ -10,10 +10,11 @@ import (
 	"hookbolt/engine"
 )
 
-// job is a cancellation or a replay in progress.
+// job is a cancellation, a replay or an erasure in progress.
 type job struct {
-	*engine.Cancellation            // nil for a replay
+	*engine.Cancellation            // nil for the others
 	Replay               *replayJob `json:"replay,omitempty"`
+	Erasure              *eraseJob  `json:"erasure,omitempty"`
 	// Cursor is the last queue key that the cancellation has handled.
 	Cursor []byte `json:"cursor,omitempty"`
 }
@@ -141,8 +142,14 @@ func decodeJob(key, value []byte) (job, error) {
 	if err := json.Unmarshal(body, &j); err != nil {
 		return j, fmt.Errorf("%w: jobs %x: %v", ErrCorrupt, key, err)
 	}
-	if (j.Cancellation == nil) == (j.Replay == nil) {
-		return j, fmt.Errorf("%w: jobs %x: not one of a cancellation and a replay", ErrCorrupt, key)
+	kinds := 0
+	for _, is := range []bool{j.Cancellation != nil, j.Replay != nil, j.Erasure != nil} {
+		if is {
+			kinds++
+		}
+	}
+	if kinds != 1 {
+		return j, fmt.Errorf("%w: jobs %x: not one of a cancellation, a replay and an erasure", ErrCorrupt, key)
 	}
 	return j, nil
 }

@@ -65,6 +65,9 @@ func (s *Store) submitRead(ctx context.Context, size int, run func(*batch) error
 }
 
 func (s *Store) submit(ctx context.Context, giveUp <-chan struct{}, size int, run func(*batch) error) error {
+	if err := ctx.Err(); err != nil { // the select below may choose the writer all the same
+		return err
+	}
 	m := &mutation{run: run, size: size, done: make(chan error, 1)}
 	queue := s.mutations
 	if size >= bulkBytes {

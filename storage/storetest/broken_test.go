@@ -30,6 +30,7 @@ type broken struct {
 	session   func(ctx context.Context, id uuid.UUID) (engine.SessionRecord, []engine.Delivery, error)
 	delivery  func(ctx context.Context, id uuid.UUID) (engine.Delivery, []byte, []engine.Attempt, error)
 	list      func(ctx context.Context, q engine.DeliveryQuery) (engine.DeliveryPage, error)
+	sessions  func(ctx context.Context, q engine.SessionQuery) (engine.SessionPage, error)
 	webhooks  func() *engine.WebhookSet
 	put       func(ctx context.Context, c engine.WebhookChange) (engine.WebhookChanged, error)
 	replay    func(ctx context.Context, r engine.Replay) (int64, error)
@@ -138,6 +139,10 @@ func (b *broken) Delivery(ctx context.Context, id uuid.UUID) (engine.Delivery, [
 
 func (b *broken) Deliveries(ctx context.Context, q engine.DeliveryQuery) (engine.DeliveryPage, error) {
 	return or(b.list, b.Store.Deliveries, b.list == nil)(ctx, q)
+}
+
+func (b *broken) Sessions(ctx context.Context, q engine.SessionQuery) (engine.SessionPage, error) {
+	return or(b.sessions, b.Store.Sessions, b.sessions == nil)(ctx, q)
 }
 
 func (b *broken) Webhooks() *engine.WebhookSet {

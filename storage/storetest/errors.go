@@ -81,6 +81,10 @@ func otherCalls(w engine.Webhook, d engine.Delivery) []call {
 			_, err := s.Deliveries(ctx, engine.DeliveryQuery{Limit: 10})
 			return err
 		}},
+		{"Sessions", func(ctx context.Context, s Store) error {
+			_, err := s.Sessions(ctx, engine.SessionQuery{Email: "jane@example.com", Limit: 10})
+			return err
+		}},
 		{"PutWebhook", func(ctx context.Context, s Store) error {
 			_, err := s.PutWebhook(ctx, engine.WebhookChange{Webhook: engine.Webhook{URL: "https://c.example/"}})
 			return err

@@ -191,6 +191,7 @@ func (p *process) maintain(at time.Time, keep engine.Retention) (total engine.Ma
 		total.Next = m.Next
 		total.Cancelled += m.Cancelled
 		total.Queued = append(total.Queued, m.Queued...)
+		total.Erasures = append(total.Erasures, m.Erasures...)
 		total.Expired.Sessions += m.Expired.Sessions
 		total.Expired.Deliveries += m.Expired.Deliveries
 		if m.Next.After(at) {

@@ -135,6 +135,13 @@ func (m *member) Deliveries(ctx context.Context, q engine.DeliveryQuery) (engine
 	return m.Store.Deliveries(ctx, q)
 }
 
+func (m *member) Sessions(ctx context.Context, q engine.SessionQuery) (engine.SessionPage, error) {
+	if err := m.use(); err != nil {
+		return engine.SessionPage{}, err
+	}
+	return m.Store.Sessions(ctx, q)
+}
+
 // PutWebhook reports the change to all others, and returns when they have acknowledged it.
 func (m *member) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.WebhookChanged, error) {
 	if err := m.use(); err != nil {

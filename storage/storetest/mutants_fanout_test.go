@@ -84,12 +84,7 @@ var fanOutMutants = []mutant{
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			for id := range b.times {
-				for place := ""; ; {
-					step, err := b.Store.Erase(ctx, engine.Erasure{SessionID: id}, place)
-					if place = step.Next; place == "" || err != nil {
-						break
-					}
-				}
+				b.eraseAll(ctx, engine.Erasure{SessionID: id})
 			}
 			return b.Store.Maintain(ctx, now, r)
 		}

@@ -104,7 +104,7 @@ var jobMutants = []mutant{
 	{"maintain/sessions stay while something waits", "they do not", maintains(func(ctx context.Context, b *broken, now time.Time, r engine.Retention) (engine.Maintained, error) {
 		page, _ := b.Store.Deliveries(ctx, engine.DeliveryQuery{Limit: 10})
 		for _, d := range page.Items {
-			b.Store.Erase(ctx, engine.Erasure{SessionID: d.SessionID}, "")
+			b.eraseAll(ctx, engine.Erasure{SessionID: d.SessionID})
 		}
 		return b.Store.Maintain(ctx, now, r)
 	})},
@@ -140,6 +140,17 @@ func erases(call func(ctx context.Context, b *broken, what engine.Erasure, place
 	}
 }
 
+// eraseAll carries out an erasure, behind the back of a rule.
+func (b *broken) eraseAll(ctx context.Context, what engine.Erasure) {
+	for place, first := "", true; first || place != ""; first = false {
+		step, err := b.Store.Erase(ctx, what, place)
+		if err != nil {
+			return
+		}
+		place = step.Next
+	}
+}
+
 // erased breaks Erase by what it returns.
 func erased(change func(step *engine.ErasedStep)) func(b *broken) {
 	return erases(func(ctx context.Context, b *broken, what engine.Erasure, place string) (engine.ErasedStep, error) {
@@ -158,7 +169,7 @@ var eraseMutants = []mutant{
 	{"erase/a visitor", "the first step", erased(func(step *engine.ErasedStep) { step.Next = "" })},
 	{"erase/nothing of others", "whatever the sign", erases(func(ctx context.Context, b *broken, what engine.Erasure, place string) (engine.ErasedStep, error) {
 		if what.Visitor != nil && place == "" {
-			b.Store.Erase(ctx, engine.Erasure{Visitor: new(-*what.Visitor)}, "")
+			b.eraseAll(ctx, engine.Erasure{Visitor: new(-*what.Visitor)})
 		}
 		return b.Store.Erase(ctx, what, place)
 	})},

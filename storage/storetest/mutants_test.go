@@ -12,5 +12,5 @@ type mutant struct {
 // mutants are all of them, at least one for each rule.
 func mutants() []mutant {
 	return slices.Concat(appendMutants, fanOutMutants, claimMutants, attemptMutants, supersedeMutants, healthMutants, handMutants, readMutants, webhookMutants, jobMutants,
-		onceMutants, eraseMutants, statsMutants, errorMutants, sharedMutants)
+		onceMutants, eraseMutants, personMutants, statsMutants, errorMutants, sharedMutants)
 }

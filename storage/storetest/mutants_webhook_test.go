@@ -93,7 +93,7 @@ var webhookMutants = []mutant{
 		page, _ := b.Store.Deliveries(ctx, engine.DeliveryQuery{WebhookID: c.Webhook.ID, Limit: 10})
 		for _, d := range page.Items {
 			if c.Deleted {
-				b.Store.Erase(ctx, engine.Erasure{SessionID: d.SessionID}, "")
+				b.eraseAll(ctx, engine.Erasure{SessionID: d.SessionID})
 			}
 		}
 		return err

@@ -87,7 +87,7 @@ type Rule struct {
 
 // Rules are all rules.
 var Rules = slices.Concat(appendRules, fanOutRules, readyRules, claimRules, freezeRules, supersedeRules, recordRules, healthRules, noticeRules, rescheduleRules,
-	readRules, listRules, webhookRules, cancellationRules, replayRules, onceRules, eraseRules, maintainRules, statsRules, watchRules, errorRules,
+	readRules, listRules, webhookRules, cancellationRules, replayRules, onceRules, eraseRules, sessionsRules, personRules, maintainRules, statsRules, watchRules, errorRules,
 	togetherRules, sharedRules)
 
 // Run tries all rules on a store, each in a subtest.
