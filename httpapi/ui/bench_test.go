@@ -204,7 +204,7 @@ func (p *pagesBench) attempt(t engine.Claimed, fate engine.Status) {
 		p.b.Error(err)
 		return
 	}
-	if err := p.store.Freeze(p.b.Context(), engine.Freeze{Delivery: t.Delivery, Payload: payload, At: now}); err != nil {
+	if _, err := p.store.Freeze(p.b.Context(), engine.Freeze{Delivery: t.Delivery, Payload: payload, Events: len(events), At: now}); err != nil {
 		p.b.Error(err)
 		return
 	}
