@@ -257,6 +257,11 @@ func TestLateEvents(t *testing.T) {
 		if got := lacking(); got != [2]int64{1, 1} {
 			t.Errorf("%d lack events, want 1 and 1", got)
 		}
+		for _, line := range []string{"hookbolt_deliveries_with_late_events 1\n", "hookbolt_events_late_total 1\n"} {
+			if got := f.want(200, "GET", "/metrics", ""); !strings.Contains(got, line) {
+				t.Errorf("the metrics lack %s%s", line, got)
+			}
+		}
 		f.want(400, "GET", "/v1/deliveries?late_events=yes", "")
 
 		f.want(200, "PATCH", "/v1/webhooks/1", `{"send_updates":true}`)
