@@ -242,6 +242,9 @@ func TestLateEvents(t *testing.T) {
 		if strings.Contains(page, "not in the payload") {
 			t.Error("the update lacks something")
 		}
+		f.api("PATCH", "/v1/webhooks/1", `{"send_updates":false}`)
+		f.api("POST", "/v1/events", lead("after the update"))
+		f.wantPage("/deliveries/"+id, "<bdi>last (not in the payload: it came later)", "<bdi>after the update (not sent: it came after the payload was built)", "Lacks")
 	})
 }
 

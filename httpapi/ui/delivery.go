@@ -203,7 +203,7 @@ func (p *Pages) timeLine(ctx context.Context, d *engine.Delivery, attempts []att
 
 // sessionLine adds the events of the session. due says how the due time was calculated; note says what is missing.
 func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at time.Time, class, title, text string)) (due, note string, err error) {
-	s, record, _, err := p.engine.Session(ctx, d.SessionID)
+	s, record, deliveries, err := p.engine.Session(ctx, d.SessionID)
 	if errors.Is(err, engine.ErrNotFound) {
 		return "", "The session is no longer stored, so its events are not shown.", nil
 	}
@@ -215,6 +215,12 @@ func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at
 		return "", "", err
 	}
 	list := timelineEvents(events, s.StartedAt)
+	told := d.BuiltFrom // how many events this payload or a later one has
+	for i := range deliveries {
+		if o := &deliveries[i]; o.WebhookID == d.WebhookID && o.Overtakes(d) {
+			told = max(told, o.BuiltFrom)
+		}
+	}
 	total, seen := make(map[string]int), make(map[string]int)
 	for i := range list {
 		h := &list[i]
@@ -225,7 +231,7 @@ func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at
 	for _, h := range list {
 		class, text := "", h.Text
 		switch {
-		case h.Missing && d.LateEvents > 0:
+		case h.Missing && d.LateEvents > 0 && h.N >= told:
 			class, text = "warn", strings.TrimSpace(text+" (not sent: it came after the payload was built)")
 		case h.Missing:
 			text = strings.TrimSpace(text + " (not in the payload: it came later)")
