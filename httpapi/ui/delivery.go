@@ -215,23 +215,16 @@ func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at
 		return "", "", err
 	}
 	list := timelineEvents(events, s.StartedAt)
-	told := d.BuiltFrom // how many events this payload or a later one has
-	for i := range deliveries {
-		if o := &deliveries[i]; o.WebhookID == d.WebhookID && o.Overtakes(d) {
-			told = max(told, o.BuiltFrom)
-		}
-	}
+	markMissing(list, d, deliveries)
 	total, seen := make(map[string]int), make(map[string]int)
-	for i := range list {
-		h := &list[i]
-		h.Missing = !d.FrozenAt.IsZero() && (d.Kind == engine.KindIncomplete && h.At.After(d.AsOf) || h.cameAfter(d))
+	for _, h := range list {
 		total[h.group()]++
 	}
 	once := make(map[string]bool)
 	for _, h := range list {
 		class, text := "", h.Text
 		switch {
-		case h.Missing && d.LateEvents > 0 && h.N >= told:
+		case h.NotSent:
 			class, text = "warn", strings.TrimSpace(text+" (not sent: it came after the payload was built)")
 		case h.Missing:
 			text = strings.TrimSpace(text + " (not in the payload: it came later)")

@@ -24,8 +24,27 @@ type timelineEvent struct {
 	Text string
 	// JSON is the event as it was received.
 	JSON string
-	// Missing reports that the payload of the delivery whose timeline it is lacks the event.
-	Missing bool
+	// Missing reports that the payload of the delivery whose timeline it is lacks the event, NotSent that it was counted as late: no later
+	// payload of the session has it either.
+	Missing, NotSent bool
+}
+
+// markMissing sets Missing and NotSent of the events of a delivery's timeline. deliveries are those of its session.
+func markMissing(list []timelineEvent, d *engine.Delivery, deliveries []engine.Delivery) {
+	if d.FrozenAt.IsZero() {
+		return
+	}
+	told := d.BuiltFrom // how many events this payload or a later one has
+	for i := range deliveries {
+		if o := &deliveries[i]; o.WebhookID == d.WebhookID && o.Overtakes(d) {
+			told = max(told, o.BuiltFrom)
+		}
+	}
+	for i := range list {
+		h := &list[i]
+		h.Missing = d.Kind == engine.KindIncomplete && h.At.After(d.AsOf) || h.cameAfter(d)
+		h.NotSent = h.Missing && d.LateEvents > 0 && h.N >= told
+	}
 }
 
 // cameAfter reports whether the event came after the payload of a delivery of its session was built.
