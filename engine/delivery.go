@@ -18,7 +18,7 @@ const (
 	StatusPending   Status = 2 // the payload is frozen and not delivered yet
 	StatusDelivered Status = 3 // the endpoint answered 2xx
 	StatusFailed    Status = 4 // the last retry has failed: a dead letter
-	StatusCancelled Status = 5 // cancelled by hand or by a change of the webhook
+	StatusCancelled Status = 5 // cancelled by hand, by a change of the webhook, or for a newer delivery of its session
 )
 
 // Statuses are all states, in the order of a delivery's life.

@@ -15,8 +15,10 @@
 //     of the queue. Any other delivery waits in the queue of its lane.
 //  4. The loop of [Engine.Run] sleeps until the next delivery is due. It claims what is due with [Store.ClaimDue], within the limits of
 //     the lanes.
-//  5. A claimed delivery that is scheduled has no payload yet. [Fold] makes the [Session] from its events, [Render] makes the payload,
-//     and [Store.Freeze] stores it. All attempts of a delivery send these bytes, under the same id.
+//  5. A claim first passes a [turnstile]: the deliveries of one session to one webhook are worked on one at a time. A claimed delivery
+//     that is scheduled has no payload yet. [Fold] makes the [Session] from its events, [Render] makes the payload, and [Store.Freeze]
+//     stores it. All attempts of a delivery send these bytes, under the same id. Freeze refuses a payload that lacks events which have
+//     come meanwhile, and cancels the waiting deliveries that it supersedes ([Freeze.Supersede]).
 //  6. Package send makes the attempt. [RetryPolicy.After] decides when the next try is due.
 //  7. [Store.RecordAttempt] stores the attempt, ends the claim, and moves the delivery to its next state, as [AttemptRecord.Apply]
 //     decides.
@@ -33,9 +35,10 @@
 //	       │ scheduled ├──────────────────────────────▶│  pending  ├───────▶│ delivered │
 //	       └─────┬─────┘                               └─┬───┬───▲─┘        └───────────┘
 //	cancel,      │                                       │   └───┘ failed attempt: retry later
-//	webhook off  │      ┌───────────┐  cancel, off       │
-//	             └─────▶│ cancelled │◀───────────────────┤
-//	                    └───────────┘      ┌────────┐    │ schedule exhausted
+//	webhook off, │      ┌───────────┐  cancel, off,      │
+//	superseded   └─────▶│ cancelled │◀───────────────────┤
+//	                    └───────────┘  superseded        │
+//	                                       ┌────────┐    │ schedule exhausted
 //	                                       │ failed │◀───┘
 //	                                       └────────┘
 //
@@ -45,6 +48,21 @@
 // An incomplete trigger is removed, and leaves no trace, if its session has finished by the instant of the trigger. A payload that was
 // rendered before its delivery was stored is frozen with it: the delivery is pending from the start. If rendering fails, the error is
 // recorded as a failed attempt.
+//
+// # Late events
+//
+// The events of a session come in any order, and in several requests. Three rules see to it that a payload has them:
+//
+//   - A trigger settles: it is due no earlier than Config.Settle after the receipt of its request, or the webhook's delay if that is
+//     shorter, unless the request has the session as a whole ([FanOut]).
+//   - The incomplete trigger counts from the session's start, its first start or vote. Until there is one, the earliest event stands in.
+//     The start moves the trigger, once, while it is scheduled ([Trigger.Move]).
+//   - Events that change the payload after the complete one was built lead to a delivery of kind update, which has everything. If the
+//     webhook does not want updates, they are counted ([Late], [Trigger.LateEffect]).
+//
+// So a webhook may get a session several times, each time of a later state: incomplete, complete, updates. The newest state arrives last:
+// the turnstile keeps two of them from being in flight together, and a payload that is frozen supersedes what still waits of earlier
+// states. A replay leaves out what is overtaken ([Delivery.Overtakes]); a manual retry does not.
 //
 // # The states of a lane
 //

@@ -201,6 +201,8 @@ var (
 		"Webhooks whose deliveries wait because of a trouble of this machine: descriptors, memory, ports, network or resolver.", []string{"trouble"}, nil)
 	storedDesc = prometheus.NewDesc("hookbolt_deliveries",
 		"Stored deliveries, by status.", []string{"status"}, nil)
+	lateDesc = prometheus.NewDesc("hookbolt_deliveries_with_late_events",
+		"Stored deliveries that lack session events that came after their payload was built, because the webhook has no send_updates.", nil, nil)
 	webhooksDesc = prometheus.NewDesc("hookbolt_webhooks",
 		"Webhooks by state: active, failing, throttled (the endpoint has refused load), paused or inactive.", []string{"state"}, nil)
 	sizeDesc = prometheus.NewDesc("hookbolt_storage_size_bytes", "Size of the database file.", nil, nil)
@@ -210,7 +212,7 @@ var (
 )
 
 func (c statsCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, stalledDesc, fanOutDesc, troubleDesc, storedDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
+	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, stalledDesc, fanOutDesc, troubleDesc, storedDesc, lateDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
 		ch <- d
 	}
 }
@@ -240,6 +242,7 @@ func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, s := range Statuses {
 		gauge(storedDesc, float64(o.Stored[s]), s.String())
 	}
+	gauge(lateDesc, float64(o.WithLateEvents))
 	gauge(webhooksDesc, float64(o.Webhooks.Active), "active")
 	gauge(webhooksDesc, float64(o.Webhooks.Failing), "failing")
 	gauge(webhooksDesc, float64(o.Webhooks.Throttled), "throttled")

@@ -20,6 +20,8 @@ type Overview struct {
 	StalledFor time.Duration
 	// Stored counts the stored deliveries by state.
 	Stored map[Status]int64
+	// WithLateEvents counts the stored deliveries that lack events; see Delivery.LateEvents.
+	WithLateEvents int64
 	// Webhooks counts the webhooks by state. A failing webhook gets probes only, a throttled one is held or slowed down; neither is counted as
 	// active.
 	Webhooks struct{ Active, Failing, Throttled, Paused, Inactive int }
@@ -68,6 +70,7 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 		o.Stored[StatusDelivered] += c.Delivered
 		o.Stored[StatusFailed] += c.Failed
 		o.Stored[StatusCancelled] += c.Cancelled
+		o.WithLateEvents += c.Late
 		// A claimed delivery was due. The counts may be from different moments, so no difference may become negative.
 		waiting := max(0, c.Scheduled+c.Pending-c.Claimed-c.ClaimedTests)
 		o.InFlight += c.Claimed + c.ClaimedTests

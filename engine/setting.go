@@ -42,7 +42,7 @@ const (
 	EffectAttempt Effect = "attempt"
 	// EffectPayload: the setting is read when a payload is built. Payloads that are frozen stay as they are.
 	EffectPayload Effect = "payload"
-	// EffectDue: the setting is read when a session's event is accepted. Due times that are set do not move.
+	// EffectDue: the setting is read when a session's event is accepted. Due times that are set do not move, unless a start moves them.
 	EffectDue Effect = "due"
 	// EffectCancel: deliveries that no longer fit are cancelled.
 	EffectCancel Effect = "cancel"

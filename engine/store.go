@@ -342,6 +342,8 @@ type DeliveryQuery struct {
 	Status    Status
 	// Since and Until bound CreatedAt, both inclusive.
 	Since, Until time.Time
+	// LateEvents selects those that lack events; see Delivery.LateEvents.
+	LateEvents bool
 	// Limit is the maximum number of deliveries of a page, at least 1.
 	Limit int
 	// Cursor is DeliveryPage.NextCursor of the page before; all other fields must be the same. "" asks for the first page. Any

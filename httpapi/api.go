@@ -103,7 +103,7 @@ func (a *API) routes() []route {
 		{method: "DELETE", path: "/v1/sessions/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.deleteSession},
 		{method: "DELETE", path: "/v1/visitors/:poltio_user_id", status: http.StatusOK, allowedRoles: adminToken, handle: a.deleteVisitor},
 		{method: "POST", path: "/v1/erase", status: http.StatusOK, allowedRoles: adminToken, handle: a.postErase},
-		{method: "GET", path: "/v1/deliveries", status: http.StatusOK, allowedRoles: readToken, handle: a.listDeliveries, params: append(paged, "webhook_id", "session_id", "status", "since", "until")},
+		{method: "GET", path: "/v1/deliveries", status: http.StatusOK, allowedRoles: readToken, handle: a.listDeliveries, params: append(paged, "webhook_id", "session_id", "status", "since", "until", "late_events")},
 		{method: "GET", path: "/v1/deliveries/:id", status: http.StatusOK, allowedRoles: readToken, handle: a.getDelivery},
 		{method: "POST", path: "/v1/deliveries/:id/retry", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.retryDelivery},
 		{method: "POST", path: "/v1/deliveries/:id/cancel", status: http.StatusOK, allowedRoles: adminToken, handle: a.cancelDelivery},

@@ -20,19 +20,23 @@ type delivery struct {
 	Status        engine.Status      `json:"status"`
 	CreatedAt     instant            `json:"created_at"`
 	DueAt         instant            `json:"due_at"`
+	AsOf          instant            `json:"as_of"` // null unless incomplete
 	NextAttemptAt instant            `json:"next_attempt_at"`
 	FrozenAt      instant            `json:"frozen_at"`
 	FinishedAt    instant            `json:"finished_at"`
 	AttemptsMade  int                `json:"attempts_made"`
 	LastStatus    *int               `json:"last_status"`
 	LastError     *engine.ErrorClass `json:"last_error"`
+	LateEvents    int                `json:"late_events"`
+	SupersededBy  *uuid.UUID         `json:"superseded_by"`
 }
 
 func showDelivery(d *engine.Delivery) delivery {
 	return delivery{
 		ID: d.ID, WebhookID: d.WebhookID, SessionID: orNull(d.SessionID), Kind: d.Kind, Status: d.Status,
-		CreatedAt: instant(d.CreatedAt), DueAt: instant(d.DueAt), NextAttemptAt: instant(d.NextAttemptAt), FrozenAt: instant(d.FrozenAt),
+		CreatedAt: instant(d.CreatedAt), DueAt: instant(d.DueAt), AsOf: instant(d.AsOf), NextAttemptAt: instant(d.NextAttemptAt), FrozenAt: instant(d.FrozenAt),
 		FinishedAt: instant(d.FinishedAt), AttemptsMade: d.Attempts, LastStatus: orNull(d.LastStatus), LastError: orNull(d.LastError),
+		LateEvents: d.LateEvents, SupersededBy: orNull(d.SupersededBy),
 	}
 }
 
@@ -49,7 +53,7 @@ func (a *API) listDeliveries(r *http.Request, _ httprouter.Params) (any, error) 
 	q := queryOf(r)
 	ask := engine.DeliveryQuery{
 		WebhookID: q.webhookID(), SessionID: q.uuid("session_id"), Status: q.status(), Since: q.time("since"), Until: q.time("until"),
-		Limit: q.limit(), Cursor: q.cursor(),
+		LateEvents: q.flag("late_events"), Limit: q.limit(), Cursor: q.cursor(),
 	}
 	if !ask.Until.IsZero() && ask.Until.Before(ask.Since) {
 		q.refuse("until", "must not be before since")

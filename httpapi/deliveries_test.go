@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -60,8 +61,8 @@ func TestCancelAndRetry(t *testing.T) {
 
 	// The shape, to the letter, of one that waits for its time.
 	d := list.Items[0]
-	want := fmt.Sprintf(`{"id":%q,"webhook_id":1,"session_id":%q,"kind":"complete","status":"scheduled","created_at":%q,"due_at":%q,"next_attempt_at":%q,`+
-		`"frozen_at":null,"finished_at":null,"attempts_made":0,"last_status":null,"last_error":null`, id, sessionA, *d.CreatedAt, *d.DueAt, *d.DueAt)
+	want := fmt.Sprintf(`{"id":%q,"webhook_id":1,"session_id":%q,"kind":"complete","status":"scheduled","created_at":%q,"due_at":%q,"as_of":null,"next_attempt_at":%q,`+
+		`"frozen_at":null,"finished_at":null,"attempts_made":0,"last_status":null,"last_error":null,"late_events":0,"superseded_by":null`, id, sessionA, *d.CreatedAt, *d.DueAt, *d.DueAt)
 	if got := f.want(200, "GET", target, ""); got != want+`,"payload":null,"attempts":[]}`+"\n" {
 		t.Errorf("got  %swant %s", got, want)
 	}
@@ -128,15 +129,7 @@ func TestAttempts(t *testing.T) {
 			}
 			return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
 		})
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- f.engine.Run(ctx) }()
-		defer func() {
-			stop()
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
-		}()
+		f.run(t)
 		f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","delay":0,"retry_schedule":["5s","5s"],"headers":{"x-api-key":"sesame"}}`)
 		question := `{"type":"vote","session_id":"` + sessionA + `","question_id":1,"question":"1 < 2 && \"3\"","answer_id":2,"time":"2000-01-01T00:00:00.5Z"}`
 		f.want(202, "POST", "/v1/events", start(sessionA)+question+finish(sessionA))
@@ -170,7 +163,7 @@ func TestAttempts(t *testing.T) {
 			fmt.Sprint(a[1].ResponseHeaders) != "map[Retry-After:[9] X-A:[<1> 2]]" {
 			t.Errorf("second attempt %+v", a[1])
 		}
-		if h := a[1].RequestHeaders; len(a[0].RequestHeaders) != 0 || len(h) != 6 || h["webhook-id"][0] != d.ID || h["webhook-timestamp"][0] != "946684805" ||
+		if h := a[1].RequestHeaders; len(a[0].RequestHeaders) != 0 || len(h) != 7 || h["hookbolt-kind"][0] != "complete" || h["webhook-id"][0] != d.ID || h["webhook-timestamp"][0] != "946684805" ||
 			!strings.HasPrefix(h["webhook-signature"][0], "v1,") || h["User-Agent"][0] != "hookbolt/dev" || h["X-Api-Key"][0] != "…" {
 			t.Errorf("request headers %v, %v", a[0].RequestHeaders, h)
 		}
@@ -185,8 +178,100 @@ func TestAttempts(t *testing.T) {
 			Deliveries struct{ Scheduled, Pending, Delivered, Failed, Cancelled, Due int64 }
 		}
 		raw = f.want(200, "GET", "/v1/webhooks/1", "")
-		if !strings.Contains(raw, `"deliveries":{"scheduled":0,"pending":0,"delivered":1,"failed":0,"cancelled":0,"due":0,"oldest_due_at":null}`) {
+		if !strings.Contains(raw, `"deliveries":{"scheduled":0,"pending":0,"delivered":1,"failed":0,"cancelled":0,"due":0,"oldest_due_at":null,"with_late_events":0}`) {
 			t.Errorf("%+v %s", w, raw)
+		}
+	})
+}
+
+// TestLateEvents follows a session whose events come late: its incomplete delivery is superseded by the complete one, a lead comes too late
+// for that one, and once the webhook sends updates, one tells of it.
+func TestLateEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refuses := true
+		var sent []http.Header
+		f := newFixtureOn(t, Config{}, func(r *http.Request) (*http.Response, error) {
+			sent = append(sent, r.Header)
+			if refuses {
+				return &http.Response{StatusCode: 500, Body: http.NoBody}, nil
+			}
+			return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
+		})
+		f.run(t)
+		began := time.Now()
+		f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","send_incomplete":true,"retry_schedule":["1m"]}`)
+		later := func(wait time.Duration, event string) {
+			t.Helper()
+			time.Sleep(wait)
+			f.want(202, "POST", "/v1/events", event)
+		}
+		// of is the one delivery of a kind, as the list and as its own page have it.
+		of := func(kind string) shownDelivery {
+			t.Helper()
+			var list listOf[shownDelivery]
+			f.wantJSON(&list, 200, "GET", "/v1/deliveries?session_id="+sessionA, "")
+			at := slices.IndexFunc(list.Items, func(d shownDelivery) bool { return d.Kind == kind })
+			if at < 0 {
+				t.Fatalf("there is no %s delivery: %+v", kind, list.Items)
+			}
+			var d shownDetail
+			f.wantJSON(&d, 200, "GET", "/v1/deliveries/"+list.Items[at].ID, "")
+			if jsonOf(t, d.shownDelivery) != jsonOf(t, list.Items[at]) {
+				t.Errorf("%+v, in the list %+v", d.shownDelivery, list.Items[at])
+			}
+			return d.shownDelivery
+		}
+		lead := `{"type":"lead","session_id":"` + sessionA + `","lead":{"email":"a@example.com"}}`
+		first := strings.Replace(start(sessionA), `"start"`, `"lead","lead":{"name":"A"}`, 1)
+		later(0, first)
+		if d := of("incomplete"); *d.AsOf != began.Add(time.Minute).UTC().Format(time.RFC3339) || *d.DueAt != *d.AsOf {
+			t.Errorf("after a lead: %+v", d)
+		}
+		later(10*time.Second, start(sessionA))
+		if d := of("incomplete"); *d.AsOf != began.Add(70*time.Second).UTC().Format(time.RFC3339) || *d.DueAt != *d.AsOf {
+			t.Errorf("after the start: %+v", d)
+		}
+		later(61*time.Second, finish(sessionA)) // the endpoint has refused the incomplete one
+		refuses = false
+		later(20*time.Second, lead) // the complete one was sent
+		incomplete, complete := of("incomplete"), of("complete")
+		if incomplete.Status != "cancelled" || incomplete.SupersededBy == nil || *incomplete.SupersededBy != complete.ID || incomplete.LateEvents != 0 {
+			t.Errorf("superseded: %+v", incomplete)
+		}
+		if complete.Status != "delivered" || complete.SupersededBy != nil || complete.LateEvents != 1 || complete.AsOf != nil {
+			t.Errorf("a lead came too late: %+v", complete)
+		}
+		// lacking counts those that lack events, in the list and at the webhook.
+		lacking := func() [2]int64 {
+			t.Helper()
+			var list listOf[shownDelivery]
+			f.wantJSON(&list, 200, "GET", "/v1/deliveries?late_events=true&webhook_id=1", "")
+			var w struct {
+				Deliveries struct {
+					WithLateEvents int64 `json:"with_late_events"`
+				}
+			}
+			f.wantJSON(&w, 200, "GET", "/v1/webhooks/1", "")
+			return [2]int64{int64(len(list.Items)), w.Deliveries.WithLateEvents}
+		}
+		if got := lacking(); got != [2]int64{1, 1} {
+			t.Errorf("%d lack events, want 1 and 1", got)
+		}
+		for _, line := range []string{"hookbolt_deliveries_with_late_events 1\n", "hookbolt_events_late_total 1\n"} {
+			if got := f.want(200, "GET", "/metrics", ""); !strings.Contains(got, line) {
+				t.Errorf("the metrics lack %s%s", line, got)
+			}
+		}
+		f.want(400, "GET", "/v1/deliveries?late_events=yes", "")
+
+		f.want(200, "PATCH", "/v1/webhooks/1", `{"send_updates":true}`)
+		later(time.Second, lead)
+		time.Sleep(time.Minute)
+		if d := of("update"); d.Status != "delivered" || d.AsOf != nil || sent[len(sent)-1].Get("hookbolt-kind") != "update" {
+			t.Errorf("the update: %+v, sent with %v", d, sent[len(sent)-1])
+		}
+		if d := of("complete"); d.LateEvents != 0 || lacking() != [2]int64{} {
+			t.Errorf("told by the update: %+v, %d lack events", d, lacking())
 		}
 	})
 }

@@ -329,7 +329,7 @@ func TestDescriptionHasTheOperations(t *testing.T) {
 func TestDescriptionHasTheWords(t *testing.T) {
 	words := func(list any) string { return strings.Trim(jsonOf(t, list), "[]") }
 	withNull := func(list any) string { return words(list) + ",null" }
-	kinds := []engine.Kind{engine.KindComplete, engine.KindIncomplete, engine.KindTest, engine.KindOperation}
+	kinds := []engine.Kind{engine.KindComplete, engine.KindIncomplete, engine.KindUpdate, engine.KindTest, engine.KindOperation}
 	types := []engine.EventType{engine.EventStart, engine.EventVote, engine.EventUndo, engine.EventLead, engine.EventResultView, engine.EventFinish}
 	reasons := []engine.NextReason{engine.NextBySchedule, engine.NextByRetryAfter, engine.NextByThrottle, engine.NextByToken, engine.NextExhausted, engine.NextCancelled, engine.NextQueuedAgain}
 	operations := []engine.SystemEventType{engine.SystemEventPaused, engine.SystemEventFailing, engine.SystemEventRecovered, engine.SystemEventFailed, engine.SystemEventDiskLow,

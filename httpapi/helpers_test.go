@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -152,6 +153,9 @@ type shownDelivery struct {
 	AttemptsMade  int     `json:"attempts_made"`
 	LastStatus    *int    `json:"last_status"`
 	LastError     *string `json:"last_error"`
+	AsOf          *string `json:"as_of"`
+	LateEvents    int     `json:"late_events"`
+	SupersededBy  *string `json:"superseded_by"`
 }
 
 type shownWebhook struct {
@@ -266,6 +270,19 @@ func wantInputProblem(t testing.TB, rec *httptest.ResponseRecorder, index int, f
 // start is an event that begins a session.
 func start(session string) string {
 	return `{"type":"start","session_id":"` + session + `","content_id":"` + contentA + `","content_type":"quiz","poltio_user_id":7}`
+}
+
+// run runs the engine's loop until the test ends.
+func (f *fixture) run(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- f.engine.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // finish is an event that ends a session.

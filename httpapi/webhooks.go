@@ -179,15 +179,17 @@ func webhookID(ps httprouter.Params) (uint32, error) {
 	return id, nil
 }
 
-// deliveryCounts counts a webhook's deliveries by status; Due are those of the scheduled and pending ones whose time has come.
+// deliveryCounts counts a webhook's deliveries by status; Due are those of the scheduled and pending ones whose time has come, and
+// WithLateEvents those that lack events that came later.
 type deliveryCounts struct {
-	Scheduled   int64   `json:"scheduled"`
-	Pending     int64   `json:"pending"`
-	Delivered   int64   `json:"delivered"`
-	Failed      int64   `json:"failed"`
-	Cancelled   int64   `json:"cancelled"`
-	Due         int64   `json:"due"`
-	OldestDueAt instant `json:"oldest_due_at"`
+	Scheduled      int64   `json:"scheduled"`
+	Pending        int64   `json:"pending"`
+	Delivered      int64   `json:"delivered"`
+	Failed         int64   `json:"failed"`
+	Cancelled      int64   `json:"cancelled"`
+	Due            int64   `json:"due"`
+	OldestDueAt    instant `json:"oldest_due_at"`
+	WithLateEvents int64   `json:"with_late_events"`
 }
 
 func (a *API) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
@@ -216,7 +218,7 @@ func (a *API) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 func showDetail(w webhook, s engine.WebhookStats, replays []replay) webhook {
 	w.Add("deliveries", deliveryCounts{
 		Scheduled: s.Scheduled, Pending: s.Pending, Delivered: s.Delivered, Failed: s.Failed, Cancelled: s.Cancelled,
-		Due: s.Due, OldestDueAt: instant(s.OldestDueAt),
+		Due: s.Due, OldestDueAt: instant(s.OldestDueAt), WithLateEvents: s.Late,
 	})
 	w.Add("replays", replays)
 	return w

@@ -38,6 +38,7 @@ type deliveryList struct {
 	Webhooks                       []webhookChoice
 	TooMany                        bool // too many webhooks for a drop-down list
 	Webhook, Session, Since, Until *input
+	LateEvents                     *input // nil while no delivery lacks late events
 	Status                         string
 	Statuses                       []statusLink
 	Rows                           []deliveryRow
@@ -71,7 +72,8 @@ func (p *Pages) deliveries(r *http.Request, _ httprouter.Params) (*Answer, error
 		Webhook: typed("webhook_id", "Webhook", "", "its id"), Session: typed("session_id", "Session id", "", ""),
 		Since: typed("since", "Since (UTC)", "", "2026-01-23 11:59"), Until: typed("until", "Until (UTC)", "", "now"),
 	}
-	ask := engine.DeliveryQuery{Limit: deliveriesShown, Cursor: query.Get("cursor")}
+	ask := engine.DeliveryQuery{Limit: deliveriesShown, Cursor: query.Get("cursor"), LateEvents: query.Get("late_events") == "on"}
+	d.Filtered = ask.LateEvents
 	bad := false
 	read := func(in *input, parse func(string) error) {
 		if in.Value == "" {
@@ -164,6 +166,9 @@ func (p *Pages) listChoices(ctx context.Context, d *deliveryList, ask engine.Del
 	if err != nil {
 		return err
 	}
+	if ask.LateEvents || o.WithLateEvents > 0 {
+		d.LateEvents = &input{Name: "late_events", Label: "Only those that lack late events", Kind: checkInput, Checked: ask.LateEvents}
+	}
 	counts := make(map[engine.Status]int64)
 	for id, s := range o.PerWebhook {
 		if ask.WebhookID == 0 || id == ask.WebhookID {
@@ -175,13 +180,14 @@ func (p *Pages) listChoices(ctx context.Context, d *deliveryList, ask engine.Del
 		}
 	}
 	// The counts cover all times and sessions.
-	counted := ask.SessionID == uuid.Nil && ask.Since.IsZero() && ask.Until.IsZero()
+	counted := ask.SessionID == uuid.Nil && ask.Since.IsZero() && ask.Until.IsZero() && !ask.LateEvents
 	all := int64(0)
 	for _, n := range counts {
 		all += n
 	}
 	d.Any = all > 0
-	query = url.Values{"webhook_id": query["webhook_id"], "session_id": query["session_id"], "since": query["since"], "until": query["until"]}
+	query = url.Values{"webhook_id": query["webhook_id"], "session_id": query["session_id"], "since": query["since"], "until": query["until"],
+		"late_events": query["late_events"]}
 	d.Statuses = append(d.Statuses, statusLink{"all", "/deliveries?" + with(query, "status", ""), all, counted, ask.Status == 0})
 	for _, s := range engine.Statuses {
 		d.Statuses = append(d.Statuses, statusLink{s.String(), "/deliveries?" + with(query, "status", s.String()), counts[s], counted, ask.Status == s})

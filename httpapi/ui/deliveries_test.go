@@ -1,6 +1,7 @@
 package ui_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"html"
@@ -182,7 +183,7 @@ func TestCancelOnPage(t *testing.T) {
 	f.wantPage(link+"?done=cancelled", "It was cancelled. Nothing more is sent.", "<strong>cancelled</strong>")
 }
 
-// TestLateEvents shows that the time line tells what is not in the payload.
+// TestLateEvents shows that the pages tell what is not in the payload, and was not sent.
 func TestLateEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, transport(func(*http.Request) (*http.Response, error) {
@@ -203,9 +204,78 @@ func TestLateEvents(t *testing.T) {
 			votes.WriteString(`{"type":"vote","session_id":"` + sessionA + `","question_id":1,"answer_id":2}`)
 		}
 		f.api("POST", "/v1/events", votes.String())
-		page := f.wantPage("/deliveries/"+f.onlyDelivery(""), "<strong>lead</strong> <bdi>late (not in the payload: it came later)", "<strong>lead</strong> <bdi>in time<", "20 more")
+		id := f.onlyDelivery("")
+		page := f.wantPage("/deliveries/"+id, `<li class="warn"><span class="offset">&#43;1 min 5 s</span><div><strong>lead</strong> <bdi>late (not sent: it came after the payload was built)`,
+			"<strong>lead</strong> <bdi>in time<", "<strong>later votes</strong> <bdi>20 more", "<dt>Lacks</dt><dd>31 late events that came after the payload was built. They were not sent,")
 		if n := strings.Count(page, "<strong>vote</strong>"); n != 10 {
 			t.Errorf("%d votes on the line", n)
+		}
+		f.wantPage("/sessions/"+sessionA, "lacks 31 late events")
+		page = f.wantPage("/webhooks/1", "1 delivery lacks events</a> that came after the payload was built", "Turn on “Send updates”", "lacks 31 late events")
+		link := html.UnescapeString(regexp.MustCompile(`/deliveries\?webhook_id=1&amp;late_events=on`).FindString(page))
+		f.api("POST", "/v1/webhooks/1/test", "")
+		page = f.wantPage(link, `<input type="checkbox" id="late_events" name="late_events" value="on" checked>`, "late_events=on&amp;status=failed")
+		if ids := deliveryIDs(page); len(ids) != 1 || ids[0] != id {
+			t.Errorf("the list of those that lack events has %v, want %s", ids, id)
+		}
+		if ids := deliveryIDs(f.wantPage("/deliveries", `value="on">`)); len(ids) != 2 {
+			t.Errorf("the list of all has %v", ids)
+		}
+
+		// An update tells of them.
+		f.api("PATCH", "/v1/webhooks/1", `{"send_updates":true}`)
+		if page := f.wantPage("/webhooks/1", "1 delivery lacks events</a>"); strings.Contains(page, "Turn on") {
+			t.Error("the page asks to turn on what is on")
+		}
+		f.api("POST", "/v1/events", lead("last"))
+		time.Sleep(time.Minute)
+		page = f.wantPage("/deliveries/"+id, "<strong>lead</strong> <bdi>late (not in the payload: it came later)")
+		if strings.Contains(page, "Lacks") || strings.Contains(f.wantPage("/webhooks/1"), "lack events") || strings.Contains(f.wantPage("/deliveries"), "late_events") {
+			t.Error("the pages tell of events that an update has told of")
+		}
+		var updates struct{ Items []struct{ ID, Kind string } }
+		if err := json.Unmarshal([]byte(f.api("GET", "/v1/deliveries?session_id="+sessionA, "")), &updates); err != nil || len(updates.Items) != 2 || updates.Items[0].Kind != "update" {
+			t.Fatalf("%+v: %v", updates, err)
+		}
+		page = f.wantPage("/deliveries/"+updates.Items[0].ID, "<dd>update: late events have changed the payload since the complete one was built</dd>",
+			"<strong>due</strong> <bdi>10 s after late events came</bdi>", "<strong>lead</strong> <bdi>late</bdi>", "<strong>lead</strong> <bdi>last</bdi>")
+		if strings.Contains(page, "not in the payload") {
+			t.Error("the update lacks something")
+		}
+		f.api("PATCH", "/v1/webhooks/1", `{"send_updates":false}`)
+		f.api("POST", "/v1/events", lead("after the update"))
+		f.wantPage("/deliveries/"+id, "<bdi>last (not in the payload: it came later)", "<bdi>after the update (not sent: it came after the payload was built)", "Lacks")
+	})
+}
+
+// TestSupersededOnPage follows a session whose events settle, until its complete payload supersedes the incomplete one.
+func TestSupersededOnPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var status atomic.Int64
+		status.Store(500)
+		f := newFixture(t, transport(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: int(status.Load()), Body: http.NoBody}, nil
+		}))
+		defer f.run()()
+		f.api("POST", "/v1/webhooks", `{"url":"https://a.example/","delay":10,"send_incomplete":true,"incomplete_delay":5,"retry_schedule":["1h"]}`)
+		began := time.Now()
+		time.Sleep(9 * time.Second) // the page was offline: its start comes late
+		f.api("POST", "/v1/events", `{"type":"start","time":"`+began.UTC().Format(time.RFC3339)+`",`+strings.TrimPrefix(started(sessionA), `{"type":"start",`))
+		id := f.onlyDelivery("")
+		f.wantPage("/deliveries/"+id, "<strong>due</strong> <bdi>5 s after the session&#39;s start; built no earlier than 2 s after its events came</bdi>")
+		time.Sleep(3 * time.Second) // refused
+		status.Store(204)
+		f.api("POST", "/v1/events", `{"type":"finish","session_id":"`+sessionA+`","time":"`+began.Add(3*time.Second).UTC().Format(time.RFC3339)+`"}`)
+		time.Sleep(time.Minute)
+		newer := f.onlyDelivery("status=delivered")
+		f.wantPage("/deliveries/"+newer, "<strong>due</strong> <bdi>11 s after the session&#39;s finish; built no earlier than 2 s after its events came</bdi>")
+		f.wantPage("/deliveries/"+id, `<dt>Superseded by</dt><dd><a class="mono" href="/deliveries/`+newer+`">`+newer+`</a></dd>`,
+			"A newer delivery of the session has superseded it: that one has all that this one would tell.", "Send again")
+		f.wantPage("/sessions/"+sessionA, `</span> <span class="dim">superseded</span>`)
+		f.wantPage("/deliveries?status=cancelled", "superseded")
+		f.api("PATCH", "/v1/webhooks/1", `{"delay":1}`) // what put it off is not known any more, but it was not this delay
+		if page := f.wantPage("/deliveries/"+newer, "<bdi>11 s after the session&#39;s finish</bdi>"); strings.Contains(page, "no earlier") {
+			t.Error("the page tells of a delay that is another one")
 		}
 	})
 }

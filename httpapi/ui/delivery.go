@@ -20,6 +20,11 @@ type deliveryData struct {
 	engine.Delivery
 	deliverySummary
 	Webhook string
+	// KindWhy explains the kind; "" for one that needs no explanation.
+	KindWhy string
+	// Superseded reports whether a newer delivery of its session has superseded it. Late says how many late events it lacks; "" for none.
+	Superseded bool
+	Late       string
 	// Again is the text of the button that makes the delivery due; "" for no button. Cancellable reports whether it can be cancelled.
 	Again       string
 	Cancellable bool
@@ -60,7 +65,11 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 		return nil, err
 	}
 	now := time.Now()
-	d := deliveryData{Delivery: delivery, deliverySummary: p.deliverySummary(&delivery, attempts, now), Webhook: p.webhookName(delivery.WebhookID), Cancellable: delivery.Status.Waiting()}
+	d := deliveryData{Delivery: delivery, deliverySummary: p.deliverySummary(&delivery, attempts, now), Webhook: p.webhookName(delivery.WebhookID), Cancellable: delivery.Status.Waiting(),
+		Superseded: delivery.SupersededBy != uuid.Nil, Late: lateEvents(&delivery)}
+	if delivery.Kind == engine.KindUpdate {
+		d.KindWhy = "late events have changed the payload since the complete one was built"
+	}
 	d.Reload = d.Soon && refused == ""
 	earlier := max(0, len(attempts)-attemptsShown)
 	for i := range attempts[earlier:] {
@@ -100,6 +109,14 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 		v.Status = http.StatusConflict
 	}
 	return p.show(v)
+}
+
+// lateEvents says how many events a delivery lacks; "" for none.
+func lateEvents(d *engine.Delivery) string {
+	if d.LateEvents == 0 {
+		return ""
+	}
+	return counted(int64(d.LateEvents), "late event", "late events")
 }
 
 func againText(s engine.Status) string {
@@ -186,7 +203,7 @@ func (p *Pages) timeLine(ctx context.Context, d *engine.Delivery, attempts []att
 
 // sessionLine adds the events of the session. due says how the due time was calculated; note says what is missing.
 func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at time.Time, class, title, text string)) (due, note string, err error) {
-	s, record, _, err := p.engine.Session(ctx, d.SessionID)
+	s, record, deliveries, err := p.engine.Session(ctx, d.SessionID)
 	if errors.Is(err, engine.ErrNotFound) {
 		return "", "The session is no longer stored, so its events are not shown.", nil
 	}
@@ -198,22 +215,25 @@ func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at
 		return "", "", err
 	}
 	list := timelineEvents(events, s.StartedAt)
+	markMissing(list, d, deliveries)
 	total, seen := make(map[string]int), make(map[string]int)
 	for _, h := range list {
 		total[h.group()]++
 	}
 	once := make(map[string]bool)
 	for _, h := range list {
-		// The specification says which events are in the payload.
-		text := h.Text
-		if late := d.FrozenAt; !late.IsZero() && (d.Kind == engine.KindIncomplete && h.At.After(d.AsOf) || h.Received.After(late)) {
+		class, text := "", h.Text
+		switch {
+		case h.NotSent:
+			class, text = "warn", strings.TrimSpace(text+" (not sent: it came after the payload was built)")
+		case h.Missing:
 			text = strings.TrimSpace(text + " (not in the payload: it came later)")
 		}
 		if group := h.group(); group != "" {
 			seen[group]++
 			switch n, left := seen[group], total[group]-2*groupAtEnds; {
 			case left <= 0 || n <= groupAtEnds || n > groupAtEnds+left:
-				add(h.At, "", h.Type, text)
+				add(h.At, class, h.Type, text)
 			case n == groupAtEnds+1:
 				add(h.At, "", group, fmt.Sprintf("%d more", left))
 			}
@@ -233,23 +253,39 @@ func (p *Pages) sessionLine(ctx context.Context, d *engine.Delivery, add func(at
 			title = "result seen"
 		}
 		once[h.Type] = true
-		add(h.At, "", title, text)
+		add(h.At, class, title, text)
 	}
-	return dueAfter(d, &s), "", nil
+	return p.dueAfter(d, &s), "", nil
 }
 
-// dueAfter says how long after an event of its session a delivery is due; "" if it is not due after it.
-func dueAfter(d *engine.Delivery, s *engine.Session) string {
-	from, what := s.FinishedAt, "the session's finish"
-	if d.Kind == engine.KindIncomplete {
-		from, what = s.StartedAt, "the session's start"
+// dueAfter says how long after an event of its session a delivery is due, and whether that was put off for late events; "" if it is not due
+// after the event.
+func (p *Pages) dueAfter(d *engine.Delivery, s *engine.Session) string {
+	w, err := p.engine.Webhook(d.WebhookID)
+	settle, delay := p.engine.Config().Settle, time.Duration(w.Delay)*time.Second
+	from, to, what := s.FinishedAt, d.DueAt, "the session's finish"
+	instant := from.Add(delay)
+	switch d.Kind {
+	case engine.KindIncomplete:
+		delay = time.Duration(w.IncompleteDelay) * time.Second
+		from, to, what = s.StartedAt, d.AsOf, "the session's start"
+		instant = to
+	case engine.KindUpdate:
+		from, what = d.CreatedAt, "late events came"
+		instant = to
 	}
-	switch wait := d.DueAt.Sub(from); {
-	case from.IsZero() || wait < 0 || d.Kind == engine.KindUpdate:
+	text := ""
+	switch wait := to.Sub(from); {
+	case from.IsZero() || wait < 0:
 		return ""
 	case wait == 0:
-		return "with " + what
+		text = "with " + what
 	default:
-		return roughly(wait) + " after " + what
+		text = roughly(wait) + " after " + what
 	}
+	// The delay of the webhook may be another one now: then what put it off is not known.
+	if settle = min(settle, delay); err == nil && d.DueAt.After(instant) && d.DueAt.Sub(d.CreatedAt) <= settle {
+		text += fmt.Sprintf("; built no earlier than %s after its events came", roughly(settle))
+	}
+	return text
 }

@@ -188,9 +188,9 @@ func TestLineOfLife(t *testing.T) {
 			return entries
 		}
 		begun := []string{
-			"+0 s session started", "+3 s vote Which? (#1) → This (#2)", "+6 s session finished It (#3)", "+9 s finish", "+15 s lead Bob (not in the payload: it came later)", "+16 s due 10 s after the session's finish",
+			"+0 s session started", "+3 s vote Which? (#1) → This (#2)", "+6 s session finished It (#3)", "+9 s finish", "+15 s lead Bob (not sent: it came after the payload was built)", "+16 s due 10 s after the session's finish",
 			"+16 s frozen the payload was built; every attempt sends these bytes", "+16 s attempt 1 the endpoint answered 500 Internal Server Error, after 50 ms",
-			"+16 s lead Ada (not in the payload: it came later)",
+			"+16 s lead Ada (not sent: it came after the payload was built)",
 		}
 		if got, want := strings.Join(line(), "\n"), strings.Join(append(begun, "+1 min 16 s next try"), "\n"); got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -23,13 +23,17 @@ type deliveryRow struct {
 	Outcome string
 	// Late means that the delivery is due but waits. Held means that it waits because its webhook is paused.
 	Late, Held bool
+	// Superseded means that a newer delivery of its session has superseded it. Lacks says how many late events it lacks; "" for none.
+	Superseded bool
+	Lacks      string
 }
 
 // rows prepares deliveries for a table.
 func (p *Pages) rows(list []engine.Delivery) []deliveryRow {
 	rows := make([]deliveryRow, len(list))
 	for i, d := range list {
-		rows[i] = deliveryRow{Delivery: d, Webhook: p.webhookName(d.WebhookID), Session: d.SessionID, When: d.FinishedAt, Outcome: outcome(d.LastStatus, d.LastError)}
+		rows[i] = deliveryRow{Delivery: d, Webhook: p.webhookName(d.WebhookID), Session: d.SessionID, When: d.FinishedAt, Outcome: outcome(d.LastStatus, d.LastError),
+			Superseded: d.SupersededBy != uuid.Nil, Lacks: lateEvents(&d)}
 		if d.Status.Waiting() {
 			rows[i].When, rows[i].Late = d.NextAttemptAt, !d.NextAttemptAt.After(time.Now())
 			w, err := p.engine.Webhook(d.WebhookID)

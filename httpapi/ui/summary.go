@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"hookbolt/engine"
 )
 
@@ -31,6 +33,9 @@ func (p *Pages) deliverySummary(d *engine.Delivery, attempts []engine.Attempt, n
 		}
 		return deliverySummary{Summary: tried(attempts) + " No further attempts, unless you send it again."}
 	case engine.StatusCancelled:
+		if d.SupersededBy != uuid.Nil {
+			return deliverySummary{Summary: "A newer delivery of the session has superseded it: that one has all that this one would tell. Nothing more is sent."}
+		}
 		return deliverySummary{Summary: "It was cancelled by hand or by a change of the webhook. Nothing more is sent."}
 	}
 	said := "The payload is built when the delivery is due."

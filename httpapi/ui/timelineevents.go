@@ -24,6 +24,35 @@ type timelineEvent struct {
 	Text string
 	// JSON is the event as it was received.
 	JSON string
+	// Missing reports that the payload of the delivery whose timeline it is lacks the event, NotSent that it was counted as late: no later
+	// payload of the session has it either.
+	Missing, NotSent bool
+}
+
+// markMissing sets Missing and NotSent of the events of a delivery's timeline. deliveries are those of its session.
+func markMissing(list []timelineEvent, d *engine.Delivery, deliveries []engine.Delivery) {
+	if d.FrozenAt.IsZero() {
+		return
+	}
+	told := d.BuiltFrom // how many events this payload or a later one has
+	for i := range deliveries {
+		if o := &deliveries[i]; o.WebhookID == d.WebhookID && o.Overtakes(d) {
+			told = max(told, o.BuiltFrom)
+		}
+	}
+	for i := range list {
+		h := &list[i]
+		h.Missing = d.Kind == engine.KindIncomplete && h.At.After(d.AsOf) || h.cameAfter(d)
+		h.NotSent = h.Missing && d.LateEvents > 0 && h.N >= told
+	}
+}
+
+// cameAfter reports whether the event came after the payload of a delivery of its session was built.
+func (h *timelineEvent) cameAfter(d *engine.Delivery) bool {
+	if d.BuiltFrom == 0 { // it was built before hookbolt stored from how many events
+		return h.Received.After(d.FrozenAt)
+	}
+	return h.N >= d.BuiltFrom
 }
 
 // timelineEvents returns a session's events in the order of the fold: by time, then by arrival.
@@ -92,15 +121,22 @@ func sayLead(l *engine.Lead) string {
 	return strings.Join(parts, ", ")
 }
 
-// group names the kinds of events that may be frequent in a session; "" for others.
+// group names the kinds of events that may be frequent in a session; "" for others. Those that a payload lacks are a group of their own, so
+// that the others do not hide them.
 func (h timelineEvent) group() string {
+	name := ""
 	switch engine.EventType(h.Type) {
 	case engine.EventVote, engine.EventUndo:
-		return "votes"
+		name = "votes"
 	case engine.EventLead:
-		return "leads"
+		name = "leads"
+	default:
+		return ""
 	}
-	return ""
+	if h.Missing {
+		return "later " + name
+	}
+	return name
 }
 
 // ReceivedLater reports whether the event was received more than a second before or after its time.

@@ -21,7 +21,7 @@ import (
 type site struct {
 	*server
 	webhook, session   string // ids of one of each
-	delivered, refused string // ids of deliveries: a delivered one, and one whose endpoint responds with an error
+	delivered, refused string // ids of deliveries: a delivered one, which lacks a late event, and one whose endpoint responds with an error
 }
 
 // everyPage maps the route of each page to paths of the site.
@@ -36,13 +36,15 @@ var everyPage = map[string]func(site) []string{
 	"/webhooks/:id/replay":     func(s site) []string { return []string{"/webhooks/" + s.webhook + "/replay?status=any"} },
 	"/webhooks/:id/deactivate": func(s site) []string { return []string{"/webhooks/" + s.webhook + "/deactivate"} },
 	"/webhooks/:id/delete":     func(s site) []string { return []string{"/webhooks/" + s.webhook + "/delete"} },
-	"/deliveries":              func(site) []string { return []string{"/deliveries", "/deliveries?status=failed"} },
-	"/deliveries/:id":          func(s site) []string { return []string{"/deliveries/" + s.delivered, "/deliveries/" + s.refused} },
-	"/sessions":                func(site) []string { return []string{"/sessions", "/sessions?poltio_user_id=42&state=complete"} },
-	"/sessions/:id":            func(s site) []string { return []string{"/sessions/" + s.session + "?webhook_id=" + s.webhook} },
-	"/sessions/:id/erase":      func(s site) []string { return []string{"/sessions/" + s.session + "/erase"} },
-	"/erase":                   func(site) []string { return []string{"/erase?poltio_user_id=42", "/erase?email=nobody@example.com"} },
-	"/play":                    func(site) []string { return []string{"/play"} },
+	"/deliveries": func(site) []string {
+		return []string{"/deliveries", "/deliveries?status=failed", "/deliveries?late_events=on"}
+	},
+	"/deliveries/:id":     func(s site) []string { return []string{"/deliveries/" + s.delivered, "/deliveries/" + s.refused} },
+	"/sessions":           func(site) []string { return []string{"/sessions", "/sessions?poltio_user_id=42&state=complete"} },
+	"/sessions/:id":       func(s site) []string { return []string{"/sessions/" + s.session + "?webhook_id=" + s.webhook} },
+	"/sessions/:id/erase": func(s site) []string { return []string{"/sessions/" + s.session + "/erase"} },
+	"/erase":              func(site) []string { return []string{"/erase?poltio_user_id=42", "/erase?email=nobody@example.com"} },
+	"/play":               func(site) []string { return []string{"/play"} },
 }
 
 // newSite starts a server and posts sessions for three webhooks: one whose endpoint works, one whose endpoint fails, and one with a delay of an
@@ -77,6 +79,7 @@ func newSite(t *testing.T, settings ...string) site {
 	broken.await(1)
 	s.delivered, s.session = s.delivery("status=delivered&webhook_id=" + s.webhook)
 	s.refused, _ = s.delivery("status=pending&webhook_id=2")
+	s.call("POST", "/v1/events", fmt.Sprintf(`{"type": "lead", "session_id": %q, "lead": {"name": "Too late"}}`, s.session))
 	return s
 }
 

@@ -70,6 +70,41 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// TestStatusOfLateEvents names the webhooks whose deliveries lack events. That is no failure.
+func TestStatusOfLateEvents(t *testing.T) {
+	const metrics = "# TYPE hookbolt_build_info gauge\nhookbolt_build_info{version=\"v9\"} 1\n# TYPE hookbolt_deliveries_with_late_events gauge\nhookbolt_deliveries_with_late_events "
+	forbidden := false
+	answers := map[string]string{
+		"/metrics": metrics + "1234\n", "/readyz": `{}`, "/v1/webhooks": `{"items":[],"next_cursor":null}`,
+		"/v1/deliveries": `{"items":[{"webhook_id":2},{"webhook_id":1},{"webhook_id":2},{"webhook_id":3}],"next_cursor":"x"}`,
+		"/v1/webhooks/1": `{"name":"","deliveries":{"with_late_events":234}}`,
+		"/v1/webhooks/2": `{"name":"a\nb","deliveries":{"with_late_events":1000}}`,
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch answer, ok := answers[r.URL.Path]; {
+		case forbidden && strings.HasPrefix(r.URL.Path, "/v1/"):
+			w.WriteHeader(http.StatusForbidden)
+		case !ok: // webhook 3 was deleted
+			w.WriteHeader(http.StatusNotFound)
+		default:
+			fmt.Fprint(w, answer)
+		}
+	}))
+	defer server.Close()
+	want := func(line string) {
+		t.Helper()
+		p := hookbolttest.Start(t, "status", "-url", server.URL)
+		if code, out := p.Exit(t), p.Stdout.String(); code != 0 || !strings.Contains(out+"end", line) {
+			t.Errorf("exit code %d: %s\nwant %s\n%s", code, p.Stderr, line, out)
+		}
+	}
+	want("\nlate events deliveries that lack them 1,234   webhook 2 \"a b\" 1,000   webhook 1 234   a webhook with send_updates sends them\nend")
+	forbidden = true // to a metrics token
+	want("\nlate events deliveries that lack them 1,234   a webhook with send_updates sends them\nend")
+	forbidden, answers["/metrics"] = false, metrics+"0\n"
+	want("goroutines ?\nend")
+}
+
 // TestStatusOfTrouble has a server in more trouble than one can make, and others that are none.
 func TestStatusOfTrouble(t *testing.T) {
 	const metrics = `

@@ -83,6 +83,7 @@ func TestConfigIsRead(t *testing.T) {
 		retry_schedule = ["1s", "90s"]
 		retry_jitter = 1
 		retry_after_max = "0s"
+		settle = "0s"
 		pause_after = "48h"
 		proxy_from_environment = true
 		allow_networks = ["10.1.2.3/8", "192.168.1.7", "fd00::/8", "::ffff:127.0.0.0/104"]

@@ -50,6 +50,7 @@ func TestEnvironment(t *testing.T) {
 		"delivery.retry_schedule":         {"1s,2m", `["1s", "2m"]`},
 		"delivery.retry_jitter":           {"0.5", `0.5`},
 		"delivery.retry_after_max":        {"1h", `"1h"`},
+		"delivery.settle":                 {"5s", `"5s"`},
 		"delivery.pause_after":            {"2h", `"2h"`},
 		"delivery.allow_networks":         {"10.0.0.0/8, fd00::/8", `["10.0.0.0/8", "fd00::/8"]`},
 		"delivery.proxy_from_environment": {"true", `true`},

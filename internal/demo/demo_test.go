@@ -51,7 +51,7 @@ func TestDemoKeepsRunning(t *testing.T) {
 	if _, err := hookbolttest.NewShell(t, t.TempDir()).Script("-eu", out.Find(t, `(?s)in another terminal:\n(.*limit=3')\n`)); err != nil {
 		t.Error(err)
 	}
-	out.Find(t, `POST /mine  \S+  attempt 1  signature ok  answered 200`)
+	out.Find(t, `POST /mine  \S+  complete  attempt 1  signature ok  answered 200`)
 	stop(errors.New("signal: of the test"))
 	if err := <-ended; err != nil {
 		t.Error(err)

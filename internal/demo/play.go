@@ -21,8 +21,8 @@ type session struct {
 }
 
 type event struct {
-	fields   map[string]json.RawMessage
-	finishes bool
+	fields           map[string]json.RawMessage
+	starts, finishes bool
 	// after is the time since the earliest event of its session, at the recorded speed.
 	after time.Duration
 	// at is the event's time in the demo, acceptedAt is when it was acknowledged.
@@ -58,7 +58,8 @@ func loadSession(recorded fs.FS, name string) (*session, error) {
 	s := &session{name: strings.TrimSuffix(name, ".ndjson"), id: events[0].SessionID.String(), contentID: events[0].Identity.ContentID.String()}
 	earliest := slices.MinFunc(events, func(a, b engine.Event) int { return a.Time.Compare(b.Time) }).Time
 	for _, ev := range events {
-		e := &event{after: ev.Time.Sub(earliest), finishes: ev.Type == engine.EventFinish || ev.Type == engine.EventResultView}
+		e := &event{after: ev.Time.Sub(earliest), starts: ev.Type == engine.EventStart || ev.Type == engine.EventVote,
+			finishes: ev.Type == engine.EventFinish || ev.Type == engine.EventResultView}
 		if err := json.Unmarshal(ev.JSON, &e.fields); err != nil {
 			return nil, err
 		}

@@ -80,8 +80,9 @@ func (d *demonstration) expected() map[arrival]bool {
 			if h.ContentID != "" && h.ContentID != s.contentID {
 				continue
 			}
-			// The first event to arrive sets when the incomplete delivery is due.
-			dueAt := s.events[0].at.Add(time.Duration(h.IncompleteDelay) * time.Second)
+			// The first start or vote to arrive sets the instant of the incomplete delivery; without one, the first event does.
+			start := max(0, slices.IndexFunc(s.events, func(ev *event) bool { return ev.starts }))
+			dueAt := s.events[start].at.Add(time.Duration(h.IncompleteDelay) * time.Second)
 			complete, inTime, known := false, false, false
 			for _, ev := range s.events {
 				if !ev.finishes {

@@ -16,8 +16,13 @@ func TestDemoVerdict(t *testing.T) {
 	// A session that starts at 0 and finishes, with the finish acknowledged at some time.
 	finished := func(finish, accepted float64) *session {
 		return &session{name: "s", id: "id", events: []*event{
-			{at: at(0), acceptedAt: at(0)}, {finishes: true, at: at(finish), acceptedAt: at(accepted)},
+			{starts: true, at: at(0), acceptedAt: at(0)}, {finishes: true, at: at(finish), acceptedAt: at(accepted)},
 		}}
+	}
+	// withLead puts a lead on the cover screen before the start.
+	withLead := func(s *session, lead float64) *session {
+		s.events = append([]*event{{at: at(lead), acceptedAt: at(lead)}}, s.events...)
+		return s
 	}
 	open := &session{name: "s", id: "id", events: []*event{{at: at(0), acceptedAt: at(0)}}}
 	complete := []byte(`{"session_id": "id", "complete_session": true}`)
@@ -37,6 +42,7 @@ func TestDemoVerdict(t *testing.T) {
 		{"finished at the instant", finished(6, 5.9), []receiver.Receipt{good("1", complete)}, ""},
 		{"finish acknowledged too late", finished(6, 6.1), []receiver.Receipt{good("1", complete)}, ""},
 		{"finish acknowledged too late, and sent", finished(6, 6.1), []receiver.Receipt{good("1", incomplete), good("2", complete)}, ""},
+		{"finished early after the start, later after a lead", withLead(finished(3, 3), -4), []receiver.Receipt{good("1", complete)}, ""},
 		{"a retry", finished(3, 3), []receiver.Receipt{{ID: "1", Body: complete, Status: 500}, good("1", complete)}, ""},
 
 		{"nothing", finished(9, 9), nil, `s complete for "h" did not arrive; s incomplete for "h" did not arrive`},

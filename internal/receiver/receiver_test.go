@@ -56,6 +56,7 @@ func TestReceiverShows(t *testing.T) {
 		want   []string
 	}{
 		{"good", hookbolttest.Secret, nil, good, []string{"POST /hook  msg-1  attempt 1  signature ok  answered 200\n{\n", `  "answer": "<b> & \"ünïcode\" 🎉 שלום",`, `  "id": 9007199254740993`}},
+		{"kind", hookbolttest.Secret, func(r *http.Request) { r.Header.Set("hookbolt-kind", "update") }, good, []string{"POST /hook  msg-1  update  attempt 1  signature ok"}},
 		{"unchecked", "", nil, good, []string{"signature not checked (start with -secret to check)"}},
 		{"other secret", ("whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32))), nil, good, []string{"signature WRONG: no signature matches"}},
 		{"unsigned", hookbolttest.Secret, func(r *http.Request) { clear(r.Header) }, good, []string{"no webhook-id  signature WRONG: webhook-id or webhook-timestamp is missing"}},

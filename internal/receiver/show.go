@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 
+	"hookbolt/engine/send"
 	"hookbolt/internal/text"
 )
 
@@ -33,7 +34,11 @@ func (rec *Receiver) show(r *http.Request, got Receipt, readErr error) {
 	if got.ID == "" {
 		b.WriteString("no webhook-id  ")
 	} else {
-		fmt.Fprintf(&b, "%s  attempt %d  ", text.Printable(got.ID), got.Attempt)
+		b.WriteString(text.Printable(got.ID) + "  ")
+		if kind := r.Header.Get(send.HeaderKind); kind != "" && rec.opts.Name == nil {
+			b.WriteString(text.Printable(kind) + "  ")
+		}
+		fmt.Fprintf(&b, "attempt %d  ", got.Attempt)
 	}
 	switch {
 	case got.Verdict == nil:

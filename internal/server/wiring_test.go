@@ -48,6 +48,7 @@ func TestEngineConfigHasEverySetting(t *testing.T) {
 		retry_schedule = ["47s", "48m"]
 		retry_jitter = 0.49
 		retry_after_max = "50m"
+		settle = "54s"
 		pause_after = "53h"
 		proxy_from_environment = true
 		operations_url = "https://ops.example.com/"
@@ -65,6 +66,7 @@ func TestEngineConfigHasEverySetting(t *testing.T) {
 			Jitter:        0.49,
 			RetryAfterMax: 50 * time.Minute,
 		},
+		Settle:               54 * time.Second,
 		PauseAfter:           53 * time.Hour,
 		ProxyFromEnvironment: true,
 		AllowNetworks:        []netip.Prefix{netip.MustParsePrefix("10.51.0.0/16"), netip.MustParsePrefix("fd52::/32"), netip.MustParsePrefix("127.0.0.1/32")},

@@ -92,7 +92,9 @@ func Look(ctx context.Context, c *client.Client) (*Report, error) {
 	}
 	s.describe(m)
 	s.judge(m)
-	err = s.nameWebhooks(ctx, c)
+	if err = s.nameLate(ctx, c, m.value("hookbolt_deliveries_with_late_events")); err == nil {
+		err = s.nameWebhooks(ctx, c)
+	}
 	if refused, ok := errors.AsType[*client.StatusError](err); ok && refused.Status == http.StatusForbidden {
 		s.countWebhooks(m) // it is a metrics token
 		err = nil
@@ -159,6 +161,59 @@ func (s *Report) judge(m scraped) {
 	}
 }
 
+// maxLateNamed bounds how many webhooks a report names whose deliveries lack late events.
+const maxLateNamed = 10
+
+// nameLate reports how many deliveries lack events that came after their payload was built, and of which webhooks. It needs no attention: the
+// webhooks are set so. With a token that may not read deliveries it returns the error of that call.
+func (s *Report) nameLate(ctx context.Context, c *client.Client, lacking float64) error {
+	if !(lacking > 0) {
+		return nil
+	}
+	row := []string{"deliveries that lack them " + number(lacking)}
+	defer func() { s.row("late events", append(row, "a webhook with send_updates sends them")...) }()
+	// The newest of them name the webhooks. The list may take long to find all.
+	var list struct {
+		Items []struct {
+			WebhookID uint32 `json:"webhook_id"`
+		}
+	}
+	if err := c.Call(ctx, http.MethodGet, "/v1/deliveries?late_events=true&limit=200", nil, &list); err != nil {
+		return err
+	}
+	var ids []uint32
+	for _, d := range list.Items {
+		if !slices.Contains(ids, d.WebhookID) {
+			ids = append(ids, d.WebhookID)
+		}
+	}
+	for _, id := range ids[:min(len(ids), maxLateNamed)] {
+		var w struct {
+			Name       string
+			Deliveries struct {
+				WithLateEvents float64 `json:"with_late_events"`
+			}
+		}
+		err := c.Call(ctx, http.MethodGet, fmt.Sprintf("/v1/webhooks/%d", id), nil, &w)
+		if refused, ok := errors.AsType[*client.StatusError](err); ok && refused.Status == http.StatusNotFound {
+			continue // it was deleted; its deliveries are kept
+		}
+		if err != nil {
+			return err
+		}
+		row = append(row, nameOf(id, w.Name)+" "+number(w.Deliveries.WithLateEvents))
+	}
+	return nil
+}
+
+// nameOf names a webhook by its id, and by its name if it has one.
+func nameOf(id uint32, name string) string {
+	if name == "" {
+		return fmt.Sprintf("webhook %d", id)
+	}
+	return fmt.Sprintf("webhook %d %q", id, text.OneLine(name))
+}
+
 // countWebhooks reports how many webhooks need attention. It is for tokens that may not read their names.
 func (s *Report) countWebhooks(m scraped) {
 	if n := m.value("hookbolt_webhooks", "state", "failing"); n > 0 {
@@ -189,10 +244,7 @@ func (s *Report) nameWebhooks(ctx context.Context, c *client.Client) error {
 		return err
 	}
 	for _, h := range hooks {
-		name := fmt.Sprintf("webhook %d", h.ID)
-		if h.Name != "" {
-			name += fmt.Sprintf(" %q", text.OneLine(h.Name))
-		}
+		name := nameOf(h.ID, h.Name)
 		switch {
 		case !h.Active:
 		case h.Paused:

@@ -64,7 +64,8 @@ func matches(d *engine.Delivery, q engine.DeliveryQuery) bool {
 		(q.SessionID == uuid.Nil || d.SessionID == q.SessionID) &&
 		(q.Status == 0 || d.Status == q.Status) &&
 		(q.Since.IsZero() || !d.CreatedAt.Before(q.Since)) &&
-		(q.Until.IsZero() || !d.CreatedAt.After(q.Until))
+		(q.Until.IsZero() || !d.CreatedAt.After(q.Until)) &&
+		(!q.LateEvents || d.LateEvents > 0)
 }
 
 // walk chooses the index that leads to a query's deliveries with the fewest entries to skip. session is that of a query for one.

@@ -83,6 +83,12 @@ var supersedeMutants = []mutant{
 		done.Late = 0
 		return err
 	})},
+	{"append/late events are counted", "listed among all", func(b *broken) {
+		b.list = func(ctx context.Context, q engine.DeliveryQuery) (engine.DeliveryPage, error) {
+			q.LateEvents = false
+			return b.Store.Deliveries(ctx, q)
+		}
+	}},
 	{"append/late events are counted", "not at the delivery", func(b *broken) {
 		b.delivery = func(ctx context.Context, id uuid.UUID) (engine.Delivery, []byte, []engine.Attempt, error) {
 			d, payload, attempts, err := b.Store.Delivery(ctx, id)

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -242,6 +243,15 @@ func lateIsCounted(t *T) {
 		}
 		if a, b := p.stats(w, now()), p.stats(other, now()); a.Late != 1 || b.Late != 0 {
 			t.Errorf("%s: %d and %d deliveries lack events, want 1 and 0", when, a.Late, b.Late)
+		}
+		for _, id := range []uint32{0, w.ID, other.ID} {
+			want := sent[:1]
+			if id == other.ID {
+				want = nil
+			}
+			if list := p.pages(engine.DeliveryQuery{WebhookID: id, LateEvents: true}, 1); !slices.Equal(ids(list), ids(want)) {
+				t.Errorf("%s: those of webhook %d that lack events are %v, want %v", when, id, ids(list), ids(want))
+			}
 		}
 		p = p.restart()
 	}
