@@ -175,6 +175,7 @@ func (s *sim) froze(claimed *engine.Delivery, payload []byte, events, stored int
 	if d.movedAt.Equal(now) && !d.asOf.Equal(claimed.AsOf) && claimed.AsOf.Equal(d.was.asOf) {
 		if e, _, _, err := s.world.Delivery(context.Background(), claimed.ID); err != nil || e.AsOf.Equal(d.was.asOf) {
 			d.moveTo(d.was) // it was taken up in the instant in which it was to be moved
+			d.mustDrop = false
 		}
 	}
 	if at := slices.IndexFunc(s.replays, func(r *simReplay) bool { return s.covers(r, d) }); at >= 0 { // which has queued it again
@@ -325,6 +326,7 @@ func (s *sim) judgeMove(e *engine.Delivery) {
 	}
 	if now := time.Now().UTC(); d.movedAt.Equal(now) && e.AsOf.Equal(d.was.asOf) && (e.FrozenAt.Equal(now) || d.frozenAt.Equal(now)) {
 		d.moveTo(d.was)
+		d.mustDrop = false
 	}
 	if !e.AsOf.Equal(d.asOf) || !e.DueAt.Equal(d.dueAt) {
 		s.found(simOff, "%s %s of %s: as of %v, due at %v; the model says %v and %v", e.Kind, e.ID, e.SessionID, e.AsOf, e.DueAt, d.asOf, d.dueAt)
