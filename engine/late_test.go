@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,22 +36,23 @@ func posted(t *testing.T, settle time.Duration, w *Webhook, requests map[int][]E
 		}
 		stored, head = append(stored, d.Fresh...), d.Head
 		for _, trigger := range d.Triggers {
-			text := fmt.Sprintf("%s %s", trigger.Kind, seconds(trigger.DueAt))
+			var text strings.Builder
+			text.WriteString(fmt.Sprintf("%s %s", trigger.Kind, seconds(trigger.DueAt)))
 			if !trigger.AsOf.IsZero() {
-				text += " as of " + seconds(trigger.AsOf)
+				text.WriteString(" as of " + seconds(trigger.AsOf))
 			}
 			for _, flag := range []struct {
 				name string
 				set  bool
 			}{{" claimed", trigger.Claim}, {" moves", trigger.Moves}, {" only", trigger.MovesOnly}} {
 				if flag.set {
-					text += flag.name
+					text.WriteString(flag.name)
 				}
 			}
 			if trigger.Late > 0 {
-				text += fmt.Sprintf(" for %d after %d", trigger.Late, trigger.Before)
+				text.WriteString(fmt.Sprintf(" for %d after %d", trigger.Late, trigger.Before))
 			}
-			triggers[sec] = append(triggers[sec], text)
+			triggers[sec] = append(triggers[sec], text.String())
 			if !trigger.Moves && trigger.Kind != KindUpdate {
 				head.Deliveries = append(head.Deliveries, DeliveryRef{WebhookID: w.ID, Kind: trigger.Kind, ID: uuid.New()})
 			}

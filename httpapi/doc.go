@@ -20,7 +20,7 @@
 //	DELETE /v1/sessions/:id                erases its events and all its deliveries; 200 with their numbers
 //	DELETE /v1/visitors/:poltio_user_id    erases all sessions of a visitor; 200 with their numbers
 //	POST   /v1/erase                       erases a session, or a person by e-mail, phone or visitor's id; 200 with the numbers
-//	GET    /v1/deliveries                  newest first, pending ones by next attempt (?webhook_id=&session_id=&status=&since=&until=&limit=&cursor=)
+//	GET    /v1/deliveries                  newest first, pending ones by next attempt (?webhook_id=&session_id=&status=&since=&until=&late_events=&limit=&cursor=)
 //	GET    /v1/deliveries/:id              one delivery, with its payload and attempts
 //	POST   /v1/deliveries/:id/retry        makes it due now; 202 with the delivery
 //	POST   /v1/deliveries/:id/cancel       cancels it if it is scheduled or pending; 200 with the delivery, else 409
