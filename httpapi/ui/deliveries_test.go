@@ -206,7 +206,7 @@ func TestLateEvents(t *testing.T) {
 		f.api("POST", "/v1/events", votes.String())
 		id := f.onlyDelivery("")
 		page := f.wantPage("/deliveries/"+id, `<li class="warn"><span class="offset">&#43;1 min 5 s</span><div><strong>lead</strong> <bdi>late (not sent: it came after the payload was built)`,
-			"<strong>lead</strong> <bdi>in time<", "<strong>later votes</strong> <bdi>20 more", "<dt>Lacks</dt><dd>31 late events that came after the payload was built. They were not sent,")
+			"<strong>lead</strong> <bdi>in time<", "<strong>later votes</strong> <bdi>20 more", "<dt>Lacks</dt><dd>31 late events that came after the payload was built, and not sent:")
 		if n := strings.Count(page, "<strong>vote</strong>"); n != 10 {
 			t.Errorf("%d votes on the line", n)
 		}
