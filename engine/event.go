@@ -327,7 +327,8 @@ func fieldNamed(key []byte) (typed typedField, known bool) {
 	return typed, known
 }
 
-// member parses the value of one field of an event. Integers are read in each form that means one only: a refused event is a lost lead.
+// member parses the value of one field of an event. Numbers, true and false, and free text are read in each form that means one thing only: a
+// refused event is a lost lead. What identifies something (type, id, session_id), times, UUIDs and enums have one form.
 func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 	typed, known := fieldNamed(key)
 	if !known {
@@ -360,13 +361,13 @@ func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 	case "poltio_user_id":
 		ev.Identity.PoltioUserID = new(p.AnyInteger())
 	case "publisher_uuid":
-		ev.Identity.PublisherUUID = new(p.Text())
+		ev.Identity.PublisherUUID = new(p.TextOrNumber())
 	case "custom_id":
-		ev.Identity.CustomID = new(p.Text())
+		ev.Identity.CustomID = new(p.TextOrNumber())
 	case "question_id":
 		ev.QuestionID, f.question = p.AnyInteger(), true
 	case "question":
-		ev.Question = new(p.Text())
+		ev.Question = new(p.TextOrNumber())
 	case "answers":
 		f.list = true
 		p.Array(func(int) { ev.Answers = append(ev.Answers, p.answer()) })
@@ -492,11 +493,11 @@ func (p *eventParser) answerMember(a *Answer, key []byte) {
 	case "answer_id":
 		a.ID = p.AnyInteger()
 	case "answer":
-		a.Answer = new(p.Text())
+		a.Answer = new(p.TextOrNumber())
 	case "parent":
-		a.Parent = new(p.Text())
+		a.Parent = new(p.TextOrNumber())
 	case "addon":
-		a.Addon = new(p.Text())
+		a.Addon = new(p.TextOrNumber())
 	}
 }
 
@@ -520,7 +521,7 @@ func (p *eventParser) lead() *Lead {
 			s = &l.CreatedAt
 		case "tc_checked":
 			if !p.Null() {
-				l.TCChecked = new(p.Bool())
+				l.TCChecked = new(p.AnyBool())
 			}
 			return true
 		case "content_type":
@@ -538,12 +539,12 @@ func (p *eventParser) lead() *Lead {
 	return &l
 }
 
-// optional parses a string into s or an integer into n, whichever is not nil. Null leaves it nil.
+// optional parses a text into s or an integer into n, whichever is not nil. Null leaves it nil.
 func (p *eventParser) optional(s **string, n **int64) {
 	switch {
 	case p.Null():
 	case s != nil:
-		*s = new(p.Text())
+		*s = new(p.TextOrNumber())
 	default:
 		*n = new(p.AnyInteger())
 	}

@@ -45,6 +45,8 @@ func FuzzParseEvents(f *testing.F) {
 	for _, body := range []string{"", "[]", "[[]]", "{}", "null", `{"type":1}`, "\x00", "[\"\\ud800\"]", `{"\u0000":1e-9}`, "\ufeff{}", `{"type":"start"`,
 		"\ufeff" + evJSON("vote", `"question_id":"9007199254740993","answers":[{"answer_id":1e3},{"answer_id":"-0","addon":"\ud83d"}]`),
 		evJSON("result_view", `"time":"2016-12-31t23:59:60.5z","result":{"result_id":2.0,"time_spent":-16789.5,"right_answer":"1","calculator_result":-1.50e+1}`),
+		evJSON("result_view", `"result":{"result_id":1,"time_spent":"-0.5e1","result_title":1.0}`),
+		evJSON("lead", `"custom_id":7,"lead":{"tc_checked":"on","phone":491700000000,"content_type":-0}`), evJSON("lead", `"lead":{"tc_checked":0}`),
 		evJSON("lead", `"time":"2016-12-31 15:59:60-08:00","lead":{"user_id":"7","content_id":1e2,"name":"\ud83d\ud83d\ude00\ude00"}`)} {
 		f.Add([]byte(body))
 	}

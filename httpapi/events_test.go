@@ -18,7 +18,11 @@ func withID(event, id string) string { return strings.TrimSuffix(event, "}") + `
 
 func TestPostEvents(t *testing.T) {
 	f := newFixture(t, Config{})
-	const sessionC, sessionD = "22ffdf18-1035-4e56-baa2-8327e3af5244", "22ffdf18-1035-4e56-baa2-8327e3af5245"
+	const (
+		sessionC = "22ffdf18-1035-4e56-baa2-8327e3af5244"
+		sessionD = "22ffdf18-1035-4e56-baa2-8327e3af5245"
+		sessionE = "22ffdf18-1035-4e56-baa2-8327e3af5246"
+	)
 	for _, c := range []struct{ name, body, want string }{
 		{"one object", start(sessionA), `{"accepted":1,"duplicates":0}`},
 		{"an id twice", withID(start(sessionA), "k") + withID(start(sessionA), "k"), `{"accepted":2,"duplicates":1}`},
@@ -36,6 +40,13 @@ func TestPostEvents(t *testing.T) {
 			`{"type":"lead","session_id":"` + sessionC + `","time":"2016-12-31 23:59:60.25+00:00","lead":{"name":"Ada \ud83d","user_id":"9007199254740993","content_id":1e3}}` +
 			`{"type":"result_view","session_id":"` + sessionC + `","result":{"result_id":"4","time_spent":16789.5,"right_answer":"0","calculator_result":12.50}}`,
 			`{"accepted":4,"duplicates":0}`},
+		{"what a form of a page has", start(sessionE) +
+			`{"type":"vote","session_id":"` + sessionE + `","custom_id":7,"publisher_uuid":8,"question_id":1,"question":2.50,"answer_id":2,"answer":42,"parent":1e3,"addon":0}` +
+			`{"type":"vote","session_id":"` + sessionE + `","question_id":1,"answers":[{"answer_id":3,"answer":43,"parent":44,"addon":45}]}` +
+			`{"type":"lead","session_id":"` + sessionE + `","lead":{"tc_checked":"on","phone":491700000000,"email":1,"name":2,"comment":3.0,"created_at":1706011173,"content_type":5,"addon":6}}` +
+			`{"type":"lead","session_id":"` + sessionE + `","lead":{"tc_checked":0}}` +
+			`{"type":"result_view","session_id":"` + sessionE + `","result":{"result_id":4,"time_spent":"16789.5","result_title":5,"result_image":6,"result_desc":7.0}}`,
+			`{"accepted":6,"duplicates":0}`},
 	} {
 		rec := f.do("POST", "/v1/events", c.body)
 		if got := strings.TrimSpace(rec.Body.String()); rec.Code != 202 || got != c.want {
@@ -48,6 +59,14 @@ func TestPostEvents(t *testing.T) {
 		`"result":{"result_id":4,"result_title":null,"result_image":null,"result_desc":null,"time_spent":16790,"right_answer":0,"calculator_result":"12.50"}`,
 		`{"user_id":9007199254740993,"phone":null,"email":null,"name":"Ada ` + "\ufffd" + `","comment":null,"created_at":"2017-01-01T00:00:00.250000Z"`, `"content_id":1000}`,
 		`"name":"Ada \ufffd","user_id":"9007199254740993"`} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("%s is not in %s", want, shown)
+		}
+	}
+	shown = f.want(200, "GET", "/v1/sessions/"+sessionE, "")
+	for _, want := range []string{`"question":"2.50","answers":[{"answer_id":2,"answer":"42","parent":"1e3","addon":"0"},{"answer_id":3,"answer":"43","parent":"44","addon":"45"}]`,
+		`"time_spent":16790,`, `"phone":"491700000000","email":"1","name":"2","comment":"3.0","created_at":"1706011173","tc_checked":true,`, `"tc_checked":false,`,
+		`"custom_id":"7"`, `"lead":{"tc_checked":"on","phone":491700000000,`} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("%s is not in %s", want, shown)
 		}

@@ -6,7 +6,7 @@
 //
 // It is lenient where input can mean one thing only, because a refused event is a lost lead. A byte order mark before the first value is
 // skipped. An escaped half of a surrogate pair, which a page makes when it cuts a text within an emoji, becomes U+FFFD. Methods for the
-// values of events are lenient about the form of numbers: see [Reader.AnyInteger], [Reader.RoundedInteger] and [Reader.TextOrNumber].
+// values of events are lenient about their form: see [Reader.AnyInteger], [Reader.RoundedInteger], [Reader.AnyBool] and [Reader.TextOrNumber].
 //
 // The caller drives the reading: it asks for the value that it expects at this point, as with ParseObject:
 //
