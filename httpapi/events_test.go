@@ -86,22 +86,35 @@ func TestPartial(t *testing.T) {
 	refused := func(index, field, detail string) string {
 		return `{"index":` + index + `,"field":"` + field + `","detail":"` + detail + `"}`
 	}
-	const stray = "c0ffee00-1111-4222-8333-444455556666"
+	const stray, untidy = "c0ffee00-1111-4222-8333-444455556666", "c0ffee00-1111-4222-8333-444455556667"
 	vote := refused("1", "answer_id", `must be an integer, or its decimal digits as a string (got \"x\")`)
 	for _, c := range []struct{ name, target, body, want string }{
-		{"none is bad", "true", start(sessionA), `{"accepted":1,"duplicates":0,"refused":[]}`},
+		{"none is bad", "true", start(sessionA), `{"accepted":1,"duplicates":0,"refused":[],"left_out":[]}`},
 		{"not asked for", "false", start(sessionA), `{"accepted":1,"duplicates":0}`},
-		{"repeats beside a bad one", "true", withID(start(sessionB), "k") + bad + withID(finish(sessionB), "k"), `{"accepted":2,"duplicates":1,"refused":[` + vote + `]}`},
-		{"no event", "true", `[]`, `{"accepted":0,"duplicates":0,"refused":[]}`},
-		{"one of three", "true", "[" + start(sessionA) + "," + bad + "," + finish(sessionA) + "]", `{"accepted":2,"duplicates":0,"refused":[` + vote + `]}`},
-		{"all", "true", `1 ` + bad, `{"accepted":0,"duplicates":0,"refused":[` + refused("0", "", "must be an event, which is an object (got a number)") + "," + vote + `]}`},
-		{"the last has the identity", "true", finish(sessionB) + bad + start(sessionB), `{"accepted":2,"duplicates":0,"refused":[` + vote + `]}`},
+		{"repeats beside a bad one", "true", withID(start(sessionB), "k") + bad + withID(finish(sessionB), "k"), `{"accepted":2,"duplicates":1,"refused":[` + vote + `],"left_out":[]}`},
+		{"no event", "true", `[]`, `{"accepted":0,"duplicates":0,"refused":[],"left_out":[]}`},
+		{"one of three", "true", "[" + start(sessionA) + "," + bad + "," + finish(sessionA) + "]", `{"accepted":2,"duplicates":0,"refused":[` + vote + `],"left_out":[]}`},
+		{"all", "true", `1 ` + bad, `{"accepted":0,"duplicates":0,"refused":[` + refused("0", "", "must be an event, which is an object (got a number)") + "," + vote + `],"left_out":[]}`},
+		{"the last has the identity", "true", finish(sessionB) + bad + start(sessionB), `{"accepted":2,"duplicates":0,"refused":[` + vote + `],"left_out":[]}`},
 		{"a session refuses all, another one none", "true", finish(stray) + start(sessionA) + finish(stray),
 			`{"accepted":1,"duplicates":0,"refused":[` + refused("0", "content_id", "is required in the first request of a session, in any of its events") + "," +
-				refused("2", "content_id", "is required in the first request of a session, in any of its events") + `]}`},
+				refused("2", "content_id", "is required in the first request of a session, in any of its events") + `],"left_out":[]}`},
+		{"fields that cannot be read", "true", start(untidy) + strings.Replace(bad, sessionA, untidy, 1) +
+			`{"type":"lead","session_id":"` + untidy + `","mail":"x","lead":{"email":{},"name":"Ada","tc_checked":"on"}}`,
+			`{"accepted":2,"duplicates":0,"refused":[` + vote + `],"left_out":[` + refused("2", "mail", "unknown field; the field was left out, and the event was stored") + "," +
+				refused("2", "lead.email", "must be a string (got an object); the field was left out, and the event was stored") + `]}`},
+		{"a wrong field that its session lacks", "true", strings.Replace(start(stray), contentA, "quiz-7", 1),
+			`{"accepted":0,"duplicates":0,"refused":[` + refused("0", "content_id", `must be a UUID of 36 characters, such as 22ffdf18-1035-4e56-baa2-8327e3af5242 (got \"quiz-7\")`) + `],"left_out":[]}`},
 	} {
 		if got := strings.TrimSpace(f.want(202, "POST", "/v1/events?partial="+c.target, c.body)); got != c.want {
 			t.Errorf("%s:\ngot %s\nwant %s", c.name, got, c.want)
+		}
+	}
+	// The event is shown as it was received, the session without what was left out.
+	shown := f.want(200, "GET", "/v1/sessions/"+untidy, "")
+	for _, want := range []string{`"mail":"x","lead":{"email":{},"name":"Ada","tc_checked":"on"}}`, `"email":null,"name":"Ada","comment":null,`, `"tc_checked":true,`} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("%s is not in %s", want, shown)
 		}
 	}
 	// What is refused leaves nothing behind: mended, the event is taken under its id.

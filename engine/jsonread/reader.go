@@ -59,6 +59,8 @@ type Reader struct {
 
 	path []pathStep // where the reader is, for error messages
 
+	anyKey bool // see AllowUnknown
+
 	syntax *syntaxError // ends the reading
 	field  *Error       // the first wrong value since the last TakeError
 }
@@ -194,6 +196,16 @@ func (r *Reader) Ended() bool { return r.syntax != nil }
 
 // Offset returns how many bytes have been read.
 func (r *Reader) Offset() int { return r.pos }
+
+// Rewind goes back to the Offset at which a value has begun that is in no object, to read it once more.
+func (r *Reader) Rewind(offset int) {
+	if r.syntax == nil {
+		r.pos = offset
+	}
+}
+
+// AllowUnknown says whether unknown keys are no errors from now on. Their values are skipped all the same.
+func (r *Reader) AllowUnknown(allow bool) { r.anyKey = allow }
 
 func (r *Reader) pathString() string {
 	var b []byte
