@@ -1065,8 +1065,8 @@ func TestCounterOfRefusedEvents(t *testing.T) {
 	})
 }
 
-// With IngestValid, only the events count that are refused, and the limits of a session refuse only what is beyond them.
-func TestIngestValid(t *testing.T) {
+// With IngestPartial, only the events count that are refused, and the limits of a session refuse only what is beyond them.
+func TestIngestPartial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		id := uuid.New()
@@ -1080,22 +1080,27 @@ func TestIngestValid(t *testing.T) {
 		for _, tt := range []struct {
 			name, body        string
 			accepted, refused int
-			errs              int
+			errs, leftOut     int
 		}{
-			{"more are bad than are named", strings.Repeat("1 ", 1000) + start, 1, 1000, 100},
-			{"a full session", strings.Repeat(start, engine.MaxSessionEvents) + "1", engine.MaxSessionEvents - 1, 2, 2},
-			{"nothing more", start + event("start", uuid.New()), 1, 1, 1},
-			{"repeats", event("start", id, `"id":"a"`), 0, 1, 1},
-			{"a session that refuses all", strings.Repeat(orphan, 9) + event("start", uuid.New()), 1, 9, 9},
-			{"sessions that refuse all", orphans.String() + event("start", uuid.New()), 1, 500, 100},
-			{"the identity after an event", orphan + event("start", late) + orphan + orphan, 4, 0, 0},
+			{"more are bad than are named", strings.Repeat("1 ", 1000) + start, 1, 1000, 100, 0},
+			{"a full session", strings.Repeat(start, engine.MaxSessionEvents) + "1", engine.MaxSessionEvents - 1, 2, 2, 0},
+			{"nothing more", start + event("start", uuid.New()), 1, 1, 1, 0},
+			{"repeats", event("start", id, `"id":"a"`), 0, 1, 1, 0},
+			{"a session that refuses all", strings.Repeat(orphan, 9) + event("start", uuid.New()), 1, 9, 9, 0},
+			{"sessions that refuse all", orphans.String() + event("start", uuid.New()), 1, 500, 100, 0},
+			{"the identity after an event", orphan + event("start", late) + orphan + orphan, 4, 0, 0, 0},
+			{"fields that cannot be read", event("start", uuid.New(), `"custom_id":{}`, `"x":1`) + event("start", uuid.New(), `"content_type":"poll"`), 1, 1, 1, 2},
 		} {
 			refused, accepted := w.metric("hookbolt_events_refused_total", ""), w.metric("hookbolt_events_accepted_total", "")
-			got, err := w.IngestValid(t.Context(), []byte(tt.body))
+			leftOut := w.metric("hookbolt_event_fields_left_out_total", "")
+			got, err := w.IngestPartial(t.Context(), []byte(tt.body))
 			if err != nil || got.Accepted != tt.accepted || len(got.Refused) != tt.errs {
 				t.Errorf("%s: %d events and %d errors, %v; want %d and %d", tt.name, got.Accepted, len(got.Refused), err, tt.accepted, tt.errs)
 			}
 			refused, accepted = w.metric("hookbolt_events_refused_total", "")-refused, w.metric("hookbolt_events_accepted_total", "")-accepted
+			if leftOut = w.metric("hookbolt_event_fields_left_out_total", "") - leftOut; int(leftOut) != tt.leftOut || len(got.LeftOut) != tt.leftOut {
+				t.Errorf("%s: counted %v fields left out, named %v; want %d", tt.name, leftOut, got.LeftOut, tt.leftOut)
+			}
 			if int(refused) != tt.refused || int(accepted) != tt.accepted {
 				t.Errorf("%s: counted %v and %v, want %d accepted and %d refused", tt.name, accepted, refused, tt.accepted, tt.refused)
 			}

@@ -165,24 +165,10 @@ func parseEvents(body []byte, now time.Time) (events []Event, seen int, err erro
 	return p.events, p.index, nil
 }
 
-// maxSkippedEvents bounds how many invalid events parseValidEvents skips. An error costs more than an event, and a page sends fewer events.
-const maxSkippedEvents = 1000
-
-// parseValidEvents is parseEvents for a request that is not refused as a whole: it returns the valid events and the errors of the others,
-// at most 100. err is an InputErrors if the request cannot be read, or has more than maxSkippedEvents bad events.
-func parseValidEvents(body []byte, now time.Time) (events []Event, bad InputErrors, seen int, err error) {
-	p := eventParser{Reader: jsonread.New(body), body: body, now: now.UTC().Round(0), checkTimes: true, skipBad: true}
-	p.run()
-	if p.unreadable != nil {
-		return nil, nil, p.index, p.unreadable
-	}
-	return p.events, p.errs, p.index, nil
-}
-
 // DecodeEvents parses events that were accepted before, at receivedAt, from an array of their JSON. It does not check their times against
-// the clock again.
+// the clock again. Fields that were left out when an event of a partial request was accepted are left out again.
 func DecodeEvents(list []byte, receivedAt time.Time) ([]Event, error) {
-	p := eventParser{Reader: jsonread.New(list), body: list, now: receivedAt.UTC()}
+	p := eventParser{Reader: jsonread.New(list), body: list, now: receivedAt.UTC(), leaveOut: true}
 	p.run()
 	if len(p.errs) > 0 {
 		return nil, fmt.Errorf("decode stored events: %w", p.errs)
@@ -197,11 +183,16 @@ type eventParser struct {
 	now        time.Time
 	checkTimes bool // check times against the clock: this is input, not stored events
 	skipBad    bool // a bad event does not refuse the others
+	leaveOut   bool // an optional field that cannot be read does not refuse its event
 	skipped    int
 	events     []Event
 	index      int
 	errs       InputErrors
 	unreadable InputErrors // what is wrong with the request as a whole; also in errs
+
+	partly        bool        // the current event is read by readPartly
+	leftOut       InputErrors // the fields that were left out, at most maxInputErrors
+	fieldsLeftOut int         // how many were left out
 }
 
 // run parses the whole input.
@@ -278,7 +269,11 @@ func (p *eventParser) event() {
 	if isObject {
 		p.check(ev, &f)
 	}
-	if wrong := p.TakeError(); wrong != nil {
+	wrong := p.TakeError()
+	if wrong != nil && isObject && p.leaveOut {
+		wrong = p.readPartly(start, ev, wrong)
+	}
+	if wrong != nil {
 		p.refuse(wrong)
 	} else if p.errs != nil && !p.skipBad {
 		p.events = p.events[:0]
@@ -327,13 +322,14 @@ func fieldNamed(key []byte) (typed typedField, known bool) {
 	return typed, known
 }
 
-// member parses the value of one field of an event. Integers are read in each form that means one only: a refused event is a lost lead.
+// member parses the value of one field of an event. Numbers, true and false, and free text are read in each form that means one thing only: a
+// refused event is a lost lead. What identifies something (type, id, session_id), times, UUIDs and enums have one form.
 func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 	typed, known := fieldNamed(key)
 	if !known {
-		return false
+		return p.unknown()
 	}
-	if p.Null() {
+	if p.skipsRest() || p.Null() || p.partly && p.misplaced(ev.Type, typed) {
 		return true
 	}
 	if typed.types != nil {
@@ -353,23 +349,34 @@ func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 		ev.SessionID, f.hasSID = p.UUID(), true
 	case "time":
 		ev.Time, f.hasTime = p.Time(), true
+		if p.unread() {
+			f.hasTime = false
+		}
 	case "content_id":
-		ev.Identity.ContentID = p.UUID()
+		if ev.Identity.ContentID = p.UUID(); p.unread() {
+			ev.Identity.ContentID = uuid.Nil
+		}
 	case "content_type":
-		ev.Identity.ContentType = p.contentType()
+		if ev.Identity.ContentType = p.contentType(); p.unread() {
+			ev.Identity.ContentType = ""
+		}
 	case "poltio_user_id":
-		ev.Identity.PoltioUserID = new(p.AnyInteger())
+		ev.Identity.PoltioUserID = read(p, p.AnyInteger())
 	case "publisher_uuid":
-		ev.Identity.PublisherUUID = new(p.Text())
+		ev.Identity.PublisherUUID = read(p, p.TextOrNumber())
 	case "custom_id":
-		ev.Identity.CustomID = new(p.Text())
+		ev.Identity.CustomID = read(p, p.TextOrNumber())
 	case "question_id":
 		ev.QuestionID, f.question = p.AnyInteger(), true
 	case "question":
-		ev.Question = new(p.Text())
+		ev.Question = read(p, p.TextOrNumber())
 	case "answers":
 		f.list = true
-		p.Array(func(int) { ev.Answers = append(ev.Answers, p.answer()) })
+		p.Array(func(int) {
+			if !p.skipsRest() {
+				ev.Answers = append(ev.Answers, p.answer())
+			}
+		})
 		if len(ev.Answers) == 0 {
 			p.Fail("must hold at least one answer")
 		}
@@ -412,6 +419,7 @@ func (p *eventParser) check(ev *Event, f *eventFields) {
 				ev.Time.Format(time.RFC3339), p.now.Format(time.RFC3339))
 		}
 	}
+	p.separate(f)
 	switch ev.Type {
 	case EventVote:
 		if !f.question {
@@ -473,13 +481,13 @@ func (p *eventParser) answer() Answer {
 	p.Object(func(key []byte) bool {
 		switch string(key) {
 		case "answer_id", "answer", "parent", "addon":
-			if !p.Null() {
+			if !p.skipsRest() && !p.Null() {
 				given = given || string(key) == "answer_id"
 				p.answerMember(&a, key)
 			}
 			return true
 		}
-		return false
+		return p.unknown()
 	})
 	if !given {
 		p.FailAt("answer_id", "is required in an answer: an integer")
@@ -492,11 +500,11 @@ func (p *eventParser) answerMember(a *Answer, key []byte) {
 	case "answer_id":
 		a.ID = p.AnyInteger()
 	case "answer":
-		a.Answer = new(p.Text())
+		a.Answer = read(p, p.TextOrNumber())
 	case "parent":
-		a.Parent = new(p.Text())
+		a.Parent = read(p, p.TextOrNumber())
 	case "addon":
-		a.Addon = new(p.Text())
+		a.Addon = read(p, p.TextOrNumber())
 	}
 }
 
@@ -519,8 +527,8 @@ func (p *eventParser) lead() *Lead {
 		case "created_at":
 			s = &l.CreatedAt
 		case "tc_checked":
-			if !p.Null() {
-				l.TCChecked = new(p.Bool())
+			if !p.skipsRest() && !p.Null() {
+				l.TCChecked = read(p, p.AnyBool())
 			}
 			return true
 		case "content_type":
@@ -530,7 +538,7 @@ func (p *eventParser) lead() *Lead {
 		case "addon":
 			s = &l.Addon
 		default:
-			return false
+			return p.unknown()
 		}
 		p.optional(s, n)
 		return true
@@ -538,14 +546,14 @@ func (p *eventParser) lead() *Lead {
 	return &l
 }
 
-// optional parses a string into s or an integer into n, whichever is not nil. Null leaves it nil.
+// optional parses a text into s or an integer into n, whichever is not nil. Null leaves it nil.
 func (p *eventParser) optional(s **string, n **int64) {
 	switch {
-	case p.Null():
+	case p.skipsRest(), p.Null():
 	case s != nil:
-		*s = new(p.Text())
+		*s = read(p, p.TextOrNumber())
 	default:
-		*n = new(p.AnyInteger())
+		*n = read(p, p.AnyInteger())
 	}
 }
 
@@ -557,7 +565,7 @@ func (p *eventParser) result() *Result {
 		var n **int64
 		switch string(key) {
 		case "result_id":
-			if !p.Null() {
+			if !p.skipsRest() && !p.Null() {
 				res.ID, given = p.AnyInteger(), true
 			}
 			return true
@@ -568,19 +576,19 @@ func (p *eventParser) result() *Result {
 		case "result_desc":
 			s = &res.Desc
 		case "time_spent": // pages measure it with performance.now(), which has fractions
-			if !p.Null() {
-				res.TimeSpent = new(p.RoundedInteger())
+			if !p.skipsRest() && !p.Null() {
+				res.TimeSpent = read(p, p.RoundedInteger())
 			}
 			return true
 		case "right_answer":
 			n = &res.RightAnswer
 		case "calculator_result":
-			if !p.Null() {
-				res.CalculatorResult = new(p.TextOrNumber())
+			if !p.skipsRest() && !p.Null() {
+				res.CalculatorResult = read(p, p.TextOrNumber())
 			}
 			return true
 		default:
-			return false
+			return p.unknown()
 		}
 		p.optional(s, n)
 		return true

@@ -93,14 +93,17 @@ func TestParseEventsRefuses(t *testing.T) {
 		{"an answer's id", evJSON("vote", `"question_id":1,"answers":[{"answer_id":1},{"answer_id":2},{"answer_id":"3a"}]`), 0, "answers[2].answer_id", "must be an integer"},
 		{"an answer's addon", evJSON("vote", `"question_id":1,"answer_id":1,"addon":{}`), 0, "addon", "must be a string (got an object)"},
 		{"lead", evJSON("lead", `"lead":"x"`), 0, "lead", "must be an object (got a string)"},
-		{"lead.tc_checked", evJSON("lead", `"lead":{"tc_checked":1}`), 0, "lead.tc_checked", "must be true or false (got a number)"},
-		{"lead.tc_checked as a string", evJSON("lead", `"lead":{"tc_checked":"true"}`), 0, "lead.tc_checked", "must be true or false (got a string)"},
+		{"lead.tc_checked", evJSON("lead", `"lead":{"tc_checked":2}`), 0, "lead.tc_checked", `must be true or false, 1 or 0, on or off (got "2")`},
+		{"lead.tc_checked as a string", evJSON("lead", `"lead":{"tc_checked":"True"}`), 0, "lead.tc_checked", `on or off (got "True")`},
+		{"lead.tc_checked as a list", evJSON("lead", `"lead":{"tc_checked":["on"]}`), 0, "lead.tc_checked", "must be true or false (got a list)"},
+		{"lead.name", evJSON("lead", `"lead":{"name":true}`), 0, "lead.name", "must be a string (got true or false)"},
 		{"lead.addon", evJSON("lead", `"lead":{"addon":{"utm":"x"}}`), 0, "lead.addon", "must be a string (got an object)"},
 		{"lead.content_id", evJSON("lead", `"lead":{"content_id":"6caaa000-2bd8-4b28-8b9b-bfe1fca94f39"}`), 0, "lead.content_id", "must be an integer, or its decimal digits"},
 		{"result", evJSON("result_view", `"result":[]`), 0, "result", "must be an object (got a list)"},
 		{"result.calculator_result", evJSON("result_view", `"result":{"result_id":1,"calculator_result":[12]}`), 0, "result.calculator_result", "must be a string (got a list)"},
 		{"result.right_answer", evJSON("result_view", `"result":{"result_id":1,"right_answer":1.5}`), 0, "result.right_answer", "must be a whole number (got 1.5)"},
-		{"result.time_spent", evJSON("result_view", `"result":{"result_id":1,"time_spent":"1.5"}`), 0, "result.time_spent", "must be an integer"},
+		{"result.time_spent", evJSON("result_view", `"result":{"result_id":1,"time_spent":"01.5"}`), 0, "result.time_spent", "must be an integer"},
+		{"result.time_spent with a unit", evJSON("result_view", `"result":{"result_id":1,"time_spent":"1.5ms"}`), 0, "result.time_spent", "must be an integer"},
 
 		// Values.
 		{"unknown type", evJSON("click", ""), 0, "type", `must be start, vote, undo, lead, result_view or finish (got "click")`},
@@ -329,6 +332,26 @@ func TestParseEventsValues(t *testing.T) {
 			ev.Type = EventResultView
 			ev.Result = &Result{ID: 1, TimeSpent: new(int64(16790)), RightAnswer: new(int64(4)), CalculatorResult: new("12.50")}
 		})},
+		{"time spent as a text with a fraction", evJSON("result_view", `"result":{"result_id":1,"time_spent":"16789.5"}`), with(func(ev *Event) {
+			ev.Type, ev.Result = EventResultView, &Result{ID: 1, TimeSpent: new(int64(16790))}
+		})},
+		{"numbers as texts", evJSON("vote", `"publisher_uuid":1,"custom_id":-0,"question_id":1,"question":2.50,"answer_id":2,"answer":42,"parent":1e3,"addon":0`), with(func(ev *Event) {
+			ev.Type, ev.QuestionID, ev.Question = EventVote, 1, new("2.50")
+			ev.Answers = []Answer{{ID: 2, Answer: new("42"), Parent: new("1e3"), Addon: new("0")}}
+			ev.Identity.PublisherUUID, ev.Identity.CustomID = new("1"), new("-0")
+		})},
+		{"numbers as texts of an answer", evJSON("vote", `"question_id":1,"answers":[{"answer_id":2,"answer":42,"parent":1e3,"addon":0}]`), with(func(ev *Event) {
+			ev.Type, ev.QuestionID, ev.Answers = EventVote, 1, []Answer{{ID: 2, Answer: new("42"), Parent: new("1e3"), Addon: new("0")}}
+		})},
+		{"numbers as texts of a lead", evJSON("lead", `"lead":{"phone":491700000000,"email":1,"name":2,"comment":3.0,"created_at":1706011173,"content_type":5,"addon":6}`), with(func(ev *Event) {
+			ev.Type, ev.Lead = EventLead, &Lead{Phone: new("491700000000"), Email: new("1"), Name: new("2"), Comment: new("3.0"), CreatedAt: new("1706011173"),
+				ContentType: new("5"), Addon: new("6")}
+		})},
+		{"numbers as texts of a result", evJSON("result_view", `"result":{"result_id":1,"result_title":2,"result_image":3,"result_desc":4}`), with(func(ev *Event) {
+			ev.Type, ev.Result = EventResultView, &Result{ID: 1, Title: new("2"), Image: new("3"), Desc: new("4")}
+		})},
+		{"a checked checkbox", evJSON("lead", `"lead":{"tc_checked":"on"}`), with(func(ev *Event) { ev.Type, ev.Lead = EventLead, &Lead{TCChecked: new(true)} })},
+		{"0 for false", evJSON("lead", `"lead":{"tc_checked":0}`), with(func(ev *Event) { ev.Type, ev.Lead = EventLead, &Lead{TCChecked: new(false)} })},
 		{"time spent with digits", evJSON("result_view", `"result":{"result_id":1,"time_spent":"16789"}`), with(func(ev *Event) {
 			ev.Type, ev.Result = EventResultView, &Result{ID: 1, TimeSpent: new(int64(16789))}
 		})},

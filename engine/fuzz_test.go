@@ -12,25 +12,49 @@ import (
 	"time"
 )
 
-// checkValidEvents holds parseValidEvents against what ParseEvents returns for the same body: it accepts the same requests, and of others the
-// events that are good by themselves.
-func checkValidEvents(t *testing.T, body []byte, events []Event, refused error) {
-	valid, bad, seen, unreadable := parseValidEvents(body, time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC))
-	if unreadable != nil && (refused == nil || valid != nil || bad != nil) {
-		t.Fatalf("unreadable: %v, and %v is not; events %v, errors %v", unreadable, refused, valid, bad)
-	}
+// checkPartial holds what becomes of a body in a partial request against what ParseEvents returns for it: the same requests are readable, good
+// events are the same, and what is stored of others reads the same when it comes back from the store.
+func checkPartial(t *testing.T, body []byte, events []Event, refused error) {
+	now := time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC)
+	got, unreadable := parsePartialEvents(body, now)
 	if unreadable != nil {
+		if refused == nil || got.valid != nil || got.refused != nil || got.leftOut != nil {
+			t.Fatalf("unreadable: %v, and %v is not; %+v", unreadable, refused, got)
+		}
 		return
 	}
-	if refused == nil && (bad != nil || len(valid) != len(events) || len(valid) > 0 && !reflect.DeepEqual(valid, events)) {
-		t.Fatalf("accepted as a whole, but of its events %v, with errors %v", valid, bad)
+	if refused == nil && (got.refused != nil || got.leftOut != nil || len(got.valid) != len(events) || len(events) > 0 && !reflect.DeepEqual(got.valid, events)) {
+		t.Fatalf("accepted as a whole, but in a partial request %+v", got)
 	}
-	if len(bad) > maxInputErrors || len(bad) < maxInputErrors && len(valid)+len(bad) != seen || refused != nil && bad == nil {
-		t.Fatalf("%d events: %d good, errors %v", seen, len(valid), bad)
+	if len(got.refused) > maxInputErrors || len(got.refused) < maxInputErrors && len(got.valid)+len(got.refused) != got.seen ||
+		refused != nil && got.refused == nil && got.leftOut == nil {
+		t.Fatalf("of %d events: %+v", got.seen, got)
 	}
-	for i := range valid {
-		if again, err := ParseEvents(valid[i].JSON, valid[i].ReceivedAt); err != nil || len(again) != 1 || again[0].Type != valid[i].Type {
-			t.Fatalf("%s counts as valid: %v", valid[i].JSON, err)
+	if len(got.leftOut) != min(got.fieldsLeftOut, maxInputErrors) {
+		t.Fatalf("%d fields left out: %+v", got.fieldsLeftOut, got.leftOut)
+	}
+	partly := make(map[int]bool)
+	for _, field := range got.leftOut {
+		if partly[field.Index] = true; field.Detail == "" {
+			t.Fatalf("left out: %+v", field)
+		}
+	}
+	for i := range got.valid {
+		ev := got.valid[i]
+		again, err := DecodeEvents(slices.Concat([]byte("["), ev.JSON, []byte("]")), now)
+		if err != nil || len(again) != 1 {
+			t.Fatalf("%s is stored, but does not decode: %v", ev.JSON, err)
+		}
+		if again[0].Index = ev.Index; !reflect.DeepEqual(again[0], ev) {
+			t.Fatalf("%s\ndecodes to %+v\n was %+v", ev.JSON, again[0], ev)
+		}
+		if _, err := ParseEvents(ev.JSON, now); got.fieldsLeftOut <= maxInputErrors && (err != nil) != partly[ev.Index] {
+			t.Fatalf("%s: something was left out: %t, but strictly read it is %v", ev.JSON, partly[ev.Index], err)
+		}
+	}
+	for _, bad := range got.refused {
+		if partly[bad.Index] {
+			t.Fatalf("event %d is refused, and something was left out of it: %+v", bad.Index, got)
 		}
 	}
 }
@@ -45,6 +69,11 @@ func FuzzParseEvents(f *testing.F) {
 	for _, body := range []string{"", "[]", "[[]]", "{}", "null", `{"type":1}`, "\x00", "[\"\\ud800\"]", `{"\u0000":1e-9}`, "\ufeff{}", `{"type":"start"`,
 		"\ufeff" + evJSON("vote", `"question_id":"9007199254740993","answers":[{"answer_id":1e3},{"answer_id":"-0","addon":"\ud83d"}]`),
 		evJSON("result_view", `"time":"2016-12-31t23:59:60.5z","result":{"result_id":2.0,"time_spent":-16789.5,"right_answer":"1","calculator_result":-1.50e+1}`),
+		evJSON("result_view", `"result":{"result_id":1,"time_spent":"-0.5e1","result_title":1.0}`),
+		evJSON("lead", `"custom_id":{},"time":7,"content_id":"x","content_type":"poll","poltio_user_id":1.5,"x":1,"lead":{"email":{},"name":"n","y":[],"tc_checked":"yes"}`),
+		evJSON("vote", `"question_id":1,"answer":{},"addon":"a","question":[],"answers":[{"answer_id":1,"answer":true,"z":null}],"lead":{"name":3}`),
+		evJSON("undo", `"question_id":1,"answer_id":{},"type":"start"`), evJSON("result_view", `"result":{"result_id":1,"time_spent":{},"right_answer":[]},"answers":4`),
+		evJSON("lead", `"custom_id":7,"lead":{"tc_checked":"on","phone":491700000000,"content_type":-0}`), evJSON("lead", `"lead":{"tc_checked":0}`),
 		evJSON("lead", `"time":"2016-12-31 15:59:60-08:00","lead":{"user_id":"7","content_id":1e2,"name":"\ud83d\ud83d\ude00\ude00"}`)} {
 		f.Add([]byte(body))
 	}
@@ -55,7 +84,7 @@ func FuzzParseEvents(f *testing.F) {
 		if !bytes.Equal(body, given) {
 			t.Fatal("ParseEvents changed its input")
 		}
-		checkValidEvents(t, body, events, err)
+		checkPartial(t, body, events, err)
 		if err != nil {
 			errs, ok := errors.AsType[InputErrors](err)
 			if !ok || len(errs) == 0 || len(errs) > maxInputErrors || events != nil {

@@ -16,8 +16,10 @@ type Ingested struct {
 	Accepted int
 	// Duplicates is how many of them were repeats: their ids were stored before, or stand before in the request.
 	Duplicates int
-	// Refused has an error for each event that was left out, at most 100. Only IngestValid leaves events out.
+	// Refused has an error for each event that was refused, at most 100. Only IngestPartial stores a request without them.
 	Refused InputErrors
+	// LeftOut has an error for each field that was left out of an event that was stored, at most 100. Only IngestPartial leaves fields out.
+	LeftOut InputErrors
 }
 
 // Ingest stores the events of a request. When it returns without an error, they are durable. The error is an InputErrors if events are
@@ -39,30 +41,31 @@ func (e *Engine) Ingest(ctx context.Context, body []byte) (Ingested, error) {
 	return Ingested{Accepted: len(events), Duplicates: done.Duplicates}, nil
 }
 
-// IngestValid is Ingest for clients that may not be there to send the good events of a refused request again, such as pages that end. It
-// stores the valid events that their sessions accept. The error is an InputErrors if the request cannot be read or has more than 1,000
-// invalid events; nothing is stored then.
-func (e *Engine) IngestValid(ctx context.Context, body []byte) (Ingested, error) {
+// IngestPartial is Ingest for clients that may not be there to send the good events of a refused request again, such as pages that end. It
+// stores the valid events that their sessions accept, without their optional fields that cannot be read. The error is an InputErrors if the
+// request cannot be read or has more than 1,000 invalid events; nothing is stored then.
+func (e *Engine) IngestPartial(ctx context.Context, body []byte) (Ingested, error) {
 	now := utcNow()
-	events, refused, seen, err := parseValidEvents(body, now)
-	accepted := len(events)
+	events, err := parsePartialEvents(body, now)
+	accepted := len(events.valid)
 	var done Appended
 	if err == nil && accepted > 0 {
-		a := NewAppend(events, now)
+		a := NewAppend(events.valid, now)
 		a.Partial = true
 		done, err = e.append(ctx, a)
 		accepted -= len(done.Refused)
-		refused = append(refused, done.Refused...)
+		events.settleRefused(done.Refused)
 	}
 	if err != nil {
 		if _, ok := errors.AsType[InputErrors](err); ok {
-			e.metrics.eventsRefused.Add(float64(max(1, seen)))
+			e.metrics.eventsRefused.Add(float64(max(1, events.seen)))
 		}
 		return Ingested{}, err
 	}
-	e.metrics.eventsRefused.Add(float64(seen - accepted))
+	e.metrics.eventsRefused.Add(float64(events.seen - accepted))
+	e.metrics.fieldsLeftOut.Add(float64(events.fieldsLeftOut))
 	e.metrics.accepted(accepted)
-	return Ingested{Accepted: accepted, Duplicates: done.Duplicates, Refused: refused.Sorted()}, nil
+	return Ingested{Accepted: accepted, Duplicates: done.Duplicates, Refused: events.refused.Sorted(), LeftOut: events.describe()}, nil
 }
 
 // append stores events, and starts the deliveries that are due on arrival.

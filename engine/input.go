@@ -90,5 +90,12 @@ func ReadInteger(value []byte) (n int64, ok bool) {
 	return n, !r.Failed() && !r.Ended() && !r.More()
 }
 
+// ReadBool reads a JSON value that is true or false in any form in which events may have it.
+func ReadBool(value []byte) (b, ok bool) {
+	r := jsonread.New(value)
+	b = r.AnyBool()
+	return b, !r.Failed() && !r.Ended() && !r.More()
+}
+
 // ParseUUID reads a UUID of any version in its 36-character form, as ids in JSON are read.
 func ParseUUID(s string) (uuid.UUID, error) { return jsonread.ParseUUID(s) }

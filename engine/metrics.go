@@ -16,6 +16,7 @@ type metrics struct {
 	eventsAccepted  prometheus.Counter
 	eventsRefused   prometheus.Counter
 	eventsLate      prometheus.Counter
+	fieldsLeftOut   prometheus.Counter
 	attempts        *prometheus.CounterVec // outcome
 	refused         prometheus.Counter
 	unmade          *prometheus.CounterVec // trouble
@@ -38,6 +39,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Session events that were refused for bad input, as far as they were parsed; at least one for each request that was refused."}),
 		eventsLate: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_events_late_total",
 			Help: "Session events that changed a payload after it was built and were not sent, because the webhook has no send_updates; once for each webhook."}),
+		fieldsLeftOut: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_event_fields_left_out_total",
+			Help: "Fields that could not be read and were left out of session events that were stored; only requests with partial=true leave fields out."}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_total",
 			Help: "Attempts by outcome: 2xx, 3xx, 4xx, 5xx, other for any other status, or the class of the error."}, []string{"outcome"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_attempts_refused_total",
@@ -71,7 +74,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		history: newHistory(),
 	}
 	m.preset()
-	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.eventsLate, m.attempts, m.refused, m.unmade, m.repeats, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses, m.removals, m.damaged)
+	reg.MustRegister(m.eventsAccepted, m.eventsRefused, m.eventsLate, m.fieldsLeftOut, m.attempts, m.refused, m.unmade, m.repeats, m.attemptDuration, m.lag, m.finished, m.probes, m.pauses, m.removals, m.damaged)
 	return m
 }
 

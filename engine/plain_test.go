@@ -32,6 +32,9 @@ func plainEvent(event []byte) ([]byte, error) {
 
 var integerKeys = []string{"poltio_user_id", "question_id", "answer_id", "user_id", "result_id", "right_answer", "time_spent"}
 
+var textKeys = []string{"publisher_uuid", "custom_id", "question", "answer", "parent", "addon", "phone", "email", "name", "comment", "created_at", "lead.content_type",
+	"result_title", "result_image", "result_desc", "calculator_result"}
+
 func plainValue(key string, value any) (any, error) {
 	switch v := value.(type) {
 	case []any:
@@ -48,6 +51,9 @@ func plainValue(key string, value any) (any, error) {
 			if name == "content_id" && key == "lead" { // the session's is a UUID
 				of = "user_id"
 			}
+			if name == "content_type" && key == "lead" { // the session's is one of a few words
+				of = "lead.content_type"
+			}
 			plain, err := plainValue(of, v[name])
 			if err != nil {
 				return nil, err
@@ -55,13 +61,22 @@ func plainValue(key string, value any) (any, error) {
 			v[name] = plain
 		}
 	case json.Number:
-		if key == "calculator_result" {
+		if slices.Contains(textKeys, key) {
 			return string(v), nil
+		}
+		if key == "tc_checked" {
+			return map[json.Number]any{"1": true, "0": false}[v], nil
 		}
 		if slices.Contains(integerKeys, key) {
 			return plainInteger(string(v), key == "time_spent")
 		}
 	case string:
+		if number := new(json.Number); key == "time_spent" && json.Unmarshal([]byte(v), number) == nil && strings.TrimSpace(v) == v && v[0] != '"' {
+			return plainInteger(v, true)
+		}
+		if key == "tc_checked" {
+			return map[string]any{"true": true, "1": true, "on": true, "false": false, "0": false, "off": false}[v], nil
+		}
 		if slices.Contains(integerKeys, key) {
 			n, err := strconv.ParseInt(v, 10, 64)
 			if canonical := strconv.FormatInt(n, 10); err != nil || v != canonical && v != "-"+canonical {

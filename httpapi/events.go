@@ -33,7 +33,7 @@ func (a *API) postEvents(r *http.Request, _ httprouter.Params) (any, error) {
 			return nil, err
 		}
 		if partial {
-			return a.postValidEvents(ctx, body)
+			return a.postPartial(ctx, body)
 		}
 	}
 	ingested, err := a.engine.Ingest(ctx, body)
@@ -47,22 +47,27 @@ func (a *API) postEvents(r *http.Request, _ httprouter.Params) (any, error) {
 	return append(answer, "}\n"...), nil
 }
 
-// partlyAccepted is the response to a request whose bad events do not refuse the others.
+// partlyAccepted is the response to a partial request: its bad events do not refuse the others.
 type partlyAccepted struct {
 	Accepted   int `json:"accepted"`
 	Duplicates int `json:"duplicates"`
 	// Refused has an entry for each bad event, at most 100.
 	Refused engine.InputErrors `json:"refused"`
+	// LeftOut has an entry for each field that was left out of an event that was stored, at most 100.
+	LeftOut engine.InputErrors `json:"left_out"`
 }
 
-func (a *API) postValidEvents(ctx context.Context, body []byte) (any, error) {
-	ingested, err := a.engine.IngestValid(ctx, body)
+func (a *API) postPartial(ctx context.Context, body []byte) (any, error) {
+	ingested, err := a.engine.IngestPartial(ctx, body)
 	if err != nil {
 		return nil, err
 	}
-	answer := partlyAccepted{ingested.Accepted, ingested.Duplicates, ingested.Refused}
+	answer := partlyAccepted{ingested.Accepted, ingested.Duplicates, ingested.Refused, ingested.LeftOut}
 	if answer.Refused == nil {
 		answer.Refused = engine.InputErrors{}
+	}
+	if answer.LeftOut == nil {
+		answer.LeftOut = engine.InputErrors{}
 	}
 	return answer, nil
 }

@@ -18,7 +18,11 @@ func withID(event, id string) string { return strings.TrimSuffix(event, "}") + `
 
 func TestPostEvents(t *testing.T) {
 	f := newFixture(t, Config{})
-	const sessionC, sessionD = "22ffdf18-1035-4e56-baa2-8327e3af5244", "22ffdf18-1035-4e56-baa2-8327e3af5245"
+	const (
+		sessionC = "22ffdf18-1035-4e56-baa2-8327e3af5244"
+		sessionD = "22ffdf18-1035-4e56-baa2-8327e3af5245"
+		sessionE = "22ffdf18-1035-4e56-baa2-8327e3af5246"
+	)
 	for _, c := range []struct{ name, body, want string }{
 		{"one object", start(sessionA), `{"accepted":1,"duplicates":0}`},
 		{"an id twice", withID(start(sessionA), "k") + withID(start(sessionA), "k"), `{"accepted":2,"duplicates":1}`},
@@ -36,6 +40,13 @@ func TestPostEvents(t *testing.T) {
 			`{"type":"lead","session_id":"` + sessionC + `","time":"2016-12-31 23:59:60.25+00:00","lead":{"name":"Ada \ud83d","user_id":"9007199254740993","content_id":1e3}}` +
 			`{"type":"result_view","session_id":"` + sessionC + `","result":{"result_id":"4","time_spent":16789.5,"right_answer":"0","calculator_result":12.50}}`,
 			`{"accepted":4,"duplicates":0}`},
+		{"what a form of a page has", start(sessionE) +
+			`{"type":"vote","session_id":"` + sessionE + `","custom_id":7,"publisher_uuid":8,"question_id":1,"question":2.50,"answer_id":2,"answer":42,"parent":1e3,"addon":0}` +
+			`{"type":"vote","session_id":"` + sessionE + `","question_id":1,"answers":[{"answer_id":3,"answer":43,"parent":44,"addon":45}]}` +
+			`{"type":"lead","session_id":"` + sessionE + `","lead":{"tc_checked":"on","phone":491700000000,"email":1,"name":2,"comment":3.0,"created_at":1706011173,"content_type":5,"addon":6}}` +
+			`{"type":"lead","session_id":"` + sessionE + `","lead":{"tc_checked":0}}` +
+			`{"type":"result_view","session_id":"` + sessionE + `","result":{"result_id":4,"time_spent":"16789.5","result_title":5,"result_image":6,"result_desc":7.0}}`,
+			`{"accepted":6,"duplicates":0}`},
 	} {
 		rec := f.do("POST", "/v1/events", c.body)
 		if got := strings.TrimSpace(rec.Body.String()); rec.Code != 202 || got != c.want {
@@ -48,6 +59,14 @@ func TestPostEvents(t *testing.T) {
 		`"result":{"result_id":4,"result_title":null,"result_image":null,"result_desc":null,"time_spent":16790,"right_answer":0,"calculator_result":"12.50"}`,
 		`{"user_id":9007199254740993,"phone":null,"email":null,"name":"Ada ` + "\ufffd" + `","comment":null,"created_at":"2017-01-01T00:00:00.250000Z"`, `"content_id":1000}`,
 		`"name":"Ada \ufffd","user_id":"9007199254740993"`} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("%s is not in %s", want, shown)
+		}
+	}
+	shown = f.want(200, "GET", "/v1/sessions/"+sessionE, "")
+	for _, want := range []string{`"question":"2.50","answers":[{"answer_id":2,"answer":"42","parent":"1e3","addon":"0"},{"answer_id":3,"answer":"43","parent":"44","addon":"45"}]`,
+		`"time_spent":16790,`, `"phone":"491700000000","email":"1","name":"2","comment":"3.0","created_at":"1706011173","tc_checked":true,`, `"tc_checked":false,`,
+		`"custom_id":"7"`, `"lead":{"tc_checked":"on","phone":491700000000,`} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("%s is not in %s", want, shown)
 		}
@@ -67,22 +86,35 @@ func TestPartial(t *testing.T) {
 	refused := func(index, field, detail string) string {
 		return `{"index":` + index + `,"field":"` + field + `","detail":"` + detail + `"}`
 	}
-	const stray = "c0ffee00-1111-4222-8333-444455556666"
+	const stray, untidy = "c0ffee00-1111-4222-8333-444455556666", "c0ffee00-1111-4222-8333-444455556667"
 	vote := refused("1", "answer_id", `must be an integer, or its decimal digits as a string (got \"x\")`)
 	for _, c := range []struct{ name, target, body, want string }{
-		{"none is bad", "true", start(sessionA), `{"accepted":1,"duplicates":0,"refused":[]}`},
+		{"none is bad", "true", start(sessionA), `{"accepted":1,"duplicates":0,"refused":[],"left_out":[]}`},
 		{"not asked for", "false", start(sessionA), `{"accepted":1,"duplicates":0}`},
-		{"repeats beside a bad one", "true", withID(start(sessionB), "k") + bad + withID(finish(sessionB), "k"), `{"accepted":2,"duplicates":1,"refused":[` + vote + `]}`},
-		{"no event", "true", `[]`, `{"accepted":0,"duplicates":0,"refused":[]}`},
-		{"one of three", "true", "[" + start(sessionA) + "," + bad + "," + finish(sessionA) + "]", `{"accepted":2,"duplicates":0,"refused":[` + vote + `]}`},
-		{"all", "true", `1 ` + bad, `{"accepted":0,"duplicates":0,"refused":[` + refused("0", "", "must be an event, which is an object (got a number)") + "," + vote + `]}`},
-		{"the last has the identity", "true", finish(sessionB) + bad + start(sessionB), `{"accepted":2,"duplicates":0,"refused":[` + vote + `]}`},
+		{"repeats beside a bad one", "true", withID(start(sessionB), "k") + bad + withID(finish(sessionB), "k"), `{"accepted":2,"duplicates":1,"refused":[` + vote + `],"left_out":[]}`},
+		{"no event", "true", `[]`, `{"accepted":0,"duplicates":0,"refused":[],"left_out":[]}`},
+		{"one of three", "true", "[" + start(sessionA) + "," + bad + "," + finish(sessionA) + "]", `{"accepted":2,"duplicates":0,"refused":[` + vote + `],"left_out":[]}`},
+		{"all", "true", `1 ` + bad, `{"accepted":0,"duplicates":0,"refused":[` + refused("0", "", "must be an event, which is an object (got a number)") + "," + vote + `],"left_out":[]}`},
+		{"the last has the identity", "true", finish(sessionB) + bad + start(sessionB), `{"accepted":2,"duplicates":0,"refused":[` + vote + `],"left_out":[]}`},
 		{"a session refuses all, another one none", "true", finish(stray) + start(sessionA) + finish(stray),
 			`{"accepted":1,"duplicates":0,"refused":[` + refused("0", "content_id", "is required in the first request of a session, in any of its events") + "," +
-				refused("2", "content_id", "is required in the first request of a session, in any of its events") + `]}`},
+				refused("2", "content_id", "is required in the first request of a session, in any of its events") + `],"left_out":[]}`},
+		{"fields that cannot be read", "true", start(untidy) + strings.Replace(bad, sessionA, untidy, 1) +
+			`{"type":"lead","session_id":"` + untidy + `","mail":"x","lead":{"email":{},"name":"Ada","tc_checked":"on"}}`,
+			`{"accepted":2,"duplicates":0,"refused":[` + vote + `],"left_out":[` + refused("2", "mail", "unknown field; the field was left out, and the event was stored") + "," +
+				refused("2", "lead.email", "must be a string (got an object); the field was left out, and the event was stored") + `]}`},
+		{"a wrong field that its session lacks", "true", strings.Replace(start(stray), contentA, "quiz-7", 1),
+			`{"accepted":0,"duplicates":0,"refused":[` + refused("0", "content_id", `must be a UUID of 36 characters, such as 22ffdf18-1035-4e56-baa2-8327e3af5242 (got \"quiz-7\")`) + `],"left_out":[]}`},
 	} {
 		if got := strings.TrimSpace(f.want(202, "POST", "/v1/events?partial="+c.target, c.body)); got != c.want {
 			t.Errorf("%s:\ngot %s\nwant %s", c.name, got, c.want)
+		}
+	}
+	// The event is shown as it was received, the session without what was left out.
+	shown := f.want(200, "GET", "/v1/sessions/"+untidy, "")
+	for _, want := range []string{`"mail":"x","lead":{"email":{},"name":"Ada","tc_checked":"on"}}`, `"email":null,"name":"Ada","comment":null,`, `"tc_checked":true,`} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("%s is not in %s", want, shown)
 		}
 	}
 	// What is refused leaves nothing behind: mended, the event is taken under its id.

@@ -159,8 +159,9 @@ func (x *exchange) wrongAnswer() []string {
 
 // wrongRequest says whether the description and the API disagree about the request.
 func (x *exchange) wrongRequest() []string {
-	// With partial=true, an answer says of some events that they are refused.
-	partly := x.status == http.StatusAccepted && bytes.Contains(x.answer.Bytes(), []byte(`"refused":[{`))
+	// With partial=true, an answer says of some events that they are refused, and of fields that they are left out.
+	answer := x.answer.Bytes()
+	partly := x.status == http.StatusAccepted && (bytes.Contains(answer, []byte(`"refused":[{`)) || bytes.Contains(answer, []byte(`"left_out":[{`)))
 	switch isInvalid := partly || x.status == http.StatusBadRequest || x.status == http.StatusUnprocessableEntity; {
 	case x.status < 300 && !partly:
 		if why := x.refused(); why != "" {

@@ -83,7 +83,7 @@ func (f *platformField) value(w *engine.Webhook) any {
 	return engine.SettingNamed(f.setting).Get(w)
 }
 
-// isFlag tells whether the field is true or false, for which 1 and 0 may stand, too.
+// isFlag tells whether the field is true or false, in any form in which events may have it.
 func (f *platformField) isFlag() bool {
 	_, ok := f.value(&engine.Webhook{}).(bool)
 	return ok
@@ -377,9 +377,9 @@ func platformSettings(given map[string]json.RawMessage, present *engine.Webhook)
 			continue
 		}
 		if f.isFlag() {
-			flag, ok := readPlatformFlag(value)
+			flag, ok := engine.ReadBool(value)
 			if !ok {
-				bad = append(bad, engine.InputError{Field: f.name, Detail: fmt.Sprintf("must be true or false, 1 or 0 (got %s)", engine.Excerpt(string(value)))})
+				bad = append(bad, engine.InputError{Field: f.name, Detail: fmt.Sprintf("must be true or false, 1 or 0, on or off (got %s)", engine.Excerpt(string(value)))})
 				continue
 			}
 			flags[f.name], value = flag, json.RawMessage(strconv.FormatBool(flag))
@@ -477,17 +477,6 @@ func platformOAuth(given map[string]json.RawMessage, flags map[string]bool, pres
 	}
 	text, _, err := encode(oauth)
 	return text, err
-}
-
-// readPlatformFlag reads what is true or false, as text or as a number, too.
-func readPlatformFlag(value json.RawMessage) (flag, ok bool) {
-	switch string(bytes.Trim(value, `"`)) {
-	case "true", "1":
-		return true, true
-	case "false", "0":
-		return false, true
-	}
-	return false, false
 }
 
 // wholeNumber lets a number come in any form in which events may have it, such as text. Text may begin with zeros, as some forms write numbers:

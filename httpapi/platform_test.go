@@ -85,6 +85,7 @@ func TestPlatformHooks(t *testing.T) {
 	f.platform(200, "PUT", "/hooks/web/1", `{"is_active":false,"send_leads":0,"name":"quiet","delay":"0045"}`)
 	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"is_active":null,"send_leads":null,"name":null,"delay":null,"use_oauth":null}`),
 		`{"url":"https://example.com/hook","is_active":false,"send_leads":false,"name":"quiet","delay":45,"use_oauth":false}`)
+	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"is_active":"on","send_leads":"off"}`), `{"is_active":true,"send_leads":false}`)
 	has(t, f.platform(200, "PUT", "/hooks/web/1", `{"is_active":true,"send_leads":1,"delay":"000"}`), `{"is_active":true,"send_leads":true,"delay":0}`)
 	// What was read can be written back.
 	shown := f.platform(200, "GET", "/hooks/web/1", "")

@@ -6,7 +6,7 @@
 //
 // It is lenient where input can mean one thing only, because a refused event is a lost lead. A byte order mark before the first value is
 // skipped. An escaped half of a surrogate pair, which a page makes when it cuts a text within an emoji, becomes U+FFFD. Methods for the
-// values of events are lenient about the form of numbers: see [Reader.AnyInteger], [Reader.RoundedInteger] and [Reader.TextOrNumber].
+// values of events are lenient about their form: see [Reader.AnyInteger], [Reader.RoundedInteger], [Reader.AnyBool] and [Reader.TextOrNumber].
 //
 // The caller drives the reading: it asks for the value that it expects at this point, as with ParseObject:
 //
@@ -58,6 +58,8 @@ type Reader struct {
 	shared string
 
 	path []pathStep // where the reader is, for error messages
+
+	anyKey bool // see AllowUnknown
 
 	syntax *syntaxError // ends the reading
 	field  *Error       // the first wrong value since the last TakeError
@@ -194,6 +196,16 @@ func (r *Reader) Ended() bool { return r.syntax != nil }
 
 // Offset returns how many bytes have been read.
 func (r *Reader) Offset() int { return r.pos }
+
+// Rewind goes back to the Offset at which a value has begun that is in no object, to read it once more.
+func (r *Reader) Rewind(offset int) {
+	if r.syntax == nil {
+		r.pos = offset
+	}
+}
+
+// AllowUnknown says whether unknown keys are no errors from now on. Their values are skipped all the same.
+func (r *Reader) AllowUnknown(allow bool) { r.anyKey = allow }
 
 func (r *Reader) pathString() string {
 	var b []byte

@@ -29,6 +29,7 @@ type sample struct {
 	Any     anyInteger      `json:"any"`
 	Rounded roundedInteger  `json:"rounded"`
 	Either  textOrNumber    `json:"either"`
+	Flag    anyBool         `json:"flag"`
 	Time    anyTime         `json:"time"`
 	UUID    uuid.UUID       `json:"uuid"`
 	List    []int64         `json:"list"`
@@ -38,7 +39,7 @@ type sample struct {
 
 func (s *sample) member(r *jsonread.Reader, key []byte) bool {
 	name := string(key)
-	if !slices.Contains([]string{"text", "bool", "integer", "decimal", "any", "rounded", "either", "time", "uuid", "list", "object", "raw"}, name) {
+	if !slices.Contains([]string{"text", "bool", "integer", "decimal", "any", "rounded", "either", "flag", "time", "uuid", "list", "object", "raw"}, name) {
 		return false
 	}
 	if name != "raw" && r.Null() {
@@ -59,6 +60,8 @@ func (s *sample) member(r *jsonread.Reader, key []byte) bool {
 		s.Rounded = roundedInteger(r.RoundedInteger())
 	case "either":
 		s.Either = textOrNumber(r.TextOrNumber())
+	case "flag":
+		s.Flag = anyBool(r.AnyBool())
 	case "time":
 		s.Time = anyTime{r.Time()}
 	case "uuid":
@@ -135,6 +138,18 @@ func TestParseObject(t *testing.T) {
 		{`{"rounded":0.5}`, sample{Rounded: 1}},
 		{`{"rounded":0.05}`, sample{}},
 		{`{"rounded":5e-999999999999999999999}`, sample{}},
+		{`{"rounded":"12345.5"}`, sample{Rounded: 12346}},
+		{`{"rounded":"-1.2e3"}`, sample{Rounded: -1200}},
+		{`{"flag":true}`, sample{Flag: true}},
+		{`{"flag":1}`, sample{Flag: true}},
+		{`{"flag":"1"}`, sample{Flag: true}},
+		{`{"flag":"true"}`, sample{Flag: true}},
+		{`{"flag":"\u006fn"}`, sample{Flag: true}},
+		{`{"flag":false}`, sample{}},
+		{`{"flag":0}`, sample{}},
+		{`{"flag":"0"}`, sample{}},
+		{`{"flag":"false"}`, sample{}},
+		{`{"flag":"off"}`, sample{}},
 		{`{"either":"12"}`, sample{Either: "12"}},
 		{`{"either": -12.50e+01 }`, sample{Either: "-12.50e+01"}},
 		{`{"time":"2024-01-23t11:59:33z"}`, sample{Time: at("2024-01-23T11:59:33Z")}},
@@ -225,7 +240,14 @@ func TestParseObjectRefuses(t *testing.T) {
 		{"digits with a plus", `{"any":"+1"}`, "any", "must be an integer"},
 		{"digits with a leading zero", `{"any":"007"}`, "any", "must be an integer"},
 		{"digits with a leading zero, negative", `{"any":"-07"}`, "any", "must be an integer"},
-		{"digits with a fraction", `{"rounded":"1.0"}`, "rounded", "must be an integer"},
+		{"digits with a fraction", `{"any":"1.0"}`, "any", "must be an integer"},
+		{"a number with a unit", `{"rounded":"1.0s"}`, "rounded", "must be an integer"},
+		{"a number with a space", `{"rounded":"1.5 "}`, "rounded", "must be an integer"},
+		{"a number with a leading zero", `{"rounded":"01.5"}`, "rounded", "must be an integer"},
+		{"a number beyond 64 bits, as a string", `{"rounded":"1e30"}`, "rounded", "must be a 64-bit integer"},
+		{"a word for true", `{"flag":"yes"}`, "flag", `must be true or false, 1 or 0, on or off (got "yes")`},
+		{"a number for true", `{"flag":1.0}`, "flag", `on or off (got "1.0")`},
+		{"a list for true", `{"flag":[true]}`, "flag", "must be true or false (got a list)"},
 		{"digits with an exponent", `{"any":"1e3"}`, "any", "must be an integer"},
 		{"digits of another script", `{"any":"１２"}`, "any", "must be an integer"},
 		{"no digits", `{"any":""}`, "any", "must be an integer"},
@@ -549,7 +571,11 @@ type roundedInteger int64
 
 func (n *roundedInteger) UnmarshalJSON(value []byte) error {
 	if value[0] == '"' {
-		return (*anyInteger)(n).UnmarshalJSON(value)
+		var number json.Number
+		if json.Unmarshal(value, &number) != nil || number == "" {
+			return fmt.Errorf("no number: %s", value)
+		}
+		value = []byte(number)
 	}
 	exact, err := rational(value)
 	if err != nil {
@@ -562,6 +588,21 @@ func (n *roundedInteger) UnmarshalJSON(value []byte) error {
 		return fmt.Errorf("no integer: %s", value)
 	}
 	*n = roundedInteger(whole.Int64())
+	return nil
+}
+
+type anyBool bool
+
+func (b *anyBool) UnmarshalJSON(value []byte) error {
+	var word any
+	if err := json.Unmarshal(value, &word); err != nil {
+		return err
+	}
+	is, ok := map[any]bool{true: true, 1.0: true, "true": true, "1": true, "on": true, false: false, 0.0: false, "false": false, "0": false, "off": false}[word]
+	if !ok {
+		return fmt.Errorf("neither true nor false: %s", value)
+	}
+	*b = anyBool(is)
 	return nil
 }
 

@@ -63,7 +63,9 @@ func (r *Reader) object(member func(key []byte) bool, after func()) {
 			seen = append(seen, key) // unknown keys are refused anyway, so seen stays short
 			return
 		}
-		r.Fail("unknown field")
+		if !r.anyKey {
+			r.Fail("unknown field")
+		}
 		r.Skip()
 	})
 }

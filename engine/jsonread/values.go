@@ -32,6 +32,31 @@ func (r *Reader) Text() string {
 	return string(s)
 }
 
+// AnyBool reads true or false in each form that means one of them only: 1 and 0, the strings "true", "false", "1" and "0", and "on" and "off".
+// "on" is what FormData of a page has for a checked checkbox.
+func (r *Reader) AnyBool() bool {
+	text := ""
+	switch c := r.Peek(); {
+	case c == 't' || c == 'f':
+		return r.Bool()
+	case c == '"':
+		text = r.Text()
+	case c == '-' || c >= '0' && c <= '9':
+		text = string(r.number())
+	default:
+		r.WrongType("true or false")
+		return false
+	}
+	switch text {
+	case "true", "1", "on":
+		return true
+	case "false", "0", "off":
+	default:
+		r.Fail("must be true or false, 1 or 0, on or off (got %q)", Excerpt(text))
+	}
+	return false
+}
+
 // Bool reads true or false.
 func (r *Reader) Bool() bool {
 	switch r.Peek() {
@@ -71,23 +96,29 @@ func (r *Reader) Integer() int64 {
 func (r *Reader) AnyInteger() int64 { return r.anyInteger(false) }
 
 // RoundedInteger is AnyInteger for a measured value, such as performance.now() of a page: a number with a fraction is rounded to the nearest
-// integer, halves away from zero.
+// integer, halves away from zero. A string may have any number of JSON.
 func (r *Reader) RoundedInteger() int64 { return r.anyInteger(true) }
 
 func (r *Reader) anyInteger(round bool) int64 {
+	var token []byte
 	switch c := r.Peek(); {
 	case c == '"':
-		n, err := ParseInteger(r.Text())
+		text := r.Text()
+		if round && isNumber(text) {
+			token = []byte(text)
+			break
+		}
+		n, err := ParseInteger(text)
 		if err != nil {
 			r.Fail("%v", err)
 		}
 		return n
-	case c != '-' && (c < '0' || c > '9'):
+	case c == '-' || c >= '0' && c <= '9':
+		token = r.number()
+	default:
 		r.WrongType("an integer")
-		return 0
 	}
-	token := r.number()
-	if r.syntax != nil {
+	if token == nil {
 		return 0
 	}
 	if n, err := strconv.ParseInt(string(token), 10, 64); err == nil {
@@ -101,6 +132,13 @@ func (r *Reader) anyInteger(round bool) int64 {
 		r.Fail("must be a whole number (got %s)", Excerpt(string(token)))
 	}
 	return n
+}
+
+// isNumber reports whether a text is a number of JSON, and nothing else.
+func isNumber(text string) bool {
+	r := Reader{data: []byte(text)}
+	r.number()
+	return r.syntax == nil && r.pos == len(text)
 }
 
 const notSixtyFourBits = "must be a 64-bit integer, -9223372036854775808 to 9223372036854775807 (got %s)"

@@ -12,7 +12,7 @@
 
   // The URL of the page. A document of srcdoc has none of its own: it has that of the page around it. Fragments stay in the browser, as they may
   // have secrets. Every vote carries the URL, so it is cut.
-  const pageURL = () => (/^http/.test(location) ? location.href : document.baseURI).match(/[^#]{0,2000}/)[0];
+  const pageURL = () => /[^#]{0,2000}/.exec(/^http/.test(location) ? location : document.baseURI)[0];
 
   const size = (event) => new Blob([event[1]]).size;
 
@@ -33,7 +33,7 @@
     const copy = (path, level, read) => {
       try {
         const value = read(), kind = {}.toString.call(value), list = Array.isArray(value);
-        if (list || kind == {} + "" && !value.toJSON) {
+        if (list || /t Obj/.test(kind) && !value.toJSON) {
           if (!level) throw kind;
           const made = list ? [] : {};
           Object.keys(value).map((name) => {
@@ -46,7 +46,7 @@
         // Dates and URLs are text in JSON, and new String("a") is "a".
         const json = JSON.stringify(typeof value == "bigint" ? value + "" : value);
         // Half an emoji, where text was cut, becomes U+FFFD. Older browsers leave this to hookbolt.
-        if (level < 3 && /^["\dtf-]/.test(json)) return JSON.parse(json, (_, value) => value.toWellFormed?.() ?? value);
+        if (level < 3 && /^[^nu[{]/.test(json)) return JSON.parse(json, (_, value) => value.toWellFormed?.() ?? value);
         throw kind;
       } catch (error) {
         complain("dropped", path, error);
@@ -85,11 +85,12 @@
       let bytes = 0, body, status;
       const events = list.filter((event, i) => (bytes += size(event) + 1) < limit || !i);
       try {
-        const answer = await fetch(target + "?partial=true", { method: "POST", body: "[" + events.map((event) => event[1]) + "]", keepalive,
+        const answer = await fetch(target + "?partial=true", { method: "POST", body: `[${events.map((event) => event[1])}]`, keepalive,
           signal: AbortSignal.timeout(3e4), headers });
         status = answer.status;
         body = await answer.json(); // an answer that is not read would count as under way
-        body.refused?.map((bad) => queue.includes(events[bad.index]) && complain("dropped", bad.field, bad.detail));
+        // An error that refuses the whole request has neither list.
+        [...body.refused, ...body.left_out].map((bad) => queue.includes(events[bad.index]) && complain("dropped", bad.field, bad.detail));
       } catch {}
       if (!status || status == 408 || status == 429 || status > 499) return false;
       failures = 0;
@@ -134,7 +135,7 @@
       if (stopped || rescued == last) return;
       rescued = last;
       if (await post(small, true)) pump();
-      rescued = undefined;
+      rescued = null;
     };
 
     const add = (type, more, fields, slow = failures) => {
@@ -149,7 +150,7 @@
       queue.push(event);
       // What hookbolt does not take anyway, by default, must not fill the storage.
       if (target && size(event) < 1e6) attempt(() => storage[event[0]] = "[" + event[1] + "]");
-      if (!(slow && timer)) later(slow ? 1e3 : 0);
+      if (!(slow && timer)) later(slow && 1e3);
       // A hidden page may have ended before its next timer.
       if (document.hidden) rescue();
     };

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"hookbolt/engine"
 )
 
 const (
@@ -63,10 +65,22 @@ type session struct {
 		Event struct {
 			Type       string
 			ID         string
-			QuestionID int64 `json:"question_id"`
-			AnswerID   int64 `json:"answer_id"`
+			QuestionID sentID `json:"question_id"`
+			AnswerID   sentID `json:"answer_id"`
 		}
 	}
+}
+
+// sentID is an id as a page has sent it: a number, or its digits as a string, which JavaScript makes of a BigInt. It is 0 for anything else, which an
+// event may have where it has no such field.
+type sentID int64
+
+func (n *sentID) UnmarshalJSON(value []byte) error {
+	*n = 0
+	if id, ok := engine.ReadInteger(value); ok {
+		*n = sentID(id)
+	}
+	return nil
 }
 
 // types returns the types of the events in the order of their arrival, with the ids of votes and undos.

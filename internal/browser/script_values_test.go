@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -161,6 +162,55 @@ func TestAnyOption(t *testing.T) {
 		s := w.session(id)
 		if types := s.types(); types != "start, finish" {
 			t.Errorf("the session has %s", types)
+		}
+	}
+}
+
+// TestLeadArrives shows that a page's mistake in one field costs neither the lead nor the vote: what means one thing only is taken, the rest is left
+// out, and the console names it once. Other tools refused all of it: airjp73/rvf#331 ("on"), ansible/aap-mcp-server#114 (one field too many).
+func TestLeadArrives(t *testing.T) {
+	t.Parallel()
+	w := newWidget(t)
+	for _, tt := range []struct{ call, want, said string }{
+		{`s.lead({ name: "Ada", tc_checked: "on" })`, `"tc_checked":true,`, ``},
+		{`s.lead(Object.fromEntries(new FormData(document.querySelector("form"))))`, `"tc_checked":true,`, ``},
+		{`s.lead({ name: "Ada", email: {} })`, `"email":null,"name":"Ada"`, `dropped lead.email must be a string (got an object); the field was left out, and the event was stored`},
+		{`s.lead({ name: "Ada", mail: "ada@example.com", tc_checked: "yes" })`, `"tc_checked":null,`,
+			`dropped lead.mail unknown field; the field was left out, and the event was stored, ` +
+				`dropped lead.tc_checked must be true or false, 1 or 0, on or off (got "yes"); the field was left out, and the event was stored`},
+		{`s.lead({ phone: 491700000000, name: 7 })`, `"phone":"491700000000","email":null,"name":"7"`, ``},
+		{`s.lead({ email: [] })`, `"leads":[]`, `dropped lead.email must be a string (got a list); nothing else is in the lead`},
+		{`s.vote(1n, 2n)`, `"answers":[{"question_id":1,"question":null,"answers":[{"answer_id":2,`, ``},
+		{`s.vote(9007199254740993n, 2, { answer: 42 })`, `"question_id":9007199254740993,"question":null,"answers":[{"answer_id":2,"answer":"42"`, ``},
+		{`s.vote(1, 2, { question: {}, lead: { name: "Ada" } })`, `"answers":[{"question_id":1,"question":null,"answers":[{"answer_id":2,`,
+			`dropped question must be a string (got an object); the field was left out, and the event was stored, ` +
+				`dropped lead does not belong to an event of type vote; the field was left out, and the event was stored`},
+		{`s.result({ result_id: 3, time_spent: "16789.5", right_answer: {} })`, `"time_spent":16790,"right_answer":null`,
+			`dropped result.right_answer must be an integer (got an object); the field was left out, and the event was stored`},
+	} {
+		got := eval[struct {
+			ID, Said    string
+			Stored, Now bool
+			Left        int
+		}](w.page, `(async () => {
+			document.body.innerHTML = '<form><input name="email" value="ada@example.com"><input type="checkbox" name="tc_checked" checked></form>';
+			const said = [], error = console.error, s = begin();
+			console.error = (...words) => said.push(words.slice(1).join(" "));
+			s.start();
+			`+tt.call+`;
+			const stored = await s.flush();
+			s.finish();
+			const now = await s.flush();
+			console.error = error;
+			return { id: s.session_id, said: said.join(", "), stored, now, left: localStorage.length };
+		})()`)
+		if got.Said != tt.said || got.Stored != (tt.said == "") || !got.Now || got.Left != 0 {
+			t.Errorf("%s: the console has %q, want %q; flush() is %t, then %t; %d entries are left", tt.call, got.Said, tt.said, got.Stored, got.Now, got.Left)
+		}
+		var session struct{ Session json.RawMessage }
+		if w.server.read(&session, "GET", "/v1/sessions/"+got.ID, ""); !strings.Contains(string(session.Session), tt.want) ||
+			strings.Contains(tt.call, "FormData") && !strings.Contains(string(session.Session), `"email":"ada@example.com"`) {
+			t.Errorf("%s: the session is %s, want %s in it", tt.call, session.Session, tt.want)
 		}
 	}
 }
