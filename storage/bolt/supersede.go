@@ -124,13 +124,11 @@ func (s *Store) newestRefsTo(tx *bbolt.Tx, r *sessionRecord, webhookID uint32) i
 		if r.marks > 0 {
 			prefix := binary.BigEndian.AppendUint32(u64key(r.number), webhookID)
 			c := tx.Bucket(bucketMarks).Cursor()
-			k, v := c.Seek(append(bytes.Clone(prefix), math.MaxUint8)) // a key behind those with the prefix: no kind is as large
-			if k == nil {
-				k, v = c.Last()
-			} else {
-				k, v = c.Prev()
+			back := c.Prev
+			if k, _ := c.Seek(append(bytes.Clone(prefix), math.MaxUint8)); k == nil { // behind those with the prefix: no kind is as large
+				back = c.Last
 			}
-			for ; bytes.HasPrefix(k, prefix); k, v = c.Prev() {
+			for k, v := back(); bytes.HasPrefix(k, prefix); k, v = c.Prev() {
 				if !fitsMark(k) {
 					s.passes(badKey(bucketMarks, k))
 					continue
