@@ -121,7 +121,8 @@ type UnfinishedErasure struct {
 // returned. Damaged records are skipped, counted and named in the log; all else is erased.
 //
 // Erase works in steps beside other calls. Once it is stored, an erasure is completed: if ctx ends, by this process, and if the process ends,
-// by the next one. ErrErasureStopped says the latter. While the store has no room or fails with ErrTransient, the erasure waits.
+// by the next one. ErrErasureStopped says the latter. While the store has no room, or fails with ErrTransient or ErrLost, the erasure
+// waits.
 //
 // ErrNotFound means that nothing is stored of the session. For a person it is no error if nothing is stored: the result is what the caller
 // wants, and his id is not one that hookbolt gave him.
@@ -151,7 +152,7 @@ func (e *Engine) continueErasure(ctx context.Context, u UnfinishedErasure) (Eras
 	for cursor := u.Cursor; cursor != ""; {
 		step, err := e.store.Erase(ctx, u.Target, cursor)
 		switch {
-		case errors.Is(err, ErrFull), errors.Is(err, ErrTransient):
+		case errors.Is(err, ErrFull), errors.Is(err, ErrTransient), errors.Is(err, ErrLost): // an erasure needs no lanes, and Run watches again
 			e.observeStore(err)
 			if !sleep(ctx, fullRetry) {
 				return total, ctx.Err()

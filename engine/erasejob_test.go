@@ -101,9 +101,9 @@ func TestEraseGoesOnAfterRestart(t *testing.T) {
 	})
 }
 
-// While the store takes no changes, an erasure waits.
+// While the store takes no changes, or the process has lost its lanes, an erasure waits.
 func TestEraseWaitsForTheStore(t *testing.T) {
-	for _, refusal := range []error{engine.ErrFull, engine.ErrTransient} {
+	for _, refusal := range []error{engine.ErrFull, engine.ErrTransient, engine.ErrLost} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			w.sessions(150)

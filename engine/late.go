@@ -30,9 +30,15 @@ func (f *FanOut) appendLate(list []Trigger, w *Webhook) []Trigger {
 	return append(list, Trigger{WebhookID: w.ID, Kind: KindUpdate, DueAt: f.ReceivedAt.Add(seconds(w.Delay)), Late: f.Late.Events, Before: f.Late.Before})
 }
 
+// MaxCompared bounds the JSON of the stored events that the transaction which stores a request reads to compare payloads, of all sessions
+// together. Other changes wait for it, and a small request may have an event for thousands of finished sessions.
+const MaxCompared = 1 << 20
+
 // WantsEvents reports whether AdmitLate needs the stored events of the session. Those of a large one are not read in a transaction: there
-// any event counts as a change.
-func (d *Decision) WantsEvents() bool { return d.Late && d.Head.Bytes <= maxClaimOnArrivalBytes }
+// any event counts as a change. room is how many bytes may be read: MaxCompared for all sessions of a request together, by Head.Bytes.
+func (d *Decision) WantsEvents(room int64) bool {
+	return d.Late && d.Head.Bytes <= min(maxClaimOnArrivalBytes, room)
+}
 
 // AdmitLate adds to a decision what late events lead to; see Decision.Late. stored are the events that the session had, nil if they are not
 // known. hooks and room are those of Admit. It is pure.

@@ -68,8 +68,8 @@ type Store interface {
 	// request, in the same order.
 	ClaimDue(ctx context.Context, now time.Time, requests []ClaimRequest) ([]ClaimResult, error)
 
-	// Freeze stores the payload of a claimed scheduled delivery, which becomes pending, and cancels the other deliveries of the session for
-	// the webhook that Freeze.Supersede says. Without a payload it removes the delivery's trigger, without a trace. ErrMoreEvents means that
+	// Freeze stores the payload of a claimed scheduled delivery, which becomes pending, and does to the other deliveries of the session for
+	// the webhook what Freeze.Supersede says. Without a payload it removes the delivery's trigger, without a trace. ErrMoreEvents means that
 	// the session has other events than Freeze.Events by now: nothing was changed, Frozen.Session is the session as it is now, and the
 	// claim is still held. ErrNotSendable means that Freeze.Fits returned false, or that the delivery was erased; its claim has ended. After
 	// ErrTransient and ErrFull the claim is still held.
@@ -132,8 +132,10 @@ type Store interface {
 	Erase(ctx context.Context, target Erasure, cursor string) (ErasedStep, error)
 
 	// Maintain carries out one bounded step of the background work: cancellations, replays, retention. Only one process calls it, the
-	// keeper (News.Keeper). It also returns the erasures that processes have left which ended, each once. A session keeps the id of its delivery for a webhook when that delivery's retention has ended, unless it was
-	// cancelled: then it is missing, as ReplayMissing has it.
+	// keeper (News.Keeper). It also returns the erasures that processes have left which ended, each once.
+	//
+	// A session keeps the id of its complete delivery for a webhook when that delivery's retention has ended, unless it was cancelled and no
+	// update has told the webhook of the session, or will: then it is missing, as ReplayMissing has it.
 	Maintain(ctx context.Context, now time.Time, r Retention) (Maintained, error)
 
 	// Stats returns counts that the Store maintains as it changes data: it never walks the queue. With probe it also proves that the store

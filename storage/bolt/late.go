@@ -87,7 +87,7 @@ func (b *batch) toldByUpdate(r *sessionRecord, webhookID uint32) (bool, error) {
 
 // hasLate reports whether an update has the late events of a trigger, or will. One that is about to be cancelled has not.
 func (b *batch) hasLate(r *sessionRecord, t *engine.Trigger) (bool, error) {
-	for ref := range b.s.refsTo(b.tx, r, t.WebhookID) {
+	for ref := range b.s.newestRefsTo(b.tx, r, t.WebhookID) {
 		if ref.Kind != engine.KindUpdate {
 			continue
 		}

@@ -50,15 +50,21 @@ type sessionPlan struct {
 	decision engine.Decision
 }
 
+// planRoom is what the sessions of a request may still use of what it may use together.
+type planRoom struct {
+	triggers int   // of engine.MaxTriggers
+	compared int64 // of engine.MaxCompared
+}
+
 // planSessions decides about all sessions of a request before it writes the first one, so that a refusal leaves the batch unchanged.
 // Its error names every bad event of all sessions. If the request is partial, done.Refused names them instead.
 func (b *batch) planSessions(a *engine.Append, done *engine.Appended) ([]sessionPlan, error) {
 	plans := make([]sessionPlan, 0, len(a.Sessions))
 	var refused engine.InputErrors
-	room := engine.MaxTriggers
+	room := planRoom{engine.MaxTriggers, engine.MaxCompared}
 	for i := range a.Sessions {
-		p, err := b.planSession(a, i, room)
-		room -= len(p.decision.Triggers)
+		p, err := b.planSession(a, i, &room)
+		room.triggers -= len(p.decision.Triggers)
 		bad, isInput := errors.AsType[engine.InputErrors](err)
 		switch {
 		case isInput:
@@ -80,8 +86,8 @@ func (b *batch) planSessions(a *engine.Append, done *engine.Appended) ([]session
 
 // planSession reads a session and decides what a request's events mean for it. It writes nothing. A session whose head is damaged begins
 // again: an error would refuse the events of all other sessions in the request, each time that they are sent. Event ids in damaged events
-// are not known any more. room is how many triggers it may list.
-func (b *batch) planSession(a *engine.Append, i, room int) (p sessionPlan, err error) {
+// are not known any more. It counts in room what it compares; the caller counts the triggers.
+func (b *batch) planSession(a *engine.Append, i int, room *planRoom) (p sessionPlan, err error) {
 	posted := &a.Sessions[i]
 	id := posted.Events[0].SessionID
 	number, err := b.sessionNumber(id)
@@ -107,14 +113,15 @@ func (b *batch) planSession(a *engine.Append, i, room int) (p sessionPlan, err e
 			return p, err
 		}
 	}
-	if p.decision, err = a.Admit(i, p.session.SessionHead, stored, b.hooks, room); err != nil || !p.decision.Late {
+	if p.decision, err = a.Admit(i, p.session.SessionHead, stored, b.hooks, room.triggers); err != nil || !p.decision.Late {
 		return p, err
 	}
 	if built, err := b.anyBuilt(&p.session); err != nil || !built {
 		return p, err // the payloads will hold the events: no need to read the session
 	}
 	var before []engine.Event
-	if p.decision.WantsEvents() {
+	if p.decision.WantsEvents(room.compared) {
+		room.compared -= p.decision.Head.Bytes
 		record, err := readSessionRecord(b.events, &p.session)
 		if err == nil {
 			before, err = record.Events()
@@ -123,7 +130,7 @@ func (b *batch) planSession(a *engine.Append, i, room int) (p sessionPlan, err e
 			return p, err
 		}
 	}
-	a.AdmitLate(&p.decision, before, b.hooks, room)
+	a.AdmitLate(&p.decision, before, b.hooks, room.triggers)
 	return p, nil
 }
 

@@ -1,8 +1,11 @@
 package bolt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"iter"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -81,7 +84,7 @@ func (s *Store) isOvertaken(tx *bbolt.Tx, r *deliveryRecord) (bool, error) {
 	if err != nil || session.number == 0 {
 		return false, err
 	}
-	for ref := range s.refsTo(tx, &session, r.WebhookID) {
+	for ref := range s.newestRefsTo(tx, &session, r.WebhookID) {
 		d, err := s.readDelivery(tx.Bucket(bucketDeliveries), deliveryNumber(ref.ID))
 		switch {
 		case s.passes(err):
@@ -108,6 +111,36 @@ func (s *Store) refsTo(tx *bbolt.Tx, r *sessionRecord, webhookID uint32) iter.Se
 		prefix := binary.BigEndian.AppendUint32(u64key(r.number), webhookID)
 		for ref := range s.marked(tx, prefix) {
 			if !yield(ref) {
+				return
+			}
+		}
+	}
+}
+
+// newestRefsTo is refsTo in about the reverse order: it begins with the newest update. A session may have thousands, of which most questions
+// are answered by the first.
+func (s *Store) newestRefsTo(tx *bbolt.Tx, r *sessionRecord, webhookID uint32) iter.Seq[engine.DeliveryRef] {
+	return func(yield func(engine.DeliveryRef) bool) {
+		if r.marks > 0 {
+			prefix := binary.BigEndian.AppendUint32(u64key(r.number), webhookID)
+			c := tx.Bucket(bucketMarks).Cursor()
+			back := c.Prev
+			if k, _ := c.Seek(append(bytes.Clone(prefix), math.MaxUint8)); k == nil { // behind those with the prefix: no kind is as large
+				back = c.Last
+			}
+			for k, v := back(); bytes.HasPrefix(k, prefix); k, v = c.Prev() {
+				if !fitsMark(k) {
+					s.passes(badKey(bucketMarks, k))
+					continue
+				}
+				id, err := decodeMark(k, v)
+				if !s.passes(err) && !yield(refOf(k, id)) {
+					return
+				}
+			}
+		}
+		for _, ref := range slices.Backward(r.Deliveries) {
+			if ref.WebhookID == webhookID && !yield(ref) {
 				return
 			}
 		}

@@ -14,6 +14,7 @@ var cancellationRules = []Rule{
 	{Name: "cancel/passed over when claimed", check: cancelIsPassedOver},
 	{Name: "cancel/outlives the process", check: cancelIsDurable},
 	{Name: "cancel/scopes", check: cancelScopes},
+	{Name: "cancel/updates that are not built", check: cancelUpdates},
 	{Name: "cancel/carried out", check: cancelIsCarriedOut},
 	{Name: "cancel/new deliveries are not covered", check: cancelSparesNew},
 	{Name: "cancel/all ends replays", check: cancelEndsReplays},
@@ -122,6 +123,43 @@ func cancelScopes(t *T) {
 			p.change(engine.WebhookChange{Webhook: w, Deleted: true, Cancels: cancelAll(w)})
 		}
 		p.maintain(now(), forever)
+	}
+}
+
+// The scope of updates covers those that are scheduled. One that is built stays, as does a complete delivery: it is the newest that the endpoint
+// gets of its session.
+func cancelUpdates(t *T) {
+	p := t.start()
+	w := p.hook(sendsUpdates)
+	first := visit{}.complete()
+	p.sent(first, w)
+	built := p.updated(w, first, bad(), later(now().Add(time.Hour)))
+	second := visit{}.complete()
+	p.sent(second, w)
+	p.post(second.voteLate(t, now(), "1")...)
+	scheduled := p.updates(second.id, w)
+	complete := p.one(visit{})
+	if len(scheduled) != 1 {
+		t.Fatalf("%d updates are scheduled, want 1", len(scheduled))
+	}
+	c := engine.Cancellation{WebhookID: w.ID, Revision: w.Revision, Scope: engine.CancelUpdates}
+	w.SendUpdates = false
+	w = p.change(engine.WebhookChange{Webhook: w, Cancels: []engine.Cancellation{c}}).Webhook
+	if got := p.claim(lane(w)); len(got) != 1 || got[0].Delivery.ID != complete.ID {
+		t.Errorf("claimed are %v, want the complete delivery %s", idsOf(got), complete.ID)
+	}
+	at := now()
+	if m := p.maintain(at, forever); m.Cancelled != 1 {
+		t.Errorf("%d are cancelled, want 1", m.Cancelled)
+	}
+	want := scheduled[0]
+	want.Finish(engine.StatusCancelled, at)
+	for _, want := range []engine.Delivery{want, built, complete} {
+		got, _, _ := p.delivery(want.ID)
+		t.same(got, want, "an update that is cancelled, one that is built, and a complete delivery")
+	}
+	if got := p.claimAt(lane(w), 5, now().Add(2*time.Hour)).Claimed; len(got) != 1 || got[0].Delivery.ID != built.ID {
+		t.Errorf("then claimed are %v, want the update that is built, %s", idsOf(got), built.ID)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/google/uuid"
+
 	"hookbolt/engine"
 )
 
@@ -52,6 +54,20 @@ func asksReplay(change func(r *engine.Replay)) func(b *broken) {
 	})
 }
 
+// requeuesCancelled breaks Replay: it also queues cancelled deliveries that are chosen.
+func requeuesCancelled(chosen func(d *engine.Delivery) bool) func(b *broken) {
+	return replays(func(ctx context.Context, b *broken, r engine.Replay) (int64, error) {
+		n, err := b.Store.Replay(ctx, r)
+		page, _ := b.Store.Deliveries(ctx, engine.DeliveryQuery{WebhookID: r.WebhookID, Status: engine.StatusCancelled, Limit: 10})
+		for i := range page.Items {
+			if chosen(&page.Items[i]) {
+				b.Store.Reschedule(ctx, page.Items[i].ID, engine.RescheduleNow, time.Now())
+			}
+		}
+		return n, err
+	})
+}
+
 var jobMutants = []mutant{
 	{"replay/scopes", "the failed of any", asksReplay(func(r *engine.Replay) { r.Scope = engine.ReplayFailed })},
 	{"replay/scopes", "counted one short", replays(func(ctx context.Context, b *broken, r engine.Replay) (int64, error) {
@@ -64,6 +80,21 @@ var jobMutants = []mutant{
 		n, err := b.Store.Replay(ctx, r)
 		b.n = max(b.n, int(n))
 		return int64(b.n), err
+	})},
+	{"replay/what is missing with updates", "no update", asksReplay(func(r *engine.Replay) { r.Scope = engine.ReplayFailed })},
+	{"replay/what is missing with updates", "the superseded ones", requeuesCancelled(func(d *engine.Delivery) bool { return d.SupersededBy != uuid.Nil })},
+	{"replay/what is missing with updates", "whatever an update has told", requeuesCancelled(func(d *engine.Delivery) bool { return d.SupersededBy == uuid.Nil && d.Kind == engine.KindComplete })},
+	{"replay/what is missing with updates after its retention", "nothing", asksReplay(func(r *engine.Replay) { r.Scope = engine.ReplayFailed })},
+	{"replay/what is missing with updates after its retention", "whatever an update has told", replays(func(ctx context.Context, b *broken, r engine.Replay) (int64, error) {
+		_, err := b.Store.Replay(ctx, r)
+		page, _ := b.Store.Sessions(ctx, engine.SessionQuery{State: engine.SessionComplete, Limit: 10})
+		n := 0
+		for _, head := range page.Items {
+			if _, deliveries, _ := b.Store.Session(ctx, head.ID); len(deliveries) == 0 {
+				n++
+			}
+		}
+		return int64(n), err
 	})},
 	{"replay/bounds are inclusive", "until before", asksReplay(func(r *engine.Replay) { r.Until = r.Until.Add(-1) })},
 	{"replay/bounds are inclusive", "since after", asksReplay(func(r *engine.Replay) { r.Since = r.Since.Add(1) })},

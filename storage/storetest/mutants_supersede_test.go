@@ -57,6 +57,17 @@ var supersedeMutants = []mutant{
 		}
 		return err
 	})},
+	{"freeze/drops the incomplete trigger", "it stays", freezes(func(ctx context.Context, b *broken, f engine.Freeze) error {
+		if f.Delivery.Kind == engine.KindComplete { // freeze the other one first: what is frozen is not dropped
+			_, deliveries, _ := b.Store.Session(ctx, f.Delivery.SessionID)
+			for _, d := range deliveries {
+				if d.Kind == engine.KindIncomplete {
+					b.freezeStored(ctx, engine.Freeze{Delivery: d, Payload: []byte(`{}`), Events: f.Events, At: f.At})
+				}
+			}
+		}
+		return b.freezeStored(ctx, f)
+	})},
 	{"append/late events lead to updates", "two wait", func(b *broken) {
 		b.append = func(ctx context.Context, a engine.Append) (engine.Appended, error) {
 			done, err := b.Store.AppendEvents(ctx, a)
@@ -96,6 +107,15 @@ var supersedeMutants = []mutant{
 			return d, payload, attempts, err
 		}
 	}},
+	{"append/start moves a claimed trigger", "it is frozen as it was", freezes(func(ctx context.Context, b *broken, f engine.Freeze) error {
+		if d, _, _, err := b.Store.Delivery(ctx, f.Delivery.ID); err == nil {
+			f.Delivery, f.Events = d, 0
+			if record, _, err := b.Store.Session(ctx, d.SessionID); err == nil {
+				f.Events = record.Head.Events
+			}
+		}
+		return b.freezeStored(ctx, f)
+	})},
 	{"append/start moves the trigger", "elsewhere", appends(func(_ *broken, a *engine.Append) {
 		for i := range a.Sessions {
 			for j := range a.Sessions[i].Events {

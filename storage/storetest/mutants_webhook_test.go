@@ -165,6 +165,16 @@ var webhookMutants = []mutant{
 			c.Cancels[i].Scope = engine.CancelAll
 		}
 	})},
+	{"cancel/updates that are not built", "none", puts(func(_ context.Context, _ *broken, c *engine.WebhookChange) {
+		c.Cancels = slices.DeleteFunc(c.Cancels, func(c engine.Cancellation) bool { return c.Scope == engine.CancelUpdates })
+	})},
+	{"cancel/updates that are not built", "those that are built as well", put(func(ctx context.Context, b *broken, c engine.WebhookChange, _ *engine.WebhookChanged, err error) error {
+		page, _ := b.Store.Deliveries(ctx, engine.DeliveryQuery{WebhookID: c.Webhook.ID, Status: engine.StatusPending, Limit: 10})
+		for _, d := range page.Items {
+			b.Store.Reschedule(ctx, d.ID, engine.RescheduleNever, time.Now())
+		}
+		return err
+	})},
 	{"cancel/carried out", "the first step", maintains(func(ctx context.Context, b *broken, now time.Time, r engine.Retention) (engine.Maintained, error) {
 		if b.count() > 1 {
 			return engine.Maintained{Next: now.Add(time.Hour)}, nil

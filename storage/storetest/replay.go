@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"hookbolt/engine"
 )
 
@@ -11,6 +13,8 @@ var replayRules = []Rule{
 	{Name: "replay/scopes", check: replayScopes},
 	{Name: "replay/what is missing", check: replayMissing},
 	{Name: "replay/what is missing after its retention", check: replayMissingExpired},
+	{Name: "replay/what is missing with updates", check: replayMissingUpdates},
+	{Name: "replay/what is missing with updates after its retention", check: replayMissingUpdatesExpired},
 	{Name: "replay/bounds are inclusive", check: replayBounds},
 	{Name: "replay/dry run", check: replayDryRun},
 	{Name: "replay/is left to Maintain", check: replayWaits},
@@ -162,6 +166,84 @@ func replayMissingExpired(t *T) {
 	got := p.claim(lane(w))
 	if len(got) != 1 || got[0].Delivery.SessionID != cancelled.SessionID || got[0].Delivery.ID == cancelled.ID {
 		t.Errorf("made are %+v", got)
+	}
+}
+
+// waitingComplete is the complete delivery of a new visit, which waits for its second attempt.
+func (p *process) waitingComplete(w engine.Webhook) (v visit, complete engine.Delivery) {
+	p.t.Helper()
+	v = visit{}.complete()
+	p.visit(v)
+	d := p.frozen(p.claimOne(lane(w)).Delivery, `{"complete":1}`)
+	return v, p.record(engine.AttemptRecord{Delivery: d, Attempt: bad(), Next: later(now().Add(time.Hour)), Webhook: &w}).Delivery
+}
+
+// updated posts a late vote and makes one attempt for the update that it leads to, the first one of the visit.
+func (p *process) updated(w engine.Webhook, v visit, a engine.Attempt, next engine.Next) engine.Delivery {
+	p.t.Helper()
+	p.post(v.voteLate(p.t, now(), "1")...)
+	d := p.claimOne(lane(w)).Delivery
+	p.t.ok(p.freeze(engine.Freeze{Delivery: d, Payload: []byte(`{"update":1}`), Events: visitEvents + 1, At: now()}), "Freeze")
+	return p.record(engine.AttemptRecord{Delivery: d, Attempt: a, Next: next, Webhook: &w}).Delivery
+}
+
+// Where the complete delivery of a session was cancelled, its newest update stands in: the session is missing if that was cancelled, too. Then
+// the update is sent, under its id and with its bytes.
+func replayMissingUpdates(t *T) {
+	p := t.start()
+	w := p.hook(sendsUpdates)
+	missed, superseded := p.waitingComplete(w)
+	cancelled := p.updated(w, missed, bad(), later(now().Add(time.Hour)))
+	cancelled = p.reschedule(cancelled, engine.RescheduleNever, now())
+	told, overtaken := p.waitingComplete(w)
+	updated := p.updated(w, told, good(), delivered)
+	toldToo, byHand := p.waitingComplete(w)
+	byHand = p.reschedule(byHand, engine.RescheduleNever, now())
+	updatedToo := p.updated(w, toldToo, good(), delivered)
+	if n := p.replay(engine.Replay{WebhookID: w.ID, Scope: engine.ReplayMissing}); n != 1 {
+		t.Errorf("%d sessions are missing, want the one whose update was cancelled", n)
+	}
+	at := now()
+	t.queued(p.maintain(at, forever).Queued, []engine.Queued{{Lane: lane(w), At: at}})
+	got := p.claim(lane(w))
+	if len(got) != 1 || got[0].Delivery.ID != cancelled.ID || string(got[0].Payload) != `{"update":1}` {
+		t.Errorf("claimed are %v, want the update %s with its bytes", idsOf(got), cancelled.ID)
+	}
+	for id, want := range map[uuid.UUID]engine.Status{
+		superseded.ID: engine.StatusCancelled, overtaken.ID: engine.StatusCancelled, byHand.ID: engine.StatusCancelled,
+		updated.ID: engine.StatusDelivered, updatedToo.ID: engine.StatusDelivered,
+	} {
+		if got := p.status(id); got != want {
+			t.Errorf("delivery %s is %s, want %s", id, got, want)
+		}
+	}
+	if n := p.replay(engine.Replay{WebhookID: w.ID, Scope: engine.ReplayMissing}); n != 0 {
+		t.Errorf("then %d sessions are missing, want none", n)
+	}
+}
+
+// When the retention of a cancelled complete delivery has ended, its session is missing again, unless an update has told the webhook of it.
+func replayMissingUpdatesExpired(t *T) {
+	p := t.start()
+	w := p.hook(sendsUpdates)
+	told, overtaken := p.waitingComplete(w)
+	updated := p.updated(w, told, good(), delivered)
+	missed, superseded := p.waitingComplete(w)
+	cancelled := p.reschedule(p.updated(w, missed, bad(), later(now().Add(time.Hour))), engine.RescheduleNever, now())
+	p.maintain(now().Add(48*time.Hour), engine.Retention{Sessions: 1000 * time.Hour, Deliveries: 24 * time.Hour})
+	for _, d := range []engine.Delivery{overtaken, updated, superseded, cancelled} {
+		p.gone(d.ID, "one whose retention has ended")
+	}
+	p = p.restart()
+	for i, want := range []int64{1, 0} {
+		if n := p.replay(engine.Replay{WebhookID: w.ID, Scope: engine.ReplayMissing}); n != want {
+			t.Errorf("%d sessions are missing, want %d (time %d)", n, want, i)
+		}
+		p.maintain(now(), forever)
+	}
+	got := p.claim(lane(w))
+	if len(got) != 1 || got[0].Delivery.SessionID != missed.id || got[0].Delivery.Kind != engine.KindComplete || got[0].Session == nil {
+		t.Errorf("made are %+v, want a complete delivery of session %s", got, missed.id)
 	}
 }
 

@@ -13,7 +13,9 @@ var supersedeRules = []Rule{
 	{Name: "freeze/from all events", check: freezeFromAllEvents},
 	{Name: "freeze/supersedes what waits", check: freezeSupersedes},
 	{Name: "freeze/supersedes nothing else", check: freezeSparesOthers},
+	{Name: "freeze/drops the incomplete trigger", check: freezeDropsIncomplete},
 	{Name: "append/start moves the trigger", check: startMoves},
+	{Name: "append/start moves a claimed trigger", check: startMovesClaimed},
 	{Name: "append/late events lead to updates", check: lateLeadsToUpdates},
 	{Name: "append/events in time lead to none", check: inTimeLeadsToNone},
 	{Name: "append/late events are counted", check: lateIsCounted},
@@ -61,6 +63,34 @@ func (p *process) unfinishedAndFinished(hooks ...engine.Webhook) (v visit, incom
 		complete = append(complete, p.claimOne(lane(w)).Delivery)
 	}
 	return v, incomplete, complete
+}
+
+// The complete payload of a session that has finished by its incomplete instant removes the incomplete trigger, which would have nothing to send.
+// The claim of who has claimed it ends with its Freeze.
+func freezeDropsIncomplete(t *T) {
+	p := t.start()
+	w := p.hook(sendsIncomplete, func(w *engine.Webhook) { w.IncompleteDelay = 3600 })
+	v := visit{unfinished: true}.complete()
+	p.post(v.events(t)...)
+	p.post(t.parse(now(), finishOf(v.id, v.at.Add(time.Second)))...)
+	claimed := p.claimAt(lane(w), 5, v.at.Add(time.Hour)).Claimed
+	if len(claimed) != 2 {
+		t.Fatalf("%d are claimed, want a complete and an incomplete one", len(claimed))
+	}
+	incomplete, complete := claimed[0].Delivery, claimed[1].Delivery
+	if incomplete.Kind == engine.KindComplete {
+		incomplete, complete = complete, incomplete
+	}
+	done, err := p.Freeze(t.Context(), engine.Freeze{Delivery: complete, Payload: []byte(`{}`), Events: visitEvents, At: now()})
+	t.ok(err, "Freeze")
+	if len(done.Superseded) > 0 {
+		t.Errorf("superseded are %v, want none", ids(done.Superseded))
+	}
+	p.gone(incomplete.ID, "a trigger with nothing to send")
+	if s := p.stats(w, now()); s.Scheduled != 0 || s.Cancelled != 0 {
+		t.Errorf("%+v, want none scheduled or cancelled", s)
+	}
+	t.is(p.freeze(engine.Freeze{Delivery: incomplete, At: now()}), engine.ErrNotSendable, "a trigger that is gone")
 }
 
 func atOnce(w *engine.Webhook) { w.IncompleteDelay = 0 }
@@ -121,8 +151,7 @@ func startMoves(t *T) {
 	p := t.start()
 	w := p.hook(sendsIncomplete, func(w *engine.Webhook) { w.IncompleteDelay = 3600 })
 	v := visit{unfinished: true}.complete()
-	lead := `{"type":"lead","session_id":"` + v.id.String() + `","content_id":"` + quiz.String() + `","content_type":"quiz","poltio_user_id":7,"lead":{"email":"a@b.example"},"time":"`
-	p.post(t.parse(now(), lead+stamp(v.at.Add(-time.Hour))+`"}`)...)
+	p.post(t.parse(now(), v.leadBefore(time.Hour))...)
 	_, before := p.session(v.id)
 	p.post(v.events(t)...)
 	_, after := p.session(v.id)
@@ -139,6 +168,31 @@ func startMoves(t *T) {
 	if got := p.claimAt(lane(w), 5, want.DueAt).Claimed; len(got) != 1 {
 		t.Errorf("%d were claimed when it is due, want 1", len(got))
 	}
+}
+
+// A trigger that was claimed before a start has moved it is not frozen as it was: its payload would be of another instant. It is claimed again when
+// it is due then.
+func startMovesClaimed(t *T) {
+	p := t.start()
+	w := p.hook(sendsIncomplete, func(w *engine.Webhook) { w.IncompleteDelay = 3600 })
+	v := visit{unfinished: true}.complete()
+	p.post(t.parse(now(), v.leadBefore(time.Hour))...)
+	d := p.claimAt(lane(w), 1, now().Add(time.Hour)).Claimed[0].Delivery
+	p.post(v.events(t)...)
+	t.is(p.freeze(engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now()}), engine.ErrNotSendable, "a trigger that has moved")
+	got, _, _ := p.delivery(d.ID)
+	want := d
+	want.DueAt, want.AsOf, want.NextAttemptAt = v.at.Add(time.Hour), v.at.Add(time.Hour), v.at.Add(time.Hour)
+	t.same(got, want, "moved")
+	if got := p.claimAt(lane(w), 5, want.DueAt).Claimed; len(got) != 1 || got[0].Delivery.ID != d.ID || got[0].Session.Head.Events != visitEvents {
+		t.Errorf("claimed are %v when it is due, want %s with all events", idsOf(got), d.ID)
+	}
+}
+
+// leadBefore is the first event of a session that has no start yet: a lead on a cover screen.
+func (v visit) leadBefore(ago time.Duration) string {
+	return `{"type":"lead","session_id":"` + v.id.String() + `","content_id":"` + quiz.String() +
+		`","content_type":"quiz","poltio_user_id":7,"lead":{"email":"a@b.example"},"time":"` + stamp(v.at.Add(-ago)) + `"}`
 }
 
 // sendsUpdates makes a webhook that gets updates.
