@@ -53,7 +53,7 @@ func ParseErasure(body []byte) (Erasure, error) {
 		case "session_id":
 			what.SessionID = r.UUID()
 		case "poltio_user_id":
-			what.Visitor = new(r.Integer())
+			what.Visitor = new(r.AnyInteger())
 		case "email":
 			if what.Email = FoldEmail(r.Text()); what.Email == "" {
 				r.Fail("must not be empty")

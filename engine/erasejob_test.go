@@ -179,7 +179,7 @@ func TestParseErasure(t *testing.T) {
 		`{"phone":"none"}`:                  "phone: must have a digit",
 		`{"phone":905321234567}`:            "phone: must be",
 		`{"session_id":"7"}`:                "session_id: must be a UUID",
-		`{"poltio_user_id":1.5}`:            "poltio_user_id: must be an integer",
+		`{"poltio_user_id":1.5}`:            "poltio_user_id: must be a whole number",
 		`{"e-mail":"a@b.c"}`:                "e-mail",
 		`{"email":"a@b.c","dry_run":"yes"}`: "dry_run: must be",
 		`["a@b.c"]`:                         "must be",

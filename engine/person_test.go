@@ -172,3 +172,15 @@ func twice(raw []byte) bool {
 	var any json.RawMessage
 	return json.Unmarshal(raw, &any) != nil
 }
+
+// Ids beyond 2^53 may be strings, as in events.
+func TestParseErasureOfText(t *testing.T) {
+	for body, want := range map[string]int64{`{"poltio_user_id":"9007199254740993"}`: 9007199254740993, `{"poltio_user_id":-7}`: -7} {
+		if got, err := ParseErasure([]byte(body)); err != nil || got.Visitor == nil || *got.Visitor != want {
+			t.Errorf("%s: %+v, %v", body, got, err)
+		}
+	}
+	if _, err := ParseErasure([]byte(`{"poltio_user_id":"7a"}`)); err == nil {
+		t.Error("7a was taken")
+	}
+}

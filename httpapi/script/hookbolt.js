@@ -57,13 +57,16 @@
     const { token, url = source, cookieless, ...session } =
       { publisher_uuid: query.get("puid") || query.get("uuid"), custom_id: query.get("custom_id"), ...copy("hookbolt", 1, () => options) };
 
-    // Not crypto.randomUUID: pages that come by plain HTTP do not have it.
-    session.session_id ||= ("10000000-1000-4000-8000" + -1e11).replace(/[018]/g, (c) =>
-      (c ^ crypto.getRandomValues(new Uint8Array(1))[0] & 15 >> c / 4).toString(16));
+    // What is no id would have hookbolt refuse every event: another one is made up.
+    const valid = (id, form) => form.test(id) ? id : id ? complain("dropped", id) : undefined;
+
+    // The URL of a blob ends with a random UUID. Pages that come by plain HTTP do not have crypto.randomUUID.
+    session.session_id = valid(session.session_id, /^[\da-f-]{36}$/i) || URL.createObjectURL(new Blob).slice(-36);
     // A visitor whom the page does not know gets a number, which stays in the browser unless the page or the browser is against it. Every reader of
     // JSON keeps integers of this size.
     const key = "hookbolt id", number = Math.ceil(Math.random() * 9e15);
-    session.poltio_user_id ||= attempt(() => cookieless ? storage.removeItem(key) : parseInt(storage[key] ||= number)) || number;
+    session.poltio_user_id = valid(session.poltio_user_id, /^-?\d{1,19}$/) ??
+      attempt(() => cookieless ? storage.removeItem(key) : storage[key] = parseInt(storage[key]) % 9e15 || number) ?? number;
 
     try {
       target = new URL("v1/events", url);

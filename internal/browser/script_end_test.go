@@ -222,11 +222,11 @@ func TestPageEndsWithBadEvent(t *testing.T) {
 			id := eval[string](w.page, `(window.s = quiz.begin(), s.start(), s.session_id)`)
 			eval[bool](w.page, `s.flush()`)
 			eval[bool](w.page, fmt.Sprintf(`(s.vote(1, 11), s.vote(1, "twelve"), s.vote(1, 13, { colour: "red" }), s.finish(), %s, true)`, c.end))
-			if got := w.webhook(); len(got.Answers) != 1 || len(got.Answers[0].Answers) != 1 || !got.Complete {
+			if got := w.webhook(); len(got.Answers) != 1 || len(got.Answers[0].Answers) != 2 || !got.Complete {
 				t.Errorf("the webhook has %s", compact(got))
 			}
 			session := w.session(id)
-			if types := session.types(); types != "start, vote 1/11, finish" {
+			if types := session.types(); types != "start, vote 1/11, vote 1/13, finish" {
 				t.Errorf("the session has %s", types)
 			}
 		})

@@ -92,7 +92,7 @@ func TestTriesAtOnce(t *testing.T) {
 func TestBadEventAmongGood(t *testing.T) {
 	t.Parallel()
 	w := newWidget(t)
-	w.expect("must be an integer (got a string)")
+	w.expect("must be an integer, or its decimal digits as a string (got")
 	id := eval[string](w.page, `(window.s = begin(), s.start(), s.vote(1, 11), s.vote(1, "twelve"), s.vote(1, 13), s.finish(), s.session_id)`)
 	if eval[bool](w.page, `s.flush()`) {
 		t.Error("everything is said to be stored")

@@ -166,6 +166,36 @@ func TestAnyOption(t *testing.T) {
 	}
 }
 
+// TestWrongIds gives options values that are no ids, as in segmentio/analytics-next#834 and amplitude/Amplitude-Node#63. Every event carries them, so
+// each would be refused: the script makes up others, and says so.
+func TestWrongIds(t *testing.T) {
+	t.Parallel()
+	w := newWidget(t)
+	w.expect("hookbolt:")
+	ids := eval[[]string](w.page, `(async () => {
+		const ids = [];
+		for (const option of [{ poltio_user_id: "user-77" }, { poltio_user_id: 1.5 }, { poltio_user_id: true }, { poltio_user_id: new Date }, { custom_id: 5 },
+			{ custom_id: 1e300 }, { publisher_uuid: true }, { session_id: "mine" }, { session_id: 7 }, { poltio_user_id: "12345678901234567890" }]) {
+			const s = begin(option);
+			s.start();
+			s.lead({ email: "ada@example.com" });
+			s.finish();
+			ids.push(s.session_id);
+			await s.flush();
+		}
+		return ids;
+	})()`)
+	if len(ids) != 10 {
+		t.Fatalf("%d sessions", len(ids))
+	}
+	for _, id := range ids {
+		s := w.session(id)
+		if types := s.types(); types != "start, lead, finish" {
+			t.Errorf("the session has %s", types)
+		}
+	}
+}
+
 // TestLeadArrives shows that a page's mistake in one field costs neither the lead nor the vote: what means one thing only is taken, the rest is left
 // out, and the console names it once. Other tools refused all of it: airjp73/rvf#331 ("on"), ansible/aap-mcp-server#114 (one field too many).
 func TestLeadArrives(t *testing.T) {

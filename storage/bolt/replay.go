@@ -174,11 +174,11 @@ func (j *replayJob) target(in replaySearch, number uint64, head []byte) (t repla
 	return t, j.Includes(&d.Delivery, w, from, covered), nil
 }
 
-// newest returns the number of the newest update of a session, if its complete delivery, which has the given number, was cancelled: the webhook
-// has the session if it has the update. Else it returns the number of the complete one.
+// newest returns the number of the newest update of a session, if its complete delivery, which has the given number, has failed or was cancelled:
+// the webhook has the session if it has the update. Else it returns the number of the complete one.
 func (in *replaySearch) newest(r *sessionRecord, complete uint64) (uint64, error) {
 	best, err := in.store.readDelivery(in.tx.Bucket(bucketDeliveries), complete)
-	if err != nil || best.Status != engine.StatusCancelled {
+	if err != nil || best.Status != engine.StatusCancelled && best.Status != engine.StatusFailed {
 		return complete, err
 	}
 	for ref := range in.store.refsTo(in.tx, r, in.hook.ID) {
