@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,8 +138,9 @@ func TestPayloadHoldsWhatCameMeanwhile(t *testing.T) {
 func TestSupersededByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newLateWorld(t)
-		status := 500
-		w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(status), nil }
+		var status atomic.Int64 // the endpoint reads it
+		status.Store(500)
+		w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(int(status.Load())), nil }
 		hook := w.webhook(`{"url":"https://a.example/","delay":0,"send_incomplete":true,"incomplete_delay":60,"retry_schedule":["1h"]}`)
 		id := uuid.New()
 		w.ingest(eventAt("start", id, time.Now().Add(-5*time.Minute))) // due 2 s later
@@ -165,7 +167,7 @@ func TestSupersededByHand(t *testing.T) {
 		if incomplete.Status != engine.StatusPending || incomplete.SupersededBy != uuid.Nil || complete.Status != engine.StatusPending {
 			t.Errorf("incomplete %+v\ncomplete %+v", incomplete, complete)
 		}
-		status = 200
+		status.Store(200)
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if incomplete, complete = w.of(engine.KindIncomplete), w.of(engine.KindComplete); incomplete.Status != engine.StatusDelivered || complete.Status != engine.StatusDelivered {
@@ -178,8 +180,9 @@ func TestSupersededByHand(t *testing.T) {
 func TestUpdateSupersedes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newLateWorld(t)
-		status := 500
-		w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(status), nil }
+		var status atomic.Int64 // the endpoint reads it
+		status.Store(500)
+		w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(int(status.Load())), nil }
 		hook := w.webhook(`{"url":"https://a.example/","delay":3,"send_updates":true,"retry_schedule":["1h"]}`)
 		id, failed := uuid.New(), uuid.New()
 		w.ingest(event("start", failed) + event("finish", failed))

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -188,11 +189,15 @@ func TestAttempts(t *testing.T) {
 // for that one, and once the webhook sends updates, one tells of it.
 func TestLateEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		refuses := true
-		var sent []http.Header
+		var refuses atomic.Bool // the endpoint reads it
+		refuses.Store(true)
+		var mu sync.Mutex
+		var sent []http.Header // guarded by mu
 		f := newFixtureOn(t, Config{}, func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			sent = append(sent, r.Header)
-			if refuses {
+			if refuses.Load() {
 				return &http.Response{StatusCode: 500, Body: http.NoBody}, nil
 			}
 			return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
@@ -232,7 +237,7 @@ func TestLateEvents(t *testing.T) {
 			t.Errorf("after the start: %+v", d)
 		}
 		later(61*time.Second, finish(sessionA)) // the endpoint has refused the incomplete one
-		refuses = false
+		refuses.Store(false)
 		later(20*time.Second, lead) // the complete one was sent
 		incomplete, complete := of("incomplete"), of("complete")
 		if incomplete.Status != "cancelled" || incomplete.SupersededBy == nil || *incomplete.SupersededBy != complete.ID || incomplete.LateEvents != 0 {
@@ -267,6 +272,8 @@ func TestLateEvents(t *testing.T) {
 		f.want(200, "PATCH", "/v1/webhooks/1", `{"send_updates":true}`)
 		later(time.Second, lead)
 		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
 		if d := of("update"); d.Status != "delivered" || d.AsOf != nil || sent[len(sent)-1].Get("hookbolt-kind") != "update" {
 			t.Errorf("the update: %+v, sent with %v", d, sent[len(sent)-1])
 		}
