@@ -56,7 +56,7 @@ func init() {
 		// Events that change nothing make an update.
 		{"no-change", []edit{{file: late, old: "\tif stored != nil {\n", new: "\tif stored != nil && !mutant(\"no-change\") {\n"}}},
 		// So do those that change what the webhook does not get.
-		{"unasked", []edit{{file: late, old: "l.Answers && w.SendAnswers || l.Leads && w.SendLeads", new: "(l.Answers || l.Leads) && mutant(\"unasked\") || l.Answers && w.SendAnswers || l.Leads && w.SendLeads"}}},
+		{"answers-anyway", []edit{{file: late, old: "l.Answers && w.SendAnswers || l.Leads && w.SendLeads", new: "(l.Answers || l.Leads) && mutant(\"answers-anyway\") || l.Answers && w.SendAnswers || l.Leads && w.SendLeads"}}},
 		// Nothing is made of late events while an update waits that is about to be cancelled.
 		{"trusts-cancelled", []edit{{file: bolt + "late.go", old: "!b.hooks.Covered(&d.Delivery) && t.HasLate", new: "(!b.hooks.Covered(&d.Delivery) || mutant(\"trusts-cancelled\")) && t.HasLate"}}},
 		// Late events are not counted on the delivery.

@@ -31,6 +31,8 @@ type expectation struct {
 	// facts are what its payload has to say, see factsOf; "" where several things would be right.
 	facts   string
 	arrived bool // it was answered with 2xx
+	// excused tells that it need not come any more: the complete payload of its session has, which supersedes the incomplete one.
+	excused bool
 	lost    bool
 	// ackedAt is when it became certain that it must come, seenAt when its first request was read; zero before.
 	ackedAt, seenAt time.Time
@@ -83,7 +85,7 @@ func (l *ledger) acknowledge(r *request) {
 	for k, e := range r.expects {
 		if have := l.expected[k]; e.must && !have.must {
 			have.must, have.ackedAt = true, time.Now()
-			if !have.arrived {
+			if !have.arrived && !have.excused {
 				l.owed++
 			}
 		}
@@ -103,6 +105,16 @@ func (l *ledger) arrive(k key) {
 	defer l.mu.Unlock()
 	if e := l.expected[k]; e != nil && !e.arrived {
 		e.arrived = true
+		if e.must && !e.excused {
+			l.owed--
+		}
+	}
+	if !k.complete {
+		return
+	}
+	k.complete = false
+	if e := l.expected[k]; e != nil && !e.arrived && !e.excused {
+		e.excused = true
 		if e.must {
 			l.owed--
 		}
@@ -154,7 +166,7 @@ func (l *ledger) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for k, e := range l.expected {
-		if e.must && !e.arrived {
+		if e.must && !e.arrived && !e.excused {
 			l.loseLocked(k, e, "has not arrived")
 		}
 	}

@@ -78,7 +78,8 @@ func tortureStep(ctx context.Context, s *bolt.Store, n int, stdout io.Writer) er
 	for _, taken := range takes[0].Claimed {
 		d := taken.Delivery
 		if d.Status == engine.StatusScheduled {
-			if err := s.Freeze(ctx, engine.Freeze{Delivery: d, Payload: []byte(`{}`), At: now}); err != nil {
+			f := engine.Freeze{Delivery: d, Payload: []byte(`{}`), Events: taken.Session.Head.Events, At: now}
+			if _, err := s.Freeze(ctx, f); err != nil {
 				return err
 			}
 		}
