@@ -352,20 +352,8 @@ func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 		if p.unread() {
 			f.hasTime = false
 		}
-	case "content_id":
-		if ev.Identity.ContentID = p.UUID(); p.unread() {
-			ev.Identity.ContentID = uuid.Nil
-		}
-	case "content_type":
-		if ev.Identity.ContentType = p.contentType(); p.unread() {
-			ev.Identity.ContentType = ""
-		}
-	case "poltio_user_id":
-		ev.Identity.PoltioUserID = read(p, p.AnyInteger())
-	case "publisher_uuid":
-		ev.Identity.PublisherUUID = read(p, p.TextOrNumber())
-	case "custom_id":
-		ev.Identity.CustomID = read(p, p.TextOrNumber())
+	case "content_id", "content_type", "poltio_user_id", "publisher_uuid", "custom_id":
+		p.identityMember(&ev.Identity, key)
 	case "question_id":
 		ev.QuestionID, f.question = p.AnyInteger(), true
 	case "question":
@@ -392,6 +380,26 @@ func (p *eventParser) member(ev *Event, f *eventFields, key []byte) bool {
 		p.answerMember(&f.answer, key)
 	}
 	return true
+}
+
+// identityMember parses the value of one of the session's own fields.
+func (p *eventParser) identityMember(i *Identity, key []byte) {
+	switch string(key) {
+	case "content_id":
+		if i.ContentID = p.UUID(); p.unread() {
+			i.ContentID = uuid.Nil
+		}
+	case "content_type":
+		if i.ContentType = p.contentType(); p.unread() {
+			i.ContentType = ""
+		}
+	case "poltio_user_id":
+		i.PoltioUserID = read(p, p.AnyInteger())
+	case "publisher_uuid":
+		i.PublisherUUID = read(p, p.TextOrNumber())
+	case "custom_id":
+		i.CustomID = read(p, p.TextOrNumber())
+	}
 }
 
 // check checks an event whose fields are all read against the rules for its type.
