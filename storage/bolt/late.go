@@ -87,18 +87,10 @@ func (b *batch) toldByUpdate(r *sessionRecord, webhookID uint32) (bool, error) {
 
 // hasLate reports whether an update has the late events of a trigger, or will. One that is about to be cancelled has not.
 func (b *batch) hasLate(r *sessionRecord, t *engine.Trigger) (bool, error) {
-	for ref := range b.s.newestRefsTo(b.tx, r, t.WebhookID) {
-		if ref.Kind != engine.KindUpdate {
-			continue
-		}
-		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(ref.ID))
-		switch {
-		case b.s.passes(err):
-		case err != nil:
-			return false, err
-		case d.number != 0 && !b.hooks.Covered(&d.Delivery) && t.HasLate(&d.Delivery):
-			return true, nil
-		}
-	}
-	return false, nil
+	has := false
+	err := b.s.eachStored(b.tx, b.s.newestRefsTo(b.tx, r, t.WebhookID), func(d *deliveryRecord) (more bool, err error) {
+		has = d.Kind == engine.KindUpdate && !b.hooks.Covered(&d.Delivery) && t.HasLate(&d.Delivery)
+		return !has, nil
+	})
+	return has, err
 }

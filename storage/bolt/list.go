@@ -216,13 +216,21 @@ func (s *Store) numbersBetween(tx *bbolt.Tx, q engine.DeliveryQuery) *span {
 	return r
 }
 
-// firstNumberAt finds the first delivery created at or after t, by binary search.
+// firstNumberAt finds the first delivery created at or after t.
 func (s *Store) firstNumberAt(tx *bbolt.Tx, t time.Time) uint64 {
-	// sort.Search uses int, which is too small on 32 bits. The result lies in [low, high].
-	low, high := uint64(0), tx.Bucket(bucketDeliveries).Sequence()+1
+	return s.firstAt(tx, bucketDeliveries, 0, t, func(number uint64, value []byte) (time.Time, error) {
+		r, err := decodeDelivery(s.nonce, number, value)
+		return r.CreatedAt, err
+	})
+}
+
+// firstAt finds the first number, from low on, of a bucket whose records have growing numbers and times, whose time is t or later, by binary
+// search. timeOf reads the time of a record.
+func (s *Store) firstAt(tx *bbolt.Tx, bucket []byte, low uint64, t time.Time, timeOf func(number uint64, value []byte) (time.Time, error)) uint64 {
+	high := tx.Bucket(bucket).Sequence() + 1 // sort.Search uses int, which is too small on 32 bits. The result lies in [low, high].
 	for low < high {
 		middle := low + (high-low)/2
-		if number, created := s.readableFrom(tx, middle, high); number == 0 || !created.Before(t) {
+		if number, at := s.readableFrom(tx, bucket, middle, high, timeOf); number == 0 || !at.Before(t) {
 			high = middle
 		} else {
 			low = number + 1
@@ -231,17 +239,17 @@ func (s *Store) firstNumberAt(tx *bbolt.Tx, t time.Time) uint64 {
 	return low
 }
 
-// readableFrom returns the first delivery from a number on, and below another, that can be read; the number 0 if there is none. A damaged one
+// readableFrom returns the first record from a number on, and below another, that can be read; the number 0 if there is none. A damaged one
 // says nothing about its time, so a search goes by the next.
-func (s *Store) readableFrom(tx *bbolt.Tx, from, below uint64) (number uint64, created time.Time) {
-	for k, v := range s.entries(tx, bucketDeliveries, nil, u64key(from)) {
+func (s *Store) readableFrom(tx *bbolt.Tx, bucket []byte, from, below uint64, timeOf func(number uint64, value []byte) (time.Time, error)) (number uint64, at time.Time) {
+	for k, v := range s.entries(tx, bucket, nil, u64key(from)) {
 		number := binary.BigEndian.Uint64(k)
 		if number >= below {
 			break
 		}
-		r, err := decodeDelivery(s.nonce, number, v)
+		at, err := timeOf(number, v)
 		if !s.passes(err) && err == nil {
-			return number, r.CreatedAt
+			return number, at
 		}
 	}
 	return 0, time.Time{}

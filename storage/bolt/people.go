@@ -270,31 +270,10 @@ func (s *Store) sessionsBetween(tx *bbolt.Tx, q *engine.SessionQuery) (from, to 
 	return from, to
 }
 
-// firstSessionAt finds the first session that began at or after t, by binary search.
+// firstSessionAt finds the first session that began at or after t.
 func (s *Store) firstSessionAt(tx *bbolt.Tx, t time.Time) uint64 {
-	low, high := uint64(1), tx.Bucket(bucketSessions).Sequence()+1 // the result lies in [low, high]
-	for low < high {
-		middle := low + (high-low)/2
-		if number, began := s.readableSession(tx, middle, high); number == 0 || !began.Before(t) {
-			high = middle
-		} else {
-			low = number + 1
-		}
-	}
-	return low
-}
-
-// readableSession returns the first session from a number on, and below another, that can be read; the number 0 if there is none.
-func (s *Store) readableSession(tx *bbolt.Tx, from, below uint64) (number uint64, began time.Time) {
-	for k, v := range s.entries(tx, bucketSessions, nil, u64key(from)) {
-		number := binary.BigEndian.Uint64(k)
-		if number >= below {
-			break
-		}
-		r, err := decodeSession(number, v)
-		if !s.passes(err) && err == nil {
-			return number, r.FirstReceivedAt
-		}
-	}
-	return 0, time.Time{}
+	return s.firstAt(tx, bucketSessions, 1, t, func(number uint64, value []byte) (time.Time, error) {
+		r, err := decodeSession(number, value)
+		return r.FirstReceivedAt, err
+	})
 }

@@ -181,17 +181,13 @@ func (in *replaySearch) newest(r *sessionRecord, complete uint64) (uint64, error
 	if err != nil || best.Status != engine.StatusCancelled && best.Status != engine.StatusFailed {
 		return complete, err
 	}
-	for ref := range in.store.refsTo(in.tx, r, in.hook.ID) {
-		d, err := in.store.readDelivery(in.tx.Bucket(bucketDeliveries), deliveryNumber(ref.ID))
-		switch {
-		case in.store.passes(err):
-		case err != nil:
-			return 0, err
-		case d.number != 0 && d.Overtakes(&best.Delivery):
-			best = d
+	err = in.store.eachStored(in.tx, in.store.refsTo(in.tx, r, in.hook.ID), func(d *deliveryRecord) (more bool, err error) {
+		if d.Overtakes(&best.Delivery) {
+			best = *d
 		}
-	}
-	return best.number, nil
+		return true, nil
+	})
+	return best.number, err
 }
 
 // stepReplay does one step of a replay. It reports whether there is more to do.

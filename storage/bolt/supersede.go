@@ -17,7 +17,7 @@ import (
 // supersede cancels the deliveries that a payload supersedes as it is frozen. r is its delivery. It returns engine.ErrMoreEvents, with the
 // session in done, if the payload lacks events.
 func (b *batch) supersede(r *deliveryRecord, f *engine.Freeze, done *engine.Frozen) error {
-	session, err := b.sessionOf(r)
+	session, err := b.s.sessionOf(b.tx, r)
 	if err != nil || session.number == 0 {
 		return err
 	}
@@ -29,18 +29,25 @@ func (b *batch) supersede(r *deliveryRecord, f *engine.Freeze, done *engine.Froz
 		done.Session = &record
 		return engine.ErrMoreEvents
 	}
-	for ref := range b.s.refsTo(b.tx, &session, r.WebhookID) {
-		if ref.ID == r.ID {
-			continue
+	return b.s.eachStored(b.tx, b.s.refsTo(b.tx, &session, r.WebhookID), func(old *deliveryRecord) (more bool, err error) {
+		if old.number == r.number {
+			return true, nil
 		}
-		old, err := b.s.readDelivery(b.deliveries, deliveryNumber(ref.ID))
-		if b.s.passes(err) {
+		return true, b.supersedeOne(old, f, session.FinishedAt, done)
+	})
+}
+
+// eachStored calls f for each delivery that marks name and that is stored, until f returns false or an error. It passes damaged ones.
+func (s *Store) eachStored(tx *bbolt.Tx, refs iter.Seq[engine.DeliveryRef], f func(*deliveryRecord) (more bool, err error)) error {
+	for ref := range refs {
+		d, err := s.readDelivery(tx.Bucket(bucketDeliveries), deliveryNumber(ref.ID))
+		if s.passes(err) || err == nil && d.number == 0 {
 			continue
-		}
-		if err == nil && old.number != 0 {
-			err = b.supersedeOne(&old, f, session.FinishedAt, done)
 		}
 		if err != nil {
+			return err
+		}
+		if more, err := f(&d); err != nil || !more {
 			return err
 		}
 	}
@@ -62,10 +69,6 @@ func (b *batch) supersedeOne(old *deliveryRecord, f *engine.Freeze, finishedAt t
 }
 
 // sessionOf reads the session of a delivery. The number in the result is 0 if it is not stored, or damaged.
-func (b *batch) sessionOf(r *deliveryRecord) (sessionRecord, error) {
-	return b.s.sessionOf(b.tx, r)
-}
-
 func (s *Store) sessionOf(tx *bbolt.Tx, r *deliveryRecord) (sessionRecord, error) {
 	v := tx.Bucket(bucketSessions).Get(u64key(r.session))
 	if v == nil {
@@ -84,17 +87,12 @@ func (s *Store) isOvertaken(tx *bbolt.Tx, r *deliveryRecord) (bool, error) {
 	if err != nil || session.number == 0 {
 		return false, err
 	}
-	for ref := range s.newestRefsTo(tx, &session, r.WebhookID) {
-		d, err := s.readDelivery(tx.Bucket(bucketDeliveries), deliveryNumber(ref.ID))
-		switch {
-		case s.passes(err):
-		case err != nil:
-			return false, err
-		case d.number != 0 && !d.FrozenAt.IsZero() && d.Overtakes(&r.Delivery):
-			return true, nil
-		}
-	}
-	return false, nil
+	overtaken := false
+	err = s.eachStored(tx, s.newestRefsTo(tx, &session, r.WebhookID), func(d *deliveryRecord) (more bool, err error) {
+		overtaken = !d.FrozenAt.IsZero() && d.Overtakes(&r.Delivery)
+		return !overtaken, nil
+	})
+	return overtaken, err
 }
 
 // refsTo walks the marks of a session for one webhook.
