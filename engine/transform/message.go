@@ -15,7 +15,7 @@ func parseError(name, source string, err error) error {
 		return &Error{Program: name, Detail: err.Error()}
 	}
 	e := &Error{Program: name, Detail: err.Error()}
-	e.Line, e.Column = place(source, parsed.Offset-len(parsed.Token))
+	e.Line, e.Column = position(source, parsed.Offset-len(parsed.Token))
 	return e
 }
 
@@ -29,8 +29,8 @@ func runtimeError(name string, err error) error {
 	return &Error{Program: name, Detail: shorten(err.Error(), 200)}
 }
 
-// place returns the line and column of a byte of a program, from 1. CR, LF and CRLF end a line each.
-func place(source string, offset int) (line, column int) {
+// position returns the line and column of a byte of a program, from 1. CR, LF and CRLF end a line each.
+func position(source string, offset int) (line, column int) {
 	before := source[:max(0, min(offset, len(source)))]
 	before = strings.ReplaceAll(strings.ReplaceAll(before, "\r\n", "\n"), "\r", "\n")
 	start := strings.LastIndexByte(before, '\n') + 1
