@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-const benchPayload = "../../testdata/sessions/seed-example.complete.json"
+const samplePayload = "../../testdata/sessions/seed-example.complete.json"
 
 func benchJob(b *testing.B) Job {
-	payload, err := os.ReadFile(benchPayload)
+	payload, err := os.ReadFile(samplePayload)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -4,7 +4,7 @@ package transform
 
 import "os/exec"
 
-const niceWorker, niceSlow = 0, 0
+const niceSlow = 0
 
 // detach and setPriority are for Unix.
 func detach(*exec.Cmd) {}

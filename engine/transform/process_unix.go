@@ -7,11 +7,9 @@ import (
 	"syscall"
 )
 
-// Scheduling priorities of workers, as nice values.
-const (
-	niceWorker = 5  // the server and its deliveries come first
-	niceSlow   = 19 // a program that runs long gets what nobody else needs
-)
+// niceSlow is the scheduling priority of a worker whose job takes long, as a nice value: a tenth of what the server gets where both want the
+// processor. Less would be too little for an honest program to end within MaxTime.
+const niceSlow = 10
 
 // detach gives the worker a process group of its own: a terminal's Ctrl+C is not for it, and a priority is set for all its threads at once.
 func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }

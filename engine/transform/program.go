@@ -6,6 +6,7 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"strings"
@@ -52,8 +53,15 @@ var options = []gojq.CompilerOption{
 	gojq.WithFunction("upcase", 0, 0, mapped("upcase", strings.ToUpper)),
 }
 
-// preludeLoader is a loader that has no modules, only the prelude. Without a method to load modules, import is an error.
+// preludeLoader is a loader that has no modules, only the prelude.
 type preludeLoader struct{}
+
+// errNoModules is what import and include get.
+var errNoModules = errors.New("there are no modules to import or include: write the functions into the program")
+
+// LoadModule is called by gojq for import and include, and LoadJSON for an import of data.
+func (preludeLoader) LoadModule(string) (*gojq.Query, error) { return nil, errNoModules }
+func (preludeLoader) LoadJSON(string) (any, error)           { return nil, errNoModules }
 
 var parsedPrelude = sync.OnceValues(func() (*gojq.Query, error) { return gojq.Parse(prelude + ".") })
 

@@ -6,7 +6,7 @@ import (
 )
 
 // maxDataBytes is how much writable memory the system gives a worker: room for what Go's collector has not yet returned.
-const maxDataBytes = 1 << 30
+const maxDataBytes = 512 << 20
 
 // restrict has the kernel help with the limits of this process. Nothing relies on it: a sandbox may refuse each.
 func restrict() {

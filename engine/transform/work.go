@@ -41,6 +41,7 @@ func Work(in io.Reader, out io.Writer) error {
 	// A service manager and a terminal send these to all processes of the service. A worker ends after the server, which may still need it.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
 	debug.SetMaxStack(maxStackBytes)
+	debug.SetGCPercent(200)
 	debug.SetMemoryLimit(MaxHeapBytes * 3 / 4) // collect more often before the limit is reached
 	restrict()
 	w := &watch{evaluator: newEvaluator(), parent: os.Getppid()}

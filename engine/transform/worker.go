@@ -56,7 +56,6 @@ func startWorker(command []string, waiters *sync.WaitGroup) (*worker, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNoWorker, err)
 	}
 	waiters.Go(w.wait)
-	setPriority(w.cmd.Process.Pid, niceWorker)
 	timer := time.AfterFunc(startTimeout, func() { w.kill(endedTime) })
 	version, err := w.reader.ReadByte()
 	timer.Stop()
