@@ -169,7 +169,7 @@ var Recipes = []Recipe{
 		About:     "Sends each session as the fields of a form.",
 		URL:       "https://example.com/form",
 		Transform: recipeFile("form.jq"), ContentType: "application/x-www-form-urlencoded",
-		Blanks:    []RecipeBlank{{Text: "https://example.com/form", In: "url", Hint: "The address that the form is sent to: the action of its <form>."}},
+		Blanks: []RecipeBlank{{Text: "https://example.com/form", In: "url", Hint: "The address that the form is sent to: the action of its <form>."}},
 	},
 	{
 		Name: "meta", Title: "Meta Conversions API",

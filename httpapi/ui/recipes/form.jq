@@ -1,5 +1,5 @@
 # The fields of a form. hookbolt sends name=value pairs: a list becomes several with the same name, null becomes none.
-def clean(n): . // "" | .[:n] | gsub("[\\x00-\\x08\\x0b-\\x1f\\x7f]"; "") | if . == "" then null else . end;
+def clean(n): . // "" | .[:n] | if test("[\\x00-\\x08\\x0b-\\x1f\\x7f]") then [explode[] | select(. > 31 and . != 127 or . == 10)] | implode else . end | if . == "" then null else . end;
 # Of several lead forms the last value that there is.
 def lead(f): last(.leads[]? | f | select(. != null and trim != "")) // null;
 def asked: .question // "Question \(.question_id)";

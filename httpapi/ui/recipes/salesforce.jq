@@ -1,11 +1,11 @@
 # A Salesforce Web-to-Lead form. A session without an address and without a phone number is not sent.
 def address: (. // "" | .[:100] | trim) | select(length <= 80 and test("^[!-?A-~]{1,64}@[A-Za-z0-9-]+([.][A-Za-z0-9-]+)*[.][A-Za-z]{2,}$"));
-def clean(n): . // "" | .[:n] | gsub("[\\x00-\\x08\\x0b-\\x1f\\x7f]"; "") | trim;
+def clean(n): . // "" | .[:n] | if test("[\\x00-\\x08\\x0b-\\x1f\\x7f]") then [explode[] | select(. > 31 and . != 127 or . == 10)] | implode else . end | trim;
 def asked: .question // "Question \(.question_id)";
 def chosen: [limit(50; .answers[]) | .answer // "answer \(.answer_id)"] | join(", ");
 
 # The last form with an address or a phone number.
-last(.leads[]? | . + {email: (first(.email | address) // null), phone: (.phone | clean(40))} | select(.email or .phone != "")) as $lead
+first((.leads // [] | reverse)[] | . + {email: (first(.email | address) // null), phone: (.phone | clean(40))} | select(.email or .phone != "")) as $lead
 | ($lead.name | clean(120) | [splits("\\s+")]) as $names
 | {
     oid: "00DXXXXXXXXXXXX", # the id of your organization

@@ -1,7 +1,7 @@
 # One flat object, for Zapier, Make and n8n: every value is a text, a number, true, false or null.
 # Ids are texts: these services count with floating point, which has no room for long ones.
 def id: if . == null then . else tostring end;
-def clean: .[:1000] | gsub("[\\x00-\\x08\\x0b-\\x1f\\x7f]"; "");
+def clean: .[:700] | if test("[\\x00-\\x08\\x0b-\\x1f\\x7f]") then [explode[] | select(. > 31 and . != 127 or . == 10)] | implode else . end;
 # Of several lead forms the last value that there is.
 def lead(f): last(.leads[]? | f | select(. != null and trim != "")) // null;
 def chosen: [limit(50; .answers[]) | .answer // "answer \(.answer_id)"] | join("; ");
