@@ -129,5 +129,8 @@ func fromDate(v any, _ []any) any {
 
 // needsString is the error of a function that works on strings only, in gojq's words.
 func needsString(name string, v any) error {
+	if v == nil {
+		return fmt.Errorf("%s cannot be applied to: null", name)
+	}
 	return fmt.Errorf("%s cannot be applied to: %s (%s)", name, gojq.TypeOf(v), gojq.Preview(v))
 }

@@ -49,8 +49,14 @@ const (
 	endedLost      ending = "lost"      // by somebody else
 )
 
+// workerVariable is set in the environment of a worker.
+const workerVariable = "HOOKBOLT_TRANSFORM_WORKER"
+
 // startWorker starts a worker and waits until it is ready. The error is an ErrNoWorker.
 func startWorker(command []string, waiters *sync.WaitGroup) (*worker, error) {
+	if os.Getenv(workerVariable) != "" {
+		return nil, fmt.Errorf("%w: a worker starts none: is %s a program that has the command %s?", ErrNoWorker, os.Args[0], Command)
+	}
 	w := &worker{ended: make(chan struct{})}
 	if err := w.start(command); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoWorker, err)
@@ -84,7 +90,7 @@ func (w *worker) start(command []string) (err error) {
 	}
 	defer childOut.Close()
 	cmd := exec.Command(command[0], command[1:]...)
-	cmd.Env = []string{"GOTRACEBACK=none", "GOMAXPROCS=2"} // a thread for the program, one to watch it
+	cmd.Env = []string{workerVariable + "=1", "GOTRACEBACK=none", "GOMAXPROCS=2"} // a thread for the program, one to watch it
 	cmd.Stdin, cmd.Stdout = childIn, childOut
 	detach(cmd)
 	if err := cmd.Start(); err != nil {
