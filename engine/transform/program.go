@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/itchyny/gojq"
 )
@@ -20,6 +21,9 @@ import (
 func compile(name, source string) (*gojq.Code, error) {
 	if len(source) > MaxProgramBytes {
 		return nil, &Error{Program: name, Detail: fmt.Sprintf("the program has %d bytes, but at most %d are allowed", len(source), MaxProgramBytes)}
+	}
+	if !utf8.ValidString(source) {
+		return nil, &Error{Program: name, Detail: "the program is not valid UTF-8"}
 	}
 	query, err := gojq.Parse(source)
 	if err != nil {
