@@ -186,9 +186,11 @@ func TestPoolReplacesIdleWorkers(t *testing.T) {
 		if _, err := pool.Run(t.Context(), job); err != nil {
 			t.Fatal(err)
 		}
-		w := pool.idle[0]
-		kill(w)
-		<-w.ended
+		if w := pool.idleWorker(); w != nil {
+			pool.idle = append(pool.idle, w)
+			kill(w)
+			<-w.ended
+		}
 	}
 }
 
@@ -290,11 +292,13 @@ func parent() int {
 	os.Remove(os.Args[2])
 	pool := NewPool(Options{})
 	r, err := pool.Run(context.Background(), Job{Programs: Programs{Transform: "{a}"}, Payload: []byte(`{"a":1}`)})
-	if err != nil {
+	w := pool.idleWorker()
+	if err != nil || w == nil {
 		fmt.Println(err)
 		return 1
 	}
-	fmt.Println(string(r.Body), pool.idle[0].cmd.Process.Pid)
+	pool.returnWorker(w)
+	fmt.Println(string(r.Body), w.cmd.Process.Pid)
 	pool.Run(context.Background(), Job{Programs: Programs{Transform: `("a" * 300000) | test("(a?){500}(a?){500}b")`}, Payload: []byte(`{}`)})
 	return 0
 }
@@ -363,7 +367,8 @@ func TestPoolLeaksNoDescriptor(t *testing.T) {
 	for range 10 {
 		pool := NewPool(Options{})
 		pool.Run(t.Context(), job)
-		if w := pool.idle[0]; true {
+		if w := pool.idleWorker(); w != nil {
+			pool.idle = append(pool.idle, w)
 			kill(w)
 		}
 		pool.Run(t.Context(), job)

@@ -91,6 +91,13 @@ func (p *Pool) leave(at *place, took time.Duration) {
 	p.schedule.release(at, took)
 }
 
+// runsOn tells whether a job runs on a worker still.
+func (p *Pool) runsOn(at *place, w *worker) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return at.worker == w
+}
+
 // turnSlow is called when a job has run for slowAfter.
 func (p *Pool) turnSlow(at *place, w *worker) {
 	p.mu.Lock()

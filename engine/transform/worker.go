@@ -203,6 +203,16 @@ func (e *endedError) detail() string {
 	return fmt.Sprintf("the process that ran it was ended from outside %d times, perhaps for want of memory", maxTries)
 }
 
+// used returns how much of a processor the worker has used; false if the system does not say it, or not any more.
+func (w *worker) used() (time.Duration, bool) {
+	select {
+	case <-w.ended: // its number may be another process's
+		return 0, false
+	default:
+		return cpuTime(w.cmd.Process.Pid)
+	}
+}
+
 // do has the worker run a job. An error that is no *Error means that the worker is of no use any more.
 func (w *worker) do(job *Job) (Result, error) {
 	b := appendJob(w.buffer[:0], job)
