@@ -16,6 +16,8 @@ const (
 	// slowAfter is how long a job may take among the fast ones. It is some hundred times what a program takes that makes a message. On Linux
 	// it is the time that the worker had a processor: a machine that is busy makes nobody slow.
 	slowAfter = 50 * time.Millisecond
+	// cheapBelow is what a job takes at the most whose owner may have the last free worker next time.
+	cheapBelow = 5 * time.Millisecond
 	// slowInterval is how often a job is looked at that has had a processor for less than slowAfter.
 	slowInterval = 10 * time.Millisecond
 	// killAfter is when the parent kills a worker that has not ended itself.
@@ -58,9 +60,9 @@ var EndReasons = []string{string(endedIdle), string(endedTime), string(endedMemo
 //
 // # Fairness
 //
-// The jobs of an owner run in their order, one or a few at a time, and owners take turns. An owner whose last job was fast is known. An owner
-// of whom nothing is known yet never gets the last free worker: so a known owner waits for other fast jobs at most, whatever others run. A
-// job that takes more than slowAfter gives up its place among the fast ones and becomes slow. There are few places for slow jobs, of lowest
+// The jobs of an owner run in their order, one or a few at a time, and owners take turns. An owner whose last job took
+// less than cheapBelow is known. Others never get the last free worker: so a known owner waits for jobs of its kind at most, whatever others
+// run. A job that takes more than slowAfter gives up its place among the fast ones and becomes slow. There are few places for slow jobs, of lowest
 // priority. While all are taken, a job that should be slow runs on, but if somebody waits for its place it is ended, and starts anew as slow
 // later. The next jobs of its owner start as slow, until one of them is fast again. Of slow owners, those come first that were slow the
 // fewest times in a row.
@@ -225,7 +227,7 @@ func newStopwatch(w *worker) stopwatch {
 // took returns what the job has taken; not 0.
 func (s stopwatch) took() time.Duration {
 	took := max(1, time.Since(s.began))
-	if used, knows := s.w.used(); knows && s.knows && took >= slowAfter {
+	if used, knows := s.w.used(); knows && s.knows && took >= cheapBelow {
 		took = max(1, used-s.used)
 	}
 	return took

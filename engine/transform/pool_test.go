@@ -67,7 +67,7 @@ func (e *events) wait(t *testing.T, name string, n int) {
 
 // long is a program that takes a while and gives a result, and endless one that never looks at its budget.
 const (
-	long    = `[range(120000) | tostring] | length`
+	long    = `[range(40000) | tostring] | length`
 	endless = `("a" * 3000000) | test("(a?){500}(a?){500}b")`
 )
 
@@ -115,7 +115,7 @@ func TestPoolStartsAndEndsWorkers(t *testing.T) {
 func TestPoolResults(t *testing.T) {
 	pool := NewPool(Options{})
 	defer pool.Close()
-	large := []byte(`"` + strings.Repeat("x", 3<<20) + `"`)
+	large := []byte(`"` + strings.Repeat("x", 5<<18) + `"`)
 	for _, job := range []Job{
 		{Programs: Programs{Filter: "true"}, Payload: []byte(`{"a":1}`)},
 		{Programs: Programs{Filter: "false"}, Payload: []byte(`{"a":1}`)},
@@ -166,7 +166,7 @@ func TestPoolSurvivesLostWorkers(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		a := <-answers
-		if failed, _ := errors.AsType[*Error](a.error); kills < 3 && (a.error != nil || string(a.Body) != "120000") ||
+		if failed, _ := errors.AsType[*Error](a.error); kills < 3 && (a.error != nil || string(a.Body) != "40000") ||
 			kills == 3 && (failed == nil || failed.Program != "transform" || !strings.Contains(failed.Detail, "from outside 3 times")) {
 			t.Errorf("%d kills: got %s, %v", kills, a.Body, a.error)
 		}

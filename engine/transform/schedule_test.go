@@ -72,6 +72,29 @@ func TestScheduleTakesTurns(t *testing.T) {
 	}
 }
 
+// Owners who keep all places busy leave one to others, from time to time.
+func TestScheduleStarvesNobody(t *testing.T) {
+	s := newSchedule(2, 1)
+	s.release(started(t, &s, 1), time.Millisecond)
+	s.release(started(t, &s, 2), time.Millisecond)
+	first, second := started(t, &s, 1), started(t, &s, 2)
+	newcomer := enqueued(&s, 3)
+	enqueued(&s, 1)
+	enqueued(&s, 2)
+	if runs(newcomer) {
+		t.Fatal("there is no room")
+	}
+	s.release(first, time.Millisecond)
+	if !runs(newcomer) {
+		t.Error("the known come first again")
+	}
+	s.release(newcomer, cheapBelow)
+	if s.owners[3].class != unknown {
+		t.Errorf("an owner whose job took %s is of class %d", cheapBelow, s.owners[3].class)
+	}
+	s.release(second, time.Millisecond)
+}
+
 // A job that takes long becomes slow, and gives its place to others.
 func TestScheduleMovesSlowJobs(t *testing.T) {
 	s := newSchedule(2, 1)
