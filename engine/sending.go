@@ -90,7 +90,7 @@ const payloadType = "application/json"
 // newRequest makes the request of an attempt that starts at that time. A webhook's settings become part of a request nowhere else.
 func newRequest(w *Webhook, d *Delivery, payload []byte, at time.Time, timeout time.Duration) send.Request {
 	r := send.Request{
-		URL: w.URL, AllowNetworks: w.AllowNetworks, NoHTTP2: !w.mayUseHTTP2(), Timeout: timeout,
+		URL: w.URL, AllowNetworks: w.AllowNetworks, NoHTTP2: !w.mayUseHTTP2(), Method: w.Method, Success: w.Success, Timeout: timeout,
 		Headers: w.Headers, BasicAuth: w.BasicAuth, OAuth2: w.OAuth2,
 		ID: d.ID.String(), ContentType: payloadType, Kind: d.Kind.String(), Payload: payload, Secrets: w.signingSecrets(at), DueAt: d.NextAttemptAt,
 	}

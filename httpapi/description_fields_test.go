@@ -274,9 +274,17 @@ func TestDescriptionHasTheSettings(t *testing.T) {
 // checkLimits compares the limits of a setting with the keywords of its schema, and durations with its words.
 func checkLimits(t *testing.T, s *engine.Setting, described tree) {
 	t.Helper()
+	of := described // what a bound of a number is about: the elements of a list
+	if items, ok := described["items"].(tree); ok {
+		of = items
+	}
 	number := func(keyword string) float64 {
-		n, _ := described[keyword].(float64)
-		if whole, ok := described[keyword].(int); ok {
+		value := described[keyword]
+		if value == nil {
+			value = of[keyword]
+		}
+		n, _ := value.(float64)
+		if whole, ok := value.(int); ok {
 			n = float64(whole)
 		}
 		return n
@@ -288,7 +296,7 @@ func checkLimits(t *testing.T, s *engine.Setting, described tree) {
 			t.Errorf("%s of %s is %v, described is %v", keyword, s.Name, want, got)
 		}
 	}
-	if _, has := described["minimum"]; has != (l.Maximum != 0) {
+	if _, has := of["minimum"]; has != (l.Maximum != 0) {
 		t.Errorf("%s has a minimum: %t", s.Name, has)
 	}
 	if words, _ := described["description"].(string); !strings.Contains(words, l.Spans) {

@@ -185,12 +185,17 @@ func firstLine(text string) ([]byte, bool) {
 var toHTTPS = [][]byte{[]byte("HTTP request to an HTTPS server"), []byte("plain HTTP request was sent to HTTPS port"),
 	[]byte("speaking plain HTTP to an SSL-enabled server port")}
 
-// statusHint returns what a response other than 2xx hints at; "" for most. body is the beginning of the response's body. Nothing of the
+// statusHint returns what a response that is no success hints at; "" for most. body is the beginning of the response's body. Nothing of the
 // response but its Location is quoted.
 func statusHint(resp *http.Response, body []byte, proxy string, credentials []string) string {
 	sent := resp.Request.URL
 	switch resp.StatusCode {
-	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+	case http.StatusFound, http.StatusSeeOther: // the answer of a server that may have taken the delivery
+		if target := redirectTarget(resp, sent, credentials); target != "" {
+			return fmt.Sprintf("it refers to %s: is that the URL to send to? If it has taken the delivery, as Google Apps Script has, set success = [%d]",
+				target, resp.StatusCode)
+		}
+	case http.StatusMovedPermanently, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 		if target := redirectTarget(resp, sent, credentials); target != "" {
 			return "the endpoint moved to " + target + ": is that the URL to send to?"
 		}

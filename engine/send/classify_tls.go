@@ -63,7 +63,8 @@ func explainNoTLS(first []byte) string {
 // speaks names what a peer speaks, by how it begins; "" if that is unknown.
 func speaks(first []byte) string {
 	for _, p := range []struct{ begin, name string }{
-		{"HTTP/", "HTTP"}, {"SSH-", "SSH"}, {"220 ", "SMTP or FTP"}, {"220-", "SMTP or FTP"}, {"POST ", "the echo protocol"}, {"\x15\x03", "TLS"}, {"\x16\x03", "TLS"},
+		{"HTTP/", "HTTP"}, {"SSH-", "SSH"}, {"220 ", "SMTP or FTP"}, {"220-", "SMTP or FTP"}, {"POST ", "the echo protocol"}, {"PUT ", "the echo protocol"}, {"PATCH ", "the echo protocol"},
+		{"GET ", "the echo protocol"}, {"\x15\x03", "TLS"}, {"\x16\x03", "TLS"},
 	} {
 		if bytes.HasPrefix(first, []byte(p.begin)) {
 			return p.name

@@ -358,20 +358,24 @@ func frames(answers int, end func(f *http2.Framer, conn net.Conn, stream uint32)
 			if err != nil {
 				return
 			}
+			ended, stream := false, frame.Header().StreamID
 			switch frame := frame.(type) {
 			case *http2.PingFrame:
 				f.WritePing(true, frame.Data)
+			case *http2.HeadersFrame: // of a GET
+				ended = frame.StreamEnded()
 			case *http2.DataFrame:
-				if !frame.StreamEnded() {
-					continue
-				}
-				p.requests.Add(1)
-				if left--; left < 0 {
-					end(f, conn, frame.StreamID)
-					continue
-				}
-				answer200(f, frame.StreamID)
+				ended = frame.StreamEnded()
 			}
+			if !ended {
+				continue
+			}
+			p.requests.Add(1)
+			if left--; left < 0 {
+				end(f, conn, stream)
+				continue
+			}
+			answer200(f, stream)
 		}
 	}
 }

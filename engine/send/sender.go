@@ -47,8 +47,8 @@ type Options struct {
 
 // Sender makes attempts. It keeps connections and OAuth tokens between them. Its methods may be called at the same time.
 type Sender struct {
-	// transports are used without an http.Client, which would follow redirects. A redirect is a failed attempt: following it would
-	// turn the POST into a GET.
+	// transports are used without an http.Client, which would follow redirects. A redirect is not followed: that would turn a POST into a GET,
+	// or send the payload to whomever the endpoint names.
 	transports *transports
 	tokens     *tokens
 	guard      guard
@@ -179,12 +179,13 @@ func (a *attempt) read(ctx context.Context, resp *http.Response) error {
 		return fmt.Errorf("malformed HTTP status code %03d", resp.StatusCode)
 	}
 	o, credentials := &a.outcome, a.request.credentials(a.authorization)
-	o.setResponse(resp, credentials)
-	if !o.Delivered() {
-		at := a.trace.situation(a.request.Timeout)
-		if hint := statusHint(resp, o.Response, at.proxy, credentials); hint != "" {
-			o.ErrorDetail += "; " + hint
-		}
+	o.setResponse(a.request, resp, credentials)
+	if o.Delivered() {
+		return nil
+	}
+	at := a.trace.situation(a.request.Timeout)
+	if hint := statusHint(resp, o.Response, at.proxy, credentials); hint != "" {
+		o.ErrorDetail += "; " + hint
 	}
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
