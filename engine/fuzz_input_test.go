@@ -293,7 +293,7 @@ func checkSentCredentials(t *testing.T, w *Webhook, std *plainSettings) {
 	sending := *w
 	sending.URL, sending.OAuth2, sending.Secret = "http://example.com/", nil, send.NewSecret()
 	var sent bytes.Buffer
-	s := newSender(Config{Transport: recorder{&sent}})
+	s := newSender(Config{Transport: recorder{&sent}}, nil)
 	if a, err := s.Send(t.Context(), newRequest(&sending, &Delivery{}, nil, time.Now(), time.Minute)); err != nil || !a.Delivered() {
 		t.Fatalf("cannot be sent: %s, %v", a.ErrorDetail, err)
 	}

@@ -3,10 +3,12 @@ package engine
 import (
 	"errors"
 	"iter"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"hookbolt/engine/send"
@@ -73,12 +75,19 @@ func Verify(h http.Header, secret Secret, body []byte, now time.Time) error {
 // ParseNetwork parses a network of allow_networks, such as "10.0.0.0/8"; see send.ParseNetwork.
 func ParseNetwork(text string) (netip.Prefix, error) { return send.ParseNetwork(text) }
 
+// CheckTLSFiles checks the files of Config.CAFile and Config.TLSDir; see send.CheckTLSFiles.
+func CheckTLSFiles(caFile, dir string) error { return send.CheckTLSFiles(caFile, dir) }
+
+// isHTTPS reports whether a URL of a webhook is spoken to over TLS.
+func isHTTPS(url string) bool { return strings.HasPrefix(url, "https:") }
+
 // SameHost reports whether two URLs lead to the same server, so that credentials of the one are for the other, too; see send.SameHost.
 func SameHost(a, b string) bool { return send.SameHost(a, b) }
 
 // newSender returns a sender for a configuration.
-func newSender(cfg Config) *send.Sender {
+func newSender(cfg Config, log *slog.Logger) *send.Sender {
 	return send.New(send.Options{
+		CAFile: cfg.CAFile, TLSDir: cfg.TLSDir, Log: log,
 		UserAgent: "hookbolt/" + cfg.Version, AllowNetworks: cfg.AllowNetworks, ProxyFromEnvironment: cfg.ProxyFromEnvironment,
 		Transport: cfg.Transport, Resolver: cfg.Resolver,
 	})
@@ -90,7 +99,7 @@ const payloadType = "application/json"
 // newRequest makes the request of an attempt that starts at that time. A webhook's settings become part of a request nowhere else.
 func newRequest(w *Webhook, d *Delivery, payload []byte, at time.Time, timeout time.Duration) send.Request {
 	r := send.Request{
-		URL: w.URL, AllowNetworks: w.AllowNetworks, NoHTTP2: !w.mayUseHTTP2(), Method: w.Method, Success: w.Success, Timeout: timeout,
+		URL: w.URL, AllowNetworks: w.AllowNetworks, NoHTTP2: !w.mayUseHTTP2(), Method: w.Method, Success: w.Success, TLS: w.TLS, Timeout: timeout,
 		Headers: w.Headers, BasicAuth: w.BasicAuth, OAuth2: w.OAuth2,
 		ID: d.ID.String(), ContentType: payloadType, Kind: d.Kind.String(), Payload: payload, Secrets: w.signingSecrets(at), DueAt: d.NextAttemptAt,
 	}
@@ -127,11 +136,11 @@ func addressRefused(field string, err error) error {
 	return InputErrors{bad}
 }
 
-// allowedNetworks returns the AllowNetworks of each webhook.
-func allowedNetworks(hooks *WebhookSet) iter.Seq[[]netip.Prefix] {
-	return func(yield func([]netip.Prefix) bool) {
+// usedConnections returns the AllowNetworks and the TLS settings of each webhook.
+func usedConnections(hooks *WebhookSet) iter.Seq2[[]netip.Prefix, *TLS] {
+	return func(yield func([]netip.Prefix, *TLS) bool) {
 		for _, w := range hooks.All() {
-			if !yield(w.AllowNetworks) {
+			if !yield(w.AllowNetworks, w.TLS) {
 				return
 			}
 		}

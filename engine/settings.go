@@ -164,6 +164,10 @@ var Settings = []Setting{
 			shownAs(func(w *Webhook) any { return append([]int{}, w.Success...) }),
 	},
 	{
+		Name: "tls", Secret: true, OfHost: true, Parts: []string{"ca", "cert", "key"}, Effect: EffectAttempt,
+		value: field(func(w *Webhook) **TLS { return &w.TLS }, nil, readTLS).shownAs(showTLS).merged(tlsMembers).leaving(leaveTLS),
+	},
+	{
 		Name: "allow_networks", Limits: Limits{MaxItems: maxAllowNetworks}, Effect: EffectAttempt,
 		value: field(func(w *Webhook) *[]netip.Prefix { return &w.AllowNetworks }, nil, readNetworks).
 			shownAs(func(w *Webhook) any { return append([]netip.Prefix{}, w.AllowNetworks...) }),

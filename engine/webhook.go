@@ -57,6 +57,8 @@ type Webhook struct {
 	Method string `json:"method,omitempty"`
 	// Success are the statuses that deliver beside 2xx.
 	Success []int `json:"success,omitempty"`
+	// TLS is how the endpoint is spoken to over TLS; nil means the defaults.
+	TLS *TLS `json:"tls,omitempty"`
 	// AllowNetworks are special-purpose addresses that this webhook may connect to, beside those of the configuration.
 	AllowNetworks []netip.Prefix `json:"allow_networks,omitempty"`
 	// Headers, BasicAuth and OAuth2 are what the endpoint wants to see; only one of them fills Authorization.

@@ -86,7 +86,7 @@ func TestDescriptionHasTheAnswers(t *testing.T) {
 	w := engine.DefaultWebhook()
 	for name, value := range map[string]any{
 		"Webhook": showWebhook(&w, engine.Health{}), "WebhookWithSecret": showWithSecret(&w, engine.Health{}),
-		"WebhookDetail": showDetail(showWebhook(&w, engine.Health{}), engine.WebhookStats{}, []replay{}), "Health": health{}, "PreviousSecret": previousSecret{},
+		"WebhookDetail": showDetail(showWebhook(&w, engine.Health{}), engine.WebhookStats{}, []replay{}, nil), "Health": health{}, "PreviousSecret": previousSecret{},
 		"DeliveryCounts": deliveryCounts{}, "WebhookPage": page[webhook]{}, "DeliveryPage": page[delivery]{}, "Delivery": delivery{}, "DeliveryDetail": deliveryDetail{},
 		"Attempt": attempt{}, "Phases": phases{}, "Replay": replay{}, "Session": session{}, "StoredEvent": event{}, "Erased": engine.Erased{}, "EraseResult": erasure{}, "ListedSession": listedSession{}, "SessionPage": page[listedSession]{}, "Problem": problem{},
 		"InputError": engine.InputError{}, "PlatformHook": showPlatformHook(&w), "PlatformCreatedHook": showPlatformCreated(&w), "PlatformLog": platformLog{},

@@ -179,6 +179,7 @@ type shownWebhook struct {
 	HTTP2           bool      `json:"http2"`
 	Method          string    `json:"method"`
 	Success         []int     `json:"success"`
+	TLS             any       `json:"tls"`
 	AllowNetworks   []string  `json:"allow_networks"`
 
 	Headers   map[string]bool `json:"headers"`

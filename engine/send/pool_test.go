@@ -722,7 +722,7 @@ func TestNoHTTP2(t *testing.T) {
 	for _, no := range []bool{false, true, false, true} {
 		r := requestTo(server.URL)
 		r.NoHTTP2 = no
-		s.transports.of(&r).(*pool).transport.TLSClientConfig = trustOf(server)
+		poolFor(s, &r).transport.TLSClientConfig = trustOf(server)
 		a, err := s.Send(t.Context(), r)
 		if want := map[bool]string{false: "HTTP/2.0", true: "HTTP/1.1"}[no]; err != nil || a.Protocol != want {
 			t.Errorf("got %s, want %s: %+v, %v", a.Protocol, want, a, err)

@@ -25,6 +25,9 @@ type Request struct {
 	Method string
 	// Success are the statuses that deliver beside 2xx. Each has lost what else it means: a 410 delivers, and so does a 401 or a 429.
 	Success []int
+	// TLS is how the endpoint is spoken to over TLS; nil means the defaults. A token endpoint gets it only on the same server: a client
+	// certificate is for the endpoint.
+	TLS *TLS
 	// Timeout bounds the attempt as a whole: token, DNS lookup, connection, request and response.
 	Timeout time.Duration
 
@@ -47,6 +50,22 @@ type Request struct {
 	Secrets []Secret
 	// DueAt is the time from which the attempt was due; see Outcome.TokenRejected.
 	DueAt time.Time
+}
+
+// tls returns the TLS settings.
+func (r *Request) tls() TLS {
+	if r.TLS == nil {
+		return TLS{}
+	}
+	return *r.TLS
+}
+
+// tokenTLS returns the TLS settings for the token endpoint.
+func (r *Request) tokenTLS() TLS {
+	if !SameHost(r.URL, string(r.OAuth2.TokenURL)) {
+		return TLS{}
+	}
+	return r.tls()
 }
 
 // HasBody reports whether a request of that method has the payload as its body.
