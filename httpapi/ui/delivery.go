@@ -105,7 +105,7 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 				return nil, err
 			}
 			d.SignedAt = now
-			d.Curl, d.Credentials = curlCommand(w.URL, fields, payload)
+			d.Curl, d.Credentials = curlCommand(&w, fields, payload)
 		}
 	}
 	v := view{Template: "delivery", Title: "Delivery", Nav: "/deliveries", Live: true, Done: done(r, deliveryDone), Bad: refused, Data: d}
