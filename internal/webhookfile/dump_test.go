@@ -2,8 +2,10 @@ package webhookfile_test
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"math/rand/v2"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -191,4 +193,26 @@ func TestApplyFromStandardInput(t *testing.T) {
 			t.Errorf("it said %s%s\nwant %s", stdout, stderr, want)
 		}
 	}
+}
+
+// TestDumpTLS: certificates are not shown, and what is shown of them is no name of the caller's.
+func TestDumpTLS(t *testing.T) {
+	issuer := httptest.NewTLSServer(nil)
+	defer issuer.Close()
+	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuer.Certificate().Raw}))
+	api := hookbolttest.Serve(t, "", "")
+	status, answer := hookbolttest.Call(t, "POST", api+"/v1/webhooks", `{"name":"own","url":"https://example.com/","method":"PUT","success":[302],"tls":{"ca":`+quoted(ca)+`}}`)
+	hookbolttest.WantStatus(t, 201, status, answer)
+	want := `method = "PUT"
+success = [302]
+tls = {keep = true} # the server does not show it; elsewhere, such as {ca = {env = "OWN_CA"}, cert = {env = "OWN_CERT"}, key = {env = "OWN_KEY"}}
+`
+	if got := dumped(t, api); !strings.HasSuffix(got, want) {
+		t.Errorf("got\n%s\nwant at its end\n%s", got, want)
+	}
+}
+
+func quoted(text string) string {
+	b, _ := json.Marshal(text)
+	return string(b)
 }

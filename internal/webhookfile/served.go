@@ -47,6 +47,9 @@ func (s *servedWebhook) has(setting string) bool {
 // names returns the caller's own names in a setting, such as those of headers, in order; nil for a setting that has none.
 func (s *servedWebhook) names(setting string) []string {
 	var names map[string]bool
+	if len(engine.SettingNamed(setting).Parts) > 0 { // tls, whose members are hookbolt's
+		return nil
+	}
 	if err := json.Unmarshal(s.credentials[setting], &names); err != nil {
 		return nil // true
 	}
