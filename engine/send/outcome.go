@@ -84,6 +84,8 @@ type HeaderField struct{ Name, Value string }
 type Sent struct {
 	// Signature is the value of webhook-signature, UserAgent that of User-Agent.
 	Signature, UserAgent string
+	// BodySignature is the header of Request.BodySignature; zero if there is none. A signature is no credential.
+	BodySignature HeaderField
 	// Credentials are the names of the fields that the endpoint's credentials have set, sorted. The values are not kept.
 	Credentials []string
 }
@@ -96,6 +98,9 @@ func (s *Sent) Header(r *Request, at time.Time) []HeaderField {
 	}
 	h := []HeaderField{
 		{"Content-Type", r.ContentType}, {"User-Agent", s.UserAgent}, {HeaderID, r.ID}, {HeaderTimestamp, unixSecond(at)}, {HeaderSignature, s.Signature},
+	}
+	if s.BodySignature.Name != "" {
+		h = append(h, s.BodySignature)
 	}
 	if r.Kind != "" {
 		h = append(h, HeaderField{HeaderKind, r.Kind})

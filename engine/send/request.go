@@ -37,11 +37,16 @@ type Request struct {
 	// Kind is the value of HeaderKind; "" for none.
 	Kind    string
 	Payload []byte
-	// Secrets sign the message, in this order.
-	Secrets []Secret
+	// Secrets and Keys sign the message as v1 and v1a, in this order. BodySignature is a header that signs the body alone; nil for none.
+	Secrets       []Secret
+	Keys          []SigningKey
+	BodySignature *BodySignature
 	// DueAt is the time from which the attempt was due; see Outcome.TokenRejected.
 	DueAt time.Time
 }
+
+// body returns the bytes that are sent. They are what is signed.
+func (r *Request) body() []byte { return r.Payload }
 
 // httpRequest makes the HTTP request, which the trace watches.
 func (a *attempt) httpRequest(ctx context.Context) (*http.Request, error) {
@@ -49,7 +54,7 @@ func (a *attempt) httpRequest(ctx context.Context) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(withTrace(ctx, a.trace), http.MethodPost, target, bytes.NewReader(a.request.Payload))
+	req, err := http.NewRequestWithContext(withTrace(ctx, a.trace), http.MethodPost, target, bytes.NewReader(a.request.body()))
 	if err != nil {
 		return nil, fmt.Errorf("%w: the URL cannot be parsed", errNotMade) // err quotes parts of the URL
 	}
@@ -70,8 +75,9 @@ func (s *Sender) header(r *Request, at time.Time, authorization string) (http.He
 	if r.Kind != "" {
 		h.Set(HeaderKind, r.Kind)
 	}
-	err := sign(h, r.Secrets, r.ID, at, r.Payload)
-	return h, Sent{Signature: h.Get(HeaderSignature), UserAgent: s.userAgent, Credentials: credentials}, err
+	sent, err := r.sign(h, at)
+	sent.UserAgent, sent.Credentials = s.userAgent, credentials
+	return h, sent, err
 }
 
 // setCredentials sets the endpoint's credentials. authorization is the value that the OAuth token gives the header Authorization, ""
