@@ -16,6 +16,8 @@ import (
 // other package for them.
 type (
 	Secret      = send.Secret
+	SigningKey  = send.SigningKey
+	PublicKey   = send.PublicKey
 	Credential  = send.Credential
 	Header      = send.Header
 	BasicAuth   = send.BasicAuth
@@ -92,7 +94,8 @@ func newRequest(w *Webhook, d *Delivery, payload []byte, at time.Time, timeout t
 	r := send.Request{
 		URL: w.URL, AllowNetworks: w.AllowNetworks, NoHTTP2: !w.mayUseHTTP2(), Timeout: timeout,
 		Headers: w.Headers, BasicAuth: w.BasicAuth, OAuth2: w.OAuth2,
-		ID: d.ID.String(), ContentType: payloadType, Kind: d.Kind.String(), Payload: payload, Secrets: w.signingSecrets(at), DueAt: d.NextAttemptAt,
+		ID: d.ID.String(), ContentType: payloadType, Kind: d.Kind.String(), Payload: payload, DueAt: d.NextAttemptAt,
+		Secrets: w.signingSecrets(at), Keys: w.signingKeys(at), BodySignature: w.bodySignature(at, d.Attempts),
 	}
 	if w.OAuth2 != nil {
 		r.TokenKey = tokenKey(w.ID)

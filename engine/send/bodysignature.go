@@ -2,6 +2,7 @@ package send
 
 import (
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 )
 
 // BodySignature is a header with the HMAC-SHA256 of the body, for endpoints that verify signatures as GitHub, Shopify or Typeform make them.
@@ -34,6 +36,21 @@ func (b BodySignature) String() string { return b.Header + ": " + b.Prefix + hid
 
 // LogValue is what a log shows.
 func (b BodySignature) LogValue() slog.Value { return slog.StringValue(b.String()) }
+
+// NewTextSecret returns a secret for a BodySignature: 64 hexadecimal digits, which every endpoint takes.
+func NewTextSecret() Credential {
+	key := make([]byte, 32)
+	rand.Read(key) // never fails (crypto/rand)
+	return Credential(hex.EncodeToString(key))
+}
+
+// CheckTextSecret refuses a text as the Key of a BodySignature if it is a key of v1a, which was meant for something else.
+func CheckTextSecret(text string) error {
+	if strings.HasPrefix(text, signingKeyPrefix) || strings.HasPrefix(text, publicKeyPrefix) || strings.HasPrefix(text, "-----BEGIN") {
+		return errors.New("must be a text that the endpoint knows, too: " + otherKind(text, ""))
+	}
+	return nil
+}
 
 // value returns the value of the header.
 func (b *BodySignature) value(body []byte) string {

@@ -201,8 +201,8 @@ type webhookData struct {
 	// PausesAt is when an endpoint that fails until then is paused; zero if it does not fail.
 	PausesAt time.Time
 	Settings []setting
-	// Overlapping are the secrets that still sign beside the present one.
-	Overlapping []engine.PreviousSecret
+	// Overlapping are the secrets that still sign beside the present ones.
+	Overlapping []engine.EarlierSecret
 	Replays     []engine.Replay
 	Latest      []deliveryRow
 }
@@ -237,7 +237,7 @@ func (p *Pages) oneWebhook(r *http.Request, ps httprouter.Params) (*Answer, erro
 	if err != nil {
 		return nil, err
 	}
-	d := webhookData{webhookRow: row, Settings: facts(&w, p.engine.Config()), Overlapping: w.Overlapping(now), Replays: replaysOf(&o, w.ID), Latest: p.rows(page.Items)}
+	d := webhookData{webhookRow: row, Settings: facts(&w, p.engine.Config()), Overlapping: w.EarlierSecrets(now), Replays: replaysOf(&o, w.ID), Latest: p.rows(page.Items)}
 	if row.State == "failing" {
 		d.PausesAt = row.Health.FirstFailedAt.Add(p.engine.Config().PauseAfter)
 	}

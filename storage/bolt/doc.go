@@ -55,6 +55,7 @@
 //	9  attempts have why their request was sent once more at their end, which those of earlier versions lack
 //	10 a session's head has its start at its end, and a delivery the instant of an incomplete one, how many events its payload was built from, how
 //	   many were late, and what has superseded it; earlier versions lack all of them
+//	11 attempts have the header that signed the body at their end, which those of earlier versions lack
 //
 // The buckets request_keys and request_times came later, without a new version: a start makes them where they are missing, and a version of
 // the program that does not know them can open the file. It neither heeds nor removes what is in them, which the next start of a newer one
