@@ -193,7 +193,7 @@ func TestBadSecret(t *testing.T) {
 		"whsec_your-secret-here": placeholder, "changeme": placeholder,
 		" whsec_" + of(32): unseen, "whsec_" + of(32) + "\n": unseen, "whsec_" + of(32)[:8] + " " + of(32)[8:]: unseen, "\ufeffwhsec_" + of(32): unseen, "whsec_" + of(32) + "\u200b": unseen,
 		"whsec_" + of(32) + "\u00a0": unseen,
-		"whsk_" + of(64):             "this is the secret key (whsk_) of a key pair, ", "whpk_" + of(32): "this is a public key (whpk_), ", "-----BEGIN PRIVATE KEY-----": "this is a PEM",
+		"whsk_" + of(64):             "this is the secret key (whsk_) of a key pair, ", "whpk_" + of(32): "this is a public key (whpk_), ", "-----BEGIN PRIVATE KEY-----": "this is a PEM", "v1,whsec_" + of(32): "remove v1 and its comma",
 		of(32): prefix, "WHSEC_" + of(32): prefix, "hush": prefix, "whsec-" + of(32): prefix,
 		"whsec_hush!": noBase64, `whsec_"` + of(32) + `"`: noBase64, "whsec_" + of(32) + "=": noBase64, "whsec_" + of(32)[:41]: noBase64,
 		"whsec_": short + "0)", "whsec_" + of(23): short + "23)", "whsec_" + of(65): long + "65)", "whsec_" + of(100): long + "100)",

@@ -125,6 +125,7 @@ func otherKind(text, prefix string) string {
 		{signingKeyPrefix, "this is the secret key (" + signingKeyPrefix + ") of a key pair, which makes signatures v1a"},
 		{publicKeyPrefix, "this is a public key (" + publicKeyPrefix + "), with which signatures v1a are verified"},
 		{"-----BEGIN", "this is a PEM"},
+		{"v1,", "remove v1 and its comma in front of it, which belong to signatures"},
 	} {
 		if kind.begins != prefix && strings.HasPrefix(text, kind.begins) {
 			return kind.says
