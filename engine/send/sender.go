@@ -9,7 +9,7 @@
 //   - Request is what to send: endpoint, credentials, signing secrets, message (request.go, credentials.go).
 //   - CanonicalURL and CheckAddress refuse a bad URL before anything is sent (url.go, guard.go).
 //   - OAuth 2.0 access tokens are fetched and cached (oauth.go).
-//   - The message is signed as Standard Webhooks 1.0 specifies (sign.go).
+//   - The message is signed as Standard Webhooks 1.0 specifies (sign.go, signingkey.go), and as other endpoints want it (bodysignature.go).
 //   - The pool has a connection, or makes one. The guard checks each resolved address when its socket is dialled (transport.go, pool.go,
 //     proxy.go, wire.go, guard.go).
 //   - The trace measures the phases, and knows which one is under way (trace.go). The connection knows what the endpoint has said (wire.go).
