@@ -29,7 +29,9 @@ type Config struct {
 	ProxyFromEnvironment bool
 	// PauseAfter is how long every attempt of a webhook must have failed before the webhook is paused.
 	PauseAfter time.Duration
-	Retention  Retention
+	// FailingAfter is how long an endpoint must have been failing, or have refused all load, before a system event tells the operator.
+	FailingAfter time.Duration
+	Retention    Retention
 	// ShutdownTimeout is how long Run waits for the attempts in flight after its context has ended.
 	ShutdownTimeout time.Duration
 	// OperationsURL is where system events are sent; "" for nowhere. OperationsSecret signs them; if it is "", a secret is generated.
@@ -52,6 +54,7 @@ func DefaultConfig() Config {
 		Retry:              RetryPolicy{Schedule: DefaultRetrySchedule, Jitter: 0.1, RetryAfterMax: 24 * time.Hour},
 		Settle:             2 * time.Second,
 		PauseAfter:         120 * time.Hour,
+		FailingAfter:       time.Hour,
 		Retention:          Retention{Sessions: 720 * time.Hour, Deliveries: 168 * time.Hour},
 		ShutdownTimeout:    20 * time.Second,
 		Version:            "dev",
@@ -89,7 +92,7 @@ func (e *Engine) Configure(cfg Config) {
 	if sends != before.sender {
 		before.sender.CloseIdleConnections()
 	}
-	e.lanes.setMaxExtra(cfg.MaxInFlight)
+	e.lanes.configure(&cfg)
 	for _, w := range e.store.Webhooks().All() {
 		e.lanes.refresh(w.ID, false)
 	}

@@ -57,6 +57,7 @@ func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *
 	e := &Engine{store: store, log: log, metrics: newMetrics(reg), maintenanceWake: make(chan struct{}, 1), started: make(chan struct{})}
 	e.snapshot.Store(&snapshot{cfg, newSender(cfg)})
 	e.lanes = newLanes(e.laneLimits, cfg.MaxInFlight)
+	e.lanes.failingAfter = cfg.FailingAfter
 	reg.MustRegister(statsCollector{e})
 	return e
 }

@@ -23,17 +23,13 @@ type SystemEventType string
 // The system events. The data of each is a struct below.
 const (
 	SystemEventPaused    SystemEventType = "webhook.paused"    // a webhook was paused: by hand, after a 410, after days of failures
-	SystemEventFailing   SystemEventType = "webhook.failing"   // an endpoint has been failing, or has refused all load, for notifyFailingAfter
+	SystemEventFailing   SystemEventType = "webhook.failing"   // an endpoint has been failing, or has refused all load, for Config.FailingAfter
 	SystemEventRecovered SystemEventType = "webhook.recovered" // an endpoint that had been failing for that long works again
 	SystemEventFailed    SystemEventType = "delivery.failed"   // the last retry of a delivery has failed
 	SystemEventDiskLow   SystemEventType = "disk.low"          // the disk or the database is nearly full, or full
 	SystemEventDiskOK    SystemEventType = "disk.ok"           // there is enough room again
 	SystemEventTest      SystemEventType = "operations.test"   // a test delivery, by hand
 )
-
-// notifyFailingAfter is how long an endpoint must be failing before the operator is notified. He is notified once, and again after a
-// restart.
-const notifyFailingAfter = time.Hour
 
 // operationsName is the initial name of the operations webhook.
 const operationsName = "hookbolt operations"
@@ -137,12 +133,12 @@ func failedNotice(w *Webhook, d *Delivery, now time.Time) []byte {
 }
 
 // healthNotice returns the event for an endpoint that has been failing for long, or works again after that; nil if there is none.
-func healthNotice(w *Webhook, before, after Health, a *Attempt, now time.Time) []byte {
+func (e *Engine) healthNotice(w *Webhook, before, after Health, a *Attempt, now time.Time) []byte {
 	switch {
 	case w.Operations:
 	case after.Notified && !before.Notified:
 		return SystemEventFailing.payload(now, failingData{describeWebhook(w), FormatTime(after.worksNotSince()), after.Failures, a.Error, statusOrNil(a.Status)})
-	case before.failingLong(now) && after.worksNotSince().IsZero() && (before.Failing() || before.Notified): // a single refusal may ask for hours
+	case before.failingFor(e.config().FailingAfter, now) && after.worksNotSince().IsZero() && (before.Failing() || before.Notified): // a single refusal may ask for hours
 		return SystemEventRecovered.payload(now, recoveredData{describeWebhook(w), FormatTime(before.worksNotSince()), before.Failures})
 	}
 	return nil

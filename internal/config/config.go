@@ -63,6 +63,7 @@ type Delivery struct {
 	RetryAfterMax      engine.Duration   `toml:"retry_after_max"`
 	Settle             engine.Duration   `toml:"settle"`
 	PauseAfter         engine.Duration   `toml:"pause_after"`
+	FailingAfter       engine.Duration   `toml:"failing_after"`
 	AllowNetworks      []Network         `toml:"allow_networks"`
 	ProxyFromEnv       bool              `toml:"proxy_from_environment"`
 	OperationsURL      string            `toml:"operations_url" secret:"path"`
@@ -102,6 +103,7 @@ func Default() Config {
 			RetryAfterMax: engine.Duration(e.Retry.RetryAfterMax),
 			Settle:        engine.Duration(e.Settle),
 			PauseAfter:    engine.Duration(e.PauseAfter),
+			FailingAfter:  engine.Duration(e.FailingAfter),
 		},
 		Log: Log{Level: "info", Format: "text"},
 	}
@@ -118,6 +120,7 @@ const (
 	maxBytes           = Size(1 << 50)
 	maxRetryAfterMax   = engine.Duration(30 * 24 * time.Hour)
 	maxSettle          = engine.Duration(10 * time.Minute)
+	minFailingAfter    = engine.Duration(time.Minute) // a single refusal of load often asks for seconds
 	minPauseAfter      = engine.Duration(time.Minute)
 	maxPauseAfter      = engine.Duration(10 * 365 * 24 * time.Hour) // as good as never
 	MaxMaxInFlight     = 100_000
@@ -146,6 +149,7 @@ func (c *Config) Validate() error {
 		between("delivery.retry_after_max", c.Delivery.RetryAfterMax, 0, maxRetryAfterMax),
 		between("delivery.settle", c.Delivery.Settle, 0, maxSettle),
 		between("delivery.pause_after", c.Delivery.PauseAfter, minPauseAfter, maxPauseAfter),
+		between("delivery.failing_after", c.Delivery.FailingAfter, minFailingAfter, maxPauseAfter),
 		c.Delivery.checkOperations(),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),

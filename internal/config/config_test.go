@@ -85,6 +85,7 @@ func TestConfigIsRead(t *testing.T) {
 		retry_after_max = "0s"
 		settle = "0s"
 		pause_after = "48h"
+		failing_after = "10m"
 		proxy_from_environment = true
 		allow_networks = ["10.1.2.3/8", "192.168.1.7", "fd00::/8", "::ffff:127.0.0.0/104"]
 		[log]
@@ -102,7 +103,7 @@ func TestConfigIsRead(t *testing.T) {
 	want.HTTP.ShutdownTimeout = 0
 	want.Storage = Storage{"/var/lib/hookbolt/data.db", engine.Duration(48 * time.Hour), engine.Duration(90 * time.Minute), 2 << 40, 0}
 	want.Delivery = Delivery{
-		Timeout: engine.Duration(2 * time.Minute), WebhookMaxInFlight: 7, RetryJitter: 1, PauseAfter: engine.Duration(48 * time.Hour), ProxyFromEnv: true,
+		Timeout: engine.Duration(2 * time.Minute), WebhookMaxInFlight: 7, RetryJitter: 1, PauseAfter: engine.Duration(48 * time.Hour), FailingAfter: engine.Duration(10 * time.Minute), ProxyFromEnv: true,
 		RetrySchedule: []engine.Duration{engine.Duration(time.Second), engine.Duration(90 * time.Second)},
 	}
 	for _, n := range []string{"10.0.0.0/8", "192.168.1.7/32", "fd00::/8", "127.0.0.0/8"} {
@@ -191,6 +192,7 @@ func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 		{"jitter", "[delivery]\nretry_jitter = 1.01", `delivery.retry_jitter: must be 0 to 1 (got 1.01)`},
 		{"no jitter", "[delivery]\nretry_jitter = nan", `delivery.retry_jitter: must be 0 to 1 (got NaN)`},
 		{"retry after", "[delivery]\nretry_after_max = \"721h\"", `delivery.retry_after_max: must be 0s to 720h (got 721h)`},
+		{"failing after", "[delivery]\nfailing_after = \"0s\"", `delivery.failing_after: must be 1m to 87600h (got 0s)`},
 		{"pause after", "[delivery]\npause_after = \"5s\"", `delivery.pause_after: must be 1m to 87600h (got 5s)`},
 		{"level", "[log]\nlevel = \"loud\"", `log.level: must be debug, info, warn, error (got "loud")`},
 		{"format", "[log]\nformat = \"xml\"", `log.format: must be text, json (got "xml")`},

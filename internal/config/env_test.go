@@ -52,6 +52,7 @@ func TestEnvironment(t *testing.T) {
 		"delivery.retry_after_max":        {"1h", `"1h"`},
 		"delivery.settle":                 {"5s", `"5s"`},
 		"delivery.pause_after":            {"2h", `"2h"`},
+		"delivery.failing_after":          {"3h", `"3h"`},
 		"delivery.allow_networks":         {"10.0.0.0/8, fd00::/8", `["10.0.0.0/8", "fd00::/8"]`},
 		"delivery.proxy_from_environment": {"true", `true`},
 		"delivery.operations_url":         {"https://ops.example.com/", `"https://ops.example.com/"`},

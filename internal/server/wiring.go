@@ -26,6 +26,7 @@ func engineConfig(c *config.Config, version string) engine.Config {
 		},
 		Settle:               time.Duration(c.Delivery.Settle),
 		PauseAfter:           time.Duration(c.Delivery.PauseAfter),
+		FailingAfter:         time.Duration(c.Delivery.FailingAfter),
 		AllowNetworks:        c.Delivery.Networks(),
 		ProxyFromEnvironment: c.Delivery.ProxyFromEnv,
 		ShutdownTimeout:      time.Duration(c.HTTP.ShutdownTimeout),

@@ -50,6 +50,7 @@ func TestEngineConfigHasEverySetting(t *testing.T) {
 		retry_after_max = "50m"
 		settle = "54s"
 		pause_after = "53h"
+		failing_after = "55h"
 		proxy_from_environment = true
 		operations_url = "https://ops.example.com/"
 		operations_secret = "whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="
@@ -68,6 +69,7 @@ func TestEngineConfigHasEverySetting(t *testing.T) {
 		},
 		Settle:               54 * time.Second,
 		PauseAfter:           53 * time.Hour,
+		FailingAfter:         55 * time.Hour,
 		ProxyFromEnvironment: true,
 		AllowNetworks:        []netip.Prefix{netip.MustParsePrefix("10.51.0.0/16"), netip.MustParsePrefix("fd52::/32"), netip.MustParsePrefix("127.0.0.1/32")},
 		Retention:            engine.Retention{Sessions: 42 * time.Hour, Deliveries: 43 * time.Hour},
