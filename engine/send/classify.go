@@ -23,6 +23,8 @@ type situation struct {
 	// first is what the peer has sent first after the request; nil over TLS.
 	first            []byte
 	wantsCertificate bool
+	mail             bool          // the peer is a mail server
+	command          string        // as in exchange
 	timeout          time.Duration // the webhook's
 	expired          bool          // the timeout has ended
 }
@@ -41,7 +43,7 @@ func classify(err error, at situation) (ErrorClass, string) {
 		return ErrorTooLarge, fmt.Sprintf("the interim responses (1xx), which have no end, have more than %d bytes", maxResponseHeaderBytes)
 	}
 	for _, explain := range []func(error, situation) (ErrorClass, string){
-		explainTimeout, explainLookup, explainProxy, explainTLS, explainConnect, explainHTTP2, explainTooLarge, explainEnd, explainNetwork,
+		explainMail, explainTimeout, explainLookup, explainProxy, explainTLS, explainConnect, explainHTTP2, explainTooLarge, explainEnd, explainNetwork,
 		explainMalformed,
 	} {
 		if class, detail := explain(err, at); class != "" {
@@ -75,6 +77,9 @@ func explainTimeout(err error, at situation) (ErrorClass, string) {
 
 // during tells what was under way, with a hint.
 func (at situation) during() string {
+	if at.command != "" {
+		return at.whileMail()
+	}
 	switch at.phase {
 	case phaseLookup:
 		return "while the host name was looked up; are its name servers up?"
@@ -223,6 +228,9 @@ func explainNetwork(err error, at situation) (ErrorClass, string) {
 
 // endedDuring tells when the connection ended, with a hint.
 func (at situation) endedDuring() string {
+	if at.command != "" {
+		return at.whileMail()
+	}
 	switch at.phase {
 	case phaseProxy:
 		return "before it was connected to the endpoint"

@@ -37,6 +37,8 @@ type Request struct {
 	// Kind is the value of HeaderKind; "" for none.
 	Kind    string
 	Payload []byte
+	// Mail is what is sent if URL is that of a mail server; see CanonicalMailURL. Nothing else is, and nothing is signed.
+	Mail *Mail
 	// Secrets sign the message, in this order.
 	Secrets []Secret
 	// DueAt is the time from which the attempt was due; see Outcome.TokenRejected.

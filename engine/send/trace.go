@@ -45,9 +45,11 @@ type trace struct {
 type exchange struct {
 	phase            phase
 	overTLS          bool
-	proxy            string // host and port; "" without one
-	wantsCertificate bool   // of the client
-	wire             *wire  // nil while there is no connection
+	proxy            string    // host and port; "" without one
+	wantsCertificate bool      // of the client
+	wire             *wire     // nil while there is no connection, and with a mail server
+	mail             *mailConn // nil but with a mail server
+	command          string    // what a mail server is to answer; "" before
 	wroteHeader      bool
 	interim          int  // bytes of interim answers
 	oddLength        bool // an interim answer claimed to have a body
@@ -205,6 +207,9 @@ func (t *trace) situation(timeout time.Duration) situation {
 		return s
 	}
 	s.phase, s.proxy, s.wantsCertificate = x.phase, x.proxy, x.wantsCertificate
+	if x.mail != nil {
+		s.mail, s.command, s.first = true, x.command, x.mail.first
+	}
 	if x.wire == nil {
 		return s
 	}
