@@ -33,6 +33,10 @@ type AttemptRecord struct {
 	Health Health
 	// HealthNotice is the payload of the system event about the endpoint; nil for none.
 	HealthNotice []byte
+	// MoreFailed is how many other deliveries the system event about a failed delivery tells of. FailedQuietly means that there is none about this
+	// one.
+	MoreFailed    int
+	FailedQuietly bool
 }
 
 // AttemptEffect is what an attempt changes.
@@ -69,8 +73,8 @@ func (r *AttemptRecord) Apply(stored *Delivery, covered bool) AttemptEffect {
 		d.moveTo(&next, r.At)
 	}
 	e.Attempt.NextAt, e.Attempt.NextReason = d.NextAttemptAt, next.Reason
-	if e.Moved && d.Status == StatusFailed {
-		if notice := failedNotice(r.Webhook, d, r.At); notice != nil {
+	if e.Moved && d.Status == StatusFailed && !r.FailedQuietly {
+		if notice := failedNotice(r.Webhook, d, r.MoreFailed, r.At); notice != nil {
 			e.Notices = append(e.Notices, notice)
 		}
 	}

@@ -35,8 +35,10 @@ type Config struct {
 	// ShutdownTimeout is how long Run waits for the attempts in flight after its context has ended.
 	ShutdownTimeout time.Duration
 	// OperationsURL is where system events are sent; "" for nowhere. OperationsSecret signs them; if it is "", a secret is generated.
+	// The URL may be that of a mail server, as CanonicalMailURL accepts it. Then OperationsMail says to whom the mails go.
 	OperationsURL    string
 	OperationsSecret Secret
+	OperationsMail   OperationsMail
 	// Version is sent to endpoints in the User-Agent.
 	Version string
 	// Transport makes the requests of attempts. Nil means a transport that guards addresses. Only tests set another one.

@@ -115,6 +115,9 @@ func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte)
 	}
 	request := newRequest(w, &c.claimed.Delivery, payload, utcNow(), e.timeout(w))
 	request.RetryAfterMax = e.config().Retry.RetryAfterMax
+	if IsMailURL(w.URL) {
+		request.Mail = e.config().OperationsMail.mail(payload)
+	}
 	outcome, err := e.sender().Send(sendCtx, request)
 	if err != nil {
 		return a, nil, false
@@ -164,8 +167,10 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	}
 	now := utcNow()
 	e.metrics.attempt(d, &a, e.lanes.suspended(d, &a))
-	done, err := e.recordUntilStored(ctx, AttemptRecord{Delivery: *d, Attempt: a, Next: policy.After(&a, d, now, rand.Float64()),
-		At: now, Webhook: w, Health: c.health, HealthNotice: c.notice})
+	r := AttemptRecord{Delivery: *d, Attempt: a, Next: policy.After(&a, d, now, rand.Float64()), At: now, Webhook: w, Health: c.health, HealthNotice: c.notice}
+	endFailure := e.beginFailure(&r)
+	done, err := e.recordUntilStored(ctx, r)
+	endFailure(&done.Delivery, err == nil && done.Moved && done.Delivery.Status == StatusFailed)
 	e.lanes.wakeAt(done.Queued...)
 	switch {
 	case err == nil:

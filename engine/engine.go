@@ -48,6 +48,7 @@ type Engine struct {
 	troubleTold   atomic.Bool
 	// maintenanceWake wakes maintain. Capacity 1. Changes that cause background work send to it; maintain receives.
 	maintenanceWake chan struct{}
+	failures        failures
 	onces           onces
 	erasures        erasures
 }
@@ -124,7 +125,7 @@ func (e *Engine) runOwner(parent context.Context) error {
 	}
 	var work sync.WaitGroup
 	work.Go(func() { e.maintain(ctx) })
-	work.Go(func() { e.watchDisk(ctx) })
+	work.Go(func() { e.watchOperations(ctx) })
 	e.running.Store(true)
 	e.lanes.start()
 	e.starting.Do(func() { close(e.started) })
@@ -139,6 +140,7 @@ func (e *Engine) runOwner(parent context.Context) error {
 	grace := time.AfterFunc(e.config().ShutdownTimeout, func() { cutOff(errShutdown) })
 	work.Wait()
 	grace.Stop()
+	e.tellFailures(context.WithoutCancel(parent), true)
 	e.sender().CloseIdleConnections()
 	return cmp.Or(err, watch.end())
 }

@@ -70,6 +70,8 @@ type (
 		Attempts   int          `json:"attempts"`
 		LastError  ErrorClass   `json:"last_error"`
 		LastStatus *int         `json:"last_status"`
+		// More is how many other deliveries of the webhook have failed since the last event about one, without an event of their own.
+		More int `json:"more"`
 	}
 	diskData struct {
 		// Reason says why events are refused; null while they are accepted.
@@ -124,12 +126,13 @@ func pausedNotice(w *Webhook, cause pauseCause, now time.Time) []byte {
 	return SystemEventPaused.payload(now, pausedData{describeWebhook(w), cause, reason})
 }
 
-// failedNotice returns the event for a delivery that has failed for good; w is its webhook. It is nil if there is none, as for a test.
-func failedNotice(w *Webhook, d *Delivery, now time.Time) []byte {
+// failedNotice returns the event for a delivery that has failed for good, and for so many more; w is its webhook. It is nil if there is none, as
+// for a test.
+func failedNotice(w *Webhook, d *Delivery, more int, now time.Time) []byte {
 	if w == nil || w.Operations || d.Kind == KindTest {
 		return nil // whoever sends a test sees its result
 	}
-	return SystemEventFailed.payload(now, deliveryFailedData{describeWebhook(w), d.ID.String(), d.Kind, FormatTime(d.CreatedAt), d.Attempts, d.LastError, statusOrNil(d.LastStatus)})
+	return SystemEventFailed.payload(now, deliveryFailedData{describeWebhook(w), d.ID.String(), d.Kind, FormatTime(d.CreatedAt), d.Attempts, d.LastError, statusOrNil(d.LastStatus), more})
 }
 
 // healthNotice returns the event for an endpoint that has been failing for long, or works again after that; nil if there is none.
@@ -159,7 +162,11 @@ func (e *Engine) EnsureOperations(ctx context.Context) error {
 // ensureOperations is one try of EnsureOperations.
 func (e *Engine) ensureOperations(ctx context.Context) error {
 	cfg, current := e.Config(), e.store.Webhooks().Operations()
-	if canonical, err := send.CanonicalURL(cfg.OperationsURL); err == nil {
+	canonicalURL, mailed := send.CanonicalURL, IsMailURL(cfg.OperationsURL)
+	if mailed {
+		canonicalURL = send.CanonicalMailURL
+	}
+	if canonical, err := canonicalURL(cfg.OperationsURL); err == nil {
 		cfg.OperationsURL = canonical
 	}
 	switch {
@@ -171,6 +178,9 @@ func (e *Engine) ensureOperations(ctx context.Context) error {
 		patch := ownPatch(func(w *Webhook) {
 			w.URL, w.Name, w.Operations, w.Delay = cfg.OperationsURL, operationsName, true, 0
 			w.Secret = cfg.OperationsSecret
+			if mailed {
+				w.MaxInFlight = new(1) // mail servers allow few connections at once
+			}
 		})
 		_, err := e.CreateWebhook(ctx, patch)
 		return err
@@ -182,9 +192,12 @@ func (e *Engine) ensureOperations(ctx context.Context) error {
 		if cfg.OperationsSecret != "" && cfg.OperationsSecret != w.Secret {
 			w.Secret, w.PreviousSecrets = cfg.OperationsSecret, nil
 		}
+		if mailed && w.MaxInFlight == nil {
+			w.MaxInFlight = new(1)
+		}
 	}), func(_, _ *Webhook) error { return nil })
 	if len(updated.Dropped) > 0 {
-		e.log.Warn("delivery.operations_url is on another host now; the credentials of the operations webhook were dropped", "dropped", updated.Dropped)
+		e.log.Warn(operationsSetting(cfg.OperationsURL)+" is on another host now; the credentials of the operations webhook were dropped", "dropped", updated.Dropped)
 	}
 	return err
 }
@@ -211,13 +224,23 @@ func CheckOperationsAddress(url string, allow []netip.Prefix) error {
 	return send.CheckAddress(url, allow)
 }
 
+// operationsSetting is the setting that the URL of the operations webhook comes from.
+func operationsSetting(url string) string {
+	if IsMailURL(url) {
+		return "delivery.operations_smtp"
+	}
+	return "delivery.operations_url"
+}
+
 // checkOperations refuses changes of the operations webhook that EnsureOperations would undo, or that make no sense.
 func (e *Engine) checkOperations(w, before *Webhook) error {
 	switch {
 	case !before.Operations:
 		return nil
 	case w.URL != before.URL:
-		return InputErrors{{Field: "url", Detail: "is set by delivery.operations_url"}}
+		return InputErrors{{Field: "url", Detail: "is set by " + operationsSetting(before.URL)}}
+	case IsMailURL(w.URL) && (len(w.Headers) > 0 || w.BasicAuth != nil || w.OAuth2 != nil):
+		return InputErrors{{Field: "", Detail: "a mail server gets no headers, basic_auth or oauth2: its account is delivery.operations_smtp_username and delivery.operations_smtp_password"}}
 	case w.Secret != before.Secret && e.config().OperationsSecret != "":
 		return InputErrors{{Field: "secret", Detail: "is set by delivery.operations_secret"}}
 	case w.ContentID != nil:
@@ -227,20 +250,22 @@ func (e *Engine) checkOperations(w, before *Webhook) error {
 }
 
 const (
-	// diskCheckInterval is the time between two checks of the room for new data.
-	diskCheckInterval = 30 * time.Second
+	// operationsInterval is the time between two checks of what there is to tell: the room for new data, failed deliveries that were counted.
+	operationsInterval = 30 * time.Second
 	// Room becomes low below lowFactor times storage.min_free, or above lowPercent of storage.max_bytes. It is enough again above
 	lowFactor, okFactor   = 2, 3
 	lowPercent, okPercent = 95, 92
 )
 
-// watchDisk queues a system event when room becomes low, and when there is enough again, until ctx ends.
-func (e *Engine) watchDisk(ctx context.Context) {
+// watchOperations queues the system events that no change of a webhook or a delivery causes, until ctx ends: when room becomes low, and when there
+// is enough again, and about the failed deliveries that were counted.
+func (e *Engine) watchOperations(ctx context.Context) {
 	for low := false; ; {
 		if e.keeper.Load() {
 			low = e.notifyDisk(ctx, low)
 		}
-		if !sleep(ctx, diskCheckInterval) {
+		e.tellFailures(ctx, false)
+		if !sleep(ctx, operationsInterval) {
 			return
 		}
 	}
@@ -261,12 +286,23 @@ func (e *Engine) notifyDisk(ctx context.Context, low bool) bool {
 	if payload == nil {
 		return low
 	}
-	d, err := e.store.Enqueue(ctx, Enqueue{WebhookID: w.ID, Kind: KindOperation, Payload: payload, At: now})
-	if err != nil {
-		return low
+	if e.enqueueOperation(ctx, payload, now) {
+		return !low
 	}
-	e.lanes.wakeAt(Queued{d.Lane(), d.NextAttemptAt})
-	return !low
+	return low
+}
+
+// enqueueOperation queues a system event. It reports whether it did, or whether there is nobody to tell.
+func (e *Engine) enqueueOperation(ctx context.Context, payload []byte, now time.Time) bool {
+	w := e.store.Webhooks().Operations()
+	if w == nil || !w.Active {
+		return true
+	}
+	d, err := e.store.Enqueue(ctx, Enqueue{WebhookID: w.ID, Kind: KindOperation, Payload: payload, At: now})
+	if err == nil {
+		e.lanes.wakeAt(Queued{d.Lane(), d.NextAttemptAt})
+	}
+	return err == nil
 }
 
 // diskNotice returns the event for a change of the room in a store that has a file; nil if nothing has changed. low is the state before.

@@ -118,6 +118,19 @@ func TestConfigIsRead(t *testing.T) {
 	}
 }
 
+// mailSettings are settings for operational events by mail, with one that is another one.
+func mailSettings(other string) string {
+	settings := map[string]string{"smtp": `"smtps://mail.example.com"`, "mail_from": `"a@example.com"`, "mail_to": `["b@example.com"]`}
+	name, value, _ := strings.Cut(other, " = ")
+	settings[name] = value
+	var text strings.Builder
+	text.WriteString("[delivery]\n")
+	for name, value := range settings {
+		text.WriteString("operations_" + name + " = " + value + "\n")
+	}
+	return text.String()
+}
+
 func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 	const token = "0123456789abcdef"
 	for _, tc := range []struct{ name, text, want string }{
@@ -192,6 +205,16 @@ func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 		{"jitter", "[delivery]\nretry_jitter = 1.01", `delivery.retry_jitter: must be 0 to 1 (got 1.01)`},
 		{"no jitter", "[delivery]\nretry_jitter = nan", `delivery.retry_jitter: must be 0 to 1 (got NaN)`},
 		{"retry after", "[delivery]\nretry_after_max = \"721h\"", `delivery.retry_after_max: must be 0s to 720h (got 721h)`},
+		{"mail server", mailSettings("smtp = \"mail.example.com\""), `delivery.operations_smtp: must be an smtp or smtps URL`},
+		{"mail server with account", mailSettings("smtp = \"smtp://u:" + token + "@mail.example.com\""), `delivery.operations_smtp: must not hold a user name or password: they have settings of their own`},
+		{"mail server and URL", mailSettings("url = \"https://ops.example.com/\""), `delivery.operations_smtp: delivery.operations_url is set, too: set one of them`},
+		{"mail without server", mailSettings("smtp = \"\""), `delivery.operations_smtp: must name a mail server, since delivery.operations_mail_from is set`},
+		{"mail without sender", mailSettings("mail_from = \"\""), `delivery.operations_mail_from: must be an address, such as alerts@example.com or hookbolt <alerts@example.com> (got "")`},
+		{"mail without recipient", mailSettings("mail_to = []"), `delivery.operations_mail_to: must have 1 to 20 addresses (got 0)`},
+		{"mail with a bad recipient", mailSettings("mail_to = [\"a@example.com\", \"b\"]"), `delivery.operations_mail_to: number 2 must be an address`},
+		{"mail without password", mailSettings("smtp_username = \"u\""), `delivery.operations_smtp_username: takes a password: set delivery.operations_smtp_password, too`},
+		{"mail without user name", mailSettings("smtp_password = \"" + token + "\""), `delivery.operations_smtp_password: is one of a user: set delivery.operations_smtp_username, too`},
+		{"mail with a line break in its sender", mailSettings("mail_from = \"a@example.com\\r\\nBcc: b@example.com\""), `delivery.operations_mail_from: must be an address`},
 		{"failing after", "[delivery]\nfailing_after = \"0s\"", `delivery.failing_after: must be 1m to 87600h (got 0s)`},
 		{"pause after", "[delivery]\npause_after = \"5s\"", `delivery.pause_after: must be 1m to 87600h (got 5s)`},
 		{"level", "[log]\nlevel = \"loud\"", `log.level: must be debug, info, warn, error (got "loud")`},

@@ -11,6 +11,7 @@ import (
 
 // engineConfig is the part of the settings that the engine needs.
 func engineConfig(c *config.Config, version string) engine.Config {
+	_, operationsURL := c.Delivery.Operations()
 	return engine.Config{
 		Timeout:            time.Duration(c.Delivery.Timeout),
 		MaxInFlight:        c.Delivery.MaxInFlight,
@@ -30,9 +31,15 @@ func engineConfig(c *config.Config, version string) engine.Config {
 		AllowNetworks:        c.Delivery.Networks(),
 		ProxyFromEnvironment: c.Delivery.ProxyFromEnv,
 		ShutdownTimeout:      time.Duration(c.HTTP.ShutdownTimeout),
-		OperationsURL:        c.Delivery.OperationsURL,
+		OperationsURL:        operationsURL,
 		OperationsSecret:     engine.Secret(c.Delivery.OperationsSecret),
-		Version:              version,
+		OperationsMail: engine.OperationsMail{
+			From:     c.Delivery.OperationsMailFrom,
+			To:       c.Delivery.OperationsMailTo,
+			Username: c.Delivery.OperationsSMTPUsername,
+			Password: engine.Credential(c.Delivery.OperationsSMTPPassword),
+		},
+		Version: version,
 	}
 }
 
