@@ -53,7 +53,7 @@ func letterOf(payload []byte) letter {
 		Data      json.RawMessage
 	}
 	if err := json.Unmarshal(payload, &event); err != nil {
-		return letter{"an operational event", string(payload), utcNow()}
+		return letter{"an operational event", string(payload) + "\n", utcNow()}
 	}
 	l := letter{at: event.Timestamp}
 	var err error
@@ -139,18 +139,18 @@ func lastError(class ErrorClass, status *int) string {
 }
 
 func (d pausedData) words() (subject, text string) {
-	next := "When the endpoint works again, resume the webhook on its page, " + d.Webhook.page() + "."
+	next := "when the endpoint works again, resume the webhook on its page, " + d.Webhook.page() + "."
 	if d.Cause == pauseByHand {
-		next = "Whoever has paused it can resume it on its page, " + d.Webhook.page() + "."
+		next = "whoever has paused it can resume it on its page, " + d.Webhook.page() + "."
 	}
-	return d.Webhook.String() + " is paused", "Hookbolt sends nothing to " + d.Webhook.String() + " any more. Its deliveries wait, and none is lost.\n\n" +
+	return d.Webhook.String() + " is paused", "hookbolt sends nothing to " + d.Webhook.String() + " any more. Its deliveries wait, and none is lost.\n\n" +
 		facts("Reason", d.Reason, "Content", d.Webhook.content()) + "\nWhat to do: " + next
 }
 
 func (d failingData) words() (subject, text string) {
 	return d.Webhook.String() + " is failing", "The endpoint of " + d.Webhook.String() + " has accepted nothing since " + clock(d.FailingSince) + ".\n\n" +
 		facts("Failed attempts in a row", fmt.Sprint(d.Failures), "Last error", lastError(d.LastError, d.LastStatus), "Content", d.Webhook.content()) +
-		"\nHookbolt goes on with one attempt at a time. Deliveries fail for good when their retries end. You are told when the endpoint works again.\n\n" +
+		"\nhookbolt goes on with one attempt at a time. Deliveries fail for good when their retries end. You are told when the endpoint works again.\n\n" +
 		"What to do: look at the last attempts on the page " + d.Webhook.page() + ", and mend the endpoint or the settings."
 }
 
@@ -173,7 +173,7 @@ func (d failedWords) words() (subject, text string) {
 		subject = fmt.Sprintf("%d deliveries of %s have failed for good", d.More+1, d.Webhook)
 		more = fmt.Sprintf("So have %d others since the mail before.\n", d.More)
 	}
-	return subject, "Hookbolt has given up a delivery of " + d.Webhook.String() + ": its last retry has failed.\n" + more + "\n" +
+	return subject, "hookbolt has given up a delivery of " + d.Webhook.String() + ": its last retry has failed.\n" + more + "\n" +
 		facts("Delivery", d.DeliveryID, "Kind", d.Kind, "Made", clock(d.CreatedAt), "Attempts", fmt.Sprint(d.Attempts),
 			"Last error", lastError(d.LastError, d.LastStatus), "Content", d.Webhook.content()) +
 		"\nWhat to do: see its attempts on the page /deliveries/" + d.DeliveryID + ", and mend the cause. Then send it again there, or all that have failed on the page " +
