@@ -18,7 +18,7 @@ import (
 // not here may import none. Paths are from the root; "" is package main.
 var mayImport = map[string][]string{
 	"":                      {"internal/cli"},
-	"engine":                {"engine/jsonread", "engine/send"},
+	"engine":                {"engine/jsonread", "engine/send", "engine/transform"},
 	"engine/send":           {"engine/jsonread"},
 	"storage":               {"engine", "storage/bolt"},
 	"storage/bolt":          {"engine"},
@@ -26,13 +26,13 @@ var mayImport = map[string][]string{
 	"storage/storetest":     {"engine"},
 	"httpapi":               {"engine", "httpapi/audit", "httpapi/jsonobject", "httpapi/ui", "internal/loopback"},
 	"httpapi/ui":            {"engine", "httpapi/audit", "httpapi/jsonobject"},
-	"internal/cli": {"engine/send", "internal/bench", "internal/buildinfo", "internal/client", "internal/config", "internal/dbfile", "internal/demo",
+	"internal/cli": {"engine/send", "engine/transform", "internal/bench", "internal/buildinfo", "internal/client", "internal/config", "internal/dbfile", "internal/demo",
 		"internal/loopback", "internal/receiver", "internal/server", "internal/status", "internal/webhookfile"},
 	"internal/client":       {"internal/buildinfo", "internal/text"},
 	"internal/config":       {"engine", "internal/loopback", "internal/text"},
 	"internal/dbfile":       {"storage/bolt"},
 	"internal/demo":         {"engine", "internal/client", "internal/config", "internal/receiver", "internal/server"},
-	"internal/hookbolttest": {"internal/cli"},
+	"internal/hookbolttest": {"engine/transform", "internal/cli"},
 	"internal/receiver":     {"engine/send", "internal/text"},
 	"internal/server": {"engine", "httpapi", "internal/buildinfo", "internal/config", "internal/dbfile", "internal/loopback", "internal/systemd",
 		"storage"},
@@ -52,6 +52,7 @@ var onlyIn = map[string][]string{
 	"code.dny.dev/ssrf":                   {}, // for tests: the guard's own table is held against it
 	"github.com/prometheus/client_golang": {"engine", "httpapi", "internal/server"},
 	"github.com/prometheus/common":        {"internal/status"},
+	"github.com/itchyny/gojq":             {"engine/transform"},
 }
 
 // TestImports holds the imports of all packages against the directions of the house.

@@ -28,27 +28,39 @@ type untold struct {
 
 func (u *untold) isDue() bool { return time.Since(u.toldAt) >= failuresInterval }
 
-// begin decides whether a delivery that has failed for good is told, if the attempt is recorded so, and with how many others. Call end with what
-// became of it.
-func (f *failures) begin(r *AttemptRecord) (end func(d *Delivery, hasFailed bool)) {
-	id := r.Webhook.ID
+// Failure says what the system event about a delivery that has failed for good tells.
+type Failure struct {
+	// More is how many other deliveries it tells of. Quietly means that there is no event.
+	More    int
+	Quietly bool
+}
+
+// notice returns the event, nil for none; see failedNotice.
+func (f Failure) notice(w *Webhook, d *Delivery, now time.Time) []byte {
+	if f.Quietly {
+		return nil
+	}
+	return failedNotice(w, d, f.More, now)
+}
+
+// begin decides whether it is told that a delivery of a webhook fails for good. Call end with what became of it.
+func (f *failures) begin(webhookID uint32) (is Failure, end func(d *Delivery, hasFailed bool)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if u := f.of(id); u.isDue() {
-		r.MoreFailed, u.toldAt = u.count, time.Now()
+	if u := f.of(webhookID); u.isDue() {
+		is.More, u.toldAt = u.count, time.Now()
 	} else {
-		r.FailedQuietly = true
+		is.Quietly = true
 	}
-	quietly, more := r.FailedQuietly, r.MoreFailed
-	return func(d *Delivery, hasFailed bool) {
+	return is, func(d *Delivery, hasFailed bool) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		switch u := f.of(id); {
-		case hasFailed && quietly:
+		switch u := f.of(webhookID); {
+		case hasFailed && is.Quietly:
 			u.count, u.last = u.count+1, *d
 		case hasFailed:
-			u.count -= more
-		case !quietly:
+			u.count -= is.More
+		case !is.Quietly:
 			u.toldAt = time.Time{}
 		}
 	}
@@ -92,14 +104,16 @@ func (f *failures) told(webhookID uint32, u untold) {
 }
 
 // peopleGetOperations reports whether people read the system events one by one, so that there must not be too many.
-func (c *Config) peopleGetOperations() bool { return IsMailURL(c.OperationsURL) }
+func (c *Config) peopleGetOperations() bool {
+	return IsMailURL(c.OperationsURL) || c.OperationsTransform != ""
+}
 
-// beginFailure is failures.begin for an attempt after which its delivery may have failed, and of which there may be too many events.
-func (e *Engine) beginFailure(r *AttemptRecord) (end func(d *Delivery, hasFailed bool)) {
-	if r.Next.Status != StatusFailed || !e.config().peopleGetOperations() || failedNotice(r.Webhook, &r.Delivery, 0, r.At) == nil {
-		return func(*Delivery, bool) {}
+// beginFailure is failures.begin for a delivery that may fail for good, if people get the events. w is its webhook, nil if it was deleted.
+func (e *Engine) beginFailure(mayFail bool, w *Webhook, d *Delivery) (is Failure, end func(d *Delivery, hasFailed bool)) {
+	if !mayFail || !e.config().peopleGetOperations() || failedNotice(w, d, 0, d.CreatedAt) == nil {
+		return Failure{}, func(*Delivery, bool) {}
 	}
-	return e.failures.begin(r)
+	return e.failures.begin(w.ID)
 }
 
 // tellFailures queues the system events about failed deliveries that wait for it; all of them, or those whose hour has ended.

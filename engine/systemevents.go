@@ -2,12 +2,14 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
 	"hookbolt/engine/send"
+	"hookbolt/engine/transform"
 )
 
 // SystemEventType is the type of a system event.
@@ -162,44 +164,107 @@ func (e *Engine) EnsureOperations(ctx context.Context) error {
 // ensureOperations is one try of EnsureOperations.
 func (e *Engine) ensureOperations(ctx context.Context) error {
 	cfg, current := e.Config(), e.store.Webhooks().Operations()
-	canonicalURL, mailed := send.CanonicalURL, IsMailURL(cfg.OperationsURL)
-	if mailed {
-		canonicalURL = send.CanonicalMailURL
-	}
-	if canonical, err := canonicalURL(cfg.OperationsURL); err == nil {
-		cfg.OperationsURL = canonical
-	}
 	switch {
 	case cfg.OperationsURL == "" && current == nil:
 		return nil
 	case cfg.OperationsURL == "":
 		return e.deleteWebhook(ctx, current.ID, nil)
 	case current == nil:
-		patch := ownPatch(func(w *Webhook) {
-			w.URL, w.Name, w.Operations, w.Delay = cfg.OperationsURL, operationsName, true, 0
-			w.Secret = cfg.OperationsSecret
-			if mailed {
-				w.MaxInFlight = new(1) // mail servers allow few connections at once
-			}
-		})
-		_, err := e.CreateWebhook(ctx, patch)
+		_, err := e.CreateWebhook(ctx, ownPatch(func(w *Webhook) {
+			w.Name, w.Operations, w.Delay = operationsName, true, 0
+			cfg.setOperations(w)
+		}))
 		return err
-	case current.URL == cfg.OperationsURL && (cfg.OperationsSecret == "" || cfg.OperationsSecret == current.Secret):
-		return nil
 	}
-	updated, err := e.updateWebhook(ctx, current.ID, ownPatch(func(w *Webhook) {
-		w.URL = cfg.OperationsURL
-		if cfg.OperationsSecret != "" && cfg.OperationsSecret != w.Secret {
-			w.Secret, w.PreviousSecrets = cfg.OperationsSecret, nil
-		}
-		if mailed && w.MaxInFlight == nil {
-			w.MaxInFlight = new(1)
-		}
-	}), func(_, _ *Webhook) error { return nil })
+	updated, err := e.updateWebhook(ctx, current.ID, ownPatch(cfg.setOperations), func(_, _ *Webhook) error { return nil })
 	if len(updated.Dropped) > 0 {
 		e.log.Warn(operationsSetting(cfg.OperationsURL)+" is on another host now; the credentials of the operations webhook were dropped", "dropped", updated.Dropped)
 	}
 	return err
+}
+
+// setOperations sets what the configuration says of the operations webhook.
+func (c *Config) setOperations(w *Webhook) {
+	w.Transform, w.ContentType = nil, ""
+	if c.OperationsTransform != "" {
+		w.Transform = &c.OperationsTransform
+		if c.OperationsContentType != payloadType {
+			w.ContentType = c.OperationsContentType
+		}
+	}
+	canonicalURL := send.CanonicalURL
+	if IsMailURL(c.OperationsURL) {
+		canonicalURL = send.CanonicalMailURL
+		w.URLValues = nil
+		if w.MaxInFlight == nil {
+			w.MaxInFlight = new(1) // mail servers allow few connections at once
+		}
+	}
+	w.URL = c.OperationsURL
+	if canonical, err := canonicalURL(c.OperationsURL); err == nil {
+		w.URL = canonical
+	}
+	if c.OperationsSecret != "" && c.OperationsSecret != w.Secret {
+		w.Secret, w.PreviousSecrets = c.OperationsSecret, nil
+	}
+}
+
+// CheckOperationsTransform returns what is wrong with Config.OperationsTransform and Config.OperationsContentType: the program is run on an event
+// of each type. field is the wrong one, "transform" or "content_type".
+func CheckOperationsTransform(program, contentType string) (field string, err error) {
+	settings, err := json.Marshal(map[string]string{"transform": program, "content_type": contentType})
+	if err != nil {
+		return "transform", err
+	}
+	w := Webhook{}
+	patch, err := ParseWebhookPatch(settings)
+	if err == nil {
+		_, err = patch.applyTo(&w)
+	}
+	if err == nil {
+		err = w.checkShape()
+	}
+	if bad, ok := errors.AsType[InputErrors](err); ok {
+		return bad[0].Field, errors.New(bad[0].Detail)
+	}
+	for _, payload := range sampleOperations() {
+		if _, err := transform.Eval(transform.Job{Programs: w.programs(), Payload: payload}); err != nil {
+			failed, ok := errors.AsType[*transform.Error](err)
+			switch {
+			case ok && failed.Line > 0:
+				err = fmt.Errorf("line %d, column %d: %s", failed.Line, failed.Column, failed.Detail)
+			case ok:
+				err = errors.New(failed.Detail)
+			}
+			return "transform", fmt.Errorf("%w (with the event %s)", err, typeOf(payload))
+		}
+	}
+	return "", nil
+}
+
+// typeOf returns the type of a system event.
+func typeOf(payload []byte) SystemEventType {
+	var event struct{ Type SystemEventType }
+	if err := json.Unmarshal(payload, &event); err != nil {
+		panic(err) // impossible: it was encoded here
+	}
+	return event.Type
+}
+
+// sampleOperations returns a system event of each type.
+func sampleOperations() [][]byte {
+	at := time.Date(2026, 1, 15, 10, 0, 9, 0, time.UTC)
+	w := eventWebhook{ID: 3, Name: "crm"}
+	size := int64(1 << 30)
+	return [][]byte{
+		testNotice(at),
+		SystemEventPaused.payload(at, pausedData{w, pauseEndpointGone, "the endpoint answered 410 Gone at 2026-01-15T10:00:09Z"}),
+		SystemEventFailing.payload(at, failingData{w, FormatTime(at), 42, ErrorTimeout, nil}),
+		SystemEventRecovered.payload(at, recoveredData{w, FormatTime(at), 42}),
+		SystemEventFailed.payload(at, deliveryFailedData{w, "019bc0a5-3f1c-7d21-9c65-0a1b2c3d4e18", KindComplete, FormatTime(at), 10, ErrorStatus, new(500), 2}),
+		SystemEventDiskLow.payload(at, diskData{new("the disk is full"), &size, size, size, size, nil}),
+		SystemEventDiskOK.payload(at, diskData{nil, nil, size, size, size, &size}),
+	}
 }
 
 // CheckOperations returns what is wrong with the URL and the secret of the operations webhook. It looks up no names. field is the wrong
@@ -239,6 +304,12 @@ func (e *Engine) checkOperations(w, before *Webhook) error {
 		return nil
 	case w.URL != before.URL:
 		return InputErrors{{Field: "url", Detail: "is set by " + operationsSetting(before.URL)}}
+	case w.ContentType != before.ContentType:
+		return InputErrors{{Field: "content_type", Detail: "is set by delivery.operations_content_type"}}
+	case (w.Transform == nil) != (before.Transform == nil) || w.Transform != nil && *w.Transform != *before.Transform:
+		return InputErrors{{Field: "transform", Detail: "is set by delivery.operations_transform"}}
+	case IsMailURL(w.URL) && w.URLValues != nil:
+		return InputErrors{{Field: "url_values", Detail: "must be null: the URL is that of a mail server"}}
 	case IsMailURL(w.URL) && (len(w.Headers) > 0 || w.BasicAuth != nil || w.OAuth2 != nil):
 		return InputErrors{{Field: "", Detail: "a mail server gets no headers, basic_auth or oauth2: its account is delivery.operations_smtp_username and delivery.operations_smtp_password"}}
 	case w.Secret != before.Secret && e.config().OperationsSecret != "":

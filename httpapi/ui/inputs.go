@@ -23,11 +23,12 @@ type input struct {
 type inputKind string
 
 const (
-	textInput   inputKind = "text"
-	urlInput    inputKind = "url"
-	numberInput inputKind = "number"
-	checkInput  inputKind = "check"
-	areaInput   inputKind = "area"   // a list, one on a line
-	listInput   inputKind = "list"   // a list with commas between
-	secretInput inputKind = "secret" // a credential: it is never shown
+	textInput    inputKind = "text"
+	urlInput     inputKind = "url"
+	numberInput  inputKind = "number"
+	checkInput   inputKind = "check"
+	areaInput    inputKind = "area"    // a list, one on a line
+	programInput inputKind = "program" // a text of several lines
+	listInput    inputKind = "list"    // a list with commas between
+	secretInput  inputKind = "secret"  // a credential: it is never shown
 )

@@ -24,6 +24,7 @@ func (p *Pages) replayRoutes() []Route {
 // scopes are the scopes of a replay.
 var scopes = []choice{
 	{string(engine.ReplayFailed), "deliveries that were created in that time and have failed"},
+	{string(engine.ReplayFiltered), "deliveries that were created in that time and were filtered: the filter is asked again"},
 	{string(engine.ReplayAny), "all deliveries that were created in that time and have reached a final state"},
 	{string(engine.ReplayMissing), "sessions that finished in that time and that the webhook never got, or whose delivery was cancelled"},
 }
@@ -52,7 +53,7 @@ func readReplay(values url.Values, w *engine.Webhook) (r engine.Replay, d *repla
 		Since: in("since", "Since (UTC)", "the beginning"), Until: in("until", "Until (UTC)", "now")}
 	r, ok = engine.Replay{WebhookID: w.ID, Scope: engine.ReplayScope(d.Chosen)}, true
 	if !slices.ContainsFunc(scopes, func(c choice) bool { return c.Value == d.Chosen }) {
-		d.Error, ok = fmt.Sprintf("must be failed, any or missing (got %q)", engine.Excerpt(d.Chosen)), false
+		d.Error, ok = fmt.Sprintf("must be failed, filtered, any or missing (got %q)", engine.Excerpt(d.Chosen)), false
 	}
 	for _, f := range []struct {
 		in *input

@@ -59,12 +59,18 @@ func (s *settingWords) input(w *engine.Webhook, c engine.Config) input {
 	default:
 		i.Value = valueText(row, w, ", ")
 	}
+	if s.empty != nil && isDefault(engine.SettingNamed(s.name), w) {
+		i.Value = ""
+	}
 	return i
 }
 
 // valueText writes a webhook's value of a setting as it is typed; "" if it is not set.
 func valueText(row *engine.Setting, w *engine.Webhook, separator string) string {
 	v := row.JSON(w)
+	if string(v) == "null" {
+		return ""
+	}
 	var text string
 	if json.Unmarshal(v, &text) == nil {
 		return text
@@ -97,6 +103,10 @@ func (f *webhookForm) typed(s *settingWords) (value any, changed bool) {
 		return f.number(s.name, s.example), true
 	case s.kind == listInput && text == emptyList:
 		return []string{}, true
+	case s.kind == programInput && text == "":
+		return nil, true
+	case s.kind == programInput: // forms send CR LF
+		return strings.ReplaceAll(f.values.Get(s.name), "\r\n", "\n"), true
 	case s.kind == listInput, s.kind == areaInput:
 		return orNull(list(text)), true
 	case s.kind == urlInput: // which has no default

@@ -77,6 +77,16 @@ var settingGroups = []settingGroup{
 			help:    "A session that was sent complete is sent again, as a whole, when a late vote or lead changes its payload. Off by default.",
 			editing: " If you turn it off, updates that are not built yet are cancelled."},
 	}},
+	{id: "shape", title: "Which sessions, and which body", more: true, help: "Programs in jq choose the sessions and make another body of the payload.", settings: []settingWords{
+		{name: "filter", label: "Filter", unit: "jq", kind: programInput, empty: says("every session"),
+			help: "Gives false, null or nothing for a session that is not to be sent, such as .leads | length > 0. Empty: {empty}."},
+		{name: "transform", label: "Transform", unit: "jq", kind: programInput, empty: says("the payload"),
+			help: "Makes the body of the payload. Empty: {empty}."},
+		{name: "content_type", label: "Content type", kind: textInput, empty: says("application/json"), fact: factWords{hidden: hasDefaultType},
+			help: "That of the body, such as application/x-www-form-urlencoded, for which the transform gives an object, or text/plain, for which it gives a string. Empty: {empty}."},
+		{name: "url_values", label: "Values for the URL", unit: "jq", kind: programInput, empty: says("braces in the URL stand for themselves"),
+			help: "Gives an object with a value for each {name} in the URL. Empty: {empty}."},
+	}},
 	{id: "attempts", title: "Attempts", more: true, settings: []settingWords{
 		{name: "timeout", label: "Timeout", unit: "such as 15s", kind: textInput,
 			empty: func(c engine.Config) string { return engine.Duration(c.Timeout).String() },
@@ -108,6 +118,8 @@ var settingGroups = []settingGroup{
 }
 
 func says(text string) func(engine.Config) string { return func(engine.Config) string { return text } }
+
+func hasDefaultType(w *engine.Webhook) bool { return w.ContentType == "" }
 
 func always(*engine.Webhook) bool { return true }
 

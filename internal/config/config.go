@@ -77,6 +77,9 @@ type Delivery struct {
 	OperationsSMTPPasswordFile string   `toml:"operations_smtp_password_file"`
 	OperationsMailFrom         string   `toml:"operations_mail_from"`
 	OperationsMailTo           []string `toml:"operations_mail_to"`
+	// OperationsTransform is a program in jq, OperationsContentType the type of what it makes; "" for JSON.
+	OperationsTransform   string `toml:"operations_transform"`
+	OperationsContentType string `toml:"operations_content_type"`
 }
 
 // Log is the section [log]: what is logged, and how.
@@ -159,6 +162,7 @@ func (c *Config) Validate() error {
 		between("delivery.failing_after", c.Delivery.FailingAfter, minFailingAfter, maxPauseAfter),
 		c.Delivery.checkOperations(),
 		c.Delivery.checkOperationsMail(),
+		c.Delivery.checkOperationsTransform(),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
 	)
@@ -305,6 +309,23 @@ func (c *Delivery) checkMailboxes() error {
 		if err := engine.CheckMailbox(to); err != nil {
 			return fmt.Errorf("delivery.operations_mail_to: number %d %w", i+1, err)
 		}
+	}
+	return nil
+}
+
+// checkOperationsTransform checks the program for operational events.
+func (c *Delivery) checkOperationsTransform() error {
+	switch {
+	case c.OperationsTransform == "" && c.OperationsContentType == "":
+		return nil
+	case c.OperationsTransform == "":
+		return errors.New("delivery.operations_content_type: is for what delivery.operations_transform makes: set that, too")
+	case c.OperationsURL == "":
+		return errors.New("delivery.operations_transform: makes what is sent to delivery.operations_url: set that, too")
+	}
+	contentType := cmp.Or(c.OperationsContentType, "application/json")
+	if field, err := engine.CheckOperationsTransform(c.OperationsTransform, contentType); err != nil {
+		return fmt.Errorf("delivery.operations_%s: %w", field, err)
 	}
 	return nil
 }

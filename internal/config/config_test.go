@@ -131,6 +131,11 @@ func mailSettings(other string) string {
 	return text.String()
 }
 
+// transformSettings are settings with a program for operational events.
+func transformSettings(program, contentType string) string {
+	return fmt.Sprintf("[delivery]\noperations_url = \"https://ops.example.com/\"\noperations_transform = '%s'\noperations_content_type = %q\n", program, contentType)
+}
+
 func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 	const token = "0123456789abcdef"
 	for _, tc := range []struct{ name, text, want string }{
@@ -215,6 +220,13 @@ func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 		{"mail without password", mailSettings("smtp_username = \"u\""), `delivery.operations_smtp_username: takes a password: set delivery.operations_smtp_password, too`},
 		{"mail without user name", mailSettings("smtp_password = \"" + token + "\""), `delivery.operations_smtp_password: is one of a user: set delivery.operations_smtp_username, too`},
 		{"mail with a line break in its sender", mailSettings("mail_from = \"a@example.com\\r\\nBcc: b@example.com\""), `delivery.operations_mail_from: must be an address`},
+		{"transform without URL", "[delivery]\noperations_transform = \".\"", `delivery.operations_transform: makes what is sent to delivery.operations_url: set that, too`},
+		{"transform and mail", mailSettings("transform = \".\""), `delivery.operations_transform: makes what is sent to delivery.operations_url: set that, too`},
+		{"content type without transform", "[delivery]\noperations_url = \"https://ops.example.com/\"\noperations_content_type = \"text/plain\"", `delivery.operations_content_type: is for what delivery.operations_transform makes: set that, too`},
+		{"transform that is none", transformSettings(`{text: .type`, ""), `delivery.operations_transform: line 1, column `},
+		{"transform that fails", transformSettings(`{text: ("x" + .data.webhook.id)}`, ""), `delivery.operations_transform: cannot add string ("x") and number (3): make it a string with tostring, or write "\(.a)\(.b)" (with the event webhook.paused)`},
+		{"transform of another type", transformSettings(`.`, "text/plain"), `delivery.operations_transform: `},
+		{"content type that is none", transformSettings(`.`, "text"), `delivery.operations_content_type: must be a media type`},
 		{"failing after", "[delivery]\nfailing_after = \"0s\"", `delivery.failing_after: must be 1m to 87600h (got 0s)`},
 		{"pause after", "[delivery]\npause_after = \"5s\"", `delivery.pause_after: must be 1m to 87600h (got 5s)`},
 		{"level", "[log]\nlevel = \"loud\"", `log.level: must be debug, info, warn, error (got "loud")`},

@@ -58,6 +58,8 @@ func TestEnvironment(t *testing.T) {
 		"delivery.proxy_from_environment":   {"true", `true`},
 		"delivery.operations_url":           {"https://ops.example.com/", `"https://ops.example.com/"`},
 		"delivery.operations_secret":        {"whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE=", `"whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="`},
+		"delivery.operations_transform":     {`{text: .type} | tojson`, `'{text: .type} | tojson'`},
+		"delivery.operations_content_type":  {"text/plain", `"text/plain"`},
 		"delivery.operations_smtp":          {"smtps://mail.example.com", `"smtps://mail.example.com"`},
 		"delivery.operations_smtp_username": {"hookbolt", `"hookbolt"`},
 		"delivery.operations_smtp_password": {"a-password-of-mine", `"a-password-of-mine"`},
@@ -67,7 +69,7 @@ func TestEnvironment(t *testing.T) {
 		"log.format":                        {"json", `"json"`},
 	}
 	// Of the URL and the mail server for operational events only one may be set.
-	for _, without := range []string{"delivery.operations_url", "delivery.operations_smtp delivery.operations_smtp_username delivery.operations_smtp_password delivery.operations_mail_from delivery.operations_mail_to"} {
+	for _, without := range []string{"delivery.operations_url delivery.operations_transform delivery.operations_content_type", "delivery.operations_smtp delivery.operations_smtp_username delivery.operations_smtp_password delivery.operations_mail_from delivery.operations_mail_to"} {
 		testEnvironment(t, write, values, strings.Fields(without))
 	}
 }

@@ -1,0 +1,205 @@
+package transform
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/itchyny/gojq"
+)
+
+// Eval runs a job in this process. The error is an *Error. It bounds the steps and the time between steps, but not the memory: programs
+// that are not trusted belong into a [Pool].
+func Eval(job Job) (Result, error) {
+	return newEvaluator().eval(job)
+}
+
+// evaluator runs jobs, one at a time, and keeps their compiled programs.
+type evaluator struct {
+	compiled map[string]*gojq.Code
+	running  atomic.Int32 // the number of the program that is compiled or runs, in the order of list
+}
+
+func newEvaluator() *evaluator { return &evaluator{compiled: make(map[string]*gojq.Code)} }
+
+// maxCompiled is how many programs an evaluator keeps.
+const maxCompiled = 64
+
+// code compiles a program, or finds it compiled.
+func (e *evaluator) code(name, source string) (*gojq.Code, error) {
+	if code, ok := e.compiled[source]; ok {
+		return code, nil
+	}
+	code, err := compile(name, source)
+	if err != nil {
+		return nil, err
+	}
+	if len(e.compiled) >= maxCompiled {
+		e.forget()
+	}
+	e.compiled[source] = code
+	return code, nil
+}
+
+// forget drops the compiled programs and with them the regular expressions that they have compiled.
+func (e *evaluator) forget() { clear(e.compiled) }
+
+func (e *evaluator) eval(job Job) (result Result, err error) {
+	defer func() {
+		if p := recover(); p != nil { // gojq's, such as on 0[]
+			result, err = Result{}, &Error{Program: job.list()[e.running.Load()].name, Detail: "the interpreter cannot run this program (" + shorten(fmt.Sprint(p), 100) + ")"}
+		}
+	}()
+	budget := newBudget()
+	defer func() {
+		if err == nil {
+			result.Steps = budget.used()
+		}
+	}()
+
+	// Compile all before any runs, so that a mistake is found whatever the payload is.
+	var code [programs]*gojq.Code
+	for i, p := range job.list() {
+		e.running.Store(int32(i))
+		if p.source == "" {
+			continue
+		}
+		if code[i], err = e.code(p.name, p.source); err != nil {
+			return Result{}, err
+		}
+	}
+	e.running.Store(0)
+	payload, err := decode(job.Payload)
+	if err != nil {
+		return Result{}, &Error{Program: job.first(), Detail: "the payload is not valid JSON"}
+	}
+	r := run{payload: payload, budget: budget, job: &job}
+	if code[0] != nil {
+		v, err := r.first(filterProgram, code[0])
+		if err != nil || v == nil || v == false || v == nothing {
+			return Result{Filtered: err == nil}, err
+		}
+	}
+	result.Body = job.Payload
+	if code[1] != nil {
+		e.running.Store(1)
+		v, err := r.first(transformProgram, code[1])
+		if err != nil || v == nothing {
+			return Result{Filtered: err == nil}, err
+		}
+		if result.Body, err = encode(v, job.Encoding); err != nil {
+			return Result{}, &Error{Program: transformProgram, Detail: err.Error()}
+		}
+	}
+	if code[2] != nil {
+		e.running.Store(2)
+		v, err := r.first(urlProgram, code[2])
+		if err != nil {
+			return Result{}, err
+		}
+		if result.URLValues, err = urlValues(v); err != nil {
+			return Result{}, &Error{Program: urlProgram, Detail: err.Error()}
+		}
+	}
+	return result, nil
+}
+
+// program is one of a job's programs.
+type program struct{ name, source string }
+
+// programs is how many a job has at the most.
+const programs = 3
+
+// list returns the programs in the order in which they run.
+func (p *Programs) list() [programs]program {
+	return [programs]program{{filterProgram, p.Filter}, {transformProgram, p.Transform}, {urlProgram, p.URLValues}}
+}
+
+// first returns the name of the program that runs first.
+func (p *Programs) first() string {
+	for _, program := range p.list() {
+		if program.source != "" {
+			return program.name
+		}
+	}
+	return filterProgram
+}
+
+// run is a job that runs.
+type run struct {
+	payload any
+	budget  *budget
+	job     *Job
+}
+
+// nothing is the output of a program that has none.
+var nothing any = struct{}{}
+
+// first returns the first output of a program.
+func (r *run) first(name string, code *gojq.Code) (any, error) {
+	v, ok := code.RunWithContext(r.budget, r.payload).Next()
+	if !ok {
+		return nothing, nil
+	}
+	if err, ok := v.(error); ok {
+		return nil, runtimeError(name, err)
+	}
+	return v, nil
+}
+
+// decode reads a payload. Numbers stay as they are written.
+func decode(payload []byte) (v any, err error) {
+	d := json.NewDecoder(bytes.NewReader(payload))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("more than one value")
+	}
+	return v, nil
+}
+
+// budget is the context of a job: the interpreter asks for Done before each step, and this counts.
+type budget struct {
+	context.Context
+	steps  int
+	ends   time.Time
+	ended  chan struct{}
+	reason error
+}
+
+var (
+	errSteps = fmt.Errorf("it takes more than %d million steps: does it end?", MaxSteps/1_000_000)
+	errTime  = fmt.Errorf("it takes more than %d second", MaxTime/time.Second)
+)
+
+// stepsPerLook is after how many steps the time is looked at.
+const stepsPerLook = 256
+
+func newBudget() *budget {
+	return &budget{Context: context.Background(), ends: time.Now().Add(MaxTime), ended: make(chan struct{})}
+}
+
+func (b *budget) used() int { return min(b.steps, MaxSteps) }
+
+// Done counts a step. The channel is closed once the budget is used up.
+func (b *budget) Done() <-chan struct{} {
+	b.steps++
+	if b.reason == nil && (b.steps > MaxSteps || b.steps%stepsPerLook == 0 && !time.Now().Before(b.ends)) {
+		b.reason = errSteps
+		if b.steps <= MaxSteps {
+			b.reason = errTime
+		}
+		close(b.ended)
+	}
+	return b.ended
+}
+
+// Err says what the program has too much of.
+func (b *budget) Err() error { return b.reason }
