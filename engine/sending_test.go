@@ -42,7 +42,7 @@ func TestNewRequest(t *testing.T) {
 		t.Errorf("got %+v\nwant %+v", got, want)
 	}
 	for f, v := range reflect.ValueOf(got).Fields() {
-		if v.IsZero() && f.Name != "RetryAfterMax" { // which is the configuration's: Engine.attempt sets it
+		if v.IsZero() && f.Name != "RetryAfterMax" && f.Name != "Mail" { // which are the configuration's: Engine.attempt sets them
 			t.Errorf("%s is never set", f.Name)
 		}
 	}

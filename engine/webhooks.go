@@ -139,7 +139,7 @@ func (e *Engine) DeleteWebhook(ctx context.Context, id uint32) error {
 // ErrPrecondition.
 func (e *Engine) DeleteWebhookIfTag(ctx context.Context, id uint32, tags []string) error {
 	if w := e.store.Webhooks().Get(id); w != nil && w.Operations {
-		return fmt.Errorf("%w: webhook %d is created by delivery.operations_url; remove that setting to delete it", ErrConflict, id)
+		return fmt.Errorf("%w: webhook %d is created by %s; remove that setting to delete it", ErrConflict, id, operationsSetting(w.URL))
 	}
 	return e.deleteWebhook(ctx, id, tags)
 }

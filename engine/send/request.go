@@ -49,6 +49,8 @@ type Request struct {
 	// Kind is the value of HeaderKind; "" for none.
 	Kind    string
 	Payload []byte
+	// Mail is what is sent if URL is that of a mail server; see CanonicalMailURL. Nothing else is, and nothing is signed.
+	Mail *Mail
 	// Secrets and Keys sign the message as v1 and v1a, in this order. BodySignature is a header that signs the body alone; nil for none.
 	Secrets       []Secret
 	Keys          []SigningKey

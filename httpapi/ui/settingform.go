@@ -179,11 +179,19 @@ func facts(w *engine.Webhook, c engine.Config) (list []setting) {
 				list = append(list, setting{s.label, s.factText(row, w, c), isDefault(row, w)})
 			}
 			if s.name == "url" && w.Operations {
-				list = append(list, setting{"For", "operational events, as delivery.operations_url asks for", false})
+				list = append(list, setting{"For", operationsWords(w), false})
 			}
 		}
 	}
 	return list
+}
+
+// operationsWords says what the operations webhook is for.
+func operationsWords(w *engine.Webhook) string {
+	if engine.IsMailURL(w.URL) {
+		return "operational events by mail, as delivery.operations_smtp asks for"
+	}
+	return "operational events, as delivery.operations_url asks for"
 }
 
 // factText writes a webhook's value of a setting for the list of facts.
