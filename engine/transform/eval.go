@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/itchyny/gojq"
@@ -21,6 +22,7 @@ func Eval(job Job) (Result, error) {
 // evaluator runs jobs, one at a time, and keeps their compiled programs.
 type evaluator struct {
 	compiled map[string]*gojq.Code
+	running  atomic.Int32 // the number of the program that is compiled or runs, in the order of list
 }
 
 func newEvaluator() *evaluator { return &evaluator{compiled: make(map[string]*gojq.Code)} }
@@ -48,42 +50,45 @@ func (e *evaluator) code(name, source string) (*gojq.Code, error) {
 func (e *evaluator) forget() { clear(e.compiled) }
 
 func (e *evaluator) eval(job Job) (result Result, err error) {
-	running := ""
 	defer func() {
 		if p := recover(); p != nil { // gojq's, such as on 0[]
-			result, err = Result{}, &Error{Program: running, Detail: "the interpreter cannot run this program (" + shorten(fmt.Sprint(p), 100) + ")"}
+			result, err = Result{}, &Error{Program: job.list()[e.running.Load()].name, Detail: "the interpreter cannot run this program (" + shorten(fmt.Sprint(p), 100) + ")"}
 		}
 	}()
 	budget := newBudget()
-	defer func() { result.Steps = budget.used() }()
+	defer func() {
+		if err == nil {
+			result.Steps = budget.used()
+		}
+	}()
 
 	// Compile all before any runs, so that a mistake is found whatever the payload is.
-	var programs [3]*gojq.Code
+	var code [programs]*gojq.Code
 	for i, p := range job.list() {
-		running = p.name
+		e.running.Store(int32(i))
 		if p.source == "" {
 			continue
 		}
-		if programs[i], err = e.code(p.name, p.source); err != nil {
+		if code[i], err = e.code(p.name, p.source); err != nil {
 			return Result{}, err
 		}
 	}
-	running = filterProgram
+	e.running.Store(0)
 	payload, err := decode(job.Payload)
 	if err != nil {
 		return Result{}, &Error{Program: job.first(), Detail: "the payload is not valid JSON"}
 	}
 	r := run{payload: payload, budget: budget, job: &job}
-	if programs[0] != nil {
-		v, err := r.first(filterProgram, programs[0])
+	if code[0] != nil {
+		v, err := r.first(filterProgram, code[0])
 		if err != nil || v == nil || v == false || v == nothing {
 			return Result{Filtered: err == nil}, err
 		}
 	}
 	result.Body = job.Payload
-	if programs[1] != nil {
-		running = transformProgram
-		v, err := r.first(transformProgram, programs[1])
+	if code[1] != nil {
+		e.running.Store(1)
+		v, err := r.first(transformProgram, code[1])
 		if err != nil || v == nothing {
 			return Result{Filtered: err == nil}, err
 		}
@@ -91,9 +96,9 @@ func (e *evaluator) eval(job Job) (result Result, err error) {
 			return Result{}, &Error{Program: transformProgram, Detail: err.Error()}
 		}
 	}
-	if programs[2] != nil {
-		running = urlProgram
-		v, err := r.first(urlProgram, programs[2])
+	if code[2] != nil {
+		e.running.Store(2)
+		v, err := r.first(urlProgram, code[2])
 		if err != nil {
 			return Result{}, err
 		}
@@ -107,9 +112,12 @@ func (e *evaluator) eval(job Job) (result Result, err error) {
 // program is one of a job's programs.
 type program struct{ name, source string }
 
+// programs is how many a job has at the most.
+const programs = 3
+
 // list returns the programs in the order in which they run.
-func (p *Programs) list() [3]program {
-	return [3]program{{filterProgram, p.Filter}, {transformProgram, p.Transform}, {urlProgram, p.URLValues}}
+func (p *Programs) list() [programs]program {
+	return [programs]program{{filterProgram, p.Filter}, {transformProgram, p.Transform}, {urlProgram, p.URLValues}}
 }
 
 // first returns the name of the program that runs first.

@@ -1,29 +1,300 @@
 package transform
 
-import "context"
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+)
 
 // Command is the hidden command of this program that is a worker.
 const Command = "transform-worker"
+
+const (
+	// slowAfter is how long a job may take among the fast ones. It is some hundred times what a program takes that makes a message.
+	slowAfter = 50 * time.Millisecond
+	// killAfter is when the parent kills a worker that has not ended itself.
+	killAfter = 2 * time.Second
+	// maxTries is how often a job is run whose worker is ended by somebody else.
+	maxTries = 3
+)
 
 // Options are those of a pool. Zero values mean the defaults.
 type Options struct {
 	// Command starts a worker: a program and its arguments. Defaults to this executable with the argument [Command].
 	Command []string
+	// Fast is how many jobs run at once that do not take long. Defaults to GOMAXPROCS, at least 2 and at most 8.
+	Fast int
+	// Slow is how many jobs run at once beside those that take long. Defaults to a quarter of Fast, at least 1.
+	Slow int
+	// IdleTimeout is how long a worker waits for a job before it is ended. Defaults to a minute.
+	IdleTimeout time.Duration
+	// Observe is told what happens, for metrics. It must not block.
+	Observe Observer
 }
 
-// Pool runs jobs in worker processes.
-type Pool struct{ options Options }
+// Observer is told what a pool does. Any function may be nil.
+type Observer struct {
+	// Ran is called after each job that has programs, with its outcome, one of Outcomes, and its duration, the wait for a worker included.
+	Ran func(outcome string, duration time.Duration)
+	// Started is called when a worker has been started, and Ended when it has ended, with the reason, one of EndReasons.
+	Started func()
+	Ended   func(reason string)
+}
+
+// Outcomes are what a job may come to: something to send, nothing to send, an *Error, an ErrNoWorker, and any other error.
+var Outcomes = []string{"sent", "filtered", "failed", "no_worker", "abandoned"}
+
+// EndReasons are why a worker may end.
+var EndReasons = []string{string(endedIdle), string(endedTime), string(endedMemory), string(endedCrash), string(endedMoved), string(endedAbandoned),
+	string(endedLost)}
+
+// Pool runs jobs in worker processes. It starts none before the first job with a program, and ends those that have nothing to do.
+//
+// # Fairness
+//
+// The jobs of an owner run in their order, one or a few at a time, and owners take turns. An owner whose last job was fast is known. An owner
+// of whom nothing is known yet never gets the last free worker: so a known owner waits for other fast jobs at most, whatever others run. A
+// job that takes longer than slowAfter gives up its place among the fast ones and becomes slow. There are few places for slow jobs, of lowest
+// priority. While all are taken, a job that should be slow runs on, but if somebody waits for its place it is ended, and starts anew as slow
+// later. The next jobs of its owner start as slow, until one of them is fast again. Of slow owners, those come first that were slow the
+// fewest times in a row.
+//
+// The callers of Run are the queue: the pool holds nothing of a job that waits but its place.
+type Pool struct {
+	options Options
+	waiters sync.WaitGroup // for the ends of processes
+
+	closing chan struct{} // closed by Close
+
+	mu        sync.Mutex
+	closed    bool
+	schedule  schedule
+	idle      []*worker // the last used last
+	idleTimer *time.Timer
+}
 
 // NewPool returns a pool. It starts no process before the first job.
-func NewPool(o Options) *Pool { return &Pool{options: o} }
-
-// Run runs a job. The error is an *Error, ErrNoWorker, ErrClosed or the context's.
-func (p *Pool) Run(ctx context.Context, job Job) (Result, error) {
-	if err := ctx.Err(); err != nil {
-		return Result{}, context.Cause(ctx)
+func NewPool(o Options) *Pool {
+	if o.Fast <= 0 {
+		o.Fast = min(max(2, runtime.GOMAXPROCS(0)), 8)
 	}
-	return Eval(job)
+	if o.Slow <= 0 {
+		o.Slow = max(1, o.Fast/4)
+	}
+	if o.IdleTimeout <= 0 {
+		o.IdleTimeout = time.Minute
+	}
+	o.Fast = max(2, o.Fast)
+	return &Pool{options: o, closing: make(chan struct{}), schedule: newSchedule(o.Fast, o.Slow)}
 }
 
-// Close ends the workers.
-func (p *Pool) Close() {}
+// Run runs a job. The error is an *Error, an ErrNoWorker, ErrClosed or the cause of the context's end. A job without programs needs no worker.
+func (p *Pool) Run(ctx context.Context, job Job) (Result, error) {
+	if job.Filter == "" && job.Transform == "" && job.URLValues == "" {
+		return Result{Body: job.Payload}, nil
+	}
+	began := time.Now()
+	result, err := p.run(ctx, &job)
+	if p.options.Observe.Ran != nil {
+		p.options.Observe.Ran(outcome(result, err), time.Since(began))
+	}
+	return result, err
+}
+
+// outcome names the result of a job.
+func outcome(r Result, err error) string {
+	_, failed := errors.AsType[*Error](err)
+	switch {
+	case failed:
+		return "failed"
+	case errors.Is(err, ErrNoWorker):
+		return "no_worker"
+	case err != nil:
+		return "abandoned"
+	case r.Filtered:
+		return "filtered"
+	}
+	return "sent"
+}
+
+func (p *Pool) run(ctx context.Context, job *Job) (Result, error) {
+	if !p.join() {
+		return Result{}, ErrClosed
+	}
+	defer p.waiters.Done()
+	at := &place{granted: make(chan struct{}, 1)}
+	for lost := 0; ; {
+		if err := p.enter(ctx, at, job.Owner); err != nil {
+			return Result{}, err
+		}
+		w, err := p.takeWorker()
+		if err != nil {
+			p.leave(at, 0)
+			return Result{}, err
+		}
+		result, err := p.runOn(ctx, w, at, job)
+		ended, hasEnded := errors.AsType[*endedError](err)
+		switch {
+		case !hasEnded:
+			return result, err
+		case ctx.Err() != nil:
+			return Result{}, context.Cause(ctx)
+		case ended.why == endedAbandoned:
+			return Result{}, ErrClosed
+		case ended.why == endedMoved:
+			continue // its owner is slow now
+		case ended.why == endedLost:
+			if lost++; lost < maxTries {
+				continue
+			}
+		}
+		return Result{}, &Error{Program: ended.program(job), Detail: ended.detail()}
+	}
+}
+
+// join tells whether the pool is open. If so, Close waits for the caller.
+func (p *Pool) join() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.waiters.Add(1)
+	}
+	return !p.closed
+}
+
+// runOn runs a job on a worker and gives both back. The error is an *Error, or an *endedError if the worker has ended instead of answering.
+func (p *Pool) runOn(ctx context.Context, w *worker, at *place, job *Job) (Result, error) {
+	p.begin(at, w)
+	stop := context.AfterFunc(ctx, func() { w.kill(endedAbandoned) })
+	began := time.Now()
+	slowTimer := time.AfterFunc(slowAfter, func() { p.turnSlow(at, w) })
+	killTimer := time.AfterFunc(killAfter, func() { w.kill(endedTime) })
+	result, err := w.do(job)
+	slowTimer.Stop()
+	killTimer.Stop()
+	stop()
+	took := time.Since(began)
+	if _, failed := errors.AsType[*Error](err); err == nil || failed {
+		p.leave(at, took)
+		p.returnWorker(w)
+		return result, err
+	}
+	ended := w.ending()
+	p.countEnd(ended.why)
+	switch ended.why {
+	case endedTime, endedMemory, endedCrash:
+		took = max(took, slowAfter) // such a program is slow, however fast it does harm
+	case endedAbandoned, endedLost:
+		took = 0
+	}
+	p.leave(at, took)
+	return Result{}, ended
+}
+
+// takeWorker returns a worker that nobody uses, or starts one. The error is an ErrNoWorker.
+func (p *Pool) takeWorker() (*worker, error) {
+	for w := p.idleWorker(); w != nil; w = p.idleWorker() {
+		select {
+		case <-w.ended: // ended by somebody else
+			p.countEnd(w.ending().why)
+			continue
+		default:
+		}
+		return w, nil
+	}
+	command := p.options.Command
+	if command == nil {
+		var err error
+		if command, err = thisProgram(); err != nil {
+			return nil, err
+		}
+	}
+	w, err := startWorker(command, &p.waiters)
+	if err == nil && p.options.Observe.Started != nil {
+		p.options.Observe.Started()
+	}
+	return w, err
+}
+
+// idleWorker takes the idle worker that was used last; nil if there is none.
+func (p *Pool) idleWorker() *worker {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.idle)
+	if n == 0 {
+		return nil
+	}
+	w := p.idle[n-1]
+	p.idle = p.idle[:n-1]
+	return w
+}
+
+// returnWorker keeps a worker for the next job. One that was slow is ended: its priority cannot be raised again.
+func (p *Pool) returnWorker(w *worker) {
+	p.mu.Lock()
+	keep := !w.slow && !w.killed() && !p.closed && len(p.idle) < p.options.Fast
+	if keep {
+		w.idleSince = time.Now()
+		p.idle = append(p.idle, w)
+		if p.idleTimer == nil {
+			p.idleTimer = time.AfterFunc(p.options.IdleTimeout, p.endIdle)
+		}
+	}
+	p.mu.Unlock()
+	if !keep {
+		p.endWorker(w)
+	}
+}
+
+// endIdle ends the workers that have had nothing to do for long.
+func (p *Pool) endIdle() {
+	p.mu.Lock()
+	// The first has been idle for the longest.
+	n := 0
+	for n < len(p.idle) && time.Since(p.idle[n].idleSince) >= p.options.IdleTimeout {
+		n++
+	}
+	ended := slices.Clone(p.idle[:n])
+	p.idle = slices.Delete(p.idle, 0, n)
+	p.idleTimer = nil
+	if len(p.idle) > 0 {
+		p.idleTimer = time.AfterFunc(p.options.IdleTimeout-time.Since(p.idle[0].idleSince), p.endIdle)
+	}
+	p.mu.Unlock()
+	for _, w := range ended {
+		p.endWorker(w)
+	}
+}
+
+func (p *Pool) endWorker(w *worker) { p.countEnd(w.close().why) }
+
+func (p *Pool) countEnd(why ending) {
+	if p.options.Observe.Ended != nil {
+		p.options.Observe.Ended(string(why))
+	}
+}
+
+// Close ends the workers, also those that run a job, and waits until they have ended. Jobs that run or wait end with ErrClosed.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	if !p.closed {
+		p.closed = true
+		close(p.closing)
+	}
+	idle := p.idle
+	p.idle = nil
+	for at := range p.schedule.active {
+		at.worker.kill(endedAbandoned)
+	}
+	if p.idleTimer != nil {
+		p.idleTimer.Stop()
+	}
+	p.mu.Unlock()
+	for _, w := range idle {
+		p.endWorker(w)
+	}
+	p.waiters.Wait()
+}

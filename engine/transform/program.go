@@ -6,10 +6,12 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/itchyny/gojq"
 )
@@ -38,6 +40,8 @@ def debug: .;
 def debug(f): .;
 def stderr: .;
 def keys_unsorted: keys;
+def fromdateiso8601: _fromdate;
+def fromdate: _fromdate;
 def toarray: if type == "array" then . else [.] end;
 `
 
@@ -49,11 +53,19 @@ var options = []gojq.CompilerOption{
 	gojq.WithFunction("md5", 0, 0, digest("md5", md5.New)),
 	gojq.WithFunction("hmac_sha256", 1, 1, hmacSHA256),
 	gojq.WithFunction("downcase", 0, 0, mapped("downcase", strings.ToLower)),
+	gojq.WithFunction("_fromdate", 0, 0, fromDate),
 	gojq.WithFunction("upcase", 0, 0, mapped("upcase", strings.ToUpper)),
 }
 
-// preludeLoader is a loader that has no modules, only the prelude. Without a method to load modules, import is an error.
+// preludeLoader is a loader that has no modules, only the prelude.
 type preludeLoader struct{}
+
+// errNoModules is what import and include get.
+var errNoModules = errors.New("there are no modules to import or include: write the functions into the program")
+
+// LoadModule is called by gojq for import and include, and LoadJSON for an import of data.
+func (preludeLoader) LoadModule(string) (*gojq.Query, error) { return nil, errNoModules }
+func (preludeLoader) LoadJSON(string) (any, error)           { return nil, errNoModules }
 
 var parsedPrelude = sync.OnceValues(func() (*gojq.Query, error) { return gojq.Parse(prelude + ".") })
 
@@ -100,6 +112,19 @@ func mapped(name string, f func(string) string) func(any, []any) any {
 		}
 		return f(s)
 	}
+}
+
+// fromDate is fromdate of jq: the Unix seconds of a time in RFC 3339. jq's refuses fractions of a second, which all times of a payload have.
+func fromDate(v any, _ []any) any {
+	s, ok := v.(string)
+	if !ok {
+		return needsString("fromdate", v)
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return fmt.Errorf("fromdate cannot be applied to %s: it is no time such as 2026-01-15T10:00:00Z", gojq.Preview(v))
+	}
+	return int(t.Unix())
 }
 
 // needsString is the error of a function that works on strings only, in gojq's words.

@@ -1,6 +1,129 @@
 package transform
 
-import "io"
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
 
-// Work is a worker: it answers the jobs that come from in on out until in ends.
-func Work(in io.Reader, out io.Writer) error { return nil }
+// Exit codes of a worker that has ended itself, because a program of a job went beyond a limit where no step was counted. The runtime of Go
+// ends a process with exitCrash: a stack that is too deep, or memory that the system does not give.
+// The number of the program, from 0, is added to the others.
+const (
+	exitCrash  = 2
+	exitMemory = 70
+	exitTime   = 80
+)
+
+const (
+	// watchInterval is how often the heap of a job is looked at. A program that does nothing else allocates some ten MiB meanwhile.
+	watchInterval = 5 * time.Millisecond
+	// watchGrace is how much longer than MaxTime a job may run that does not look at its budget, as in a regular expression.
+	watchGrace = 250 * time.Millisecond
+	// maxStackBytes is far more than a program of MaxProgramBytes needs, and far less than MaxHeapBytes.
+	maxStackBytes = 32 << 20
+	// collectAtBytes is the heap above which a worker makes room after a job, so that the next one does not pay for it.
+	collectAtBytes = 32 << 20
+	// keepBytes is the size of the buffers that are kept for the next job.
+	keepBytes = 256 << 10
+)
+
+// Work is a worker: it answers the jobs that come from in on out until in ends, or the process that started it has. It sets limits for the
+// whole process, which is to do nothing else.
+func Work(in io.Reader, out io.Writer) error {
+	// A service manager and a terminal send these to all processes of the service. A worker ends after the server, which may still need it.
+	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	debug.SetMaxStack(maxStackBytes)
+	debug.SetGCPercent(200)
+	debug.SetMemoryLimit(MaxHeapBytes * 3 / 4) // collect more often before the limit is reached
+	restrict()
+	w := &watch{evaluator: newEvaluator(), parent: os.Getppid()}
+	w.timer = time.AfterFunc(time.Hour, w.look)
+	w.timer.Stop()
+	return serve(in, out, w)
+}
+
+// serve answers jobs until in ends.
+func serve(in io.Reader, out io.Writer, w *watch) error {
+	if _, err := out.Write([]byte{protocolVersion}); err != nil {
+		return err
+	}
+	reader, e := bufio.NewReader(in), w.evaluator
+	var message, answer []byte
+	for {
+		var err error
+		message, err = readMessage(reader, message[:0], maxJobBytes)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		job, err := parseJob(message)
+		if err != nil {
+			return err
+		}
+		w.start()
+		result, err := e.eval(job)
+		answer = appendAnswer(answer[:0], &job, result, err)
+		w.stop()
+		if _, err := out.Write(answer); err != nil {
+			return err
+		}
+		if cap(message)+cap(answer) > keepBytes {
+			message, answer = nil, nil
+		}
+		if heapBytes() > collectAtBytes {
+			e.forget()
+			debug.FreeOSMemory()
+		}
+	}
+}
+
+// watch ends the process when a job is beyond a limit, or when nobody waits for it any more.
+type watch struct {
+	evaluator *evaluator
+	parent    int
+	timer     *time.Timer
+	since     atomic.Int64 // when the job began, in Unix nanoseconds; 0 between jobs
+}
+
+func (w *watch) start() {
+	w.since.Store(time.Now().UnixNano())
+	w.timer.Reset(watchInterval)
+}
+
+func (w *watch) stop() {
+	w.since.Store(0)
+	w.timer.Stop()
+}
+
+// look runs in a goroutine of its own, every watchInterval while a job runs.
+func (w *watch) look() {
+	since := w.since.Load()
+	switch {
+	case since == 0:
+		return
+	case heapBytes() > MaxHeapBytes:
+		os.Exit(exitMemory + int(w.evaluator.running.Load()))
+	case time.Since(time.Unix(0, since)) > MaxTime+watchGrace:
+		os.Exit(exitTime + int(w.evaluator.running.Load()))
+	case os.Getppid() != w.parent: // the end of in is seen between jobs only
+		os.Exit(0)
+	}
+	w.timer.Reset(watchInterval)
+}
+
+// heapBytes returns the size of what is on the heap, garbage included, and of the stacks.
+func heapBytes() uint64 {
+	samples := [2]metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
+	metrics.Read(samples[:])
+	return samples[0].Value.Uint64() + samples[1].Value.Uint64()
+}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"hookbolt/engine/transform"
 	"hookbolt/internal/client"
 )
 
@@ -61,6 +62,12 @@ var commands = []command{
 	{"version", "print the version", "", printVersion},
 	{name: "inspect", run: inspectFile},
 	{name: "bench-relay", run: benchRelay},
+	{name: transform.Command, run: runTransforms},
+}
+
+// runTransforms is a worker that runs the programs of webhooks for the server that has started it.
+func runTransforms(_ context.Context, p *Program, _ []string) error {
+	return transform.Work(p.Stdin, p.Stdout)
 }
 
 // usage is the text of "hookbolt help".

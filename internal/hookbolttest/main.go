@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"hookbolt/engine/transform"
 	"hookbolt/internal/cli"
 )
 
@@ -27,8 +28,11 @@ const Timeout = 20 * time.Second
 const mainVariable = "HOOKBOLT_TEST_MAIN"
 
 // Main is the TestMain of a package that starts servers. It lets the test binary run as hookbolt in child processes, also in the one in
-// which a server inspects its database. It fails the package if its tests leak a goroutine.
+// which a server inspects its database, and in those that run the programs of webhooks. It fails the package if its tests leak a goroutine.
 func Main(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == transform.Command { // it has no environment
+		os.Exit(runAsProcess("."))
+	}
 	if sessions := os.Getenv(mainVariable); sessions != "" && !slices.Contains(os.Args, "-test.fuzzworker") {
 		os.Exit(runAsProcess(sessions))
 	}

@@ -1,0 +1,266 @@
+package transform
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// maxOwners is how many owners a schedule remembers.
+const maxOwners = 10_000
+
+// schedule says which jobs run. It is guarded by the pool's mutex. See Pool for its rules.
+type schedule struct {
+	fast, slow int // places
+	owners     map[uint32]*owner
+	queues     [classes][]*owner // owners with a job that may run, in turn
+	running    [classes]int
+	active     map[*place]struct{} // places with a worker
+	overdue    []*place            // active fast ones that should be slow, but there is no room
+}
+
+// class is what to expect of a job.
+type class int
+
+const (
+	known   class = iota // the last job of its owner was fast
+	unknown              // its owner had no job yet, or has just been slow
+	slow                 // it takes long, or the last job of its owner has
+	classes
+)
+
+// owner is one whose jobs the pool runs.
+type owner struct {
+	id      uint32
+	class   class
+	waiting []*place
+	running int
+	queued  bool
+	slowRow int // how many of its last jobs were slow, one after the other
+}
+
+// place is a job's place in the pool.
+type place struct {
+	owner   *owner
+	class   class         // what it runs as
+	granted chan struct{} // gets a value when it may run
+	worker  *worker       // what it runs on; nil before and after
+}
+
+func newSchedule(fast, slow int) schedule {
+	return schedule{fast: fast, slow: slow, owners: make(map[uint32]*owner), active: make(map[*place]struct{})}
+}
+
+// enter waits until a job may run. The error is the cause of the context's end, or ErrClosed.
+func (p *Pool) enter(ctx context.Context, at *place, id uint32) error {
+	p.mu.Lock()
+	p.schedule.enqueue(at, id)
+	p.mu.Unlock()
+	select {
+	case <-at.granted:
+		return nil
+	case <-ctx.Done():
+	case <-p.closing:
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.schedule.withdraw(at) {
+		p.schedule.release(at, 0)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return ErrClosed
+}
+
+// begin is called when a job has a worker.
+func (p *Pool) begin(at *place, w *worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at.worker = w
+	p.schedule.active[at] = struct{}{}
+	if p.closed {
+		w.kill(endedAbandoned)
+	}
+}
+
+// leave is called when a job has run for a time; 0 tells nothing of its owner.
+func (p *Pool) leave(at *place, took time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.schedule.release(at, took)
+}
+
+// turnSlow is called when a job has run for slowAfter.
+func (p *Pool) turnSlow(at *place, w *worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at.worker != w {
+		return // it has just ended
+	}
+	w.slow = true
+	setPriority(w.cmd.Process.Pid, niceSlow)
+	p.schedule.turnSlow(at)
+}
+
+// enqueue adds a job. It goes before the others of its owner if it has run already.
+func (s *schedule) enqueue(at *place, id uint32) {
+	o := s.owners[id]
+	if o == nil {
+		s.forget()
+		o = &owner{id: id, class: unknown}
+		s.owners[id] = o
+	}
+	if at.owner == nil {
+		o.waiting = append(o.waiting, at)
+	} else {
+		o.waiting = slices.Insert(o.waiting, 0, at)
+	}
+	at.owner = o
+	s.queue(o)
+	s.grant()
+}
+
+// forget makes room for an owner, if need be: it drops one that has nothing to run.
+func (s *schedule) forget() {
+	if len(s.owners) < maxOwners {
+		return
+	}
+	for id, o := range s.owners { // any: a map has no order
+		if len(o.waiting) == 0 && o.running == 0 {
+			delete(s.owners, id)
+			return
+		}
+	}
+}
+
+// withdraw removes a job that waits, and tells whether it did: it may have been granted meanwhile.
+func (s *schedule) withdraw(at *place) bool {
+	o := at.owner
+	i := slices.Index(o.waiting, at)
+	if i < 0 {
+		return false
+	}
+	o.waiting = slices.Delete(o.waiting, i, i+1)
+	if len(o.waiting) == 0 {
+		s.unqueue(o)
+	}
+	return true
+}
+
+// release gives back the place of a job that has run for a time.
+func (s *schedule) release(at *place, took time.Duration) {
+	o := at.owner
+	s.running[at.class]--
+	o.running--
+	at.worker = nil
+	delete(s.active, at)
+	s.overdue = slices.DeleteFunc(s.overdue, func(other *place) bool { return other == at })
+	switch {
+	case took == 0:
+	case took >= slowAfter:
+		o.slowRow++
+		s.classify(o, slow)
+	case at.class == slow:
+		o.slowRow = 0
+		s.classify(o, unknown)
+	default:
+		o.slowRow = 0
+		s.classify(o, known)
+	}
+	s.queue(o)
+	s.grant()
+}
+
+// turnSlow makes a running job slow.
+func (s *schedule) turnSlow(at *place) {
+	if at.class == slow {
+		return
+	}
+	s.classify(at.owner, slow)
+	s.overdue = append(s.overdue, at)
+	s.grant()
+}
+
+// classify changes the class of an owner.
+func (s *schedule) classify(o *owner, c class) {
+	if o.class == c {
+		return
+	}
+	s.unqueue(o)
+	o.class = c
+	s.queue(o)
+}
+
+// queue has an owner wait for its turn if a job of it may run.
+func (s *schedule) queue(o *owner) {
+	limit := s.fast - 1
+	if o.class == slow {
+		limit = 1
+	}
+	if !o.queued && len(o.waiting) > 0 && o.running < limit {
+		s.queues[o.class] = append(s.queues[o.class], o)
+		o.queued = true
+	}
+}
+
+func (s *schedule) unqueue(o *owner) {
+	if o.queued {
+		s.queues[o.class] = slices.DeleteFunc(s.queues[o.class], func(other *owner) bool { return other == o })
+		o.queued = false
+	}
+}
+
+// hasRoom tells whether another job of a class may run.
+func (s *schedule) hasRoom(c class) bool {
+	fast := s.running[known] + s.running[unknown]
+	switch c {
+	case known:
+		return fast < s.fast
+	case unknown:
+		return fast < s.fast && s.running[unknown] < s.fast-1
+	}
+	return s.running[slow] < s.slow
+}
+
+// grant lets jobs run for which there is room.
+func (s *schedule) grant() {
+	for len(s.overdue) > 0 && s.hasRoom(slow) {
+		at := s.overdue[0]
+		s.overdue = s.overdue[1:]
+		s.running[at.class]--
+		s.running[slow]++
+		at.class = slow
+	}
+	for c := range classes {
+		for len(s.queues[c]) > 0 && s.hasRoom(c) {
+			s.start(s.next(c))
+		}
+	}
+	waits := func(c class) bool { return len(s.queues[c]) > 0 && !s.hasRoom(c) }
+	if len(s.overdue) > 0 && (waits(known) || waits(unknown)) { // one for each call: there is a call for each that waits
+		at := s.overdue[0]
+		s.overdue = s.overdue[1:]
+		at.worker.kill(endedMoved)
+	}
+}
+
+// next returns the owner of a class whose turn it is.
+func (s *schedule) next(c class) *owner {
+	if c != slow {
+		return s.queues[c][0]
+	}
+	return slices.MinFunc(s.queues[c], func(a, b *owner) int { return a.slowRow - b.slowRow }) // the first of several
+}
+
+// start lets the next job of an owner run.
+func (s *schedule) start(o *owner) {
+	s.unqueue(o)
+	at := o.waiting[0]
+	o.waiting = slices.Delete(o.waiting, 0, 1)
+	at.class = o.class
+	o.running++
+	s.running[at.class]++
+	s.queue(o)
+	at.granted <- struct{}{}
+}
