@@ -359,20 +359,22 @@ func (s *sim) observeBuilt(h *simHook, f *engine.Freeze) {
 	build := buildOf(w)
 	row := &h.row
 	if row.build != build {
-		*row = simRow{build: build, unsure: row.at.Equal(now)}
+		*row = simRow{build: build, at: now, worked: row.at.Equal(now), learn: row.learn} // so that which came last is not known
 	}
 	if !row.at.Equal(now) {
-		row.at, row.worked, row.failed = now, false, false
+		*row = simRow{build: build, at: now, leastBefore: row.least, mostBefore: row.most, learn: row.learn}
 	}
 	if f.BuildError == "" {
 		row.worked = true
-		row.least, row.most = 0, map[bool]int{true: row.most, false: 0}[row.failed || row.unsure]
-		return
+	} else {
+		row.fails++
 	}
-	row.failed = true
-	row.most++
-	if row.least++; row.worked || row.unsure { // in which order they were counted only the engine knows
-		row.least = min(row.least, 1)
+	row.least, row.most = row.leastBefore+row.fails, row.mostBefore+row.fails
+	switch {
+	case row.worked && row.fails == 0:
+		row.least, row.most = 0, 0
+	case row.worked: // in which order they were counted only the engine knows
+		row.least = 0
 	}
 	if row.most < 5 {
 		return
@@ -380,12 +382,11 @@ func (s *sim) observeBuilt(h *simHook, f *engine.Freeze) {
 	current := s.process.Webhooks().Get(h.id)
 	switch {
 	case row.least < 5, h.changedAt.Equal(now) || h.resumedAt.Equal(now):
-		row.learn = true
-		row.most = 4
+		row.learn, row.least, row.most = true, 0, 4
 	case current == nil || buildOf(current) != build || !current.ResumedAt.Equal(w.ResumedAt): // mended meanwhile
-		*row = simRow{build: build, at: now, failed: true}
+		*row = simRow{build: build, at: now}
 	default:
-		*row = simRow{build: build, at: now, failed: true}
+		*row = simRow{build: build, at: now}
 		if !h.paused {
 			s.pausedByPrograms(h)
 		}
@@ -400,12 +401,13 @@ func (s *sim) pausedByPrograms(h *simHook) {
 
 // simRow is how many deliveries in a row a webhook's programs have failed for.
 type simRow struct {
-	build          string
-	at             time.Time // of the last delivery; what happens in an instant has no order
-	worked, failed bool      // what there was then
-	unsure         bool
-	least, most    int
-	learn          bool // it may be paused
+	build                   string
+	least, most             int       // failures
+	at                      time.Time // of the last delivery; what happens in an instant has no order
+	leastBefore, mostBefore int       // before that instant
+	fails                   int       // in it
+	worked                  bool      // something was built in it
+	learn                   bool      // the webhook may be paused
 }
 
 func buildOf(w *engine.Webhook) string {
@@ -424,10 +426,9 @@ func (s *sim) learnPause(h *simHook, w *engine.Webhook) {
 	if !h.row.learn {
 		return
 	}
-	if h.row.learn = false; w.Paused && !h.paused && strings.Contains(w.PauseReason, "its programs have failed") {
+	if h.row.learn = !time.Now().After(h.row.at); w.Paused && !h.paused && strings.Contains(w.PauseReason, "its programs have failed") {
 		s.pausedByPrograms(h)
 		h.pauseUnsure = false
-		h.row.least, h.row.most = 0, 0
 	}
 }
 

@@ -291,7 +291,7 @@ func (s *sim) open() {
 	s.cfg.Transport = s.process
 	s.cfg.RunPrograms = s.process.runPrograms
 	for _, h := range s.hooks {
-		h.row = simRow{} // which the engine does not keep
+		h.row = simRow{learn: h.row.learn} // the engine does not keep it
 	}
 	s.metrics = prometheus.NewRegistry()
 	s.Engine = engine.New(s.process, s.cfg, s.metrics, slog.New(slog.DiscardHandler))

@@ -148,6 +148,7 @@ func (m *lagMeter) load(t *testing.T, s *server, span time.Duration, contents []
 	defer client.CloseIdleConnections()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	sent := 0
 	for end := time.Now().Add(span); time.Now().Before(end); <-tick.C {
 		var events []string
 		var first string
@@ -164,6 +165,7 @@ func (m *lagMeter) load(t *testing.T, s *server, span time.Duration, contents []
 				`{"type":"vote","session_id":%[1]q,"question_id":1,"question":%[3]s,"answer_id":2,"answer":%[3]s}`+
 				`{"type":"lead","session_id":%[1]q,"lead":{"email":"a@example.com","name":"A & B"}}{"type":"finish","session_id":%[1]q}`, id, content, text))
 		}
+		sent++
 		m.mu.Lock()
 		m.sent[first] = time.Now()
 		m.mu.Unlock()
@@ -172,5 +174,9 @@ func (m *lagMeter) load(t *testing.T, s *server, span time.Duration, contents []
 			return
 		}
 	}
-	pass(2*time.Second, nil) // for the last ones
+	await(time.Minute, func() bool { // what comes last counts most
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return len(m.lags["/plain"]) >= sent && len(m.lags["/slack"]) >= sent
+	})
 }
