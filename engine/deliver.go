@@ -145,7 +145,7 @@ func (e *Engine) frozen(ctx context.Context, f *Freeze, done *Frozen) {
 		program, _, _ := strings.Cut(f.BuildError, ":") // what follows may quote data of the session
 		e.log.Warn("a program of a webhook has failed; the delivery waits until it is mended", "delivery", f.Delivery.ID, "webhook", f.Webhook.ID, "program", program)
 	}
-	if f.Webhook.hasPrograms() {
+	if f.Webhook.hasPrograms() && (f.Payload != nil || f.Ends()) { // else nothing was built
 		e.observeBuilt(ctx, f)
 	}
 }

@@ -53,8 +53,8 @@ type Engine struct {
 	runPrograms     RunPrograms
 	programs        *transform.Pool // nil if Config has RunPrograms
 	unbuilt         struct {
-		mu    sync.Mutex
-		inRow map[uint32]int // failures to build a body since the last success, by webhook; guarded by mu
+		mu   sync.Mutex
+		rows map[uint32]unbuiltRow // by webhook; none after a success; guarded by mu
 	}
 	failures failures
 	onces    onces
@@ -67,7 +67,7 @@ func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *
 	e.snapshot.Store(&snapshot{cfg, newSender(cfg, log)})
 	e.lanes = newLanes(e.laneLimits, cfg.MaxInFlight)
 	e.lanes.failingAfter = cfg.FailingAfter
-	e.unbuilt.inRow = make(map[uint32]int)
+	e.unbuilt.rows = make(map[uint32]unbuiltRow)
 	if e.runPrograms = cfg.RunPrograms; e.runPrograms == nil {
 		e.programs = transform.NewPool(transform.Options{Observe: newProgramMetrics(reg).observer()})
 		e.runPrograms = e.programs.Run
