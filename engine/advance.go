@@ -20,6 +20,41 @@ func (f *Freeze) Fits(stored *Delivery, covered bool) bool {
 	return stored.Status == StatusScheduled && stored.claimedAs(&f.Delivery) && stored.AsOf.Equal(f.Delivery.AsOf) && !covered
 }
 
+// Ends reports whether the claimed delivery ends without a body: its session was filtered, or the webhook's programs have failed.
+func (f *Freeze) Ends() bool { return f.Filtered || f.BuildError != "" }
+
+// Apply returns what a Freeze that fits makes of the stored delivery, and the payloads of system events, which are queued as those of an
+// attempt. A Freeze that drops the trigger has no such effect.
+func (f *Freeze) Apply(stored *Delivery) (after Delivery, notices [][]byte) {
+	after = *stored
+	if after.Attempts == 0 {
+		after.LastError = ""
+	}
+	after.BuildError, after.ContentType, after.URLValues, after.Shaped = "", "", "", false
+	switch {
+	case f.Filtered:
+		after.Finish(StatusFiltered, f.At)
+		after.BuiltFrom = f.Events
+	case f.BuildError != "":
+		after.BuildError, after.LastError = f.BuildError, ErrorTransform
+		after.Finish(StatusFailed, f.At)
+		if notice := failedNotice(f.Webhook, &after, f.At); notice != nil {
+			notices = append(notices, notice)
+		}
+	default:
+		after.Status, after.FrozenAt, after.BuiltFrom = StatusPending, f.At, f.Events
+		after.ContentType, after.URLValues = f.ContentType, f.URLValues
+		after.Shaped = f.Webhook != nil && f.Webhook.Transform != nil
+	}
+	return after, notices
+}
+
+// EvaluateAgain queues a filtered delivery for the evaluation of late events, due at that time.
+func (d *Delivery) EvaluateAgain(w *Webhook, at time.Time) {
+	d.Status, d.WebhookRevision, d.Tries = StatusScheduled, w.Revision, 0
+	d.DueAt, d.NextAttemptAt, d.FinishedAt = at, at, time.Time{}
+}
+
 // AttemptRecord is an attempt that has ended, with its consequences.
 type AttemptRecord struct {
 	// Delivery is the delivery as it was claimed.
@@ -130,7 +165,7 @@ func (d *Delivery) Cancel(at time.Time) error {
 
 // Source says what the next attempt of a delivery can be made from.
 type Source struct {
-	// Frozen says that its payload is stored, Session that its session is stored.
+	// Frozen says that its body is built and stored, Session that what it is built from is stored: its session, or its system event.
 	Frozen, Session bool
 	// Overtaken says that the payload of a delivery that overtakes it is frozen. Only a replay asks.
 	Overtaken bool

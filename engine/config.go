@@ -37,6 +37,8 @@ type Config struct {
 	OperationsSecret Secret
 	// Version is sent to endpoints in the User-Agent.
 	Version string
+	// RunPrograms runs the programs of webhooks. Nil means worker processes. Only tests set another one.
+	RunPrograms RunPrograms
 	// Transport makes the requests of attempts. Nil means a transport that guards addresses. Only tests set another one.
 	Transport http.RoundTripper
 	// Resolver resolves host names. Nil means the system's. Only tests set another one.
@@ -75,11 +77,11 @@ func (e *Engine) sender() *send.Sender { return e.snapshot.Load().sender }
 
 // Configure replaces the configuration while the engine runs. Only one call may run at a time. Attempts in flight end with the old
 // configuration, and times that are planned already stay: the next try of a delivery, the end of a pause. ProxyFromEnvironment, Version,
-// Transport and Resolver keep their values, whatever cfg says.
+// RunPrograms, Transport and Resolver keep their values, whatever cfg says.
 func (e *Engine) Configure(cfg Config) {
 	before := e.snapshot.Load()
 	cfg.ProxyFromEnvironment, cfg.Version = before.cfg.ProxyFromEnvironment, before.cfg.Version
-	cfg.Transport, cfg.Resolver = before.cfg.Transport, before.cfg.Resolver
+	cfg.Transport, cfg.Resolver, cfg.RunPrograms = before.cfg.Transport, before.cfg.Resolver, before.cfg.RunPrograms
 	sends := before.sender
 	if !slices.Equal(cfg.AllowNetworks, before.cfg.AllowNetworks) {
 		// A new sender has no open connections. Those of the old one may go to addresses that are refused now.

@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
+
+	"hookbolt/engine/send"
+	"hookbolt/engine/transform"
 )
 
 // deliver carries out one claim: it renders, freezes, sends and records. ctx ends when no new attempt may begin, sendCtx when the attempts
@@ -25,13 +29,13 @@ func (e *Engine) deliver(ctx, sendCtx context.Context, c *claim) {
 		return
 	}
 	payload := c.claimed.Payload
-	if c.claimed.Session != nil {
+	if d.Status == StatusScheduled {
 		var err error
 		if payload, err = e.freeze(sendCtx, c); payload == nil {
 			nextAt = e.handleUnfrozen(ctx, c, err)
 			return
 		}
-		c.claimed.Session = nil // free its memory: it may be large, and the claim may wait for long
+		c.claimed.Session, c.claimed.Payload = nil, nil // free its memory: it may be large, and the claim may wait for long
 	}
 	a, w, made := e.attempt(ctx, sendCtx, c, payload)
 	if !made {
@@ -46,7 +50,7 @@ func (e *Engine) deliver(ctx, sendCtx context.Context, c *claim) {
 func (e *Engine) handleUnfrozen(ctx context.Context, c *claim, err error) time.Time {
 	d := &c.claimed.Delivery
 	switch {
-	case err == nil: // dropped: there was nothing to send, and the claim has ended
+	case err == nil: // dropped, filtered or parked: the claim has ended
 		return time.Time{}
 	case errors.Is(err, ErrNotSendable): // it may have been queued again meanwhile: check its lane again
 		return d.NextAttemptAt
@@ -56,6 +60,13 @@ func (e *Engine) handleUnfrozen(ctx context.Context, c *claim, err error) time.T
 		return utcNow()
 	case errors.Is(err, ErrUnavailable):
 		return time.Time{}
+	case errors.Is(err, transform.ErrNoWorker):
+		e.observeTrouble(c, &Outcome{Trouble: send.TroubleProcesses, ErrorDetail: err.Error()})
+		e.releaseClaims(ctx, []Delivery{*d})
+		return utcNow()
+	case ctx.Err() != nil: // its programs were cut off
+		e.releaseClaims(ctx, []Delivery{*d})
+		return d.NextAttemptAt
 	}
 	e.log.Error("a payload could not be rendered", "delivery", d.ID, "error", err)
 	// Record a failed attempt: it is visible, and the retry schedule applies.
@@ -63,27 +74,25 @@ func (e *Engine) handleUnfrozen(ctx context.Context, c *claim, err error) time.T
 		ErrorDetail: "the payload could not be built from the stored events"}}, e.store.Webhooks().Get(d.WebhookID))
 }
 
-// freeze renders the payload of a claimed trigger and stores it. A nil payload without an error means that there is nothing to send. With a
-// nil error or ErrNotSendable and no payload, the claim has ended.
+// freeze builds the body of a claimed trigger and stores it. A nil body without an error means that there is nothing to send. With a
+// nil error or ErrNotSendable and no body, the claim has ended.
 func (e *Engine) freeze(ctx context.Context, c *claim) ([]byte, error) {
 	d := &c.claimed.Delivery
-	w := e.store.Webhooks().Get(d.WebhookID)
-	if w == nil {
-		e.releaseClaims(ctx, []Delivery{*d})
-		return nil, ErrNotSendable
-	}
-	for built := 0; ; {
-		events, err := c.claimed.Session.Events()
-		switch {
-		case err != nil:
-			return nil, err
-		case len(events) <= built:
-			return nil, fmt.Errorf("the session has %d events, but not by its head", len(events))
+	for events := 0; ; {
+		w := e.webhookFor(c)
+		if w == nil {
+			e.releaseClaims(ctx, []Delivery{*d})
+			return nil, ErrNotSendable
 		}
-		built = len(events)
-		f := Freeze{Delivery: *d, Events: len(events), At: utcNow()}
-		if f.Payload, err = renderTriggered(d, events, w, f.At); err != nil {
+		f, err := c.render(w, events)
+		if err != nil {
 			return nil, err
+		}
+		events = f.Events
+		if f.Payload != nil && w.NeedsBuild() {
+			if err := f.fill(e.build(ctx, w, f.Payload)); err != nil {
+				return nil, err
+			}
 		}
 		done, err := e.store.Freeze(context.WithoutCancel(ctx), f)
 		e.observeStore(err)
@@ -94,11 +103,47 @@ func (e *Engine) freeze(ctx context.Context, c *claim) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		for i := range done.Superseded {
-			e.lanes.cancel(done.Superseded[i].ID)
-			e.metrics.finish(StatusCancelled, 1)
-		}
+		e.frozen(ctx, &f, &done)
+		d.ContentType, d.URLValues = f.ContentType, f.URLValues
 		return f.Payload, nil
+	}
+}
+
+// render renders the payload of a claimed trigger for a webhook. The session has more events than before: it was read again.
+func (c *claim) render(w *Webhook, before int) (Freeze, error) {
+	f := Freeze{Delivery: c.claimed.Delivery, Webhook: w, At: utcNow()}
+	if c.claimed.Session == nil { // a system event
+		f.Payload = c.claimed.Payload
+		return f, nil
+	}
+	events, err := c.claimed.Session.Events()
+	switch {
+	case err != nil:
+		return f, err
+	case len(events) <= before:
+		return f, fmt.Errorf("the session has %d events, but not by its head", len(events))
+	}
+	f.Events = len(events)
+	f.Payload, err = renderTriggered(&f.Delivery, events, w, f.At)
+	return f, err
+}
+
+// frozen does what follows from a Freeze that was stored.
+func (e *Engine) frozen(ctx context.Context, f *Freeze, done *Frozen) {
+	for i := range done.Superseded {
+		e.lanes.cancel(done.Superseded[i].ID)
+		e.metrics.finish(StatusCancelled, 1)
+	}
+	e.lanes.wakeAt(done.Queued...)
+	if f.Ends() {
+		e.metrics.finish(done.Delivery.Status, 1)
+	}
+	if f.BuildError != "" {
+		program, _, _ := strings.Cut(f.BuildError, ":") // what follows may quote data of the session
+		e.log.Warn("a program of a webhook has failed; the delivery waits until it is mended", "delivery", f.Delivery.ID, "webhook", f.Webhook.ID, "program", program)
+	}
+	if f.Webhook.hasPrograms() {
+		e.observeBuilt(ctx, f)
 	}
 }
 

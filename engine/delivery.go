@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -19,10 +20,11 @@ const (
 	StatusDelivered Status = 3 // the endpoint answered 2xx
 	StatusFailed    Status = 4 // the last retry has failed: a dead letter
 	StatusCancelled Status = 5 // cancelled by hand, by a change of the webhook, or for a newer delivery of its session
+	StatusFiltered  Status = 6 // the webhook's filter did not let it through
 )
 
 // Statuses are all states, in the order of a delivery's life.
-var Statuses = []Status{StatusScheduled, StatusPending, StatusDelivered, StatusFailed, StatusCancelled}
+var Statuses = []Status{StatusScheduled, StatusPending, StatusDelivered, StatusFailed, StatusCancelled, StatusFiltered}
 
 func (s Status) String() string {
 	switch s {
@@ -36,6 +38,8 @@ func (s Status) String() string {
 		return "failed"
 	case StatusCancelled:
 		return "cancelled"
+	case StatusFiltered:
+		return "filtered"
 	}
 	return fmt.Sprintf("Status(%d)", uint8(s))
 }
@@ -50,7 +54,7 @@ func ParseStatus(name string) (Status, error) {
 			return s, nil
 		}
 	}
-	return 0, fmt.Errorf("must be scheduled, pending, delivered, failed or cancelled (got %q)", Excerpt(name))
+	return 0, fmt.Errorf("must be scheduled, pending, delivered, failed, cancelled or filtered (got %q)", Excerpt(name))
 }
 
 // Waiting reports whether a delivery in this state waits in its lane.
@@ -77,7 +81,7 @@ type Delivery struct {
 	AsOf time.Time
 	// NextAttemptAt is when the next attempt is due: the delivery's place in its lane. Zero in a final state.
 	NextAttemptAt time.Time
-	// FrozenAt is when the payload was rendered; zero while scheduled.
+	// FrozenAt is when the body was built; zero while scheduled, and if it never was.
 	FrozenAt time.Time
 	// FinishedAt is when the final state was reached; zero before.
 	FinishedAt time.Time
@@ -86,12 +90,22 @@ type Delivery struct {
 	Attempts int
 	// Tries is how many of them count in the current pass through the retry schedule.
 	Tries int
-	// LastStatus and LastError are those of the last attempt; zero before the first.
+	// LastStatus and LastError are those of the last attempt; zero before the first. LastError is ErrorTransform, too, while BuildError is set.
 	LastStatus int
 	LastError  ErrorClass
 
-	// BuiltFrom is how many events the session had when the payload was built. It is 0 while scheduled, and where it is not known: hookbolt did
-	// not always store it.
+	// BuildError says why the programs of the webhook could not build the body of a failed delivery; "" if they did not fail. It may quote data of
+	// the session. There was no attempt then.
+	BuildError string
+	// Shaped reports that a program has made the body: it is not the payload, and may be no JSON.
+	Shaped bool
+	// ContentType and URLValues are frozen with the body: its Content-Type, "" for that of every payload, and the values for the names in the
+	// webhook's URL, "" for none.
+	ContentType string
+	URLValues   URLValues
+
+	// BuiltFrom is how many events the session had when the payload was built, or filtered. It is 0 while scheduled, and where it is not known:
+	// hookbolt did not always store it.
 	BuiltFrom int
 	// LateEvents is how many events have changed the session's payload since, without an update.
 	LateEvents int
@@ -112,6 +126,12 @@ func (d *Delivery) Lane() Lane { return Lane{d.WebhookID, d.Kind == KindTest} }
 // dueSince returns since when a waiting delivery has been due, or when it will be: an old session's delivery is due at once, and not before
 // it was created.
 func (d *Delivery) dueSince() time.Time { return later(d.NextAttemptAt, d.CreatedAt) }
+
+// FrozenType returns the Content-Type of the body.
+func (d *Delivery) FrozenType() string { return cmp.Or(d.ContentType, payloadType) }
+
+// Parked reports whether the delivery waits for the programs of its webhook to be mended: they could not build its body.
+func (d *Delivery) Parked() bool { return d.Status == StatusFailed && d.BuildError != "" }
 
 // NextReason says why a delivery's next attempt is due when it is, or why there is none; "" after a success.
 type NextReason string
@@ -147,5 +167,5 @@ type Attempt struct {
 // RequestHeader returns the header of the attempt's request, with "…" for credentials, without the fields that the HTTP protocol itself
 // adds. It is nil if nothing was sent, or if the attempt was stored by a version that did not keep it. d is the attempt's delivery.
 func (a *Attempt) RequestHeader(d *Delivery) []HeaderField {
-	return a.Sent.Header(&send.Request{ID: d.ID.String(), ContentType: payloadType, Kind: d.Kind.String()}, a.StartedAt)
+	return a.Sent.Header(&send.Request{ID: d.ID.String(), ContentType: d.FrozenType(), Kind: d.Kind.String()}, a.StartedAt)
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"hookbolt/engine/transform"
 )
 
 // maxSleep bounds the sleep of the loop while something waits for its time. Timers follow the monotonic clock, so the loop notices a step
@@ -48,8 +50,14 @@ type Engine struct {
 	troubleTold   atomic.Bool
 	// maintenanceWake wakes maintain. Capacity 1. Changes that cause background work send to it; maintain receives.
 	maintenanceWake chan struct{}
-	onces           onces
-	erasures        erasures
+	runPrograms     RunPrograms
+	programs        *transform.Pool // nil if Config has RunPrograms
+	unbuilt         struct {
+		mu    sync.Mutex
+		inRow map[uint32]int // failures to build a body since the last success, by webhook; guarded by mu
+	}
+	onces    onces
+	erasures erasures
 }
 
 // New returns an engine on a store, and registers its metrics with reg.
@@ -57,6 +65,11 @@ func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *
 	e := &Engine{store: store, log: log, metrics: newMetrics(reg), maintenanceWake: make(chan struct{}, 1), started: make(chan struct{})}
 	e.snapshot.Store(&snapshot{cfg, newSender(cfg)})
 	e.lanes = newLanes(e.laneLimits, cfg.MaxInFlight)
+	e.unbuilt.inRow = make(map[uint32]int)
+	if e.runPrograms = cfg.RunPrograms; e.runPrograms == nil {
+		e.programs = transform.NewPool(transform.Options{})
+		e.runPrograms = e.programs.Run
+	}
 	reg.MustRegister(statsCollector{e})
 	return e
 }
@@ -91,6 +104,9 @@ func (e *Engine) laneLimits(id Lane) laneLimits {
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.erasures.stop()
 	defer context.AfterFunc(ctx, e.erasures.stop)()
+	if e.programs != nil {
+		defer e.programs.Close()
+	}
 	for {
 		err := e.runOwner(ctx)
 		if !errors.Is(err, ErrLost) {

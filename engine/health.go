@@ -88,8 +88,8 @@ func (h Health) After(a *Attempt, now time.Time) Health {
 	switch {
 	case a.Delivered():
 		return Health{Order: h.Order, Throttle: h.Throttle, NextSlotAt: h.NextSlotAt}
-	case a.Error == ErrorInternal || a.TokenRejected: // says nothing about the endpoint
-		if a.Probe && a.Error == ErrorInternal {
+	case a.Error == ErrorInternal || a.Error == ErrorTransform || a.TokenRejected: // says nothing about the endpoint
+		if a.Probe && !a.TokenRejected {
 			h.NextProbeAt = now.Add(probeInterval(h.Probes)) // or the next delivery would be tried at once, and all others
 		}
 		return h
@@ -132,9 +132,10 @@ const (
 	pauseByHand       pauseCause = "hand"
 	pauseEndpointGone pauseCause = "gone"
 	pauseFailing      pauseCause = "failing"
+	pauseProgram      pauseCause = "program"
 )
 
-var pauseCauses = []pauseCause{pauseByHand, pauseEndpointGone, pauseFailing}
+var pauseCauses = []pauseCause{pauseByHand, pauseEndpointGone, pauseFailing, pauseProgram}
 
 // observeAttempt updates the health of an endpoint after an attempt that was made for w and has just ended, before the next attempt begins.
 // It logs changes. It pauses a webhook whose endpoint answered 410, or has failed for Config.PauseAfter. It returns the health and the
@@ -157,17 +158,18 @@ func (e *Engine) observeAttempt(ctx context.Context, c *claim, w *Webhook, a *At
 	}
 	switch {
 	case a.Status == http.StatusGone:
-		e.pause(ctx, w, a, pauseEndpointGone, fmt.Sprintf("the endpoint answered 410 Gone at %s", now.Format(time.RFC3339)))
+		e.pause(ctx, w, pauseEndpointGone, fmt.Sprintf("the endpoint answered 410 Gone at %s", now.Format(time.RFC3339)), ResetsHealth)
 	case (h.Failing() || h.Refused > 0) && failedFor >= e.config().PauseAfter:
-		e.pause(ctx, w, a, pauseFailing, fmt.Sprintf("every attempt has failed since %s", h.FirstFailedAt.Format(time.RFC3339)))
+		e.pause(ctx, w, pauseFailing, fmt.Sprintf("every attempt has failed since %s", h.FirstFailedAt.Format(time.RFC3339)), ResetsHealth)
 	}
 	return h, healthNotice(w, before, h, a, now)
 }
 
-// pause pauses a webhook because of an attempt that was made for w.
-func (e *Engine) pause(ctx context.Context, w *Webhook, a *Attempt, cause pauseCause, reason string) {
+// pause pauses a webhook because of what has happened with its settings as in w, unless mended reports that they have changed since in a way
+// that may have mended it.
+func (e *Engine) pause(ctx context.Context, w *Webhook, cause pauseCause, reason string, mended func(before, after *Webhook) bool) {
 	_, err := e.changeWebhook(context.WithoutCancel(ctx), w.ID, func(current *Webhook) (WebhookChange, error) {
-		if current.Paused || ResetsHealth(w, current) {
+		if current.Paused || mended(w, current) {
 			return WebhookChange{}, errNoChange
 		}
 		current.Paused, current.PauseReason, current.UpdatedAt = true, reason, utcNow()

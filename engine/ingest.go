@@ -106,6 +106,9 @@ func renderPosted(a *Append, hooks *WebhookSet) {
 				s = new(Fold(d.Fresh, time.Time{}))
 			}
 			w := hooks.Get(t.WebhookID)
+			if w.NeedsBuild() {
+				continue // a request does not wait for programs: the body is built when the delivery is claimed
+			}
 			body, err := Render(*s, w, t.Kind, a.Now)
 			if err != nil {
 				continue // the error shows when the delivery is claimed

@@ -84,14 +84,18 @@ const (
 	LateNothing LateEffect = iota // the payload holds the events, or will
 	LateCounted                   // Trigger.Late is added to Delivery.LateEvents of the complete delivery
 	LateUpdate                    // an update, unless one that HasLate says so has them
+	LateAgain                     // the complete delivery was filtered: Delivery.EvaluateAgain
 )
 
 // LateEffect decides what the late events of a trigger of kind update lead to. complete is the complete delivery of the session for the webhook w,
 // nil if its retention has ended.
 func (t *Trigger) LateEffect(w *Webhook, complete *Delivery) LateEffect {
+	filtered := complete != nil && complete.Status == StatusFiltered
 	switch {
-	case complete != nil && (complete.FrozenAt.IsZero() || complete.BuiltFrom > t.Before):
+	case complete != nil && (complete.FrozenAt.IsZero() && !filtered || complete.BuiltFrom > t.Before):
 		return LateNothing
+	case filtered:
+		return LateAgain
 	case !w.SendUpdates:
 		return LateCounted
 	}

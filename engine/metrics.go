@@ -46,7 +46,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_attempts_refused_total",
 			Help: "Attempts that an endpoint refused because of load: 429, or 503 with Retry-After. They use no try; hookbolt_attempts_total has them, too."}),
 		unmade: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_attempts_unmade_total",
-			Help: "Attempts that a trouble of this machine kept from being made: descriptors, memory, ports, network or resolver. They use no try."},
+			Help: "Attempts that a trouble of this machine kept from being made: descriptors, memory, ports, network, resolver, or processes for programs. They use no try."},
 			[]string{"trouble"}),
 		repeats: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_requests_repeated_total",
 			Help: "Requests that were sent once more within the same attempt, because their connection ended before a byte of the answer (" +
@@ -64,7 +64,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_probes_total",
 			Help: "Attempts at failing endpoints, by outcome: success, which ends the failing state, or failure."}, []string{"outcome"}),
 		pauses: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_webhook_pauses_total",
-			Help: "Pauses of webhooks by cause: hand, gone (the endpoint answered 410), or failing (every attempt had failed for delivery.pause_after)."},
+			Help: "Pauses of webhooks by cause: hand, gone (the endpoint answered 410), failing (every attempt had failed for delivery.pause_after), or program (its programs failed several times in a row)."},
 			[]string{"cause"}),
 		removals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_removed_total",
 			Help: "Sessions and deliveries that retention has removed: by age, or early by size, because storage.max_bytes was nearly reached."},
@@ -201,11 +201,13 @@ var (
 	fanOutDesc = prometheus.NewDesc("hookbolt_queue_fan_out_sessions",
 		"Sessions with deliveries that are still to be made, because their request led to more of them than one transaction makes.", nil, nil)
 	troubleDesc = prometheus.NewDesc("hookbolt_trouble_webhooks",
-		"Webhooks whose deliveries wait because of a trouble of this machine: descriptors, memory, ports, network or resolver.", []string{"trouble"}, nil)
+		"Webhooks whose deliveries wait because of a trouble of this machine: descriptors, memory, ports, network, resolver, or processes for programs.", []string{"trouble"}, nil)
 	storedDesc = prometheus.NewDesc("hookbolt_deliveries",
 		"Stored deliveries, by status.", []string{"status"}, nil)
 	lateDesc = prometheus.NewDesc("hookbolt_deliveries_with_late_events",
 		"Stored deliveries that lack session events that came after their payload was built, because the webhook has no send_updates.", nil, nil)
+	parkedDesc = prometheus.NewDesc("hookbolt_deliveries_parked",
+		"Stored failed deliveries whose body the programs of their webhook could not build. They wait for the program to be mended, and for a replay.", nil, nil)
 	webhooksDesc = prometheus.NewDesc("hookbolt_webhooks",
 		"Webhooks by state: active, failing, throttled (the endpoint has refused load), paused or inactive.", []string{"state"}, nil)
 	sizeDesc = prometheus.NewDesc("hookbolt_storage_size_bytes", "Size of the database file.", nil, nil)
@@ -215,7 +217,7 @@ var (
 )
 
 func (c statsCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, stalledDesc, fanOutDesc, troubleDesc, storedDesc, lateDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
+	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, stalledDesc, fanOutDesc, troubleDesc, storedDesc, lateDesc, parkedDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
 		ch <- d
 	}
 }
@@ -246,6 +248,7 @@ func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(storedDesc, float64(o.Stored[s]), s.String())
 	}
 	gauge(lateDesc, float64(o.WithLateEvents))
+	gauge(parkedDesc, float64(o.Parked))
 	gauge(webhooksDesc, float64(o.Webhooks.Active), "active")
 	gauge(webhooksDesc, float64(o.Webhooks.Failing), "failing")
 	gauge(webhooksDesc, float64(o.Webhooks.Throttled), "throttled")

@@ -22,6 +22,8 @@ type Overview struct {
 	Stored map[Status]int64
 	// WithLateEvents counts the stored deliveries that lack events; see Delivery.LateEvents.
 	WithLateEvents int64
+	// Parked counts the failed ones that wait for the programs of their webhook to be mended; see Delivery.Parked.
+	Parked int64
 	// Webhooks counts the webhooks by state. A failing webhook gets probes only, a throttled one is held or slowed down; neither is counted as
 	// active.
 	Webhooks struct{ Active, Failing, Throttled, Paused, Inactive int }
@@ -70,6 +72,8 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 		o.Stored[StatusDelivered] += c.Delivered
 		o.Stored[StatusFailed] += c.Failed
 		o.Stored[StatusCancelled] += c.Cancelled
+		o.Stored[StatusFiltered] += c.Filtered
+		o.Parked += c.Parked
 		o.WithLateEvents += c.Late
 		// A claimed delivery was due. The counts may be from different moments, so no difference may become negative.
 		waiting := max(0, c.Scheduled+c.Pending-c.Claimed-c.ClaimedTests)

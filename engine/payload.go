@@ -117,16 +117,21 @@ func plainSeparators(b []byte) []byte {
 	return plain
 }
 
-// samplePayload returns the payload of a test delivery: an invented session with a value in every field that the webhook asks for.
-func samplePayload(w *Webhook, now time.Time) ([]byte, error) {
+// samplePayload returns the payload of a test delivery: an invented session with a value in every field that the webhook asks for. If it is not
+// complete, it is one without a result, an answer or a lead.
+func samplePayload(w *Webhook, complete bool, now time.Time) ([]byte, error) {
 	started := now.Add(-26 * time.Second)
 	content := uuid.MustParse("6caaa000-2bd8-4b28-8b9b-bfe1fca94f39")
 	if w.ContentID != nil {
 		content = *w.ContentID
 	}
 	user := int64(1234)
+	id := uuid.MustParse("22ffdf18-1035-4e56-baa2-8327e3af5242")
+	if !complete {
+		return Render(Session{ID: id, Identity: Identity{ContentID: content, ContentType: "quiz", PoltioUserID: &user}, StartedAt: started}, w, KindIncomplete, now)
+	}
 	return Render(Session{
-		ID: uuid.MustParse("22ffdf18-1035-4e56-baa2-8327e3af5242"),
+		ID: id,
 		Identity: Identity{
 			ContentID: content, ContentType: "quiz", PoltioUserID: &user,
 			PublisherUUID: new("sample-publisher"), CustomID: new("sample-custom-id"),

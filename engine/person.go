@@ -72,6 +72,19 @@ func (p *Person) InEvents(list []byte) (bool, error) {
 	return false, nil
 }
 
+// InDelivery reports whether a person occurs in the body or the URL of a delivery. An error means that the body cannot be read.
+func (p *Person) InDelivery(d *Delivery, body []byte) (bool, error) {
+	for _, value := range d.URLValues.Map() {
+		if p.inAnyText(value) {
+			return true, nil
+		}
+	}
+	if d.Shaped {
+		return p.inShaped(d.FrozenType(), body), nil
+	}
+	return p.InPayload(body)
+}
+
 // InPayload reports whether a person occurs in a payload. An error means that it cannot be read.
 func (p *Person) InPayload(body []byte) (bool, error) {
 	if found, sure := p.inText(body); sure {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"hookbolt/engine/jsonread"
@@ -16,9 +17,10 @@ type ReplayScope string
 
 // The scopes of spec.md, "HTTP API".
 const (
-	ReplayFailed  ReplayScope = "failed"  // failed ones
-	ReplayAny     ReplayScope = "any"     // those in any final state
-	ReplayMissing ReplayScope = "missing" // complete ones that were never made, or were cancelled; the newest update of a session if there are some
+	ReplayFailed   ReplayScope = "failed"   // failed ones
+	ReplayAny      ReplayScope = "any"      // those in any final state
+	ReplayFiltered ReplayScope = "filtered" // filtered ones: the filter, which may have changed, is asked again
+	ReplayMissing  ReplayScope = "missing"  // complete ones that were never made, or were cancelled; the newest update of a session if there are some
 )
 
 // Replay sends deliveries of a webhook again, with the same ids and the same bytes: those that were created from Since to Until and are in
@@ -29,6 +31,8 @@ const (
 type Replay struct {
 	WebhookID uint32      `json:"webhook_id"`
 	Scope     ReplayScope `json:"scope"`
+	// Error selects failed ones by Delivery.LastError; "" selects all.
+	Error ErrorClass `json:"error,omitzero"`
 	// Since and Until are both inclusive, in UTC. A zero Since means from the beginning, a zero Until means until now.
 	Since time.Time `json:"since"`
 	Until time.Time `json:"until"`
@@ -41,7 +45,16 @@ type Replay struct {
 	Done  int64 `json:"done"`
 }
 
-// ParseReplay parses a replay from a JSON object: status (failed, any or missing), and optionally since, until and dry_run. The error is an
+// listed writes classes as a list.
+func listed(classes []ErrorClass) string {
+	names := make([]string, len(classes))
+	for i, c := range classes {
+		names[i] = string(c)
+	}
+	return strings.Join(names, ", ")
+}
+
+// ParseReplay parses a replay from a JSON object: status (failed, filtered, any or missing), and optionally error, since, until and dry_run. The error is an
 // InputErrors.
 func ParseReplay(body []byte) (Replay, error) {
 	var replay Replay
@@ -49,10 +62,19 @@ func ParseReplay(body []byte) (Replay, error) {
 		switch string(key) {
 		case "status":
 			scope := ReplayScope(r.Text())
-			if !slices.Contains([]ReplayScope{ReplayFailed, ReplayAny, ReplayMissing}, scope) {
-				r.Fail("must be failed, any or missing (got %q)", Excerpt(string(scope)))
+			if !slices.Contains([]ReplayScope{ReplayFailed, ReplayFiltered, ReplayAny, ReplayMissing}, scope) {
+				r.Fail("must be failed, filtered, any or missing (got %q)", Excerpt(string(scope)))
 			}
 			replay.Scope = scope
+		case "error":
+			if r.Null() {
+				break
+			}
+			class := ErrorClass(r.Text())
+			if !slices.Contains(ErrorClasses, class) {
+				r.Fail("must be the last_error of deliveries: %s (got %q)", listed(ErrorClasses), Excerpt(string(class)))
+			}
+			replay.Error = class
 		case "since":
 			if !r.Null() {
 				replay.Since = r.Time()
@@ -72,7 +94,9 @@ func ParseReplay(body []byte) (Replay, error) {
 	case err != nil:
 		return Replay{}, err
 	case replay.Scope == "":
-		return Replay{}, InputErrors{{Field: "status", Detail: "is required: failed, any or missing"}}
+		return Replay{}, InputErrors{{Field: "status", Detail: "is required: failed, filtered, any or missing"}}
+	case replay.Error != "" && replay.Scope != ReplayFailed:
+		return Replay{}, InputErrors{{Field: "error", Detail: "selects failed deliveries: status must be failed"}}
 	}
 	return replay, nil
 }
@@ -127,7 +151,9 @@ func (r *Replay) Includes(d *Delivery, w *Webhook, from Source, covered bool) bo
 	}
 	switch r.Scope {
 	case ReplayFailed:
-		return status == StatusFailed && r.within(d.CreatedAt)
+		return status == StatusFailed && r.within(d.CreatedAt) && (r.Error == "" || r.Error == d.LastError)
+	case ReplayFiltered:
+		return status == StatusFiltered && r.within(d.CreatedAt)
 	case ReplayAny:
 		return r.within(d.CreatedAt)
 	}

@@ -35,8 +35,8 @@ func TestParseReplay(t *testing.T) {
 	for _, tt := range []struct{ body, field, detail string }{
 		{``, "", "ends too early"},
 		{`[]`, "", "must be an object"},
-		{`{}`, "status", "is required: failed, any or missing"},
-		{`{"status":"pending"}`, "status", `must be failed, any or missing (got "pending")`},
+		{`{}`, "status", "is required: failed, filtered, any or missing"},
+		{`{"status":"pending"}`, "status", `must be failed, filtered, any or missing (got "pending")`},
 		{`{"status":null}`, "status", "must be a string (got null)"},
 		{`{"status":"any","since":"yesterday"}`, "since", "RFC 3339"},
 		{`{"status":"any","until":1}`, "until", "must be a string"},

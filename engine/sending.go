@@ -21,6 +21,7 @@ type (
 	BasicAuth   = send.BasicAuth
 	OAuth2      = send.OAuth2
 	Outcome     = send.Outcome
+	URLValues   = send.URLValues
 	ErrorClass  = send.ErrorClass
 	Phases      = send.Phases
 	Sent        = send.Sent
@@ -41,6 +42,7 @@ const (
 	ErrorProtocol       = send.ErrorProtocol
 	ErrorTooLarge       = send.ErrorTooLarge
 	ErrorOAuth          = send.ErrorOAuth
+	ErrorTransform      = send.ErrorTransform
 	ErrorInternal       = send.ErrorInternal
 )
 
@@ -87,12 +89,13 @@ func newSender(cfg Config) *send.Sender {
 // payloadType is the Content-Type of every payload.
 const payloadType = "application/json"
 
-// newRequest makes the request of an attempt that starts at that time. A webhook's settings become part of a request nowhere else.
+// newRequest makes the request of an attempt that starts at that time. A webhook's settings become part of a request nowhere else. payload is the
+// body of the delivery.
 func newRequest(w *Webhook, d *Delivery, payload []byte, at time.Time, timeout time.Duration) send.Request {
 	r := send.Request{
-		URL: w.URL, AllowNetworks: w.AllowNetworks, NoHTTP2: !w.mayUseHTTP2(), Timeout: timeout,
+		URL: w.URL, URLValues: d.URLValues, HasURLValues: w.URLValues != nil, AllowNetworks: w.AllowNetworks, NoHTTP2: !w.mayUseHTTP2(), Timeout: timeout,
 		Headers: w.Headers, BasicAuth: w.BasicAuth, OAuth2: w.OAuth2,
-		ID: d.ID.String(), ContentType: payloadType, Kind: d.Kind.String(), Payload: payload, Secrets: w.signingSecrets(at), DueAt: d.NextAttemptAt,
+		ID: d.ID.String(), ContentType: d.FrozenType(), Kind: d.Kind.String(), Payload: payload, Secrets: w.signingSecrets(at), DueAt: d.NextAttemptAt,
 	}
 	if w.OAuth2 != nil {
 		r.TokenKey = tokenKey(w.ID)

@@ -22,14 +22,14 @@ func TestNewRequest(t *testing.T) {
 	w := &Webhook{
 		ID: 12, URL: "https://a.example/", AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 		Headers: map[string]Header{"X-Key": {Value: "k"}}, BasicAuth: &BasicAuth{Username: "u", Password: "p"}, OAuth2: &OAuth2{TokenURL: "https://auth.example/"},
-		HTTP2:  new(false),
+		HTTP2:  new(false), URLValues: new("{}"),
 		Secret: "whsec_new", PreviousSecrets: []PreviousSecret{{"whsec_old", now.Add(time.Nanosecond)}, {"whsec_older", now}},
 	}
-	d := &Delivery{ID: uuid.New(), Kind: KindUpdate, NextAttemptAt: now.Add(-time.Second)}
+	d := &Delivery{ID: uuid.New(), Kind: KindUpdate, ContentType: "text/plain", URLValues: "a=b", NextAttemptAt: now.Add(-time.Second)}
 	want := send.Request{
-		URL: w.URL, AllowNetworks: w.AllowNetworks, NoHTTP2: true, Timeout: time.Minute,
+		URL: w.URL, URLValues: "a=b", HasURLValues: true, AllowNetworks: w.AllowNetworks, NoHTTP2: true, Timeout: time.Minute,
 		Headers: w.Headers, BasicAuth: w.BasicAuth, OAuth2: w.OAuth2, TokenKey: "12",
-		ID: d.ID.String(), ContentType: "application/json", Kind: "update", Payload: []byte("{}"), Secrets: []Secret{"whsec_new", "whsec_old"}, DueAt: d.NextAttemptAt,
+		ID: d.ID.String(), ContentType: "text/plain", Kind: "update", Payload: []byte("{}"), Secrets: []Secret{"whsec_new", "whsec_old"}, DueAt: d.NextAttemptAt,
 	}
 	got := newRequest(w, d, []byte("{}"), now, time.Minute)
 	if !reflect.DeepEqual(got, want) {

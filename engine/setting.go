@@ -19,6 +19,8 @@ type Setting struct {
 	Secret bool
 	// Parts are the members that a Secret setting usually has, if it is an object of certain members.
 	Parts []string
+	// Program means that its value is a program in jq, or null.
+	Program bool
 	// OfHost means that its value is meant for the URL's host: a webhook that moves to another one does not take it along.
 	OfHost bool
 	// KeptByFile means that a file of webhooks that leaves it out keeps what the server has. Other settings get their default then.

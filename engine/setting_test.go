@@ -45,6 +45,7 @@ func TestSettingsComeBack(t *testing.T) {
 	w.RateLimit, w.AllowNetworks = new(0.5), []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	w.Headers, w.BasicAuth = map[string]Header{"X-A": {Value: "sekret"}}, &BasicAuth{Username: "sekret", Password: "sekret"}
 	w.OAuth2 = &OAuth2{TokenURL: "https://sekret.example/", Body: "sekret"}
+	w.ContentType, w.Filter, w.Transform, w.URLValues = "text/plain", new(".complete_session"), new("\"a\""), new("{}")
 	byDefault := DefaultWebhook()
 	for i := range Settings {
 		s := &Settings[i]

@@ -141,6 +141,29 @@ var Settings = []Setting{
 		},
 	},
 	{
+		Name: "content_type", Limits: Limits{MaxLength: maxContentType}, Effect: EffectPayload,
+		value: value{
+			get:    func(w *Webhook) any { return w.contentType() },
+			preset: func(w *Webhook) { w.ContentType = "" },
+			read: func(r *jsonread.Reader) func(*Webhook) {
+				contentType := readContentType(r)
+				return func(w *Webhook) { w.ContentType = contentType }
+			},
+		},
+	},
+	{
+		Name: "filter", Program: true, Limits: Limits{MaxLength: maxProgram}, Effect: EffectPayload,
+		value: field(func(w *Webhook) **string { return &w.Filter }, nil, readProgram),
+	},
+	{
+		Name: "transform", Program: true, Limits: Limits{MaxLength: maxProgram}, Effect: EffectPayload,
+		value: field(func(w *Webhook) **string { return &w.Transform }, nil, readProgram),
+	},
+	{
+		Name: "url_values", Program: true, Limits: Limits{MaxLength: maxProgram}, Effect: EffectPayload,
+		value: field(func(w *Webhook) **string { return &w.URLValues }, nil, readProgram),
+	},
+	{
 		Name: "allow_networks", Limits: Limits{MaxItems: maxAllowNetworks}, Effect: EffectAttempt,
 		value: field(func(w *Webhook) *[]netip.Prefix { return &w.AllowNetworks }, nil, readNetworks).
 			shownAs(func(w *Webhook) any { return append([]netip.Prefix{}, w.AllowNetworks...) }),

@@ -68,8 +68,9 @@ type Store interface {
 	// request, in the same order.
 	ClaimDue(ctx context.Context, now time.Time, requests []ClaimRequest) ([]ClaimResult, error)
 
-	// Freeze stores the payload of a claimed scheduled delivery, which becomes pending, and does to the other deliveries of the session for
-	// the webhook what Freeze.Supersede says. Without a payload it removes the delivery's trigger, without a trace. ErrMoreEvents means that
+	// Freeze stores the body of a claimed scheduled delivery, which becomes pending, and does to the other deliveries of the session for
+	// the webhook what Freeze.Supersede says. If Freeze.Ends, it stores no body, and the claim ends. In both cases Freeze.Apply says what
+	// becomes of the delivery. Otherwise, without a body, it removes the delivery's trigger, without a trace. ErrMoreEvents means that
 	// the session has other events than Freeze.Events by now: nothing was changed, Frozen.Session is the session as it is now, and the
 	// claim is still held. ErrNotSendable means that Freeze.Fits returned false, or that the delivery was erased; its claim has ended. After
 	// ErrTransient and ErrFull the claim is still held.
@@ -262,9 +263,9 @@ type ClaimResult struct {
 // Claimed is a claimed delivery with what is needed to send it.
 type Claimed struct {
 	Delivery Delivery
-	// Session is set for a scheduled delivery: its payload is rendered from it.
+	// Session is set for a scheduled delivery of a session: its payload is rendered from it.
 	Session *SessionRecord
-	// Payload is set for a pending delivery.
+	// Payload is the body of a pending delivery, or the system event that the body of a scheduled one is built from.
 	Payload []byte
 }
 
@@ -298,23 +299,45 @@ func (s *SessionRecord) Events() ([]Event, error) {
 	return all, nil
 }
 
-// Enqueue is a payload that belongs to no session, for Store.Enqueue.
+// Enqueue is a body that belongs to no session, for Store.Enqueue. If it is a system event, and Webhook.NeedsBuild, the delivery is scheduled: the body
+// is built when it is claimed.
 type Enqueue struct {
 	WebhookID uint32
 	Kind      Kind
 	Payload   []byte
+	// ContentType and URLValues are those of Delivery.
+	ContentType string
+	URLValues   URLValues
 	// At is when the delivery is due: at once.
 	At time.Time
 	// Once is the request that it is queued for, if it has a key; see Store.Done.
 	Once *Once
 }
 
-// Freeze is the payload to store with a claimed delivery. A nil Payload drops the delivery's trigger.
+// Delivery returns the delivery to make of it for its webhook, without what the Store gives it.
+func (q *Enqueue) Delivery(w *Webhook) Delivery {
+	d := Delivery{WebhookID: w.ID, Kind: q.Kind, Status: StatusPending, DueAt: q.At, NextAttemptAt: q.At, FrozenAt: q.At, Shaped: w.Transform != nil,
+		ContentType: q.ContentType, URLValues: q.URLValues}
+	if q.Kind == KindOperation && w.NeedsBuild() {
+		d.Status, d.FrozenAt, d.Shaped = StatusScheduled, time.Time{}, false
+	}
+	return d
+}
+
+// Freeze is the body to store with a claimed delivery. A nil Payload drops the delivery's trigger, unless Freeze.Ends.
 type Freeze struct {
 	// Delivery is the delivery as it was claimed.
 	Delivery Delivery
 	Payload  []byte
-	// Events is how many events the payload was built from: all that the session had.
+	// ContentType and URLValues are those of Delivery.
+	ContentType string
+	URLValues   URLValues
+	// Filtered means that the webhook's filter did not let the payload through. BuildError is that of Delivery.
+	Filtered   bool
+	BuildError string
+	// Webhook is the webhook whose programs were run.
+	Webhook *Webhook
+	// Events is how many events the payload was built from: all that the session had. 0 for a system event.
 	Events int
 	At     time.Time
 }
@@ -325,6 +348,10 @@ type Frozen struct {
 	Superseded []Delivery
 	// Session is set with ErrMoreEvents.
 	Session *SessionRecord
+	// Delivery is the delivery as it is stored now, if Freeze.Ends.
+	Delivery Delivery
+	// Queued names the lanes that got system events, and when these are due.
+	Queued []Queued
 }
 
 // Recorded is the result of RecordAttempt.
@@ -446,7 +473,7 @@ type FileStats struct {
 
 // WebhookStats counts the stored deliveries of a webhook.
 type WebhookStats struct {
-	Scheduled, Pending, Delivered, Failed, Cancelled int64
+	Scheduled, Pending, Delivered, Failed, Cancelled, Filtered int64
 	// Due is how many of the scheduled and pending deliveries are due, without tests. After many have become due at once it may lag by some
 	// calls, or seconds: a Store bounds what it counts for one call.
 	Due int64
@@ -455,6 +482,8 @@ type WebhookStats struct {
 	Claimed, ClaimedTests int64
 	// Late is how many deliveries lack events that came after their payload was built; see Delivery.LateEvents.
 	Late int64
+	// Parked is how many of the failed ones are Delivery.Parked.
+	Parked int64
 	// OldestDueAt is since when the delivery with the oldest due time has been due. That is its due time, or its creation if that is later:
 	// deliveries of old sessions are due at once. Zero if none is due.
 	OldestDueAt time.Time

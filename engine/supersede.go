@@ -44,12 +44,12 @@ const (
 
 // Supersede decides about a delivery of the same session and webhook as the payload that is frozen now, and changes it. It is superseded if it
 // still waits and tells of an earlier state. finishedAt is when the session finished, as its head says: an incomplete trigger that would
-// have nothing to send is dropped, as it would be when it is due.
+// have nothing to send is dropped, as it would be when it is due. A session that was filtered supersedes nothing: nothing newer arrives.
 func (f *Freeze) Supersede(o *Delivery, finishedAt time.Time) SupersedeEffect {
 	newer := f.Delivery
 	newer.BuiltFrom, newer.FrozenAt = f.Events, f.At
 	switch {
-	case !newer.Overtakes(o):
+	case f.Ends() || !newer.Overtakes(o):
 		return SupersedeNothing
 	case !o.Status.Waiting():
 		if o.LateEvents == 0 {

@@ -51,6 +51,12 @@ type Webhook struct {
 	RetrySchedule *[]Duration `json:"retry_schedule"`
 	// RateLimit is the maximum number of attempts a second, evenly spaced; nil means no limit.
 	RateLimit *float64 `json:"rate_limit,omitempty"`
+	// ContentType is that of the body; "" for that of every payload.
+	ContentType string `json:"content_type,omitzero"`
+	// Filter, Transform and URLValues are programs in jq, which shape what is sent; nil for none. See build.go.
+	Filter    *string `json:"filter,omitempty"`
+	Transform *string `json:"transform,omitempty"`
+	URLValues *string `json:"url_values,omitempty"`
 	// HTTP2 is whether attempts may use HTTP/2. Nil means that they may: those of a webhook that an older version has stored do.
 	HTTP2 *bool `json:"http2,omitempty"`
 	// AllowNetworks are special-purpose addresses that this webhook may connect to, beside those of the configuration.

@@ -34,7 +34,7 @@ func (e *Engine) CreateWebhook(ctx context.Context, p WebhookPatch) (Webhook, er
 	if w.Secret == "" {
 		w.Secret = send.NewSecret()
 	}
-	if err := e.checkSettings(&w, &Webhook{}); err != nil {
+	if err := e.checkSettings(ctx, &w, &Webhook{}); err != nil {
 		return Webhook{}, err
 	}
 	changed, err := e.store.PutWebhook(ctx, WebhookChange{Webhook: w, Once: p.once})
@@ -46,6 +46,8 @@ type WebhookUpdate struct {
 	Webhook
 	// Dropped are the paths of the credentials that the webhook did not take along to another host, such as "headers.X-Api-Key".
 	Dropped []string
+	// Parked is how many deliveries wait for its programs to be mended; see Delivery.Parked. It is set if the change is one of what is built.
+	Parked int64
 }
 
 // UpdateWebhook changes settings of a webhook. If its URL moves to another host, it loses the credentials that the patch does not give.
@@ -73,7 +75,7 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 			return WebhookChange{}, errNoChange
 		}
 		w.UpdatedAt = utcNow()
-		if err := cmp.Or(check(w, &before), e.checkSettings(w, &before)); err != nil {
+		if err := cmp.Or(check(w, &before), e.checkSettings(ctx, w, &before)); err != nil {
 			return WebhookChange{}, err
 		}
 		c := WebhookChange{Cancels: Cancellations(&before, w)}
@@ -97,7 +99,15 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 		e.metrics.pauses.WithLabelValues(string(pauseByHand)).Inc()
 	}
 	e.lanes.probeNow(id) // the change may have mended the endpoint; a repeated change says that somebody has
-	return WebhookUpdate{after, dropped}, nil
+	update := WebhookUpdate{Webhook: after, Dropped: dropped}
+	if !before.sameBuild(&after) {
+		stats, err := e.store.Stats(ctx, utcNow(), false)
+		if err != nil {
+			e.log.Warn("the deliveries that wait for a mended program could not be counted", "webhook", id, "error", err)
+		}
+		update.Parked = stats.Webhooks[id].Parked
+	}
+	return update, nil
 }
 
 // RotateSecret gives a webhook its next secret. The current secret signs beside it during the overlap. Earlier secrets sign until their own
@@ -199,8 +209,8 @@ func (e *Engine) webhookChanged(id uint32) {
 
 // checkSettings refuses settings that conflict. It checks addresses only if they have changed: an address that the configuration no longer
 // allows must not keep other settings from being changed.
-func (e *Engine) checkSettings(w, before *Webhook) error {
-	if err := w.checkCredentials(); err != nil {
+func (e *Engine) checkSettings(ctx context.Context, w, before *Webhook) error {
+	if err := cmp.Or(w.checkCredentials(), e.checkBuild(ctx, w, before)); err != nil {
 		return err
 	}
 	if w.URL == before.URL && slices.Equal(w.AllowNetworks, before.AllowNetworks) && w.tokenURL() == before.tokenURL() {
@@ -233,13 +243,11 @@ func (e *Engine) TestWebhookOnce(ctx context.Context, id uint32, o *Once) (Deliv
 		return Delivery{}, err
 	}
 	now := utcNow()
-	payload := testNotice(now)
-	if !w.Operations {
-		if payload, err = samplePayload(&w, now); err != nil {
-			return Delivery{}, err
-		}
+	b, err := e.buildTest(ctx, &w, now)
+	if err != nil {
+		return Delivery{}, err
 	}
-	d, err := e.store.Enqueue(ctx, Enqueue{WebhookID: id, Kind: KindTest, Payload: payload, At: now, Once: o})
+	d, err := e.store.Enqueue(ctx, Enqueue{WebhookID: id, Kind: KindTest, Payload: b.Body, ContentType: b.ContentType, URLValues: b.URLValues, At: now, Once: o})
 	if err == nil {
 		e.lanes.wakeAt(Queued{d.Lane(), d.NextAttemptAt})
 	}

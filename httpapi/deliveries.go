@@ -27,8 +27,10 @@ type delivery struct {
 	AttemptsMade  int                `json:"attempts_made"`
 	LastStatus    *int               `json:"last_status"`
 	LastError     *engine.ErrorClass `json:"last_error"`
-	LateEvents    int                `json:"late_events"`
-	SupersededBy  *uuid.UUID         `json:"superseded_by"`
+	// BuildError says why the programs of the webhook could not build the body.
+	BuildError   *string    `json:"build_error"`
+	LateEvents   int        `json:"late_events"`
+	SupersededBy *uuid.UUID `json:"superseded_by"`
 }
 
 func showDelivery(d *engine.Delivery) delivery {
@@ -36,7 +38,7 @@ func showDelivery(d *engine.Delivery) delivery {
 		ID: d.ID, WebhookID: d.WebhookID, SessionID: orNull(d.SessionID), Kind: d.Kind, Status: d.Status,
 		CreatedAt: instant(d.CreatedAt), DueAt: instant(d.DueAt), AsOf: instant(d.AsOf), NextAttemptAt: instant(d.NextAttemptAt), FrozenAt: instant(d.FrozenAt),
 		FinishedAt: instant(d.FinishedAt), AttemptsMade: d.Attempts, LastStatus: orNull(d.LastStatus), LastError: orNull(d.LastError),
-		LateEvents: d.LateEvents, SupersededBy: orNull(d.SupersededBy),
+		BuildError: orNull(d.BuildError), LateEvents: d.LateEvents, SupersededBy: orNull(d.SupersededBy),
 	}
 }
 
@@ -71,9 +73,24 @@ func (a *API) listDeliveries(r *http.Request, _ httprouter.Params) (any, error) 
 // deliveryDetail is a delivery with its payload and its attempts.
 type deliveryDetail struct {
 	delivery
-	// Payload is the frozen payload; null while there is none.
-	Payload  json.RawMessage `json:"payload"`
-	Attempts []attempt       `json:"attempts"`
+	// Payload is the frozen body; null while there is none. One that is not JSON is a string.
+	Payload json.RawMessage `json:"payload"`
+	// ContentType and URLValues are frozen with it.
+	ContentType *string           `json:"content_type"`
+	URLValues   map[string]string `json:"url_values"`
+	Attempts    []attempt         `json:"attempts"`
+}
+
+// showBody shows a body: as it is if it is JSON, otherwise as a string.
+func showBody(d *engine.Delivery, body []byte) json.RawMessage {
+	if body == nil || !d.Shaped || json.Valid(body) {
+		return body
+	}
+	text, err := json.Marshal(string(body))
+	if err != nil {
+		panic(err) // cannot be: a string
+	}
+	return text
 }
 
 // attempt is an attempt in a response. Durations are in milliseconds, with a resolution of a microsecond.
@@ -144,7 +161,10 @@ func (a *API) getDelivery(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := deliveryDetail{delivery: showDelivery(&d), Payload: payload, Attempts: make([]attempt, len(attempts))}
+	answer := deliveryDetail{delivery: showDelivery(&d), Payload: showBody(&d, payload), URLValues: d.URLValues.Map(), Attempts: make([]attempt, len(attempts))}
+	if !d.FrozenAt.IsZero() {
+		answer.ContentType = new(d.FrozenType())
+	}
 	for i := range attempts {
 		answer.Attempts[i] = showAttempt(&d, &attempts[i])
 	}

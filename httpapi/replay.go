@@ -12,6 +12,7 @@ import (
 // replay is a replay in a response.
 type replay struct {
 	Status engine.ReplayScope `json:"status"`
+	Error  *engine.ErrorClass `json:"error"`
 	Since  instant            `json:"since"`
 	Until  instant            `json:"until"`
 	DryRun bool               `json:"dry_run"`
@@ -21,7 +22,7 @@ type replay struct {
 }
 
 func showReplay(r *engine.Replay) replay {
-	return replay{r.Scope, instant(r.Since), instant(r.Until), r.DryRun, r.Count, r.Done}
+	return replay{r.Scope, orNull(r.Error), instant(r.Since), instant(r.Until), r.DryRun, r.Count, r.Done}
 }
 
 // status is 200 for a dry run, because nothing goes on after the response.

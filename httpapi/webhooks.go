@@ -179,17 +179,19 @@ func webhookID(ps httprouter.Params) (uint32, error) {
 	return id, nil
 }
 
-// deliveryCounts counts a webhook's deliveries by status; Due are those of the scheduled and pending ones whose time has come, and
-// WithLateEvents those that lack events that came later.
+// deliveryCounts counts a webhook's deliveries by status; Due are those of the scheduled and pending ones whose time has come,
+// WithLateEvents those that lack events that came later, and Parked the failed ones whose body the webhook's programs could not build.
 type deliveryCounts struct {
 	Scheduled      int64   `json:"scheduled"`
 	Pending        int64   `json:"pending"`
 	Delivered      int64   `json:"delivered"`
 	Failed         int64   `json:"failed"`
 	Cancelled      int64   `json:"cancelled"`
+	Filtered       int64   `json:"filtered"`
 	Due            int64   `json:"due"`
 	OldestDueAt    instant `json:"oldest_due_at"`
 	WithLateEvents int64   `json:"with_late_events"`
+	Parked         int64   `json:"parked"`
 }
 
 func (a *API) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
@@ -217,8 +219,8 @@ func (a *API) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 // showDetail adds to a webhook what is kept for it, and its replays on their way.
 func showDetail(w webhook, s engine.WebhookStats, replays []replay) webhook {
 	w.Add("deliveries", deliveryCounts{
-		Scheduled: s.Scheduled, Pending: s.Pending, Delivered: s.Delivered, Failed: s.Failed, Cancelled: s.Cancelled,
-		Due: s.Due, OldestDueAt: instant(s.OldestDueAt), WithLateEvents: s.Late,
+		Scheduled: s.Scheduled, Pending: s.Pending, Delivered: s.Delivered, Failed: s.Failed, Cancelled: s.Cancelled, Filtered: s.Filtered,
+		Due: s.Due, OldestDueAt: instant(s.OldestDueAt), WithLateEvents: s.Late, Parked: s.Parked,
 	})
 	w.Add("replays", replays)
 	return w
@@ -261,6 +263,7 @@ func (a *API) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	}
 	shown := showWebhook(&w.Webhook, a.engine.Health(w.ID))
 	shown.Add("dropped", append([]string{}, w.Dropped...))
+	shown.Add("parked", w.Parked)
 	return showTagged(shown, &w.Webhook), nil
 }
 

@@ -33,6 +33,8 @@ func classify(err error, at situation) (ErrorClass, string) {
 		return refused.classify(at)
 	}
 	switch {
+	case errors.Is(err, errNoURL):
+		return ErrorTransform, err.Error()
 	case errors.Is(err, errNotMade):
 		return ErrorInternal, err.Error()
 	case errors.Is(err, errAddressRefused):

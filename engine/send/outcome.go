@@ -59,12 +59,13 @@ const (
 	ErrorProtocol       ErrorClass = "protocol"        // malformed HTTP
 	ErrorTooLarge       ErrorClass = "too_large"       // the response header, with interim responses, exceeds its limit
 	ErrorOAuth          ErrorClass = "oauth2"          // the token endpoint gave no token
+	ErrorTransform      ErrorClass = "transform"       // the programs of the webhook gave nothing that can be sent
 	ErrorInternal       ErrorClass = "internal"        // hookbolt could not make the request
 )
 
 // ErrorClasses are all classes.
 var ErrorClasses = []ErrorClass{ErrorStatus, ErrorTimeout, ErrorDNS, ErrorAddressRefused, ErrorRefused, ErrorReset, ErrorTLS,
-	ErrorProtocol, ErrorTooLarge, ErrorOAuth, ErrorInternal}
+	ErrorProtocol, ErrorTooLarge, ErrorOAuth, ErrorTransform, ErrorInternal}
 
 // Phases are the parts of an attempt that took time; 0 for a part that was not needed, as with a connection that was open already.
 type Phases struct {

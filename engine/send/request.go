@@ -13,8 +13,11 @@ import (
 
 // Request is what one attempt sends, and to whom. It is not changed.
 type Request struct {
-	// URL is the endpoint. CanonicalURL has passed it.
-	URL string
+	// URL is the endpoint. CanonicalURL has passed it. If HasURLValues, URLValues take the place of the names in it; else its braces stand for
+	// themselves.
+	URL          string
+	URLValues    URLValues
+	HasURLValues bool
 	// AllowNetworks are special-purpose addresses that this attempt may connect to, beside those of Options.
 	AllowNetworks []netip.Prefix
 	// NoHTTP2 keeps the attempt to HTTP/1.1.
@@ -45,7 +48,14 @@ type Request struct {
 
 // httpRequest makes the HTTP request, which the trace watches.
 func (a *attempt) httpRequest(ctx context.Context) (*http.Request, error) {
-	target, err := wireURL(a.request.URL)
+	target := a.request.URL
+	if a.request.HasURLValues {
+		var err error
+		if target, err = FillURL(target, a.request.URLValues.Map()); err != nil {
+			return nil, fmt.Errorf("%w: %w", errNoURL, err)
+		}
+	}
+	target, err := wireURL(target)
 	if err != nil {
 		return nil, err
 	}

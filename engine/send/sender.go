@@ -112,6 +112,9 @@ type attempt struct {
 // errNotMade is the error of a request that could not even be made. What wraps it must not hold the URL.
 var errNotMade = errors.New("make request")
 
+// errNoURL is the error of a request whose URL lacks a value.
+var errNoURL = errors.New("the URL has names for which the delivery has no values; it was built before url_values was changed")
+
 // run fills in the outcome, or returns the error that kept the response from coming.
 func (a *attempt) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.request.Timeout)

@@ -21,10 +21,11 @@ const (
 	TroublePorts       Trouble = "ports"       // no local port is left for a connection
 	TroubleNetwork     Trouble = "network"     // the network is down: this machine has a route to nowhere
 	TroubleResolver    Trouble = "resolver"    // no name server answers, whatever it is asked
+	TroubleProcesses   Trouble = "processes"   // no process can be started that runs the programs of webhooks
 )
 
 // Troubles are all troubles.
-var Troubles = []Trouble{TroubleDescriptors, TroubleMemory, TroublePorts, TroubleNetwork, TroubleResolver}
+var Troubles = []Trouble{TroubleDescriptors, TroubleMemory, TroublePorts, TroubleNetwork, TroubleResolver, TroubleProcesses}
 
 // detail describes a trouble to people.
 func (t Trouble) detail() string {

@@ -39,7 +39,7 @@ func CanonicalURL(raw string) (string, error) {
 	if len(canonical) > MaxURLBytes {
 		return "", fmt.Errorf("must have at most %d bytes once its characters are encoded (got %d)", MaxURLBytes, len(canonical))
 	}
-	return canonical, nil
+	return urlNameEncoded.ReplaceAllString(canonical, "{$1}"), nil // a name is shown as it is written; see URLNames
 }
 
 // checkURL returns what is wrong with the parts of a URL but for its path and query.
@@ -62,6 +62,9 @@ func checkURL(u *url.URL) error {
 	return nil
 }
 
+// unreserved are the characters that stand for themselves anywhere in a URL (RFC 3986, section 2.3).
+const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+
 // canonicalURL returns the canonical form of a URL that checkURL has passed. It is idempotent. It does not use url.URL.EscapedPath, which
 // decodes the whole path where one character has to be encoded: %2F would become a slash.
 func canonicalURL(u *url.URL, raw string) string {
@@ -72,7 +75,6 @@ func canonicalURL(u *url.URL, raw string) string {
 	if at := strings.IndexByte(rest, '/'); at >= 0 {
 		path = rest[at:]
 	}
-	const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 	const pchar = unreserved + "!$&'()*+,;=:@" + "%" // RFC 3986, section 3.3
 	canonical := u.Scheme + "://" + canonicalHost(u) + encodeAllBut(path, pchar+"/")
 	if hasQuery {

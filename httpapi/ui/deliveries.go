@@ -177,6 +177,7 @@ func (p *Pages) listChoices(ctx context.Context, d *deliveryList, ask engine.Del
 			counts[engine.StatusDelivered] += s.Delivered
 			counts[engine.StatusFailed] += s.Failed
 			counts[engine.StatusCancelled] += s.Cancelled
+			counts[engine.StatusFiltered] += s.Filtered
 		}
 	}
 	// The counts cover all times and sessions.

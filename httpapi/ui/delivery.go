@@ -88,6 +88,10 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 		d.Payload, d.Raw = pretty(payload), string(payload)
 	case delivery.Status == engine.StatusCancelled:
 		d.NoPayload = "It was cancelled before its payload was built."
+	case delivery.Status == engine.StatusFiltered:
+		d.NoPayload = "The webhook's filter did not let the session through, so nothing was built."
+	case delivery.Parked():
+		d.NoPayload = "A program of the webhook could not build it: " + delivery.BuildError
 	case delivery.Status != engine.StatusScheduled || len(attempts) > 0:
 		d.NoPayload = "The payload could not be built. See the attempts for the reason."
 	}
@@ -181,7 +185,13 @@ func (p *Pages) timeLine(ctx context.Context, d *engine.Delivery, attempts []att
 	}
 	switch d.Status {
 	case engine.StatusFailed:
-		add(d.FinishedAt, "bad", "failed", "the retry schedule has ended")
+		why := "the retry schedule has ended"
+		if d.Parked() {
+			why = "a program of the webhook could not build the body"
+		}
+		add(d.FinishedAt, "bad", "failed", why)
+	case engine.StatusFiltered:
+		add(d.FinishedAt, "", "filtered", "the webhook's filter did not let it through")
 	case engine.StatusDelivered:
 		add(d.FinishedAt, "ok", "delivered", "")
 	case engine.StatusCancelled:

@@ -27,7 +27,12 @@ func (p *Pages) deliverySummary(d *engine.Delivery, attempts []engine.Attempt, n
 	switch d.Status {
 	case engine.StatusDelivered:
 		return deliverySummary{Summary: fmt.Sprintf("Delivered: the endpoint answered %d after %s.", d.LastStatus, counted(int64(d.Attempts), "attempt", "attempts"))}
+	case engine.StatusFiltered:
+		return deliverySummary{Summary: "The webhook's filter did not let the session through. Later events of the session ask it again; so does “Send again”."}
 	case engine.StatusFailed:
+		if d.Parked() {
+			return deliverySummary{Summary: "A program of the webhook could not build what to send: " + d.BuildError + ". Mend the program, then send this again."}
+		}
 		if gone {
 			return deliverySummary{Summary: tried(attempts) + " No further attempts."}
 		}

@@ -126,7 +126,7 @@ func (c *checker) indexes() error {
 	}{
 		{bucketQueue, queueKeyLen, func(r *deliveryRecord) []byte { k, _ := indexKeys(r); return k }},
 		{bucketByWebhook, 12, byWebhookKey},
-		{bucketFailedOrCancelled, 13, func(r *deliveryRecord) []byte { _, k := indexKeys(r); return k }},
+		{bucketUndelivered, 13, func(r *deliveryRecord) []byte { _, k := indexKeys(r); return k }},
 	} {
 		err := c.each(index.bucket, func(k, _ []byte) error {
 			if len(k) != index.size {
@@ -189,20 +189,25 @@ func (c *checker) deliveries() error {
 		}
 		c.count(r.WebhookID).byStatus[r.Status]++
 		c.count(r.WebhookID).late += isLate(&r)
+		c.count(r.WebhookID).parked += isParked(&r)
 		queue, listed := indexKeys(&r)
 		c.expect(c.stored(bucketByWebhook, byWebhookKey(&r)), "delivery %d: not in by_webhook", number)
 		c.expect(queue == nil || c.stored(bucketQueue, queue), "delivery %d: %s, not at its place in the queue", number, r.Status)
-		c.expect(listed == nil || c.stored(bucketFailedOrCancelled, listed), "delivery %d: %s, not at its place in exceptions", number, r.Status)
+		c.expect(listed == nil || c.stored(bucketUndelivered, listed), "delivery %d: %s, not at its place in exceptions", number, r.Status)
 		c.expect(r.Status.Waiting() == r.FinishedAt.IsZero(), "delivery %d: %s, finished at %v", number, r.Status, r.FinishedAt)
 		c.expect(r.Status.Waiting() || c.ending.has(number), "delivery %d: does not expire", number)
 		c.expect(r.Status != engine.StatusPending && r.Status != engine.StatusDelivered || r.payload != 0, "delivery %d: %s without a payload", number, r.Status)
-		c.expect(r.Status != engine.StatusScheduled || r.payload == 0, "delivery %d: scheduled with a payload", number)
-		c.expect(r.Status != engine.StatusScheduled || c.stored(bucketSessions, u64key(r.session)), "delivery %d: waits, its session %d is gone", number, r.session)
+		// A system event is stored before a body is built from it.
+		isEvent := r.Kind == engine.KindOperation
+		c.expect(r.FrozenAt.IsZero() == (r.payload == 0) || r.FrozenAt.IsZero() && isEvent, "delivery %d: frozen at %v, payload %d", number, r.FrozenAt, r.payload)
+		c.expect(r.Status != engine.StatusScheduled || r.FrozenAt.IsZero(), "delivery %d: scheduled, and frozen", number)
+		c.expect(r.BuildError == "" || r.FrozenAt.IsZero(), "delivery %d: frozen, and not built: %q", number, r.BuildError)
+		c.expect(r.Status != engine.StatusScheduled || isEvent || c.stored(bucketSessions, u64key(r.session)), "delivery %d: waits, its session %d is gone", number, r.session)
 		if r.payload != 0 {
 			c.expect(!c.paid.add(r.payload), "payload %d: belongs to two deliveries", r.payload)
 			key := u64key(r.payload)
 			body, err := unseal(bucketPayloads, key, c.tx.Bucket(bucketPayloads).Get(key))
-			c.expect(err == nil && json.Valid(body), "delivery %d: payload %d: %v", number, r.payload, err)
+			c.expect(err == nil && (r.Shaped || json.Valid(body)), "delivery %d: payload %d: %v", number, r.payload, err)
 		}
 		if queue != nil && !queueKeyIsTest(queue) {
 			kept := countsIn(c.tx, r.WebhookID)
@@ -326,6 +331,7 @@ func (c *checker) tallies() error {
 		counted := c.count(id)
 		c.expect(kept.byStatus == counted.byStatus, "counts of webhook %d: kept %v, counted %v", id, kept.byStatus, counted.byStatus)
 		c.expect(kept.late == counted.late, "counts of webhook %d: kept %d that lack late events, counted %d", id, kept.late, counted.late)
+		c.expect(kept.parked == counted.parked, "counts of webhook %d: kept %d whose programs failed, counted %d", id, kept.parked, counted.parked)
 		c.expect(kept.due == counted.due, "counts of webhook %d: %d kept as due, %d counted", id, kept.due, counted.due)
 		delete(c.counts, id)
 		return nil

@@ -231,8 +231,8 @@ func TestCheckNamesViolations(t *testing.T) {
 		"by_webhook lacks":       {drop(bucketByWebhook), `delivery 1: not in by_webhook`},
 		"by_webhook has more":    {put(bucketByWebhook, make([]byte, 12), nil), `by_webhook 0+: delivery 0 is not stored`},
 		"by_webhook, another's":  {put(bucketByWebhook, itemKey(9<<32, 1), nil), `by_webhook \w+: not the place of delivery 1`},
-		"exceptions lacks":       {drop(bucketFailedOrCancelled), `delivery \d+: (failed|cancelled), not at its place in exceptions`},
-		"exceptions has more":    {put(bucketFailedOrCancelled, append(make([]byte, 12), 1), nil), `exceptions \w+: not the place of delivery 1`},
+		"exceptions lacks":       {drop(bucketUndelivered), `delivery \d+: (failed|cancelled), not at its place in exceptions`},
+		"exceptions has more":    {put(bucketUndelivered, append(make([]byte, 12), 1), nil), `exceptions \w+: not the place of delivery 1`},
 		"expiry lacks a session": {drop(bucketExpiry), `session 1: does not expire`},
 		"expiry lacks a delivery": {func(tx *bbolt.Tx) error {
 			k, _ := tx.Bucket(bucketExpiry).Cursor().Last()
@@ -246,7 +246,7 @@ func TestCheckNamesViolations(t *testing.T) {
 		"payload has more":         {put(bucketPayloads, u64key(999), sealBytes(u64key(999), []byte(`{}`))), `payload 0+3e7: belongs to no delivery`},
 		"payload, a far number":    {put(bucketPayloads, u64key(1<<63), sealBytes(u64key(1<<63), []byte(`{}`))), `payload 80+: belongs to no delivery`},
 		"payload is no JSON":       {put(bucketPayloads, u64key(1), sealBytes(u64key(1), []byte(`{`))), `delivery \d+: payload 1: `},
-		"scheduled with a payload": {change(engine.StatusScheduled, func(r *deliveryRecord) { r.payload = 1 }), `delivery \d+: scheduled with a payload`},
+		"scheduled with a payload": {change(engine.StatusScheduled, func(r *deliveryRecord) { r.payload = 1 }), `delivery \d+: frozen at 0001-01-01 .*, payload 1`},
 		"scheduled, no session":    {change(engine.StatusScheduled, func(r *deliveryRecord) { r.session = 999 }), `delivery \d+: waits, its session 999 is gone`},
 		"attempts lacks":           {drop(bucketAttempts), `delivery \d+: 0 attempts stored, 1 counted`},
 		"attempts has more":        {put(bucketAttempts, itemKey(999, 1), nil), `attempts \w+: belongs to nothing`},
@@ -394,7 +394,7 @@ func FuzzDamagedFile(f *testing.F) {
 			switch {
 			case !isKey || bucket == string(bucketExpiry): // the last number given may be greater; a session may be looked at earlier, or later
 			case bucket == string(bucketMeta) && key == string(keyProbe):
-			case got[k] != v && !slices.Contains([]string{string(bucketQueue), string(bucketByWebhook), string(bucketFailedOrCancelled)}, bucket):
+			case got[k] != v && !slices.Contains([]string{string(bucketQueue), string(bucketByWebhook), string(bucketUndelivered)}, bucket):
 				t.Errorf("%q is %q, was %q", k, got[k], v)
 			default:
 				if _, ok := got[k]; !ok {

@@ -165,7 +165,7 @@ const visitorUnknown = 2
 
 // source says what the next attempt can be made from.
 func (r *deliveryRecord) source(sessions *bbolt.Bucket) engine.Source {
-	return engine.Source{Frozen: r.payload != 0, Session: sessions.Get(u64key(r.session)) != nil}
+	return engine.Source{Frozen: !r.FrozenAt.IsZero(), Session: r.payload != 0 || sessions.Get(u64key(r.session)) != nil}
 }
 
 func (r *deliveryRecord) encode() []byte {
@@ -198,6 +198,11 @@ func (r *deliveryRecord) encode() []byte {
 	e.uint(uint64(r.BuiltFrom))
 	e.uint(uint64(r.LateEvents))
 	e.optionalUUID(r.SupersededBy)
+	// Since version 11.
+	e.byte(flag(r.Shaped))
+	e.string(r.BuildError)
+	e.string(r.ContentType)
+	e.string(string(r.URLValues))
 	return e.seal(key)
 }
 
@@ -210,7 +215,7 @@ func decodeDelivery(nonce uint32, number uint64, value []byte) (deliveryRecord, 
 	d := decoder{b: body}
 	r := deliveryRecord{number: number}
 	r.Status, r.Kind = engine.Status(d.byte()), engine.Kind(d.byte())
-	d.bad = d.bad || r.Status < engine.StatusScheduled || r.Status > engine.StatusCancelled || r.Kind < engine.KindComplete || r.Kind > engine.KindUpdate
+	d.bad = d.bad || r.Status < engine.StatusScheduled || r.Status > engine.StatusFiltered || r.Kind < engine.KindComplete || r.Kind > engine.KindUpdate
 	r.WebhookID, r.WebhookRevision = d.count(), d.uint()
 	r.session, r.SessionID, r.ContentID = d.uint(), d.uuid(), d.uuid()
 	r.CreatedAt, r.DueAt, r.NextAttemptAt, r.FrozenAt, r.FinishedAt = d.time(), d.time(), d.time(), d.time(), d.time()
@@ -228,6 +233,9 @@ func decodeDelivery(nonce uint32, number uint64, value []byte) (deliveryRecord, 
 		r.AsOf, r.BuiltFrom, r.LateEvents, r.SupersededBy = d.optionalTime(), int(d.count()), int(d.count()), d.optionalUUID()
 	} else if r.Kind == engine.KindIncomplete { // of a version before 10: it was due at its instant
 		r.AsOf = r.DueAt
+	}
+	if len(d.b) > 0 { // versions up to 10 had no programs
+		r.Shaped, r.BuildError, r.ContentType, r.URLValues = d.byte() != 0, d.string(), d.string(), engine.URLValues(d.string())
 	}
 	r.ID = deliveryID(r.CreatedAt, nonce, number)
 	return r, d.done(bucketDeliveries, key)
@@ -359,12 +367,13 @@ func decodeHealth(key, value []byte) (engine.Health, error) {
 
 // counts are the numbers of a webhook's deliveries by status, and of its due deliveries.
 type counts struct {
-	byStatus [6]int64 // by engine.Status; index 0 is unused
+	byStatus [7]int64 // by engine.Status; index 0 is unused
 	// due is how many entries of the webhook's ordinary lane lie before dueUpTo. The mark follows the clock at each call of Stats. So
 	// each entry is looked at once, when it becomes due, and not at every call.
 	due     int64
 	dueUpTo [16]byte // due(8) D(8), as in a queue key
 	late    int64    // deliveries that lack late events
+	parked  int64    // failed ones that wait for their webhook's programs to be mended
 	// front is the first entry of that lane, if hasFront, and oldest since when it is due. They are not stored: they spare Stats a look at each
 	// lane.
 	front    [16]byte // due(8) D(8)
@@ -374,7 +383,7 @@ type counts struct {
 
 // same compares the stored parts.
 func (c counts) same(other counts) bool {
-	return c.byStatus == other.byStatus && c.due == other.due && c.dueUpTo == other.dueUpTo && c.late == other.late
+	return c.byStatus == other.byStatus && c.due == other.due && c.dueUpTo == other.dueUpTo && c.late == other.late && c.parked == other.parked
 }
 
 // known returns how many deliveries of the lane are due at an instant, and since when the oldest one is. ok is false if that takes a look at the
@@ -408,16 +417,22 @@ func (c *counts) waiting() int64 {
 	return c.byStatus[engine.StatusScheduled] + c.byStatus[engine.StatusPending]
 }
 
-func (c *counts) empty() bool { return c.byStatus == [6]int64{} }
+func (c *counts) empty() bool { return c.byStatus == [7]int64{} }
+
+// firstAdded is the first status that the first version did not have.
+const firstAdded = engine.StatusFiltered
 
 func (c *counts) encode(key []byte) []byte {
 	e := newRecord(80)
-	for _, n := range c.byStatus {
+	for _, n := range c.byStatus[:firstAdded] {
 		e.int(n)
 	}
 	e.int(c.due)
 	e.b = append(e.b, c.dueUpTo[:]...)
 	e.int(c.late) // since version 10
+	// Since version 11.
+	e.int(c.byStatus[engine.StatusFiltered])
+	e.int(c.parked)
 	return e.seal(key)
 }
 
@@ -428,13 +443,16 @@ func decodeCounts(key, value []byte) (counts, error) {
 		return c, err
 	}
 	d := decoder{b: body}
-	for i := range c.byStatus {
+	for i := range firstAdded {
 		c.byStatus[i] = d.int()
 	}
 	c.due = d.int()
 	copy(c.dueUpTo[:], d.take(16))
 	if len(d.b) > 0 {
 		c.late = d.int()
+	}
+	if len(d.b) > 0 {
+		c.byStatus[engine.StatusFiltered], c.parked = d.int(), d.int()
 	}
 	return c, d.done(bucketCounts, key)
 }

@@ -58,7 +58,7 @@ func (s *Store) passes(err error) bool {
 // keySizes are the lengths of the keys of each bucket that entries walks, but for those of updates in marks.
 var keySizes = map[string]int{
 	string(bucketWebhooks): 4, string(bucketSessions): 8, string(bucketDeliveries): 8, string(bucketQueue): queueKeyLen, string(bucketByWebhook): 12,
-	string(bucketFailedOrCancelled): 13, string(bucketExpiry): expiryKeyLen, string(bucketJobs): 8, string(bucketCounts): 4, string(bucketHealth): 4,
+	string(bucketUndelivered): 13, string(bucketExpiry): expiryKeyLen, string(bucketJobs): 8, string(bucketCounts): 4, string(bucketHealth): 4,
 	string(bucketMarks): 13, string(bucketFanOuts): 8, string(bucketRequestKeys): 32, string(bucketRequestTimes): 40,
 }
 

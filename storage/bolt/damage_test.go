@@ -503,7 +503,7 @@ func (l *damageLab) hit(bucket string, k, v []byte, damage string) (names []stri
 				return []string{deliveryName(l.deliveries[i].number)}
 			}
 		}
-	case string(bucketQueue), string(bucketByWebhook), string(bucketFailedOrCancelled):
+	case string(bucketQueue), string(bucketByWebhook), string(bucketUndelivered):
 		return []string{deliveryName(tail()), "index of " + deliveryName(tail()), "all"}
 	case string(bucketExpiry):
 		numbers, err := decodeExpiry(k, v)

@@ -51,22 +51,24 @@ func (b *batch) createDelivery(r *deliveryRecord) error {
 	return b.saveDelivery(nil, r)
 }
 
-// saveDelivery replaces a delivery's record and updates what follows from it: its place in the lane, the index of failed and
-// cancelled deliveries, its expiry, and the counts. nil stands for no record. Nothing else changes these.
+// saveDelivery replaces a delivery's record and updates what follows from it: its place in the lane, the index of failed,
+// cancelled and filtered deliveries, its expiry, and the counts. nil stands for no record. Nothing else changes these.
 func (b *batch) saveDelivery(old, new *deliveryRecord) error {
 	var oldQueue, newQueue, oldException, newException []byte
 	if old != nil {
 		b.count(old.WebhookID).byStatus[old.Status]--
 		b.count(old.WebhookID).late -= isLate(old)
+		b.count(old.WebhookID).parked -= isParked(old)
 		oldQueue, oldException = indexKeys(old)
 	}
 	if new != nil {
 		b.count(new.WebhookID).byStatus[new.Status]++
 		b.count(new.WebhookID).late += isLate(new)
+		b.count(new.WebhookID).parked += isParked(new)
 		newQueue, newException = indexKeys(new)
 	}
 	b.moveQueued(oldQueue, newQueue)
-	b.move(&b.failedOrCancelled, oldException, newException)
+	b.move(&b.undelivered, oldException, newException)
 	if new == nil {
 		return b.delete(b.deliveries, u64key(old.number))
 	}
@@ -79,6 +81,14 @@ func (b *batch) saveDelivery(old, new *deliveryRecord) error {
 // isLate is 1 for a delivery that lacks late events, else 0.
 func isLate(r *deliveryRecord) int64 {
 	if r.LateEvents > 0 {
+		return 1
+	}
+	return 0
+}
+
+// isParked is 1 for a delivery that waits for its webhook's programs to be mended, else 0.
+func isParked(r *deliveryRecord) int64 {
+	if r.Parked() {
 		return 1
 	}
 	return 0
@@ -98,15 +108,15 @@ func (b *batch) removeDelivery(r *deliveryRecord) error {
 	return b.saveDelivery(r, nil)
 }
 
-// indexKeys returns the keys that a delivery has in the queue and among the failed or cancelled ones, nil for none.
-func indexKeys(r *deliveryRecord) (queue, failedOrCancelled []byte) {
+// indexKeys returns the keys that a delivery has in the queue and among the failed, cancelled or filtered ones, nil for none.
+func indexKeys(r *deliveryRecord) (queue, undelivered []byte) {
 	switch r.Status {
 	case engine.StatusScheduled, engine.StatusPending:
 		queue = queueKey(r)
-	case engine.StatusFailed, engine.StatusCancelled:
-		failedOrCancelled = failedOrCancelledKey(r)
+	case engine.StatusFailed, engine.StatusCancelled, engine.StatusFiltered:
+		undelivered = undeliveredKey(r)
 	}
-	return queue, failedOrCancelled
+	return queue, undelivered
 }
 
 // moveQueued is move for the queue. It also updates the count of due deliveries.
@@ -143,13 +153,24 @@ func readPayload(tx *bbolt.Tx, r *deliveryRecord) ([]byte, error) {
 	return bytes.Clone(body), err
 }
 
-// storePayload writes a payload and records its number in the delivery.
-func (b *batch) storePayload(r *deliveryRecord, payload []byte, at time.Time) error {
+// freezePayload writes the body of a delivery, which is pending then.
+func (b *batch) freezePayload(r *deliveryRecord, body []byte, at time.Time) error {
+	r.FrozenAt, r.Status = at, engine.StatusPending
+	return b.storePayload(r, body)
+}
+
+// storePayload writes a payload, in the place of the one that the delivery has, and records its number in the delivery.
+func (b *batch) storePayload(r *deliveryRecord, payload []byte) error {
+	if r.payload != 0 {
+		if err := b.delete(b.payloads, u64key(r.payload)); err != nil {
+			return err
+		}
+	}
 	number, err := b.next(b.payloads)
 	if err != nil {
 		return err
 	}
-	r.payload, r.FrozenAt, r.Status = number, at, engine.StatusPending
+	r.payload = number
 	key := u64key(number)
 	return b.put(b.payloads, key, sealBytes(key, payload))
 }
@@ -167,19 +188,26 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) (engine.Frozen, err
 		if !f.Fits(&old.Delivery, b.hooks.Covered(&old.Delivery)) {
 			return engine.ErrNotSendable
 		}
-		if f.Payload == nil {
+		if f.Payload == nil && !f.Ends() {
 			b.after = append(b.after, func() { s.unclaim(number) })
 			return b.removeDelivery(&old)
 		}
 		if err := b.supersede(&old, &f, &done); err != nil {
 			return err
 		}
-		frozen := old
-		if err := b.storePayload(&frozen, f.Payload, f.At); err != nil {
+		after := old
+		var notices [][]byte
+		after.Delivery, notices = f.Apply(&old.Delivery)
+		if f.Ends() {
+			done.Delivery = after.Delivery
+			b.after = append(b.after, func() { s.unclaim(number) })
+		} else if err := b.storePayload(&after, f.Payload); err != nil {
 			return err
 		}
-		frozen.BuiltFrom = f.Events
-		return b.saveDelivery(&old, &frozen)
+		if done.Queued, err = b.notify(notices, f.At); err != nil {
+			return err
+		}
+		return b.saveDelivery(&old, &after)
 	})
 	if errors.Is(err, engine.ErrNotSendable) || errors.Is(err, engine.ErrNotFound) {
 		s.unclaim(number)
@@ -259,7 +287,7 @@ func (s *Store) Enqueue(ctx context.Context, q engine.Enqueue) (d engine.Deliver
 	err = s.write(ctx, len(q.Payload), func(b *batch) error {
 		err := b.refuseRepeated(q.Once)
 		if err == nil {
-			d, err = b.enqueue(q.WebhookID, q.Kind, q.Payload, q.At)
+			d, err = b.enqueue(&q)
 		}
 		if err != nil {
 			return err
@@ -269,13 +297,14 @@ func (s *Store) Enqueue(ctx context.Context, q engine.Enqueue) (d engine.Deliver
 	return d, err
 }
 
-// enqueue queues a payload that belongs to no session.
-func (b *batch) enqueue(webhookID uint32, kind engine.Kind, payload []byte, now time.Time) (engine.Delivery, error) {
-	if b.hooks.Get(webhookID) == nil {
-		return engine.Delivery{}, fmt.Errorf("webhook %d: %w", webhookID, engine.ErrNotFound)
+// enqueue queues a body, or a system event, that belongs to no session.
+func (b *batch) enqueue(q *engine.Enqueue) (engine.Delivery, error) {
+	w := b.hooks.Get(q.WebhookID)
+	if w == nil {
+		return engine.Delivery{}, fmt.Errorf("webhook %d: %w", q.WebhookID, engine.ErrNotFound)
 	}
-	d := deliveryRecord{Delivery: engine.Delivery{WebhookID: webhookID, Kind: kind, DueAt: now, NextAttemptAt: now}}
-	if err := b.storePayload(&d, payload, now); err != nil {
+	d := deliveryRecord{Delivery: q.Delivery(w)}
+	if err := b.storePayload(&d, q.Payload); err != nil {
 		return engine.Delivery{}, err
 	}
 	err := b.createDelivery(&d)
@@ -290,7 +319,7 @@ func (b *batch) notify(notices [][]byte, now time.Time) ([]engine.Queued, error)
 	}
 	var queued []engine.Queued
 	for _, payload := range notices {
-		d, err := b.enqueue(w.ID, engine.KindOperation, payload, now)
+		d, err := b.enqueue(&engine.Enqueue{WebhookID: w.ID, Kind: engine.KindOperation, Payload: payload, At: now})
 		if err != nil {
 			return nil, err
 		}

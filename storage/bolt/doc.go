@@ -18,7 +18,7 @@
 //	payloads         P(8)                                             the frozen bytes, in the order of freezing
 //	queue            webhook(4) class(1) due(8) D(8)                  nothing. One lane for each webhook and class.
 //	by_webhook       webhook(4) D(8)                                  nothing
-//	exceptions       webhook(4) status(1) D(8)                        nothing. Failed and cancelled deliveries.
+//	exceptions       webhook(4) status(1) D(8)                        nothing. Failed, cancelled and filtered deliveries.
 //	expiry           kind(1) time(8) number(8)                        more numbers, or nothing. Records whose retention may have ended.
 //	jobs             number(8)                                        cancellations, replays and erasures in progress, as JSON
 //	counts           webhook(4)                                       deliveries by status, and how many are due
@@ -55,6 +55,8 @@
 //	9  attempts have why their request was sent once more at their end, which those of earlier versions lack
 //	10 a session's head has its start at its end, and a delivery the instant of an incomplete one, how many events its payload was built from, how
 //	   many were late, and what has superseded it; earlier versions lack all of them
+//	11 a delivery has what the programs of its webhook have made at its end, and may be filtered; counts have the filtered ones, and those whose
+//	   programs failed, at their end; earlier versions lack all of them
 //
 // The buckets request_keys and request_times came later, without a new version: a start makes them where they are missing, and a version of
 // the program that does not know them can open the file. It neither heeds nor removes what is in them, which the next start of a newer one

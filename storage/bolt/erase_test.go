@@ -64,7 +64,7 @@ func keys(t testing.TB, s *Store) map[string]int {
 	n := make(map[string]int)
 	err := s.db.View(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketSessions, bucketEvents, bucketDeliveries, bucketAttempts, bucketPayloads,
-			bucketQueue, bucketByWebhook, bucketFailedOrCancelled} {
+			bucketQueue, bucketByWebhook, bucketUndelivered} {
 			n[string(name)] = tx.Bucket(name).Stats().KeyN
 		}
 		return nil

@@ -265,7 +265,7 @@ func dump(t testing.TB, path string) string {
 				return nil
 			}
 			return bucket.ForEach(func(k, v []byte) error {
-				if slices.ContainsFunc([][]byte{bucketQueue, bucketByWebhook, bucketFailedOrCancelled}, func(b []byte) bool { return bytes.Equal(b, name) }) {
+				if slices.ContainsFunc([][]byte{bucketQueue, bucketByWebhook, bucketUndelivered}, func(b []byte) bool { return bytes.Equal(b, name) }) {
 					v = nil // nobody reads it
 				}
 				fmt.Fprintf(&b, "%s %x %x\n", name, k, v)

@@ -38,7 +38,7 @@ func (b *batch) move(x *index, from, to []byte) {
 
 // settle makes the changes to the indexes that wait. Who reads an index in a batch calls it before.
 func (b *batch) settle() error {
-	for _, x := range []*index{&b.queue, &b.byWebhook, &b.failedOrCancelled} {
+	for _, x := range []*index{&b.queue, &b.byWebhook, &b.undelivered} {
 		if err := x.settle(); err != nil {
 			return err
 		}

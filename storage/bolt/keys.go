@@ -14,29 +14,29 @@ import (
 
 // The buckets. The package comment describes their keys and values.
 var (
-	bucketMeta              = []byte("meta")
-	bucketWebhooks          = []byte("webhooks")
-	bucketSessionNumbers    = []byte("session_numbers")
-	bucketSessions          = []byte("sessions")
-	bucketEvents            = []byte("events")
-	bucketDeliveries        = []byte("deliveries")
-	bucketAttempts          = []byte("attempts")
-	bucketPayloads          = []byte("payloads")
-	bucketQueue             = []byte("queue")
-	bucketByWebhook         = []byte("by_webhook")
-	bucketFailedOrCancelled = []byte("exceptions")
-	bucketExpiry            = []byte("expiry")
-	bucketJobs              = []byte("jobs")
-	bucketCounts            = []byte("counts")
-	bucketHealth            = []byte("health")
-	bucketMarks             = []byte("marks")
-	bucketFanOuts           = []byte("fan_outs")
-	bucketRequestKeys       = []byte("request_keys")
-	bucketRequestTimes      = []byte("request_times")
+	bucketMeta           = []byte("meta")
+	bucketWebhooks       = []byte("webhooks")
+	bucketSessionNumbers = []byte("session_numbers")
+	bucketSessions       = []byte("sessions")
+	bucketEvents         = []byte("events")
+	bucketDeliveries     = []byte("deliveries")
+	bucketAttempts       = []byte("attempts")
+	bucketPayloads       = []byte("payloads")
+	bucketQueue          = []byte("queue")
+	bucketByWebhook      = []byte("by_webhook")
+	bucketUndelivered    = []byte("exceptions")
+	bucketExpiry         = []byte("expiry")
+	bucketJobs           = []byte("jobs")
+	bucketCounts         = []byte("counts")
+	bucketHealth         = []byte("health")
+	bucketMarks          = []byte("marks")
+	bucketFanOuts        = []byte("fan_outs")
+	bucketRequestKeys    = []byte("request_keys")
+	bucketRequestTimes   = []byte("request_times")
 )
 
 var allBuckets = [][]byte{bucketMeta, bucketWebhooks, bucketSessionNumbers, bucketSessions, bucketEvents, bucketDeliveries,
-	bucketAttempts, bucketPayloads, bucketQueue, bucketByWebhook, bucketFailedOrCancelled, bucketExpiry, bucketJobs, bucketCounts, bucketHealth,
+	bucketAttempts, bucketPayloads, bucketQueue, bucketByWebhook, bucketUndelivered, bucketExpiry, bucketJobs, bucketCounts, bucketHealth,
 	bucketMarks, bucketFanOuts, bucketRequestKeys, bucketRequestTimes}
 
 // addedBuckets are those that a file of the present layout may lack until it is opened for writing. Versions before them do not look for
@@ -109,13 +109,13 @@ func byWebhookKey(r *deliveryRecord) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(make([]byte, 0, 12), r.WebhookID), r.number)
 }
 
-// failedOrCancelledPrefix is the prefix of the keys of a webhook's failed or cancelled deliveries.
-func failedOrCancelledPrefix(webhookID uint32, s engine.Status) []byte {
+// undeliveredPrefix is the prefix of the keys of a webhook's failed, cancelled or filtered deliveries.
+func undeliveredPrefix(webhookID uint32, s engine.Status) []byte {
 	return append(binary.BigEndian.AppendUint32(make([]byte, 0, 13), webhookID), byte(s))
 }
 
-func failedOrCancelledKey(r *deliveryRecord) []byte {
-	return binary.BigEndian.AppendUint64(failedOrCancelledPrefix(r.WebhookID, r.Status), r.number)
+func undeliveredKey(r *deliveryRecord) []byte {
+	return binary.BigEndian.AppendUint64(undeliveredPrefix(r.WebhookID, r.Status), r.number)
 }
 
 // Kinds of expiry keys.

@@ -6,7 +6,7 @@ import (
 	"hookbolt/engine"
 )
 
-// late does what late events lead to for a webhook. It returns the update, if there is one, and how many events were counted. The caller
+// late does what late events lead to for a webhook. It returns the delivery that they have queued, if there is one, and how many events were counted. The caller
 // stores the session's head.
 func (b *batch) late(r *sessionRecord, t *engine.Trigger) (update deliveryRecord, counted int, err error) {
 	w := b.hooks.Get(t.WebhookID)
@@ -36,6 +36,10 @@ func (b *batch) late(r *sessionRecord, t *engine.Trigger) (update deliveryRecord
 		d := old
 		d.LateEvents += t.Late
 		return update, t.Late, b.saveDelivery(&old, &d)
+	case engine.LateAgain:
+		update = old
+		update.EvaluateAgain(w, t.DueAt)
+		return update, 0, b.saveDelivery(&old, &update)
 	case engine.LateUpdate:
 		if has, err := b.hasLate(r, t); err != nil || has {
 			return update, 0, err
@@ -46,7 +50,7 @@ func (b *batch) late(r *sessionRecord, t *engine.Trigger) (update deliveryRecord
 	return update, 0, nil
 }
 
-// anyBuilt reports whether the payload of a complete delivery of a session may have been built. It is false for the usual late event, a lead
+// anyBuilt reports whether the payload of a complete delivery of a session may have been built, or filtered. It is false for the usual late event, a lead
 // that comes between the finish and the delivery.
 func (b *batch) anyBuilt(r *sessionRecord) (bool, error) {
 	if r.marks > 0 {
@@ -61,7 +65,7 @@ func (b *batch) anyBuilt(r *sessionRecord) (bool, error) {
 		case b.s.passes(err):
 		case err != nil:
 			return false, err
-		case d.number == 0 || !d.FrozenAt.IsZero():
+		case d.number == 0 || !d.FrozenAt.IsZero() || d.Status == engine.StatusFiltered:
 			return true, nil
 		}
 	}

@@ -99,11 +99,11 @@ func (s *Store) walk(tx *bbolt.Tx, session finder, q engine.DeliveryQuery) (*wal
 			w.numbers = s.numbersBetween(tx, q)
 		}
 		return w, err
-	case q.Status == engine.StatusFailed || q.Status == engine.StatusCancelled:
+	case q.Status == engine.StatusFailed || q.Status == engine.StatusCancelled || q.Status == engine.StatusFiltered:
 		for _, id := range ids {
-			prefixes = append(prefixes, failedOrCancelledPrefix(id, q.Status))
+			prefixes = append(prefixes, undeliveredPrefix(id, q.Status))
 		}
-		return newWalker(tx.Bucket(bucketFailedOrCancelled), prefixes, 8, s.numbersBetween(tx, q), after)
+		return newWalker(tx.Bucket(bucketUndelivered), prefixes, 8, s.numbersBetween(tx, q), after)
 	case q.WebhookID == 0 && len(ids) > 0: // most deliveries are delivered; this case is for any webhook
 		return newWalker(tx.Bucket(bucketDeliveries), [][]byte{nil}, 8, s.numbersBetween(tx, q), after)
 	}

@@ -155,6 +155,7 @@ func (s *Store) loadCounts(tx *bbolt.Tx) error {
 		c := counted[r.WebhookID]
 		c.byStatus[r.Status]++
 		c.late += isLate(&r)
+		c.parked += isParked(&r)
 		counted[r.WebhookID] = c
 	}
 	for id, c := range counted {

@@ -161,7 +161,7 @@ func (s *search) inPayload(p *engine.Person, r *deliveryRecord) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	found, err := p.InPayload(body)
+	found, err := p.InDelivery(&r.Delivery, body)
 	if err != nil {
 		err = fmt.Errorf("%w: payload %d cannot be parsed", ErrCorrupt, r.payload)
 	}

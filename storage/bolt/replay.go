@@ -117,7 +117,9 @@ func (j *replayJob) look(in replaySearch, most int) (found []replayTarget, damag
 	case engine.ReplayMissing:
 		bucket, prefix = bucketSessions, nil
 	case engine.ReplayFailed:
-		bucket, prefix = bucketFailedOrCancelled, failedOrCancelledPrefix(w.ID, engine.StatusFailed)
+		bucket, prefix = bucketUndelivered, undeliveredPrefix(w.ID, engine.StatusFailed)
+	case engine.ReplayFiltered:
+		bucket, prefix = bucketUndelivered, undeliveredPrefix(w.ID, engine.StatusFiltered)
 	}
 	looked := 0
 	for k, v := range in.store.entries(tx, bucket, prefix, u64key(j.From)) {

@@ -234,7 +234,7 @@ func (b *batch) makeTriggered(r *sessionRecord, t *engine.Trigger) (deliveryReco
 		DueAt: t.DueAt, AsOf: t.AsOf, NextAttemptAt: t.DueAt,
 	}}
 	if t.Payload != nil {
-		if err := b.storePayload(&d, t.Payload, b.began); err != nil {
+		if err := b.freezePayload(&d, t.Payload, b.began); err != nil {
 			return d, err
 		}
 		d.BuiltFrom = r.Events

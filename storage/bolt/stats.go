@@ -54,7 +54,8 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 			c := b.counted(id)
 			w := engine.WebhookStats{Claimed: claimed[engine.Lane{WebhookID: id}], ClaimedTests: claimed[engine.Lane{WebhookID: id, Test: true}],
 				Scheduled: c.byStatus[engine.StatusScheduled], Pending: c.byStatus[engine.StatusPending],
-				Delivered: c.byStatus[engine.StatusDelivered], Failed: c.byStatus[engine.StatusFailed], Cancelled: c.byStatus[engine.StatusCancelled], Late: c.late,
+				Delivered: c.byStatus[engine.StatusDelivered], Failed: c.byStatus[engine.StatusFailed], Cancelled: c.byStatus[engine.StatusCancelled],
+				Filtered: c.byStatus[engine.StatusFiltered], Late: c.late, Parked: c.parked,
 			}
 			var known bool
 			if w.Due, w.OldestDueAt, known = c.known(instant(now)); !known {

@@ -22,7 +22,7 @@ import (
 )
 
 // schemaVersion is that of the layout which the package documentation describes.
-const schemaVersion = 10
+const schemaVersion = 11
 
 // pageSize is the same on every machine, so that a file can be moved.
 const pageSize = 4096

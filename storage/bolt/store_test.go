@@ -726,7 +726,7 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 		old.string(string(a.Response))
 		number, v := tx.Bucket(bucketSessions).Cursor().First()
 		head := sealBytes(number, v[1:len(v)-4-8-3]) // without the start, the size, which has two bytes here, and the number of marks
-		return errors.Join(numberAll(tx), asEarlier(tx, d.ID, 2+4), asEarlier(tx, d2.ID, 4), tx.Bucket(bucketSessions).Put(slices.Clone(number), head),
+		return errors.Join(numberAll(tx), asEarlier(tx, d.ID, 2+4+4), asEarlier(tx, d2.ID, 4+4), tx.Bucket(bucketSessions).Put(slices.Clone(number), head),
 			tx.Bucket(bucketAttempts).Put(key, old.seal(key)), tx.Bucket(bucketAttempts).Put(secondKey, version3), tx.DeleteBucket(bucketHealth), tx.DeleteBucket(bucketMarks), tx.DeleteBucket(bucketFanOuts),
 			tx.Bucket(bucketMeta).Put(keySchema, sealBytes(keySchema, u32key(1))))
 	})

@@ -29,6 +29,9 @@ func (b *batch) supersede(r *deliveryRecord, f *engine.Freeze, done *engine.Froz
 		done.Session = &record
 		return engine.ErrMoreEvents
 	}
+	if f.Ends() {
+		return nil
+	}
 	return b.s.eachStored(b.tx, b.s.refsTo(b.tx, &session, r.WebhookID), func(old *deliveryRecord) (more bool, err error) {
 		if old.number == r.number {
 			return true, nil

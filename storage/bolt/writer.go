@@ -291,7 +291,7 @@ type batch struct {
 	meta, webhooks, sessionNumbers, sessions, events, deliveries, attempts *bbolt.Bucket
 	payloads, expiry, jobs, counters, healths, marks, fanOuts              *bbolt.Bucket
 	requestKeys, requestTimes                                              *bbolt.Bucket
-	queue, byWebhook, failedOrCancelled                                    index
+	queue, byWebhook, undelivered                                          index
 
 	hooks  *engine.WebhookSet       // as of this batch
 	counts map[uint32]*counts       // those that this batch has touched
@@ -326,7 +326,7 @@ func (s *Store) begin() (b *batch, err error) {
 		meta: tx.Bucket(bucketMeta), webhooks: tx.Bucket(bucketWebhooks), sessionNumbers: tx.Bucket(bucketSessionNumbers),
 		sessions: tx.Bucket(bucketSessions), events: tx.Bucket(bucketEvents), deliveries: tx.Bucket(bucketDeliveries),
 		attempts: tx.Bucket(bucketAttempts), payloads: tx.Bucket(bucketPayloads), queue: index{Bucket: tx.Bucket(bucketQueue)},
-		byWebhook: index{Bucket: tx.Bucket(bucketByWebhook)}, failedOrCancelled: index{Bucket: tx.Bucket(bucketFailedOrCancelled)}, expiry: tx.Bucket(bucketExpiry),
+		byWebhook: index{Bucket: tx.Bucket(bucketByWebhook)}, undelivered: index{Bucket: tx.Bucket(bucketUndelivered)}, expiry: tx.Bucket(bucketExpiry),
 		jobs: tx.Bucket(bucketJobs), counters: tx.Bucket(bucketCounts),
 		healths: tx.Bucket(bucketHealth), marks: tx.Bucket(bucketMarks), fanOuts: tx.Bucket(bucketFanOuts),
 		requestKeys: tx.Bucket(bucketRequestKeys), requestTimes: tx.Bucket(bucketRequestTimes),
