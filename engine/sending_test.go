@@ -22,7 +22,7 @@ func TestNewRequest(t *testing.T) {
 	w := &Webhook{
 		ID: 12, URL: "https://a.example/", AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 		Headers: map[string]Header{"X-Key": {Value: "k"}}, BasicAuth: &BasicAuth{Username: "u", Password: "p"}, OAuth2: &OAuth2{TokenURL: "https://auth.example/"},
-		HTTP2:  new(false), URLValues: new("{}"),
+		HTTP2: new(false), URLValues: new("{}"),
 		Secret: "whsec_new", PreviousSecrets: []PreviousSecret{{"whsec_old", now.Add(time.Nanosecond)}, {"whsec_older", now}},
 	}
 	d := &Delivery{ID: uuid.New(), Kind: KindUpdate, ContentType: "text/plain", URLValues: "a=b", NextAttemptAt: now.Add(-time.Second)}

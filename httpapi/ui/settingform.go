@@ -20,10 +20,10 @@ type group struct {
 // emptyList is what stands for a list that is empty, where that is another thing than none given.
 const emptyList = "none"
 
-// groups are those of the form, or of its part "More", with what a webhook is set to. c is what holds where they are empty.
-func groups(w *engine.Webhook, c engine.Config, more bool) (list []group) {
+// groups are those of a part of the form, with what a webhook is set to. c is what holds where they are empty.
+func groups(w *engine.Webhook, c engine.Config, part formPart) (list []group) {
 	for _, g := range settingGroups {
-		if g.more != more {
+		if g.part != part {
 			continue
 		}
 		shown := group{ID: g.id, Title: g.title, Help: g.help}
@@ -34,6 +34,9 @@ func groups(w *engine.Webhook, c engine.Config, more bool) (list []group) {
 			} else {
 				shown.Inputs = append(shown.Inputs, s.input(w, c))
 			}
+		}
+		for i := range shown.Inputs {
+			shown.Inputs[i].Previewed = part == shapePart
 		}
 		if len(shown.Inputs) > 0 {
 			list = append(list, shown)
@@ -59,12 +62,18 @@ func (s *settingWords) input(w *engine.Webhook, c engine.Config) input {
 	default:
 		i.Value = valueText(row, w, ", ")
 	}
+	if s.empty != nil && isDefault(engine.SettingNamed(s.name), w) {
+		i.Value = ""
+	}
 	return i
 }
 
 // valueText writes a webhook's value of a setting as it is typed; "" if it is not set.
 func valueText(row *engine.Setting, w *engine.Webhook, separator string) string {
 	v := row.JSON(w)
+	if string(v) == "null" {
+		return ""
+	}
 	var text string
 	if json.Unmarshal(v, &text) == nil {
 		return text
@@ -97,6 +106,10 @@ func (f *webhookForm) typed(s *settingWords) (value any, changed bool) {
 		return f.number(s.name, s.example), true
 	case s.kind == listInput && text == emptyList:
 		return []string{}, true
+	case s.kind == programInput && text == "":
+		return nil, true
+	case s.kind == programInput: // forms send CR LF
+		return strings.ReplaceAll(f.values.Get(s.name), "\r\n", "\n"), true
 	case s.kind == listInput, s.kind == areaInput:
 		return orNull(list(text)), true
 	case s.kind == urlInput: // which has no default
