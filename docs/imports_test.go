@@ -18,7 +18,7 @@ import (
 // not here may import none. Paths are from the root; "" is package main.
 var mayImport = map[string][]string{
 	"":                      {"internal/cli"},
-	"engine":                {"engine/jsonread", "engine/send"},
+	"engine":                {"engine/jsonread", "engine/send", "engine/transform"},
 	"engine/send":           {"engine/jsonread"},
 	"storage":               {"engine", "storage/bolt"},
 	"storage/bolt":          {"engine"},

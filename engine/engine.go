@@ -67,7 +67,7 @@ func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *
 	e.lanes = newLanes(e.laneLimits, cfg.MaxInFlight)
 	e.unbuilt.inRow = make(map[uint32]int)
 	if e.runPrograms = cfg.RunPrograms; e.runPrograms == nil {
-		e.programs = transform.NewPool(transform.Options{})
+		e.programs = transform.NewPool(transform.Options{Observe: newProgramMetrics(reg).observer()})
 		e.runPrograms = e.programs.Run
 	}
 	reg.MustRegister(statsCollector{e})

@@ -20,8 +20,8 @@ type InputError struct {
 	// Field is the path of the field in the event or object, such as "answers[2].answer_id"; "" means the object as a whole.
 	Field string `json:"field"`
 	// Line and Column are the place in the text of the field, a program; both count from 1, in characters. 0 means that there is no such place.
-	Line   int `json:"line,omitzero"`
-	Column int `json:"column,omitzero"`
+	Line   int `json:"line,omitempty"`
+	Column int `json:"column,omitempty"`
 	// Detail says what is wrong and what is allowed. It quotes only a few characters of the input.
 	Detail string `json:"detail"`
 	// Allow is the network to add to the webhook's allow_networks so that the input is accepted. It is zero unless an address was refused.

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"time"
 
@@ -75,7 +76,8 @@ type deliveryDetail struct {
 	delivery
 	// Payload is the frozen body; null while there is none. One that is not JSON is a string.
 	Payload json.RawMessage `json:"payload"`
-	// ContentType and URLValues are frozen with it.
+	// Shaped, ContentType and URLValues are frozen with it.
+	Shaped      bool              `json:"shaped"`
 	ContentType *string           `json:"content_type"`
 	URLValues   map[string]string `json:"url_values"`
 	Attempts    []attempt         `json:"attempts"`
@@ -161,7 +163,8 @@ func (a *API) getDelivery(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := deliveryDetail{delivery: showDelivery(&d), Payload: showBody(&d, payload), URLValues: d.URLValues.Map(), Attempts: make([]attempt, len(attempts))}
+	answer := deliveryDetail{delivery: showDelivery(&d), Payload: showBody(&d, payload), Shaped: d.Shaped, URLValues: make(map[string]string), Attempts: make([]attempt, len(attempts))}
+	maps.Copy(answer.URLValues, d.URLValues.Map())
 	if !d.FrozenAt.IsZero() {
 		answer.ContentType = new(d.FrozenType())
 	}

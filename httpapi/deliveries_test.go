@@ -63,8 +63,8 @@ func TestCancelAndRetry(t *testing.T) {
 	// The shape, to the letter, of one that waits for its time.
 	d := list.Items[0]
 	want := fmt.Sprintf(`{"id":%q,"webhook_id":1,"session_id":%q,"kind":"complete","status":"scheduled","created_at":%q,"due_at":%q,"as_of":null,"next_attempt_at":%q,`+
-		`"frozen_at":null,"finished_at":null,"attempts_made":0,"last_status":null,"last_error":null,"late_events":0,"superseded_by":null`, id, sessionA, *d.CreatedAt, *d.DueAt, *d.DueAt)
-	if got := f.want(200, "GET", target, ""); got != want+`,"payload":null,"attempts":[]}`+"\n" {
+		`"frozen_at":null,"finished_at":null,"attempts_made":0,"last_status":null,"last_error":null,"build_error":null,"late_events":0,"superseded_by":null`, id, sessionA, *d.CreatedAt, *d.DueAt, *d.DueAt)
+	if got := f.want(200, "GET", target, ""); got != want+`,"payload":null,"shaped":false,"content_type":null,"url_values":{},"attempts":[]}`+"\n" {
 		t.Errorf("got  %swant %s", got, want)
 	}
 	if got := f.want(200, "GET", "/v1/deliveries", ""); got != `{"items":[`+want+`}],"next_cursor":null}`+"\n" {
@@ -179,7 +179,7 @@ func TestAttempts(t *testing.T) {
 			Deliveries struct{ Scheduled, Pending, Delivered, Failed, Cancelled, Due int64 }
 		}
 		raw = f.want(200, "GET", "/v1/webhooks/1", "")
-		if !strings.Contains(raw, `"deliveries":{"scheduled":0,"pending":0,"delivered":1,"failed":0,"cancelled":0,"due":0,"oldest_due_at":null,"with_late_events":0}`) {
+		if !strings.Contains(raw, `"deliveries":{"scheduled":0,"pending":0,"delivered":1,"failed":0,"cancelled":0,"filtered":0,"due":0,"oldest_due_at":null,"with_late_events":0,"parked":0}`) {
 			t.Errorf("%+v %s", w, raw)
 		}
 	})

@@ -343,7 +343,7 @@ func TestDescriptionHasTheWords(t *testing.T) {
 		{"ErrorClass", schema("ErrorClass"), withNull(engine.ErrorClasses)},
 		{"kind", at(schema("Delivery"), "properties", "kind"), words(kinds)},
 		{"next_reason", at(schema("Attempt"), "properties", "next_reason"), withNull(reasons)},
-		{"ReplayScope", schema("ReplayScope"), words([]engine.ReplayScope{engine.ReplayFailed, engine.ReplayAny, engine.ReplayMissing})},
+		{"ReplayScope", schema("ReplayScope"), words([]engine.ReplayScope{engine.ReplayFailed, engine.ReplayFiltered, engine.ReplayAny, engine.ReplayMissing})},
 		{"type", at(schema("EventFields"), "properties", "type"), words(types)},
 		{"content_type", at(schema("EventFields"), "properties", "content_type"), withNull(engine.ContentTypes)},
 		{"content_type of a payload", at(schema("Payload"), "properties", "content_type"), words(engine.ContentTypes)},

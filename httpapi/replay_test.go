@@ -102,7 +102,7 @@ func TestReplay(t *testing.T) {
 	}
 	for _, c := range []struct{ body, field, detail string }{
 		{"", "", "malformed JSON"},
-		{"{}", "status", "failed, any or missing"},
+		{"{}", "status", "failed, filtered, any or missing"},
 		{`{"status":"lost"}`, "status", `(got "lost")`},
 		{`{"status":"any","since":"2024-01-02T00:00:00Z","until":"2024-01-01T00:00:00Z"}`, "until", "must not be before since"},
 		{`{"status":"any","limit":5}`, "limit", "unknown field"},

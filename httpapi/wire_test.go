@@ -35,7 +35,7 @@ func TestWebhookOnTheWire(t *testing.T) {
 	const health = `"health":{"state":"ok","failures":0,"first_failed_at":null,"failing_since":null,"next_probe_at":null,"throttle":null},"previous_secrets":[],` +
 		`"created_at":"2026-05-01T12:00:00Z","updated_at":"2026-05-01T12:00:00Z"`
 	bareJSON := `"id":1,"url":"https://example.com/?a=1&b=<2>","content_id":null,"name":"","operations":false,"active":true,"paused":false,"pause_reason":null,"delay":10,` +
-		`"send_answers":true,"send_leads":true,"send_incomplete":false,"incomplete_delay":60,"timeout":null,"max_in_flight":null,"retry_schedule":null,"rate_limit":null,"http2":true,` +
+		`"send_answers":true,"send_leads":true,"send_incomplete":false,"incomplete_delay":60,"timeout":null,"max_in_flight":null,"retry_schedule":null,"rate_limit":null,"http2":true,"content_type":"application/json","filter":null,"transform":null,"url_values":null,` +
 		`"allow_networks":[],"headers":{},"basic_auth":null,"oauth2":null,` + health
 	for _, tt := range []struct {
 		answer jsonobject.Object
@@ -67,7 +67,7 @@ func TestWebhookOnTheWire(t *testing.T) {
 	f := newFixture(t, Config{})
 	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
 	for target, end := range map[string]string{
-		"/v1/webhooks/1":        `,"deliveries":{"scheduled":0,"pending":0,"delivered":0,"failed":0,"cancelled":0,"due":0,"oldest_due_at":null,"with_late_events":0},"replays":[]}`,
+		"/v1/webhooks/1":        `,"deliveries":{"scheduled":0,"pending":0,"delivered":0,"failed":0,"cancelled":0,"filtered":0,"due":0,"oldest_due_at":null,"with_late_events":0,"parked":0},"replays":[]}`,
 		"/v1/webhooks":          `Z"}],"next_cursor":null}`,
 		"/v1/webhooks/1/secret": `"}`,
 	} {

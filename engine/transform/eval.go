@@ -56,7 +56,11 @@ func (e *evaluator) eval(job Job) (result Result, err error) {
 		}
 	}()
 	budget := newBudget()
-	defer func() { result.Steps = budget.used() }()
+	defer func() {
+		if err == nil {
+			result.Steps = budget.used()
+		}
+	}()
 
 	// Compile all before any runs, so that a mistake is found whatever the payload is.
 	var code [programs]*gojq.Code

@@ -17,5 +17,8 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) > 1 && os.Args[1] == parentCommand {
+		os.Exit(parent())
+	}
 	goleak.VerifyTestMain(m)
 }

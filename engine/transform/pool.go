@@ -37,14 +37,19 @@ type Options struct {
 
 // Observer is told what a pool does. Any function may be nil.
 type Observer struct {
-	// Ran is called after each job that has programs, with its outcome ("sent", "filtered", "failed", "no_worker" or "abandoned") and its
-	// duration, the wait for a worker included.
+	// Ran is called after each job that has programs, with its outcome, one of Outcomes, and its duration, the wait for a worker included.
 	Ran func(outcome string, duration time.Duration)
-	// Started is called when a worker has been started, and Ended when it has ended, with the reason: idle, time, memory, crash, moved,
-	// abandoned or lost.
+	// Started is called when a worker has been started, and Ended when it has ended, with the reason, one of EndReasons.
 	Started func()
 	Ended   func(reason string)
 }
+
+// Outcomes are what a job may come to: something to send, nothing to send, an *Error, an ErrNoWorker, and any other error.
+var Outcomes = []string{"sent", "filtered", "failed", "no_worker", "abandoned"}
+
+// EndReasons are why a worker may end.
+var EndReasons = []string{string(endedIdle), string(endedTime), string(endedMemory), string(endedCrash), string(endedMoved), string(endedAbandoned),
+	string(endedLost)}
 
 // Pool runs jobs in worker processes. It starts none before the first job with a program, and ends those that have nothing to do.
 //

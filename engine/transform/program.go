@@ -11,6 +11,7 @@ import (
 	"hash"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/itchyny/gojq"
 )
@@ -39,6 +40,8 @@ def debug: .;
 def debug(f): .;
 def stderr: .;
 def keys_unsorted: keys;
+def fromdateiso8601: _fromdate;
+def fromdate: _fromdate;
 def toarray: if type == "array" then . else [.] end;
 `
 
@@ -50,6 +53,7 @@ var options = []gojq.CompilerOption{
 	gojq.WithFunction("md5", 0, 0, digest("md5", md5.New)),
 	gojq.WithFunction("hmac_sha256", 1, 1, hmacSHA256),
 	gojq.WithFunction("downcase", 0, 0, mapped("downcase", strings.ToLower)),
+	gojq.WithFunction("_fromdate", 0, 0, fromDate),
 	gojq.WithFunction("upcase", 0, 0, mapped("upcase", strings.ToUpper)),
 }
 
@@ -108,6 +112,19 @@ func mapped(name string, f func(string) string) func(any, []any) any {
 		}
 		return f(s)
 	}
+}
+
+// fromDate is fromdate of jq: the Unix seconds of a time in RFC 3339. jq's refuses fractions of a second, which all times of a payload have.
+func fromDate(v any, _ []any) any {
+	s, ok := v.(string)
+	if !ok {
+		return needsString("fromdate", v)
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return fmt.Errorf("fromdate cannot be applied to %s: it is no time such as 2026-01-15T10:00:00Z", gojq.Preview(v))
+	}
+	return int(t.Unix())
 }
 
 // needsString is the error of a function that works on strings only, in gojq's words.

@@ -28,7 +28,6 @@ const parkedScope = string(engine.ReplayFailed) + "-" + string(engine.ErrorTrans
 var scopes = []choice{
 	{string(engine.ReplayFailed), "deliveries that were created in that time and have failed"},
 	{parkedScope, "of these, those that a program of the webhook could not build: they are built anew"},
-	{string(engine.ReplayFiltered), "deliveries that were created in that time and that the filter did not let through: it is asked again"},
 	{string(engine.ReplayFiltered), "deliveries that were created in that time and were filtered: the filter is asked again"},
 	{string(engine.ReplayAny), "all deliveries that were created in that time and have reached a final state"},
 	{string(engine.ReplayMissing), "sessions that finished in that time and that the webhook never got, or whose delivery was cancelled"},

@@ -113,7 +113,7 @@ func (s *Report) describe(m scraped) {
 	s.row("queue", count(queue, "state", "scheduled"), count(queue, "state", "due"), "in flight "+number(m.value(queue, "state", "in_flight")),
 		count(queue, "state", "held"), "oldest due for "+oldest.String())
 	kept := "hookbolt_deliveries"
-	s.row("deliveries", count(kept, "status", "delivered"), count(kept, "status", "failed"), count(kept, "status", "cancelled"), m.quantiles("lag", "hookbolt_delivery_lag_seconds", "suspended", "false"))
+	s.row("deliveries", count(kept, "status", "delivered"), count(kept, "status", "failed"), count(kept, "status", "cancelled"), count(kept, "status", "filtered"), m.quantiles("lag", "hookbolt_delivery_lag_seconds", "suspended", "false"))
 	attempts := []string{m.quantiles("took", "hookbolt_attempt_duration_seconds")}
 	for _, outcome := range m.labels("hookbolt_attempts_total", "outcome") {
 		if n := m.value("hookbolt_attempts_total", "outcome", outcome); n > 0 {
@@ -158,6 +158,9 @@ func (s *Report) judge(m scraped) {
 		s.warn("the queue is stuck: a webhook has due deliveries, and none was attempted for %s", stalled)
 	case oldest > lateAge && m.value("hookbolt_webhooks", "state", "failing") == 0 && !(m.value("hookbolt_webhooks", "state", "throttled") > 0):
 		s.warn("a delivery has been due for %s, and no endpoint is failing", oldest)
+	}
+	if parked := m.value("hookbolt_deliveries_parked"); parked > 0 {
+		s.warn("the programs of webhooks could not build %s failed deliveries: mend them, and replay those with the error transform", number(parked))
 	}
 }
 
