@@ -15,6 +15,8 @@ type Options struct {
 	Webhooks int
 	// Delay is the delay of the webhooks, in whole seconds.
 	Delay time.Duration
+	// Transform is a program in jq for the webhooks, which gives an object; "" for none.
+	Transform string
 	// Failing is the share of webhooks, 0 to 1, whose endpoint always answers 500. Slow is the share of those whose endpoint takes SlowBy.
 	Failing, Slow float64
 	SlowBy        time.Duration

@@ -220,6 +220,9 @@ func (r *run) subscribe(ctx context.Context, n int, open func(i int) (e *endpoin
 		t := target{newUUID(), expected}
 		settings := map[string]any{"name": "bench " + r.nonce, "url": e.url, "content_id": t.contentID, "delay": int64(e.delay / time.Second),
 			"allow_networks": []string{"127.0.0.0/8"}}
+		if r.opts.Transform != "" { // the endpoints need two fields
+			settings["transform"] = ". as $payload | (" + r.opts.Transform + "\n) + ($payload | {custom_id, session_end_date})"
+		}
 		if retries != nil {
 			settings["retry_schedule"] = retries
 		}

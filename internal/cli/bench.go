@@ -23,6 +23,7 @@ func runBench(ctx context.Context, p *Program, args []string) error {
 	var o bench.Options
 	benchFlags(flags, &o)
 	delay := flags.Int64("delay", 0, "set the webhooks' delay to `SECONDS`")
+	program := flags.String("transform", "", "give the webhooks the transform in `FILE`, a program in jq that gives an object")
 	path := flags.String("config", "", "start the server with the settings of `FILE`; http.listen, storage.path and log are ignored")
 	if err := p.parseFlags(flags, args, "Measures how many sessions a server accepts and delivers, how fast, and at what cost. It starts a server of its own, as a child\n"+
 		"process with a new database; -url measures a running server instead. Ctrl-C ends it early; the results so far are printed.\n"+
@@ -39,6 +40,13 @@ func runBench(ctx context.Context, p *Program, args []string) error {
 			return usageError{fmt.Errorf("bench: -url %w", err)}
 		}
 		o.URL = u.String()
+	}
+	if *program != "" {
+		text, err := os.ReadFile(*program)
+		if err != nil {
+			return usageError{fmt.Errorf("bench: -transform: %w", err)}
+		}
+		o.Transform = string(text)
 	}
 	if err := o.Validate(); err != nil {
 		return usageError{fmt.Errorf("bench: %w", err)}

@@ -11,6 +11,6 @@ type mutant struct {
 
 // mutants are all of them, at least one for each rule.
 func mutants() []mutant {
-	return slices.Concat(appendMutants, fanOutMutants, claimMutants, attemptMutants, supersedeMutants, healthMutants, handMutants, readMutants, webhookMutants, jobMutants,
+	return slices.Concat(appendMutants, fanOutMutants, claimMutants, attemptMutants, supersedeMutants, programMutants, healthMutants, handMutants, readMutants, webhookMutants, jobMutants,
 		onceMutants, eraseMutants, personMutants, statsMutants, errorMutants, sharedMutants)
 }

@@ -41,6 +41,11 @@ func (p *process) audit() {
 			s.Failed++
 		case engine.StatusCancelled:
 			s.Cancelled++
+		case engine.StatusFiltered:
+			s.Filtered++
+		}
+		if d.Parked() {
+			s.Parked++
 		}
 		want[d.WebhookID] = s
 	}
@@ -48,7 +53,7 @@ func (p *process) audit() {
 	p.t.ok(err, "Stats")
 	for id, w := range want {
 		s := stats.Webhooks[id]
-		if s.Scheduled != w.Scheduled || s.Pending != w.Pending || s.Delivered != w.Delivered || s.Failed != w.Failed || s.Cancelled != w.Cancelled {
+		if s.Scheduled != w.Scheduled || s.Pending != w.Pending || s.Delivered != w.Delivered || s.Failed != w.Failed || s.Cancelled != w.Cancelled || s.Filtered != w.Filtered || s.Parked != w.Parked {
 			p.t.Errorf("stats of webhook %d are %+v, its lists have %+v", id, s, w)
 		}
 	}

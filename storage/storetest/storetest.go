@@ -86,7 +86,7 @@ type Rule struct {
 }
 
 // Rules are all rules.
-var Rules = slices.Concat(appendRules, fanOutRules, readyRules, claimRules, freezeRules, supersedeRules, recordRules, healthRules, noticeRules, rescheduleRules,
+var Rules = slices.Concat(appendRules, fanOutRules, readyRules, claimRules, freezeRules, supersedeRules, programRules, recordRules, healthRules, noticeRules, rescheduleRules,
 	readRules, listRules, webhookRules, cancellationRules, replayRules, onceRules, eraseRules, sessionsRules, personRules, maintainRules, statsRules, watchRules, errorRules,
 	togetherRules, sharedRules)
 
