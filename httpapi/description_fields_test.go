@@ -88,7 +88,7 @@ func TestDescriptionHasTheAnswers(t *testing.T) {
 		"Webhook": showWebhook(&w, engine.Health{}), "WebhookWithSecret": showWithSecret(&w, engine.Health{}),
 		"WebhookDetail": showDetail(showWebhook(&w, engine.Health{}), engine.WebhookStats{}, []replay{}), "Health": health{}, "PreviousSecret": previousSecret{},
 		"DeliveryCounts": deliveryCounts{}, "WebhookPage": page[webhook]{}, "DeliveryPage": page[delivery]{}, "Delivery": delivery{}, "DeliveryDetail": deliveryDetail{},
-		"Attempt": attempt{}, "Phases": phases{}, "Replay": replay{}, "Session": session{}, "StoredEvent": event{}, "Erased": engine.Erased{}, "EraseResult": erasure{}, "ListedSession": listedSession{}, "SessionPage": page[listedSession]{}, "Problem": problem{},
+		"Attempt": attempt{}, "Phases": phases{}, "Replay": replay{}, "Preview": preview{}, "ProgramError": programError{}, "Session": session{}, "StoredEvent": event{}, "Erased": engine.Erased{}, "EraseResult": erasure{}, "ListedSession": listedSession{}, "SessionPage": page[listedSession]{}, "Problem": problem{},
 		"InputError": engine.InputError{}, "PlatformHook": showPlatformHook(&w), "PlatformCreatedHook": showPlatformCreated(&w), "PlatformLog": platformLog{},
 		"PlatformHookPage": platformPage[platformHook]{}, "PlatformLogPage": platformPage[platformLog]{}, "PlatformProblem": platformProblem{},
 	} {
@@ -201,6 +201,8 @@ func TestDescriptionHasTheInput(t *testing.T) {
 	sameNames(t, "Rotation", rotation, cases(t, "rotation.go", "ParseRotation"))
 	replayed, _ := properties(schema("ReplayRequest"))
 	sameNames(t, "ReplayRequest", replayed, cases(t, "replay.go", "ParseReplay"))
+	previewed, _ := properties(schema("PreviewRequest"))
+	sameNames(t, "PreviewRequest", previewed, cases(t, "preview.go", "ParsePreview"))
 	for setting, function := range map[string]string{"basic_auth": "readBasicAuth", "oauth2": "readOAuth2"} {
 		fields, _ := properties(change[setting])
 		sameNames(t, setting, fields, cases(t, "credentials.go", function))

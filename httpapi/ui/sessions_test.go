@@ -192,7 +192,7 @@ func TestLongSession(t *testing.T) {
 		t.Errorf("%d votes, %d questions of all", votes, questions)
 	}
 	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/"}`)
-	for _, page := range []string{page, f.wantPage("/sessions/"+sessionA+"?webhook_id=1", "the payload")} {
+	for _, page := range []string{page, f.wantPage("/sessions/"+sessionA+"?webhook_id=1", "the body")} {
 		if strings.Contains(page, "data-poll") {
 			t.Error("all of a long session comes again and again")
 		}
