@@ -66,6 +66,7 @@ languages() {
 	need php php-cli
 	need openssl openssl
 	need curl curl
+	need jq jq
 }
 
 # The tests of the pages look for these names, too. The headless shell is the lightest; Ubuntu does not have it.

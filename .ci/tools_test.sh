@@ -27,7 +27,7 @@ machine() {
 	rm -rf "$bin" "$log"
 	mkdir "$bin"
 	: >"$log"
-	for name in gcc node npm npx python3 php openssl curl chromium-headless-shell systemd-analyze kill promtool caddy nginx ssh-keygen; do
+	for name in gcc node npm npx python3 php openssl curl jq chromium-headless-shell systemd-analyze kill promtool caddy nginx ssh-keygen; do
 		printf '#!%s\n' "$bash" >"$bin/$name"
 	done
 	chmod +x "$bin"/*
@@ -85,6 +85,7 @@ python3 python3
 php php-cli
 openssl openssl
 curl curl
+jq jq
 chromium-headless-shell chromium-headless-shell
 systemd-analyze systemd
 kill procps

@@ -13,6 +13,8 @@
 //	toml NAME       the same, and the page's directory gets it as a file; so with other languages
 //	toml webhooks   webhooks for "hookbolt apply", as webhooks.toml
 //
+// The pages of recipes are run by tests of their own, which also write a part of each: go test ./docs -update.
+//
 // A line "hookbolt serve …" starts the page's server anew with what it says, and "hookbolt listen …" an endpoint, as another terminal would.
 // http://127.0.0.1:8080 and port 9000 stand for theirs. Other languages have tests of their own.
 package docs
@@ -36,13 +38,15 @@ func TestMain(m *testing.M) { hookbolttest.Main(m) }
 func pages(t *testing.T) []string {
 	t.Helper()
 	list := []string{"README.md", "deploy/README.md"}
-	files, err := os.ReadDir(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		if path.Ext(file.Name()) == ".md" {
-			list = append(list, "docs/"+file.Name())
+	for _, dir := range []string{"", "recipes/"} {
+		files, err := os.ReadDir("./" + dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if path.Ext(file.Name()) == ".md" {
+				list = append(list, "docs/"+dir+file.Name())
+			}
 		}
 	}
 	return list
@@ -51,6 +55,9 @@ func pages(t *testing.T) []string {
 func TestDocumentation(t *testing.T) {
 	hookbolttest.Needs(t, "sh", "curl", "grep", "openssl")
 	for _, page := range pages(t) {
+		if strings.HasPrefix(page, "docs/recipes/") {
+			continue // TestDocumentationRecipesRun runs them
+		}
 		t.Run(page, func(t *testing.T) {
 			t.Parallel()
 			runPage(t, page, hookbolttest.CodeBlocks(t, page, hookbolttest.ReadFile(t, page)))

@@ -72,7 +72,7 @@ func recipePayloads(t *testing.T) []recipePayload {
 // hostileTexts are texts that visitors can write.
 func hostileTexts() map[string]string {
 	var control strings.Builder
-	for r := rune(0); r < 32; r++ {
+	for r := range rune(32) {
 		control.WriteRune(r)
 	}
 	texts := map[string]string{

@@ -223,9 +223,9 @@ func (w *Webhook) sample(complete bool, now time.Time) ([]byte, error) {
 	return samplePayload(w, complete, now)
 }
 
-// readProgram reads a program. Whether it is one shows when it is run.
+// readProgram reads a program. Whether it is one shows when it is run. White space at its end, such as the last newline of a file, is not kept.
 func readProgram(r *jsonread.Reader) *string {
-	text := r.Text()
+	text := strings.TrimRight(r.Text(), " \t\r\n")
 	switch {
 	case strings.TrimSpace(text) == "":
 		r.Fail("must hold a program in jq, or be null for none")

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hookbolt/engine"
+	"hookbolt/engine/transform"
 	"hookbolt/storage/bolt"
 	"hookbolt/storage/bolt/bolttest"
 )
@@ -34,6 +35,7 @@ type received struct {
 	id     string
 	header http.Header
 	body   []byte
+	target string // path and query
 }
 
 // network stands in for all endpoints: it answers instead of them, without a socket, so that the clock of a synctest bubble
@@ -50,7 +52,7 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := received{time.Now(), req.URL.Host, req.Header.Get("webhook-id"), req.Header.Clone(), body}
+	r := received{time.Now(), req.URL.Host, req.Header.Get("webhook-id"), req.Header.Clone(), body, req.URL.RequestURI()}
 	n.mu.Lock()
 	n.got = append(n.got, r)
 	n.mu.Unlock()
@@ -102,6 +104,7 @@ func newWorld(t testing.TB, configure ...func(*engine.Config)) *world {
 	t.Helper()
 	w := &world{t: t, path: filepath.Join(t.TempDir(), "hookbolt.db"), net: &network{}, cfg: engine.DefaultConfig()}
 	w.cfg.Transport = w.net
+	w.cfg.RunPrograms = func(_ context.Context, j transform.Job) (transform.Result, error) { return transform.Eval(j) }
 	w.cfg.Retry.Jitter = 0
 	for _, f := range configure {
 		f(&w.cfg)

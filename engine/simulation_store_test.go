@@ -265,7 +265,7 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.s.answer(p, received{time.Now(), req.URL.Host, req.Header.Get("webhook-id"), req.Header, body}, req)
+	return p.s.answer(p, received{time.Now(), req.URL.Host, req.Header.Get("webhook-id"), req.Header, body, req.URL.RequestURI()}, req)
 }
 
 // open opens the database for the next process, and start runs the engine on it.

@@ -2,7 +2,10 @@ package storetest
 
 import (
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"hookbolt/engine"
 )
@@ -18,6 +21,7 @@ var programRules = []Rule{
 	{Name: "append/events in time ask no filter again", check: inTimeAsksNot},
 	{Name: "replay/filtered", check: replaysFiltered},
 	{Name: "replay/of one error", check: replaysOneError},
+	{Name: "erase/a body of any shape", check: erasesShaped},
 	{Name: "enqueue/a system event is shaped later", check: eventIsShaped},
 }
 
@@ -280,6 +284,30 @@ func replaysOneError(t *T) {
 	p.maintain(now(), forever)
 	if p.status(parked.ID) != engine.StatusScheduled || p.status(failed.ID) != engine.StatusFailed {
 		t.Errorf("the parked one is %s, the failed one %s", p.status(parked.ID), p.status(failed.ID))
+	}
+}
+
+// A person is found in a body that a program has made, and in the values of the URL, also when the session is gone.
+func erasesShaped(t *T) {
+	p := t.start()
+	w := p.hook(shapes)
+	found := make(map[uuid.UUID]bool)
+	for body, values := range map[string]engine.URLValues{`*Jane* jane@example.com`: "", `nobody`: "mail=jane%40example.com", `john@example.com`: "mail=john%40example.com"} {
+		p.visit(visit{})
+		d := p.claimOne(lane(w)).Delivery
+		t.ok(p.freeze(engine.Freeze{Delivery: d, Webhook: &w, Payload: []byte(body), ContentType: "text/plain", URLValues: values, At: now()}), "Freeze")
+		d, _, _ = p.delivery(d.ID)
+		p.record(engine.AttemptRecord{Delivery: d, Attempt: good(), Next: delivered})
+		found[d.ID] = !strings.Contains(body, "john")
+	}
+	p.maintain(now().Add(time.Hour), engine.Retention{Sessions: time.Minute, Deliveries: forever.Deliveries})
+	p.erase(engine.Erasure{Email: "jane@example.com"})
+	for id, goes := range found {
+		if goes {
+			p.gone(id, "erased")
+		} else if p.status(id) != engine.StatusDelivered {
+			t.Errorf("somebody else's has changed")
+		}
 	}
 }
 

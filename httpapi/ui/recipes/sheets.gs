@@ -28,13 +28,15 @@ function write(row) {
       sheet.getRange(1, names.length + 1, 1, more.length).setValues([more.map(text)]);
       names.push(...more);
     }
-    // The same session again (a retry, an update) is written over its row.
+    // The same session again (a retry, an update) is written over its row. Columns that are not from here stay as they are.
     const last = sheet.getLastRow();
-    const column = names.indexOf('session') + 1;
-    const ids = last > 1 ? sheet.getRange(2, column, last - 1, 1).getValues().map(r => String(r[0])) : [];
+    const ids = last > 1 ? sheet.getRange(2, names.indexOf('session') + 1, last - 1, 1).getValues().map(r => String(r[0])) : [];
     const at = ids.indexOf(row.session);
     if (at < 0 && last >= sheet.getMaxRows()) sheet.insertRowsAfter(sheet.getMaxRows(), 100);
-    sheet.getRange(at < 0 ? last + 1 : at + 2, 1, 1, names.length).setValues([names.map(name => cell(name, row[name]))]);
+    const range = sheet.getRange(at < 0 ? last + 1 : at + 2, 1, 1, names.length);
+    const values = range.getValues()[0], formulas = range.getFormulas()[0];
+    const ours = name => name in row || /^q-?\d/.test(name);
+    range.setValues([names.map((name, i) => ours(name) ? cell(name, row[name]) : formulas[i] || cell(name, values[i]))]);
     SpreadsheetApp.flush();
   } finally {
     lock.releaseLock();
@@ -42,7 +44,7 @@ function write(row) {
 }
 
 function cell(name, value) {
-  if (value === undefined || value === null) return '';
+  if (value === undefined || value === null || value === '') return '';
   if (name === 'started' || name === 'finished') return new Date(value);
   return typeof value === 'string' ? text(value) : value;
 }
