@@ -182,8 +182,12 @@ func (f *webhookForm) viewSent(built *engine.Preview, ok bool) *sentView {
 		return v
 	}
 	v := viewSent(built)
-	if in := f.input("url"); v.URL == "" && in != nil && in.Error != "" {
+	switch in := f.input("url"); { // of a webhook that exists, it would be the one that is stored
+	case in == nil:
+	case in.Error != "":
 		v.URL = "(the URL " + in.Error + ")"
+	case strings.TrimSpace(in.Value) == "":
+		v.URL = ""
 	}
 	return v
 }

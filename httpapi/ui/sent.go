@@ -53,7 +53,7 @@ func viewSent(p *engine.Preview) *sentView {
 	if transform.EncodingOf(p.ContentType) == transform.EncodingJSON {
 		body = pretty(p.Body)
 	}
-	v.Body, cutBody = beginning(printable(body))
+	v.Body, cutBody = beginning(body)
 	v.Cut = cutBody || cutPayload
 	return v
 }
