@@ -46,8 +46,16 @@ type Preview struct {
 	Body   []byte
 	// Payload is what the programs are run on.
 	Payload []byte
-	// Steps is how many steps the programs took, of transform.MaxSteps.
+	// Steps is how many steps the programs took, of MaxProgramSteps.
 	Steps int
+}
+
+// MaxProgramSteps is how many steps the programs of a webhook may take for a payload.
+const MaxProgramSteps = transform.MaxSteps
+
+// IsJSON tells whether the body is JSON by its content type.
+func (p *Preview) IsJSON() bool {
+	return transform.EncodingOf(p.ContentType) == transform.EncodingJSON
 }
 
 // previewPatience bounds how long a preview waits for its turn and runs.

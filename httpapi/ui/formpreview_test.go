@@ -114,7 +114,9 @@ func TestRecipeForms(t *testing.T) {
 // to the form, with its session; and what is mended is built and sent.
 func TestParkedOnPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, transport(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 204, Body: http.NoBody}, nil }))
+		f := newFixture(t, transport(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
+		}))
 		defer f.run()()
 		f.api("POST", "/v1/webhooks", `{"url":"https://a.example/{id}","delay":0,"filter":".content_type == \"quiz\"","transform":".leads[0].email // .content_id | tonumber? // ascii_downcase",
 			"url_values":"{id: .session_id}"}`)

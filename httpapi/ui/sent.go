@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"hookbolt/engine"
-	"hookbolt/engine/transform"
 )
 
 // sentView is what a webhook would send for a session, for the template part "sent".
@@ -45,12 +44,12 @@ func viewSent(p *engine.Preview) *sentView {
 	}
 	v.Class, v.Status = "ok", "This would be sent: "+byteSize(int64(len(p.Body)))
 	if p.Steps > 0 {
-		v.Status += fmt.Sprintf(", made in %s of %s steps", thousands(int64(p.Steps)), thousands(transform.MaxSteps))
+		v.Status += fmt.Sprintf(", made in %s of %s steps", thousands(int64(p.Steps)), thousands(engine.MaxProgramSteps))
 	}
 	v.Status += "."
 	v.Shaped = string(p.Body) != string(p.Payload)
 	body := string(p.Body)
-	if transform.EncodingOf(p.ContentType) == transform.EncodingJSON {
+	if p.IsJSON() {
 		body = pretty(p.Body)
 	}
 	v.Body, cutBody = beginning(body)
