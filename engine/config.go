@@ -24,6 +24,9 @@ type Config struct {
 	Settle time.Duration
 	// AllowNetworks are the special-purpose addresses that may be connected to.
 	AllowNetworks []netip.Prefix
+	// CAFile is a file with authorities that are trusted beside the system's; "" for none. TLSDir is the directory of the files that webhooks may
+	// name for TLS; "" means that they may name none.
+	CAFile, TLSDir string
 	// ProxyFromEnvironment sends attempts through the proxy of HTTP_PROXY, HTTPS_PROXY and NO_PROXY. Then the proxy resolves host names,
 	// and must guard the network behind it.
 	ProxyFromEnvironment bool
@@ -83,10 +86,11 @@ func (e *Engine) Configure(cfg Config) {
 	cfg.ProxyFromEnvironment, cfg.Version = before.cfg.ProxyFromEnvironment, before.cfg.Version
 	cfg.Transport, cfg.Resolver, cfg.RunPrograms = before.cfg.Transport, before.cfg.Resolver, before.cfg.RunPrograms
 	sends := before.sender
-	if !slices.Equal(cfg.AllowNetworks, before.cfg.AllowNetworks) {
-		// A new sender has no open connections. Those of the old one may go to addresses that are refused now.
-		sends = newSender(cfg)
+	if !slices.Equal(cfg.AllowNetworks, before.cfg.AllowNetworks) || cfg.CAFile != before.cfg.CAFile || cfg.TLSDir != before.cfg.TLSDir {
+		// A new sender has no open connections. Those of the old one may go to addresses that are refused now, or to peers that are not trusted.
+		sends = newSender(cfg, e.log)
 	}
+	sends.RecheckTLS()
 	e.snapshot.Store(&snapshot{cfg, sends})
 	if sends != before.sender {
 		before.sender.CloseIdleConnections()

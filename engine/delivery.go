@@ -17,7 +17,7 @@ type Status uint8
 const (
 	StatusScheduled Status = 1 // the trigger waits for its due time
 	StatusPending   Status = 2 // the payload is frozen and not delivered yet
-	StatusDelivered Status = 3 // the endpoint answered 2xx
+	StatusDelivered Status = 3 // an attempt succeeded
 	StatusFailed    Status = 4 // the last retry has failed: a dead letter
 	StatusCancelled Status = 5 // cancelled by hand, by a change of the webhook, or for a newer delivery of its session
 	StatusFiltered  Status = 6 // the webhook's filter did not let it through
@@ -147,7 +147,7 @@ const (
 	NextQueuedAgain  NextReason = "queued_again"    // it was queued again by hand during the attempt
 )
 
-// Attempt is one POST of a delivery, with its outcome.
+// Attempt is one request of a delivery, with its outcome.
 type Attempt struct {
 	Outcome
 
@@ -162,6 +162,14 @@ type Attempt struct {
 	// taken nothing since the refusal before.
 	heldUntil    time.Time
 	refusedAgain bool
+}
+
+// RequestMethod returns the method of the attempt's request; "" where RequestHeader returns nil.
+func (a *Attempt) RequestMethod() string {
+	if a.Sent.Signature == "" {
+		return ""
+	}
+	return cmp.Or(a.Sent.Method, Methods[0])
 }
 
 // RequestHeader returns the header of the attempt's request, with "…" for credentials, without the fields that the HTTP protocol itself

@@ -63,7 +63,7 @@ type Engine struct {
 // New returns an engine on a store, and registers its metrics with reg.
 func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *Engine {
 	e := &Engine{store: store, log: log, metrics: newMetrics(reg), maintenanceWake: make(chan struct{}, 1), started: make(chan struct{})}
-	e.snapshot.Store(&snapshot{cfg, newSender(cfg)})
+	e.snapshot.Store(&snapshot{cfg, newSender(cfg, log)})
 	e.lanes = newLanes(e.laneLimits, cfg.MaxInFlight)
 	e.unbuilt.inRow = make(map[uint32]int)
 	if e.runPrograms = cfg.RunPrograms; e.runPrograms == nil {

@@ -27,8 +27,8 @@ func FuzzSettings(f *testing.F) {
 	for _, body := range []string{
 		`{"url":"https://example.com/hook?a=b","content_id":"6caaa000-2bd8-4b28-8b9b-bfe1fca94f39","name":"n\u00fc","active":false,"paused":true}`,
 		`{"delay":0,"incomplete_delay":31536000,"send_answers":false,"send_leads":false,"send_incomplete":true}`,
-		`{"timeout":"1m30s","max_in_flight":1000,"rate_limit":0.5,"http2":false,"retry_schedule":["1s","720h"],"allow_networks":["10.0.0.0/8","::ffff:1.2.3.4","fd00::1"]}`,
-		`{"timeout":null,"max_in_flight":null,"rate_limit":null,"http2":null,"retry_schedule":null,"allow_networks":null,"headers":null,"basic_auth":null,"oauth2":null}`,
+		`{"timeout":"1m30s","max_in_flight":1000,"rate_limit":0.5,"http2":false,"method":"PUT","success":[302,409],"retry_schedule":["1s","720h"],"allow_networks":["10.0.0.0/8","::ffff:1.2.3.4","fd00::1"]}`,
+		`{"timeout":null,"max_in_flight":null,"rate_limit":null,"http2":null,"method":null,"success":null,"retry_schedule":null,"allow_networks":null,"headers":null,"basic_auth":null,"oauth2":null}`,
 		`{"headers":{"X-Api-Key":"k3y-of-mine","authorization":"Bearer t0ken-of-mine"}}`,
 		`{"headers":{"x y":"v4lue-of-mine"}}`, `{"headers":{"X":" v4lue-of-mine"}}`, `{"headers":{"X-Y":"ü\t~"}}`,
 		`{"basic_auth":{"username":"us3r-of-mine","password":"p4ss-of-mine"}}`, `{"basic_auth":{"username":"a:b-c1-long"}}`,
@@ -137,6 +137,8 @@ type plainSettings struct {
 	MaxInFlight     *int               `json:"max_in_flight"`
 	RateLimit       *float64           `json:"rate_limit"`
 	HTTP2           *bool              `json:"http2"`
+	Method          *string            `json:"method"`
+	Success         []int              `json:"success"`
 	RetrySchedule   *[]string          `json:"retry_schedule"`
 	AllowNetworks   []string           `json:"allow_networks"`
 	Headers         map[string]*string `json:"headers"`
@@ -186,7 +188,7 @@ func checkPatch(t *testing.T, body []byte, patch WebhookPatch) {
 	got := plainSettings{
 		URL: orDefault(w.URL, ""), Name: orDefault(w.Name, ""), Active: &w.Active, Paused: &w.Paused, Delay: &w.Delay, IncompleteDelay: &w.IncompleteDelay,
 		SendAnswers: &w.SendAnswers, SendLeads: &w.SendLeads, SendIncomplete: &w.SendIncomplete, Timeout: text(w.Timeout), MaxInFlight: w.MaxInFlight,
-		RateLimit: w.RateLimit, HTTP2: new(w.mayUseHTTP2()),
+		RateLimit: w.RateLimit, HTTP2: new(w.mayUseHTTP2()), Method: new(w.method()), Success: w.Success,
 	}
 	want := std
 	want.Name = cmp.Or(nonEmpty(std.Name), nil)
@@ -195,6 +197,8 @@ func checkPatch(t *testing.T, body []byte, patch WebhookPatch) {
 	want.SendIncomplete, want.HTTP2 = cmp.Or(std.SendIncomplete, new(false)), cmp.Or(std.HTTP2, new(true))
 	want.Delay, want.IncompleteDelay = cmp.Or(std.Delay, new(int64(10))), cmp.Or(std.IncompleteDelay, new(int64(60)))
 	want.Timeout = spelled(std.Timeout)
+	want.Method = cmp.Or(std.Method, new("POST"))
+	slices.Sort(want.Success)
 	want.ContentID, want.RetrySchedule, want.AllowNetworks, want.Headers, want.BasicAuth, want.OAuth2, want.Secret = nil, nil, nil, nil, nil, nil, nil
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("of %s came %+v", body, w)
@@ -289,7 +293,7 @@ func checkSentCredentials(t *testing.T, w *Webhook, std *plainSettings) {
 	sending := *w
 	sending.URL, sending.OAuth2, sending.Secret = "http://example.com/", nil, send.NewSecret()
 	var sent bytes.Buffer
-	s := newSender(Config{Transport: recorder{&sent}})
+	s := newSender(Config{Transport: recorder{&sent}}, nil)
 	if a, err := s.Send(t.Context(), newRequest(&sending, &Delivery{}, nil, time.Now(), time.Minute)); err != nil || !a.Delivered() {
 		t.Fatalf("cannot be sent: %s, %v", a.ErrorDetail, err)
 	}

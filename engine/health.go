@@ -157,7 +157,7 @@ func (e *Engine) observeAttempt(ctx context.Context, c *claim, w *Webhook, a *At
 		e.log.Info("an endpoint refuses load; its deliveries wait and use no try", "webhook", w.ID, "status", a.Status, "until", h.Throttle.HeldUntil)
 	}
 	switch {
-	case a.Status == http.StatusGone:
+	case a.Status == http.StatusGone && !a.Delivered():
 		e.pause(ctx, w, pauseEndpointGone, fmt.Sprintf("the endpoint answered 410 Gone at %s", now.Format(time.RFC3339)), ResetsHealth)
 	case (h.Failing() || h.Refused > 0) && failedFor >= e.config().PauseAfter:
 		e.pause(ctx, w, pauseFailing, fmt.Sprintf("every attempt has failed since %s", h.FirstFailedAt.Format(time.RFC3339)), ResetsHealth)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -310,6 +311,48 @@ func TestGonePauses(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSuccessIsHealth: statuses of success deliver, whatever else they mean: 410 does not pause the webhook, 429 does not hold its lane, and
+// 502 is no sign of load. Without them, each does.
+func TestSuccessIsHealth(t *testing.T) {
+	for _, status := range []int{302, 410, 429, 502} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(status), nil }
+				hook := w.webhook(fmt.Sprintf(`{"url":"https://odd.example/","delay":0,"success":[%d,599]}`, status))
+				w.sessions(3)
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				got, _ := w.Webhook(hook.ID)
+				troubled := func() bool {
+					h := w.Health(hook.ID)
+					return h.Failures > 0 || h.Throttle != (engine.Throttle{})
+				}
+				if got.Paused || len(w.net.all()) != 3 || troubled() {
+					t.Errorf("paused %t, %d requests, %+v", got.Paused, len(w.net.all()), w.Health(hook.ID))
+				}
+				page, err := w.Deliveries(t.Context(), engine.DeliveryQuery{WebhookID: hook.ID, Limit: 9})
+				if err != nil || len(page.Items) != 3 {
+					t.Fatalf("%v, %d deliveries", err, len(page.Items))
+				}
+				for _, d := range page.Items {
+					if d.Status != engine.StatusDelivered || d.LastStatus != status || d.LastError != "" || d.Attempts != 1 {
+						t.Errorf("%+v", d)
+					}
+				}
+				// The setting is read by each attempt: without it the same answer fails.
+				w.patch(hook.ID, `{"success":null}`)
+				w.sessions(1)
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				if got, _ := w.Webhook(hook.ID); !troubled() && !got.Paused {
+					t.Error("it is a success without being listed")
+				}
+			})
+		})
+	}
 }
 
 // A 410 that was on its way when the webhook got another URL is not about that.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/textproto"
 	"slices"
+	"strings"
 
 	"hookbolt/engine/jsonread"
 	"hookbolt/engine/send"
@@ -64,7 +65,15 @@ func (p *membersPatch) applyTo(w *Webhook, moves bool) (lost []string, bad Input
 	s := p.setting
 	present := s.value.members(w)
 	p.replaceOther(present)
-	if moves || p.movesToken(present) {
+	if moves && s.value.leave != nil {
+		for _, path := range s.value.leave(w) {
+			if name := strings.TrimPrefix(path, s.Name+"."); present[name] != nil && !p.gives(name) {
+				lost = append(lost, path)
+			}
+		}
+		present = s.value.members(w)
+		p.replaceOther(present)
+	} else if moves || p.movesToken(present) {
 		for _, name := range slices.Sorted(maps.Keys(present)) {
 			switch {
 			case p.gives(name):
@@ -114,6 +123,13 @@ func (p *membersPatch) replaceOther(present members) {
 		return
 	}
 	set := func(name string) bool { return p.given[name] != nil && !isNull(p.given[name]) }
+	for _, pair := range tlsInPlace { // names that no other setting has
+		for i, name := range pair {
+			if set(name) {
+				delete(present, pair[1-i])
+			}
+		}
+	}
 	if slices.ContainsFunc(oauth2Standard, set) {
 		delete(present, "body")
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"math"
 	"strconv"
 	"time"
 
@@ -202,6 +203,8 @@ var (
 		"Sessions with deliveries that are still to be made, because their request led to more of them than one transaction makes.", nil, nil)
 	troubleDesc = prometheus.NewDesc("hookbolt_trouble_webhooks",
 		"Webhooks whose deliveries wait because of a trouble of this machine: descriptors, memory, ports, network, resolver, or processes for programs.", []string{"trouble"}, nil)
+	certificateDesc = prometheus.NewDesc("hookbolt_client_certificate_expiry_seconds",
+		"When the first of the webhooks' client certificates ends, in Unix time; +Inf if no webhook has one.", nil, nil)
 	storedDesc = prometheus.NewDesc("hookbolt_deliveries",
 		"Stored deliveries, by status.", []string{"status"}, nil)
 	lateDesc = prometheus.NewDesc("hookbolt_deliveries_with_late_events",
@@ -217,7 +220,7 @@ var (
 )
 
 func (c statsCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, stalledDesc, fanOutDesc, troubleDesc, storedDesc, lateDesc, parkedDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
+	for _, d := range []*prometheus.Desc{queueDesc, oldestDesc, stalledDesc, fanOutDesc, troubleDesc, certificateDesc, storedDesc, lateDesc, parkedDesc, webhooksDesc, sizeDesc, freeDesc, diskDesc, fullDesc} {
 		ch <- d
 	}
 }
@@ -244,6 +247,11 @@ func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, t := range send.Troubles {
 		gauge(troubleDesc, float64(troubles[t]), string(t))
 	}
+	firstExpiry := math.Inf(1)
+	if first := c.e.firstExpiry(); !first.IsZero() {
+		firstExpiry = float64(first.Unix())
+	}
+	gauge(certificateDesc, firstExpiry)
 	for _, s := range Statuses {
 		gauge(storedDesc, float64(o.Stored[s]), s.String())
 	}

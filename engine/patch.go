@@ -147,14 +147,23 @@ func (p WebhookPatch) applyTo(w *Webhook) (dropped []string, err error) {
 			lost, wrong := merge.applyTo(w, moves)
 			dropped, bad = append(dropped, lost...), append(bad, wrong...)
 		case moves && s.OfHost && !named:
-			dropped = append(dropped, s.setPaths(w)...)
-			s.value.preset(w)
+			dropped = append(dropped, s.leave(w)...)
 		}
 	}
 	if bad != nil {
 		return nil, bad
 	}
 	return dropped, nil
+}
+
+// leave removes what is meant for the host that a webhook has left, and returns the paths of that.
+func (s *Setting) leave(w *Webhook) (dropped []string) {
+	if s.value.leave != nil {
+		return s.value.leave(w)
+	}
+	dropped = s.setPaths(w)
+	s.value.preset(w)
+	return dropped
 }
 
 // setPaths returns the paths of what is set of a Secret setting: its name, or, if it is an object of the caller's own names, those.

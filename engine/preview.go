@@ -38,7 +38,8 @@ type Preview struct {
 	Error     *InputError
 	Method    string
 	// URL has its values filled in. It is "" if there is no URL yet.
-	URL         string
+	URL string
+	// ContentType is "" for a request without a body.
 	ContentType string
 	// Header has the names of the header's fields. Their values are not shown: a signature of a body of the caller's choice would be as good
 	// as the secret.
@@ -250,7 +251,10 @@ func (e *Engine) previewRequest(p *Preview, w *Webhook, built *Built, now time.T
 			return err
 		}
 	}
-	p.Passes, p.Method, p.ContentType, p.Body = true, http.MethodPost, d.FrozenType(), built.Body
+	p.Passes, p.Method = true, cmp.Or(w.Method, http.MethodPost)
+	if w.SendsBody() {
+		p.ContentType, p.Body = d.FrozenType(), built.Body
+	}
 	return nil
 }
 

@@ -3,10 +3,12 @@ package engine
 import (
 	"errors"
 	"iter"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"hookbolt/engine/send"
@@ -75,12 +77,19 @@ func Verify(h http.Header, secret Secret, body []byte, now time.Time) error {
 // ParseNetwork parses a network of allow_networks, such as "10.0.0.0/8"; see send.ParseNetwork.
 func ParseNetwork(text string) (netip.Prefix, error) { return send.ParseNetwork(text) }
 
+// CheckTLSFiles checks the files of Config.CAFile and Config.TLSDir; see send.CheckTLSFiles.
+func CheckTLSFiles(caFile, dir string) error { return send.CheckTLSFiles(caFile, dir) }
+
+// isHTTPS reports whether a URL of a webhook is spoken to over TLS.
+func isHTTPS(url string) bool { return strings.HasPrefix(url, "https:") }
+
 // SameHost reports whether two URLs lead to the same server, so that credentials of the one are for the other, too; see send.SameHost.
 func SameHost(a, b string) bool { return send.SameHost(a, b) }
 
 // newSender returns a sender for a configuration.
-func newSender(cfg Config) *send.Sender {
+func newSender(cfg Config, log *slog.Logger) *send.Sender {
 	return send.New(send.Options{
+		CAFile: cfg.CAFile, TLSDir: cfg.TLSDir, Log: log,
 		UserAgent: "hookbolt/" + cfg.Version, AllowNetworks: cfg.AllowNetworks, ProxyFromEnvironment: cfg.ProxyFromEnvironment,
 		Transport: cfg.Transport, Resolver: cfg.Resolver,
 	})
@@ -93,7 +102,7 @@ const payloadType = "application/json"
 // body of the delivery.
 func newRequest(w *Webhook, d *Delivery, payload []byte, at time.Time, timeout time.Duration) send.Request {
 	r := send.Request{
-		URL: w.URL, URLValues: d.URLValues, HasURLValues: w.URLValues != nil, AllowNetworks: w.AllowNetworks, NoHTTP2: !w.mayUseHTTP2(), Timeout: timeout,
+		URL: w.URL, URLValues: d.URLValues, HasURLValues: w.URLValues != nil, AllowNetworks: w.AllowNetworks, NoHTTP2: !w.mayUseHTTP2(), Method: w.Method, Success: w.Success, TLS: w.TLS, Timeout: timeout,
 		Headers: w.Headers, BasicAuth: w.BasicAuth, OAuth2: w.OAuth2,
 		ID: d.ID.String(), ContentType: d.FrozenType(), Kind: d.Kind.String(), Payload: payload, Secrets: w.signingSecrets(at), DueAt: d.NextAttemptAt,
 	}
@@ -130,11 +139,11 @@ func addressRefused(field string, err error) error {
 	return InputErrors{bad}
 }
 
-// allowedNetworks returns the AllowNetworks of each webhook.
-func allowedNetworks(hooks *WebhookSet) iter.Seq[[]netip.Prefix] {
-	return func(yield func([]netip.Prefix) bool) {
+// usedConnections returns the AllowNetworks and the TLS settings of each webhook.
+func usedConnections(hooks *WebhookSet) iter.Seq2[[]netip.Prefix, *TLS] {
+	return func(yield func([]netip.Prefix, *TLS) bool) {
 		for _, w := range hooks.All() {
-			if !yield(w.AllowNetworks) {
+			if !yield(w.AllowNetworks, w.TLS) {
 				return
 			}
 		}

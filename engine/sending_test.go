@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -22,12 +23,12 @@ func TestNewRequest(t *testing.T) {
 	w := &Webhook{
 		ID: 12, URL: "https://a.example/", AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 		Headers: map[string]Header{"X-Key": {Value: "k"}}, BasicAuth: &BasicAuth{Username: "u", Password: "p"}, OAuth2: &OAuth2{TokenURL: "https://auth.example/"},
-		HTTP2: new(false), URLValues: new("{}"),
+		HTTP2: new(false), URLValues: new("{}"), TLS: &TLS{MinVersion: "1.3"}, Method: "PUT", Success: []int{302},
 		Secret: "whsec_new", PreviousSecrets: []PreviousSecret{{"whsec_old", now.Add(time.Nanosecond)}, {"whsec_older", now}},
 	}
 	d := &Delivery{ID: uuid.New(), Kind: KindUpdate, ContentType: "text/plain", URLValues: "a=b", NextAttemptAt: now.Add(-time.Second)}
 	want := send.Request{
-		URL: w.URL, URLValues: "a=b", HasURLValues: true, AllowNetworks: w.AllowNetworks, NoHTTP2: true, Timeout: time.Minute,
+		URL: w.URL, URLValues: "a=b", HasURLValues: true, AllowNetworks: w.AllowNetworks, NoHTTP2: true, TLS: w.TLS, Method: "PUT", Success: []int{302}, Timeout: time.Minute,
 		Headers: w.Headers, BasicAuth: w.BasicAuth, OAuth2: w.OAuth2, TokenKey: "12",
 		ID: d.ID.String(), ContentType: "text/plain", Kind: "update", Payload: []byte("{}"), Secrets: []Secret{"whsec_new", "whsec_old"}, DueAt: d.NextAttemptAt,
 	}
@@ -48,7 +49,7 @@ func TestRequestHeader(t *testing.T) {
 	var arrived http.Header
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { arrived = r.Header }))
 	defer server.Close()
-	s := newSender(Config{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Version: "1.2.3"})
+	s := newSender(Config{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Version: "1.2.3"}, slog.New(slog.DiscardHandler))
 	defer s.CloseIdleConnections()
 	w := &Webhook{
 		ID: 1, URL: server.URL, Secret: send.NewSecret(), PreviousSecrets: []PreviousSecret{{send.NewSecret(), time.Now().Add(time.Hour)}},

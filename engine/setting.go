@@ -15,7 +15,7 @@ type Setting struct {
 	Required string
 	// Limits are the bounds of its value.
 	Limits Limits
-	// Secret means that its value is stored and never shown. Answers tell at the most that it is set.
+	// Secret means that its value is stored and never shown. Answers tell at the most that it is set, and of tls what is no PEM.
 	Secret bool
 	// Parts are the members that a Secret setting usually has, if it is an object of certain members.
 	Parts []string
@@ -75,6 +75,9 @@ type value struct {
 	read func(*jsonread.Reader) func(*Webhook)
 	// members returns what is set of a setting that is an object, as read reads it; see ParseMergePatch. Nil means that it is no object.
 	members func(*Webhook) members
+	// leave removes what is meant for the host that a webhook has left, and returns the paths of that. Nil means all that is set, of a setting
+	// that is OfHost.
+	leave func(*Webhook) (dropped []string)
 	// ofCaller means that the names of the members are the caller's own: they are names of headers.
 	ofCaller bool
 }
@@ -163,6 +166,12 @@ func (v value) shownAs(get func(*Webhook) any) value {
 // merged returns the value of a setting that is an object.
 func (v value) merged(of func(*Webhook) members) value {
 	v.members = of
+	return v
+}
+
+// leaving returns the value of a setting of which a part is meant for the URL's host.
+func (v value) leaving(leave func(*Webhook) []string) value {
+	v.leave = leave
 	return v
 }
 

@@ -46,6 +46,8 @@ func TestSettingsComeBack(t *testing.T) {
 	w.Headers, w.BasicAuth = map[string]Header{"X-A": {Value: "sekret"}}, &BasicAuth{Username: "sekret", Password: "sekret"}
 	w.OAuth2 = &OAuth2{TokenURL: "https://sekret.example/", Body: "sekret"}
 	w.ContentType, w.Filter, w.Transform, w.URLValues = "text/plain", new(".complete_session"), new("\"a\""), new("{}")
+	w.TLS = &TLS{ServerName: "a.example", Key: "sekret", CA: "sekret"}
+	w.Method, w.Success = "GET", []int{302, 409}
 	byDefault := DefaultWebhook()
 	for i := range Settings {
 		s := &Settings[i]

@@ -1,8 +1,12 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
+	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -25,6 +29,9 @@ const (
 	maxRetryStep      = 30 * 24 * time.Hour
 	maxAllowNetworks  = 64
 	maxNameCharacters = 200
+	minSuccess        = 300 // below are 2xx, which deliver anyway, and 1xx, which are no answers yet
+	maxSuccess        = 599
+	maxSuccesses      = 16
 	// A secret is whsec_ and the base64 of 24 to 64 bytes.
 	minSecretLength = len("whsec_") + 32
 	maxSecretLength = len("whsec_") + 88
@@ -164,6 +171,26 @@ var Settings = []Setting{
 		value: field(func(w *Webhook) **string { return &w.URLValues }, nil, readProgram),
 	},
 	{
+		Name: "method", Effect: EffectAttempt,
+		value: value{
+			get:    func(w *Webhook) any { return w.method() },
+			preset: func(w *Webhook) { w.Method = "" },
+			read: func(r *jsonread.Reader) func(*Webhook) {
+				method := readMethod(r)
+				return func(w *Webhook) { w.Method = method }
+			},
+		},
+	},
+	{
+		Name: "success", Limits: Limits{Minimum: minSuccess, Maximum: maxSuccess, MaxItems: maxSuccesses}, Effect: EffectAttempt,
+		value: field(func(w *Webhook) *[]int { return &w.Success }, nil, readSuccess).
+			shownAs(func(w *Webhook) any { return append([]int{}, w.Success...) }),
+	},
+	{
+		Name: "tls", Secret: true, OfHost: true, Parts: []string{"ca", "cert", "key"}, Effect: EffectAttempt,
+		value: field(func(w *Webhook) **TLS { return &w.TLS }, nil, readTLS).shownAs(showTLS).merged(tlsMembers).leaving(leaveTLS),
+	},
+	{
 		Name: "allow_networks", Limits: Limits{MaxItems: maxAllowNetworks}, Effect: EffectAttempt,
 		value: field(func(w *Webhook) *[]netip.Prefix { return &w.AllowNetworks }, nil, readNetworks).
 			shownAs(func(w *Webhook) any { return append([]netip.Prefix{}, w.AllowNetworks...) }),
@@ -209,6 +236,16 @@ func DefaultWebhook() Webhook {
 
 // mayUseHTTP2 is the setting http2.
 func (w *Webhook) mayUseHTTP2() bool { return w.HTTP2 == nil || *w.HTTP2 }
+
+// Methods are the values of the setting method, the default first. DELETE is not among them: it has no body that an endpoint would read, and
+// nothing that a session would delete.
+var Methods = []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodGet}
+
+// method is the setting method.
+func (w *Webhook) method() string { return cmp.Or(w.Method, Methods[0]) }
+
+// SendsBody reports whether the webhook's requests have the payload as their body. A GET has none.
+func (w *Webhook) SendsBody() bool { return send.HasBody(w.Method) }
 
 // spans writes the bounds of a duration.
 func spans(shortest, longest time.Duration) string {
@@ -290,6 +327,40 @@ func readRateLimit(r *jsonread.Reader) float64 {
 		r.Fail("must be %v to %v deliveries a second (got %v)", MinRateLimit, MaxRateLimit, n)
 	}
 	return n
+}
+
+// readMethod reads a method. It returns "" for the default: what is stored of webhooks that do not set it stays as it was.
+func readMethod(r *jsonread.Reader) string {
+	method := r.Text()
+	if !slices.Contains(Methods, method) {
+		r.Fail("must be %s or %s, in capital letters (got %q)", strings.Join(Methods[:len(Methods)-1], ", "), Methods[len(Methods)-1], jsonread.Excerpt(method))
+	}
+	if method == Methods[0] {
+		return ""
+	}
+	return method
+}
+
+// readSuccess reads statuses. They are kept in order, so that a list is one list in any order.
+func readSuccess(r *jsonread.Reader) []int {
+	list := []int{}
+	r.Array(func(int) {
+		status := int(r.Integer())
+		switch {
+		case status >= 200 && status < minSuccess:
+			r.Fail("must be %d to %d (got %d): every 2xx delivers anyway", minSuccess, maxSuccess, status)
+		case status < minSuccess || status > maxSuccess:
+			r.Fail("must be %d to %d (got %d)", minSuccess, maxSuccess, status)
+		case slices.Contains(list, status):
+			r.Fail("is there twice (%d)", status)
+		}
+		list = append(list, status)
+	})
+	if len(list) > maxSuccesses {
+		r.Fail("must have at most %d statuses (got %d)", maxSuccesses, len(list))
+	}
+	slices.Sort(list)
+	return list
 }
 
 func readNetworks(r *jsonread.Reader) []netip.Prefix {

@@ -68,12 +68,12 @@ type Throttle struct {
 
 // refusesLoad reports whether the endpoint has refused the attempt because of load.
 func (a *Attempt) refusesLoad() bool {
-	return a.Status == http.StatusTooManyRequests || a.Status == http.StatusServiceUnavailable && a.RetryAfter > 0
+	return !a.Delivered() && (a.Status == http.StatusTooManyRequests || a.Status == http.StatusServiceUnavailable && a.RetryAfter > 0)
 }
 
 // showsLoad reports whether the attempt's failure is a sign of load, though not a request to wait.
 func (a *Attempt) showsLoad() bool {
-	return a.Status == http.StatusBadGateway || a.Status == http.StatusGatewayTimeout
+	return !a.Delivered() && (a.Status == http.StatusBadGateway || a.Status == http.StatusGatewayTimeout)
 }
 
 // holdFor returns for how long the endpoint is left alone after the refusal with that number in a row. An endpoint that asks for a second

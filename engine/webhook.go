@@ -59,6 +59,12 @@ type Webhook struct {
 	URLValues *string `json:"url_values,omitempty"`
 	// HTTP2 is whether attempts may use HTTP/2. Nil means that they may: those of a webhook that an older version has stored do.
 	HTTP2 *bool `json:"http2,omitempty"`
+	// Method is the method of each request; "" means POST, which is what most have.
+	Method string `json:"method,omitempty"`
+	// Success are the statuses that deliver beside 2xx.
+	Success []int `json:"success,omitempty"`
+	// TLS is how the endpoint is spoken to over TLS; nil means the defaults.
+	TLS *TLS `json:"tls,omitempty"`
 	// AllowNetworks are special-purpose addresses that this webhook may connect to, beside those of the configuration.
 	AllowNetworks []netip.Prefix `json:"allow_networks,omitempty"`
 	// Headers, BasicAuth and OAuth2 are what the endpoint wants to see; only one of them fills Authorization.

@@ -204,13 +204,16 @@ func (e *Engine) webhookChanged(id uint32) {
 		e.sender().ForgetToken(tokenKey(id))
 		e.metrics.history.forget(id)
 	}
-	e.sender().CloseUnused(allowedNetworks(hooks))
+	e.sender().CloseUnused(usedConnections(hooks))
 }
 
-// checkSettings refuses settings that conflict. It checks addresses only if they have changed: an address that the configuration no longer
-// allows must not keep other settings from being changed.
+// checkSettings refuses settings that conflict. It checks addresses and files only if they have changed: an address that the configuration no
+// longer allows, or a certificate that has expired, must not keep other settings from being changed.
 func (e *Engine) checkSettings(ctx context.Context, w, before *Webhook) error {
 	if err := cmp.Or(w.checkCredentials(), e.checkBuild(ctx, w, before)); err != nil {
+		return err
+	}
+	if err := e.checkTLS(w, before); err != nil {
 		return err
 	}
 	if w.URL == before.URL && slices.Equal(w.AllowNetworks, before.AllowNetworks) && w.tokenURL() == before.tokenURL() {

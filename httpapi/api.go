@@ -286,6 +286,9 @@ func encode(value any) (body []byte, contentType []string, err error) {
 	case rawJSON:
 		return v, typeJSON, nil
 	case exact:
+		if v.contentType == "" {
+			return v.body, nil, nil
+		}
 		return v.body, []string{v.contentType}, nil
 	}
 	var b bytes.Buffer

@@ -108,6 +108,8 @@ type attempt struct {
 	Status      *int               `json:"status"`
 	Error       *engine.ErrorClass `json:"error"`
 	ErrorDetail *string            `json:"error_detail"`
+	// Method is the method of the request; null if nothing was sent.
+	Method *string `json:"method"`
 	// RequestHeaders are the headers that were sent, except those of HTTP itself, with "…" in place of credentials; empty if nothing
 	// was sent.
 	RequestHeaders http.Header `json:"request_headers"`
@@ -142,7 +144,7 @@ func showAttempt(d *engine.Delivery, a *engine.Attempt) attempt {
 	shown := attempt{
 		StartedAt: instant(a.StartedAt), DurationMS: milliseconds(a.Duration), Address: orNull(a.Address), Reused: a.Reused, Repeated: orNull(a.Repeated), Protocol: orNull(a.Protocol),
 		Phases: phases{phase(a.Phases.Token), phase(a.Phases.DNS), phase(a.Phases.Connect), phase(a.Phases.TLS), phase(a.Phases.FirstByte)},
-		Status: orNull(a.Status), Error: orNull(a.Error), ErrorDetail: orNull(a.ErrorDetail), RequestHeaders: http.Header{}, ResponseHeaders: http.Header{}, Response: string(a.Response),
+		Status: orNull(a.Status), Error: orNull(a.Error), ErrorDetail: orNull(a.ErrorDetail), Method: orNull(a.RequestMethod()), RequestHeaders: http.Header{}, ResponseHeaders: http.Header{}, Response: string(a.Response),
 		NextAttemptAt: instant(a.NextAt), NextReason: orNull(a.NextReason),
 	}
 	for _, f := range a.RequestHeader(d) {

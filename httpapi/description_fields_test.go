@@ -86,7 +86,7 @@ func TestDescriptionHasTheAnswers(t *testing.T) {
 	w := engine.DefaultWebhook()
 	for name, value := range map[string]any{
 		"Webhook": showWebhook(&w, engine.Health{}), "WebhookWithSecret": showWithSecret(&w, engine.Health{}),
-		"WebhookDetail": showDetail(showWebhook(&w, engine.Health{}), engine.WebhookStats{}, []replay{}), "Health": health{}, "PreviousSecret": previousSecret{},
+		"WebhookDetail": showDetail(showWebhook(&w, engine.Health{}), engine.WebhookStats{}, []replay{}, nil), "Health": health{}, "PreviousSecret": previousSecret{},
 		"DeliveryCounts": deliveryCounts{}, "WebhookPage": page[webhook]{}, "DeliveryPage": page[delivery]{}, "Delivery": delivery{}, "DeliveryDetail": deliveryDetail{},
 		"Attempt": attempt{}, "Phases": phases{}, "Replay": replay{}, "Preview": preview{}, "ProgramError": programError{}, "Session": session{}, "StoredEvent": event{}, "Erased": engine.Erased{}, "EraseResult": erasure{}, "ListedSession": listedSession{}, "SessionPage": page[listedSession]{}, "Problem": problem{},
 		"InputError": engine.InputError{}, "PlatformHook": showPlatformHook(&w), "PlatformCreatedHook": showPlatformCreated(&w), "PlatformLog": platformLog{},
@@ -276,9 +276,17 @@ func TestDescriptionHasTheSettings(t *testing.T) {
 // checkLimits compares the limits of a setting with the keywords of its schema, and durations with its words.
 func checkLimits(t *testing.T, s *engine.Setting, described tree) {
 	t.Helper()
+	of := described // what a bound of a number is about: the elements of a list
+	if items, ok := described["items"].(tree); ok {
+		of = items
+	}
 	number := func(keyword string) float64 {
-		n, _ := described[keyword].(float64)
-		if whole, ok := described[keyword].(int); ok {
+		value := described[keyword]
+		if value == nil {
+			value = of[keyword]
+		}
+		n, _ := value.(float64)
+		if whole, ok := value.(int); ok {
 			n = float64(whole)
 		}
 		return n
@@ -290,7 +298,7 @@ func checkLimits(t *testing.T, s *engine.Setting, described tree) {
 			t.Errorf("%s of %s is %v, described is %v", keyword, s.Name, want, got)
 		}
 	}
-	if _, has := described["minimum"]; has != (l.Maximum != 0) {
+	if _, has := of["minimum"]; has != (l.Maximum != 0) {
 		t.Errorf("%s has a minimum: %t", s.Name, has)
 	}
 	if words, _ := described["description"].(string); !strings.Contains(words, l.Spans) {

@@ -179,6 +179,9 @@ type shownWebhook struct {
 	RetrySchedule   *[]string `json:"retry_schedule"`
 	RateLimit       *float64  `json:"rate_limit"`
 	HTTP2           bool      `json:"http2"`
+	Method          string    `json:"method"`
+	Success         []int     `json:"success"`
+	TLS             any       `json:"tls"`
 	AllowNetworks   []string  `json:"allow_networks"`
 
 	Headers   map[string]bool `json:"headers"`

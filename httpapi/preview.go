@@ -42,7 +42,7 @@ func showPreview(p *engine.Preview) preview {
 		shown.Error = &programError{e.Field, orNull(e.Line), orNull(e.Column), e.Detail}
 	}
 	if p.Passes {
-		shown.Method, shown.URL, shown.ContentType, shown.Body = &p.Method, orNull(p.URL), &p.ContentType, new(string(p.Body))
+		shown.Method, shown.URL, shown.ContentType, shown.Body = &p.Method, orNull(p.URL), orNull(p.ContentType), new(string(p.Body))
 	}
 	return shown
 }
@@ -100,7 +100,7 @@ func programFails(e *engine.InputError) string {
 	return fmt.Sprintf("its %s fails%s: %s", e.Field, where, e.Detail)
 }
 
-// exact is the body of a response that has a type of its own.
+// exact is the body of a response that has a type of its own, or is empty and has none.
 type exact struct {
 	contentType string
 	body        []byte

@@ -213,16 +213,32 @@ func (a *API) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 			replays = append(replays, showReplay(r))
 		}
 	}
-	return showTagged(showDetail(showWebhook(&w, a.engine.Health(w.ID)), overview.PerWebhook[id], replays), &w), nil
+	certificate, _ := a.engine.ClientCertificate(&w) // what is wrong with its files, attempts say
+	return showTagged(showDetail(showWebhook(&w, a.engine.Health(w.ID)), overview.PerWebhook[id], replays, certificate), &w), nil
 }
 
-// showDetail adds to a webhook what is kept for it, and its replays on their way.
-func showDetail(w webhook, s engine.WebhookStats, replays []replay) webhook {
+// clientCertificate is what an endpoint sees of a webhook's client certificate.
+type clientCertificate struct {
+	Subject   string  `json:"subject"`
+	Issuer    string  `json:"issuer"`
+	ExpiresAt instant `json:"expires_at"`
+}
+
+func showCertificate(c *engine.ClientCertificate) *clientCertificate {
+	if c == nil {
+		return nil
+	}
+	return &clientCertificate{c.Subject, c.Issuer, instant(c.ExpiresAt)}
+}
+
+// showDetail adds to a webhook what is kept for it, its replays on their way, and its client certificate.
+func showDetail(w webhook, s engine.WebhookStats, replays []replay, certificate *engine.ClientCertificate) webhook {
 	w.Add("deliveries", deliveryCounts{
 		Scheduled: s.Scheduled, Pending: s.Pending, Delivered: s.Delivered, Failed: s.Failed, Cancelled: s.Cancelled, Filtered: s.Filtered,
 		Due: s.Due, OldestDueAt: instant(s.OldestDueAt), WithLateEvents: s.Late, Parked: s.Parked,
 	})
 	w.Add("replays", replays)
+	w.Add("client_certificate", showCertificate(certificate))
 	return w
 }
 

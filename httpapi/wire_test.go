@@ -67,7 +67,7 @@ func TestWebhookOnTheWire(t *testing.T) {
 	f := newFixture(t, Config{})
 	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
 	for target, end := range map[string]string{
-		"/v1/webhooks/1":        `,"deliveries":{"scheduled":0,"pending":0,"delivered":0,"failed":0,"cancelled":0,"filtered":0,"due":0,"oldest_due_at":null,"with_late_events":0,"parked":0},"replays":[]}`,
+		"/v1/webhooks/1":        `,"deliveries":{"scheduled":0,"pending":0,"delivered":0,"failed":0,"cancelled":0,"filtered":0,"due":0,"oldest_due_at":null,"with_late_events":0,"parked":0},"replays":[],"client_certificate":null}`,
 		"/v1/webhooks":          `Z"}],"next_cursor":null}`,
 		"/v1/webhooks/1/secret": `"}`,
 	} {

@@ -23,6 +23,8 @@ type situation struct {
 	// first is what the peer has sent first after the request; nil over TLS.
 	first            []byte
 	wantsCertificate bool
+	server           string        // host and port, as in the URL
+	tls              *tlsClient    // nil for the defaults
 	timeout          time.Duration // the webhook's
 	expired          bool          // the timeout has ended
 }

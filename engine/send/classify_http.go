@@ -104,7 +104,7 @@ func explainHTTP2(err error, at situation) (ErrorClass, string) {
 	}
 	switch text := err.Error(); {
 	case at.wantsCertificate && text == notEstablished:
-		return ErrorTLS, "the endpoint ended the connection after the TLS handshake; it asked for a client certificate, and hookbolt has none"
+		return ErrorTLS, "the endpoint ended the connection after the TLS handshake; " + at.certificateHint()
 	case strings.HasSuffix(text, "looked like an HTTP/1.1 header"), text == notEstablished: // the latter if the answer came before the request
 		return ErrorProtocol, "the endpoint agreed to HTTP/2 in the TLS handshake and does not speak it; its server or proxy is misconfigured"
 	case strings.HasPrefix(text, "http2: client connection lost"):
@@ -185,16 +185,30 @@ func firstLine(text string) ([]byte, bool) {
 var toHTTPS = [][]byte{[]byte("HTTP request to an HTTPS server"), []byte("plain HTTP request was sent to HTTPS port"),
 	[]byte("speaking plain HTTP to an SSL-enabled server port")}
 
-// statusHint returns what a response other than 2xx hints at; "" for most. body is the beginning of the response's body. Nothing of the
+// noCertificate and badCertificate are parts of the answers of nginx to a client without a certificate, and with one that it does not accept.
+var noCertificate, badCertificate = []byte("No required SSL certificate was sent"), []byte("The SSL certificate error")
+
+// statusHint returns what a response that is no success hints at; "" for most. body is the beginning of the response's body. Nothing of the
 // response but its Location is quoted.
 func statusHint(resp *http.Response, body []byte, proxy string, credentials []string) string {
 	sent := resp.Request.URL
 	switch resp.StatusCode {
-	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+	case http.StatusFound, http.StatusSeeOther: // the answer of a server that may have taken the delivery
+		if target := redirectTarget(resp, sent, credentials); target != "" {
+			return fmt.Sprintf("it refers to %s: is that the URL to send to? If it has taken the delivery, as Google Apps Script has, set success = [%d]",
+				target, resp.StatusCode)
+		}
+	case http.StatusMovedPermanently, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 		if target := redirectTarget(resp, sent, credentials); target != "" {
 			return "the endpoint moved to " + target + ": is that the URL to send to?"
 		}
 	case http.StatusBadRequest:
+		if sent.Scheme == "https" && bytes.Contains(body, noCertificate) {
+			return wantedCertificate
+		}
+		if sent.Scheme == "https" && bytes.Contains(body, badCertificate) {
+			return "it does not accept the client certificate of tls.cert"
+		}
 		if sent.Scheme == "http" && slices.ContainsFunc(toHTTPS, func(part []byte) bool { return bytes.Contains(body, part) }) {
 			return "it expects TLS on this port: is the URL meant to be https://?"
 		}

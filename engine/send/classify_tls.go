@@ -15,8 +15,14 @@ import (
 
 // explainTLS explains errors of the handshake, of certificates, and alerts, which may come later as well.
 func explainTLS(err error, at situation) (ErrorClass, string) {
+	if e, ok := errors.AsType[*TLSError](err); ok {
+		return ErrorTLS, "no connection was made: " + e.Error()
+	}
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return ErrorTLS, explainCertificate(e)
+		if at.phase <= phaseProxy && at.proxy != "" {
+			return ErrorTLS, fmt.Sprintf("of %s, %s", at.proxyName(), explainCertificate(e, at.withProxy()))
+		}
+		return ErrorTLS, explainCertificate(e, at)
 	}
 	if e, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return ErrorTLS, explainNoTLS(e.RecordHeader[:])
@@ -32,7 +38,7 @@ func explainTLS(err error, at situation) (ErrorClass, string) {
 		if refused, ok := strings.CutPrefix(text, "tls: "); ok {
 			detail, _, _ := strings.Cut(refused, ` "`)
 			if strings.HasPrefix(detail, "server selected unsupported protocol version") {
-				return ErrorTLS, "the endpoint speaks only a version of TLS that is too old; it needs TLS 1.2 or later"
+				return ErrorTLS, "the endpoint speaks only a version of TLS that is too old; it needs " + at.leastVersion()
 			}
 			return ErrorTLS, "the TLS handshake failed: " + strings.TrimSuffix(detail, ":")
 		}
@@ -63,7 +69,8 @@ func explainNoTLS(first []byte) string {
 // speaks names what a peer speaks, by how it begins; "" if that is unknown.
 func speaks(first []byte) string {
 	for _, p := range []struct{ begin, name string }{
-		{"HTTP/", "HTTP"}, {"SSH-", "SSH"}, {"220 ", "SMTP or FTP"}, {"220-", "SMTP or FTP"}, {"POST ", "the echo protocol"}, {"\x15\x03", "TLS"}, {"\x16\x03", "TLS"},
+		{"HTTP/", "HTTP"}, {"SSH-", "SSH"}, {"220 ", "SMTP or FTP"}, {"220-", "SMTP or FTP"}, {"POST ", "the echo protocol"}, {"PUT ", "the echo protocol"}, {"PATCH ", "the echo protocol"},
+		{"GET ", "the echo protocol"}, {"\x15\x03", "TLS"}, {"\x16\x03", "TLS"},
 	} {
 		if bytes.HasPrefix(first, []byte(p.begin)) {
 			return p.name
@@ -93,14 +100,21 @@ func alert(err error) (code uint8, words string, ok bool) {
 	return uint8(v.Uint()), strings.TrimPrefix(op.Err.Error(), "tls: "), true
 }
 
+// wantedCertificate says that a peer wants a client certificate which it does not get.
+const wantedCertificate = "it requires a client certificate: set tls.cert and tls.key"
+
 // alertHint returns a hint for an alert of RFC 8446, section 6.2.
 func alertHint(code uint8, at situation) string {
-	const handshakeFailure, badCertificate, unknownCertificate, protocolVersion, unrecognizedName, certificateRequired = 40, 42, 46, 70, 112, 116
+	const handshakeFailure, badCertificate, unknownCertificate, unknownCA, accessDenied, protocolVersion, unrecognizedName, certificateRequired = 40, 42, 46, 48, 49, 70, 112, 116
+	refuses := code == handshakeFailure || badCertificate <= code && code <= unknownCertificate || code == unknownCA || code == accessDenied
 	switch {
-	case code == certificateRequired, at.wantsCertificate && (code == handshakeFailure || badCertificate <= code && code <= unknownCertificate):
-		return "; it requires a client certificate, and hookbolt has none"
+	case code == certificateRequired, at.wantsCertificate && refuses:
+		if c := at.clientCertificate(); c != nil {
+			return "; it does not accept the client certificate of tls.cert, " + describe(c)
+		}
+		return "; " + wantedCertificate
 	case code == protocolVersion:
-		return "; it needs TLS 1.2 or later"
+		return "; it needs " + at.leastVersion()
 	case code == unrecognizedName:
 		return "; it has no certificate for this host name"
 	case code == handshakeFailure:
@@ -109,30 +123,116 @@ func alertHint(code uint8, at situation) string {
 	return ""
 }
 
+// leastVersion names the versions of TLS that the attempt may use.
+func (at situation) leastVersion() string {
+	if at.tls != nil && at.tls.minVersion == tls.VersionTLS13 {
+		return "TLS 1.3, which tls.min_version asks for"
+	}
+	return "TLS 1.2 or later"
+}
+
+// clientCertificate returns the client certificate of the attempt, nil if there is none.
+func (at situation) clientCertificate() *x509.Certificate {
+	if at.tls == nil || at.tls.identity.certificate == nil {
+		return nil
+	}
+	return at.tls.identity.certificate.Leaf
+}
+
+// withProxy is the situation of the connection to the proxy.
+func (at situation) withProxy() situation { return situation{proxy: at.proxy, server: at.proxy} }
+
+// certificateHint is a hint for a peer that asked for a client certificate and ended the connection.
+func (at situation) certificateHint() string {
+	if c := at.clientCertificate(); c != nil {
+		return "maybe it does not accept the client certificate of tls.cert, " + describe(c)
+	}
+	return wantedCertificate
+}
+
+// describe says whose certificate it is, whose word that is, and until when.
+func describe(c *x509.Certificate) string {
+	text := fmt.Sprintf("%s by %s", subjectOf(c), named(c.Issuer.String()))
+	if c.NotAfter.Before(time.Now()) {
+		return text + ", which expired at " + minute(c.NotAfter)
+	}
+	return text + ", which ends at " + minute(c.NotAfter)
+}
+
 // explainCertificate explains a certificate that was not accepted.
-func explainCertificate(err *tls.CertificateVerificationError) string {
-	const day = "2006-01-02 15:04 UTC"
+func explainCertificate(err *tls.CertificateVerificationError, at situation) string {
 	if e, ok := errors.AsType[x509.HostnameError](err); ok {
-		return fmt.Sprintf("the certificate is not for %s, but for %s; is the host name right?", e.Host, certificateNames(e.Certificate))
+		return explainName(e, at)
 	}
 	if e, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		if c := e.Cert; c != nil && bytes.Equal(c.RawIssuer, c.RawSubject) {
-			return "the certificate is self-signed; get one of a public authority, or let hookbolt's machine trust it (SSL_CERT_FILE)"
-		}
-		return "the certificate is by an authority that hookbolt's machine does not know; does the endpoint send the intermediate certificates, too?"
+		return explainAuthority(err, e.Cert, at)
 	}
 	e, ok := errors.AsType[x509.CertificateInvalidError](err)
 	switch {
 	case ok && e.Reason == x509.Expired && e.Cert != nil && time.Now().Before(e.Cert.NotBefore):
-		return fmt.Sprintf("the certificate is not valid before %s; are the clocks right?", e.Cert.NotBefore.UTC().Format(day))
+		return fmt.Sprintf("the certificate is not valid before %s; are the clocks right?", minute(e.Cert.NotBefore))
 	case ok && e.Reason == x509.Expired && e.Cert != nil:
-		return fmt.Sprintf("the certificate expired at %s; renew it", e.Cert.NotAfter.UTC().Format(day))
+		return fmt.Sprintf("the certificate expired at %s; renew it", minute(e.Cert.NotAfter))
 	case ok && e.Reason == x509.IncompatibleUsage:
 		return "the certificate is not one for servers"
 	case ok:
 		return fmt.Sprintf("the certificate breaks a rule of X.509 (reason %d of Go's crypto/x509)", e.Reason)
 	}
 	return "the certificate cannot be verified on hookbolt's machine; does it have the public authorities (ca-certificates)?"
+}
+
+// explainName explains a certificate that is for another name.
+func explainName(e x509.HostnameError, at situation) string {
+	c := e.Certificate
+	if len(c.DNSNames)+len(c.IPAddresses) == 0 {
+		kind := "DNS"
+		if net.ParseIP(strings.Trim(e.Host, "[]")) != nil {
+			kind = "IP"
+		}
+		return fmt.Sprintf("the certificate has no name that counts (subjectAltName), whatever its common name is; reissue it, with openssl req -addext subjectAltName=%s:%s",
+			kind, e.Host)
+	}
+	hint := "is the host name right?"
+	switch {
+	case at.tls != nil && at.tls.serverName != "":
+		hint = "is tls.server_name right?"
+	case at.proxy == "" || at.phase > phaseProxy:
+		hint += " If the endpoint has no other certificate, set tls.server_name to one of its names"
+	}
+	return fmt.Sprintf("the certificate is not for %s, but for %s; %s", e.Host, certificateNames(c), hint)
+}
+
+// explainAuthority explains a certificate that is not trusted. c is where the chain ends; nil if that is not known.
+func explainAuthority(err *tls.CertificateVerificationError, c *x509.Certificate, at situation) string {
+	leaf := c
+	if len(err.UnverifiedCertificates) > 0 {
+		leaf = err.UnverifiedCertificates[0]
+	}
+	if leaf == nil {
+		return "the certificate is by an authority that hookbolt's machine does not know"
+	}
+	show := "openssl s_client -showcerts -connect " + at.server
+	if at.tls != nil && at.tls.serverName != "" {
+		show += " -servername " + at.tls.serverName
+	}
+	setting := "tls.ca"
+	if at.proxy != "" && at.proxy == at.server {
+		setting = "delivery.ca_file"
+	}
+	who := fmt.Sprintf("%s, SHA-256 %s", subjectOf(leaf), fingerprint(leaf))
+	selfSigned := bytes.Equal(leaf.RawIssuer, leaf.RawSubject)
+	switch {
+	case at.tls != nil && at.tls.ownCA && selfSigned:
+		return fmt.Sprintf("the certificate is self-signed, and not one of tls.ca (%s); was it renewed? %s shows it: if it is the endpoint's, put it into tls.ca", who, show)
+	case at.tls != nil && at.tls.ownCA:
+		return fmt.Sprintf("the certificate is by an authority that is not in tls.ca (%s, by %s); does the endpoint send the intermediate certificates, too? %s shows what it sends",
+			who, named(leaf.Issuer.String()), show)
+	case selfSigned:
+		return fmt.Sprintf("the certificate is self-signed (%s); get one of a public authority, or trust this one: if %s shows the same, and it is the endpoint's, put it into %s",
+			who, show, setting)
+	}
+	return fmt.Sprintf("the certificate is by an authority that hookbolt does not know (%s, by %s); does the endpoint send the intermediate certificates, too? "+
+		"To trust the authority, put its certificate into %s: the last that %s shows, or ask whoever runs the endpoint", who, named(leaf.Issuer.String()), setting, show)
 }
 
 // certificateNames returns the first names of a certificate.

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -248,6 +248,17 @@ func TestPhasesOfAnAttempt(t *testing.T) {
 	}
 }
 
+// inUse are networks that endpoints have, without TLS settings.
+func inUse(networks ...[]netip.Prefix) iter.Seq2[[]netip.Prefix, *TLS] {
+	return func(yield func([]netip.Prefix, *TLS) bool) {
+		for _, own := range networks {
+			if !yield(own, nil) {
+				return
+			}
+		}
+	}
+}
+
 // An endpoint's own networks open nothing to others, not even through a connection that is kept.
 func TestOwnNetworksAreOwn(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -264,14 +275,14 @@ func TestOwnNetworksAreOwn(t *testing.T) {
 	if a := sendTo(t, s, server.URL, Request{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}}); a.Error != ErrorAddressRefused {
 		t.Errorf("other networks of its own: %+v", a)
 	}
-	s.CloseUnused(slices.Values([][]netip.Prefix{nil, own.AllowNetworks}))
+	s.CloseUnused(inUse(nil, own.AllowNetworks))
 	if n := len(s.transports.pools); n != 2 {
 		t.Errorf("%d pools are kept for one set of networks, and for none", n)
 	}
 	if a := sendTo(t, s, server.URL, own); !a.Delivered() || !a.Reused {
 		t.Errorf("the connection of networks that are in use was closed: %+v", a)
 	}
-	s.CloseUnused(slices.Values([][]netip.Prefix{nil, loopback}))
+	s.CloseUnused(inUse(nil, loopback))
 	if n := len(s.transports.pools); n != 1 {
 		t.Errorf("%d pools are kept for networks that are not in use", n-1)
 	}

@@ -20,7 +20,7 @@ type Outcome struct {
 	Protocol string
 	// Status is that of the response; 0 if there was none.
 	Status int
-	// Error is "" for a 2xx; ErrorDetail explains it to people, and holds no credential.
+	// Error is "" for a success: a 2xx, or a status of Request.Success. ErrorDetail explains it to people, and holds no credential.
 	Error       ErrorClass
 	ErrorDetail string
 	// ResponseHeader is the response's header, at most 4 KiB of it, sorted by name. Response is the beginning of its body, at most 1 KiB.
@@ -41,15 +41,15 @@ type Outcome struct {
 	Trouble Trouble
 }
 
-// Delivered reports whether the attempt succeeded: the endpoint answered 2xx.
+// Delivered reports whether the attempt succeeded: the endpoint answered 2xx, or another status that the request takes for a success.
 func (o *Outcome) Delivered() bool { return o.Error == "" }
 
-// ErrorClass says why an attempt failed; "" for a 2xx.
+// ErrorClass says why an attempt failed; "" for a success.
 type ErrorClass string
 
 // The classes of failed attempts.
 const (
-	ErrorStatus         ErrorClass = "status"          // the response is not 2xx
+	ErrorStatus         ErrorClass = "status"          // the status of the response is no success
 	ErrorTimeout        ErrorClass = "timeout"         // no response in time
 	ErrorDNS            ErrorClass = "dns"             // the host name did not resolve
 	ErrorAddressRefused ErrorClass = "address_refused" // the guard does not allow the address
@@ -83,6 +83,8 @@ type HeaderField struct{ Name, Value string }
 
 // Sent is what differs between attempts in the header of the request.
 type Sent struct {
+	// Method is the method of the request; "" means POST.
+	Method string
 	// Signature is the value of webhook-signature, UserAgent that of User-Agent.
 	Signature, UserAgent string
 	// Credentials are the names of the fields that the endpoint's credentials have set, sorted. The values are not kept.
@@ -95,9 +97,12 @@ func (s *Sent) Header(r *Request, at time.Time) []HeaderField {
 	if s.Signature == "" {
 		return nil
 	}
-	h := []HeaderField{
-		{"Content-Type", r.ContentType}, {"User-Agent", s.UserAgent}, {HeaderID, r.ID}, {HeaderTimestamp, unixSecond(at)}, {HeaderSignature, s.Signature},
+	var h []HeaderField
+	if HasBody(s.Method) {
+		h = append(h, HeaderField{"Content-Type", r.ContentType})
 	}
+	h = append(h, HeaderField{"User-Agent", s.UserAgent}, HeaderField{HeaderID, r.ID}, HeaderField{HeaderTimestamp, unixSecond(at)},
+		HeaderField{HeaderSignature, s.Signature})
 	if r.Kind != "" {
 		h = append(h, HeaderField{HeaderKind, r.Kind})
 	}

@@ -35,6 +35,9 @@ const (
 type pool struct {
 	transport *http.Transport // makes connections, and keeps none
 	dialNet   dialFunc
+	tls       *tlsClient // what transport makes connections with
+	// proxyTLS returns the TLS configuration for a proxy that is spoken to over TLS; nil if there is none.
+	proxyTLS func(host string) (*tls.Config, error)
 	// onlyHTTP1 is the transport's twin that speaks HTTP/1.1 only.
 	onlyHTTP1 func() *http.Transport
 
@@ -64,6 +67,7 @@ type conn struct {
 	client *http.ClientConn // above TLS
 	http2  bool
 	proxy  string // host and port; "" without one
+	secure bool   // the proxy is spoken to over TLS
 
 	// What follows is guarded by pool.mu.
 	requests  int  // in flight
@@ -92,6 +96,7 @@ func (p *pool) RoundTrip(req *http.Request) (*http.Response, error) {
 	var want wanted
 	for {
 		req = req.WithContext(t.begin(ctx, req.URL))
+		t.note(func(x *exchange) { x.tls = p.tls })
 		c, reused, err := p.acquire(req.Context(), req.URL, want)
 		if err != nil {
 			closeBody(req)
@@ -422,7 +427,28 @@ func (p *pool) dialWire(ctx context.Context, network, address string) (net.Conn,
 	}
 	d.conn.wire = newWire(nc, d.conn.forget)
 	d.stop = context.AfterFunc(ctx, func() { d.conn.wire.Close() })
-	return d.conn.wire, nil
+	if !d.conn.secure {
+		return d.conn.wire, nil
+	}
+	return p.secureProxy(ctx, d.conn)
+}
+
+// secureProxy begins TLS with a proxy. net/http would use the endpoint's settings for it: its name, its authorities, its client certificate.
+func (p *pool) secureProxy(ctx context.Context, c *conn) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(c.proxy)
+	if err != nil {
+		return nil, err
+	}
+	config, err := p.proxyTLS(host)
+	if err != nil {
+		return nil, err
+	}
+	secure := tls.Client(c.wire, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		c.wire.Close()
+		return nil, err
+	}
+	return secure, nil
 }
 
 // answerBody is the body of an answer. Its end is the end of the request on its connection.

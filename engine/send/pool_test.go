@@ -358,20 +358,24 @@ func frames(answers int, end func(f *http2.Framer, conn net.Conn, stream uint32)
 			if err != nil {
 				return
 			}
+			ended, stream := false, frame.Header().StreamID
 			switch frame := frame.(type) {
 			case *http2.PingFrame:
 				f.WritePing(true, frame.Data)
+			case *http2.HeadersFrame: // of a GET
+				ended = frame.StreamEnded()
 			case *http2.DataFrame:
-				if !frame.StreamEnded() {
-					continue
-				}
-				p.requests.Add(1)
-				if left--; left < 0 {
-					end(f, conn, frame.StreamID)
-					continue
-				}
-				answer200(f, frame.StreamID)
+				ended = frame.StreamEnded()
 			}
+			if !ended {
+				continue
+			}
+			p.requests.Add(1)
+			if left--; left < 0 {
+				end(f, conn, stream)
+				continue
+			}
+			answer200(f, stream)
 		}
 	}
 }
@@ -718,7 +722,7 @@ func TestNoHTTP2(t *testing.T) {
 	for _, no := range []bool{false, true, false, true} {
 		r := requestTo(server.URL)
 		r.NoHTTP2 = no
-		s.transports.of(&r).(*pool).transport.TLSClientConfig = trustOf(server)
+		poolFor(s, &r).transport.TLSClientConfig = trustOf(server)
 		a, err := s.Send(t.Context(), r)
 		if want := map[bool]string{false: "HTTP/2.0", true: "HTTP/1.1"}[no]; err != nil || a.Protocol != want {
 			t.Errorf("got %s, want %s: %+v, %v", a.Protocol, want, a, err)

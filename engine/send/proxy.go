@@ -15,10 +15,16 @@ func noteProxy(choose func(*http.Request) (*url.URL, error)) func(*http.Request)
 	return func(r *http.Request) (*url.URL, error) {
 		d := r.Context().Value(dialKey{}).(*dial)
 		proxy, err := choose(&http.Request{URL: d.url})
-		if proxy != nil {
-			d.conn.proxy = proxy.Host
-			traceOf(r.Context()).note(func(x *exchange) { x.proxy = proxy.Host })
+		if proxy == nil {
+			return nil, err
 		}
+		if proxy.Scheme == "https" { // dialWire begins TLS with it
+			plain := *proxy
+			plain.Scheme, plain.Host = "http", net.JoinHostPort(proxy.Hostname(), cmp.Or(proxy.Port(), "443"))
+			proxy, d.conn.secure = &plain, true
+		}
+		d.conn.proxy = proxy.Host
+		traceOf(r.Context()).note(func(x *exchange) { x.proxy = proxy.Host })
 		return proxy, err
 	}
 }

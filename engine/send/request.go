@@ -2,8 +2,10 @@ package send
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -22,6 +24,13 @@ type Request struct {
 	AllowNetworks []netip.Prefix
 	// NoHTTP2 keeps the attempt to HTTP/1.1.
 	NoHTTP2 bool
+	// Method is the method of the request; "" means POST. A GET has no body, and its signature is over none.
+	Method string
+	// Success are the statuses that deliver beside 2xx. Each has lost what else it means: a 410 delivers, and so does a 401 or a 429.
+	Success []int
+	// TLS is how the endpoint is spoken to over TLS; nil means the defaults. A token endpoint gets it only on the same server: a client
+	// certificate is for the endpoint.
+	TLS *TLS
 	// Timeout bounds the attempt as a whole: token, DNS lookup, connection, request and response.
 	Timeout time.Duration
 
@@ -54,6 +63,38 @@ func (r Request) Target() (string, error) {
 	return FillURL(r.URL, r.URLValues.Map())
 }
 
+// tls returns the TLS settings.
+func (r *Request) tls() TLS {
+	if r.TLS == nil {
+		return TLS{}
+	}
+	return *r.TLS
+}
+
+// tokenTLS returns the TLS settings for the token endpoint.
+func (r *Request) tokenTLS() TLS {
+	if !SameHost(r.URL, string(r.OAuth2.TokenURL)) {
+		return TLS{}
+	}
+	return r.tls()
+}
+
+// HasBody reports whether a request of that method has the payload as its body.
+func HasBody(method string) bool { return method != http.MethodGet }
+
+// body returns what is sent as the body; nil for none.
+func (r *Request) body() []byte {
+	if !HasBody(r.Method) {
+		return nil
+	}
+	return r.Payload
+}
+
+// delivers reports whether a status is a success.
+func (r *Request) delivers(status int) bool {
+	return status/100 == 2 || slices.Contains(r.Success, status)
+}
+
 // httpRequest makes the HTTP request, which the trace watches.
 func (a *attempt) httpRequest(ctx context.Context) (*http.Request, error) {
 	target, err := a.request.Target()
@@ -64,7 +105,11 @@ func (a *attempt) httpRequest(ctx context.Context) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(withTrace(ctx, a.trace), http.MethodPost, target, bytes.NewReader(a.request.Payload))
+	var body io.Reader // nil for none: an empty one would be sent as such
+	if bytesSent := a.request.body(); bytesSent != nil {
+		body = bytes.NewReader(bytesSent)
+	}
+	req, err := http.NewRequestWithContext(withTrace(ctx, a.trace), cmp.Or(a.request.Method, http.MethodPost), target, body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the URL cannot be parsed", errNotMade) // err quotes parts of the URL
 	}
@@ -80,13 +125,15 @@ func (s *Sender) header(r *Request, at time.Time, authorization string) (http.He
 	h := make(http.Header, 8)
 	r.setCredentials(h, authorization)
 	credentials := slices.Sorted(maps.Keys(h))
-	h.Set("Content-Type", r.ContentType)
+	if HasBody(r.Method) {
+		h.Set("Content-Type", r.ContentType)
+	}
 	h.Set("User-Agent", s.userAgent)
 	if r.Kind != "" {
 		h.Set(HeaderKind, r.Kind)
 	}
-	err := sign(h, r.Secrets, r.ID, at, r.Payload)
-	return h, Sent{Signature: h.Get(HeaderSignature), UserAgent: s.userAgent, Credentials: credentials}, err
+	err := sign(h, r.Secrets, r.ID, at, r.body())
+	return h, Sent{Method: r.Method, Signature: h.Get(HeaderSignature), UserAgent: s.userAgent, Credentials: credentials}, err
 }
 
 // setCredentials sets the endpoint's credentials. authorization is the value that the OAuth token gives the header Authorization, ""

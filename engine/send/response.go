@@ -18,12 +18,12 @@ const (
 	maxResponseHeaderKept = 4096
 )
 
-// setResponse records a response, without the credentials in it.
-func (o *Outcome) setResponse(resp *http.Response, credentials []string) {
+// setResponse records a response to a request, without the credentials in it.
+func (o *Outcome) setResponse(r *Request, resp *http.Response, credentials []string) {
 	o.Status, o.Protocol = resp.StatusCode, resp.Proto
 	o.ResponseHeader = keptHeader(resp.Header, credentials)
 	o.Response = keptBody(resp.Body, credentials)
-	if resp.StatusCode/100 == 2 {
+	if r.delivers(resp.StatusCode) {
 		return
 	}
 	o.Error, o.ErrorDetail = ErrorStatus, "the endpoint answered "+statusText(resp.StatusCode)

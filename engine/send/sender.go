@@ -21,9 +21,11 @@ package send
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -39,6 +41,11 @@ type Options struct {
 	// ProxyFromEnvironment sends attempts through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name. The proxy resolves names
 	// then, and has to guard the network behind it.
 	ProxyFromEnvironment bool
+	// CAFile is a file with authorities that are trusted beside the system's, as PEM; "" for none. TLSDir is the directory of the files that
+	// TLS settings may name; "" means that they may name none. The files are read again as they change.
+	CAFile, TLSDir string
+	// Log gets what the files of TLS lead to. Nil means nowhere.
+	Log *slog.Logger
 	// Transport carries the attempts. Nil means a guarded transport; only tests set another one.
 	Transport http.RoundTripper
 	// Resolver looks names up. Nil means the system's; only tests set another one.
@@ -47,8 +54,8 @@ type Options struct {
 
 // Sender makes attempts. It keeps connections and OAuth tokens between them. Its methods may be called at the same time.
 type Sender struct {
-	// transports are used without an http.Client, which would follow redirects. A redirect is a failed attempt: following it would
-	// turn the POST into a GET.
+	// transports are used without an http.Client, which would follow redirects. A redirect is not followed: that would turn a POST into a GET,
+	// or send the payload to whomever the endpoint names.
 	transports *transports
 	tokens     *tokens
 	guard      guard
@@ -81,6 +88,9 @@ func (s *Sender) Send(ctx context.Context, r Request) (Outcome, error) {
 	}
 	at := a.current.situation(r.Timeout)
 	class, detail := classify(err, at)
+	if a.tlsTrouble != "" {
+		detail += "; " + a.tlsTrouble
+	}
 	if a.outcome.Trouble = s.machine.trouble(ctx, err, at.phase == phaseLookup); a.outcome.Trouble != "" {
 		if ctx.Err() != nil { // it ended while the name servers were asked
 			return Outcome{}, context.Cause(ctx)
@@ -104,6 +114,8 @@ type attempt struct {
 	// current is the trace of the request that is under way, or was last: for the token, or to the endpoint.
 	current *trace
 	outcome Outcome
+	// tlsTrouble says why the files of the request's TLS settings cannot be used as they are now; "" for most.
+	tlsTrouble string
 	// grant is the OAuth token in use, nil if there is none. authorization is its value for the header Authorization, "" without one.
 	grant         *grant
 	authorization string
@@ -119,13 +131,17 @@ var errNoURL = errors.New("the URL has names for which the delivery has no value
 func (a *attempt) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.request.Timeout)
 	defer cancel()
-	transport := a.sender.transports.of(a.request)
+	transport, trouble, err := a.sender.transports.of(a.request)
+	if err != nil {
+		return err
+	}
+	a.tlsTrouble = trouble
 	if a.sender.proxied {
 		if err := a.sender.guard.checkRequest(a.request); err != nil {
 			return err
 		}
 	}
-	if err := a.authorize(ctx, transport); err != nil {
+	if err := a.authorize(ctx); err != nil {
 		return err
 	}
 	req, err := a.httpRequest(ctx)
@@ -155,13 +171,18 @@ func roundTrip(transport http.RoundTripper, req *http.Request) (*http.Response, 
 }
 
 // authorize gets the OAuth token, if the request needs one.
-func (a *attempt) authorize(ctx context.Context, transport http.RoundTripper) error {
+func (a *attempt) authorize(ctx context.Context) error {
 	if a.request.OAuth2 == nil {
 		return nil
 	}
+	transport, _, err := a.sender.transports.with(a.request, a.request.tokenTLS())
+	if err != nil {
+		return &tokenError{err: err}
+	}
 	started := time.Now()
 	a.current = &trace{started: a.trace.started}
-	g, err := a.sender.tokens.get(withTrace(ctx, a.current), a.request, transport)
+	var g *grant
+	g, err = a.sender.tokens.get(withTrace(ctx, a.current), a.request, transport)
 	a.outcome.TokenRepeats = a.current.stop()
 	if g == nil || !g.cached {
 		a.outcome.Phases.Token = time.Since(started)
@@ -182,12 +203,16 @@ func (a *attempt) read(ctx context.Context, resp *http.Response) error {
 		return fmt.Errorf("malformed HTTP status code %03d", resp.StatusCode)
 	}
 	o, credentials := &a.outcome, a.request.credentials(a.authorization)
-	o.setResponse(resp, credentials)
-	if !o.Delivered() {
-		at := a.trace.situation(a.request.Timeout)
-		if hint := statusHint(resp, o.Response, at.proxy, credentials); hint != "" {
-			o.ErrorDetail += "; " + hint
-		}
+	o.setResponse(a.request, resp, credentials)
+	if o.Delivered() {
+		return nil
+	}
+	at := a.trace.situation(a.request.Timeout)
+	if hint := statusHint(resp, o.Response, at.proxy, credentials); hint != "" {
+		o.ErrorDetail += "; " + hint
+	}
+	if a.tlsTrouble != "" {
+		o.ErrorDetail += "; " + a.tlsTrouble
 	}
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -219,8 +244,43 @@ func (s *Sender) Preview(r Request, at time.Time) ([]HeaderField, error) {
 // ForgetToken drops the OAuth token that is cached under a Request's TokenKey.
 func (s *Sender) ForgetToken(key string) { s.tokens.forget(key) }
 
-// CloseUnused closes the connections of sets of AllowNetworks that no endpoint has any more; inUse are those that endpoints have.
-func (s *Sender) CloseUnused(inUse iter.Seq[[]netip.Prefix]) { s.transports.closeUnused(inUse) }
+// CloseUnused closes the connections of sets of AllowNetworks, and of TLS settings, that no endpoint has any more; inUse are those that
+// endpoints have.
+func (s *Sender) CloseUnused(inUse iter.Seq2[[]netip.Prefix, *TLS]) { s.transports.closeUnused(inUse) }
+
+// RecheckTLS has the files of TLS settings read again by the next attempts.
+func (s *Sender) RecheckTLS() { s.transports.tls.recheck() }
+
+// CheckTLS returns what is wrong with TLS settings that are new, the files that they name included. The error is mostly a TLSError.
+func (s *Sender) CheckTLS(t *TLS) error {
+	client, trouble, err := s.transports.tls.of(*t)
+	switch {
+	case err != nil:
+		return err
+	case trouble != "":
+		return errors.New(trouble)
+	}
+	return client.identity.checkExpiry(client.names, time.Now())
+}
+
+// ClientCertificate returns the client certificate that attempts with these TLS settings send now, nil if there is none. The error says why its
+// files cannot be used.
+func (s *Sender) ClientCertificate(t *TLS) (*x509.Certificate, error) {
+	if t == nil {
+		return nil, nil
+	}
+	client, trouble, err := s.transports.tls.of(*t)
+	if err != nil {
+		return nil, err
+	}
+	if trouble != "" {
+		err = errors.New(trouble)
+	}
+	if client.identity.certificate == nil {
+		return nil, err
+	}
+	return client.identity.certificate.Leaf, err
+}
 
 // CloseIdleConnections closes the connections that no attempt uses. Those in use are closed by the idle timeout later.
 func (s *Sender) CloseIdleConnections() { s.transports.closeIdleConnections() }

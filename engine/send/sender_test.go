@@ -38,7 +38,16 @@ func testSender(t testing.TB, allow ...netip.Prefix) (*Sender, *http.Transport) 
 }
 
 // poolOf returns the connections of endpoints without settings of their own.
-func poolOf(s *Sender) *pool { return s.transports.of(&Request{}).(*pool) }
+func poolOf(s *Sender) *pool { return poolFor(s, &Request{}) }
+
+// poolFor returns the connections for a request.
+func poolFor(s *Sender, r *Request) *pool {
+	transport, _, err := s.transports.of(r)
+	if err != nil {
+		panic(err)
+	}
+	return transport.(*pool)
+}
 
 // trustOf returns a TLS configuration of a client that trusts a test's server.
 func trustOf(server *httptest.Server) *tls.Config {

@@ -140,7 +140,8 @@ var redirectSituations = []atSituation{
 	{"301 to another path", movedTo("301", "https://www.example.com/new?token=sekret#x"), ErrorStatus, 301,
 		"the endpoint answered 301 Moved Permanently; the endpoint moved to https://www.example.com/new: is that the URL to send to?"},
 	{"302 to a password", movedTo("302", "https://sekret:sekret@www.example.com/"), ErrorStatus, 302,
-		"the endpoint answered 302 Found; the endpoint moved to https://www.example.com/: is that the URL to send to?"},
+		"the endpoint answered 302 Found; it refers to https://www.example.com/: is that the URL to send to? If it has taken the delivery, " +
+			"as Google Apps Script has, set success = [302]"},
 	{"307 to another host", movedTo("307", "https://www.example.com/hidden?token=sekret"), ErrorStatus, 307,
 		"the endpoint answered 307 Temporary Redirect; the endpoint moved to https://www.example.com/…: is that the URL to send to?"},
 	{"308 to a slash", movedTo("308", "/hidden/"), ErrorStatus, 308,
@@ -152,7 +153,10 @@ var redirectSituations = []atSituation{
 		"the endpoint answered 301 Moved Permanently; the endpoint moved to http://ex?mple.com/%3C%FF%3E: is that the URL to send to?"},
 	{"301 to a long path", movedTo("301", "http://example.com/"+strings.Repeat("x", 1000)), ErrorStatus, 301,
 		"the endpoint answered 301 Moved Permanently; the endpoint moved to http://example.com/" + strings.Repeat("x", 141) + "…: is that the URL to send to?"},
-	{"303", movedTo("303", "/other"), ErrorStatus, 303, "the endpoint answered 303 See Other"},
+	{"303", movedTo("303", "/other"), ErrorStatus, 303,
+		"the endpoint answered 303 See Other; it refers to http://ADDR/other: is that the URL to send to? If it has taken the delivery, " +
+			"as Google Apps Script has, set success = [303]"},
+	{"303 to nowhere", movedTo("303", ""), ErrorStatus, 303, "the endpoint answered 303 See Other"},
 	{"304", movedTo("304", "/other"), ErrorStatus, 304, "the endpoint answered 304 Not Modified"},
 }
 

@@ -1,8 +1,10 @@
 package send
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -45,9 +47,11 @@ type trace struct {
 type exchange struct {
 	phase            phase
 	overTLS          bool
-	proxy            string // host and port; "" without one
-	wantsCertificate bool   // of the client
-	wire             *wire  // nil while there is no connection
+	proxy            string     // host and port; "" without one
+	wantsCertificate bool       // of the client
+	server           string     // host and port, of the URL
+	tls              *tlsClient // nil for a transport that a test has set
+	wire             *wire      // nil while there is no connection
 	wroteHeader      bool
 	interim          int  // bytes of interim answers
 	oddLength        bool // an interim answer claimed to have a body
@@ -74,7 +78,7 @@ func traceOf(ctx context.Context) *trace {
 
 // begin begins an exchange. It returns a context in which net/http reports it.
 func (t *trace) begin(ctx context.Context, to *url.URL) context.Context {
-	x := &exchange{overTLS: to.Scheme == "https"}
+	x := &exchange{overTLS: to.Scheme == "https", server: net.JoinHostPort(to.Hostname(), cmp.Or(to.Port(), "443"))}
 	t.mu.Lock()
 	t.exchange = x
 	t.mu.Unlock()
@@ -204,7 +208,7 @@ func (t *trace) situation(timeout time.Duration) situation {
 	if x == nil {
 		return s
 	}
-	s.phase, s.proxy, s.wantsCertificate = x.phase, x.proxy, x.wantsCertificate
+	s.phase, s.proxy, s.wantsCertificate, s.server, s.tls = x.phase, x.proxy, x.wantsCertificate, x.server, x.tls
 	if x.wire == nil {
 		return s
 	}

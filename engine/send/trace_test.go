@@ -229,7 +229,7 @@ func TestClassifyLimits(t *testing.T) {
 		{errors.New("readLoopPeekFailLocked: %!w(<nil>)"), situation{phase: phaseSend}, "the endpoint speaks before it is sent a request; is the port right?"},
 		{errors.New(notEstablished), situation{phase: phaseSend}, "the endpoint agreed to HTTP/2 in the TLS handshake and does not speak it; its server or proxy is misconfigured"},
 		{errors.New(notEstablished), situation{phase: phaseSend, wantsCertificate: true},
-			"the endpoint ended the connection after the TLS handshake; it asked for a client certificate, and hookbolt has none"},
+			"the endpoint ended the connection after the TLS handshake; it requires a client certificate: set tls.cert and tls.key"},
 		{errors.New("http2: client connection lost"), situation{phase: phaseWait}, "the connection was lost: the endpoint no longer answered on it"},
 	} {
 		if _, detail := classify(tc.err, tc.at); detail != tc.want {

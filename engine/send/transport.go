@@ -6,7 +6,6 @@ import (
 	"iter"
 	"net/http"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 )
@@ -26,9 +25,11 @@ const (
 )
 
 // transports has pools of connections: one for each set of allowed networks, so that a connection to an address that only some endpoints may
-// use is in no pool where the attempts of others would find it, and within it one for endpoints that want no HTTP/2.
+// use is in no pool where the attempts of others would find it, and within it one for endpoints that want no HTTP/2, and for each client
+// certificate and other settings of TLS: a connection stays what its handshake has made of it.
 type transports struct {
 	options Options
+	tls     *tlsSettings
 
 	mu    sync.Mutex
 	pools map[poolKey]*pool // guarded by mu
@@ -38,33 +39,70 @@ type transports struct {
 type poolKey struct {
 	own     string // the endpoint's own networks, as text; "" for none, which most have
 	noHTTP2 bool
+	tls     string // tlsClient.key
 }
 
-func poolKeyOf(own []netip.Prefix, noHTTP2 bool) poolKey {
+// ownNetworks writes an endpoint's own networks for poolKey.
+func ownNetworks(own []netip.Prefix) string {
 	if len(own) == 0 {
-		return poolKey{noHTTP2: noHTTP2}
+		return ""
 	}
-	return poolKey{fmt.Sprint(own), noHTTP2}
+	return fmt.Sprint(own)
 }
 
 func newTransports(o Options) *transports {
-	return &transports{options: o, pools: make(map[poolKey]*pool)}
+	t := &transports{options: o, pools: make(map[poolKey]*pool)}
+	t.tls = newTLSSettings(&t.options, func(replaced string) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.closeLocked(func(key poolKey) bool { return key.tls == replaced })
+	})
+	return t
 }
 
-// of returns the transport for a request.
-func (t *transports) of(r *Request) http.RoundTripper {
-	if t.options.Transport != nil {
-		return traced{t.options.Transport}
+// of returns the transport for a request, with its TLS settings. trouble says why their files cannot be used as they are now; "" for most. The
+// error is a TLSError: there is nothing to use.
+func (t *transports) of(r *Request) (transport http.RoundTripper, trouble string, err error) {
+	return t.with(r, r.tls())
+}
+
+// with is of with other TLS settings.
+func (t *transports) with(r *Request, settings TLS) (transport http.RoundTripper, trouble string, err error) {
+	client, trouble, err := t.tls.of(settings)
+	if err != nil {
+		return nil, "", err
 	}
-	key := poolKeyOf(r.AllowNetworks, r.NoHTTP2)
+	if t.options.Transport != nil {
+		return traced{t.options.Transport}, trouble, nil
+	}
+	key := poolKey{ownNetworks(r.AllowNetworks), r.NoHTTP2, client.key}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.pools[key]
 	if p == nil {
-		p = newPool(t.options, r.AllowNetworks, r.NoHTTP2)
+		p = newPool(t, r, client)
 		t.pools[key] = p
 	}
-	return p
+	return p, trouble, nil
+}
+
+// closeLocked drops pools.
+func (t *transports) closeLocked(which func(poolKey) bool) {
+	for key, p := range t.pools {
+		if which(key) {
+			p.closeIdleConnections()
+			delete(t.pools, key)
+		}
+	}
+}
+
+// forProxies returns the TLS configuration for a proxy: that of the defaults. What a webhook sets is for its endpoint alone.
+func (t *transports) forProxies(host string) (*tls.Config, error) {
+	client, _, err := t.tls.of(TLS{})
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{RootCAs: client.roots, ServerName: host, MinVersion: client.minVersion}, nil
 }
 
 // traced lets the trace watch a transport that a test has set, as it watches a pool.
@@ -75,26 +113,23 @@ func (t traced) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.RoundTripper.RoundTrip(req.WithContext(traceOf(ctx).begin(ctx, req.URL)))
 }
 
-// closeUnused drops the pools of networks that are not in use.
-func (t *transports) closeUnused(inUse iter.Seq[[]netip.Prefix]) {
+// closeUnused drops the pools of networks and of TLS settings that are not in use.
+func (t *transports) closeUnused(inUse iter.Seq2[[]netip.Prefix, *TLS]) {
+	networks, settings := map[string]bool{"": true}, make(map[TLS]bool)
+	for own, with := range inUse {
+		networks[ownNetworks(own)] = true
+		if with != nil {
+			settings[*with] = true
+		}
+	}
+	keys := t.tls.keep(settings)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	needed := map[string]bool{"": true}
-	for own := range inUse {
-		if len(own) > 0 {
-			needed[fmt.Sprint(own)] = true
-		}
-	}
-	for key, p := range t.pools {
-		if !needed[key.own] {
-			p.closeIdleConnections()
-			delete(t.pools, key)
-		}
-	}
+	t.closeLocked(func(key poolKey) bool { return !networks[key.own] || !keys[key.tls] })
 }
 
 func (t *transports) closeIdleConnections() {
-	t.closeUnused(slices.Values[[][]netip.Prefix](nil))
+	t.closeUnused(func(func([]netip.Prefix, *TLS) bool) {})
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.pools {
@@ -103,15 +138,16 @@ func (t *transports) closeIdleConnections() {
 }
 
 // newPool returns a pool whose transport guards its dials, bounds what it reads, and asks for no compression.
-func newPool(o Options, own []netip.Prefix, noHTTP2 bool) *pool {
-	p := &pool{dialNet: guard{o.AllowNetworks}.with(own).dialer(o.Resolver), hosts: make(map[hostKey]*host)}
+func newPool(t *transports, r *Request, client *tlsClient) *pool {
+	o := &t.options
+	p := &pool{dialNet: guard{o.AllowNetworks}.with(r.AllowNetworks).dialer(o.Resolver), hosts: make(map[hostKey]*host), tls: client}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(!noHTTP2)
+	protocols.SetHTTP2(!r.NoHTTP2)
 	p.transport = &http.Transport{
 		DialContext:            p.dialWire,
 		Protocols:              protocols,
-		TLSClientConfig:        &tls.Config{GetClientCertificate: noteCertificateRequest},
+		TLSClientConfig:        client.config(),
 		OnProxyConnectResponse: connectRefused,
 		MaxResponseHeaderBytes: maxResponseHeaderBytes,
 		DisableCompression:     true,
@@ -129,12 +165,7 @@ func newPool(o Options, own []netip.Prefix, noHTTP2 bool) *pool {
 	if o.ProxyFromEnvironment {
 		p.transport.Proxy = noteProxy(http.ProxyFromEnvironment)
 		p.dialNet = toProxies(p.dialNet)
+		p.proxyTLS = t.forProxies
 	}
 	return p
-}
-
-// noteCertificateRequest is a client's GetClientCertificate. hookbolt has no certificate.
-func noteCertificateRequest(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	traceOf(info.Context()).note(func(x *exchange) { x.wantsCertificate = true })
-	return &tls.Certificate{}, nil
 }

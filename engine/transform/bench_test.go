@@ -12,7 +12,7 @@ func benchJob(b *testing.B) Job {
 	if err != nil {
 		b.Fatal(err)
 	}
-	slack, err := os.ReadFile("/work/shared/recipes/slack.jq")
+	slack, err := os.ReadFile("testdata/recipes/slack.jq")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -120,6 +120,16 @@ func (p *Programs) list() [programs]program {
 	return [programs]program{{filterProgram, p.Filter}, {transformProgram, p.Transform}, {urlProgram, p.URLValues}}
 }
 
+// source returns a program by its name.
+func (p *Programs) source(name string) string {
+	for _, program := range p.list() {
+		if program.name == name {
+			return program.source
+		}
+	}
+	return ""
+}
+
 // first returns the name of the program that runs first.
 func (p *Programs) first() string {
 	for _, program := range p.list() {
@@ -146,10 +156,21 @@ func (r *run) first(name string, code *gojq.Code) (any, error) {
 	if !ok {
 		return nothing, nil
 	}
-	if err, ok := v.(error); ok {
-		return nil, runtimeError(name, err)
+	err, failed := v.(error)
+	if !failed {
+		return v, nil
 	}
-	return v, nil
+	e := runtimeError(name, err)
+	source := r.job.source(name)
+	if tokens, _ := tokenize(source); halted(err) {
+		e.Line, e.Column = find(source, tokens, "halt", "halt_error")
+	} else if r.budget.reason == nil && r.budget.steps < MaxSteps/4 {
+		if at, ok := locate(r.budget, source, r.payload); ok {
+			e.Line, e.Column = position(source, at.offset)
+			e.Detail += fieldHint(at)
+		}
+	}
+	return nil, e
 }
 
 // decode reads a payload. Numbers stay as they are written.

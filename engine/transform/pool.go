@@ -13,8 +13,13 @@ import (
 const Command = "transform-worker"
 
 const (
-	// slowAfter is how long a job may take among the fast ones. It is some hundred times what a program takes that makes a message.
+	// slowAfter is how long a job may take among the fast ones. It is some hundred times what a program takes that makes a message. On Linux
+	// it is the time that the worker had a processor: a machine that is busy makes nobody slow.
 	slowAfter = 50 * time.Millisecond
+	// cheapBelow is what a job takes at the most whose owner may have the last free worker next time.
+	cheapBelow = 5 * time.Millisecond
+	// slowInterval is how often a job is looked at that has had a processor for less than slowAfter.
+	slowInterval = 10 * time.Millisecond
 	// killAfter is when the parent kills a worker that has not ended itself.
 	killAfter = 2 * time.Second
 	// maxTries is how often a job is run whose worker is ended by somebody else.
@@ -55,9 +60,9 @@ var EndReasons = []string{string(endedIdle), string(endedTime), string(endedMemo
 //
 // # Fairness
 //
-// The jobs of an owner run in their order, one or a few at a time, and owners take turns. An owner whose last job was fast is known. An owner
-// of whom nothing is known yet never gets the last free worker: so a known owner waits for other fast jobs at most, whatever others run. A
-// job that takes longer than slowAfter gives up its place among the fast ones and becomes slow. There are few places for slow jobs, of lowest
+// The jobs of an owner run in their order, one or a few at a time, and owners take turns. An owner whose last job took
+// less than cheapBelow is known. Others never get the last free worker: so a known owner waits for jobs of its kind at most, whatever others
+// run. A job that takes more than slowAfter gives up its place among the fast ones and becomes slow. There are few places for slow jobs, of lowest
 // priority. While all are taken, a job that should be slow runs on, but if somebody waits for its place it is ended, and starts anew as slow
 // later. The next jobs of its owner start as slow, until one of them is fast again. Of slow owners, those come first that were slow the
 // fewest times in a row.
@@ -169,29 +174,63 @@ func (p *Pool) join() bool {
 func (p *Pool) runOn(ctx context.Context, w *worker, at *place, job *Job) (Result, error) {
 	p.begin(at, w)
 	stop := context.AfterFunc(ctx, func() { w.kill(endedAbandoned) })
-	began := time.Now()
-	slowTimer := time.AfterFunc(slowAfter, func() { p.turnSlow(at, w) })
+	watch := newStopwatch(w)
+	slowTimer := time.AfterFunc(slowAfter, func() { p.watchSlow(at, w, watch) })
 	killTimer := time.AfterFunc(killAfter, func() { w.kill(endedTime) })
 	result, err := w.do(job)
 	slowTimer.Stop()
 	killTimer.Stop()
 	stop()
-	took := time.Since(began)
 	if _, failed := errors.AsType[*Error](err); err == nil || failed {
-		p.leave(at, took)
+		p.leave(at, watch.took())
 		p.returnWorker(w)
 		return result, err
 	}
 	ended := w.ending()
 	p.countEnd(ended.why)
-	switch ended.why {
-	case endedTime, endedMemory, endedCrash:
-		took = max(took, slowAfter) // such a program is slow, however fast it does harm
-	case endedAbandoned, endedLost:
+	took := slowAfter // a program that ends its worker is slow, however fast it does so
+	if ended.why == endedAbandoned || ended.why == endedLost {
 		took = 0
 	}
 	p.leave(at, took)
 	return Result{}, ended
+}
+
+// watchSlow makes a job slow once it has taken slowAfter.
+func (p *Pool) watchSlow(at *place, w *worker, watch stopwatch) {
+	for left := slowAfter - watch.took(); left > 0; left = slowAfter - watch.took() {
+		select {
+		case <-w.ended:
+			return
+		case <-time.After(max(left, slowInterval)):
+		}
+		if !p.runsOn(at, w) {
+			return
+		}
+	}
+	p.turnSlow(at, w)
+}
+
+// stopwatch measures what a job takes: the time for which its worker has a processor, or just the time where the system does not say it.
+type stopwatch struct {
+	w     *worker
+	began time.Time
+	used  time.Duration
+	knows bool
+}
+
+func newStopwatch(w *worker) stopwatch {
+	used, knows := w.used()
+	return stopwatch{w, time.Now(), used, knows}
+}
+
+// took returns what the job has taken; not 0.
+func (s stopwatch) took() time.Duration {
+	took := max(1, time.Since(s.began))
+	if used, knows := s.w.used(); knows && s.knows && took >= cheapBelow {
+		took = max(1, used-s.used)
+	}
+	return took
 }
 
 // takeWorker returns a worker that nobody uses, or starts one. The error is an ErrNoWorker.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/itchyny/gojq"
 )
@@ -20,6 +21,9 @@ import (
 func compile(name, source string) (*gojq.Code, error) {
 	if len(source) > MaxProgramBytes {
 		return nil, &Error{Program: name, Detail: fmt.Sprintf("the program has %d bytes, but at most %d are allowed", len(source), MaxProgramBytes)}
+	}
+	if !utf8.ValidString(source) {
+		return nil, &Error{Program: name, Detail: "the program is not valid UTF-8"}
 	}
 	query, err := gojq.Parse(source)
 	if err != nil {
@@ -129,5 +133,8 @@ func fromDate(v any, _ []any) any {
 
 // needsString is the error of a function that works on strings only, in gojq's words.
 func needsString(name string, v any) error {
+	if v == nil {
+		return fmt.Errorf("%s cannot be applied to: null", name)
+	}
 	return fmt.Errorf("%s cannot be applied to: %s (%s)", name, gojq.TypeOf(v), gojq.Preview(v))
 }

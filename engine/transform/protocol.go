@@ -128,6 +128,9 @@ func parseAnswer(message []byte, job *Job) (Result, error) {
 		r.URLValues = make(map[string]string)
 	}
 	for n := f.number(); n > 0 && f.err == nil; n-- {
+		if len(r.URLValues) == MaxURLValues || r.URLValues == nil {
+			return Result{}, errProtocol
+		}
 		name := f.text()
 		r.URLValues[name] = f.text()
 	}
@@ -137,7 +140,10 @@ func parseAnswer(message []byte, job *Job) (Result, error) {
 	case !r.Filtered:
 		r.Body = f.rest
 	}
-	return r, f.err
+	if f.err != nil {
+		return Result{}, f.err
+	}
+	return r, nil
 }
 
 func appendField(b []byte, s string) []byte {

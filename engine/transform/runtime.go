@@ -22,7 +22,7 @@ func runtimeError(name string, err error) *Error {
 	case err == errSteps || err == errTime:
 		return &Error{Program: name, Detail: err.Error()}
 	}
-	if _, ok := errors.AsType[*gojq.HaltError](err); ok {
+	if halted(err) {
 		return &Error{Program: name, Detail: `halt ends jq itself, which makes no sense here: use empty to send nothing, or error("why")`}
 	}
 	if own, ok := err.(gojq.ValueError); ok { // by error
@@ -33,6 +33,12 @@ func runtimeError(name string, err error) *Error {
 		return &Error{Program: name, Detail: shorten(s, maxMessageBytes)}
 	}
 	return &Error{Program: name, Detail: plainWords(err.Error())}
+}
+
+// halted tells whether an error is that of halt or halt_error.
+func halted(err error) bool {
+	_, ok := errors.AsType[*gojq.HaltError](err)
+	return ok
 }
 
 // quoted describes a value with a little of its content.
@@ -115,12 +121,32 @@ var rewordings = []rewording{
 	{regexp.MustCompile(`(?s)^(@?\w+)(?:\(.*\))? cannot be applied to: null$`), func(m []string) string {
 		return fmt.Sprintf(`%s got null: give a default before it, as in (.name // "") | %s`, m[1], m[1])
 	}},
-	{regexp.MustCompile(`(?s)^(@?\w+)(?:\(.*\))? cannot be applied to: (.*)$`), func(m []string) string {
-		return fmt.Sprintf("%s cannot work on %s", m[1], typed(m[2]))
+	{regexp.MustCompile(`(?s)^(@?\w+)(?:\((.*)\))? cannot be applied to: (.*)$`), func(m []string) string {
+		hint := ""
+		if ofStrings[m[1]] && (strings.HasPrefix(m[3], "number") || strings.HasPrefix(m[3], "boolean")) {
+			hint = ": make it a string with tostring"
+		}
+		if m[2] != "" {
+			m[1] += "(" + shorten(m[2], maxQuoteBytes) + ")"
+		}
+		return fmt.Sprintf("%s cannot work on %s%s", m[1], typed(m[3]), hint)
 	}},
 	{regexp.MustCompile(`(?s)^(@?\w+)(?:\(.*\))? cannot be applied to (.*?): (.*)$`), func(m []string) string {
 		return fmt.Sprintf("%s cannot work on %s: %s", m[1], shorten(m[2], maxQuoteBytes), shorten(m[3], 80))
 	}},
+}
+
+// ofStrings are functions that work on strings only. match is what sub, gsub, scan and splits come to.
+var ofStrings = map[string]bool{"match": true, "test": true, "split": true, "ascii_downcase": true, "ascii_upcase": true, "downcase": true, "upcase": true,
+	"ltrimstr": true, "rtrimstr": true, "trim": true, "ltrim": true, "rtrim": true, "startswith": true, "endswith": true, "explode": true,
+	"sha256": true, "sha1": true, "md5": true, "hmac_sha256": true}
+
+// fieldHint explains the mistake of a field that fails and has the name of a function.
+func fieldHint(at token) string {
+	if !at.isField() || len(functionNames()[at.text[1:]]) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; the function %s is called behind a pipe: | %s", at.text[1:], at.text[1:])
 }
 
 // backslashes explains the mistake that most regular expressions have.

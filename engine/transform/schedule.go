@@ -23,9 +23,9 @@ type schedule struct {
 type class int
 
 const (
-	known   class = iota // the last job of its owner was fast
-	unknown              // its owner had no job yet, or has just been slow
-	slow                 // it takes long, or the last job of its owner has
+	known   class = iota // the last job of its owner took less than cheapBelow
+	unknown              // its owner had no job yet, or the last took more
+	slow                 // it takes more than slowAfter, or the last job of its owner has
 	classes
 )
 
@@ -79,6 +79,9 @@ func (p *Pool) begin(at *place, w *worker) {
 	defer p.mu.Unlock()
 	at.worker = w
 	p.schedule.active[at] = struct{}{}
+	if at.class == slow {
+		p.slowDown(w)
+	}
 	if p.closed {
 		w.kill(endedAbandoned)
 	}
@@ -91,6 +94,13 @@ func (p *Pool) leave(at *place, took time.Duration) {
 	p.schedule.release(at, took)
 }
 
+// runsOn tells whether a job runs on a worker still.
+func (p *Pool) runsOn(at *place, w *worker) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return at.worker == w
+}
+
 // turnSlow is called when a job has run for slowAfter.
 func (p *Pool) turnSlow(at *place, w *worker) {
 	p.mu.Lock()
@@ -98,9 +108,16 @@ func (p *Pool) turnSlow(at *place, w *worker) {
 	if at.worker != w {
 		return // it has just ended
 	}
-	w.slow = true
-	setPriority(w.cmd.Process.Pid, niceSlow)
+	p.slowDown(w)
 	p.schedule.turnSlow(at)
+}
+
+// slowDown has a worker give way to others until its end. The pool's mutex is held.
+func (p *Pool) slowDown(w *worker) {
+	if !w.slow {
+		w.slow = true
+		setPriority(w.cmd.Process.Pid, niceSlow)
+	}
 }
 
 // enqueue adds a job. It goes before the others of its owner if it has run already.
@@ -161,7 +178,7 @@ func (s *schedule) release(at *place, took time.Duration) {
 	case took >= slowAfter:
 		o.slowRow++
 		s.classify(o, slow)
-	case at.class == slow:
+	case at.class == slow || took >= cheapBelow:
 		o.slowRow = 0
 		s.classify(o, unknown)
 	default:
@@ -223,6 +240,9 @@ func (s *schedule) hasRoom(c class) bool {
 	return s.running[slow] < s.slow
 }
 
+// waits tells whether a job of a class may run as soon as there is room.
+func (s *schedule) waits(c class) bool { return len(s.queues[c]) > 0 }
+
 // grant lets jobs run for which there is room.
 func (s *schedule) grant() {
 	for len(s.overdue) > 0 && s.hasRoom(slow) {
@@ -232,13 +252,15 @@ func (s *schedule) grant() {
 		s.running[slow]++
 		at.class = slow
 	}
+	if s.running[unknown] == 0 && s.waits(unknown) && s.hasRoom(unknown) { // known owners may leave no place free for long
+		s.start(s.next(unknown))
+	}
 	for c := range classes {
-		for len(s.queues[c]) > 0 && s.hasRoom(c) {
+		for s.waits(c) && s.hasRoom(c) {
 			s.start(s.next(c))
 		}
 	}
-	waits := func(c class) bool { return len(s.queues[c]) > 0 && !s.hasRoom(c) }
-	if len(s.overdue) > 0 && (waits(known) || waits(unknown)) { // one for each call: there is a call for each that waits
+	if len(s.overdue) > 0 && (s.waits(known) || s.waits(unknown)) { // one for each call: there is a call for each that waits
 		at := s.overdue[0]
 		s.overdue = s.overdue[1:]
 		at.worker.kill(endedMoved)

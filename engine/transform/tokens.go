@@ -15,9 +15,6 @@ type token struct {
 // end returns the offset behind the token.
 func (t token) end() int { return t.offset + len(t.text) }
 
-// isWord tells whether the token is a name, of a function or a keyword.
-func (t token) isWord() bool { return t.text != "" && isNameByte(t.text[0]) && !isDigit(t.text[0]) }
-
 // isField tells whether the token is a field, such as .name.
 func (t token) isField() bool { return len(t.text) > 1 && t.text[0] == '.' && isNameByte(t.text[1]) }
 

@@ -49,8 +49,14 @@ const (
 	endedLost      ending = "lost"      // by somebody else
 )
 
+// workerVariable is set in the environment of a worker.
+const workerVariable = "HOOKBOLT_TRANSFORM_WORKER"
+
 // startWorker starts a worker and waits until it is ready. The error is an ErrNoWorker.
 func startWorker(command []string, waiters *sync.WaitGroup) (*worker, error) {
+	if os.Getenv(workerVariable) != "" {
+		return nil, fmt.Errorf("%w: a worker starts none: is %s a program that has the command %s?", ErrNoWorker, os.Args[0], Command)
+	}
 	w := &worker{ended: make(chan struct{})}
 	if err := w.start(command); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoWorker, err)
@@ -84,7 +90,7 @@ func (w *worker) start(command []string) (err error) {
 	}
 	defer childOut.Close()
 	cmd := exec.Command(command[0], command[1:]...)
-	cmd.Env = []string{"GOTRACEBACK=none", "GOMAXPROCS=2"} // a thread for the program, one to watch it
+	cmd.Env = []string{workerVariable + "=1", "GOTRACEBACK=none", "GOMAXPROCS=2"} // a thread for the program, one to watch it
 	cmd.Stdin, cmd.Stdout = childIn, childOut
 	detach(cmd)
 	if err := cmd.Start(); err != nil {
@@ -195,6 +201,16 @@ func (e *endedError) detail() string {
 		return "it goes too deep into itself, or needs too much memory"
 	}
 	return fmt.Sprintf("the process that ran it was ended from outside %d times, perhaps for want of memory", maxTries)
+}
+
+// used returns how much of a processor the worker has used; false if the system does not say it, or not any more.
+func (w *worker) used() (time.Duration, bool) {
+	select {
+	case <-w.ended: // its number may be another process's
+		return 0, false
+	default:
+		return cpuTime(w.cmd.Process.Pid)
+	}
 }
 
 // do has the worker run a job. An error that is no *Error means that the worker is of no use any more.

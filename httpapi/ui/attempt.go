@@ -17,6 +17,7 @@ type attemptView struct {
 	Class, Outcome, Why string
 	RepeatedWhy         string // why the request was sent once more
 	Phases              []phaseBar
+	Method              string               // of the request; "" if nothing was sent
 	Header              []engine.HeaderField // as sent
 	Answer              string               // header and beginning of the body, made printable
 	Next                string
@@ -30,7 +31,7 @@ type phaseBar struct {
 }
 
 func viewAttempt(d *engine.Delivery, a *engine.Attempt, n int) attemptView {
-	v := attemptView{Attempt: *a, N: n, Class: "ok", Outcome: outcome(a.Status, a.Error), Phases: waterfall(a), Header: a.RequestHeader(d),
+	v := attemptView{Attempt: *a, N: n, Class: "ok", Outcome: outcome(a.Status, a.Error), Phases: waterfall(a), Method: a.RequestMethod(), Header: a.RequestHeader(d),
 		Answer: answerText(a), Next: nextWords[a.NextReason], RepeatedWhy: repeatWords[a.Repeated]}
 	if !a.Delivered() {
 		v.Class, v.Why = "bad", sentence(because(a))
@@ -142,11 +143,18 @@ func printable(s string) string {
 	}, strings.ToValidUTF8(strings.ReplaceAll(s, "\r\n", "\n"), "\uFFFD"))
 }
 
-// curlCommand returns a command for a POSIX shell that sends an attempt's request. placeholders reports whether it has placeholders
+// curlCommand returns a command for a POSIX shell that sends an attempt's request to a webhook's endpoint. target is its URL, with its values. placeholders reports whether it has placeholders
 // for credentials. The payload goes through a pipe, because it may be longer than an argument can be.
-func curlCommand(url string, fields []engine.HeaderField, payload []byte) (command string, placeholders bool) {
+func curlCommand(w *engine.Webhook, target string, fields []engine.HeaderField, payload []byte) (command string, placeholders bool) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "printf %%s %s \\\n| curl -i -g %s", shellQuote(string(payload)), shellQuote(url))
+	if w.SendsBody() {
+		fmt.Fprintf(&b, "printf %%s %s \\\n| ", shellQuote(string(payload)))
+	}
+	b.WriteString("curl -i -g ")
+	if w.Method != "" && w.SendsBody() { // curl itself chooses POST with a body, and GET without
+		fmt.Fprintf(&b, "-X %s ", w.Method)
+	}
+	b.WriteString(shellQuote(target))
 	for _, f := range fields {
 		value := f.Value
 		if value == "…" {
@@ -154,7 +162,9 @@ func curlCommand(url string, fields []engine.HeaderField, payload []byte) (comma
 		}
 		fmt.Fprintf(&b, " \\\n  -H %s", shellQuote(f.Name+": "+value))
 	}
-	b.WriteString(" \\\n  --data-binary @-")
+	if w.SendsBody() {
+		b.WriteString(" \\\n  --data-binary @-")
+	}
 	return b.String(), placeholders
 }
 

@@ -50,6 +50,112 @@ func oauthInputs(w *engine.Webhook) []input {
 	})
 }
 
+// tlsInputs are one for each member. What is PEM is not shown again, what names files is.
+func tlsInputs(w *engine.Webhook) []input {
+	set, t := w.TLS != nil, w.TLS
+	if !set {
+		t = &engine.TLS{}
+	}
+	return removable(set, "tls", []input{
+		{Name: "tls.ca", Label: "Trusted certificates", Unit: "PEM", Kind: areaInput, Hidden: true, Set: t.CA != "", Placeholder: "-----BEGIN CERTIFICATE-----",
+			Help: "Of the authority, or the endpoint's own self-signed one. They take the place of the public authorities for this webhook."},
+		{Name: "tls.cert", Label: "Client certificate", Unit: "PEM", Kind: areaInput, Hidden: true, Set: t.Cert != "", Placeholder: "-----BEGIN CERTIFICATE-----",
+			Help: "Yours, for an endpoint that asks who you are; its intermediates after it."},
+		{Name: "tls.key", Label: "Private key", Unit: "PEM", Kind: areaInput, Hidden: true, Set: t.Key != "", Placeholder: "-----BEGIN PRIVATE KEY-----",
+			Help: "Of the client certificate, without a passphrase. It is stored and shown to nobody."},
+		{Name: "tls.server_name", Label: "Server name", Kind: textInput, Value: t.ServerName,
+			Help: "The name that the endpoint's certificate must have. Empty: the URL's host."},
+		{Name: "tls.min_version", Label: "Lowest version", Kind: textInput, Value: t.MinVersion, Help: "“1.2” or “1.3”. Empty: 1.2."},
+		{Name: "tls.ca_file", Label: "File of trusted certificates", Kind: textInput, Value: t.CAFile,
+			Help: "In place of the text: the name of a file within the server's delivery.tls_dir, which is read again as it changes."},
+		{Name: "tls.cert_file", Label: "File of the client certificate", Kind: textInput, Value: t.CertFile, Help: "As above."},
+		{Name: "tls.key_file", Label: "File of the private key", Kind: textInput, Value: t.KeyFile, Help: "As above."},
+	})
+}
+
+// tls is like headers. What was not typed of the PEM texts stays, but what a file takes the place of, and what is for another host.
+func (f *webhookForm) tls() (settings any, changed bool) {
+	present, removed := f.present.TLS, f.values.Has(removal("tls"))
+	if present == nil || removed {
+		present = &engine.TLS{}
+	}
+	var after engine.TLS
+	for _, m := range []struct {
+		name       string
+		text, kept string
+		at         *string
+	}{
+		{"ca", "tls.ca", present.CA, &after.CA}, {"cert", "tls.cert", present.Cert, &after.Cert}, {"key", "tls.key", string(present.Key), (*string)(&after.Key)},
+	} {
+		*m.at = strings.ReplaceAll(f.values.Get(m.text), "\r\n", "\n")
+		isFile := f.trimmed("tls."+m.name+"_file") != ""
+		if strings.TrimSpace(*m.at) == "" {
+			*m.at = ""
+			if !isFile && !(f.moved && m.name != "ca") {
+				*m.at = m.kept
+			}
+		}
+	}
+	after.CAFile, after.CertFile, after.KeyFile = f.trimmed("tls.ca_file"), f.trimmed("tls.cert_file"), f.trimmed("tls.key_file")
+	after.ServerName, after.MinVersion = f.trimmed("tls.server_name"), f.trimmed("tls.min_version")
+	if removed { // what is still shown of it was not typed
+		after = f.typedTLS(after)
+	}
+	switch {
+	case f.present.TLS == nil && after == engine.TLS{}, f.present.TLS != nil && after == *f.present.TLS && !f.moved:
+		return nil, false
+	case after == engine.TLS{}:
+		return nil, true
+	}
+	return jsonObject(after), true
+}
+
+// typedTLS returns what was typed anew of TLS settings, whose old ones are to be removed.
+func (f *webhookForm) typedTLS(after engine.TLS) engine.TLS {
+	old := f.present.TLS
+	if old == nil {
+		return after
+	}
+	for _, m := range []struct{ now, before *string }{
+		{&after.CAFile, &old.CAFile}, {&after.CertFile, &old.CertFile}, {&after.KeyFile, &old.KeyFile}, {&after.ServerName, &old.ServerName}, {&after.MinVersion, &old.MinVersion},
+	} {
+		if *m.now == *m.before {
+			*m.now = ""
+		}
+	}
+	return after
+}
+
+// jsonObject returns what is stored as the API has it.
+func jsonObject(stored any) json.RawMessage {
+	text, err := json.Marshal(stored)
+	if err != nil {
+		panic(err) // cannot be: strings
+	}
+	return text
+}
+
+// tlsText says what is set of TLS.
+func tlsText(w *engine.Webhook) string {
+	t := w.TLS
+	if t == nil {
+		return ""
+	}
+	var parts []string
+	say := func(is bool, words string) {
+		if is {
+			parts = append(parts, words)
+		}
+	}
+	say(t.CA != "", "trusted certificates of its own")
+	say(t.CAFile != "", "trusted certificates in "+t.CAFile)
+	say(t.Cert != "", "a client certificate")
+	say(t.CertFile != "", "a client certificate in "+t.CertFile)
+	say(t.ServerName != "", "the name "+t.ServerName)
+	say(t.MinVersion != "", "TLS "+t.MinVersion+" or later")
+	return strings.Join(parts, ", ")
+}
+
 // secretInputs let the caller give the secret of a new webhook. That of one that exists has a page of its own.
 func secretInputs(w *engine.Webhook) []input {
 	if w.ID != 0 {

@@ -114,7 +114,7 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 				target = w.URL // it has got other names since the values were made
 			}
 			d.SignedAt = now
-			d.Curl, d.Credentials = curlCommand(target, fields, payload)
+			d.Curl, d.Credentials = curlCommand(&w, target, fields, payload)
 			if delivery.URLValues != "" {
 				d.SentTo = target
 			}

@@ -28,11 +28,6 @@ func (p *Pages) beginForm(name string) (*webhookForm, error) {
 	settings := r.Settings()
 	delete(settings, "headers") // credentials, which no form shows: their placeholders are put in below
 	delete(settings, "basic_auth")
-	for name := range settings {
-		if engine.SettingNamed(name) == nil {
-			delete(settings, name)
-		}
-	}
 	body, err := json.Marshal(settings)
 	if err != nil {
 		return nil, fmt.Errorf("recipe %s: %w", name, err)

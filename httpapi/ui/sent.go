@@ -43,6 +43,9 @@ func viewSent(p *engine.Preview) *sentView {
 		return v
 	}
 	v.Class, v.Status = "ok", "This would be sent: "+byteSize(int64(len(p.Body)))
+	if p.ContentType == "" {
+		v.Status = "This would be sent: no body, but the URL"
+	}
 	if p.Steps > 0 {
 		v.Status += fmt.Sprintf(", made in %s of %s steps", thousands(int64(p.Steps)), thousands(engine.MaxProgramSteps))
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -117,6 +118,46 @@ func (f *webhookForm) typed(s *settingWords) (value any, changed bool) {
 	default:
 		return orNull(text), true
 	}
+}
+
+// methodInputs let the caller choose a method. The default is not typed in, so that "More" stays folded.
+func methodInputs(w *engine.Webhook) []input {
+	return []input{{Name: "method", Label: "Method", Kind: textInput, Value: w.Method, Placeholder: engine.Methods[0],
+		Help: strings.Join(engine.Methods, ", ") + ". A GET has no body: the endpoint gets the headers and the signature alone. Empty: " + engine.Methods[0] + "."}}
+}
+
+// method reads the method, in capital letters or not.
+func (f *webhookForm) method() (any, bool) { return orNull(strings.ToUpper(f.trimmed("method"))), true }
+
+// successInputs let the caller name further statuses.
+func successInputs(w *engine.Webhook) []input {
+	return []input{{Name: "success", Label: "Also delivered", Unit: "statuses, such as 302", Kind: listInput, Value: statusList(w),
+		Help: "Statuses that count as delivered beside 2xx, " + rangeOf("success") + ", whatever else they mean. A web app of Google Apps Script answers 302 when it has run. Redirects are never followed. Empty: only 2xx."}}
+}
+
+// success reads the statuses.
+func (f *webhookForm) success() (any, bool) {
+	var statuses []json.RawMessage
+	for _, text := range list(f.trimmed("success")) {
+		if strings.Trim(text, "0123456789") != "" || !json.Valid([]byte(text)) {
+			f.fail("success", "must be statuses with commas between, as in 302, 409 (got “"+engine.Excerpt(text)+"”)")
+			return nil, false
+		}
+		statuses = append(statuses, json.RawMessage(text))
+	}
+	if statuses == nil {
+		return nil, true
+	}
+	return statuses, true
+}
+
+// statusList writes the statuses of a webhook's setting success.
+func statusList(w *engine.Webhook) string {
+	var texts []string
+	for _, status := range w.Success {
+		texts = append(texts, strconv.Itoa(status))
+	}
+	return strings.Join(texts, ", ")
 }
 
 // nameAsTyped reads the name, which may begin and end with spaces.

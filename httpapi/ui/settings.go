@@ -59,8 +59,8 @@ var buttonSettings = []string{"active", "paused"}
 var settingGroups = []settingGroup{
 	{id: "endpoint", title: "Endpoint", settings: []settingWords{
 		{name: "url", label: "URL", kind: urlInput,
-			help:    "Your endpoint: hookbolt posts each webhook there, by http or https. To try things out on this machine, run “hookbolt listen” and give http://127.0.0.1:9000/.",
-			editing: " On another host or port it loses the headers, the basic authentication and the OAuth that are set, unless you type them again."},
+			help:    "Your endpoint: hookbolt sends each webhook there, by http or https. To try things out on this machine, run “hookbolt listen” and give http://127.0.0.1:9000/.",
+			editing: " On another host or port it loses the headers, the basic authentication, the OAuth and the client certificate that are set, unless you type them again."},
 		{name: "name", label: "Name", kind: textInput, read: nameAsTyped, fact: factWords{hidden: always},
 			help: "What this webhook is called here. Endpoints do not see it. Empty: its URL."},
 		{name: "content_id", label: "Content", unit: "UUID", kind: textInput, empty: says("every content"), fact: factWords{hidden: isForOperations},
@@ -108,6 +108,8 @@ var settingGroups = []settingGroup{
 			fact: factWords{after: " deliveries a second"}},
 		{name: "http2", label: "HTTP/2", kind: checkInput,
 			help: "Attempts use HTTP/2 if the endpoint offers it. On by default. Turn it off for an endpoint that has trouble with it."},
+		{name: "method", label: "Method", inputs: methodInputs, read: (*webhookForm).method},
+		{name: "success", label: "Also delivered", inputs: successInputs, read: (*webhookForm).success, fact: factWords{text: statusList, after: " deliver, too"}, empty: says("only 2xx")},
 		{name: "retry_schedule", label: "Retry schedule", unit: "such as 5s, 5m, 2h", kind: listInput,
 			empty: func(c engine.Config) string { return durationList(c.Retry.Schedule) },
 			help:  "How long to wait after each failed attempt until the next one; when all are used up, the delivery has failed. “" + emptyList + "”: a single attempt. Empty: {empty}."},
@@ -116,6 +118,8 @@ var settingGroups = []settingGroup{
 		{name: "allow_networks", label: "Allowed networks", unit: "one on a line", kind: areaInput, empty: says("none but public ones and the configuration's"),
 			help: "hookbolt connects to public addresses only. If the endpoint is on this machine or in your own network, name its address or network here, such as 127.0.0.1 or 10.0.0.0/8. Empty: only what the configuration allows."},
 	}},
+	{id: "tls-group", title: "TLS", help: "For an endpoint of your own authority, or one that wants a client certificate. It is verified in any case.", part: morePart, settings: []settingWords{
+		{name: "tls", label: "TLS", inputs: tlsInputs, read: (*webhookForm).tls, fact: factWords{text: tlsText}}}},
 	{id: "header-group", title: "Headers", help: "Sent to the endpoint with every attempt. Values are stored and shown to nobody.", part: morePart, settings: []settingWords{
 		{name: "headers", label: "Headers", inputs: headerInputs, read: (*webhookForm).headers}}},
 	{id: "basic-group", title: "Basic authentication", part: morePart, settings: []settingWords{

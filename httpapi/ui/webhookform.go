@@ -255,7 +255,7 @@ func (p *Pages) saveWebhook(r *http.Request, ps httprouter.Params) (*Answer, err
 		return p.refuseForm(r.Context(), f, err)
 	}
 	what := "saved"
-	if f.moved && (len(w.Headers) > 0 || w.BasicAuth != nil || w.OAuth2 != nil) {
+	if f.moved && (len(w.Headers) > 0 || w.BasicAuth != nil || w.OAuth2 != nil || w.TLS != nil) {
 		what = "moved"
 	}
 	return redirect("/webhooks/%d?done=%s", w.ID, what), nil

@@ -90,7 +90,7 @@ func (f *fixture) save(id uint32, form url.Values) engine.Webhook {
 // everySetting is a form with each setting, and the webhook that comes of it, as it is stored.
 var everySetting = url.Values{
 	"url": {" https://example.com/hook?a=1&b=<2> "}, "name": {`A "label" & <b>more</b>`}, "content_id": {contentA}, "delay": {"120"}, "send_leads": {"on"},
-	"send_incomplete": {"on"}, "incomplete_delay": {"0"}, "timeout": {"2s"}, "max_in_flight": {"7"}, "rate_limit": {"0.5"},
+	"send_incomplete": {"on"}, "incomplete_delay": {"0"}, "timeout": {"2s"}, "max_in_flight": {"7"}, "rate_limit": {"0.5"}, "method": {"put"}, "success": {"409, 302"}, "tls.server_name": {"hooks.example.com"}, "tls.min_version": {" 1.3 "},
 	"retry_schedule": {"5s, 5m,30m"}, "allow_networks": {"10.0.0.0/8\r\n127.0.0.1\r\n"}, "headers": {"X-Api-Key: sekret-header: 1\r\n\r\nx-env: sekret-env"},
 	"oauth2.token_url": {"https://auth.example/sekret-url"}, "oauth2.client_id": {"sekret-id"}, "oauth2.client_secret": {"sekret-secret"},
 	"oauth2.scopes": {"sekret-a sekret-b"}, "oauth2.headers": {"X-Tenant: sekret-tenant"}, "secret": {"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"},
@@ -98,7 +98,7 @@ var everySetting = url.Values{
 
 const everyStored = `{"url":"https://example.com/hook?a=1&b=%3C2%3E","name":"A \"label\" & <b>more</b>","content_id":"` + contentA + `","active":true,"paused":false,
 	"pause_reason":"","delay":120,"incomplete_delay":0,"send_answers":false,"send_leads":true,"send_incomplete":true,"timeout":"2s","max_in_flight":7,
-	"rate_limit":0.5,"http2":false,"retry_schedule":["5s","5m","30m"],"allow_networks":["10.0.0.0/8","127.0.0.1/32"],
+	"rate_limit":0.5,"http2":false,"method":"PUT","success":[302,409],"tls":{"server_name":"hooks.example.com","min_version":"1.3"},"retry_schedule":["5s","5m","30m"],"allow_networks":["10.0.0.0/8","127.0.0.1/32"],
 	"headers":{"X-Api-Key":"sekret-header: 1","X-Env":"sekret-env"},
 	"oauth2":{"token_url":"https://auth.example/sekret-url","client_id":"sekret-id","client_secret":"sekret-secret","scopes":["sekret-a","sekret-b"],
 	"headers":{"X-Tenant":"sekret-tenant"}},"secret":"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"}`
@@ -187,6 +187,10 @@ func TestBadInput(t *testing.T) {
 		{"rate_limit", "1e9", "deliveries a second", ""},
 		{"retry_schedule", "5s, soon", "entry 2: must be a duration", ""},
 		{"retry_schedule", "1ms", "each step must be", ""},
+		{"method", "delete", "must be POST, PUT, PATCH or GET", ""},
+		{"success", "302, ok", "must be statuses with commas between, as in 302, 409 (got “ok”)", ""},
+		{"success", "302, 204", "entry 2: must be 300 to 599 (got 204): every 2xx delivers anyway", ""},
+		{"success", "0302", "must be statuses", ""},
 		{"allow_networks", "10.0.0.0/8\r\nhome", "entry 2: must be a network or an address", ""},
 		{"headers", "Bearer sekret-1", "must have a name, without spaces, and a colon on each line", ""},
 		{"headers", "Bearer sekret-1:x", "must have a name, without spaces, and a colon on each line", ""},

@@ -203,7 +203,9 @@ type webhookData struct {
 	webhookRow
 	// PausesAt is when an endpoint that fails until then is paused; zero if it does not fail.
 	PausesAt time.Time
-	Settings []setting
+	// Certificate says how long the client certificate is good; "" if there is none.
+	Certificate string
+	Settings    []setting
 	// Overlapping are the secrets that still sign beside the present one.
 	Overlapping []engine.PreviousSecret
 	Replays     []engine.Replay
@@ -212,7 +214,7 @@ type webhookData struct {
 
 var webhookDone = map[string]string{
 	"saved":       "The settings were saved.",
-	"moved":       "The settings were saved. The webhook is on another host now: headers, basic authentication and OAuth that were not typed again were removed.",
+	"moved":       "The settings were saved. The webhook is on another host now: headers, basic authentication, OAuth and the client certificate that were not typed again were removed.",
 	"paused":      "It is paused: everything waits in its queue.",
 	"resumed":     "It is resumed: what is due goes out, oldest first.",
 	"activated":   "It is switched on.",
@@ -240,11 +242,31 @@ func (p *Pages) oneWebhook(r *http.Request, ps httprouter.Params) (*Answer, erro
 	if err != nil {
 		return nil, err
 	}
-	d := webhookData{webhookRow: row, Settings: facts(&w, p.engine.Config()), Overlapping: w.Overlapping(now), Replays: replaysOf(&o, w.ID), Latest: p.rows(page.Items)}
+	d := webhookData{webhookRow: row, Certificate: p.certificate(&w, now), Settings: facts(&w, p.engine.Config()), Overlapping: w.Overlapping(now), Replays: replaysOf(&o, w.ID), Latest: p.rows(page.Items)}
 	if row.State == "failing" {
 		d.PausesAt = row.Health.FirstFailedAt.Add(p.engine.Config().PauseAfter)
 	}
 	return p.show(view{Template: "webhook", Title: row.Title, Nav: "/webhooks", Live: true, Done: done(r, webhookDone), Data: d})
+}
+
+// certificate says how long a webhook's client certificate is good, and what is wrong with its files.
+func (p *Pages) certificate(w *engine.Webhook, now time.Time) string {
+	c, err := p.engine.ClientCertificate(w)
+	text := ""
+	switch {
+	case c == nil && err == nil:
+		return ""
+	case c != nil && now.After(c.ExpiresAt):
+		text = fmt.Sprintf("%s by %s has expired at %s: renew it.", c.Subject, c.Issuer, engine.FormatTime(c.ExpiresAt))
+	case c != nil && c.Expiring(now):
+		text = fmt.Sprintf("%s by %s expires soon, at %s: renew it.", c.Subject, c.Issuer, engine.FormatTime(c.ExpiresAt))
+	case c != nil:
+		text = fmt.Sprintf("%s by %s, until %s.", c.Subject, c.Issuer, engine.FormatTime(c.ExpiresAt))
+	}
+	if err != nil {
+		text = strings.TrimSpace(text + " " + sentence(err.Error()))
+	}
+	return text
 }
 
 // replaysOf are a webhook's replays that are on their way.

@@ -15,7 +15,7 @@ func previewSession(s *server, email string) string {
 	return id
 }
 
-// status is what the preview says.
+// previewStatus is what the preview says.
 const previewStatus = `document.querySelector("#sent-status")?.textContent ?? ""`
 
 // awaitPreview waits until the preview says a text.

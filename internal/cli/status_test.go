@@ -121,6 +121,8 @@ hookbolt_queue_oldest_due_age_seconds 3600
 # TYPE hookbolt_trouble_webhooks gauge
 hookbolt_trouble_webhooks{trouble="memory"} 0
 hookbolt_trouble_webhooks{trouble="network"} 7
+# TYPE hookbolt_client_certificate_expiry_seconds gauge
+hookbolt_client_certificate_expiry_seconds 1e9
 # TYPE hookbolt_webhooks gauge
 hookbolt_webhooks{state="failing"} 0
 # TYPE hookbolt_storage_commit_duration_seconds histogram
@@ -146,7 +148,7 @@ hookbolt_storage_commit_duration_seconds_count 100
 		t.Errorf("exit code %d: %s", code, p.Stderr)
 	}
 	for _, want := range []string{"hookbolt v9[2J at " + server.URL + ", not ready\n", "attention   not ready: the disk is full\n", " events are refused because there is no room", " the disk has only 477 MiB left",
-		" records that could not be read: 1,234;", " webhooks that wait because of a trouble of hookbolt's machine (network): 7\n", " commits are slow, p99 beyond the last bucket: the disk is slow", " a delivery has been due for 1h0m0s, and no endpoint is failing", "p99 beyond the last bucket"} {
+		" records that could not be read: 1,234;", " a webhook's client certificate has expired", " webhooks that wait because of a trouble of hookbolt's machine (network): 7\n", " commits are slow, p99 beyond the last bucket: the disk is slow", " a delivery has been due for 1h0m0s, and no endpoint is failing", "p99 beyond the last bucket"} {
 		if !strings.Contains(p.Stdout.String(), want) {
 			t.Errorf("lacks %q:\n%s", want, p.Stdout)
 		}

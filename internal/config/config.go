@@ -64,6 +64,8 @@ type Delivery struct {
 	Settle             engine.Duration   `toml:"settle"`
 	PauseAfter         engine.Duration   `toml:"pause_after"`
 	AllowNetworks      []Network         `toml:"allow_networks"`
+	CAFile             string            `toml:"ca_file"`
+	TLSDir             string            `toml:"tls_dir"`
 	ProxyFromEnv       bool              `toml:"proxy_from_environment"`
 	OperationsURL      string            `toml:"operations_url" secret:"path"`
 	// OperationsSecret is written as in the file: "whsec_" and base64.

@@ -53,6 +53,8 @@ func TestEnvironment(t *testing.T) {
 		"delivery.settle":                 {"5s", `"5s"`},
 		"delivery.pause_after":            {"2h", `"2h"`},
 		"delivery.allow_networks":         {"10.0.0.0/8, fd00::/8", `["10.0.0.0/8", "fd00::/8"]`},
+		"delivery.ca_file":                {"/etc/ca.pem", `"/etc/ca.pem"`},
+		"delivery.tls_dir":                {"/etc/tls", `"/etc/tls"`},
 		"delivery.proxy_from_environment": {"true", `true`},
 		"delivery.operations_url":         {"https://ops.example.com/", `"https://ops.example.com/"`},
 		"delivery.operations_secret":      {"whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE=", `"whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="`},

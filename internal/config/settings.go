@@ -58,10 +58,10 @@ func (c *Config) Replace(before *Config, fixed ...string) (changed, kept []strin
 	return changed, kept
 }
 
-// ReadsFiles reports whether a setting names a file, other than the database, whose content may change.
+// ReadsFiles reports whether a setting names a file, other than the database, whose content may change, or a directory of such files.
 func (c *Config) ReadsFiles() bool {
 	for name, value := range c.settings() {
-		if strings.HasSuffix(name, "_file") && value.String() != "" {
+		if (strings.HasSuffix(name, "_file") || name == "delivery.tls_dir") && value.String() != "" {
 			return true
 		}
 	}

@@ -15,6 +15,9 @@ func Check(c *config.Config) error {
 			return err
 		}
 	}
+	if err := engine.CheckTLSFiles(c.Delivery.CAFile, c.Delivery.TLSDir); err != nil {
+		return err
+	}
 	if _, err := lacksDirectory(c.Storage.Path); err != nil {
 		return err
 	}

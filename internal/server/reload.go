@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"hookbolt/engine"
 	"hookbolt/internal/config"
 	"hookbolt/storage"
 )
@@ -72,6 +73,9 @@ func (s *Server) checkReload(cfg *config.Config, changed, waiting []string) erro
 		if err := checkOperationsAddress(cfg); err != nil {
 			return err
 		}
+	}
+	if err := engine.CheckTLSFiles(cfg.Delivery.CAFile, cfg.Delivery.TLSDir); err != nil {
+		return err
 	}
 	if s.certificate != nil && !slices.Contains(waiting, "http.tls_cert_file") {
 		return s.certificate.use(cfg.HTTP.TLSCertFile, cfg.HTTP.TLSKeyFile) // the files may have changed even if the settings have not

@@ -64,6 +64,9 @@ func New(o Options) (*Server, error) {
 			return nil, err
 		}
 	}
+	if err := engine.CheckTLSFiles(cfg.Delivery.CAFile, cfg.Delivery.TLSDir); err != nil {
+		return nil, err
+	}
 	if err := makeDirectory(cfg.Storage.Path); err != nil {
 		return nil, err
 	}

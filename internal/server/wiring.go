@@ -27,6 +27,8 @@ func engineConfig(c *config.Config, version string) engine.Config {
 		Settle:               time.Duration(c.Delivery.Settle),
 		PauseAfter:           time.Duration(c.Delivery.PauseAfter),
 		AllowNetworks:        c.Delivery.Networks(),
+		CAFile:               c.Delivery.CAFile,
+		TLSDir:               c.Delivery.TLSDir,
 		ProxyFromEnvironment: c.Delivery.ProxyFromEnv,
 		ShutdownTimeout:      time.Duration(c.HTTP.ShutdownTimeout),
 		OperationsURL:        c.Delivery.OperationsURL,

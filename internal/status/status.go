@@ -23,9 +23,11 @@ import (
 
 // Thresholds of what needs attention. They are those of deploy/prometheus/alerts.yml, as far as one scrape can show.
 const (
-	lateAge    = 15 * time.Minute
-	lowDisk    = 1 << 30
-	slowCommit = 500 * time.Millisecond
+	lateAge = 15 * time.Minute
+	lowDisk = 1 << 30
+	// soonExpired is how long before its end a client certificate is warned of.
+	soonExpired = 14 * 24 * time.Hour
+	slowCommit  = 500 * time.Millisecond
 )
 
 // Report describes the state of a server.
@@ -147,6 +149,13 @@ func (s *Report) judge(m scraped) {
 	for _, trouble := range m.labels("hookbolt_trouble_webhooks", "trouble") {
 		if n := m.value("hookbolt_trouble_webhooks", "trouble", trouble); n > 0 {
 			s.warn("webhooks that wait because of a trouble of hookbolt's machine (%s): %s", trouble, number(n))
+		}
+	}
+	if at := m.value("hookbolt_client_certificate_expiry_seconds"); !math.IsNaN(at) && !math.IsInf(at, 0) {
+		if left := time.Until(time.Unix(int64(at), 0)); left < 0 {
+			s.warn("a webhook's client certificate has expired: see tls on the page of the webhook")
+		} else if left < soonExpired {
+			s.warn("a webhook's client certificate expires in %s: see tls on the page of the webhook", left.Round(time.Minute))
 		}
 	}
 	commits := "hookbolt_storage_commit_duration_seconds"

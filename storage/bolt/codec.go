@@ -284,6 +284,8 @@ func encodeAttempt(key []byte, a *engine.Attempt) []byte {
 	}
 	// Since version 9.
 	e.string(string(a.Repeated))
+	// Since version 11.
+	e.string(a.Sent.Method)
 	return e.seal(key)
 }
 
@@ -328,6 +330,9 @@ func decodeAttempt(key, value []byte) (engine.Attempt, error) {
 	}
 	if len(d.b) > 0 { // not of an earlier version
 		a.Repeated = engine.Repeat(d.string())
+	}
+	if len(d.b) > 0 { // not of a version before 11
+		a.Sent.Method = d.string()
 	}
 	return a, d.done(bucketAttempts, key)
 }

@@ -29,7 +29,7 @@ func FuzzStoredRecords(f *testing.F) {
 	w := putWebhook(f, s, engine.Webhook{Headers: map[string]engine.Header{"X-Key": {Value: "k"}}, Timeout: new(engine.Duration(time.Second))})
 	addSession(f, s, time.Now())
 	full := engine.Attempt{Outcome: engine.Outcome{StartedAt: now(), Duration: time.Second, Phases: engine.Phases{DNS: 1, FirstByte: 2}, Address: "192.0.2.1:443", Reused: true, Repeated: engine.RepeatClosed,
-		Sent:     engine.Sent{Signature: "v1,c2lnbmF0dXJl", UserAgent: "hookbolt/dev", Credentials: []string{"Authorization"}},
+		Sent:     engine.Sent{Method: "GET", Signature: "v1,c2lnbmF0dXJl", UserAgent: "hookbolt/dev", Credentials: []string{"Authorization"}},
 		Protocol: "HTTP/2.0", Status: 500, Error: engine.ErrorStatus, ErrorDetail: "the endpoint answered 500", Response: []byte("no"),
 		ResponseHeader: []engine.HeaderField{{Name: "Server", Value: "x"}}}}
 	deliver(f, s, take(f, s, engine.Lane{WebhookID: w.ID}, 1).Claimed[0].Delivery, engine.Next{Status: engine.StatusFailed, Reason: engine.NextExhausted}, full)

@@ -681,7 +681,7 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 	sessionID := addSession(t, s, time.Now())[0].SessionID
 	d := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Claimed[0].Delivery
 	deliver(t, s, d, delivered, engine.Attempt{Outcome: engine.Outcome{StartedAt: now(), Duration: time.Second, Status: 200, Response: []byte("fine")}})
-	sent := engine.Sent{Signature: "v1,c2lnbmF0dXJl", UserAgent: "hookbolt/1.2.3", Credentials: []string{"Authorization", "X-Api-Key"}}
+	sent := engine.Sent{Method: "PUT", Signature: "v1,c2lnbmF0dXJl", UserAgent: "hookbolt/1.2.3", Credentials: []string{"Authorization", "X-Api-Key"}}
 	addSession(t, s, time.Now())
 	d2 := take(t, s, engine.Lane{WebhookID: w.ID}, 1).Claimed[0].Delivery
 	deliver(t, s, d2, delivered, engine.Attempt{Outcome: engine.Outcome{StartedAt: now(), Status: 204, Address: "192.0.2.1:443", Sent: sent}})
@@ -711,7 +711,7 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 		a.Sent = engine.Sent{}
 		secondKey = slices.Clone(secondKey)
 		v = encodeAttempt(secondKey, &a)
-		version3 := sealBytes(secondKey, v[1:len(v)-4-4]) // without what was sent and the reason of a repeat, of which four zeros are left
+		version3 := sealBytes(secondKey, v[1:len(v)-4-5]) // without what was sent and the reason of a repeat, of which five zeros are left
 		key, v := tx.Bucket(bucketAttempts).Cursor().First()
 		if a, err = decodeAttempt(key, v); err != nil {
 			return err
