@@ -218,7 +218,7 @@ func (w *Webhook) checkShape() error {
 	switch {
 	case w.Transform == nil && transform.EncodingOf(w.contentType()) != transform.EncodingJSON:
 		return InputErrors{{Field: "content_type", Detail: fmt.Sprintf("needs a transform that makes such a body (got %s, and the payload is JSON)", w.contentType())}}
-	case w.URLValues != nil && len(names) == 0:
+	case w.URLValues != nil && len(names) == 0 && w.URL != "": // a preview may have no URL yet
 		return InputErrors{{Field: "url_values", Detail: "gives values for names in the URL, but its path and query have none: write {name} where a value belongs"}}
 	}
 	return nil

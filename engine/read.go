@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,40 +25,6 @@ func (e *Engine) Sessions(ctx context.Context, q SessionQuery) (SessionPage, err
 	return e.store.Sessions(ctx, q)
 }
 
-// Preview renders the payload that a webhook would get for a session now, and sends nothing. If asOf is not zero, the payload holds what
-// had happened by then. It is the payload of a complete session if the session had finished by then. ErrNotFound means that there is no
-// such webhook or session, ErrConflict that the webhook does not get this session. The error is an InputErrors if nothing had happened by
-// asOf.
-func (e *Engine) Preview(ctx context.Context, webhookID uint32, sessionID uuid.UUID, asOf time.Time) ([]byte, error) {
-	w, err := e.Webhook(webhookID)
-	if err != nil {
-		return nil, err
-	}
-	record, _, err := e.store.Session(ctx, sessionID)
-	if err != nil {
-		return nil, err
-	}
-	if w.Operations {
-		return nil, errNoSessions
-	}
-	if content := record.Head.Identity.ContentID; !w.wants(KindComplete, content) {
-		return nil, fmt.Errorf("%w: webhook %d is for content %s, but the session has content %s", ErrConflict, w.ID, w.ContentID, content)
-	}
-	events, err := record.Events()
-	if err != nil {
-		return nil, err
-	}
-	s := Fold(events, asOf)
-	if s.StartedAt.IsZero() {
-		return nil, InputErrors{{Field: "as_of", Detail: "nothing of the session had happened by then"}}
-	}
-	kind := KindIncomplete
-	if !s.FinishedAt.IsZero() {
-		kind = KindComplete
-	}
-	return Render(s, &w, kind, utcNow())
-}
-
 // Health returns the health of a webhook's endpoint.
 func (e *Engine) Health(webhookID uint32) Health { return e.lanes.healthOf(webhookID) }
 
@@ -72,6 +37,11 @@ func (e *Engine) Delivery(ctx context.Context, id uuid.UUID) (Delivery, []byte, 
 // Attempt.RequestHeader returns it for a past attempt. It fetches no token. It fails if a secret cannot sign.
 func (e *Engine) RequestHeader(w *Webhook, d *Delivery, payload []byte, at time.Time) ([]HeaderField, error) {
 	return e.sender().Preview(newRequest(w, d, payload, at, e.timeout(w)), at)
+}
+
+// RequestURL returns the URL that an attempt of a delivery would be sent to, with its values. The error says which value does not fit.
+func (e *Engine) RequestURL(w *Webhook, d *Delivery) (string, error) {
+	return newRequest(w, d, nil, utcNow(), e.timeout(w)).Target()
 }
 
 // Deliveries returns one page of the deliveries that a query selects.

@@ -89,13 +89,13 @@ func TestDueOnArrivalIsAsStored(t *testing.T) {
 		id := uuid.New()
 		w.ingest(event("vote", id, `"question_id":1`, `"question":"\u00e4<b>"`, `"answers":[{"answer_id":11,"addon":"x\n"},{"answer_id":12}]`) +
 			fmt.Sprintf(`{"type":"lead","session_id":%q,"lead":{"email":"a@example.com"}}{"type":"result_view","session_id":%[1]q,"result":{"result_id":4}}`, id))
-		stored, err := w.Preview(t.Context(), hook.ID, id, time.Time{})
+		stored, err := w.Preview(t.Context(), engine.PreviewRequest{WebhookID: hook.ID, SessionID: id})
 		if err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if got := w.net.all(); len(got) != 1 || !bytes.Equal(got[0].body, stored) {
-			t.Errorf("sent %v, and stored is\n%s", got, stored)
+		if got := w.net.all(); len(got) != 1 || !bytes.Equal(got[0].body, stored.Body) {
+			t.Errorf("sent %v, and stored is\n%s", got, stored.Body)
 		}
 	})
 }

@@ -314,7 +314,7 @@ func TestOperationsWebhook(t *testing.T) {
 		if err := w.DeleteWebhook(t.Context(), id); !errors.Is(err, engine.ErrConflict) {
 			t.Errorf("delete: %v", err)
 		}
-		if _, err := w.Preview(t.Context(), id, w.session(), time.Time{}); !errors.Is(err, engine.ErrConflict) {
+		if _, err := w.Preview(t.Context(), engine.PreviewRequest{WebhookID: id, SessionID: w.session()}); !errors.Is(err, engine.ErrConflict) {
 			t.Errorf("preview: %v", err)
 		}
 		if r, err := w.Replay(t.Context(), engine.Replay{WebhookID: id, Scope: engine.ReplayMissing, Since: time.Now().Add(-time.Hour), DryRun: true}); err != nil || r.Count != 0 {

@@ -80,6 +80,7 @@ type route struct {
 	handle       handler
 	params       []string // the query parameters that it accepts
 	page         bool     // people call it: its errors are pages, too
+	changesNone  bool     // it changes nothing, though its method is POST, and shows nothing that a read token may not see
 }
 
 func (a *API) routes() []route {
@@ -98,6 +99,7 @@ func (a *API) routes() []route {
 		{method: "POST", path: "/v1/webhooks/:id/test", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.testWebhook},
 		{method: "POST", path: "/v1/webhooks/:id/replay", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.replayWebhook},
 		{method: "GET", path: "/v1/webhooks/:id/preview", status: http.StatusOK, allowedRoles: readToken, handle: a.previewWebhook, params: []string{"session_id", "as_of"}},
+		{method: "POST", path: "/v1/preview", status: http.StatusOK, allowedRoles: adminToken, handle: a.postPreview, changesNone: true},
 		{method: "GET", path: "/v1/sessions", status: http.StatusOK, allowedRoles: readToken, handle: a.listSessions,
 			params: append(paged, "content_id", "poltio_user_id", "email", "phone", "state", "since", "until")},
 		{method: "GET", path: "/v1/sessions/:id", status: http.StatusOK, allowedRoles: readToken, handle: a.getSession},
@@ -284,6 +286,11 @@ func encode(value any) (body []byte, contentType []string, err error) {
 		return nil, nil, nil
 	case rawJSON:
 		return v, typeJSON, nil
+	case exact:
+		if v.contentType == "" {
+			return v.body, nil, nil
+		}
+		return v.body, []string{v.contentType}, nil
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

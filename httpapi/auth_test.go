@@ -31,6 +31,7 @@ var everyRoute = []call{
 	{"POST", "/v1/webhooks/7/test", ""},
 	{"POST", "/v1/webhooks/7/replay", "nonsense"},
 	{"GET", "/v1/webhooks/7/preview", ""},
+	{"POST", "/v1/preview", "nonsense"},
 	{"GET", "/v1/sessions", ""},
 	{"GET", "/v1/sessions/" + nobodys, ""},
 	{"DELETE", "/v1/sessions/" + nobodys, ""},

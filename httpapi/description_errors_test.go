@@ -28,6 +28,7 @@ var goodCalls = []call{
 	{"POST", "/v1/webhooks/1/test", ""},
 	{"POST", "/v1/webhooks/1/replay", `{"status":"any"}`},
 	{"GET", "/v1/webhooks/1/preview?session_id=" + sessionA, ""},
+	{"POST", "/v1/preview", `{"webhook_id":1,"session_id":"` + sessionA + `"}`},
 	{"GET", "/v1/sessions?email=jane@example.com", ""},
 	{"GET", "/v1/sessions/" + sessionA, ""},
 	{"POST", "/v1/erase", `{"email":"jane@example.com"}`},

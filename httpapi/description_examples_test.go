@@ -162,6 +162,7 @@ func TestDescriptionProblemExamples(t *testing.T) {
 	answer(open, "POST", "/v1/webhooks/1/replay", `{}`)
 	answer(open, "POST", "/v1/webhooks/1/replay", `{"status":"failed"}`)
 	answer(open, "GET", "/v1/webhooks/1/preview?session_id="+sessionA, "")
+	answer(open, "POST", "/v1/preview", `{"settings":{"delay":-1}}`)
 	answer(open, "POST", "/v1/erase", `{"email":"jane@example.com","phone":"+90"}`)
 	answer(open, "POST", cancelled+"/retry", "")
 	answer(open, "POST", cancelled+"/cancel", "")

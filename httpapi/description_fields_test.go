@@ -88,7 +88,7 @@ func TestDescriptionHasTheAnswers(t *testing.T) {
 		"Webhook": showWebhook(&w, engine.Health{}), "WebhookWithSecret": showWithSecret(&w, engine.Health{}),
 		"WebhookDetail": showDetail(showWebhook(&w, engine.Health{}), engine.WebhookStats{}, []replay{}, nil), "Health": health{}, "PreviousSecret": previousSecret{}, "Secret": secrets{}, "PublicKeys": publicKeys{}, "PublicKey": publicKey{}, "ShownSignature": engine.ShownSignature{},
 		"DeliveryCounts": deliveryCounts{}, "WebhookPage": page[webhook]{}, "DeliveryPage": page[delivery]{}, "Delivery": delivery{}, "DeliveryDetail": deliveryDetail{},
-		"Attempt": attempt{}, "Phases": phases{}, "Replay": replay{}, "Session": session{}, "StoredEvent": event{}, "Erased": engine.Erased{}, "EraseResult": erasure{}, "ListedSession": listedSession{}, "SessionPage": page[listedSession]{}, "Problem": problem{},
+		"Attempt": attempt{}, "Phases": phases{}, "Replay": replay{}, "Preview": preview{}, "ProgramError": programError{}, "Session": session{}, "StoredEvent": event{}, "Erased": engine.Erased{}, "EraseResult": erasure{}, "ListedSession": listedSession{}, "SessionPage": page[listedSession]{}, "Problem": problem{},
 		"InputError": engine.InputError{}, "PlatformHook": showPlatformHook(&w), "PlatformCreatedHook": showPlatformCreated(&w), "PlatformLog": platformLog{},
 		"PlatformHookPage": platformPage[platformHook]{}, "PlatformLogPage": platformPage[platformLog]{}, "PlatformProblem": platformProblem{},
 	} {
@@ -201,6 +201,8 @@ func TestDescriptionHasTheInput(t *testing.T) {
 	sameNames(t, "Rotation", rotation, cases(t, "rotation.go", "ParseRotation"))
 	replayed, _ := properties(schema("ReplayRequest"))
 	sameNames(t, "ReplayRequest", replayed, cases(t, "replay.go", "ParseReplay"))
+	previewed, _ := properties(schema("PreviewRequest"))
+	sameNames(t, "PreviewRequest", previewed, cases(t, "preview.go", "ParsePreview"))
 	for setting, read := range map[string][2]string{"basic_auth": {"credentials.go", "readBasicAuth"}, "oauth2": {"credentials.go", "readOAuth2"},
 		"signature": {"signature.go", "readSignature"}} {
 		fields, _ := properties(change[setting])

@@ -15,7 +15,8 @@
 //	POST   /v1/webhooks/:id/rotate-secret  replaces a secret or key pair, with an overlap; 200 with the new secrets
 //	POST   /v1/webhooks/:id/test           queues a sample payload; 202 with the delivery
 //	POST   /v1/webhooks/:id/replay    sends deliveries again, or missing ones; 202 with the count, 200 for a dry run
-//	GET    /v1/webhooks/:id/preview   a session's payload as it would be sent now (?session_id=&as_of=)
+//	GET    /v1/webhooks/:id/preview   what would be sent for a session now (?session_id=&as_of=)
+//	POST   /v1/preview                     what settings that are not saved would send; it changes nothing
 //	GET    /v1/sessions                    newest first, in bounded steps (?content_id=&poltio_user_id=&email=&phone=&state=&since=&until=&limit=&cursor=)
 //	GET    /v1/sessions/:id                a folded session, its events, its deliveries
 //	DELETE /v1/sessions/:id                erases its events and all its deliveries; 200 with their numbers

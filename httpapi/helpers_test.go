@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hookbolt/engine"
+	"hookbolt/engine/transform"
 	"hookbolt/storage/bolt"
 	"hookbolt/storage/bolt/bolttest"
 )
@@ -61,6 +62,7 @@ func newFixtureOn(t testing.TB, cfg Config, network roundTripper) *fixture {
 		ecfg.Transport = network
 	}
 	ecfg.Retry.Jitter = 0
+	ecfg.RunPrograms = func(_ context.Context, job transform.Job) (transform.Result, error) { return transform.Eval(job) } // this program is no worker
 	f.engine = engine.New(f.store, ecfg, f.reg, log)
 	f.h = observed{t: t, h: New(f.engine, cfg, f.reg, log)}
 	return f

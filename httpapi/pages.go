@@ -19,7 +19,7 @@ func (a *API) pageRoutes() []route {
 	}
 	readers := a.readers.Routes()
 	for i, p := range a.pages.Routes() {
-		rt := route{method: p.Method, path: p.Path, allowedRoles: adminToken | cookie, page: true}
+		rt := route{method: p.Method, path: p.Path, allowedRoles: adminToken | cookie, page: true, changesNone: p.ChangesNone}
 		if p.Read {
 			rt.allowedRoles = readToken | cookie
 		}

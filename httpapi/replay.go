@@ -3,7 +3,6 @@ package httpapi
 import (
 	"net/http"
 
-	"github.com/google/uuid"
 	"github.com/julienschmidt/httprouter"
 
 	"hookbolt/engine"
@@ -58,24 +57,4 @@ func (a *API) replayWebhook(r *http.Request, ps httprouter.Params) (any, error) 
 		},
 		again: func(done *engine.Done) (any, error) { return showReplay(done.Replay), nil },
 	})
-}
-
-func (a *API) previewWebhook(r *http.Request, ps httprouter.Params) (any, error) {
-	id, err := webhookID(ps)
-	if err != nil {
-		return nil, err
-	}
-	q := queryOf(r)
-	session, asOf := q.uuid("session_id"), q.time("as_of")
-	if session == uuid.Nil && q.bad == nil {
-		q.refuse("session_id", "is required: the session to build the payload of")
-	}
-	if err := q.err(); err != nil {
-		return nil, err
-	}
-	payload, err := a.engine.Preview(r.Context(), id, session, asOf)
-	if err != nil {
-		return nil, err
-	}
-	return rawJSON(payload), nil
 }

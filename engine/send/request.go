@@ -59,6 +59,14 @@ type Request struct {
 	DueAt time.Time
 }
 
+// Target returns the URL with its values, as it is written for people: braces stand for themselves.
+func (r Request) Target() (string, error) {
+	if !r.HasURLValues {
+		return r.URL, nil
+	}
+	return FillURL(r.URL, r.URLValues.Map())
+}
+
 // tls returns the TLS settings.
 func (r *Request) tls() TLS {
 	if r.TLS == nil {
@@ -93,14 +101,11 @@ func (r *Request) delivers(status int) bool {
 
 // httpRequest makes the HTTP request, which the trace watches.
 func (a *attempt) httpRequest(ctx context.Context) (*http.Request, error) {
-	target := a.request.URL
-	if a.request.HasURLValues {
-		var err error
-		if target, err = FillURL(target, a.request.URLValues.Map()); err != nil {
-			return nil, fmt.Errorf("%w: %w", errNoURL, err)
-		}
+	target, err := a.request.Target()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoURL, err)
 	}
-	target, err := wireURL(target)
+	target, err = wireURL(target)
 	if err != nil {
 		return nil, err
 	}

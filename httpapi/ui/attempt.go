@@ -143,9 +143,9 @@ func printable(s string) string {
 	}, strings.ToValidUTF8(strings.ReplaceAll(s, "\r\n", "\n"), "\uFFFD"))
 }
 
-// curlCommand returns a command for a POSIX shell that sends an attempt's request to a webhook's endpoint. placeholders reports whether it has placeholders
+// curlCommand returns a command for a POSIX shell that sends an attempt's request to a webhook's endpoint. target is its URL, with its values. placeholders reports whether it has placeholders
 // for credentials. The payload goes through a pipe, because it may be longer than an argument can be.
-func curlCommand(w *engine.Webhook, fields []engine.HeaderField, payload []byte) (command string, placeholders bool) {
+func curlCommand(w *engine.Webhook, target string, fields []engine.HeaderField, payload []byte) (command string, placeholders bool) {
 	var b strings.Builder
 	if w.SendsBody() {
 		fmt.Fprintf(&b, "printf %%s %s \\\n| ", shellQuote(string(payload)))
@@ -154,7 +154,7 @@ func curlCommand(w *engine.Webhook, fields []engine.HeaderField, payload []byte)
 	if w.Method != "" && w.SendsBody() { // curl itself chooses POST with a body, and GET without
 		fmt.Fprintf(&b, "-X %s ", w.Method)
 	}
-	b.WriteString(shellQuote(w.URL))
+	b.WriteString(shellQuote(target))
 	for _, f := range fields {
 		value := f.Value
 		if value == "…" {

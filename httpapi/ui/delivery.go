@@ -19,7 +19,11 @@ import (
 type deliveryData struct {
 	engine.Delivery
 	deliverySummary
+	// Webhook is the name of the webhook. SentTo is its URL with the values of this delivery; "" if there are none.
 	Webhook string
+	SentTo  string
+	// Mendable tells that a program of the webhook, which was not deleted, could not build the body.
+	Mendable bool
 	// KindWhy explains the kind; "" for one that needs no explanation.
 	KindWhy string
 	// Superseded reports whether a newer delivery of its session has superseded it. Late says how many late events it lacks; "" for none.
@@ -91,11 +95,12 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 	case delivery.Status == engine.StatusFiltered:
 		d.NoPayload = "The webhook's filter did not let the session through, so nothing was built."
 	case delivery.Parked():
-		d.NoPayload = "A program of the webhook could not build it: " + delivery.BuildError
+		d.NoPayload = "A program of the webhook could not build it: " + sentenceEnd(delivery.BuildError)
 	case delivery.Status != engine.StatusScheduled || len(attempts) > 0:
 		d.NoPayload = "The payload could not be built. See the attempts for the reason."
 	}
 	if w, err := p.engine.Webhook(delivery.WebhookID); err == nil {
+		d.Mendable = delivery.Parked()
 		if w.Active || delivery.Kind == engine.KindTest {
 			d.Again = againText(delivery.Status)
 		}
@@ -104,8 +109,15 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 			if err != nil {
 				return nil, err
 			}
+			target, err := p.engine.RequestURL(&w, &delivery)
+			if err != nil {
+				target = w.URL // it has got other names since the values were made
+			}
 			d.SignedAt = now
-			d.Curl, d.Credentials = curlCommand(&w, fields, payload)
+			d.Curl, d.Credentials = curlCommand(&w, target, fields, payload)
+			if delivery.URLValues != "" {
+				d.SentTo = target
+			}
 		}
 	}
 	v := view{Template: "delivery", Title: "Delivery", Nav: "/deliveries", Live: true, Done: done(r, deliveryDone), Bad: refused, Data: d}

@@ -14,9 +14,11 @@
 //	POST /webhooks/:id/deactivate      switches it off and cancels its pending deliveries
 //	GET  /webhooks/:id/delete          asks for a confirmation
 //	POST /webhooks/:id/delete          deletes it and cancels its pending deliveries
-//	GET  /new-webhook                  the form that creates a webhook
+//	GET  /new-webhook                  the form that creates a webhook (?recipe=&session_id=)
+//	POST /new-webhook                  shows the form again, with what would be sent; nothing is saved
 //	POST /webhooks                     creates it and redirects to its secret
-//	GET  /webhooks/:id/edit            the form that edits one
+//	GET  /webhooks/:id/edit            the form that edits one (?session_id=)
+//	POST /webhooks/:id/edit            shows the form again, with what would be sent; nothing is saved
 //	POST /webhooks/:id                 saves it
 //	GET  /webhooks/:id/secret          its secret, once after it was made, and code that verifies signatures
 //	POST /webhooks/:id/secret          shows its secret again
@@ -29,7 +31,7 @@
 //	POST /deliveries/:id/retry         makes it due now
 //	POST /deliveries/:id/cancel        cancels it if it waits
 //	GET  /sessions                     lists them, or finds a session or a person's (?id=&email=&phone=&poltio_user_id=&state=&cursor=)
-//	GET  /sessions/:id                 its events, its folded state, its deliveries, and a preview of a payload (?webhook_id=&as_of=&events=all)
+//	GET  /sessions/:id                 its events, its folded state, its deliveries, and what a webhook would send (?webhook_id=&as_of=&events=all)
 //	GET  /sessions/:id/erase           asks for a confirmation
 //	POST /sessions/:id/erase           erases it
 //	GET  /erase                        counts what is stored of a person, and asks for a confirmation (?email=&phone=&poltio_user_id=)
@@ -44,6 +46,8 @@
 // The server renders everything, with html/template, from embedded files. A page is one response, with its style sheet and its script
 // inside. Its Content-Security-Policy allows these two by their hashes, and nothing else. So text from a visitor or an endpoint cannot become
 // script or style, and nothing is loaded from other places.
+//
+// A form of a webhook has a preview beside it, which the script renews while somebody types; see formpreview.go.
 //
 // Every change is a form with method post. The response redirects to a page that shows the result. The script only adds to that. A page
 // that is Live requests itself every other second and updates the elements with data-live. Blocks with data-copy get a button that copies

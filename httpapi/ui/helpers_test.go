@@ -1,6 +1,7 @@
 package ui_test
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"hookbolt/engine"
+	"hookbolt/engine/transform"
 	"hookbolt/httpapi"
 	"hookbolt/storage/bolt/bolttest"
 )
@@ -42,6 +44,7 @@ func newFixtureOn(t testing.TB, store engine.Store, network http.RoundTripper) *
 	cfg := engine.DefaultConfig()
 	cfg.Transport = network
 	cfg.Retry.Jitter = 0
+	cfg.RunPrograms = func(_ context.Context, job transform.Job) (transform.Result, error) { return transform.Eval(job) } // this program is no worker
 	f := &fixture{t: t, engine: engine.New(store, cfg, reg, log)}
 	f.h = httpapi.New(f.engine, httpapi.Config{}, reg, log)
 	return f

@@ -14,8 +14,12 @@ type input struct {
 	// Hidden means that the field takes a credential, which is not shown again. Set means that there is one already; an empty field
 	// keeps it.
 	Hidden, Set bool
-	// Error says what is wrong with it.
-	Error string
+	// Error says what is wrong with it. Caret shows where in a program: the line, and a mark below the column; "" for another input.
+	Error, Caret string
+	// Previewed means that the preview tells at once what is wrong with it.
+	Previewed bool
+	// Blanks say what of the text is a placeholder of a recipe.
+	Blanks []RecipeBlank
 	// Allow is the network to allow for the address that was refused; "" if none was.
 	Allow string
 }

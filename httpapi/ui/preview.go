@@ -10,16 +10,16 @@ import (
 	"hookbolt/engine"
 )
 
-// preview is the form for a payload of a session, and that payload.
+// preview is the form for what a webhook would send for a session, and that.
 type preview struct {
 	// Fitting are the webhooks that the session can be sent to, Others those for another content.
 	Fitting, Others []webhookChoice
 	TooMany         bool // too many webhooks for a drop-down list
 	Webhook, AsOf   *input
-	Payload         string
+	Sent            *sentView // nil before the form was sent
 }
 
-// preview builds the requested payload, if one was requested.
+// preview builds what the chosen webhook would send, if one was chosen.
 func (p *Pages) preview(r *http.Request, s *engine.Session) (*preview, error) {
 	query := r.URL.Query()
 	example := s.StartedAt.Add(time.Second - time.Nanosecond).UTC() // to the second, at which something had happened
@@ -43,7 +43,7 @@ func (p *Pages) preview(r *http.Request, s *engine.Session) (*preview, error) {
 		return pre, nil
 	}
 	id, err := strconv.ParseUint(pre.Webhook.Value, 10, 32)
-	if err != nil {
+	if err != nil || id == 0 {
 		pre.Webhook.Error = "There is no such webhook."
 	}
 	var at time.Time
@@ -55,11 +55,11 @@ func (p *Pages) preview(r *http.Request, s *engine.Session) (*preview, error) {
 	if pre.Webhook.Error != "" || pre.AsOf.Error != "" {
 		return pre, nil
 	}
-	payload, err := p.engine.Preview(r.Context(), uint32(id), s.ID, at)
+	built, err := p.engine.Preview(r.Context(), engine.PreviewRequest{WebhookID: uint32(id), SessionID: s.ID, AsOf: at})
 	bad, isInput := errors.AsType[engine.InputErrors](err)
 	switch {
 	case err == nil:
-		pre.Payload = pretty(payload)
+		pre.Sent = viewSent(&built)
 	case isInput:
 		pre.AsOf.Error = bad[0].Detail
 	case errors.Is(err, engine.ErrConflict):

@@ -21,9 +21,13 @@ func (p *Pages) replayRoutes() []Route {
 	}
 }
 
+// parkedScope is the choice of failed deliveries that no program could build: the scope and the error.
+const parkedScope = string(engine.ReplayFailed) + "-" + string(engine.ErrorTransform)
+
 // scopes are the scopes of a replay.
 var scopes = []choice{
 	{string(engine.ReplayFailed), "deliveries that were created in that time and have failed"},
+	{parkedScope, "of these, those that a program of the webhook could not build: they are built anew"},
 	{string(engine.ReplayFiltered), "deliveries that were created in that time and were filtered: the filter is asked again"},
 	{string(engine.ReplayAny), "all deliveries that were created in that time and have reached a final state"},
 	{string(engine.ReplayMissing), "sessions that finished in that time and that the webhook never got, or whose delivery was cancelled"},
@@ -52,8 +56,11 @@ func readReplay(values url.Values, w *engine.Webhook) (r engine.Replay, d *repla
 	d = &replayData{ID: w.ID, Inactive: !w.Active, Scopes: scopes, Chosen: values.Get("status"),
 		Since: in("since", "Since (UTC)", "the beginning"), Until: in("until", "Until (UTC)", "now")}
 	r, ok = engine.Replay{WebhookID: w.ID, Scope: engine.ReplayScope(d.Chosen)}, true
+	if d.Chosen == parkedScope {
+		r.Scope, r.Error = engine.ReplayFailed, engine.ErrorTransform
+	}
 	if !slices.ContainsFunc(scopes, func(c choice) bool { return c.Value == d.Chosen }) {
-		d.Error, ok = fmt.Sprintf("must be failed, filtered, any or missing (got %q)", engine.Excerpt(d.Chosen)), false
+		d.Error, ok = fmt.Sprintf("must be failed, %s, filtered, any or missing (got %q)", parkedScope, engine.Excerpt(d.Chosen)), false
 	}
 	for _, f := range []struct {
 		in *input

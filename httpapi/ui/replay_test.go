@@ -47,7 +47,7 @@ func TestReplayPage(t *testing.T) {
 
 		// What is wrong is said beside it, and nothing is sent.
 		for query, parts := range map[string][]string{
-			"status=nonsense":                              {`aria-describedby="status-error"`, "must be failed, filtered, any or missing (got &#34;nonsense&#34;)"},
+			"status=nonsense":                              {`aria-describedby="status-error"`, "must be failed, failed-transform, filtered, any or missing (got &#34;nonsense&#34;)"},
 			"status=any&since=x&until=y":                   {"since-error", "until-error", `value="x"`, `value="any" checked`},
 			"status=any&since=2001&until=":                 {"since-error", "must be a time in UTC"},
 			"status=any&since=2001-01-01&until=2000-01-01": {"until-error", "must not be before since"},

@@ -124,7 +124,7 @@ func TestPreviewAsOf(t *testing.T) {
 		"":                              "8 1 complete",
 	} {
 		page := f.wantPage("/sessions/" + sessionA + "?webhook_id=1&as_of=" + strings.ReplaceAll(asOf, " ", "+"))
-		_, payload, _ := strings.Cut(page, `<pre data-copy="the payload"`)
+		_, payload, _ := strings.Cut(page, `data-copy="the body"`)
 		got := "started"
 		for i, m := range regexp.MustCompile(`&#34;question_id&#34;: (\d)`).FindAllStringSubmatch(payload, -1) {
 			if got += " " + m[1]; i == 0 {
@@ -192,7 +192,7 @@ func TestLongSession(t *testing.T) {
 		t.Errorf("%d votes, %d questions of all", votes, questions)
 	}
 	f.api("POST", "/v1/webhooks", `{"url":"https://a.example/"}`)
-	for _, page := range []string{page, f.wantPage("/sessions/"+sessionA+"?webhook_id=1", "the payload")} {
+	for _, page := range []string{page, f.wantPage("/sessions/"+sessionA+"?webhook_id=1", "the body")} {
 		if strings.Contains(page, "data-poll") {
 			t.Error("all of a long session comes again and again")
 		}

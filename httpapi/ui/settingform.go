@@ -23,10 +23,10 @@ type group struct {
 // emptyList is what stands for a list that is empty, where that is another thing than none given.
 const emptyList = "none"
 
-// groups are those of the form, or of its part "More", with what a webhook is set to. c is what holds where they are empty.
-func groups(w *engine.Webhook, c engine.Config, more bool) (list []group) {
+// groups are those of a part of the form, with what a webhook is set to. c is what holds where they are empty.
+func groups(w *engine.Webhook, c engine.Config, part formPart) (list []group) {
 	for _, g := range settingGroups {
-		if g.more != more {
+		if g.part != part {
 			continue
 		}
 		shown := group{ID: g.id, Title: g.title, Help: g.help}
@@ -37,6 +37,9 @@ func groups(w *engine.Webhook, c engine.Config, more bool) (list []group) {
 			} else {
 				shown.Inputs = append(shown.Inputs, s.input(w, c))
 			}
+		}
+		for i := range shown.Inputs {
+			shown.Inputs[i].Previewed = part == shapePart
 		}
 		if len(shown.Inputs) > 0 {
 			list = append(list, shown)

@@ -36,12 +36,21 @@ type factWords struct {
 	after string
 }
 
-// settingGroup is a part of the form. The parts that most do without are folded away as "More".
+// settingGroup is a group of the form, in one of its parts.
 type settingGroup struct {
 	id, title, help string
-	more            bool
+	part            formPart
 	settings        []settingWords
 }
+
+// formPart is a part of the form. All but the main one are folded away while nothing in them is set: most do without.
+type formPart int
+
+const (
+	mainPart formPart = iota
+	shapePart
+	morePart
+)
 
 // buttonSettings are those that have buttons on the page of a webhook, and are in no form.
 var buttonSettings = []string{"active", "paused"}
@@ -77,7 +86,7 @@ var settingGroups = []settingGroup{
 			help:    "A session that was sent complete is sent again, as a whole, when a late vote or lead changes its payload. Off by default.",
 			editing: " If you turn it off, updates that are not built yet are cancelled."},
 	}},
-	{id: "shape", title: "Which sessions, and which body", more: true, help: "Programs in jq choose the sessions and make another body of the payload.", settings: []settingWords{
+	{id: "shape", title: "Which sessions, and which body", part: shapePart, help: "Programs in jq choose the sessions and make another body of the payload.", settings: []settingWords{
 		{name: "filter", label: "Filter", unit: "jq", kind: programInput, empty: says("every session"),
 			help: "Gives false, null or nothing for a session that is not to be sent, such as .leads | length > 0. Empty: {empty}."},
 		{name: "transform", label: "Transform", unit: "jq", kind: programInput, empty: says("the payload"),
@@ -87,7 +96,7 @@ var settingGroups = []settingGroup{
 		{name: "url_values", label: "Values for the URL", unit: "jq", kind: programInput, empty: says("braces in the URL stand for themselves"),
 			help: "Gives an object with a value for each {name} in the URL. Empty: {empty}."},
 	}},
-	{id: "attempts", title: "Attempts", more: true, settings: []settingWords{
+	{id: "attempts", title: "Attempts", part: morePart, settings: []settingWords{
 		{name: "timeout", label: "Timeout", unit: "such as 15s", kind: textInput,
 			empty: func(c engine.Config) string { return engine.Duration(c.Timeout).String() },
 			help:  "How long an attempt may take until it counts as failed: " + engine.SettingNamed("timeout").Limits.Spans + ". Empty: {empty}."},
@@ -105,21 +114,21 @@ var settingGroups = []settingGroup{
 			empty: func(c engine.Config) string { return durationList(c.Retry.Schedule) },
 			help:  "How long to wait after each failed attempt until the next one; when all are used up, the delivery has failed. “" + emptyList + "”: a single attempt. Empty: {empty}."},
 	}},
-	{id: "network", title: "Private addresses", more: true, settings: []settingWords{
+	{id: "network", title: "Private addresses", part: morePart, settings: []settingWords{
 		{name: "allow_networks", label: "Allowed networks", unit: "one on a line", kind: areaInput, empty: says("none but public ones and the configuration's"),
 			help: "hookbolt connects to public addresses only. If the endpoint is on this machine or in your own network, name its address or network here, such as 127.0.0.1 or 10.0.0.0/8. Empty: only what the configuration allows."},
 	}},
-	{id: "tls-group", title: "TLS", help: "For an endpoint of your own authority, or one that wants a client certificate. It is verified in any case.", more: true, settings: []settingWords{
+	{id: "tls-group", title: "TLS", help: "For an endpoint of your own authority, or one that wants a client certificate. It is verified in any case.", part: morePart, settings: []settingWords{
 		{name: "tls", label: "TLS", inputs: tlsInputs, read: (*webhookForm).tls, fact: factWords{text: tlsText}}}},
-	{id: "header-group", title: "Headers", help: "Sent to the endpoint with every attempt. Values are stored and shown to nobody.", more: true, settings: []settingWords{
+	{id: "header-group", title: "Headers", help: "Sent to the endpoint with every attempt. Values are stored and shown to nobody.", part: morePart, settings: []settingWords{
 		{name: "headers", label: "Headers", inputs: headerInputs, read: (*webhookForm).headers}}},
-	{id: "basic-group", title: "Basic authentication", more: true, settings: []settingWords{
+	{id: "basic-group", title: "Basic authentication", part: morePart, settings: []settingWords{
 		{name: "basic_auth", label: "Basic authentication", inputs: basicInputs, read: (*webhookForm).basicAuth}}},
-	{id: "oauth-group", title: "OAuth 2", help: "hookbolt gets an access token by the client credentials grant, and sends it along.", more: true, settings: []settingWords{
+	{id: "oauth-group", title: "OAuth 2", help: "hookbolt gets an access token by the client credentials grant, and sends it along.", part: morePart, settings: []settingWords{
 		{name: "oauth2", label: "OAuth 2", inputs: oauthInputs, read: (*webhookForm).oauth2}}},
-	{id: "signature-group", title: "More signatures", help: "Each attempt has the signature of Standard Webhooks. These are beside it.", more: true, settings: []settingWords{
+	{id: "signature-group", title: "More signatures", help: "Each attempt has the signature of Standard Webhooks. These are beside it.", part: morePart, settings: []settingWords{
 		{name: "signature", label: "Signatures", inputs: signatureInputs, read: (*webhookForm).signature}}},
-	{id: "signing", title: "Signing secret", more: true, settings: []settingWords{
+	{id: "signing", title: "Signing secret", part: morePart, settings: []settingWords{
 		{name: "secret", label: "Own secret", inputs: secretInputs, read: (*webhookForm).secret}}},
 }
 

@@ -31,7 +31,7 @@ func (p *Pages) deliverySummary(d *engine.Delivery, attempts []engine.Attempt, n
 		return deliverySummary{Summary: "The webhook's filter did not let the session through. Later events of the session ask it again; so does “Send again”."}
 	case engine.StatusFailed:
 		if d.Parked() {
-			return deliverySummary{Summary: "A program of the webhook could not build what to send: " + d.BuildError + ". Mend the program, then send this again."}
+			return deliverySummary{Summary: "A program of the webhook could not build what to send: " + sentenceEnd(d.BuildError) + " Mend the program, then send this again."}
 		}
 		if gone {
 			return deliverySummary{Summary: tried(attempts) + " No further attempts."}

@@ -49,6 +49,8 @@ type Route struct {
 	Handle       Handler
 	// Read means that those who may only read get the page: it reveals no secret, and is no form for a change.
 	Read bool
+	// ChangesNone means that it changes nothing, though its method is POST.
+	ChangesNone bool
 }
 
 // Routes are all pages except those for signing in and out, which are in httpapi.

@@ -82,6 +82,9 @@ func (r webhookRow) SlowedTo() string {
 	return fmt.Sprintf("%.0f a second", rate)
 }
 
+// ParkedScope is the choice of a replay that sends those again that no program could build.
+func (webhookRow) ParkedScope() string { return parkedScope }
+
 // Later is how many wait for their time.
 func (r webhookRow) Later() int64 { return max(0, r.Waiting-r.Stats.Due) }
 

@@ -4,7 +4,8 @@
 // morph makes the element `from` like `to` without replacing what stays, so that focus, selections and clicks survive.
 // Children with an id keep their element wherever they move to.
 function morph(from, to) {
-  const theirs = (name) => name === "open" && from.localName === "details"; // whoever reads opens and closes these
+  // Whoever reads opens and closes these, and makes areas larger.
+  const theirs = (name) => name === "style" || (name === "open" && from.localName === "details");
   for (const { name } of [...from.attributes]) {
     if (!to.hasAttribute(name) && !theirs(name)) from.removeAttribute(name);
   }
