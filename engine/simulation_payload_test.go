@@ -98,6 +98,9 @@ func (ss *simSession) payload(requests int, kind engine.Kind, asOf time.Time, sh
 		}
 	}
 	slices.SortStableFunc(happened, func(a, b *simEvent) int { return a.at.Compare(b.at) })
+	if len(happened) == 0 { // of no requests
+		return ""
+	}
 	first := func(kinds ...string) *simEvent {
 		at := slices.IndexFunc(happened, func(e *simEvent) bool { return slices.Contains(kinds, e.kind) })
 		if at < 0 {

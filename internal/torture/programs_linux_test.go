@@ -30,19 +30,35 @@ var programHooks = []hook{
 		"url_values": "{s: .session_id, at: now}"}},
 }
 
-// withLateLeads is draft, with sessions whose lead comes after their finish.
-func withLateLeads(g *rig, r *rand.Rand) []*request {
-	if r.IntN(6) > 0 {
-		return g.draft(r)
+// withLateLeads is draft, with sessions whose lead comes long after their finish, when they were filtered.
+func withLateLeads() func(*rig, *rand.Rand) []*request {
+	type finished struct {
+		*session
+		at time.Time
 	}
-	s := newSession(r, true)
-	s.later = true
-	s.start("")
-	s.votes(1+r.IntN(3), "")
-	s.finish("")
-	steps := []*request{g.request(true, s)}
-	s.lead(1)
-	return append(steps, g.request(true, s))
+	var mu sync.Mutex
+	var waiting []finished // guarded by mu
+	return func(g *rig, r *rand.Rand) []*request {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(waiting) > 0 && time.Since(waiting[0].at) > time.Second {
+			s := waiting[0].session
+			waiting = waiting[1:]
+			s.r = r
+			s.lead(1)
+			return []*request{g.request(true, s)}
+		}
+		if r.IntN(6) > 0 {
+			return g.draft(r)
+		}
+		s := newSession(r, true)
+		s.later = true
+		s.start("")
+		s.votes(1+r.IntN(3), "")
+		s.finish("")
+		waiting = append(waiting, finished{s, time.Now()})
+		return []*request{g.request(true, s)}
+	}
 }
 
 // ownBinary gives a binary a name of its own, by which its workers can be told from those of other experiments.
@@ -148,7 +164,7 @@ func TestProgramKillControls(t *testing.T) {
 
 // round is killRound with programs.
 func (c *programKills) round(t *testing.T, binary string, r *rand.Rand, cycles int, enough bool) *verdict {
-	g := newRig(t, rigOptions{binary: binary, hooks: programHooks, draft: withLateLeads, manner: manner{failing: 0.08, slow: 0.05, slowness: 200 * time.Millisecond}})
+	g := newRig(t, rigOptions{binary: binary, hooks: programHooks, draft: withLateLeads(), manner: manner{failing: 0.08, slow: 0.05, slowness: 200 * time.Millisecond}})
 	s := g.setUp()
 	var loop struct{ ID uint32 }
 	// It takes a worker for long, and is paused after five sessions.
