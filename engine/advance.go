@@ -38,7 +38,7 @@ func (f *Freeze) Apply(stored *Delivery) (after Delivery, notices [][]byte) {
 	case f.BuildError != "":
 		after.BuildError, after.LastError = f.BuildError, ErrorTransform
 		after.Finish(StatusFailed, f.At)
-		if notice := failedNotice(f.Webhook, &after, f.At); notice != nil {
+		if notice := f.Failure.notice(f.Webhook, &after, f.At); notice != nil {
 			notices = append(notices, notice)
 		}
 	default:
@@ -68,6 +68,8 @@ type AttemptRecord struct {
 	Health Health
 	// HealthNotice is the payload of the system event about the endpoint; nil for none.
 	HealthNotice []byte
+	// Failure is about the system event if the delivery has failed for good.
+	Failure Failure
 }
 
 // AttemptEffect is what an attempt changes.
@@ -105,7 +107,7 @@ func (r *AttemptRecord) Apply(stored *Delivery, covered bool) AttemptEffect {
 	}
 	e.Attempt.NextAt, e.Attempt.NextReason = d.NextAttemptAt, next.Reason
 	if e.Moved && d.Status == StatusFailed {
-		if notice := failedNotice(r.Webhook, d, r.At); notice != nil {
+		if notice := r.Failure.notice(r.Webhook, d, r.At); notice != nil {
 			e.Notices = append(e.Notices, notice)
 		}
 	}

@@ -129,22 +129,31 @@ func (f *Freeze) fill(b Built, err error) error {
 	return err
 }
 
+// unbuiltRow is how many bodies in a row could not be built.
+type unbuiltRow struct {
+	webhook *Webhook // as it was for the last of them: with other programs another row begins
+	n       int
+}
+
 // observeBuilt notes what became of a body: after maxUnbuiltInRow failures in a row the webhook is paused.
 func (e *Engine) observeBuilt(ctx context.Context, f *Freeze) {
 	w := f.Webhook
 	e.unbuilt.mu.Lock()
 	if f.BuildError == "" {
-		delete(e.unbuilt.inRow, w.ID)
+		delete(e.unbuilt.rows, w.ID)
 		e.unbuilt.mu.Unlock()
 		return
 	}
-	e.unbuilt.inRow[w.ID]++
-	inRow := e.unbuilt.inRow[w.ID]
-	if inRow >= maxUnbuiltInRow {
-		delete(e.unbuilt.inRow, w.ID)
+	row := e.unbuilt.rows[w.ID]
+	if row.webhook == nil || !row.webhook.sameBuild(w) {
+		row.n = 0
+	}
+	row.webhook, row.n = w, row.n+1
+	if e.unbuilt.rows[w.ID] = row; row.n >= maxUnbuiltInRow {
+		delete(e.unbuilt.rows, w.ID)
 	}
 	e.unbuilt.mu.Unlock()
-	if inRow < maxUnbuiltInRow {
+	if row.n < maxUnbuiltInRow {
 		return
 	}
 	program, _, _ := strings.Cut(f.BuildError, ":") // without the detail, which may quote data

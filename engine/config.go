@@ -32,12 +32,20 @@ type Config struct {
 	ProxyFromEnvironment bool
 	// PauseAfter is how long every attempt of a webhook must have failed before the webhook is paused.
 	PauseAfter time.Duration
-	Retention  Retention
+	// FailingAfter is how long an endpoint must have been failing, or have refused all load, before a system event tells the operator.
+	FailingAfter time.Duration
+	Retention    Retention
 	// ShutdownTimeout is how long Run waits for the attempts in flight after its context has ended.
 	ShutdownTimeout time.Duration
 	// OperationsURL is where system events are sent; "" for nowhere. OperationsSecret signs them; if it is "", a secret is generated.
+	// The URL may be that of a mail server, as CanonicalMailURL accepts it. Then OperationsMail says to whom the mails go.
 	OperationsURL    string
 	OperationsSecret Secret
+	OperationsMail   OperationsMail
+	// OperationsTransform and OperationsContentType are the settings transform and content_type of the operations webhook, for what people read; ""
+	// for the event as it is, which programs read.
+	OperationsTransform   string
+	OperationsContentType string
 	// Version is sent to endpoints in the User-Agent.
 	Version string
 	// RunPrograms runs the programs of webhooks. Nil means worker processes. Only tests set another one.
@@ -57,6 +65,7 @@ func DefaultConfig() Config {
 		Retry:              RetryPolicy{Schedule: DefaultRetrySchedule, Jitter: 0.1, RetryAfterMax: 24 * time.Hour},
 		Settle:             2 * time.Second,
 		PauseAfter:         120 * time.Hour,
+		FailingAfter:       time.Hour,
 		Retention:          Retention{Sessions: 720 * time.Hour, Deliveries: 168 * time.Hour},
 		ShutdownTimeout:    20 * time.Second,
 		Version:            "dev",
@@ -95,7 +104,7 @@ func (e *Engine) Configure(cfg Config) {
 	if sends != before.sender {
 		before.sender.CloseIdleConnections()
 	}
-	e.lanes.setMaxExtra(cfg.MaxInFlight)
+	e.lanes.configure(&cfg)
 	for _, w := range e.store.Webhooks().All() {
 		e.lanes.refresh(w.ID, false)
 	}

@@ -49,6 +49,14 @@ var ownHeaders = []string{"Accept-Encoding", "Connection", "Content-Encoding", "
 // ownHeaderPrefixes are what names begin with that are not a webhook's to set.
 var ownHeaderPrefixes = []string{"Hookbolt-", "Webhook-", "Proxy-", "Sec-"}
 
+// isOwnHeader tells whether a header, by its canonical name, is not a webhook's to set.
+func isOwnHeader(name string) bool {
+	return slices.Contains(ownHeaders, name) || slices.ContainsFunc(ownHeaderPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+}
+
+// badHeaderName is why a name of a header is refused.
+const badHeaderName = "a header's name must be letters, digits, - and the like, without spaces"
+
 // readHeaders reads headers: an object of names and values. ofToken says that they are for a request for a token: they may have a
 // Content-Type, and no value has a form that says whether it is secret.
 func readHeaders(r *jsonread.Reader, ofToken bool) map[string]Header {
@@ -57,10 +65,9 @@ func readHeaders(r *jsonread.Reader, ofToken bool) map[string]Header {
 	r.Object(func(key []byte) bool {
 		name := textproto.CanonicalMIMEHeaderKey(string(key))
 		_, twice := headers[name]
-		switch isOurs := !(ofToken && name == "Content-Type") && (slices.Contains(ownHeaders, name) ||
-			slices.ContainsFunc(ownHeaderPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })); {
+		switch isOurs := !(ofToken && name == "Content-Type") && isOwnHeader(name); {
 		case !isToken(name):
-			r.Fail("a header's name must be letters, digits, - and the like, without spaces")
+			r.Fail(badHeaderName)
 		case isOurs:
 			r.Fail("this header is hookbolt's own and cannot be set")
 		case twice:
@@ -268,7 +275,7 @@ func readTokenBody(r *jsonread.Reader) (body Credential, isJSON bool) {
 	return Credential(raw), true
 }
 
-// checkCredentials refuses two ways to fill one header.
+// checkCredentials refuses two ways to fill one header, of signature, too.
 func (w *Webhook) checkCredentials() error {
 	_, header := w.Headers["Authorization"]
 	const detail = "only one of basic_auth, oauth2 and the header Authorization can be set"
@@ -278,5 +285,5 @@ func (w *Webhook) checkCredentials() error {
 	case w.OAuth2 != nil && header:
 		return InputErrors{{Field: "oauth2", Detail: detail}}
 	}
-	return nil
+	return w.checkSignature()
 }

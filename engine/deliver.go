@@ -94,7 +94,10 @@ func (e *Engine) freeze(ctx context.Context, c *claim) ([]byte, error) {
 				return nil, err
 			}
 		}
+		var endFailure func(*Delivery, bool)
+		f.Failure, endFailure = e.beginFailure(f.BuildError != "", w, d)
 		done, err := e.store.Freeze(context.WithoutCancel(ctx), f)
+		endFailure(&done.Delivery, err == nil && done.Delivery.Status == StatusFailed)
 		e.observeStore(err)
 		if errors.Is(err, ErrMoreEvents) {
 			c.claimed.Session = done.Session
@@ -142,7 +145,7 @@ func (e *Engine) frozen(ctx context.Context, f *Freeze, done *Frozen) {
 		program, _, _ := strings.Cut(f.BuildError, ":") // what follows may quote data of the session
 		e.log.Warn("a program of a webhook has failed; the delivery waits until it is mended", "delivery", f.Delivery.ID, "webhook", f.Webhook.ID, "program", program)
 	}
-	if f.Webhook.hasPrograms() {
+	if f.Webhook.hasPrograms() && (f.Payload != nil || f.Ends()) { // else nothing was built
 		e.observeBuilt(ctx, f)
 	}
 }
@@ -160,6 +163,9 @@ func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte)
 	}
 	request := newRequest(w, &c.claimed.Delivery, payload, utcNow(), e.timeout(w))
 	request.RetryAfterMax = e.config().Retry.RetryAfterMax
+	if IsMailURL(w.URL) {
+		request.Mail = e.config().OperationsMail.mail(payload)
+	}
 	outcome, err := e.sender().Send(sendCtx, request)
 	if err != nil {
 		return a, nil, false
@@ -209,8 +215,11 @@ func (e *Engine) record(ctx context.Context, c *claim, a Attempt, w *Webhook) ti
 	}
 	now := utcNow()
 	e.metrics.attempt(d, &a, e.lanes.suspended(d, &a))
-	done, err := e.recordUntilStored(ctx, AttemptRecord{Delivery: *d, Attempt: a, Next: policy.After(&a, d, now, rand.Float64()),
-		At: now, Webhook: w, Health: c.health, HealthNotice: c.notice})
+	r := AttemptRecord{Delivery: *d, Attempt: a, Next: policy.After(&a, d, now, rand.Float64()), At: now, Webhook: w, Health: c.health, HealthNotice: c.notice}
+	var endFailure func(*Delivery, bool)
+	r.Failure, endFailure = e.beginFailure(r.Next.Status == StatusFailed, w, d)
+	done, err := e.recordUntilStored(ctx, r)
+	endFailure(&done.Delivery, err == nil && done.Moved && done.Delivery.Status == StatusFailed)
 	e.lanes.wakeAt(done.Queued...)
 	switch {
 	case err == nil:

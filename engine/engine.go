@@ -53,9 +53,10 @@ type Engine struct {
 	runPrograms     RunPrograms
 	programs        *transform.Pool // nil if Config has RunPrograms
 	unbuilt         struct {
-		mu    sync.Mutex
-		inRow map[uint32]int // failures to build a body since the last success, by webhook; guarded by mu
+		mu   sync.Mutex
+		rows map[uint32]unbuiltRow // by webhook; none after a success; guarded by mu
 	}
+	failures failures
 	onces    onces
 	erasures erasures
 }
@@ -65,7 +66,8 @@ func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *
 	e := &Engine{store: store, log: log, metrics: newMetrics(reg), maintenanceWake: make(chan struct{}, 1), started: make(chan struct{})}
 	e.snapshot.Store(&snapshot{cfg, newSender(cfg, log)})
 	e.lanes = newLanes(e.laneLimits, cfg.MaxInFlight)
-	e.unbuilt.inRow = make(map[uint32]int)
+	e.lanes.failingAfter = cfg.FailingAfter
+	e.unbuilt.rows = make(map[uint32]unbuiltRow)
 	if e.runPrograms = cfg.RunPrograms; e.runPrograms == nil {
 		e.programs = transform.NewPool(transform.Options{Observe: newProgramMetrics(reg).observer()})
 		e.runPrograms = e.programs.Run
@@ -139,7 +141,7 @@ func (e *Engine) runOwner(parent context.Context) error {
 	}
 	var work sync.WaitGroup
 	work.Go(func() { e.maintain(ctx) })
-	work.Go(func() { e.watchDisk(ctx) })
+	work.Go(func() { e.watchOperations(ctx) })
 	e.running.Store(true)
 	e.lanes.start()
 	e.starting.Do(func() { close(e.started) })
@@ -154,6 +156,7 @@ func (e *Engine) runOwner(parent context.Context) error {
 	grace := time.AfterFunc(e.config().ShutdownTimeout, func() { cutOff(errShutdown) })
 	work.Wait()
 	grace.Stop()
+	e.tellFailures(context.WithoutCancel(parent), true)
 	e.sender().CloseIdleConnections()
 	return cmp.Or(err, watch.end())
 }

@@ -36,6 +36,11 @@ func FuzzSettings(f *testing.F) {
 		`{"oauth2":{"token_url":"https://a.example/t","body":{"a":[1,{"b":null}]},"headers":{"content-type":"text/x"}}}`,
 		`{"oauth2":{"token_url":"https://a.example/t","body":"grant=f00-of-mine"}}`,
 		`{"secret":"whsec_MfKQ9r8GKYqTwjUPD8ILPZIo2LaLaSw4VXTqUm6qyHA="}`, `{"secret":null}`, `{"secret":"whsec_b4d-of-mine"}`,
+		`{"signature":{"header":"x-hub-signature-256","prefix":"sha256=","encoding":"hex","secret":"s3cret-of-mine","v1a":true}}`, `{"signature":{"secret":"s3cret-of-mine"}}`,
+		`{"signature":{"secret_key":"whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc="}}`, `{"signature":{"v1a":true,"secret_key":null,"header":null,"prefix":null,"encoding":null,"secret":null}}`,
+		`{"signature":{"secret_key":"whsk_b4d-of-mine","encoding":"Hex","prefix":" ","header":"webhook-signature"}}`,
+		`{"which":"signature.secret","secret":"s3cret-of-mine"}`, `{"which":"signature.secret_key","secret":"whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc="}`,
+		`{"secret":"whsk_b4d-of-mine","which":"signature.secret"}`, `{"which":"all","overlap":"0s"}`, `{"which":"al1-of-mine"}`,
 		`{"overlap":"1h30m","secret":"whsec_MfKQ9r8GKYqTwjUPD8ILPZIo2LaLaSw4VXTqUm6qyHA="}`, `{"overlap":"721h"}`, ` {} `,
 		`{"status":"missing","since":"2024-01-01T00:00:00Z","until":"2030-01-01T00:00:00.5+01:00","dry_run":true}`, `{"status":"failed","since":null}`,
 		`{"status":"any","since":"9999-12-31T23:59:59-01:00"}`, `{"name":"a","name":"b"}`, `{"unknown":[[{}]]}`, "\ufeff" + `{"name":"\ud83d"}`,
@@ -53,12 +58,13 @@ func FuzzSettings(f *testing.F) {
 		}
 		if len(input) > 0 { // without one, everything has its default
 			if r, err := ParseRotation(input); wantObjectOrError(t, body, err) {
-				var std struct{ Overlap, Secret *string }
+				var std struct{ Which, Overlap, Secret *string }
 				if err := json.Unmarshal(body, &std); err != nil {
 					t.Fatal(err)
 				}
 				want, _ := time.ParseDuration(*cmp.Or(std.Overlap, new("24h")))
-				if r.Overlap != want || r.Overlap < 0 || r.Overlap > 720*time.Hour || string(r.Secret) != *cmp.Or(std.Secret, new("")) {
+				if r.Overlap != want || r.Overlap < 0 || r.Overlap > 720*time.Hour || string(r.Which) != *cmp.Or(std.Which, new("")) ||
+					r.Key == "" && string(r.Secret)+string(r.Text) != *cmp.Or(std.Secret, new("")) {
 					t.Fatalf("rotation %d, %q", r.Overlap, string(r.Secret))
 				}
 				wantSecret(t, cmp.Or(r.Secret, send.NewSecret()))
@@ -114,7 +120,7 @@ func credentialsIn(value any, within bool) (list []string) {
 	case map[string]any:
 		for key, member := range v {
 			if key != "token_url" { // its host may be named
-				list = append(list, credentialsIn(member, within || slices.Contains([]string{"headers", "basic_auth", "oauth2", "secret"}, key))...)
+				list = append(list, credentialsIn(member, within || slices.Contains([]string{"headers", "basic_auth", "oauth2", "secret", "secret_key"}, key))...)
 			}
 		}
 	}
@@ -300,6 +306,12 @@ func checkSentCredentials(t *testing.T, w *Webhook, std *plainSettings) {
 	got, err := http.ReadRequest(bufio.NewReader(&sent))
 	if err != nil {
 		t.Fatalf("cannot be received: %v", err)
+	}
+	if sig := w.Signature; sig != nil && sig.Header != "" {
+		if value := got.Header.Get(sig.Header); !strings.HasPrefix(value, sig.Prefix) || len(value) == len(sig.Prefix) || len(got.Header.Values(sig.Header)) != 1 {
+			t.Fatalf("%s: signed %q", sig.Header, got.Header)
+		}
+		delete(got.Header, sig.Header)
 	}
 	for name := range w.Headers {
 		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(string(w.Headers[name].Value)) || got.Header.Get(name) != string(w.Headers[name].Value) {

@@ -35,7 +35,7 @@ type Health struct {
 	Throttle Throttle
 	// NextSlotAt is when the next attempt may begin by the webhook's rate limit, in UTC; zero if the limit allows more than ten a second.
 	NextSlotAt time.Time
-	// Notified is set once the failing state has lasted long enough to notify the operator, so that this happens only once. It is lost at a
+	// Notified is set once the failing state has lasted for Config.FailingAfter, so that the operator is notified only once. It is lost at a
 	// restart.
 	Notified bool
 	// Order grows with each attempt while one process owns the webhook's lanes: of two values, the one with the greater Order is newer. 0
@@ -77,13 +77,14 @@ func (h *Health) worksNotSince() time.Time {
 	return h.FailingSince
 }
 
-// failingLong reports whether the endpoint has taken nothing for long enough to notify the operator.
-func (h *Health) failingLong(now time.Time) bool {
+// failingFor reports whether the endpoint has taken nothing for that long.
+func (h *Health) failingFor(span time.Duration, now time.Time) bool {
 	since := h.worksNotSince()
-	return !since.IsZero() && now.Sub(since) >= notifyFailingAfter
+	return !since.IsZero() && now.Sub(since) >= span
 }
 
-// After returns the health after an attempt that ended at now, with Throttle and NextSlotAt as they were. It is pure.
+// After returns the health after an attempt that ended at now, with Throttle, NextSlotAt and Notified as they were; a success clears Notified. It is
+// pure.
 func (h Health) After(a *Attempt, now time.Time) Health {
 	switch {
 	case a.Delivered():
@@ -110,7 +111,6 @@ func (h Health) After(a *Attempt, now time.Time) Health {
 		h.Probes++
 		h.NextProbeAt = now.Add(probeInterval(h.Probes))
 	}
-	h.Notified = h.Notified || h.failingLong(now)
 	return h
 }
 
@@ -162,7 +162,7 @@ func (e *Engine) observeAttempt(ctx context.Context, c *claim, w *Webhook, a *At
 	case (h.Failing() || h.Refused > 0) && failedFor >= e.config().PauseAfter:
 		e.pause(ctx, w, pauseFailing, fmt.Sprintf("every attempt has failed since %s", h.FirstFailedAt.Format(time.RFC3339)), ResetsHealth)
 	}
-	return h, healthNotice(w, before, h, a, now)
+	return h, e.healthNotice(w, before, h, a, now)
 }
 
 // pause pauses a webhook because of what has happened with its settings as in w, unless mended reports that they have changed since in a way

@@ -176,6 +176,9 @@ func (l *lanes) attempted(w *Webhook, c *claim, a *Attempt, now time.Time) (befo
 	l.beginHealthLocked(ln, w)
 	before = ln.health.Health
 	after = before.After(a, now)
+	if after.Failures > before.Failures {
+		after.Notified = after.Notified || after.failingFor(l.failingAfter, now)
+	}
 	after.Throttle = l.throttleLocked(ln, c, a, now)
 	after.NextSlotAt = l.keptSlotLocked(ln, now)
 	l.setHealthLocked(ln, after)

@@ -168,15 +168,17 @@ func TestTestOfThrottled(t *testing.T) {
 
 // TestNoRecoveryUnannounced: an endpoint that takes the first attempt after a long hold was never said to be failing, so it does not recover.
 func TestNoRecoveryUnannounced(t *testing.T) {
+	e := new(Engine)
+	e.snapshot.Store(&snapshot{cfg: DefaultConfig()})
 	w := &Webhook{ID: 1, URL: "https://a.example/"}
 	now := utcNow()
-	refused := Health{}.After(&Attempt{Outcome: Outcome{Status: http.StatusTooManyRequests, Error: ErrorStatus}}, now.Add(-2*notifyFailingAfter))
+	refused := Health{}.After(&Attempt{Outcome: Outcome{Status: http.StatusTooManyRequests, Error: ErrorStatus}}, now.Add(-2*e.config().FailingAfter))
 	ok := &Attempt{Outcome: Outcome{Status: http.StatusOK}}
-	if notice := healthNotice(w, refused, refused.After(ok, now), ok, now); notice != nil {
+	if notice := e.healthNotice(w, refused, refused.After(ok, now), ok, now); notice != nil {
 		t.Errorf("got %s", notice)
 	}
 	refused.Notified = true
-	if healthNotice(w, refused, refused.After(ok, now), ok, now) == nil {
+	if e.healthNotice(w, refused, refused.After(ok, now), ok, now) == nil {
 		t.Error("the end of what was announced is not told")
 	}
 }

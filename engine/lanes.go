@@ -26,7 +26,9 @@ const prefetch = 2
 type lanes struct {
 	limits   func(Lane) laneLimits // the limits of a lane's webhook; zero for a lane that another process owns
 	maxExtra int                   // attempts at once, beyond the first of each lane
-	wake     chan struct{}         // capacity 1; sent to when there is something for the loop to do; received by Engine.loop
+	// failingAfter is Config.FailingAfter; guarded by mu.
+	failingAfter time.Duration
+	wake         chan struct{} // capacity 1; sent to when there is something for the loop to do; received by Engine.loop
 
 	mu               sync.Mutex
 	byID             map[Lane]*lane       // guarded by mu, as all below
@@ -184,11 +186,11 @@ func (l *lanes) openWebhooks(hooks *WebhookSet) map[uint32]bool {
 	return l.open
 }
 
-// setMaxExtra changes how many attempts may be in flight beyond the first of each lane. Attempts that are in flight continue.
-func (l *lanes) setMaxExtra(n int) {
+// configure applies a configuration. Attempts that are in flight continue.
+func (l *lanes) configure(cfg *Config) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.maxExtra = n
+	l.maxExtra, l.failingAfter = cfg.MaxInFlight, cfg.FailingAfter
 	l.signal()
 }
 

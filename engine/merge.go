@@ -73,7 +73,7 @@ func (p *membersPatch) applyTo(w *Webhook, moves bool) (lost []string, bad Input
 		}
 		present = s.value.members(w)
 		p.replaceOther(present)
-	} else if moves || p.movesToken(present) {
+	} else if moves && s.OfHost || p.movesToken(present) {
 		for _, name := range slices.Sorted(maps.Keys(present)) {
 			switch {
 			case p.gives(name):
@@ -90,6 +90,9 @@ func (p *membersPatch) applyTo(w *Webhook, moves bool) (lost []string, bad Input
 	}
 	after := maps.Clone(present)
 	after.merge(p.given)
+	if isNull(p.given[newKeyMember]) && s.Name == "signature" {
+		after[newKeyMember] = p.given[newKeyMember] // which makes a new key pair: without it the present one stays
+	}
 	if p.headers != nil {
 		headers := members{}
 		if kept := present["headers"]; kept != nil {
@@ -117,9 +120,24 @@ func (p *membersPatch) gives(name string) bool {
 // oauth2Standard are the members of oauth2 that make the standard token request. They and body take the place of each other.
 var oauth2Standard = []string{"client_id", "client_secret", "scopes"}
 
-// replaceOther removes from what is set of oauth2 the one way to ask for a token if the other one is given.
+// newKeyMember is the member of signature that has no default by itself: null makes another key pair.
+const newKeyMember = "secret_key"
+
+// ofSignatureHeader are the members of signature that go with its header.
+var ofSignatureHeader = []string{"prefix", "encoding", "secret"}
+
+// replaceOther removes from what is set of oauth2 the one way to ask for a token if the other one is given, and from signature what belongs
+// to a header that is removed.
 func (p *membersPatch) replaceOther(present members) {
 	if p.setting.value.ofCaller {
+		return
+	}
+	if p.setting.Name == "signature" {
+		if isNull(p.given["header"]) {
+			for _, name := range ofSignatureHeader {
+				delete(present, name)
+			}
+		}
 		return
 	}
 	set := func(name string) bool { return p.given[name] != nil && !isNull(p.given[name]) }

@@ -1,6 +1,11 @@
 package engine_test
 
 import (
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -87,6 +92,77 @@ func TestRotateSecret(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRotateWhatSignsBeside makes attempts, an hour apart, of a delivery that is always refused. The header with the HMAC has one value, by
+// the new secret and the old one in turn while both may sign; the signatures v1a are by both key pairs.
+func TestRotateWhatSignsBeside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.net.answer = func(received, *http.Request) (*http.Response, error) { return answer(401), nil }
+		hook := w.webhook(`{"url":"https://a.example/","retry_schedule":["1h","1h","1h","1h"],
+			"signature":{"header":"x-hub-signature-256","prefix":"sha256=","secret":"the first","v1a":true}}`)
+		if _, err := w.TestWebhook(t.Context(), hook.ID); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		time.Sleep(time.Nanosecond)
+		w.rotate(hook.ID, `{"which":"signature.secret","secret":"the second","overlap":"3h"}`)
+		rotated := w.rotate(hook.ID, `{"which":"signature.secret_key","overlap":"2h"}`)
+		if rotated.Secret != hook.Secret || rotated.Signature.Key == hook.Signature.Key {
+			t.Errorf("rotated: %+v", rotated)
+		}
+		w.restart()
+		time.Sleep(4 * time.Hour)
+		synctest.Wait()
+		var byText, byKey []string
+		for _, r := range w.net.all() {
+			for _, secret := range []string{"the first", "the second"} {
+				m := hmac.New(sha256.New, []byte(secret))
+				m.Write(r.body)
+				if slices.Equal(r.header.Values("X-Hub-Signature-256"), []string{"sha256=" + hex.EncodeToString(m.Sum(nil))}) {
+					byText = append(byText, secret)
+				}
+			}
+			byKey = append(byKey, keySigners(t, r, hook.Signature.Key, rotated.Signature.Key))
+			if got := signers(t, r, hook.Secret); got != "0" {
+				t.Errorf("v1 is by %s", got)
+			}
+		}
+		if got := strings.Join(byText, ", "); got != "the first, the first, the second, the first, the second" {
+			t.Errorf("the header is by %s", got)
+		}
+		if got := strings.Join(byKey, " "); got != "0 10 10 1 1" {
+			t.Errorf("v1a is by %s", got)
+		}
+	})
+}
+
+// keySigners verifies the signatures v1a of a request with crypto/ed25519: a digit for each, in their order.
+func keySigners(t *testing.T, r received, keys ...engine.SigningKey) string {
+	t.Helper()
+	content := []byte(r.id + "." + r.header.Get("webhook-timestamp") + "." + string(r.body))
+	var digits strings.Builder
+	for entry := range strings.SplitSeq(r.header.Get("webhook-signature"), " ") {
+		encoded, ok := strings.CutPrefix(entry, "v1a,")
+		if !ok {
+			continue
+		}
+		signature, err := base64.StdEncoding.DecodeString(encoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, key := range keys {
+			pair, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(string(key), "whsk_"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ed25519.Verify(pair[32:], content, signature) {
+				fmt.Fprint(&digits, i)
+			}
+		}
+	}
+	return digits.String()
 }
 
 // TestRotateSecretRefuses: the present secret, and a webhook that is not there.

@@ -18,6 +18,8 @@ import (
 // other package for them.
 type (
 	Secret      = send.Secret
+	SigningKey  = send.SigningKey
+	PublicKey   = send.PublicKey
 	Credential  = send.Credential
 	Header      = send.Header
 	BasicAuth   = send.BasicAuth
@@ -104,7 +106,8 @@ func newRequest(w *Webhook, d *Delivery, payload []byte, at time.Time, timeout t
 	r := send.Request{
 		URL: w.URL, URLValues: d.URLValues, HasURLValues: w.URLValues != nil, AllowNetworks: w.AllowNetworks, NoHTTP2: !w.mayUseHTTP2(), Method: w.Method, Success: w.Success, TLS: w.TLS, Timeout: timeout,
 		Headers: w.Headers, BasicAuth: w.BasicAuth, OAuth2: w.OAuth2,
-		ID: d.ID.String(), ContentType: d.FrozenType(), Kind: d.Kind.String(), Payload: payload, Secrets: w.signingSecrets(at), DueAt: d.NextAttemptAt,
+		ID: d.ID.String(), ContentType: d.FrozenType(), Kind: d.Kind.String(), Payload: payload, DueAt: d.NextAttemptAt,
+		Secrets: w.signingSecrets(at), Keys: w.signingKeys(at), BodySignature: w.bodySignature(at, d.Attempts),
 	}
 	if w.OAuth2 != nil {
 		r.TokenKey = tokenKey(w.ID)

@@ -17,6 +17,8 @@ type Setting struct {
 	Limits Limits
 	// Secret means that its value is stored and never shown. Answers tell at the most that it is set, and of tls what is no PEM.
 	Secret bool
+	// Partly means that of a Secret setting answers show all but the secrets in it: true stands for each that is set.
+	Partly bool
 	// Parts are the members that a Secret setting usually has, if it is an object of certain members.
 	Parts []string
 	// Program means that its value is a program in jq, or null.
@@ -87,7 +89,7 @@ func (s *Setting) Shown() bool { return s.value.get != nil }
 
 // Get returns a webhook's value of a setting that is Shown, as JSON is to be made of it: the value itself, or, if the setting is Secret,
 // true if it is set and a nil pointer if it is not. Of Secret settings that are objects of the caller's own names it is a map with true
-// for each name.
+// for each name; of those that are shown Partly, the object without its secrets.
 func (s *Setting) Get(w *Webhook) any { return s.value.get(w) }
 
 // JSON returns a webhook's value of a setting that is Shown, as answers have it: the JSON of what Get returns.

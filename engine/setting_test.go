@@ -48,6 +48,7 @@ func TestSettingsComeBack(t *testing.T) {
 	w.ContentType, w.Filter, w.Transform, w.URLValues = "text/plain", new(".complete_session"), new("\"a\""), new("{}")
 	w.TLS = &TLS{ServerName: "a.example", Key: "sekret", CA: "sekret"}
 	w.Method, w.Success = "GET", []int{302, 409}
+	w.Signature = &Signature{Header: "X-Signature", Secret: "sekret", Key: "sekret"}
 	byDefault := DefaultWebhook()
 	for i := range Settings {
 		s := &Settings[i]

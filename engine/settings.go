@@ -210,6 +210,15 @@ var Settings = []Setting{
 			shownAsSet(func(w *Webhook) bool { return w.OAuth2 != nil }).merged(oauth2Members),
 	},
 	{
+		// It stays with a webhook that moves to another host, as secret does: no signature reveals what made it.
+		Name: "signature", Secret: true, Partly: true, Parts: []string{"secret"}, Effect: EffectAttempt,
+		value: value{
+			get:    shownSignature,
+			preset: func(w *Webhook) { w.Signature = nil },
+			read:   readSignature,
+		}.merged(signatureMembers),
+	},
+	{
 		// A secret that is set has no overlap, and earlier ones end as well: this gets rid of secrets that have leaked. Answers do not
 		// mention it: each webhook has one.
 		Name: "secret", Secret: true, KeptByFile: true, Limits: Limits{MinLength: minSecretLength, MaxLength: maxSecretLength}, Effect: EffectAttempt,

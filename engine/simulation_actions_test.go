@@ -198,6 +198,7 @@ func (s *sim) newSession() *simSession {
 	ss := &simSession{id: s.uuid(), content: s.contents[s.rng.IntN(len(s.contents))], visitor: s.rng.Int64N(50), seen: map[string]bool{}}
 	s.sessions = append(s.sessions, ss)
 	s.bySession[ss.id] = ss
+	s.known.Store(ss.id, true)
 	return ss
 }
 
@@ -356,7 +357,7 @@ func (s *sim) eventOf(ss *simSession, now time.Time, kind int) *simEvent {
 
 func (s *sim) pick() *engine.Delivery {
 	q := engine.DeliveryQuery{Limit: 50}
-	if n := s.rng.IntN(6); n > 0 {
+	if n := s.rng.IntN(7); n > 0 {
 		q.Status = engine.Status(n)
 	}
 	page, err := s.Deliveries(s.ctx, q)
@@ -395,7 +396,7 @@ func (s *sim) retry() {
 			m.firstDue = now
 		}
 		m.queued++
-		m.byHand, m.byChange, m.superseded = true, false, nil
+		m.byHand, m.byChange, m.superseded, m.parked = true, false, nil, false
 		s.probeNow(h, false)
 		m.state, m.tries, m.due, m.readyAt, m.fuzzy = engine.StatusPending, 0, now, now, false
 	}

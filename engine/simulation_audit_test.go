@@ -72,8 +72,23 @@ func (s *sim) overview() {
 			s.violate("%d are %s, %d counted", n, status, o.Stored[status])
 		}
 	}
-	if all := len(s.stored()); int64(all) != o.Stored[1]+o.Stored[2]+o.Stored[3]+o.Stored[4]+o.Stored[5] {
+	if all := len(s.stored()); int64(all) != o.Stored[1]+o.Stored[2]+o.Stored[3]+o.Stored[4]+o.Stored[5]+o.Stored[6] {
 		s.violate("%d are stored, counted %v", all, o.Stored)
+	}
+	parked := map[uint32]int64{}
+	for _, d := range s.list(engine.DeliveryQuery{Status: engine.StatusFailed}) {
+		if d.Parked() {
+			parked[d.WebhookID]++
+			parked[0]++
+		}
+	}
+	if o.Parked != parked[0] {
+		s.violate("%d are parked, %d counted", parked[0], o.Parked)
+	}
+	for id, stats := range o.PerWebhook {
+		if filtered := len(s.list(engine.DeliveryQuery{WebhookID: id, Status: engine.StatusFiltered})); stats.Parked != parked[id] || stats.Filtered != int64(filtered) {
+			s.violate("webhook %d: %d parked and %d filtered are counted, %d and %d are", id, stats.Parked, stats.Filtered, parked[id], filtered)
+		}
 	}
 	if waiting, parts := o.Stored[1]+o.Stored[2], o.Scheduled+o.Due+o.InFlight+o.Held; waiting != parts {
 		s.soft[fmt.Sprint("overview: the parts of what waits do not add up, by ", parts-waiting)]++
@@ -143,6 +158,9 @@ func (s *sim) audit() {
 func (s *sim) auditDelivery(d *simDelivery, e *engine.Delivery) {
 	now := time.Now()
 	// What the model cannot know at once.
+	if d.recheck || d.state == engine.StatusFiltered && len(s.session(d.session).unjudged) > 0 || e.FinishedAt.Equal(now) && d.waits() && (e.Parked() || e.Status == engine.StatusFiltered) {
+		return
+	}
 	if e.SupersededBy != uuid.Nil && e.FinishedAt.Equal(now) || d.sending || d.fuzzy || d.requeued || *simSlow > 0 && now.Before(d.touched.Add(8**simSlow)) || s.behind() ||
 		now.Before(s.hook(d.hook).cancelled.Add(time.Second)) || s.replayed(func(r *simReplay) bool { return s.covers(r, d) }) {
 		return
@@ -157,6 +175,7 @@ func (s *sim) auditDelivery(d *simDelivery, e *engine.Delivery) {
 	case e.Attempts != d.attempts:
 		s.found(simWrong, "%s %s: %d attempts counted, %d seen", e.Kind, e.ID, e.Attempts, d.attempts)
 	}
+	s.auditEnded(d, e)
 	s.auditLateness(d, e)
 	if d.waits() || d.audited.Equal(d.stateAt) {
 		return
@@ -231,6 +250,11 @@ func (s *sim) finish() {
 	synctest.Wait()
 	s.settle()
 	for _, h := range s.hooks {
+		if last := h.shapes[len(h.shapes)-1].programs; !h.gone && last.any() && !h.names {
+			s.reprogram(h, simPrograms{})
+		} else if !h.gone && last.any() {
+			s.reprogram(h, simPrograms{values: &simURLValues[0]})
+		}
 		if h.paused && !h.gone {
 			s.hold(h, false)
 		}
@@ -287,6 +311,8 @@ func (s *sim) explainLate() {
 		onHold, away    bool // by its webhook; because it is another process's
 		failing, unsure bool
 		probe, beat     time.Time
+		building        int       // programs that run
+		busy            time.Time // until when programs could not be run
 		held, slowed    time.Time // by the endpoint: until when it asked to wait, and when the next attempt may begin at the pace that it has led to
 	}
 	lanes, down, extra := map[simLane]state{}, false, 0
@@ -326,6 +352,12 @@ func (s *sim) explainLate() {
 			l.held = m.next
 		case 's':
 			l.slowed = m.next
+		case 'w':
+			l.busy = m.next
+		case '[':
+			l.building++
+		case ']':
+			l.building--
 		case '?', '!':
 			l.unsure = m.kind == '?'
 		}
@@ -350,11 +382,11 @@ func (s *sim) explainLate() {
 			}
 			in := lanes[late.lane]
 			from := later(m.at, late.ready)
-			if wait := later(later(in.probe, in.beat), later(in.held, in.slowed)); wait.After(from) { // each is zero where there is none
+			if wait := later(later(later(in.probe, in.beat), in.busy), later(in.held, in.slowed)); wait.After(from) { // each is zero where there is none
 				from, free = wait, time.Time{}
 			}
 			switch {
-			case down, in.onHold, in.away, in.unsure, late.of != uuid.Nil && sending[simPair{late.lane.hook, late.of}] > 0, in.sending >= in.limit, in.sending > 0 && (in.failing || extra >= s.cfg.MaxInFlight), !from.Before(to):
+			case down, in.onHold, in.away, in.unsure, in.building > 0, late.of != uuid.Nil && sending[simPair{late.lane.hook, late.of}] > 0, in.sending >= in.limit, in.sending > 0 && (in.failing || extra >= s.cfg.MaxInFlight), !from.Before(to):
 				waiting[n] = time.Time{}
 				continue
 			case free.IsZero():

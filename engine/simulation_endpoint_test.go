@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"time"
 
 	"hookbolt/engine"
@@ -65,7 +66,8 @@ func (s *sim) withinQuota(host string) (ok bool, wait int) {
 func (s *sim) answer(p *process, r received, req *http.Request) (*http.Response, error) {
 	url := 0
 	fmt.Sscanf(req.URL.Path, "/%d", &url)
-	d, n := s.started(p, r, url)
+	target := strings.TrimPrefix(req.URL.RequestURI(), fmt.Sprint("/", url))
+	d, n := s.started(p, r, url, target)
 	if d == nil {
 		return nil, errCrashed
 	}

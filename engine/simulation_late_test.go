@@ -109,7 +109,9 @@ func (s *sim) keyOfRequest(r received) simKey {
 		SessionID uuid.UUID `json:"session_id"`
 		Complete  bool      `json:"complete_session"`
 	}
-	if err := json.Unmarshal(r.body, &p); err != nil {
+	if e, _, _, err := s.world.Delivery(context.Background(), uuid.MustParse(r.id)); err == nil && e.Shaped { // its body may be anything
+		p.SessionID, p.Complete = e.SessionID, e.Kind != engine.KindIncomplete
+	} else if err := json.Unmarshal(r.body, &p); err != nil {
 		s.violate("payload: %v", err)
 	}
 	k := simKey{session: p.SessionID, kind: engine.KindIncomplete}
@@ -166,11 +168,12 @@ func (s *sim) storedRequests(session uuid.UUID) int {
 
 // froze takes note that the store has taken a payload, or none: then the trigger goes without a trace. So many requests of the session were answered
 // before.
-func (s *sim) froze(claimed *engine.Delivery, payload []byte, events, stored int) {
+func (s *sim) froze(f *engine.Freeze, stored int) {
+	claimed, payload, events := &f.Delivery, f.Payload, f.Events
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now().UTC()
-	d := s.takenUp(claimed, payload != nil)
+	d := s.takenUp(claimed, payload != nil || f.Ends())
 	what := fmt.Sprintf("%s %s of %s for webhook %d", d.kind, claimed.ID, d.session, d.hook)
 	if d.movedAt.Equal(now) && !d.asOf.Equal(claimed.AsOf) && claimed.AsOf.Equal(d.was.asOf) {
 		if e, _, _, err := s.world.Delivery(context.Background(), claimed.ID); err != nil || e.AsOf.Equal(d.was.asOf) {
@@ -182,7 +185,8 @@ func (s *sim) froze(claimed *engine.Delivery, payload []byte, events, stored int
 		s.queueAgain(d, 0, s.replays[at].at)
 		d.fuzzy, d.readyAt = true, now // when it was, only the store knows
 	}
-	if payload == nil {
+	s.reopens(d, events, what)
+	if payload == nil && !f.Ends() {
 		if !s.drops(d) {
 			s.found(simLost, "%s: its trigger goes without a trace", what)
 		}
@@ -195,15 +199,28 @@ func (s *sim) froze(claimed *engine.Delivery, payload []byte, events, stored int
 	if d.mustDrop {
 		s.violate("%s: its session had finished", what)
 	}
-	d.frozenAt, d.frozen, d.builtFrom = now, string(payload), events
-	s.checkPayload(d, d.frozen, stored)
-	if ss := s.session(d.session); events < ss.eventsIn(d.builtMin) || events > ss.eventsIn(d.builtMax) {
-		s.violate("%s: built from %d events, the model says %d to %d", what, events, ss.eventsIn(d.builtMin), ss.eventsIn(d.builtMax))
-	}
 	for _, o := range s.others(d) {
 		if o.sending || o.unrecorded {
 			s.violate("%s: its payload is built before the attempt of %s %s is recorded", what, o.kind, o.id)
 		}
+	}
+	if f.Webhook != nil {
+		s.checkBuilt(d, f)
+		s.observeBuilt(s.hook(d.hook), f)
+	}
+	if f.Ends() {
+		s.ends(d, f, what)
+		return
+	}
+	d.frozenAt, d.frozen, d.builtFrom = now, string(payload), events
+	if f.Webhook == nil {
+		s.checkPayload(d, d.frozen, stored)
+		d.sent.contentType = "application/json"
+	}
+	if ss := s.session(d.session); events < ss.eventsIn(d.builtMin) || events > ss.eventsIn(d.builtMax) {
+		s.violate("%s: built from %d events, the model says %d to %d", what, events, ss.eventsIn(d.builtMin), ss.eventsIn(d.builtMax))
+	}
+	for _, o := range s.others(d) {
 		if d.overtakes(o) {
 			o.late, o.lateUnsure = 0, false // it tells them
 		}
@@ -301,6 +318,7 @@ func (s *sim) expectIncomplete(h *simHook, ss *simSession, r *simReceipt) {
 func (s *sim) judgeLate(of []*simSession) {
 	for _, ss := range of {
 		batches := ss.unjudged
+		ss.judging = batches
 		if ss.unjudged = nil; len(batches) == 0 {
 			continue
 		}
@@ -384,6 +402,11 @@ func (s *sim) waitingUpdates(p simPair) (n int) {
 // judgeBatch returns how many updates a request leads to, and counts its events if they came too late. s.mu is held.
 func (s *sim) judgeBatch(h *simHook, ss *simSession, complete *simDelivery, i int) (updates int, sure bool) {
 	switch {
+	case complete != nil && !complete.waits() && complete.frozenAt.IsZero() && s.expired(complete):
+		return 0, false
+	case complete != nil && complete.state == engine.StatusFiltered && complete.builtMax <= i && !complete.recheck:
+		s.judgeFiltered(h, ss, complete, i, len(ss.judging) > 1)
+		return 0, true
 	case complete == nil || complete.frozenAt.IsZero() || complete.builtMax > i: // it holds them, or will; or they make no difference to it
 		return 0, true
 	case s.expired(complete):
@@ -424,7 +447,7 @@ func (s *sim) settleUnsure() {
 			}
 			continue
 		}
-		d.state, d.stateAt, d.tries = e.Status, e.FinishedAt, e.Tries
+		d.state, d.stateAt, d.tries, d.parked = e.Status, e.FinishedAt, e.Tries, e.Parked()
 		d.superseded = s.byID[e.SupersededBy.String()]
 		if e.Status.Waiting() {
 			d.state, d.stateAt, d.due = engine.StatusPending, time.Time{}, e.NextAttemptAt
@@ -451,7 +474,7 @@ func (s *sim) auditLateness(d *simDelivery, e *engine.Delivery) {
 		s.violate("%s %s, %s: superseded by %s, the model says %s", e.Kind, e.ID, e.Status, e.SupersededBy, by)
 	case e.LateEvents != d.late && !d.lateUnsure:
 		s.violate("%s %s: %d events late, the model says %d", e.Kind, e.ID, e.LateEvents, d.late)
-	case e.BuiltFrom != d.builtFrom:
+	case e.BuiltFrom != d.builtFrom && (d.state == engine.StatusFiltered || !d.frozenAt.IsZero()):
 		s.violate("%s %s: built from %d events, the store was told %d", e.Kind, e.ID, e.BuiltFrom, d.builtFrom)
 	}
 }

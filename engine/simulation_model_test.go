@@ -37,7 +37,14 @@ type simHook struct {
 	beatEarly, beatLate time.Time
 	changingRate        bool
 
-	health     simHealth
+	health      simHealth
+	names       bool      // its URL has names, for which url_values gives values
+	programmed  bool      // it has programs now and then
+	busyUntil   time.Time // until when its programs could not be run
+	changedAt   time.Time // when what it builds was last changed
+	row         simRow
+	pauseUnsure bool // that it is paused by its programs may not be stored
+
 	forgetting bool // a call is under way that makes it healthy, and may change its URL
 	fuzzy      bool // an attempt ended during such a call: the model does not know whether it counted
 }
@@ -139,6 +146,7 @@ type simSession struct {
 	bytes       int       // of the events that are stored
 	hasStart    bool      // a start or a vote is stored
 	finished    time.Time // earliest finish
+	judging     []int     // what is judged now
 	unjudged    []int     // the batches of which it is not known yet what they have led to after the complete payload
 	lastAt      time.Time // when the last event was received
 	auditedAt   time.Time
@@ -202,6 +210,9 @@ type simDelivery struct {
 	attempts int             // those that have ended, not cut off
 	cut      int
 	body     string
+	parked   bool      // it has failed because a program has
+	endedAt  time.Time // when it was last filtered or parked
+	sent     simBuilt  // what its attempts are to have beside the body
 
 	unrecorded bool // the record of the last attempt is not stored, for all that is known
 	unsure     bool // since a restart: the record of the last attempt may be stored or not
@@ -223,15 +234,15 @@ type simLane struct {
 type simMark struct {
 	at   time.Time
 	lane simLane
-	kind byte // '+' '-' sending; 'h' 'r' held, resumed; 'y' 'o' yielded, owned again; 'd' 'u' down, up; 'l' limit; 'p' next probe; 'b' beat; 't' 's' held, slowed down by the endpoint; '?' '!' health unknown, known
+	kind byte // '+' '-' sending; 'h' 'r' held, resumed; 'y' 'o' yielded, owned again; 'd' 'u' down, up; 'l' limit; 'p' next probe; 'b' beat; 't' 's' held, slowed down by the endpoint; '?' '!' health unknown, known; '[' ']' a program runs; 'w' its programs could not be run
 	n    int
 	of   uuid.UUID // the session, for '+' and '-'
-	next time.Time // for 'p', 'b', 't' and 's'; zero for none
+	next time.Time // for 'p', 'b', 't', 's' and 'w'; zero for none
 }
 
 // started takes note of a request to an endpoint, and returns what it is about and which attempt of it it is; nothing if the process
 // had crashed before it.
-func (s *sim) started(p *process, r received, url int) (*simDelivery, int) {
+func (s *sim) started(p *process, r received, url int, target string) (*simDelivery, int) {
 	now := time.Now().UTC()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -290,11 +301,12 @@ func (s *sim) started(p *process, r received, url int) (*simDelivery, int) {
 	case again:
 		s.found(simAgain, "%s: sent %v after it was delivered", what, now.Sub(d.stateAt))
 	case d.waits():
-	case now.After(d.stateAt) || d.superseded != nil && !d.recheck:
+	case now.After(d.stateAt) || (d.superseded != nil || d.parked || d.state == engine.StatusFiltered) && !d.recheck:
 		s.violate("%s: sent %v after it was %s", what, now.Sub(d.stateAt), d.state)
 	default:
 		s.soft["sent in the very instant of its "+d.state.String()]++
 	}
+	s.checkSent(d, &r, target, what)
 	if !lane.test {
 		s.checkLane(h, d, what)
 	}
@@ -375,7 +387,7 @@ func (s *sim) checkLane(h *simHook, d *simDelivery, what string) {
 	// Since then it has been taken up, at the earliest: what was ready before stood before it, if it was due earlier.
 	taken := later(later(health.early, s.freed[lane]), later(s.upAt, d.readyAt)).Add(-10 * *simSlow)
 	for _, o := range s.deliveries {
-		if o.hook == h.id && o.waits() && o.due.Before(d.due) && o.readyAt.Before(taken) && !o.sending && !o.unrecorded && !o.fuzzy &&
+		if o.hook == h.id && o.waits() && o.due.Before(d.due) && o.readyAt.Before(taken) && h.busyUntil.Before(taken) && !o.sending && !o.unrecorded && !o.fuzzy &&
 			!o.asking && !s.drops(o) {
 			s.violate("%s: probed, due at %v, though %s of %s was due at %v", what, d.due, o.kind, o.session, o.due)
 			return
@@ -385,7 +397,7 @@ func (s *sim) checkLane(h *simHook, d *simDelivery, what string) {
 
 // drops tells whether a trigger goes without a trace when it is taken up.
 func (s *sim) drops(d *simDelivery) bool {
-	if d.kind != engine.KindIncomplete || d.id != "" || !d.frozenAt.IsZero() {
+	if d.kind != engine.KindIncomplete || d.id != "" && d.endedAt.IsZero() || !d.frozenAt.IsZero() {
 		return false
 	}
 	finished := s.session(d.session).finished
@@ -587,6 +599,7 @@ func (s *sim) checkHealth() {
 			s.violate("webhook %d: %v", h.id, err)
 			continue
 		}
+		s.learnPause(h, &w)
 		got, want := s.Health(h.id), &h.health
 		if h.fuzzy {
 			s.soft["health learnt"]++
@@ -687,6 +700,11 @@ func (s *sim) recovered() {
 	for _, h := range s.hooks {
 		h.beatEarly = stats.Health[h.id].NextSlotAt
 		s.throttleEnded(h, stats.Health[h.id])
+		if h.pauseUnsure && !h.gone && h.paused && !s.process.Webhooks().Get(h.id).Paused {
+			h.paused, h.pausedBy = false, ""
+			s.mark(simLane{h.id, false}, 'r', 0)
+		}
+		h.pauseUnsure = false
 	}
 	for _, d := range s.byID {
 		if !d.unsure {

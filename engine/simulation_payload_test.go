@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -197,16 +196,16 @@ func standing(happened []*simEvent) (questions []string) {
 type simShape struct {
 	from, to       time.Time
 	answers, leads bool
+	programs       simPrograms
 }
 
 // checkPayload holds a payload against its session and its webhook as they were within the second in which it was prepared. It must have at least so
 // many of the session's requests. s.mu is held.
 func (s *sim) checkPayload(d *simDelivery, payload string, least int) {
-	var p struct {
-		EventTime int64 `json:"event_time"`
-	}
-	if err := json.Unmarshal([]byte(payload), &p); err != nil {
-		s.found(simWrong, "payload of %+v: %v", d.simKey, err)
+	var p struct{ EventTime int64 }
+	var ok bool
+	if p.EventTime, ok = eventTimeOf(payload); !ok {
+		s.found(simWrong, "payload of %+v: %s", d.simKey, payload)
 		return
 	}
 	ss, now := s.session(d.session), time.Now().UTC()
@@ -229,7 +228,10 @@ func (s *sim) checkPayload(d *simDelivery, payload string, least int) {
 		}
 		for _, shape := range s.hook(d.hook).shapes {
 			if within(shape.from, shape.to) {
-				if want = ss.payload(n+1, d.kind, d.asOf, shape, p.EventTime); want == payload {
+				if want = ss.payload(n+1, d.kind, d.asOf, shape, p.EventTime); want != "" {
+					want = shape.programs.build(want).body
+				}
+				if want == payload {
 					if d.builtMax = n + 1; d.builtMin == 0 {
 						d.builtMin = n + 1
 					}

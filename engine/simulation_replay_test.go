@@ -43,7 +43,10 @@ func (s *sim) replay() {
 	}
 	now := time.Now()
 	r := &simReplay{at: now, Replay: engine.Replay{WebhookID: h.id,
-		Scope: []engine.ReplayScope{engine.ReplayFailed, engine.ReplayAny, engine.ReplayMissing}[s.rng.IntN(3)]}}
+		Scope: []engine.ReplayScope{engine.ReplayFailed, engine.ReplayAny, engine.ReplayMissing, engine.ReplayFiltered}[s.rng.IntN(4)]}}
+	if r.Scope == engine.ReplayFailed && s.rng.IntN(2) == 0 {
+		r.Error = engine.ErrorTransform
+	}
 	if s.rng.IntN(4) > 0 {
 		r.Since = s.bound(h, r.Scope)
 	}
@@ -98,8 +101,8 @@ func (s *sim) replay() {
 		}
 	}
 	if wantErr == nil {
-		s.soft[fmt.Sprint("replays of ", r.Scope)]++
-		s.soft[fmt.Sprint("replayed of ", r.Scope)] += int(want)
+		s.soft[fmt.Sprint("replays of ", r.Scope, r.Error)]++
+		s.soft[fmt.Sprint("replayed of ", r.Scope, r.Error)] += int(want)
 	}
 	switch s.rng.IntN(12) {
 	case 0:
@@ -171,7 +174,9 @@ func (s *sim) mayHaveQueued(r *simReplay, d *simDelivery) bool {
 	}
 	switch r.Scope {
 	case engine.ReplayFailed:
-		return d.state == engine.StatusFailed && r.within(d.created)
+		return d.state == engine.StatusFailed && r.within(d.created) && (r.Error == "" || d.parked)
+	case engine.ReplayFiltered:
+		return d.state == engine.StatusFiltered && r.within(d.created)
 	case engine.ReplayAny:
 		return r.within(d.created)
 	}
@@ -228,7 +233,7 @@ func (s *sim) replayed(f func(*simReplay) bool) bool { return slices.ContainsFun
 // queueAgain takes a delivery back from a final state.
 func (s *sim) queueAgain(d *simDelivery, tries int, due time.Time) {
 	d.state, d.tries, d.due, d.readyAt, d.fuzzy, d.touched, d.since = engine.StatusPending, tries, due, due, false, time.Now(), time.Now()
-	d.requeued, d.byChange, d.superseded = d.sending, false, nil
+	d.requeued, d.byChange, d.superseded, d.parked = d.sending, false, nil, false
 	d.queued++
 	if due.Before(d.firstDue) {
 		d.firstDue = due

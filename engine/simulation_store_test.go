@@ -174,7 +174,7 @@ func (p *process) AppendEvents(ctx context.Context, a engine.Append) (done engin
 		if done, err = p.Store.AppendEvents(ctx, a); err == nil {
 			for i := range done.Claimed {
 				if c := &done.Claimed[i]; c.Payload != nil {
-					p.s.froze(&c.Delivery, c.Payload, c.Delivery.BuiltFrom, 0)
+					p.s.froze(&engine.Freeze{Delivery: c.Delivery, Payload: c.Payload, Events: c.Delivery.BuiltFrom, At: time.Now().UTC()}, 0)
 				}
 			}
 		}
@@ -195,7 +195,7 @@ func (p *process) Freeze(ctx context.Context, f engine.Freeze) (done engine.Froz
 	err = p.change("Freeze", func() error {
 		stored := p.s.storedRequests(f.Delivery.SessionID)
 		if done, err = p.Store.Freeze(ctx, f); err == nil {
-			p.s.froze(&f.Delivery, f.Payload, f.Events, stored)
+			p.s.froze(&f, stored)
 		}
 		return err
 	})
@@ -289,6 +289,10 @@ func (s *sim) open() {
 	lease := newLeaseStore(given)
 	s.process = &process{Store: lease, lease: lease, s: s, real: store, path: s.path, gone: make(chan struct{})}
 	s.cfg.Transport = s.process
+	s.cfg.RunPrograms = s.process.runPrograms
+	for _, h := range s.hooks {
+		h.row = simRow{learn: h.row.learn} // the engine does not keep it
+	}
 	s.metrics = prometheus.NewRegistry()
 	s.Engine = engine.New(s.process, s.cfg, s.metrics, slog.New(slog.DiscardHandler))
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,9 +101,11 @@ type sim struct {
 	wanted       []simFinding // what shows the fault: the run ends at the first
 	checkNext    bool         // the database is to be checked when it is opened next
 
-	contents  []uuid.UUID
-	sessions  []*simSession
-	bySession map[uuid.UUID]*simSession
+	contents     []uuid.UUID
+	sessions     []*simSession
+	bySession    map[uuid.UUID]*simSession
+	known        sync.Map // the ids of sessions
+	slowPrograms atomic.Bool
 
 	mu         sync.Mutex
 	hooks      []*simHook
@@ -256,7 +259,7 @@ func (s *sim) act() {
 		s.settleReplays()
 	}
 	s.mu.Unlock()
-	switch n := s.rng.IntN(100); {
+	switch n := s.rng.IntN(102); {
 	case n < 35:
 		s.events()
 	case n < 50:
@@ -289,6 +292,8 @@ func (s *sim) act() {
 		s.lose()
 	case n < 99:
 		s.yield()
+	case n < 101:
+		s.interfere()
 	default:
 		s.overview()
 	}

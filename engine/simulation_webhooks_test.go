@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing/synctest"
 	"time"
 
@@ -36,16 +37,31 @@ func (s *sim) addHook() {
 		h.rate = s.randomRate()
 		extra += fmt.Sprintf(`,"rate_limit":%v`, h.rate)
 	}
-	h.shapes = []simShape{{answers: true, leads: true}}
-	w := s.webhook(fmt.Sprintf(`{"url":"https://h.example/","delay":%d,"incomplete_delay":%d,"send_incomplete":%t,"send_updates":%t%s}`,
+	h.programmed, h.names = s.rng.IntN(2) == 0, s.rng.IntN(6) == 0
+	shape := simShape{answers: true, leads: true}
+	if h.names || h.programmed && s.rng.IntN(3) > 0 {
+		shape.programs = s.somePrograms(h.names)
+		extra += "," + shape.programs.settings()
+	}
+	h.programmed = h.programmed || h.names
+	h.shapes = []simShape{shape}
+	w := s.webhook(fmt.Sprintf(`{"url":"https://h.example/`+strings.TrimPrefix(h.suffix(), "/")+`","delay":%d,"incomplete_delay":%d,"send_incomplete":%t,"send_updates":%t%s}`,
 		h.delay, h.incompleteDelay, h.incomplete, h.updates, extra))
 	h.id = w.ID
-	s.patch(h.id, fmt.Sprintf(`{"url":"https://h%d.example/0"}`, h.id))
+	s.patch(h.id, fmt.Sprintf(`{"url":"https://h%d.example/0%s"}`, h.id, h.suffix()))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hooks = append(s.hooks, h)
 	s.mark(simLane{h.id, false}, 'l', h.limit)
 	s.mark(simLane{h.id, true}, 'l', 1)
+}
+
+// suffix is the end of its URL.
+func (h *simHook) suffix() string {
+	if h.names {
+		return simNames
+	}
+	return ""
 }
 
 func (s *sim) randomRate() float64 {
@@ -112,7 +128,7 @@ func (s *sim) patchHook() {
 		s.hold(h, false)
 		return
 	}
-	switch s.rng.IntN(11) {
+	switch s.rng.IntN(14) {
 	case 0, 1:
 		s.hold(h, !paused)
 	case 2:
@@ -173,6 +189,10 @@ func (s *sim) patchHook() {
 		}
 	case 8:
 		s.changeRate(h)
+	case 11, 12, 13:
+		if h.programmed {
+			s.reprogram(h, s.somePrograms(h.names))
+		}
 	case 10:
 		s.loosen(h)
 		s.change(h, fmt.Sprintf(`{"send_updates":%t}`, !h.updates), false)
@@ -185,8 +205,9 @@ func (s *sim) patchHook() {
 	case 9:
 		s.mu.Lock()
 		h.url++
+		h.changedAt = time.Now().UTC()
 		s.mu.Unlock()
-		s.change(h, fmt.Sprintf(`{"url":"https://h%d.example/%d"}`, h.id, h.url), true)
+		s.change(h, fmt.Sprintf(`{"url":"https://h%d.example/%d%s"}`, h.id, h.url, h.suffix()), true)
 	}
 }
 
@@ -195,6 +216,7 @@ func (s *sim) reshape(h *simHook) {
 	shape := simShape{from: time.Now(), answers: s.rng.IntN(2) == 0, leads: s.rng.IntN(2) == 0}
 	s.mu.Lock()
 	was := len(h.shapes) - 1
+	shape.programs = h.shapes[was].programs
 	h.shapes = append(h.shapes, shape)
 	s.mu.Unlock()
 	s.change(h, fmt.Sprintf(`{"send_answers":%t,"send_leads":%t}`, shape.answers, shape.leads), false)

@@ -337,6 +337,8 @@ type Freeze struct {
 	BuildError string
 	// Webhook is the webhook whose programs were run.
 	Webhook *Webhook
+	// Failure is about the system event if they have failed.
+	Failure Failure
 	// Events is how many events the payload was built from: all that the session had. 0 for a system event.
 	Events int
 	At     time.Time

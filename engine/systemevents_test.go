@@ -477,3 +477,30 @@ func TestConfigure(t *testing.T) {
 		w.webhook(`{"url":"http://10.1.2.3/"}`) // its address is allowed now
 	})
 }
+
+// TestFailingAfter: the operator is told of a failing endpoint after the span that the configuration has, the changed one as well.
+func TestFailingAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := operationsWorld(t, func(c *engine.Config) { c.FailingAfter = 10 * time.Minute })
+		w.net.answer = answerBut(func(received, *http.Request) (*http.Response, error) { return answer(500), nil })
+		told := func(after time.Duration, want int) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if types, _ := w.told(); len(types) != want {
+				t.Fatalf("told %v, want %d events", types, want)
+			}
+		}
+		w.webhook(`{"url":"https://a.example/","delay":0,"retry_schedule":["24h"]}`)
+		w.sessions(100)
+		told(9*time.Minute, 0)
+		told(7*time.Minute, 1) // with the next probe
+		cfg := w.Engine.Config()
+		cfg.FailingAfter = 3 * time.Hour
+		w.Configure(cfg)
+		w.webhook(`{"url":"https://b.example/","delay":0,"retry_schedule":["24h"]}`)
+		w.sessions(100)
+		told(2*time.Hour, 1)
+		told(70*time.Minute, 2)
+	})
+}

@@ -75,16 +75,21 @@ type Webhook struct {
 	Secret Secret `json:"secret"`
 	// PreviousSecrets are the ones before it whose overlap lasted when Secret took their place, newest first; no more than sign.
 	PreviousSecrets []PreviousSecret `json:"previous_secrets,omitempty"`
+	// Signature is what signs beside Secret; nil for nothing.
+	Signature *Signature `json:"signature,omitempty"`
 }
 
-// PreviousSecret is a secret that was replaced by another one, and that still signs during an overlap.
-type PreviousSecret struct {
-	Secret Secret `json:"secret"`
+// PreviousSecret is a Previous of Webhook.Secret.
+type PreviousSecret = Previous[Secret]
+
+// Previous is a secret or key that was replaced by another one, and that still signs during an overlap.
+type Previous[T any] struct {
+	Secret T `json:"secret"`
 	// SignsUntil is the end of the overlap, in UTC: attempts that start earlier are signed with the secret, others are not.
 	SignsUntil time.Time `json:"signs_until"`
 }
 
-// MaxSecrets is how many secrets may sign a webhook's attempts, the present one included: spec.md, "Delivery".
+// MaxSecrets is how many secrets of a kind may sign a webhook's attempts, the present one included: spec.md, "Delivery".
 const MaxSecrets = 3
 
 // equals tells whether two webhooks are stored alike, which is what counts: there an empty list is as good as none.
@@ -126,30 +131,45 @@ func (w *Webhook) wants(kind Kind, contentID uuid.UUID) bool {
 
 // Overlapping returns the previous secrets that sign an attempt that starts at that time, newest first.
 func (w *Webhook) Overlapping(at time.Time) []PreviousSecret {
-	var signing []PreviousSecret
-	for _, p := range w.PreviousSecrets {
-		if p.SignsUntil.After(at) && len(signing) < MaxSecrets-1 {
-			signing = append(signing, p)
-		}
-	}
-	return signing
+	return overlapping(w.PreviousSecrets, at)
 }
 
 // signingSecrets returns the secrets that sign an attempt that starts at that time, newest first: the present one at least.
 func (w *Webhook) signingSecrets(at time.Time) []Secret {
-	secrets := []Secret{w.Secret}
-	for _, p := range w.Overlapping(at) {
-		secrets = append(secrets, p.Secret)
+	return signing(w.Secret, w.PreviousSecrets, at)
+}
+
+// overlapping returns those that sign at that time, newest first.
+func overlapping[T any](previous []Previous[T], at time.Time) []Previous[T] {
+	var list []Previous[T]
+	for _, p := range previous {
+		if p.SignsUntil.After(at) && len(list) < MaxSecrets-1 {
+			list = append(list, p)
+		}
 	}
-	return secrets
+	return list
+}
+
+// signing returns the present secret, and those that sign beside it at that time, newest first.
+func signing[T any](present T, previous []Previous[T], at time.Time) []T {
+	list := []T{present}
+	for _, p := range overlapping(previous, at) {
+		list = append(list, p.Secret)
+	}
+	return list
 }
 
 // rotate puts a secret in the place of the present one, which signs beside it until now + overlap; earlier ones as long as they
-// were to, but for the oldest if there would be more than MaxSecrets. It shares nothing with the webhook that w was copied from.
-func (w *Webhook) rotate(to Secret, overlap time.Duration, now time.Time) {
-	previous := slices.Concat([]PreviousSecret{{w.Secret, now.Add(overlap)}}, w.PreviousSecrets)
+// were to, but for the oldest if there would be more than MaxSecrets. The result shares nothing with previous.
+func rotate[T comparable](present T, previous []Previous[T], to T, overlap time.Duration, now time.Time) []Previous[T] {
+	all := slices.Concat([]Previous[T]{{present, now.Add(overlap)}}, previous)
 	// A rotation may restore an earlier secret: no secret signs twice.
-	w.PreviousSecrets = slices.DeleteFunc(previous, func(p PreviousSecret) bool { return p.Secret == to })
-	w.PreviousSecrets = w.Overlapping(now)
+	all = slices.DeleteFunc(all, func(p Previous[T]) bool { return p.Secret == to })
+	return overlapping(all, now)
+}
+
+// rotate replaces Secret.
+func (w *Webhook) rotate(to Secret, overlap time.Duration, now time.Time) {
+	w.PreviousSecrets = rotate(w.Secret, w.PreviousSecrets, to, overlap, now)
 	w.Secret = to
 }

@@ -110,25 +110,21 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 	return update, nil
 }
 
-// RotateSecret gives a webhook its next secret. The current secret signs beside it during the overlap. Earlier secrets sign until their own
-// overlaps end. If there were more than MaxSecrets, the oldest stops at once. The error is an InputErrors if the secret is the current one:
-// the call is most likely a repeated one. ErrNotFound means that there is no such webhook, ErrPrecondition that it has none of the tags.
+// RotateSecret gives a webhook its next secret, or key pair. The current one signs beside it during the overlap. Earlier ones sign until their
+// own overlaps end. If there were more than MaxSecrets, the oldest stops at once. The error is an InputErrors if the secret is the current
+// one, as the call is most likely a repeated one, or if the webhook has none of that name. ErrNotFound means that there is no such webhook,
+// ErrPrecondition that it has none of the tags.
 func (e *Engine) RotateSecret(ctx context.Context, id uint32, r Rotation) (Webhook, error) {
-	if r.Secret == "" {
-		r.Secret = send.NewSecret()
-	}
+	r = r.made()
 	return e.changeWebhook(ctx, id, func(w *Webhook) (WebhookChange, error) {
 		if err := w.fitsTag(r.IfTag); err != nil {
 			return WebhookChange{}, err
 		}
-		if r.Secret == w.Secret {
-			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "is the current secret already: give another one, or none to generate one"}}
-		}
-		if w.Operations && e.config().OperationsSecret != "" {
-			return WebhookChange{}, InputErrors{{Field: "secret", Detail: "is set by delivery.operations_secret"}}
+		if err := r.check(w, w.Operations && e.config().OperationsSecret != ""); err != nil {
+			return WebhookChange{}, err
 		}
 		w.UpdatedAt = utcNow()
-		w.rotate(r.Secret, r.Overlap, w.UpdatedAt)
+		r.apply(w, w.UpdatedAt)
 		return WebhookChange{Once: r.Once}, nil
 	})
 }
@@ -143,7 +139,7 @@ func (e *Engine) DeleteWebhook(ctx context.Context, id uint32) error {
 // ErrPrecondition.
 func (e *Engine) DeleteWebhookIfTag(ctx context.Context, id uint32, tags []string) error {
 	if w := e.store.Webhooks().Get(id); w != nil && w.Operations {
-		return fmt.Errorf("%w: webhook %d is created by delivery.operations_url; remove that setting to delete it", ErrConflict, id)
+		return fmt.Errorf("%w: webhook %d is created by %s; remove that setting to delete it", ErrConflict, id, operationsSetting(w.URL))
 	}
 	return e.deleteWebhook(ctx, id, tags)
 }

@@ -94,6 +94,7 @@ func (a *API) routes() []route {
 		{method: "PATCH", path: "/v1/webhooks/:id", status: http.StatusOK, allowedRoles: adminToken, handle: a.patchWebhook, params: []string{"replace"}},
 		{method: "DELETE", path: "/v1/webhooks/:id", status: http.StatusNoContent, allowedRoles: adminToken, handle: a.deleteWebhook},
 		{method: "GET", path: "/v1/webhooks/:id/secret", status: http.StatusOK, allowedRoles: adminToken, handle: a.getSecret},
+		{method: "GET", path: "/v1/webhooks/:id/public-key", status: http.StatusOK, allowedRoles: readToken, handle: a.getPublicKeys, params: []string{"format"}},
 		{method: "POST", path: "/v1/webhooks/:id/rotate-secret", status: http.StatusOK, allowedRoles: adminToken, handle: a.rotateSecret},
 		{method: "POST", path: "/v1/webhooks/:id/test", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.testWebhook},
 		{method: "POST", path: "/v1/webhooks/:id/replay", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.replayWebhook},

@@ -26,6 +26,7 @@ var everyRoute = []call{
 	{"PATCH", "/v1/webhooks/7", "nonsense"},
 	{"DELETE", "/v1/webhooks/7", ""},
 	{"GET", "/v1/webhooks/7/secret", ""},
+	{"GET", "/v1/webhooks/7/public-key", ""},
 	{"POST", "/v1/webhooks/7/rotate-secret", "nonsense"},
 	{"POST", "/v1/webhooks/7/test", ""},
 	{"POST", "/v1/webhooks/7/replay", "nonsense"},

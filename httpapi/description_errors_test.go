@@ -23,6 +23,7 @@ var goodCalls = []call{
 	{"GET", "/v1/webhooks/1", ""},
 	{"PATCH", "/v1/webhooks/1", `{"delay":7}`},
 	{"GET", "/v1/webhooks/1/secret", ""},
+	{"GET", "/v1/webhooks/1/public-key", ""},
 	{"POST", "/v1/webhooks/1/rotate-secret", ""},
 	{"POST", "/v1/webhooks/1/test", ""},
 	{"POST", "/v1/webhooks/1/replay", `{"status":"any"}`},
@@ -78,7 +79,7 @@ func TestDescriptionHasTheErrors(t *testing.T) {
 		t.Fatalf("%d calls for %d routes", len(goodCalls), want)
 	}
 	calls := func(f *fixture) []call {
-		f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
+		f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","signature":{"v1a":true}}`)
 		f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
 		f.want(202, "POST", "/v1/events", start(sessionA)+finish(sessionA))
 		var list listOf[shownDelivery]

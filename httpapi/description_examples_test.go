@@ -95,7 +95,7 @@ func TestDescriptionRequestExamples(t *testing.T) {
 			for mediaType := range content {
 				for name, value := range examples(at(content, mediaType)) {
 					f := newFixture(t, Config{})
-					f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
+					f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/","signature":{"v1a":true}}`)
 					body, isText := value.(string)
 					if !isText {
 						body = jsonOf(t, value)
@@ -158,6 +158,7 @@ func TestDescriptionProblemExamples(t *testing.T) {
 	open.want(204, "DELETE", "/v1/webhooks/2", "")
 	answer(open, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`, "Idempotency-Key", "k")
 	answer(open, "POST", "/v1/webhooks/1/rotate-secret", `{"overlap":"721h"}`)
+	answer(open, "GET", "/v1/webhooks/1/public-key", "")
 	answer(open, "POST", "/v1/webhooks/1/replay", `{}`)
 	answer(open, "POST", "/v1/webhooks/1/replay", `{"status":"failed"}`)
 	answer(open, "GET", "/v1/webhooks/1/preview?session_id="+sessionA, "")

@@ -86,7 +86,7 @@ func TestDescriptionHasTheAnswers(t *testing.T) {
 	w := engine.DefaultWebhook()
 	for name, value := range map[string]any{
 		"Webhook": showWebhook(&w, engine.Health{}), "WebhookWithSecret": showWithSecret(&w, engine.Health{}),
-		"WebhookDetail": showDetail(showWebhook(&w, engine.Health{}), engine.WebhookStats{}, []replay{}, nil), "Health": health{}, "PreviousSecret": previousSecret{},
+		"WebhookDetail": showDetail(showWebhook(&w, engine.Health{}), engine.WebhookStats{}, []replay{}, nil), "Health": health{}, "PreviousSecret": previousSecret{}, "Secret": secrets{}, "PublicKeys": publicKeys{}, "PublicKey": publicKey{}, "ShownSignature": engine.ShownSignature{},
 		"DeliveryCounts": deliveryCounts{}, "WebhookPage": page[webhook]{}, "DeliveryPage": page[delivery]{}, "Delivery": delivery{}, "DeliveryDetail": deliveryDetail{},
 		"Attempt": attempt{}, "Phases": phases{}, "Replay": replay{}, "Preview": preview{}, "ProgramError": programError{}, "Session": session{}, "StoredEvent": event{}, "Erased": engine.Erased{}, "EraseResult": erasure{}, "ListedSession": listedSession{}, "SessionPage": page[listedSession]{}, "Problem": problem{},
 		"InputError": engine.InputError{}, "PlatformHook": showPlatformHook(&w), "PlatformCreatedHook": showPlatformCreated(&w), "PlatformLog": platformLog{},
@@ -203,9 +203,10 @@ func TestDescriptionHasTheInput(t *testing.T) {
 	sameNames(t, "ReplayRequest", replayed, cases(t, "replay.go", "ParseReplay"))
 	previewed, _ := properties(schema("PreviewRequest"))
 	sameNames(t, "PreviewRequest", previewed, cases(t, "preview.go", "ParsePreview"))
-	for setting, function := range map[string]string{"basic_auth": "readBasicAuth", "oauth2": "readOAuth2"} {
+	for setting, read := range map[string][2]string{"basic_auth": {"credentials.go", "readBasicAuth"}, "oauth2": {"credentials.go", "readOAuth2"},
+		"signature": {"signature.go", "readSignature"}} {
 		fields, _ := properties(change[setting])
-		sameNames(t, setting, fields, cases(t, "credentials.go", function))
+		sameNames(t, setting, fields, cases(t, read[0], read[1]))
 	}
 
 	for name, function := range map[string]string{"Answer": "answer", "Lead": "lead", "Result": "result"} {

@@ -10,8 +10,9 @@
 //	GET    /v1/webhooks/:id                one webhook, with its delivery counts
 //	PATCH  /v1/webhooks/:id                changes settings; null restores a default (?replace=)
 //	DELETE /v1/webhooks/:id                deletes it and cancels its pending deliveries; 204
-//	GET    /v1/webhooks/:id/secret         the current secret
-//	POST   /v1/webhooks/:id/rotate-secret  replaces the secret, with an overlap; 200 with the new secret
+//	GET    /v1/webhooks/:id/secret         the current secret, and that of signature.header
+//	GET    /v1/webhooks/:id/public-key     the public keys of signatures v1a (?format=)
+//	POST   /v1/webhooks/:id/rotate-secret  replaces a secret or key pair, with an overlap; 200 with the new secrets
 //	POST   /v1/webhooks/:id/test           queues a sample payload; 202 with the delivery
 //	POST   /v1/webhooks/:id/replay    sends deliveries again, or missing ones; 202 with the count, 200 for a dry run
 //	GET    /v1/webhooks/:id/preview   what would be sent for a session now (?session_id=&as_of=)

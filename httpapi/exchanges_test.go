@@ -222,6 +222,7 @@ func inexpressible(answer string) bool {
 		"must not be before", "minutes ahead of the server's clock", "is required in the first request", "had happened by then",
 		"must name a host", "must not hold a", "must not have a fragment", "must not begin or end with", "must have // after", "such as https://example.com/hook", "is not a public address",
 		"1s to 2m", "1s to 720h", "0s to 720h", `"9999999999h`, "hookbolt's own", "hold line breaks", "only one of", "must be a network", "is the current secret already",
+		"has no signature.header", "is made with the webhook's own secret", "has no key pair", "sets this header already", "are not the public key of the first 32",
 		"is set by delivery.operations", "oauth_login_endpoint: is required", "oauth_request_headers.x",
 		"what is set is for another host", "is an address of this machine", "If-Match must be", "Idempotency-Key must be", "this Idempotency-Key belongs to another request", "in its path, which some readers", "as %25 where it begins no escape", "once its characters are encoded",
 	}, func(detail string) bool { return strings.Contains(answer, detail) })
@@ -230,7 +231,8 @@ func inexpressible(answer string) bool {
 // unmergeable tells whether an answer refuses a change because of what is set.
 func unmergeable(answer string) bool {
 	return slices.ContainsFunc([]string{"basic_auth.username: is required", "basic_auth.password: is required", "oauth2.token_url: is required", "oauth2.client_id: is required",
-		"oauth2.client_secret: is required", "body: replaces client_id", "must have at most 32 headers"}, func(detail string) bool { return strings.Contains(answer, detail) })
+		"oauth2.client_secret: is required", "body: replaces client_id", "must have at most 32 headers",
+		"signature.header: is required with", "signature.v1a: must be true, or left out"}, func(detail string) bool { return strings.Contains(answer, detail) })
 }
 
 // doctored answers with what somebody has changed on its way.

@@ -198,11 +198,22 @@ type shownWebhook struct {
 			Rate      *float64 `json:"rate"`
 		} `json:"throttle"`
 	} `json:"health"`
+	Signature       *shownSignature `json:"signature"`
 	PreviousSecrets []struct {
+		Which      string `json:"which"`
 		SignsUntil string `json:"signs_until"`
 	} `json:"previous_secrets"`
 	CreatedAt string `json:"created_at"`
 	UpdatedAt string `json:"updated_at"`
+}
+
+// shownSignature is the setting signature as a client reads it.
+type shownSignature struct {
+	Header   *string `json:"header"`
+	Prefix   *string `json:"prefix"`
+	Encoding *string `json:"encoding"`
+	Secret   *bool   `json:"secret"`
+	V1a      bool    `json:"v1a"`
 }
 
 type listOf[T any] struct {

@@ -21,9 +21,10 @@ import (
 // beside them.
 type webhook = jsonobject.Object
 
-// previousSecret is a secret that signs beside the present one: never itself, only until when.
+// previousSecret is a secret or key that signs beside the present one: never itself, only which one it is and until when.
 type previousSecret struct {
-	SignsUntil instant `json:"signs_until"`
+	Which      engine.SecretName `json:"which"`
+	SignsUntil instant           `json:"signs_until"`
 }
 
 // health is what the last attempts tell of an endpoint. A failing one gets a probe at a time, a throttled one is held or slowed down.
@@ -77,8 +78,8 @@ func showWebhook(w *engine.Webhook, h engine.Health) webhook {
 		}
 	}
 	previous := []previousSecret{}
-	for _, p := range w.Overlapping(time.Now()) {
-		previous = append(previous, previousSecret{instant(p.SignsUntil)})
+	for _, p := range w.EarlierSecrets(time.Now()) {
+		previous = append(previous, previousSecret{p.Which, instant(p.SignsUntil)})
 	}
 	shown.Add("health", showHealth(h))
 	shown.Add("previous_secrets", previous)
@@ -87,12 +88,24 @@ func showWebhook(w *engine.Webhook, h engine.Health) webhook {
 	return shown
 }
 
-// showWithSecret shows a webhook in the answer to its creation or its secret's rotation: the only ones that show the secret without being
-// asked for it.
+// showWithSecret shows a webhook in the answer to its creation or a rotation: the only ones that show its secrets without being asked for
+// them. A key pair has none that endpoints need.
 func showWithSecret(w *engine.Webhook, h engine.Health) webhook {
-	shown := showWebhook(w, h)
-	shown.Add("secret", string(w.Secret))
+	shown, s := showWebhook(w, h), showSecrets(w)
+	shown.Add("secret", s.Secret)
+	shown.Add("signature_secret", s.SignatureSecret)
 	return shown
+}
+
+// secrets are those that endpoints need.
+type secrets struct {
+	Secret string `json:"secret"`
+	// SignatureSecret is the text that is the key of the HMAC in signature.header; null without one.
+	SignatureSecret *string `json:"signature_secret"`
+}
+
+func showSecrets(w *engine.Webhook) secrets {
+	return secrets{string(w.Secret), orNull(string(w.BodySecret()))}
 }
 
 // showCreated returns the response to the creation of a webhook: it says where the webhook is.
@@ -304,9 +317,7 @@ func (a *API) getSecret(_ *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct {
-		Secret string `json:"secret"`
-	}{string(w.Secret)}, nil
+	return showSecrets(&w), nil
 }
 
 func (a *API) rotateSecret(r *http.Request, ps httprouter.Params) (any, error) {
@@ -336,6 +347,9 @@ func (a *API) rotateSecret(r *http.Request, ps httprouter.Params) (any, error) {
 				return nil, err
 			}
 			rotation.IfTag, rotation.Once = only.tags, o
+			if rotation.Which != "" {
+				audit.Record(r.Context(), id, []string{string(rotation.Which)})
+			}
 			return show(a.engine.RotateSecret(r.Context(), id, rotation))
 		},
 		// The tag of If-Match was that of the webhook before: it is not asked for again.

@@ -326,7 +326,8 @@ func TestListWebhooks(t *testing.T) {
 // rotatedWebhook is the answer to a rotation as a client reads it.
 type rotatedWebhook struct {
 	shownWebhook
-	Secret string `json:"secret"`
+	Secret          string  `json:"secret"`
+	SignatureSecret *string `json:"signature_secret"`
 }
 
 func TestRotateSecret(t *testing.T) {
@@ -404,7 +405,7 @@ func TestRotateSecret(t *testing.T) {
 func TestOverlapShown(t *testing.T) {
 	now := time.Now()
 	w := engine.Webhook{PreviousSecrets: []engine.PreviousSecret{{Secret: knownSecret, SignsUntil: now.Add(time.Hour)}, {Secret: knownSecret, SignsUntil: now}}}
-	want := jsonOf(t, []previousSecret{{instant(now.Add(time.Hour))}})
+	want := jsonOf(t, []previousSecret{{"secret", instant(now.Add(time.Hour))}})
 	if got := jsonOf(t, showWebhook(&w, engine.Health{})); !strings.Contains(got, `"previous_secrets":`+want) {
 		t.Errorf("shown: %s, want %s", got, want)
 	}
@@ -419,7 +420,7 @@ func TestSecretsStayInside(t *testing.T) {
 	if got := f.want(200, "POST", "/v1/webhooks/1/rotate-secret", `{"secret":"`+present+`"}`); strings.Count(got, "whsec_") != 1 || strings.Contains(got, "MDEyMzQ1") {
 		t.Errorf("the rotation shows the secret before: %s", got)
 	}
-	if got := f.want(200, "GET", "/v1/webhooks/1/secret", ""); got != `{"secret":"`+present+"\"}\n" {
+	if got := f.want(200, "GET", "/v1/webhooks/1/secret", ""); got != `{"secret":"`+present+"\",\"signature_secret\":null}\n" {
 		t.Errorf("not the present secret alone: %s", got)
 	}
 	var d shownDelivery

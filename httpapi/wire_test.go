@@ -69,7 +69,7 @@ func TestWebhookOnTheWire(t *testing.T) {
 	for target, end := range map[string]string{
 		"/v1/webhooks/1":        `,"deliveries":{"scheduled":0,"pending":0,"delivered":0,"failed":0,"cancelled":0,"filtered":0,"due":0,"oldest_due_at":null,"with_late_events":0,"parked":0},"replays":[],"client_certificate":null}`,
 		"/v1/webhooks":          `Z"}],"next_cursor":null}`,
-		"/v1/webhooks/1/secret": `"}`,
+		"/v1/webhooks/1/secret": `","signature_secret":null}`,
 	} {
 		if got := strings.TrimSuffix(f.want(200, "GET", target, ""), "\n"); !strings.HasSuffix(got, end) {
 			t.Errorf("%s ends with\n%s, want\n%s", target, got, end)

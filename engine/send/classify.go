@@ -25,6 +25,8 @@ type situation struct {
 	wantsCertificate bool
 	server           string        // host and port, as in the URL
 	tls              *tlsClient    // nil for the defaults
+	mail             bool          // the peer is a mail server
+	command          string        // as in exchange
 	timeout          time.Duration // the webhook's
 	expired          bool          // the timeout has ended
 }
@@ -45,7 +47,7 @@ func classify(err error, at situation) (ErrorClass, string) {
 		return ErrorTooLarge, fmt.Sprintf("the interim responses (1xx), which have no end, have more than %d bytes", maxResponseHeaderBytes)
 	}
 	for _, explain := range []func(error, situation) (ErrorClass, string){
-		explainTimeout, explainLookup, explainProxy, explainTLS, explainConnect, explainHTTP2, explainTooLarge, explainEnd, explainNetwork,
+		explainMail, explainTimeout, explainLookup, explainProxy, explainTLS, explainConnect, explainHTTP2, explainTooLarge, explainEnd, explainNetwork,
 		explainMalformed,
 	} {
 		if class, detail := explain(err, at); class != "" {
@@ -79,6 +81,9 @@ func explainTimeout(err error, at situation) (ErrorClass, string) {
 
 // during tells what was under way, with a hint.
 func (at situation) during() string {
+	if at.command != "" {
+		return at.whileMail()
+	}
 	switch at.phase {
 	case phaseLookup:
 		return "while the host name was looked up; are its name servers up?"
@@ -227,6 +232,9 @@ func explainNetwork(err error, at situation) (ErrorClass, string) {
 
 // endedDuring tells when the connection ended, with a hint.
 func (at situation) endedDuring() string {
+	if at.command != "" {
+		return at.whileMail()
+	}
 	switch at.phase {
 	case phaseProxy:
 		return "before it was connected to the endpoint"

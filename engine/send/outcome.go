@@ -87,6 +87,8 @@ type Sent struct {
 	Method string
 	// Signature is the value of webhook-signature, UserAgent that of User-Agent.
 	Signature, UserAgent string
+	// BodySignature is the header of Request.BodySignature; zero if there is none. A signature is no credential.
+	BodySignature HeaderField
 	// Credentials are the names of the fields that the endpoint's credentials have set, sorted. The values are not kept.
 	Credentials []string
 }
@@ -103,6 +105,9 @@ func (s *Sent) Header(r *Request, at time.Time) []HeaderField {
 	}
 	h = append(h, HeaderField{"User-Agent", s.UserAgent}, HeaderField{HeaderID, r.ID}, HeaderField{HeaderTimestamp, unixSecond(at)},
 		HeaderField{HeaderSignature, s.Signature})
+	if s.BodySignature.Name != "" {
+		h = append(h, s.BodySignature)
+	}
 	if r.Kind != "" {
 		h = append(h, HeaderField{HeaderKind, r.Kind})
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -82,12 +83,7 @@ func parseCertificates(text string) ([]*x509.Certificate, error) {
 // hasKey reports whether a PEM text has a private key in it.
 func hasKey(text string) bool {
 	found, _ := blocks(text, "")
-	for _, b := range found {
-		if isKey(b) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(found, isKey)
 }
 
 // parseKey reads a private key.

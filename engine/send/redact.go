@@ -32,7 +32,7 @@ func (r *Request) credentials(authorization string) []string {
 	if r.BasicAuth != nil {
 		authorization = r.BasicAuth.authorization()
 	}
-	list := []string{authorization}
+	list := append([]string{authorization}, r.Mail.credentials()...)
 	for name, header := range r.Headers {
 		if !header.isSecret(name) {
 			continue

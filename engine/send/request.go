@@ -49,8 +49,12 @@ type Request struct {
 	// Kind is the value of HeaderKind; "" for none.
 	Kind    string
 	Payload []byte
-	// Secrets sign the message, in this order.
-	Secrets []Secret
+	// Mail is what is sent if URL is that of a mail server; see CanonicalMailURL. Nothing else is, and nothing is signed.
+	Mail *Mail
+	// Secrets and Keys sign the message as v1 and v1a, in this order. BodySignature is a header that signs the body alone; nil for none.
+	Secrets       []Secret
+	Keys          []SigningKey
+	BodySignature *BodySignature
 	// DueAt is the time from which the attempt was due; see Outcome.TokenRejected.
 	DueAt time.Time
 }
@@ -82,7 +86,7 @@ func (r *Request) tokenTLS() TLS {
 // HasBody reports whether a request of that method has the payload as its body.
 func HasBody(method string) bool { return method != http.MethodGet }
 
-// body returns what is sent as the body; nil for none.
+// body returns the bytes that are sent, nil for none. They are what is signed.
 func (r *Request) body() []byte {
 	if !HasBody(r.Method) {
 		return nil
@@ -132,8 +136,9 @@ func (s *Sender) header(r *Request, at time.Time, authorization string) (http.He
 	if r.Kind != "" {
 		h.Set(HeaderKind, r.Kind)
 	}
-	err := sign(h, r.Secrets, r.ID, at, r.body())
-	return h, Sent{Method: r.Method, Signature: h.Get(HeaderSignature), UserAgent: s.userAgent, Credentials: credentials}, err
+	sent, err := r.sign(h, at)
+	sent.Method, sent.UserAgent, sent.Credentials = r.Method, s.userAgent, credentials
+	return h, sent, err
 }
 
 // setCredentials sets the endpoint's credentials. authorization is the value that the OAuth token gives the header Authorization, ""

@@ -9,7 +9,8 @@
 //   - Request is what to send: endpoint, credentials, signing secrets, message (request.go, credentials.go).
 //   - CanonicalURL and CheckAddress refuse a bad URL before anything is sent (url.go, guard.go).
 //   - OAuth 2.0 access tokens are fetched and cached (oauth.go).
-//   - The message is signed as Standard Webhooks 1.0 specifies (sign.go).
+//   - The message is signed as Standard Webhooks 1.0 specifies (sign.go, signingkey.go), and as other endpoints want it (bodysignature.go). Or it is a mail
+//     (mail.go), which goes to a mail server by SMTP (smtp.go) on a connection of its own.
 //   - The pool has a connection, or makes one. The guard checks each resolved address when its socket is dialled (transport.go, pool.go,
 //     proxy.go, wire.go, guard.go).
 //   - The trace measures the phases, and knows which one is under way (trace.go). The connection knows what the endpoint has said (wire.go).
@@ -63,6 +64,10 @@ type Sender struct {
 	proxied   bool
 	userAgent string
 	machine   *machine
+	// dialMail connects to mail servers; nil means as the guard allows. mailRoots are the authorities of their certificates; nil means this
+	// machine's. Only tests set them.
+	dialMail  dialFunc
+	mailRoots *x509.CertPool
 }
 
 // New returns a Sender.
@@ -77,7 +82,11 @@ func (s *Sender) Send(ctx context.Context, r Request) (Outcome, error) {
 	started := time.Now()
 	t := &trace{started: started}
 	a := attempt{sender: s, request: &r, trace: t, current: t, outcome: Outcome{StartedAt: started.UTC().Round(0)}}
-	err := a.run(ctx)
+	run := a.run
+	if r.Mail != nil {
+		run = a.runMail
+	}
+	err := run(ctx)
 	a.outcome.Duration = time.Since(started)
 	a.trace.end(&a.outcome)
 	if err == nil {

@@ -18,6 +18,7 @@ func TestSentHeader(t *testing.T) {
 	s, _ := testSender(t, loopback...)
 	r := requestTo(server.URL)
 	r.Secrets = append(r.Secrets, NewSecret())
+	r.Keys, r.BodySignature = []SigningKey{NewSigningKey()}, &BodySignature{"X-Hub-Signature-256", "sha256=", EncodingHex, "a secret of its own"}
 	r.Headers, r.BasicAuth = map[string]Header{"X-Api-Key": {Value: "open sesame"}, "A-Header": {Value: "x"}}, &BasicAuth{"ada", "pass word"}
 	a, err := s.Send(t.Context(), r)
 	if err != nil || !a.Delivered() {
@@ -42,8 +43,8 @@ func TestSentHeader(t *testing.T) {
 			t.Errorf("%s is not kept", name)
 		}
 	}
-	if strings.Count(a.Sent.Signature, "v1,") != 2 {
-		t.Errorf("signature %q", a.Sent.Signature)
+	if strings.Count(a.Sent.Signature, "v1,") != 2 || strings.Count(a.Sent.Signature, " v1a,") != 1 || !strings.HasPrefix(a.Sent.BodySignature.Value, "sha256=") {
+		t.Errorf("signatures %q and %q", a.Sent.Signature, a.Sent.BodySignature)
 	}
 	if text := fmt.Sprint(kept); strings.Contains(text, "sesame") || strings.Contains(text, r.BasicAuth.authorization()) {
 		t.Errorf("a credential is kept: %s", text)

@@ -1,6 +1,7 @@
 package send
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -45,44 +46,22 @@ func NewSecret() Secret {
 
 // Key returns the bytes of the key. The error says what a secret must look like; it never repeats the secret.
 func (s Secret) Key() ([]byte, error) {
-	encoded, ok := strings.CutPrefix(string(s), secretPrefix)
-	key, err := base64.StdEncoding.DecodeString(encoded)
-	// DecodeString ignores line ends, and bits that belong to no byte. Many libraries that endpoints use do not, so only the one form
-	// that all of them read is valid.
-	if !ok || err != nil || len(key) < minKeyBytes || len(key) > maxKeyBytes || base64.StdEncoding.EncodeToString(key) != encoded {
-		return nil, fmt.Errorf("must be %s followed by the base64 of %d to %d bytes: %s", secretPrefix, minKeyBytes, maxKeyBytes, s.trouble())
+	key, trouble := decodeKey(string(s), secretPrefix, func(n int) string {
+		switch {
+		case n < minKeyBytes:
+			return fmt.Sprintf("it is too short (got %d)", n)
+		case n > maxKeyBytes:
+			return fmt.Sprintf("it is too long (got %d)", n)
+		}
+		return ""
+	})
+	if wrong := otherKind(string(s), secretPrefix); wrong != "" {
+		trouble = wrong
+	}
+	if trouble != "" {
+		return nil, fmt.Errorf("must be %s followed by the base64 of %d to %d bytes: %s", secretPrefix, minKeyBytes, maxKeyBytes, trouble)
 	}
 	return key, nil
-}
-
-// trouble says what is wrong with a secret from which Key makes no key. It repeats nothing of it.
-func (s Secret) trouble() string {
-	text := string(s)
-	encoded, hasPrefix := strings.CutPrefix(text, secretPrefix)
-	padded := encoded + strings.Repeat("=", (4-len(encoded)%4)%4)
-	standard := strings.NewReplacer("-", "+", "_", "/").Replace(padded)
-	key, err := base64.StdEncoding.DecodeString(standard)
-	switch {
-	case text == "":
-		return "it is empty"
-	case isPlaceholder(encoded):
-		return "this is a placeholder; put the secret in its place"
-	case strings.ContainsFunc(text, func(r rune) bool { return r == ' ' || invisible(r) != "" }):
-		return "remove the spaces, line breaks and other characters that cannot be seen"
-	case !hasPrefix:
-		return secretPrefix + " in front of it is missing"
-	case err != nil:
-		return "what follows " + secretPrefix + " is no base64, which is letters, digits, + and /, with = at the end"
-	case len(key) < minKeyBytes:
-		return fmt.Sprintf("it is too short (got %d)", len(key))
-	case len(key) > maxKeyBytes:
-		return fmt.Sprintf("it is too long (got %d)", len(key))
-	case strings.ContainsAny(encoded, "-_"):
-		return "this is the base64 of URLs; write + for each - and / for each _"
-	case padded != encoded:
-		return fmt.Sprintf("its padding is missing; write %s at its end", padded[len(encoded):])
-	}
-	return "its last character has bits that belong to no byte; copy it again, or encode it again"
 }
 
 // isPlaceholder tells a text that stands for a secret in documentation or a template, such as "...", "<secret>" or "${SECRET}".
@@ -104,26 +83,45 @@ func (s Secret) String() string { return secretPrefix + "…" }
 // LogValue is what a log shows.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// sign sets the headers of Standard Webhooks: the message id, the attempt's Unix second, and for each secret, in their order, the
-// signature over both and the body. A dot separates what is signed, so the id must not hold one.
-func sign(h http.Header, secrets []Secret, id string, at time.Time, body []byte) error {
-	timestamp := unixSecond(at)
-	signatures := make([]string, len(secrets))
-	for i, s := range secrets {
+// sign sets the headers that sign the request: those of Standard Webhooks, which are the message id, the attempt's Unix second, and the
+// signatures over both and the body, of each secret and then of each key; and that of BodySignature. A dot separates what is signed, so the
+// id must not hold one. Nothing is signed anywhere else.
+func (r *Request) sign(h http.Header, at time.Time) (Sent, error) {
+	timestamp, body := unixSecond(at), r.body()
+	// The signatures v1 come first: some endpoints read the first one only.
+	signatures := make([]string, 0, len(r.Secrets)+len(r.Keys))
+	for _, s := range r.Secrets {
 		key, err := s.Key()
 		if err != nil {
-			return fmt.Errorf("signing secret: %w", err)
+			return Sent{}, fmt.Errorf("signing secret: %w", err)
 		}
-		signatures[i] = "v1," + base64.StdEncoding.EncodeToString(mac(key, id, timestamp, body))
+		signatures = append(signatures, "v1,"+base64.StdEncoding.EncodeToString(mac(key, r.ID, timestamp, body)))
 	}
-	h.Set(HeaderID, id)
+	for _, k := range r.Keys {
+		key := k.private()
+		if key == nil {
+			return Sent{}, errors.New("signing key: is none") // cannot be: it was read by ParseSigningKey
+		}
+		signatures = append(signatures, "v1a,"+base64.StdEncoding.EncodeToString(ed25519.Sign(key, signedContent(r.ID, timestamp, body))))
+	}
+	h.Set(HeaderID, r.ID)
 	h.Set(HeaderTimestamp, timestamp)
 	h.Set(HeaderSignature, strings.Join(signatures, " "))
-	return nil
+	sent := Sent{Signature: h.Get(HeaderSignature)}
+	if b := r.BodySignature; b != nil {
+		sent.BodySignature = HeaderField{b.Header, b.value(body)}
+		h.Set(b.Header, sent.BodySignature.Value)
+	}
+	return sent, nil
 }
 
 // unixSecond returns the value of webhook-timestamp.
 func unixSecond(at time.Time) string { return strconv.FormatInt(at.Unix(), 10) }
+
+// signedContent returns what Standard Webhooks signs.
+func signedContent(id, timestamp string, body []byte) []byte {
+	return append([]byte(id+"."+timestamp+"."), body...)
+}
 
 func mac(key []byte, id, timestamp string, body []byte) []byte {
 	m := hmac.New(sha256.New, key)
@@ -132,12 +130,30 @@ func mac(key []byte, id, timestamp string, body []byte) []byte {
 	return m.Sum(nil)
 }
 
-// Verify checks a signature as an endpoint does. The timestamp is compared with now.
+// Verify checks a signature v1 as an endpoint does. The timestamp is compared with now.
 func Verify(h http.Header, secret Secret, body []byte, now time.Time) error {
 	key, err := secret.Key()
 	if err != nil {
 		return fmt.Errorf("secret: %w", err)
 	}
+	return verifyOne(h, "v1", now, func(id, timestamp string, signature []byte) bool {
+		return hmac.Equal(signature, mac(key, id, timestamp, body))
+	})
+}
+
+// VerifyKey is Verify for a signature v1a.
+func VerifyKey(h http.Header, public PublicKey, body []byte, now time.Time) error {
+	key, err := public.Key()
+	if err != nil {
+		return fmt.Errorf("public key: %w", err)
+	}
+	return verifyOne(h, "v1a", now, func(id, timestamp string, signature []byte) bool {
+		return ed25519.Verify(key, signedContent(id, timestamp, body), signature)
+	})
+}
+
+// verifyOne returns nil if a signature of that version fits, and is recent.
+func verifyOne(h http.Header, version string, now time.Time, fits func(id, timestamp string, signature []byte) bool) error {
 	id, timestamp := h.Get(HeaderID), h.Get(HeaderTimestamp)
 	at, err := strconv.ParseInt(timestamp, 10, 64)
 	if id == "" || err != nil {
@@ -146,11 +162,10 @@ func Verify(h http.Header, secret Secret, body []byte, now time.Time) error {
 	if age := now.Sub(time.Unix(at, 0)); age.Abs() > signatureTolerance {
 		return fmt.Errorf("webhook-timestamp is %s away from now", age.Abs().Round(time.Second))
 	}
-	want := mac(key, id, timestamp, body)
-	for signature := range strings.SplitSeq(h.Get(HeaderSignature), " ") {
-		version, encoded, _ := strings.Cut(signature, ",")
-		got, err := base64.StdEncoding.DecodeString(encoded)
-		if version == "v1" && err == nil && hmac.Equal(got, want) {
+	for entry := range strings.SplitSeq(h.Get(HeaderSignature), " ") {
+		v, encoded, _ := strings.Cut(entry, ",")
+		signature, err := base64.StdEncoding.DecodeString(encoded)
+		if v == version && err == nil && fits(id, timestamp, signature) {
 			return nil
 		}
 	}

@@ -33,6 +33,13 @@ func vectorHeader() http.Header {
 	return h
 }
 
+// sign signs with secrets alone.
+func sign(h http.Header, secrets []Secret, id string, at time.Time, body []byte) error {
+	r := Request{ID: id, Payload: body, Secrets: secrets}
+	_, err := r.sign(h, at)
+	return err
+}
+
 func TestSignVector(t *testing.T) {
 	h := http.Header{}
 	if err := sign(h, []Secret{vectorSecret}, vectorID, vectorTime.Add(999*time.Millisecond), []byte(vectorBody)); err != nil {
@@ -186,7 +193,8 @@ func TestBadSecret(t *testing.T) {
 		"whsec_your-secret-here": placeholder, "changeme": placeholder,
 		" whsec_" + of(32): unseen, "whsec_" + of(32) + "\n": unseen, "whsec_" + of(32)[:8] + " " + of(32)[8:]: unseen, "\ufeffwhsec_" + of(32): unseen, "whsec_" + of(32) + "\u200b": unseen,
 		"whsec_" + of(32) + "\u00a0": unseen,
-		of(32):                       prefix, "WHSEC_" + of(32): prefix, "hush": prefix, "whsec-" + of(32): prefix,
+		"whsk_" + of(64):             "this is the secret key (whsk_) of a key pair, ", "whpk_" + of(32): "this is a public key (whpk_), ", "-----BEGIN PRIVATE KEY-----": "this is a PEM", "v1,whsec_" + of(32): "remove v1 and its comma",
+		of(32): prefix, "WHSEC_" + of(32): prefix, "hush": prefix, "whsec-" + of(32): prefix,
 		"whsec_hush!": noBase64, `whsec_"` + of(32) + `"`: noBase64, "whsec_" + of(32) + "=": noBase64, "whsec_" + of(32)[:41]: noBase64,
 		"whsec_": short + "0)", "whsec_" + of(23): short + "23)", "whsec_" + of(65): long + "65)", "whsec_" + of(100): long + "100)",
 		"whsec_" + strings.NewReplacer("+", "-", "/", "_").Replace(of(32)): "this is the base64 of URLs; write + for each - and / for each _",
@@ -207,14 +215,19 @@ func TestSecretStaysSecret(t *testing.T) {
 	secret := NewSecret()
 	var text, jsonText strings.Builder
 	for _, h := range []slog.Handler{slog.NewTextHandler(&text, nil), slog.NewJSONHandler(&jsonText, nil)} {
-		slog.New(h).Info("made", "secret", secret)
+		slog.New(h).Info("made", "secret", secret, "key", SigningKey("whsk_"+secret[6:]), "body", BodySignature{Key: Credential(secret[6:])})
 	}
-	r := Request{Secrets: []Secret{secret}}
+	key := NewSigningKey()
+	r := Request{Secrets: []Secret{secret}, Keys: []SigningKey{key}, BodySignature: &BodySignature{Header: "X-Signature", Key: Credential(secret[6:])}}
 	for name, got := range map[string]string{
 		"text log": text.String(), "JSON log": jsonText.String(),
 		"%v": fmt.Sprintf("%v", secret), "%q": fmt.Sprintf("%q", secret), "%x": fmt.Sprintf("%x", secret),
 		"request %v": fmt.Sprintf("%v", r), "request %+v": fmt.Sprintf("%+v", &r),
+		"body %v": fmt.Sprintf("whsec_ %v %+v", r.BodySignature, *r.BodySignature), "key": fmt.Sprintf("whsec_ %v %+v %q", key, key, key),
 	} {
+		if strings.Contains(got, string(key[6:20])) {
+			t.Errorf("%s: %s", name, got)
+		}
 		if strings.Contains(got, string(secret[6:20])) || strings.Contains(got, fmt.Sprintf("%x", string(secret[6:20]))) {
 			t.Errorf("%s: %s", name, got)
 		}

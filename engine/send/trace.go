@@ -52,6 +52,8 @@ type exchange struct {
 	server           string     // host and port, of the URL
 	tls              *tlsClient // nil for a transport that a test has set
 	wire             *wire      // nil while there is no connection
+	mail             *mailConn  // nil but with a mail server
+	command          string     // what a mail server is to answer; "" before
 	wroteHeader      bool
 	interim          int  // bytes of interim answers
 	oddLength        bool // an interim answer claimed to have a body
@@ -209,6 +211,9 @@ func (t *trace) situation(timeout time.Duration) situation {
 		return s
 	}
 	s.phase, s.proxy, s.wantsCertificate, s.server, s.tls = x.phase, x.proxy, x.wantsCertificate, x.server, x.tls
+	if x.mail != nil {
+		s.mail, s.command, s.first = true, x.command, x.mail.first
+	}
 	if x.wire == nil {
 		return s
 	}

@@ -156,6 +156,30 @@ func tlsText(w *engine.Webhook) string {
 	return strings.Join(parts, ", ")
 }
 
+// signatureInputs are those for what signs beside the signature v1.
+func signatureInputs(w *engine.Webhook) []input {
+	s := w.Signature
+	if s == nil {
+		s = &engine.Signature{}
+	}
+	inputs := []input{
+		{Name: "signature.header", Label: "Header for the HMAC of the body", Kind: textInput, Value: s.Header, Placeholder: "X-Hub-Signature-256",
+			Help: "For endpoints that verify signatures as GitHub, Shopify or Typeform make them. Empty: none."},
+		{Name: "signature.prefix", Label: "What stands before the HMAC", Kind: textInput, Value: s.Prefix, Placeholder: "sha256=", Help: "Empty: nothing."},
+		{Name: "signature.encoding", Label: "Encoding of the HMAC", Kind: textInput, Value: string(s.Encoding), Placeholder: "hex", Help: "“hex” or “base64”. Empty: hex."},
+		{Name: "signature.secret", Label: "Secret of the header", Kind: secretInput, Hidden: true, Set: s.Secret != "",
+			Help: "Any text that the endpoint has, too. Empty: the whole text of the signing secret."},
+	}
+	if s.Secret != "" {
+		inputs = append(inputs, input{Name: removal("signature.secret"), Label: "Use the signing secret for it", Kind: checkInput})
+	}
+	return append(inputs,
+		input{Name: "signature.v1a", Label: "Also sign with a key pair (v1a)", Kind: checkInput, Checked: s.Key != "",
+			Help: "Endpoints verify it with a public key, and cannot sign. hookbolt makes the key pair; the page of the secret shows the public key."},
+		input{Name: "signature.secret_key", Label: "Own secret key", Kind: secretInput, Hidden: true, Set: s.Key != "",
+			Help: "Give one only if its public key is known already: whsk_ and the base64 of 64 or 32 bytes. Empty: hookbolt makes one, or keeps the one that it has."})
+}
+
 // secretInputs let the caller give the secret of a new webhook. That of one that exists has a page of its own.
 func secretInputs(w *engine.Webhook) []input {
 	if w.ID != 0 {
@@ -335,6 +359,46 @@ func keptOAuth2(present *engine.OAuth2, typed jsonobject.Object) (kept jsonobjec
 		keep("body", present.Body != "", body)
 	}
 	return kept
+}
+
+// signature is like headers. Of its secrets, what was not typed stays. It is sent with all other settings, as what is not secret of it is
+// in the form.
+func (f *webhookForm) signature() (signature any, changed bool) {
+	if !f.values.Has("signature.header") {
+		return nil, false
+	}
+	present := f.present.Signature
+	if present == nil {
+		present = &engine.Signature{}
+	}
+	var o jsonobject.Object
+	header := f.trimmed("signature.header")
+	if header != "" {
+		o.Add("header", header)
+	}
+	if header != "" || present.Header == "" { // a header that is emptied takes along what belongs to it
+		if prefix := strings.TrimLeft(f.values.Get("signature.prefix"), " "); prefix != "" {
+			o.Add("prefix", prefix)
+		}
+		if encoding := f.trimmed("signature.encoding"); encoding != "" {
+			o.Add("encoding", encoding)
+		}
+		if secret := f.values.Get("signature.secret"); secret != "" {
+			o.Add("secret", secret)
+		} else if present.Secret != "" && !f.values.Has(removal("signature.secret")) {
+			o.Add("secret", present.Secret)
+		}
+	}
+	if f.values.Has("signature.v1a") {
+		o.Add("v1a", true)
+	}
+	if key := f.trimmed("signature.secret_key"); key != "" {
+		o.Add("secret_key", key)
+	}
+	if len(o) == 0 {
+		return nil, true
+	}
+	return o, true
 }
 
 // secret is that of a new webhook, if one was typed.

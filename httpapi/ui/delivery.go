@@ -104,7 +104,7 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 		if w.Active || delivery.Kind == engine.KindTest {
 			d.Again = againText(delivery.Status)
 		}
-		if d.Raw != "" {
+		if d.Raw != "" && !engine.IsMailURL(w.URL) {
 			fields, err := p.engine.RequestHeader(&w, &delivery, payload, now)
 			if err != nil {
 				return nil, err

@@ -35,3 +35,27 @@ func TestOperationsPages(t *testing.T) {
 		t.Error("the list has a session that is none")
 	}
 }
+
+// TestOperationsMailPages: the webhook of a mail server, and its deliveries, are shown without what is for HTTP.
+func TestOperationsMailPages(t *testing.T) {
+	f := newFixture(t, nil)
+	cfg := f.engine.Config()
+	cfg.OperationsURL = "smtp://mail.example.com"
+	cfg.OperationsMail = engine.OperationsMail{From: "a@example.com", To: []string{"b@example.com"}, Username: "u", Password: "a-password-of-mine"}
+	f.engine.Configure(cfg)
+	if err := f.engine.EnsureOperations(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.api("POST", "/v1/webhooks", `{"url":"https://crm.example/","name":"crm"}`)
+	f.api("PATCH", "/v1/webhooks/2", `{"paused":true}`)
+	f.wantIn(f.get("/webhooks"), 200, "for operational events", "mail.example.com:587")
+	f.wantIn(f.get("/webhooks/1"), 200, "operational events by mail, as delivery.operations_smtp asks for", "smtp://mail.example.com:587")
+	list, err := f.engine.Deliveries(t.Context(), engine.DeliveryQuery{WebhookID: 1, Limit: 1})
+	if err != nil || len(list.Items) != 1 {
+		t.Fatal(list, err)
+	}
+	page := f.wantIn(f.get("/deliveries/"+list.Items[0].ID.String()), 200, "operation", "webhook.paused")
+	if strings.Contains(page, "curl -i") || strings.Contains(page, "a-password") {
+		t.Errorf("it shows a request of HTTP, or the password: %s", page)
+	}
+}

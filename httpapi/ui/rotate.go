@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -33,9 +34,12 @@ const usualOverlap = "24h"
 // rotateData is the form for a new secret.
 type rotateData struct {
 	ID uint32
-	// Signing are the secrets that sign beside the current one, newest first. EndsEarly is the one that another overlap would end
-	// early; nil if there is room.
-	Signing   []engine.PreviousSecret
+	// Kinds are what can be rotated, if there is a choice, and Kind is what was chosen.
+	Kinds []choice
+	Kind  string
+	// Signing are the secrets that sign beside the current ones, newest first. EndsEarly is the one that another overlap of the webhook's
+	// secret would end early; nil if there is room.
+	Signing   []engine.EarlierSecret
 	EndsEarly *engine.PreviousSecret
 	Overlaps  []choice
 	Chosen    string
@@ -50,15 +54,42 @@ func (p *Pages) askRotate(_ *http.Request, ps httprouter.Params) (*Answer, error
 	if err != nil {
 		return nil, err
 	}
-	return p.showRotate(&w, usualOverlap, nil)
+	return p.showRotate(&w, rotateChoice{overlap: usualOverlap, which: string(engine.SecretOfWebhook)}, nil)
 }
 
-func (p *Pages) showRotate(w *engine.Webhook, chosen string, bad engine.InputErrors) (*Answer, error) {
-	d := rotateData{ID: w.ID, Signing: w.Overlapping(time.Now()), Overlaps: overlaps, Chosen: chosen,
+// kinds are what can be rotated of a webhook; nil if it has one secret only.
+func kinds(w *engine.Webhook) []choice {
+	names := w.SecretNames()
+	if len(names) == 1 {
+		return nil
+	}
+	var list []choice
+	for _, name := range names {
+		switch name {
+		case engine.SecretOfWebhook:
+			list = append(list, choice{string(name), "the signing secret"})
+		case engine.SecretOfHeader:
+			list = append(list, choice{string(name), "the secret of " + w.Signature.Header})
+		case engine.SecretKey:
+			list = append(list, choice{string(name), "the key pair"})
+		}
+	}
+	return append(list, choice{string(engine.AllSecrets), "all of them"})
+}
+
+// rotateChoice is what was chosen in the form.
+type rotateChoice struct{ overlap, which string }
+
+func (p *Pages) showRotate(w *engine.Webhook, chosen rotateChoice, bad engine.InputErrors) (*Answer, error) {
+	now := time.Now()
+	d := rotateData{ID: w.ID, Kinds: kinds(w), Kind: chosen.which, Signing: w.EarlierSecrets(now), Overlaps: overlaps, Chosen: chosen.overlap,
 		Secret: &input{Name: "secret", Label: "Own secret", Kind: secretInput, Hidden: true,
 			Help: "Give one only if the endpoint has it already: whsec_ and the base64 of 24 to 64 bytes. Empty: hookbolt makes one, and shows it to you next."}}
-	if len(d.Signing) >= engine.MaxSecrets-1 {
-		d.EndsEarly = &d.Signing[len(d.Signing)-1]
+	if d.Kinds != nil {
+		d.Secret.Help += " That of a header is any text; a key pair is whsk_ and base64, and never shown."
+	}
+	if earlier := w.Overlapping(now); len(earlier) >= engine.MaxSecrets-1 {
+		d.EndsEarly = &earlier[len(earlier)-1]
 	}
 	v := view{Template: "rotate", Title: "Rotate the secret of " + nameOf(w), Nav: "/webhooks"}
 	for _, e := range bad {
@@ -83,7 +114,8 @@ func (p *Pages) rotate(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(map[string]any{"overlap": values.Get("overlap"), "secret": orNull(strings.TrimSpace(values.Get("secret")))})
+	which := values.Get("which")
+	body, err := json.Marshal(map[string]any{"which": orNull(which), "overlap": values.Get("overlap"), "secret": orNull(strings.TrimSpace(values.Get("secret")))})
 	if err != nil {
 		return nil, err
 	}
@@ -93,10 +125,13 @@ func (p *Pages) rotate(r *http.Request, ps httprouter.Params) (*Answer, error) {
 			_, err = p.engine.RotateSecret(r.Context(), w.ID, rotation)
 		}
 		if bad, ok := errors.AsType[engine.InputErrors](err); ok {
-			return p.showRotate(&w, values.Get("overlap"), bad)
+			return p.showRotate(&w, rotateChoice{values.Get("overlap"), cmp.Or(which, string(engine.SecretOfWebhook))}, bad)
 		}
 		if err != nil {
 			return nil, err
+		}
+		if which == string(engine.SecretKey) { // which nobody is shown
+			return redirect("%s?done=keys", secretPath(w.ID)), nil
 		}
 		return toSecret(w.ID, "rotated"), nil
 	})

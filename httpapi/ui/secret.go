@@ -1,9 +1,11 @@
 package ui
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/julienschmidt/httprouter"
 
@@ -21,6 +23,7 @@ const (
 var secretDone = map[string]string{
 	"created": "The webhook is created. This is its secret.",
 	"rotated": "The secret is rotated. This is the new one.",
+	"keys":    "The key pair is rotated. This is the new public key, and the one before while it still signs.",
 }
 
 func secretPath(id uint32) string { return fmt.Sprintf("/webhooks/%d/secret", id) }
@@ -45,6 +48,18 @@ type secretData struct {
 	// Announced reports that the browser was redirected here after the secret was made.
 	Announced bool
 	Snippets  []snippet
+	// BodySecret is the secret of the header with the HMAC of the body, if it has one of its own; "" if it is hidden.
+	BodySecret   string
+	BodySnippets []snippet // nil without the header
+	// PublicKeys are those of the key pairs that sign, as PEM too, newest first.
+	PublicKeys  []shownKey
+	KeySnippets []snippet // nil without a key pair
+}
+
+// shownKey is a public key in two forms.
+type shownKey struct {
+	engine.SigningPublicKey
+	PEM string
 }
 
 // secretPage shows a webhook's secret once to a browser that was redirected here after the secret was made.
@@ -88,5 +103,21 @@ func (p *Pages) showSecretPage(w *engine.Webhook, v secretView) (*Answer, error)
 		d.Key = string(w.Secret)
 	}
 	d.Snippets = snippets(d.Key, w.URL)
+	if s := w.Signature; s != nil && s.Header != "" {
+		if v.show && s.Secret != "" {
+			d.BodySecret = string(s.Secret)
+		}
+		d.BodySnippets = bodySnippets(s, cmp.Or(d.BodySecret, d.Key))
+	}
+	for _, key := range w.PublicKeys(time.Now()) {
+		pem, err := key.PEM()
+		if err != nil {
+			return nil, err
+		}
+		d.PublicKeys = append(d.PublicKeys, shownKey{key, pem})
+	}
+	if len(d.PublicKeys) > 0 {
+		d.KeySnippets = keySnippets(d.PublicKeys[0].PublicKey)
+	}
 	return p.show(view{Template: "secret", Title: "Secret of " + nameOf(w), Nav: "/webhooks", Done: v.done, Data: d})
 }

@@ -1,7 +1,9 @@
 package ui
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -180,11 +182,19 @@ func facts(w *engine.Webhook, c engine.Config) (list []setting) {
 				list = append(list, setting{s.label, s.factText(row, w, c), isDefault(row, w)})
 			}
 			if s.name == "url" && w.Operations {
-				list = append(list, setting{"For", "operational events, as delivery.operations_url asks for", false})
+				list = append(list, setting{"For", operationsWords(w), false})
 			}
 		}
 	}
 	return list
+}
+
+// operationsWords says what the operations webhook is for.
+func operationsWords(w *engine.Webhook) string {
+	if engine.IsMailURL(w.URL) {
+		return "operational events by mail, as delivery.operations_smtp asks for"
+	}
+	return "operational events, as delivery.operations_url asks for"
 }
 
 // factText writes a webhook's value of a setting for the list of facts.
@@ -197,6 +207,8 @@ func (s *settingWords) factText(row *engine.Setting, w *engine.Webhook, c engine
 		return strings.Join(slices.Sorted(maps.Keys(v)), ", ") + " (values are not shown)"
 	case *bool:
 		return "set"
+	case *engine.ShownSignature:
+		return signatureFact(v)
 	}
 	if text = valueText(row, w, ", "); s.fact.text != nil {
 		text = s.fact.text(w)
@@ -205,6 +217,22 @@ func (s *settingWords) factText(row *engine.Setting, w *engine.Webhook, c engine
 		return s.empty(c)
 	}
 	return text + s.fact.after
+}
+
+// signatureFact says what signs beside the signature v1.
+func signatureFact(s *engine.ShownSignature) string {
+	var parts []string
+	if s.Header != nil {
+		of := "the signing secret"
+		if s.Secret != nil {
+			of = "a secret of its own"
+		}
+		parts = append(parts, fmt.Sprintf("%s: %s and the HMAC of the body in %s, with %s", *s.Header, cmp.Or(*s.Prefix, "no prefix"), *s.Encoding, of))
+	}
+	if s.V1a {
+		parts = append(parts, "v1a, by a key pair")
+	}
+	return strings.Join(parts, "; ")
 }
 
 func yesNo(b bool) string {

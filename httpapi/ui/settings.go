@@ -126,6 +126,8 @@ var settingGroups = []settingGroup{
 		{name: "basic_auth", label: "Basic authentication", inputs: basicInputs, read: (*webhookForm).basicAuth}}},
 	{id: "oauth-group", title: "OAuth 2", help: "hookbolt gets an access token by the client credentials grant, and sends it along.", part: morePart, settings: []settingWords{
 		{name: "oauth2", label: "OAuth 2", inputs: oauthInputs, read: (*webhookForm).oauth2}}},
+	{id: "signature-group", title: "More signatures", help: "Each attempt has the signature of Standard Webhooks. These are beside it.", part: morePart, settings: []settingWords{
+		{name: "signature", label: "Signatures", inputs: signatureInputs, read: (*webhookForm).signature}}},
 	{id: "signing", title: "Signing secret", part: morePart, settings: []settingWords{
 		{name: "secret", label: "Own secret", inputs: secretInputs, read: (*webhookForm).secret}}},
 }

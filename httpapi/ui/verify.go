@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"hookbolt/engine"
 )
 
 // snippet is code that verifies signatures, or makes them, for a webhook.
@@ -36,6 +38,52 @@ var languages = []struct {
 		"verify/php.php", quotePHP},
 }
 
+// functions are the embedded functions that verify signatures of other kinds, in each language: by a public key, and by the HMAC of the body.
+// quote is as in languages.
+var functions = []struct {
+	name, key, body string
+	quote           func(string) string
+}{
+	{"Node", "verify/v1a.mjs", "verify/body.mjs", quoteJavaScript},
+	{"Python", "verify/v1a.py", "verify/body.py", strconv.QuoteToASCII},
+	{"Go", "verify/v1a.txt", "verify/body.txt", strconv.QuoteToASCII},
+	{"PHP", "verify/v1a.php", "verify/body.php", quotePHP},
+}
+
+// keySnippets fills in a public key.
+func keySnippets(key engine.PublicKey) []snippet {
+	list := make([]snippet, len(functions))
+	for i, f := range functions {
+		list[i] = snippet{Name: f.name, Code: fillIn(f.key, f.quote, "key", string(key))}
+	}
+	return list
+}
+
+// bodySnippets fills in how the body is signed, and the secret; "" hides it.
+func bodySnippets(s *engine.Signature, secret string) []snippet {
+	list := make([]snippet, len(functions))
+	for i, f := range functions {
+		list[i] = snippet{Name: f.name, Code: fillIn(f.body, f.quote, "secret", cmp.Or(secret, "..."), "header", s.Header, "prefix", s.Prefix, "encoding", string(s.Encoding))}
+	}
+	return list
+}
+
+// fillIn returns an embedded file with values in the place of their names in braces, in one pass: inserted text is not replaced again.
+func fillIn(file string, quote func(string) string, namesAndValues ...string) string {
+	source, err := files.ReadFile(file)
+	if err != nil { // the build would have failed
+		panic(err)
+	}
+	for i := range namesAndValues {
+		if i%2 == 0 {
+			namesAndValues[i] = "{{" + namesAndValues[i] + "}}"
+		} else {
+			namesAndValues[i] = quote(namesAndValues[i])
+		}
+	}
+	return strings.NewReplacer(namesAndValues...).Replace(string(source))
+}
+
 // noSecret is the placeholder for a hidden secret. It is ASCII, so that the code of each language shows it as it is.
 const noSecret = "whsec_..."
 
@@ -52,14 +100,9 @@ func snippets(secret, endpoint string) []snippet {
 	}
 	list := make([]snippet, len(languages))
 	for i, l := range languages {
-		source, err := files.ReadFile(l.source)
-		if err != nil { // the build would have failed
-			panic(err)
-		}
 		list[i] = l.snippet
 		list[i].Run = strings.ReplaceAll(l.Run, "{{port}}", cmp.Or(port, "9000")) // the default in the code
-		// Use one pass, so that inserted text is not replaced again.
-		list[i].Code = strings.NewReplacer("{{secret}}", l.quote(secret), "{{url}}", l.quote(endpoint)).Replace(string(source))
+		list[i].Code = fillIn(l.source, l.quote, "secret", secret, "url", endpoint)
 	}
 	return list
 }

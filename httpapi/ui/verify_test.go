@@ -336,6 +336,56 @@ func TestVerificationPage(t *testing.T) {
 			t.Errorf("docs/signatures.md has other code for %s; a webhook's page has\n%s", language, code)
 		}
 	}
+	f.api("PATCH", "/v1/webhooks/1", `{"signature":{"header":"X-Hub-Signature-256","prefix":"sha256=","secret":"It's a Secret to Everybody",
+		"secret_key":"whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc="}}`)
+	for _, language := range []string{"Node", "Python", "Go", "PHP"} {
+		for _, kind := range []string{" code for v1a", " code for the header"} {
+			name := strings.TrimSuffix(language+kind, " code")
+			shown := f.wantIn(f.post("/webhooks/1/secret", nil), 200)
+			m := regexp.MustCompile(`(?s)data-copy="the ` + name + `"[^>]*>(.*?)</pre>`).FindStringSubmatch(shown)
+			if m == nil {
+				t.Fatalf("no %s", name)
+			}
+			if code := html.UnescapeString(m[1]); !strings.Contains(strings.ReplaceAll(string(page), "\r\n", "\n"), "\n"+code+"```\n") {
+				t.Errorf("docs/signatures.md has other %s; a webhook's page has\n%s", name, code)
+			}
+		}
+	}
+}
+
+// TestSignatureForm sets what signs beside v1 in the form, sends the form as it is, and takes it back. The page of the secret shows the public
+// key, the secret of the header on request, and never the secret key.
+func TestSignatureForm(t *testing.T) {
+	f := newFixture(t, nil)
+	f.wantIn(f.post("/webhooks", url.Values{"url": {"https://example.com/"}, "signature.header": {" x-sig "}, "signature.prefix": {"p="}, "signature.encoding": {"base64"},
+		"signature.secret": {"sekret text"}, "signature.v1a": {"on"}}), 303)
+	made := *f.webhook(1).Signature
+	if made.Header != "X-Sig" || made.Prefix != "p=" || made.Encoding != "base64" || made.Secret != "sekret text" || made.Key == "" {
+		t.Errorf("made: %+v", made)
+	}
+	form := f.wantPage("/webhooks/1/edit", `value="X-Sig"`, `value="p="`)
+	if got := *f.save(1, settingsOf(form)).Signature; got.Secret != made.Secret || got.Key != made.Key || got.Prefix != made.Prefix {
+		t.Errorf("sent as it is, it became %+v", got)
+	}
+	hidden := f.wantPage("/webhooks/1/secret", "X-Sig", string(made.Key.Public()), "BEGIN PUBLIC KEY")
+	shown := f.wantIn(f.post("/webhooks/1/secret", nil), 200, "sekret text")
+	key := string(made.Key)[len("whsk_"):][:30]
+	if strings.Contains(hidden+form, "sekret") || strings.Contains(hidden+form+shown, key) {
+		t.Error("a page shows a secret")
+	}
+	f.wantPage("/webhooks/1/rotate", `value="signature.secret"`, `value="signature.secret_key"`, `value="all"`)
+	f.wantIn(f.post("/webhooks/1/rotate", url.Values{"which": {"signature.secret_key"}, "overlap": {"1h"}}), 303)
+	if got := f.webhook(1).Signature; got.Key == made.Key || len(got.PreviousKeys) != 1 {
+		t.Errorf("rotated: %+v", got)
+	}
+	f.wantPage("/webhooks/1", "An earlier key pair also signs until", "v1a, by a key pair")
+	f.wantIn(f.post("/webhooks/1/rotate", url.Values{"which": {"signature.secret"}, "overlap": {"1h"}, "secret": {"whpk_x"}}), 400, "secret-error", "a public key")
+	f.wantIn(f.post("/webhooks/1", url.Values{"revision": {"1"}, "url": {"https://example.com/"}, "signature.header": {"webhook-id"}}), 400, "hookbolt&#39;s own")
+	emptied := settingsOf(f.wantPage("/webhooks/1/edit"))
+	emptied["signature.header"] = []string{""}
+	if got := f.save(1, emptied).Signature; got == nil || got.Header != "" || got.Secret != "" || got.Key == "" {
+		t.Errorf("without a header: %+v", got)
+	}
 }
 
 // TestNodeKeepsIDs runs the function of the code for Node that parses payloads: no integer is rounded, and all else is as JSON.parse has it.

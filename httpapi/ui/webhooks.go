@@ -206,8 +206,8 @@ type webhookData struct {
 	// Certificate says how long the client certificate is good; "" if there is none.
 	Certificate string
 	Settings    []setting
-	// Overlapping are the secrets that still sign beside the present one.
-	Overlapping []engine.PreviousSecret
+	// Overlapping are the secrets that still sign beside the present ones.
+	Overlapping []engine.EarlierSecret
 	Replays     []engine.Replay
 	Latest      []deliveryRow
 }
@@ -242,7 +242,7 @@ func (p *Pages) oneWebhook(r *http.Request, ps httprouter.Params) (*Answer, erro
 	if err != nil {
 		return nil, err
 	}
-	d := webhookData{webhookRow: row, Certificate: p.certificate(&w, now), Settings: facts(&w, p.engine.Config()), Overlapping: w.Overlapping(now), Replays: replaysOf(&o, w.ID), Latest: p.rows(page.Items)}
+	d := webhookData{webhookRow: row, Certificate: p.certificate(&w, now), Settings: facts(&w, p.engine.Config()), Overlapping: w.EarlierSecrets(now), Replays: replaysOf(&o, w.ID), Latest: p.rows(page.Items)}
 	if row.State == "failing" {
 		d.PausesAt = row.Health.FirstFailedAt.Add(p.engine.Config().PauseAfter)
 	}

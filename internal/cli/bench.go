@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -150,9 +151,8 @@ func ownConfig(settings map[string]any, database string) (string, error) {
 	for _, name := range []string{"tls_cert_file", "tls_key_file"} { // the load is plain HTTP
 		delete(section("http"), name)
 	}
-	for _, name := range []string{"operations_url", "operations_secret", "operations_secret_file"} { // endpoints that fail on purpose are no trouble
-		delete(section("delivery"), name)
-	}
+	// Endpoints that fail on purpose are no trouble.
+	maps.DeleteFunc(section("delivery"), func(name string, _ any) bool { return strings.HasPrefix(name, "operations_") })
 	section("storage")["path"] = database
 	settings["log"] = map[string]any{"level": "info", "format": "text"}
 	var text strings.Builder

@@ -90,7 +90,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%s: it said %q and %q, want %q", tc.args, p.Stdout, p.Stderr, tc.want)
 		}
 	}
-	if _, usage, _ := hookbolttest.Run(t, "help"); strings.Contains(usage, "inspect") || strings.Contains(usage, "bench-relay") {
+	if _, usage, _ := hookbolttest.Run(t, "help"); strings.Contains(usage, "inspect") || strings.Contains(usage, "bench-relay") || strings.Contains(usage, "transform-worker") {
 		t.Errorf("the usage has commands that are not for people:\n%s", usage)
 	}
 }

@@ -63,6 +63,7 @@ type Delivery struct {
 	RetryAfterMax      engine.Duration   `toml:"retry_after_max"`
 	Settle             engine.Duration   `toml:"settle"`
 	PauseAfter         engine.Duration   `toml:"pause_after"`
+	FailingAfter       engine.Duration   `toml:"failing_after"`
 	AllowNetworks      []Network         `toml:"allow_networks"`
 	CAFile             string            `toml:"ca_file"`
 	TLSDir             string            `toml:"tls_dir"`
@@ -71,6 +72,16 @@ type Delivery struct {
 	// OperationsSecret is written as in the file: "whsec_" and base64.
 	OperationsSecret     string `toml:"operations_secret" secret:"true"`
 	OperationsSecretFile string `toml:"operations_secret_file"`
+	// OperationsSMTP is the URL of a mail server, in the place of OperationsURL.
+	OperationsSMTP             string   `toml:"operations_smtp"`
+	OperationsSMTPUsername     string   `toml:"operations_smtp_username"`
+	OperationsSMTPPassword     string   `toml:"operations_smtp_password" secret:"true"`
+	OperationsSMTPPasswordFile string   `toml:"operations_smtp_password_file"`
+	OperationsMailFrom         string   `toml:"operations_mail_from"`
+	OperationsMailTo           []string `toml:"operations_mail_to"`
+	// OperationsTransform is a program in jq, OperationsContentType the type of what it makes; "" for JSON.
+	OperationsTransform   string `toml:"operations_transform"`
+	OperationsContentType string `toml:"operations_content_type"`
 }
 
 // Log is the section [log]: what is logged, and how.
@@ -104,6 +115,7 @@ func Default() Config {
 			RetryAfterMax: engine.Duration(e.Retry.RetryAfterMax),
 			Settle:        engine.Duration(e.Settle),
 			PauseAfter:    engine.Duration(e.PauseAfter),
+			FailingAfter:  engine.Duration(e.FailingAfter),
 		},
 		Log: Log{Level: "info", Format: "text"},
 	}
@@ -120,6 +132,7 @@ const (
 	maxBytes           = Size(1 << 50)
 	maxRetryAfterMax   = engine.Duration(30 * 24 * time.Hour)
 	maxSettle          = engine.Duration(10 * time.Minute)
+	minFailingAfter    = engine.Duration(time.Minute) // a single refusal of load often asks for seconds
 	minPauseAfter      = engine.Duration(time.Minute)
 	maxPauseAfter      = engine.Duration(10 * 365 * 24 * time.Hour) // as good as never
 	MaxMaxInFlight     = 100_000
@@ -148,7 +161,10 @@ func (c *Config) Validate() error {
 		between("delivery.retry_after_max", c.Delivery.RetryAfterMax, 0, maxRetryAfterMax),
 		between("delivery.settle", c.Delivery.Settle, 0, maxSettle),
 		between("delivery.pause_after", c.Delivery.PauseAfter, minPauseAfter, maxPauseAfter),
+		between("delivery.failing_after", c.Delivery.FailingAfter, minFailingAfter, maxPauseAfter),
 		c.Delivery.checkOperations(),
+		c.Delivery.checkOperationsMail(),
+		c.Delivery.checkOperationsTransform(),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
 	)
@@ -240,6 +256,88 @@ func (c *Delivery) checkOperations() error {
 		field = "secret_file"
 	}
 	return fmt.Errorf("delivery.operations_%s: %w", field, err)
+}
+
+// maxMailRecipients is how many people may get operational events by mail: more is a mailing list's trade.
+const maxMailRecipients = 20
+
+// checkOperationsMail checks the settings of operational events by mail, which are set together.
+func (c *Delivery) checkOperationsMail() error {
+	if c.OperationsSMTP == "" {
+		return c.checkNoOperationsMail()
+	}
+	_, err := engine.CanonicalMailURL(c.OperationsSMTP)
+	switch {
+	case err != nil:
+		return fmt.Errorf("delivery.operations_smtp: %w", err)
+	case c.OperationsURL != "":
+		return errors.New("delivery.operations_smtp: delivery.operations_url is set, too: set one of them")
+	case c.OperationsSMTPUsername == "" && c.OperationsSMTPPassword != "":
+		return errors.New("delivery.operations_smtp_password: is one of a user: set delivery.operations_smtp_username, too")
+	case c.OperationsSMTPUsername != "" && c.OperationsSMTPPassword == "":
+		return errors.New("delivery.operations_smtp_username: takes a password: set delivery.operations_smtp_password, too")
+	case strings.ContainsFunc(c.OperationsSMTPUsername+c.OperationsSMTPPassword, unicode.IsControl):
+		return errors.New("delivery.operations_smtp_password: the user name and the password must not hold control characters")
+	}
+	return c.checkMailboxes()
+}
+
+// checkNoOperationsMail refuses what would have no effect.
+func (c *Delivery) checkNoOperationsMail() error {
+	set := ""
+	switch {
+	case c.OperationsSMTPUsername != "":
+		set = "operations_smtp_username"
+	case c.OperationsSMTPPassword != "":
+		set = "operations_smtp_password"
+	case c.OperationsMailFrom != "":
+		set = "operations_mail_from"
+	case len(c.OperationsMailTo) > 0:
+		set = "operations_mail_to"
+	default:
+		return nil
+	}
+	return fmt.Errorf("delivery.operations_smtp: must name a mail server, since delivery.%s is set", set)
+}
+
+func (c *Delivery) checkMailboxes() error {
+	if err := engine.CheckMailbox(c.OperationsMailFrom); err != nil {
+		return fmt.Errorf("delivery.operations_mail_from: %w", err)
+	}
+	if n := len(c.OperationsMailTo); n == 0 || n > maxMailRecipients {
+		return fmt.Errorf("delivery.operations_mail_to: must have 1 to %d addresses (got %d)", maxMailRecipients, n)
+	}
+	for i, to := range c.OperationsMailTo {
+		if err := engine.CheckMailbox(to); err != nil {
+			return fmt.Errorf("delivery.operations_mail_to: number %d %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// checkOperationsTransform checks the program for operational events.
+func (c *Delivery) checkOperationsTransform() error {
+	switch {
+	case c.OperationsTransform == "" && c.OperationsContentType == "":
+		return nil
+	case c.OperationsTransform == "":
+		return errors.New("delivery.operations_content_type: is for what delivery.operations_transform makes: set that, too")
+	case c.OperationsURL == "":
+		return errors.New("delivery.operations_transform: makes what is sent to delivery.operations_url: set that, too")
+	}
+	contentType := cmp.Or(c.OperationsContentType, "application/json")
+	if field, err := engine.CheckOperationsTransform(c.OperationsTransform, contentType); err != nil {
+		return fmt.Errorf("delivery.operations_%s: %w", field, err)
+	}
+	return nil
+}
+
+// Operations returns where operational events go, "" for nowhere, and the setting that says so.
+func (c *Delivery) Operations() (setting, url string) {
+	if c.OperationsSMTP != "" {
+		return "delivery.operations_smtp", c.OperationsSMTP
+	}
+	return "delivery.operations_url", c.OperationsURL
 }
 
 // Networks are the private networks in which endpoints are allowed.

@@ -85,6 +85,7 @@ func TestConfigIsRead(t *testing.T) {
 		retry_after_max = "0s"
 		settle = "0s"
 		pause_after = "48h"
+		failing_after = "10m"
 		proxy_from_environment = true
 		allow_networks = ["10.1.2.3/8", "192.168.1.7", "fd00::/8", "::ffff:127.0.0.0/104"]
 		[log]
@@ -102,7 +103,7 @@ func TestConfigIsRead(t *testing.T) {
 	want.HTTP.ShutdownTimeout = 0
 	want.Storage = Storage{"/var/lib/hookbolt/data.db", engine.Duration(48 * time.Hour), engine.Duration(90 * time.Minute), 2 << 40, 0}
 	want.Delivery = Delivery{
-		Timeout: engine.Duration(2 * time.Minute), WebhookMaxInFlight: 7, RetryJitter: 1, PauseAfter: engine.Duration(48 * time.Hour), ProxyFromEnv: true,
+		Timeout: engine.Duration(2 * time.Minute), WebhookMaxInFlight: 7, RetryJitter: 1, PauseAfter: engine.Duration(48 * time.Hour), FailingAfter: engine.Duration(10 * time.Minute), ProxyFromEnv: true,
 		RetrySchedule: []engine.Duration{engine.Duration(time.Second), engine.Duration(90 * time.Second)},
 	}
 	for _, n := range []string{"10.0.0.0/8", "192.168.1.7/32", "fd00::/8", "127.0.0.0/8"} {
@@ -115,6 +116,24 @@ func TestConfigIsRead(t *testing.T) {
 	if got := engine.DefaultRetrySchedule[0]; time.Duration(got) != 5*time.Second {
 		t.Errorf("reading a file changed the default schedule: it begins with %s", got)
 	}
+}
+
+// mailSettings are settings for operational events by mail, with one that is another one.
+func mailSettings(other string) string {
+	settings := map[string]string{"smtp": `"smtps://mail.example.com"`, "mail_from": `"a@example.com"`, "mail_to": `["b@example.com"]`}
+	name, value, _ := strings.Cut(other, " = ")
+	settings[name] = value
+	var text strings.Builder
+	text.WriteString("[delivery]\n")
+	for name, value := range settings {
+		text.WriteString("operations_" + name + " = " + value + "\n")
+	}
+	return text.String()
+}
+
+// transformSettings are settings with a program for operational events.
+func transformSettings(program, contentType string) string {
+	return fmt.Sprintf("[delivery]\noperations_url = \"https://ops.example.com/\"\noperations_transform = '%s'\noperations_content_type = %q\n", program, contentType)
 }
 
 func TestBadConfigIsRefusedInOneLine(t *testing.T) {
@@ -191,6 +210,24 @@ func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 		{"jitter", "[delivery]\nretry_jitter = 1.01", `delivery.retry_jitter: must be 0 to 1 (got 1.01)`},
 		{"no jitter", "[delivery]\nretry_jitter = nan", `delivery.retry_jitter: must be 0 to 1 (got NaN)`},
 		{"retry after", "[delivery]\nretry_after_max = \"721h\"", `delivery.retry_after_max: must be 0s to 720h (got 721h)`},
+		{"mail server", mailSettings("smtp = \"mail.example.com\""), `delivery.operations_smtp: must be an smtp or smtps URL`},
+		{"mail server with account", mailSettings("smtp = \"smtp://u:" + token + "@mail.example.com\""), `delivery.operations_smtp: must not hold a user name or password: they have settings of their own`},
+		{"mail server and URL", mailSettings("url = \"https://ops.example.com/\""), `delivery.operations_smtp: delivery.operations_url is set, too: set one of them`},
+		{"mail without server", mailSettings("smtp = \"\""), `delivery.operations_smtp: must name a mail server, since delivery.operations_mail_from is set`},
+		{"mail without sender", mailSettings("mail_from = \"\""), `delivery.operations_mail_from: must be an address, such as alerts@example.com or hookbolt <alerts@example.com> (got "")`},
+		{"mail without recipient", mailSettings("mail_to = []"), `delivery.operations_mail_to: must have 1 to 20 addresses (got 0)`},
+		{"mail with a bad recipient", mailSettings("mail_to = [\"a@example.com\", \"b\"]"), `delivery.operations_mail_to: number 2 must be an address`},
+		{"mail without password", mailSettings("smtp_username = \"u\""), `delivery.operations_smtp_username: takes a password: set delivery.operations_smtp_password, too`},
+		{"mail without user name", mailSettings("smtp_password = \"" + token + "\""), `delivery.operations_smtp_password: is one of a user: set delivery.operations_smtp_username, too`},
+		{"mail with a line break in its sender", mailSettings("mail_from = \"a@example.com\\r\\nBcc: b@example.com\""), `delivery.operations_mail_from: must be an address`},
+		{"transform without URL", "[delivery]\noperations_transform = \".\"", `delivery.operations_transform: makes what is sent to delivery.operations_url: set that, too`},
+		{"transform and mail", mailSettings("transform = \".\""), `delivery.operations_transform: makes what is sent to delivery.operations_url: set that, too`},
+		{"content type without transform", "[delivery]\noperations_url = \"https://ops.example.com/\"\noperations_content_type = \"text/plain\"", `delivery.operations_content_type: is for what delivery.operations_transform makes: set that, too`},
+		{"transform that is none", transformSettings(`{text: .type`, ""), `delivery.operations_transform: line 1, column `},
+		{"transform that fails", transformSettings(`{text: ("x" + .data.webhook.id)}`, ""), `delivery.operations_transform: cannot add string ("x") and number (3): make it a string with tostring, or write "\(.a)\(.b)" (with the event webhook.paused)`},
+		{"transform of another type", transformSettings(`.`, "text/plain"), `delivery.operations_transform: `},
+		{"content type that is none", transformSettings(`.`, "text"), `delivery.operations_content_type: must be a media type`},
+		{"failing after", "[delivery]\nfailing_after = \"0s\"", `delivery.failing_after: must be 1m to 87600h (got 0s)`},
 		{"pause after", "[delivery]\npause_after = \"5s\"", `delivery.pause_after: must be 1m to 87600h (got 5s)`},
 		{"level", "[log]\nlevel = \"loud\"", `log.level: must be debug, info, warn, error (got "loud")`},
 		{"format", "[log]\nformat = \"xml\"", `log.format: must be text, json (got "xml")`},

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,44 +29,60 @@ func TestEnvironment(t *testing.T) {
 	write := func(name, text string) string { return writeFile(t, filepath.Join(dir, name), text) }
 	cert, key := write("cert.pem", ""), write("key.pem", "")
 	values := map[string][2]string{ // by the setting: what the variable has, what the file would
-		"http.listen":                     {"127.0.0.1:9999", `"127.0.0.1:9999"`},
-		"http.tls_cert_file":              {cert, "'" + cert + "'"},
-		"http.tls_key_file":               {key, "'" + key + "'"},
-		"http.admin_tokens":               {"admin-token-number-1, admin-token-number-2", `["admin-token-number-1", "admin-token-number-2"]`},
-		"http.read_tokens":                {"reader read-token-number-1", `["reader read-token-number-1"]`},
-		"http.ingest_tokens":              {"ingest-token-number-1", `["ingest-token-number-1"]`},
-		"http.metrics_tokens":             {"metrics-token-number-1", `["metrics-token-number-1"]`},
-		"http.cors_origins":               {"https://quiz.example.com,http://localhost:3000", `["https://quiz.example.com", "http://localhost:3000"]`},
-		"http.trusted_proxies":            {"127.0.0.1, 10.0.0.0/8", `["127.0.0.1", "10.0.0.0/8"]`},
-		"http.max_body":                   {"2KiB", `"2KiB"`},
-		"http.shutdown_timeout":           {"7s", `"7s"`},
-		"storage.path":                    {"/somewhere/x.db", `"/somewhere/x.db"`},
-		"storage.session_retention":       {"48h", `"48h"`},
-		"storage.delivery_retention":      {"24h", `"24h"`},
-		"storage.max_bytes":               {"1GiB", `"1GiB"`},
-		"storage.min_free":                {"0", `"0"`},
-		"delivery.timeout":                {"3s", `"3s"`},
-		"delivery.max_in_flight":          {"17", `17`},
-		"delivery.webhook_max_in_flight":  {"5", `5`},
-		"delivery.retry_schedule":         {"1s,2m", `["1s", "2m"]`},
-		"delivery.retry_jitter":           {"0.5", `0.5`},
-		"delivery.retry_after_max":        {"1h", `"1h"`},
-		"delivery.settle":                 {"5s", `"5s"`},
-		"delivery.pause_after":            {"2h", `"2h"`},
-		"delivery.allow_networks":         {"10.0.0.0/8, fd00::/8", `["10.0.0.0/8", "fd00::/8"]`},
-		"delivery.ca_file":                {"/etc/ca.pem", `"/etc/ca.pem"`},
-		"delivery.tls_dir":                {"/etc/tls", `"/etc/tls"`},
-		"delivery.proxy_from_environment": {"true", `true`},
-		"delivery.operations_url":         {"https://ops.example.com/", `"https://ops.example.com/"`},
-		"delivery.operations_secret":      {"whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE=", `"whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="`},
-		"log.level":                       {"warn", `"warn"`},
-		"log.format":                      {"json", `"json"`},
+		"http.listen":                       {"127.0.0.1:9999", `"127.0.0.1:9999"`},
+		"http.tls_cert_file":                {cert, "'" + cert + "'"},
+		"http.tls_key_file":                 {key, "'" + key + "'"},
+		"http.admin_tokens":                 {"admin-token-number-1, admin-token-number-2", `["admin-token-number-1", "admin-token-number-2"]`},
+		"http.read_tokens":                  {"reader read-token-number-1", `["reader read-token-number-1"]`},
+		"http.ingest_tokens":                {"ingest-token-number-1", `["ingest-token-number-1"]`},
+		"http.metrics_tokens":               {"metrics-token-number-1", `["metrics-token-number-1"]`},
+		"http.cors_origins":                 {"https://quiz.example.com,http://localhost:3000", `["https://quiz.example.com", "http://localhost:3000"]`},
+		"http.trusted_proxies":              {"127.0.0.1, 10.0.0.0/8", `["127.0.0.1", "10.0.0.0/8"]`},
+		"http.max_body":                     {"2KiB", `"2KiB"`},
+		"http.shutdown_timeout":             {"7s", `"7s"`},
+		"storage.path":                      {"/somewhere/x.db", `"/somewhere/x.db"`},
+		"storage.session_retention":         {"48h", `"48h"`},
+		"storage.delivery_retention":        {"24h", `"24h"`},
+		"storage.max_bytes":                 {"1GiB", `"1GiB"`},
+		"storage.min_free":                  {"0", `"0"`},
+		"delivery.timeout":                  {"3s", `"3s"`},
+		"delivery.max_in_flight":            {"17", `17`},
+		"delivery.webhook_max_in_flight":    {"5", `5`},
+		"delivery.retry_schedule":           {"1s,2m", `["1s", "2m"]`},
+		"delivery.retry_jitter":             {"0.5", `0.5`},
+		"delivery.retry_after_max":          {"1h", `"1h"`},
+		"delivery.settle":                   {"5s", `"5s"`},
+		"delivery.pause_after":              {"2h", `"2h"`},
+		"delivery.failing_after":            {"3h", `"3h"`},
+		"delivery.allow_networks":           {"10.0.0.0/8, fd00::/8", `["10.0.0.0/8", "fd00::/8"]`},
+		"delivery.proxy_from_environment":   {"true", `true`},
+		"delivery.operations_url":           {"https://ops.example.com/", `"https://ops.example.com/"`},
+		"delivery.operations_secret":        {"whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE=", `"whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="`},
+		"delivery.operations_transform":     {`{text: .type} | tojson`, `'{text: .type} | tojson'`},
+		"delivery.operations_content_type":  {"text/plain", `"text/plain"`},
+		"delivery.operations_smtp":          {"smtps://mail.example.com", `"smtps://mail.example.com"`},
+		"delivery.operations_smtp_username": {"hookbolt", `"hookbolt"`},
+		"delivery.operations_smtp_password": {"a-password-of-mine", `"a-password-of-mine"`},
+		"delivery.operations_mail_from":     {"hookbolt <hookbolt@example.com>", `"hookbolt <hookbolt@example.com>"`},
+		"delivery.operations_mail_to":       {"a@example.com, b@example.com", `["a@example.com", "b@example.com"]`},
+		"delivery.ca_file":                  {"/etc/ca.pem", `"/etc/ca.pem"`},
+		"delivery.tls_dir":                  {"/etc/tls", `"/etc/tls"`},
+		"log.level":                         {"warn", `"warn"`},
+		"log.format":                        {"json", `"json"`},
 	}
+	// Of the URL and the mail server for operational events only one may be set.
+	for _, without := range []string{"delivery.operations_url delivery.operations_transform delivery.operations_content_type", "delivery.operations_smtp delivery.operations_smtp_username delivery.operations_smtp_password delivery.operations_mail_from delivery.operations_mail_to"} {
+		testEnvironment(t, write, values, strings.Fields(without))
+	}
+}
+
+// testEnvironment is TestEnvironment for the settings but for some.
+func testEnvironment(t *testing.T, write func(name, text string) string, values map[string][2]string, without []string) {
 	byDefault := Default()
 	var environ, sections []string
 	last := ""
 	for name, field := range byDefault.settings() {
-		if isSecretFile(name) { // these have a test of their own
+		if isSecretFile(name) || slices.Contains(without, name) { // the files have a test of their own
 			continue
 		}
 		v, ok := values[name]
@@ -98,7 +115,7 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("\n got %+v\nwant %+v", got, want)
 	}
 	for name := range values {
-		if !strings.HasPrefix(from[name], "HOOKBOLT_") {
+		if !strings.HasPrefix(from[name], "HOOKBOLT_") && !slices.Contains(without, name) {
 			t.Errorf("%s comes from %q", name, from[name])
 		}
 	}
@@ -115,7 +132,7 @@ func TestEnvironment(t *testing.T) {
 }
 
 func isSecretFile(name string) bool {
-	return strings.HasSuffix(name, "_tokens_file") || strings.HasSuffix(name, "_secret_file")
+	return strings.HasSuffix(name, "_tokens_file") || strings.HasSuffix(name, "_secret_file") || strings.HasSuffix(name, "_password_file")
 }
 
 func TestBadEnvironment(t *testing.T) {
@@ -174,6 +191,12 @@ func TestSecretsFromFiles(t *testing.T) {
 	}
 	secret := write("secret", "whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE=\n")
 	if cfg, _, err := (&Loader{Environ: []string{"HOOKBOLT_DELIVERY_OPERATIONS_SECRET_FILE=" + secret}}).Load(); err != nil || cfg.Delivery.OperationsSecret != "whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE=" {
+		t.Errorf("%+v, %v", cfg.Delivery, err)
+	}
+	password := write("password", "a pass,word\n")
+	mail := []string{"HOOKBOLT_DELIVERY_OPERATIONS_SMTP=smtps://mail.example.com", "HOOKBOLT_DELIVERY_OPERATIONS_SMTP_USERNAME=u", "HOOKBOLT_DELIVERY_OPERATIONS_SMTP_PASSWORD_FILE=" + password,
+		"HOOKBOLT_DELIVERY_OPERATIONS_MAIL_FROM=a@example.com", "HOOKBOLT_DELIVERY_OPERATIONS_MAIL_TO=b@example.com"}
+	if cfg, _, err := (&Loader{Environ: mail}).Load(); err != nil || cfg.Delivery.OperationsSMTPPassword != "a pass,word" {
 		t.Errorf("%+v, %v", cfg.Delivery, err)
 	}
 	if from["http.admin_tokens"] != "http.admin_tokens_file" {

@@ -21,6 +21,10 @@ import (
 type Options struct {
 	// Secret is the webhook's secret; with "" signatures are not checked.
 	Secret string
+	// PublicKey is a public key (whpk_…) of the webhook's signatures v1a; with "" they are not checked.
+	PublicKey string
+	// HMAC is the header with the HMAC of the body to check.
+	HMAC HMAC
 	// Status is the response status; 0 means 200. With Fail it is the status for the failed attempts, and 0 means 500.
 	Status int
 	// Delay is the wait before each response. It ends early if the client disconnects.
@@ -39,6 +43,17 @@ func (o *Options) Validate() error {
 		if err := CheckSecret(o.Secret); err != nil {
 			return fmt.Errorf("-secret %w", err)
 		}
+	}
+	if o.PublicKey != "" {
+		if err := CheckPublicKey(o.PublicKey); err != nil {
+			return fmt.Errorf("-public-key %w", err)
+		}
+	}
+	switch h := o.HMAC; {
+	case (h.Header == "") != (h.Secret == "") || h.Header == "" && h.Prefix+h.Encoding != "":
+		return errors.New("-hmac-header and -hmac-secret go together, with -hmac-prefix and -hmac-encoding if they are needed")
+	case h.Encoding != "" && h.Encoding != "hex" && h.Encoding != "base64":
+		return fmt.Errorf("-hmac-encoding must be hex or base64 (got %q)", h.Encoding)
 	}
 	if o.Status != 0 && (o.Status < 200 || o.Status > 599) {
 		return fmt.Errorf("-status must be 200 to 599 (got %d)", o.Status)
@@ -64,7 +79,7 @@ type Receipt struct {
 	ID string // webhook-id; "" if there is none
 	// Attempt counts the requests with this ID, from 1.
 	Attempt int
-	// Verdict is nil for a valid signature, ErrUnchecked without a secret, else what is wrong with the signature.
+	// Verdict is nil for valid signatures, ErrUnchecked if none is checked, else what is wrong with the signature.
 	Verdict error
 	// Status is the response status.
 	Status int
@@ -91,7 +106,7 @@ func (rec *Receiver) Manner() string {
 	if rec.opts.Delay > 0 {
 		s += fmt.Sprintf(", after %s", rec.opts.Delay)
 	}
-	if rec.opts.Secret == "" {
+	if !rec.opts.checks() {
 		return s + "; signatures are not checked"
 	}
 	return s + "; signatures are checked"
@@ -134,7 +149,7 @@ func (rec *Receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			got.Status = http.StatusBadRequest
 		}
 	}
-	got.Verdict = verify(r.Header, rec.opts.Secret, body, got.At)
+	got.Verdict = rec.opts.verify(r.Header, body, got.At)
 	rec.show(r, got, err)
 	if rec.opts.Received != nil {
 		rec.opts.Received(got)

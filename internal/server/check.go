@@ -24,11 +24,12 @@ func Check(c *config.Config) error {
 	return checkOperationsAddress(c)
 }
 
-// checkOperationsAddress returns an error if a new operations_url is an address that is refused. Validate of the settings does not check
+// checkOperationsAddress returns an error if a new operations_url or operations_smtp is an address that is refused. Validate of the settings does not check
 // this: it makes no difference if the webhook exists already, or if nothing is delivered.
 func checkOperationsAddress(c *config.Config) error {
-	if err := engine.CheckOperationsAddress(c.Delivery.OperationsURL, c.Delivery.Networks()); err != nil {
-		return fmt.Errorf("delivery.operations_url: %w", err)
+	setting, url := c.Delivery.Operations()
+	if err := engine.CheckOperationsAddress(url, c.Delivery.Networks()); err != nil {
+		return fmt.Errorf("%s: %w", setting, err)
 	}
 	return nil
 }

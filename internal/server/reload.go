@@ -47,7 +47,8 @@ func (s *Server) reload() {
 	s.engine.Configure(engineConfig(&cfg, ""))
 	s.api.Configure(apiConfig(&cfg))
 	if err := s.engine.EnsureOperations(context.Background()); err != nil {
-		s.log.Error("the webhook for operational events could not be changed", "setting", "delivery.operations_url", "error", err)
+		setting, _ := cfg.Delivery.Operations()
+		s.log.Error("the webhook for operational events could not be changed", "setting", setting, "error", err)
 	}
 	s.settings.Level.Set(logLevel(cfg.Log))
 	s.log.Info("audit", "by", "SIGHUP", "operation", "reload", "settings", changed)
@@ -69,7 +70,7 @@ func (s *Server) checkReload(cfg *config.Config, changed, waiting []string) erro
 	if len(s.cfg.HTTP.AdminTokens) > 0 && len(cfg.HTTP.AdminTokens) == 0 {
 		return errors.New("http.admin_tokens: the last admin token is gone; a server gives it up only with a restart")
 	}
-	if slices.Contains(changed, "delivery.operations_url") {
+	if setting, _ := cfg.Delivery.Operations(); slices.Contains(changed, setting) {
 		if err := checkOperationsAddress(cfg); err != nil {
 			return err
 		}

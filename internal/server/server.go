@@ -86,7 +86,8 @@ func New(o Options) (*Server, error) {
 	}
 	e := engine.New(store, engineConfig(&cfg, build.Version), reg, log)
 	if err := e.EnsureOperations(context.Background()); err != nil {
-		return nil, errors.Join(fmt.Errorf("delivery.operations_url: %w", err), listener.Close(), store.Close())
+		setting, _ := cfg.Delivery.Operations()
+		return nil, errors.Join(fmt.Errorf("%s: %w", setting, err), listener.Close(), store.Close())
 	}
 	apiCfg := apiConfig(&cfg)
 	if file, ok := store.(storage.File); ok {

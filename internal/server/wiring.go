@@ -11,6 +11,7 @@ import (
 
 // engineConfig is the part of the settings that the engine needs.
 func engineConfig(c *config.Config, version string) engine.Config {
+	_, operationsURL := c.Delivery.Operations()
 	return engine.Config{
 		Timeout:            time.Duration(c.Delivery.Timeout),
 		MaxInFlight:        c.Delivery.MaxInFlight,
@@ -24,16 +25,25 @@ func engineConfig(c *config.Config, version string) engine.Config {
 			Sessions:   time.Duration(c.Storage.SessionRetention),
 			Deliveries: time.Duration(c.Storage.DeliveryRetention),
 		},
-		Settle:               time.Duration(c.Delivery.Settle),
-		PauseAfter:           time.Duration(c.Delivery.PauseAfter),
-		AllowNetworks:        c.Delivery.Networks(),
-		CAFile:               c.Delivery.CAFile,
-		TLSDir:               c.Delivery.TLSDir,
-		ProxyFromEnvironment: c.Delivery.ProxyFromEnv,
-		ShutdownTimeout:      time.Duration(c.HTTP.ShutdownTimeout),
-		OperationsURL:        c.Delivery.OperationsURL,
-		OperationsSecret:     engine.Secret(c.Delivery.OperationsSecret),
-		Version:              version,
+		Settle:                time.Duration(c.Delivery.Settle),
+		PauseAfter:            time.Duration(c.Delivery.PauseAfter),
+		FailingAfter:          time.Duration(c.Delivery.FailingAfter),
+		AllowNetworks:         c.Delivery.Networks(),
+		CAFile:                c.Delivery.CAFile,
+		TLSDir:                c.Delivery.TLSDir,
+		ProxyFromEnvironment:  c.Delivery.ProxyFromEnv,
+		ShutdownTimeout:       time.Duration(c.HTTP.ShutdownTimeout),
+		OperationsURL:         operationsURL,
+		OperationsSecret:      engine.Secret(c.Delivery.OperationsSecret),
+		OperationsTransform:   c.Delivery.OperationsTransform,
+		OperationsContentType: c.Delivery.OperationsContentType,
+		OperationsMail: engine.OperationsMail{
+			From:     c.Delivery.OperationsMailFrom,
+			To:       c.Delivery.OperationsMailTo,
+			Username: c.Delivery.OperationsSMTPUsername,
+			Password: engine.Credential(c.Delivery.OperationsSMTPPassword),
+		},
+		Version: version,
 	}
 }
 

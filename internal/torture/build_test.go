@@ -206,7 +206,7 @@ func TestMutantsApply(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("needs the go command of", runtime.Version())
 	}
-	for i, edits := range append(mutants, mutantFlock.all(), clockFlock.all(), throttleFlock.all(), sendFlock.all(), lateFlock.all()) {
+	for i, edits := range append(mutants, mutantFlock.all(), clockFlock.all(), throttleFlock.all(), sendFlock.all(), lateFlock.all(), programFlock.all()) {
 		overlay(t, root, filepath.Join(t.TempDir(), fmt.Sprint(i)), edits)
 	}
 }

@@ -11,16 +11,16 @@ import (
 )
 
 // wantCaught builds the tests of a package with a flock's mutants, and wants those that match run to pass without a mutant, and to fail with
-// each of them.
-func wantCaught(t *testing.T, f *flock, pkg, run string) {
+// each of them, which get further arguments.
+func wantCaught(t *testing.T, f *flock, pkg, run string, args ...string) {
 	t.Helper()
 	binary := compile(t, f.all(), "test", "-c", pkg)
-	test := func(name string) (string, error) {
+	test := func(name string, args ...string) (string, error) {
 		named := filepath.Join(workDir, "hookbolt-"+name)
 		if err := os.Link(binary, named); err != nil && !errors.Is(err, fs.ErrExist) {
 			t.Fatal(err)
 		}
-		cmd := exec.CommandContext(t.Context(), named, "-test.timeout=3m", "-test.failfast", "-test.run", run)
+		cmd := exec.CommandContext(t.Context(), named, append([]string{"-test.timeout=3m", "-test.failfast", "-test.run", run}, args...)...)
 		cmd.Dir = t.TempDir()
 		out, err := cmd.CombinedOutput()
 		return string(out), err
@@ -29,7 +29,7 @@ func wantCaught(t *testing.T, f *flock, pkg, run string) {
 		t.Fatalf("without a mutant: %v\n%s", err, firstLines(out, 30))
 	}
 	for _, name := range f.names {
-		if out, err := test(name); err == nil || !strings.Contains(out, "--- FAIL") {
+		if out, err := test(name, args...); err == nil || !strings.Contains(out, "--- FAIL") {
 			t.Errorf("mutant %q: not caught: %v\n%s", name, err, firstLines(out, 10))
 		}
 	}

@@ -38,11 +38,14 @@ type fullDisk struct {
 	// owed is how many deliveries may be owed before the producers wait. The watermark's room must do for them; without one the disk must
 	// be full before.
 	owed int
+	// hooks are the webhooks; nil for standardHooks.
+	hooks []hook
 }
 
 var (
 	watermarkReached = fullDisk{minFree: "4MiB", room: 5 << 20, reserved: true, owed: 300}
 	nothingLeft      = fullDisk{minFree: "0", room: 512 << 10, owed: 4000}
+	programsFull     = fullDisk{minFree: "0", room: 512 << 10, owed: 4000, hooks: programHooks}
 )
 
 // The disk gets full under load, once up to the watermark and once wholly, stays so for a while, in which the process may also be
@@ -55,7 +58,7 @@ func TestFullDisk(t *testing.T) {
 	var total verdict
 	var fill fillings
 	for round := range scale(1, 5) {
-		for i, how := range []fullDisk{watermarkReached, nothingLeft} {
+		for i, how := range []fullDisk{watermarkReached, nothingLeft, programsFull} {
 			total.add(fill.run(t, f, binary, random(t, fmt.Sprint("round", i), round), how, scale(1, 2)))
 		}
 	}
@@ -92,7 +95,7 @@ type fillings struct {
 // run fills the disk of a fresh rig so many times and returns the verdict.
 func (c *fillings) run(t *testing.T, f *lossyfs.FS, binary string, r *rand.Rand, how fullDisk, times int) *verdict {
 	f.Reset()
-	g := newRig(t, rigOptions{binary: binary, databaseDir: f.Dir, storage: fmt.Sprintf("min_free = %q", how.minFree),
+	g := newRig(t, rigOptions{binary: binary, databaseDir: f.Dir, hooks: how.hooks, storage: fmt.Sprintf("min_free = %q", how.minFree),
 		manner: manner{failing: 0.08, slow: 0.05, slowness: 200 * time.Millisecond}})
 	s := g.setUp()
 	load := &refusable{rig: g, owed: how.owed, stop: make(chan struct{}), answered: make(map[int]int)}

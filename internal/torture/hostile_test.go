@@ -135,7 +135,7 @@ func (v *receiver) answer(c net.Conn, in *bufio.Reader, s *streaks) bool {
 	if err != nil {
 		return false
 	}
-	k := v.read(id, r.URL.Path, body)
+	k := v.read(id, r.URL, body)
 	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 	dice := v.dice(id, n)
 	if !s.may(r.URL.Path, dice.IntN(100) < 40) {

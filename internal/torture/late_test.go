@@ -36,7 +36,7 @@ func init() {
 		// An incomplete payload holds what happened until it was due.
 		{"as-of-due", []edit{{file: "engine/render.go", old: "Fold(events, d.AsOf)", new: "Fold(events, mutated(\"as-of-due\", d.DueAt, d.AsOf))"}}},
 		// Nothing is superseded.
-		{"no-supersede", []edit{{file: supersede, old: "\tcase !newer.Overtakes(o):\n", new: "\tcase !newer.Overtakes(o) || mutant(\"no-supersede\"):\n"}}},
+		{"no-supersede", []edit{{file: supersede, old: "!newer.Overtakes(o):\n", new: "!newer.Overtakes(o) || mutant(\"no-supersede\"):\n"}}},
 		// An older payload supersedes a newer one.
 		{"cancels-newer", []edit{{file: supersede, old: "\tnewer.BuiltFrom, newer.FrozenAt = f.Events, f.At\n",
 			new: "\tif newer.BuiltFrom, newer.FrozenAt = f.Events, f.At; mutant(\"cancels-newer\") {\n\t\tnewer.Kind, newer.BuiltFrom = KindUpdate, MaxSessionEvents\n\t}\n"}}},
@@ -50,7 +50,7 @@ func init() {
 		{"replays-older", []edit{{file: "engine/replay.go", old: "\tif from.Overtaken || d.SupersededBy != uuid.Nil {\n",
 			new: "\tif !mutant(\"replays-older\") && (from.Overtaken || d.SupersededBy != uuid.Nil) {\n"}}},
 		// Events that the complete payload will hold make an update.
-		{"update-early", []edit{{file: late, old: "(complete.FrozenAt.IsZero() || ", new: "(complete.FrozenAt.IsZero() && !mutant(\"update-early\") || "}}},
+		{"update-early", []edit{{file: late, old: "(complete.FrozenAt.IsZero() && !filtered || ", new: "(complete.FrozenAt.IsZero() && !filtered && !mutant(\"update-early\") || "}}},
 		// Each request makes an update of its own.
 		{"two-updates", []edit{{file: late, old: "\treturn update.Status == StatusScheduled || ", new: "\treturn update.Status == StatusScheduled && !mutant(\"two-updates\") || "}}},
 		// Events that change nothing make an update.

@@ -15,6 +15,11 @@ type hook struct {
 	incomplete      bool
 	incompleteDelay int // seconds
 	answers, leads  bool
+	// end is added to the path in its URL, and not to path. settings are further ones.
+	end      string
+	settings map[string]any
+	// passes tells whether its filter lets a session through; nil if there is none.
+	passes func(*session) bool
 }
 
 // key names a delivery by what it is about: there may be one for each webhook, session and kind.

@@ -216,6 +216,7 @@ type session struct {
 	emails   []string
 	finished bool
 	old      bool     // its events have times of their own, which lie far back
+	later    bool     // more comes after its finish: what its payloads hold depends on when they are built
 	early    []string // for an old one: what was answered by its incomplete instant
 	stepwise bool     // it is sent in several requests
 }
@@ -319,8 +320,15 @@ func (g *rig) request(repeatable bool, sessions ...*session) *request {
 
 // expect adds the deliveries that a session leads to as it is now.
 func (h *hook) expect(s *session, expects map[key]expectation) {
+	if h.passes != nil && !h.passes(s) {
+		return
+	}
 	if s.finished {
-		expects[key{h.path, s.id, true}] = expectation{must: true, facts: h.facts(s.answered, s.emails)}
+		facts := h.facts(s.answered, s.emails)
+		if s.later && h.passes == nil {
+			facts = ""
+		}
+		expects[key{h.path, s.id, true}] = expectation{must: true, facts: facts}
 	}
 	if !h.incomplete {
 		return

@@ -9,6 +9,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -94,7 +97,7 @@ func (v *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the sender has died in the middle of it
 	}
-	k := v.read(id, r.URL.Path, body)
+	k := v.read(id, r.URL, body)
 	dice := v.dice(id, n)
 	if dice.Float64() < v.manner.slow {
 		pass(between(dice, time.Millisecond, v.manner.slowness), r.Context().Done())
@@ -148,9 +151,10 @@ func (v *receiver) end(path string) {
 }
 
 // read looks at what came under an id: always the same bytes, each delivery under one id only, and the payload that is expected.
-func (v *receiver) read(id uuid.UUID, path string, body []byte) key {
-	hash := sha256.Sum256(body)
-	k, facts, err := parsePayload(path, body)
+func (v *receiver) read(id uuid.UUID, to *url.URL, body []byte) key {
+	hash := sha256.Sum256(slices.Concat([]byte(to.RequestURI()), body))
+	path, _, _ := strings.Cut(strings.TrimPrefix(to.Path, "/"), "/")
+	k, facts, err := parsePayload("/"+path, body)
 	if err != nil {
 		v.ledger.complain("%s: its payload: %v", id, err)
 	}

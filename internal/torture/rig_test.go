@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -166,8 +167,9 @@ func (g *rig) setUp() *server {
 		g.t.Fatal(err)
 	}
 	for _, h := range g.opts.hooks {
-		in := map[string]any{"url": g.receiver.url + h.path, "delay": h.delay, "send_incomplete": h.incomplete,
+		in := map[string]any{"url": g.receiver.url + h.path + h.end, "delay": h.delay, "send_incomplete": h.incomplete,
 			"incomplete_delay": h.incompleteDelay, "send_answers": h.answers, "send_leads": h.leads}
+		maps.Copy(in, h.settings)
 		var made struct{ ID uint32 }
 		if err := call(g.t.Context(), "POST", s.url()+"/v1/webhooks", in, &made); err != nil {
 			g.t.Fatal(err)

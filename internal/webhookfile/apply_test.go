@@ -1,6 +1,7 @@
 package webhookfile_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -348,3 +349,62 @@ func TestApplySecret(t *testing.T) {
 		t.Errorf("the secret is %s", answer)
 	}
 }
+
+// What the server does not show of a signature is compared all the same, so an overlap goes on, and a file that fits changes nothing.
+func TestApplySignature(t *testing.T) {
+	api := hookbolttest.Serve(t, "", "")
+	t.Setenv("SIGNATURE_SECRET", "sekret-text")
+	file := func(signature string) string {
+		return "[[webhook]]\nname = \"a\"\nurl = \"https://example.com/\"\n" + signature
+	}
+	const unchanged = "= \"a\" unchanged\n0 created, 0 changed, 0 deleted, 1 unchanged.\n"
+	const changed = "~ change \"a\"\n    %s\n0 created, 1 changed, 0 deleted, 0 unchanged.\n"
+	const v1a = `signature = {v1a = true}`
+	const shownKey = `{"header":null,"prefix":null,"encoding":null,"secret":null,"v1a":true}`
+	wantApplied(t, api, file(v1a), "+ create \"a\" (id 1)\n    url: \"https://example.com/\"\n    signature: "+shownKey+"\n    secret: made; GET /v1/webhooks/1/secret shows it\n1 created, 0 changed, 0 deleted, 0 unchanged.\n")
+	keys := func() string {
+		_, answer := hookbolttest.Call(t, "GET", api+"/v1/webhooks/1/public-key", "")
+		return answer
+	}
+	made := keys()
+	wantApplied(t, api, file(v1a), unchanged)
+	wantApplied(t, api, file(`signature = {keep = true}`), unchanged)
+	if keys() != made {
+		t.Error("the key pair has changed")
+	}
+
+	const header = `signature = {header = "x-sig", prefix = "<p>=", secret = {env = "SIGNATURE_SECRET"}, v1a = true}`
+	const shownHeader = `{"header":"X-Sig","prefix":"<p>=","encoding":"hex","secret":true,"v1a":true}`
+	wantApplied(t, api, file(header), fmt.Sprintf(changed, "signature: "+shownKey+" -> "+shownHeader))
+	wantApplied(t, api, file(header), unchanged)
+	for _, rotation := range []string{`{"which":"signature.secret","secret":"next"}`, `{"which":"signature.secret_key","secret":"` + keyPair + `"}`} {
+		status, answer := hookbolttest.Call(t, "POST", api+"/v1/webhooks/1/rotate-secret", rotation)
+		hookbolttest.WantStatus(t, 200, status, answer)
+	}
+	t.Setenv("SIGNATURE_SECRET", "next")
+	const withKey = `signature = {header = "x-sig", prefix = "<p>=", secret = {env = "SIGNATURE_SECRET"}, secret_key = "` + keyPair + `"}`
+	wantApplied(t, api, file(header), unchanged)
+	wantApplied(t, api, file(withKey), unchanged)
+	if got := stored(t, api); strings.Count(got, `"signs_until"`) != 2 {
+		t.Errorf("an overlap has ended: %s", got)
+	}
+	t.Setenv("SIGNATURE_SECRET", "sekret-other")
+	wantApplied(t, api, file(header), fmt.Sprintf(changed, "signature.secret: another one (not shown), which signs alone from then on"))
+	other := strings.Replace(withKey, keyPair, "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=", 1)
+	wantApplied(t, api, file(other), fmt.Sprintf(changed, "signature.secret_key: another one (not shown), which signs alone from then on"))
+	if got := stored(t, api); strings.Contains(got, `"signs_until"`) || !strings.Contains(keys(), "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=") {
+		t.Errorf("now it is %s", got)
+	}
+	t.Setenv("SIGNATURE_HEADER", "X-Hidden")
+	wantApplied(t, api, file(`signature = {header = {env = "SIGNATURE_HEADER"}}`), fmt.Sprintf(changed, "signature: another value (not shown)"))
+	wantApplied(t, api, file(""), fmt.Sprintf(changed, `signature: {"header":"X-Hidden","prefix":"","encoding":"hex","secret":null,"v1a":false} -> not set`))
+	if code, _, stderr := runApply(t, api, file(`signature = {keep = true}`)); code == 0 || !strings.Contains(stderr, "signature: keep = true, but on the server it has none") {
+		t.Errorf("keep of nothing: %s", stderr)
+	}
+	if code, _, stderr := runApply(t, api, file(`signature = {env = "SIGNATURE_SECRET"}`)); code == 0 || !strings.Contains(stderr, "a reference for each value, as in {secret = ") {
+		t.Errorf("a reference for all: %s", stderr)
+	}
+}
+
+// keyPair is a key pair as a seed.
+const keyPair = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc="

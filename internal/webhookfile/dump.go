@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"unicode"
@@ -41,20 +40,23 @@ func Dump(ctx context.Context, c *client.Client, o DumpOptions) (file string, na
 			b.WriteString("# apply wants a name that no other webhook has.\n")
 		}
 		s.dump(&b)
+		var now currentSecrets
 		if o.Secrets {
-			var now struct {
-				Secret string `json:"secret"`
-			}
-			if err := c.Call(ctx, http.MethodGet, fmt.Sprintf("/v1/webhooks/%d/secret", s.ID), nil, &now); err != nil {
+			if now, err = secretsOf(ctx, c, s.ID); err != nil {
 				return "", nil, err
 			}
-			fmt.Fprintf(&b, "secret = %s\n", quoteTOML(now.Secret))
+		}
+		if err := s.dumpSignature(&b, now.SignatureSecret); err != nil {
+			return "", nil, err
+		}
+		if o.Secrets {
+			fmt.Fprintf(&b, "secret = %s\n", quoteTOML(string(now.Secret)))
 		}
 	}
 	return b.String(), nameless, nil
 }
 
-// dump writes a webhook's settings, except for its secret.
+// dump writes a webhook's settings, except for its secret and its signature.
 func (s *servedWebhook) dump(b *strings.Builder) {
 	fmt.Fprintf(b, "name = %s\n", quoteTOML(s.Name))
 	byDefault := engine.DefaultWebhook()
@@ -74,6 +76,43 @@ func (s *servedWebhook) dump(b *strings.Builder) {
 			fmt.Fprintf(b, "%s = {keep = true} # the server does not show it; elsewhere, such as {%s}\n", setting.Name, s.credentialsElsewhere(setting))
 		}
 	}
+}
+
+// dumpSignature writes the setting signature. secret is that of its header; "" if it is not to be written.
+func (s *servedWebhook) dumpSignature(b *strings.Builder, secret string) error {
+	const name = "signature"
+	if !s.has(name) {
+		return nil
+	}
+	var shown struct {
+		Header, Prefix, Encoding *string
+		Secret                   *bool
+		V1a                      bool
+	}
+	if err := json.Unmarshal(s.credentials[name], &shown); err != nil {
+		return err
+	}
+	var parts []string
+	if shown.Header != nil {
+		parts = append(parts, "header = "+quoteTOML(*shown.Header), "prefix = "+quoteTOML(*shown.Prefix), "encoding = "+quoteTOML(*shown.Encoding))
+	}
+	if shown.V1a {
+		parts = append(parts, "v1a = true")
+	}
+	switch {
+	case shown.Secret != nil && secret == "":
+		parts = append(parts, fmt.Sprintf("secret = {env = %q}", variablePrefix(s)+"SIGNATURE_SECRET"))
+		fmt.Fprintf(b, "signature = {keep = true} # its secret is not shown; elsewhere, such as {%s}\n", strings.Join(parts, ", "))
+		return nil
+	case shown.Secret != nil:
+		parts = append(parts, "secret = "+quoteTOML(secret))
+	}
+	comment := ""
+	if shown.V1a {
+		comment = " # the key pair stays on the server: another one makes its own"
+	}
+	fmt.Fprintf(b, "signature = {%s}%s\n", strings.Join(parts, ", "), comment)
+	return nil
 }
 
 // valueTOML converts a value of JSON, without any null, to TOML.

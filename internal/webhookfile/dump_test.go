@@ -2,8 +2,10 @@ package webhookfile_test
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"math/rand/v2"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -28,7 +30,8 @@ func TestDump(t *testing.T) {
 		`{"name":"lead's \"crm\"","url":"https://example.com/?a=<1>&b","content_id":"66666666-7777-4888-8999-aaaaaaaaaaaa","active":false,"delay":0,"send_answers":false,
 			"send_leads":false,"send_incomplete":true,"incomplete_delay":0,"timeout":"90s","max_in_flight":1,"retry_schedule":[],"rate_limit":0.5,
 			"allow_networks":["10.0.0.0/8","fd00::1"],"headers":{"X-Api-Key":"sekret","X.!":"sekret"},"basic_auth":{"username":"sekret","password":"sekret"},"secret":"` + hookbolttest.Secret + `"}`,
-		`{"name":"plain","url":"https://example.com/"}`,
+		`{"name":"plain","url":"https://example.com/","signature":{"header":"X-Sig","prefix":"\"","v1a":true}}`,
+		`{"name":"own","url":"https://example.com/","signature":{"header":"X-Sig","encoding":"base64","secret":"sekret \" text"}}`,
 		`{"name":"7 \u001b\u0085","url":"https://example.com/","paused":true,"oauth2":{"token_url":"https://example.com/sekret","body":"sekret"}}`,
 	} {
 		status, answer := hookbolttest.Call(t, "POST", api+"/v1/webhooks", settings)
@@ -57,18 +60,25 @@ basic_auth = {keep = true} # the server does not show it; elsewhere, such as {us
 [[webhook]]
 name = "plain"
 url = "https://example.com/"
+signature = {header = "X-Sig", prefix = "\"", encoding = "hex", v1a = true} # the key pair stays on the server: another one makes its own
+
+[[webhook]]
+name = "own"
+url = "https://example.com/"
+signature = {keep = true} # its secret is not shown; elsewhere, such as {header = "X-Sig", prefix = "", encoding = "base64", secret = {env = "OWN_SIGNATURE_SECRET"}}
 
 [[webhook]]
 name = "7 \u001B\u0085"
 url = "https://example.com/"
 # It is paused: paused by hand.
-oauth2 = {keep = true} # the server does not show it; elsewhere, such as {token_url = {env = "WEBHOOK_3_TOKEN_URL"}, client_id = {env = "WEBHOOK_3_CLIENT_ID"}, client_secret = {env = "WEBHOOK_3_CLIENT_SECRET"}}
+oauth2 = {keep = true} # the server does not show it; elsewhere, such as {token_url = {env = "WEBHOOK_4_TOKEN_URL"}, client_id = {env = "WEBHOOK_4_CLIENT_ID"}, client_secret = {env = "WEBHOOK_4_CLIENT_SECRET"}}
 `
 	text := dumped(t, api)
 	if got := strings.ReplaceAll(text, api, "URL"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if text := dumped(t, api, "-secrets"); strings.Count(text, `secret = "whsec_`) != 3 || !strings.Contains(text, hookbolttest.Secret) || strings.Contains(text, "sekret") {
+	if text := dumped(t, api, "-secrets"); strings.Count(text, `secret = "whsec_`) != 4 || !strings.Contains(text, hookbolttest.Secret) || strings.Contains(text, "whsk_") ||
+		strings.Count(text, "sekret") != 1 || !strings.Contains(text, `signature = {header = "X-Sig", prefix = "", encoding = "base64", secret = "sekret \" text"}`) {
 		t.Errorf("with secrets: %s", text)
 	}
 }
@@ -117,6 +127,7 @@ func randomWebhook(rng *rand.Rand, i int) string {
 	pick(0.3, "timeout", "1s", "1500ms", "2m", "60s", "1m1.000000001s")
 	pick(0.3, "max_in_flight", 1, 1000)
 	pick(0.3, "rate_limit", 0.001, 1, 1.5, 10000, rng.Float64()*9999+0.001)
+	pick(0.3, "signature", map[string]any{"v1a": true}, map[string]any{"header": "x-sig", "prefix": "<\"\\", "secret": "ü \u2028."}, map[string]any{"header": "X-Sig", "encoding": "base64", "v1a": true}, nil)
 	pick(0.3, "retry_schedule", []string{}, []string{"5s", "720h"}, []string{"60s"}, nil)
 	pick(0.3, "allow_networks", []string{}, []string{"10.1.2.3", "fd00::/8"}, []string{"0.0.0.0/0"})
 	pick(0.3, "headers", map[string]string{}, map[string]string{"x-a": "b"}, map[string]string{"X_!#$%&'*+.^`|~": "c"})
@@ -191,4 +202,26 @@ func TestApplyFromStandardInput(t *testing.T) {
 			t.Errorf("it said %s%s\nwant %s", stdout, stderr, want)
 		}
 	}
+}
+
+// TestDumpTLS: certificates are not shown, and what is shown of them is no name of the caller's.
+func TestDumpTLS(t *testing.T) {
+	issuer := httptest.NewTLSServer(nil)
+	defer issuer.Close()
+	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuer.Certificate().Raw}))
+	api := hookbolttest.Serve(t, "", "")
+	status, answer := hookbolttest.Call(t, "POST", api+"/v1/webhooks", `{"name":"own","url":"https://example.com/","method":"PUT","success":[302],"tls":{"ca":`+quoted(ca)+`}}`)
+	hookbolttest.WantStatus(t, 201, status, answer)
+	want := `method = "PUT"
+success = [302]
+tls = {keep = true} # the server does not show it; elsewhere, such as {ca = {env = "OWN_CA"}, cert = {env = "OWN_CERT"}, key = {env = "OWN_KEY"}}
+`
+	if got := dumped(t, api); !strings.HasSuffix(got, want) {
+		t.Errorf("got\n%s\nwant at its end\n%s", got, want)
+	}
+}
+
+func quoted(text string) string {
+	b, _ := json.Marshal(text)
+	return string(b)
 }

@@ -155,6 +155,15 @@ func planCreation(want *Webhook) (*step, error) {
 			s.lines = append(s.lines, setting.Name+"."+name+": set (not shown)")
 		}
 	}
+	for _, setting := range partlySettings {
+		switch name := setting.Name; {
+		case !want.given(name):
+		case want.hidesShown(setting):
+			s.lines = append(s.lines, name+": set (not shown)")
+		default:
+			s.lines = append(s.lines, name+": "+shownValue(setting, &want.Settings))
+		}
+	}
 	if want.given("secret") {
 		s.lines = append(s.lines, "secret: set (not shown)")
 	}
@@ -183,11 +192,12 @@ func planChange(ctx context.Context, c *client.Client, want *Webhook, present *s
 	if err != nil {
 		return nil, err
 	}
+	if err := s.planSignature(ctx, c, want, present); err != nil {
+		return nil, err
+	}
 	if want.given("secret") {
-		var now struct {
-			Secret engine.Secret `json:"secret"`
-		}
-		if err := c.Call(ctx, http.MethodGet, fmt.Sprintf("/v1/webhooks/%d/secret", present.ID), nil, &now); err != nil {
+		now, err := secretsOf(ctx, c, present.ID)
+		if err != nil {
 			return nil, err
 		}
 		// Do not send the secret that the server has already: that would end the overlap of a rotation.
@@ -219,11 +229,8 @@ func (s *step) planCredentials(want *Webhook, present *servedWebhook) (unknown [
 	for _, setting := range credentialSettings {
 		name, given, has := setting.Name, want.given(setting.Name), present.has(setting.Name)
 		if want.Keep[name] {
-			if !has {
-				return nil, Problems{fmt.Sprintf("webhook %q: %s: keep = true, but on the server it has none: give the values", present.Name, name)}
-			}
-			if setting.OfHost && !engine.SameHost(present.URL, want.Settings.URL) {
-				return nil, Problems{fmt.Sprintf("webhook %q: %s: keep = true, but its url moves to another host, and what is kept is not for that one: give the values", present.Name, name)}
+			if err := keep(setting, want, present); err != nil {
+				return nil, err
 			}
 			continue
 		}
@@ -246,6 +253,109 @@ func (s *step) planCredentials(want *Webhook, present *servedWebhook) (unknown [
 		}
 	}
 	return unknown, nil
+}
+
+// keep returns an error if a setting cannot stay as it is on the server.
+func keep(setting *engine.Setting, want *Webhook, present *servedWebhook) error {
+	name := setting.Name
+	if !present.has(name) {
+		return Problems{fmt.Sprintf("webhook %q: %s: keep = true, but on the server it has none: give the values", present.Name, name)}
+	}
+	if setting.OfHost && !engine.SameHost(present.URL, want.Settings.URL) {
+		return Problems{fmt.Sprintf("webhook %q: %s: keep = true, but its url moves to another host, and what is kept is not for that one: give the values", present.Name, name)}
+	}
+	return nil
+}
+
+// hidesShown reports whether what answers show of a setting that is shown in part came from a variable or a file. Its secrets are not shown
+// anyway.
+func (w *Webhook) hidesShown(setting *engine.Setting) bool {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(setting.JSON(&w.Settings), &members) != nil {
+		return false
+	}
+	for name := range members {
+		if !slices.Contains(setting.Parts, name) && w.hides(setting.Name+"."+name) {
+			return true
+		}
+	}
+	return false
+}
+
+// planSignature plans what happens to the setting signature. What the server does not show of it can be compared all the same: the server
+// tells the secret of the header on request, and a key pair by its public key.
+func (s *step) planSignature(ctx context.Context, c *client.Client, want *Webhook, present *servedWebhook) error {
+	const name = "signature"
+	setting := engine.SettingNamed(name)
+	if want.Keep[name] {
+		return keep(setting, want, present)
+	}
+	before, after := string(present.credentials[name]), string(setting.JSON(&want.Settings))
+	if before == "" { // of an older server
+		before = "null"
+	}
+	switch {
+	case before != after && want.hidesShown(setting):
+		s.lines = append(s.lines, name+": another value (not shown)")
+	case before != after:
+		s.lines = append(s.lines, fmt.Sprintf("%s: %s -> %s", name, notSet(before), notSet(after)))
+	}
+	others, err := otherSecrets(ctx, c, want, present.ID, before)
+	if err != nil {
+		return err
+	}
+	for _, secret := range others {
+		s.lines = append(s.lines, name+"."+secret+": another one (not shown), which signs alone from then on")
+	}
+	if before != after || len(others) > 0 {
+		s.settings[name] = json.RawMessage("null")
+		if want.given(name) {
+			s.settings[name] = want.JSON[name]
+		}
+	}
+	return nil
+}
+
+// otherSecrets names the secrets of the setting signature that the file gives, and that are others than those of the server. shown is what the
+// server shows of the setting.
+func otherSecrets(ctx context.Context, c *client.Client, want *Webhook, id uint32, shown string) (names []string, err error) {
+	var given struct {
+		Secret    *string `json:"secret"`
+		SecretKey *string `json:"secret_key"`
+	}
+	var has struct {
+		Secret *bool `json:"secret"`
+		V1a    bool  `json:"v1a"`
+	}
+	if !want.given("signature") {
+		return nil, nil
+	}
+	if err := errors.Join(json.Unmarshal(want.JSON["signature"], &given), json.Unmarshal([]byte(shown), &has)); err != nil {
+		return nil, err
+	}
+	if given.Secret != nil && has.Secret != nil {
+		now, err := secretsOf(ctx, c, id)
+		if err != nil {
+			return nil, err
+		}
+		if now.SignatureSecret != *given.Secret {
+			names = append(names, "secret")
+		}
+	}
+	if given.SecretKey != nil && has.V1a {
+		var now struct {
+			Keys []struct {
+				PublicKey engine.PublicKey `json:"public_key"`
+			} `json:"keys"`
+		}
+		if err := c.Call(ctx, http.MethodGet, fmt.Sprintf("/v1/webhooks/%d/public-key", id), nil, &now); err != nil {
+			return nil, err
+		}
+		if len(now.Keys) == 0 || now.Keys[0].PublicKey != want.Settings.Signature.Key.Public() {
+			names = append(names, "secret_key")
+		}
+	}
+	return names, nil
 }
 
 // planNames plans what happens to each of the caller's own names in a setting, such as headers. It returns those that may or may not

@@ -25,7 +25,7 @@ type Webhook struct {
 	Settings engine.Webhook
 	// JSON has the settings that are in the file, except for those in Keep, as the API takes them.
 	JSON map[string]json.RawMessage
-	// Keep has the settings among headers, basic_auth and oauth2 that stay as they are on the server.
+	// Keep has the settings among headers, basic_auth, oauth2 and signature that stay as they are on the server.
 	Keep map[string]bool
 	// Hidden has the paths of the values that come from a variable or a file, such as "allow_networks[0]". They are never shown.
 	Hidden map[string]bool
@@ -153,7 +153,7 @@ func (r *webhookReader) fail(field, format string, args ...any) {
 
 // isCredential tells whether a setting is a table of credentials, which may stay as it is on the server.
 func isCredential(setting string) bool {
-	return slices.ContainsFunc(credentialSettings, func(s *engine.Setting) bool { return s.Name == setting })
+	return slices.ContainsFunc(slices.Concat(credentialSettings, partlySettings), func(s *engine.Setting) bool { return s.Name == setting })
 }
 
 // read converts a table to what the API would be sent and lets the engine parse that, so that there is one set of rules.

@@ -178,7 +178,7 @@ func TestApplyKnowsEverySetting(t *testing.T) {
 // Keys are all keys that a webhook may have in a file.
 func Keys() []string {
 	keys := []string{"name", "secret"}
-	for _, s := range slices.Concat(plainSettings, credentialSettings) {
+	for _, s := range slices.Concat(plainSettings, credentialSettings, partlySettings) {
 		keys = append(keys, s.Name)
 	}
 	return keys

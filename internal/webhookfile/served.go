@@ -16,7 +16,7 @@ import (
 // servedWebhook is a webhook as the API shows it: without secrets; of credentials it shows only that they are set.
 type servedWebhook struct {
 	engine.Webhook
-	// credentials has what the API shows of credentialSettings, by name.
+	// credentials has what the API shows of credentialSettings and partlySettings, by name.
 	credentials map[string]json.RawMessage
 }
 
@@ -27,7 +27,7 @@ func (s *servedWebhook) UnmarshalJSON(answer []byte) error {
 		return err
 	}
 	s.credentials = make(map[string]json.RawMessage)
-	for _, setting := range credentialSettings {
+	for _, setting := range slices.Concat(credentialSettings, partlySettings) {
 		s.credentials[setting.Name] = members[setting.Name]
 		delete(members, setting.Name)
 	}
@@ -35,7 +35,7 @@ func (s *servedWebhook) UnmarshalJSON(answer []byte) error {
 	return json.Unmarshal(client.EncodeJSON(members), &s.Webhook)
 }
 
-// has tells which of credentialSettings are set.
+// has tells which of credentialSettings and partlySettings are set.
 func (s *servedWebhook) has(setting string) bool {
 	switch string(s.credentials[setting]) {
 	case "", "null", "{}":
@@ -47,6 +47,9 @@ func (s *servedWebhook) has(setting string) bool {
 // names returns the caller's own names in a setting, such as those of headers, in order; nil for a setting that has none.
 func (s *servedWebhook) names(setting string) []string {
 	var names map[string]bool
+	if len(engine.SettingNamed(setting).Parts) > 0 { // tls, whose members are hookbolt's
+		return nil
+	}
 	if err := json.Unmarshal(s.credentials[setting], &names); err != nil {
 		return nil // true
 	}
@@ -68,8 +71,22 @@ var (
 	// plainSettings are those that the API shows.
 	plainSettings = settingsThat(func(s *engine.Setting) bool { return !s.Secret && s.Name != "name" })
 	// credentialSettings are those that the API shows to be set. A file can keep the values of the server.
-	credentialSettings = settingsThat(func(s *engine.Setting) bool { return s.Secret && !s.KeptByFile })
+	credentialSettings = settingsThat(func(s *engine.Setting) bool { return s.Secret && !s.KeptByFile && !s.Partly })
+	// partlySettings are those that the API shows without the secrets in them. A file can keep them, too.
+	partlySettings = settingsThat(func(s *engine.Setting) bool { return s.Partly })
 )
+
+// currentSecrets are the secrets that the API shows on request.
+type currentSecrets struct {
+	Secret          engine.Secret `json:"secret"`
+	SignatureSecret string        `json:"signature_secret"` // "" without signature.header
+}
+
+// secretsOf returns the current secrets of a webhook.
+func secretsOf(ctx context.Context, c *client.Client, id uint32) (now currentSecrets, err error) {
+	err = c.Call(ctx, http.MethodGet, fmt.Sprintf("/v1/webhooks/%d/secret", id), nil, &now)
+	return now, err
+}
 
 func settingsThat(fit func(*engine.Setting) bool) (list []*engine.Setting) {
 	for i := range engine.Settings {
@@ -83,7 +100,15 @@ func settingsThat(fit func(*engine.Setting) bool) (list []*engine.Setting) {
 // shownValue is a webhook's value of a setting for people.
 func shownValue(setting *engine.Setting, w *engine.Webhook) string {
 	v, byDefault := string(setting.JSON(w)), engine.DefaultWebhook()
-	if v == "null" || v == "[]" && v == string(setting.JSON(&byDefault)) { // [] is a value where the default is null
+	if v == "[]" && v == string(setting.JSON(&byDefault)) { // [] is a value where the default is null
+		return "not set"
+	}
+	return notSet(v)
+}
+
+// notSet is a JSON value for people.
+func notSet(v string) string {
+	if v == "null" {
 		return "not set"
 	}
 	return text.OneLine(v)

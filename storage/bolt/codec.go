@@ -286,6 +286,8 @@ func encodeAttempt(key []byte, a *engine.Attempt) []byte {
 	e.string(string(a.Repeated))
 	// Since version 11.
 	e.string(a.Sent.Method)
+	e.string(a.Sent.BodySignature.Name)
+	e.string(a.Sent.BodySignature.Value)
 	return e.seal(key)
 }
 
@@ -328,11 +330,12 @@ func decodeAttempt(key, value []byte) (engine.Attempt, error) {
 	for n := d.uint(); n > 0 && !d.bad; n-- {
 		a.Sent.Credentials = append(a.Sent.Credentials, d.string())
 	}
-	if len(d.b) > 0 { // not of an earlier version
+	if len(d.b) > 0 { // not of a version before 9
 		a.Repeated = engine.Repeat(d.string())
 	}
 	if len(d.b) > 0 { // not of a version before 11
 		a.Sent.Method = d.string()
+		a.Sent.BodySignature = engine.HeaderField{Name: d.string(), Value: d.string()}
 	}
 	return a, d.done(bucketAttempts, key)
 }

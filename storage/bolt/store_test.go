@@ -711,7 +711,7 @@ func TestVersion1IsBroughtUpToDate(t *testing.T) {
 		a.Sent = engine.Sent{}
 		secondKey = slices.Clone(secondKey)
 		v = encodeAttempt(secondKey, &a)
-		version3 := sealBytes(secondKey, v[1:len(v)-4-5]) // without what was sent and the reason of a repeat, of which five zeros are left
+		version3 := sealBytes(secondKey, v[1:len(v)-4-7]) // without what was sent and the reason of a repeat, of which seven zeros are left
 		key, v := tx.Bucket(bucketAttempts).Cursor().First()
 		if a, err = decodeAttempt(key, v); err != nil {
 			return err

@@ -153,7 +153,8 @@ func recordKeepsAttempt(t *T) {
 		Address: "[2001:db8::1]:443", Reused: true, Repeated: engine.RepeatLost, Protocol: "HTTP/2.0", Status: 503, Error: engine.ErrorStatus, ErrorDetail: "503 \x00\xff",
 		ResponseHeader: []engine.HeaderField{{Name: "Retry-After", Value: "7"}, {Name: "X", Value: ""}, {Name: "X", Value: "ÄÖ"}},
 		Response:       []byte("no\x00\xff"),
-		Sent:           engine.Sent{Method: "PATCH", Signature: "v1,abc", UserAgent: "hookbolt/1", Credentials: []string{"Authorization", "X-Api-Key"}},
+		Sent: engine.Sent{Method: "PATCH", Signature: "v1,abc v1a,def", UserAgent: "hookbolt/1", Credentials: []string{"Authorization", "X-Api-Key"},
+			BodySignature: engine.HeaderField{Name: "X-Hub-Signature-256", Value: "sha256=ab"}},
 	}}
 	p.recorded(engine.AttemptRecord{Delivery: d, Attempt: a, Next: later(now().Add(time.Hour)), At: now()}, false, "an attempt with all fields")
 	_, _, stored := p.delivery(d.ID)

@@ -49,6 +49,8 @@ func full() engine.Webhook {
 		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Headers: map[string]engine.Header{"X": {Value: "y"}},
 		BasicAuth: &engine.BasicAuth{Username: "u", Password: "p"}, Secret: "whsec_MfKQ9r8GKYqTwjUPD8ILPZIo2LaLaSw4VXTqUm6qyHA=",
 		PreviousSecrets: []engine.PreviousSecret{{Secret: "whsec_AAAA", SignsUntil: at.Add(3)}},
+		Signature: &engine.Signature{Header: "X-Sig", Prefix: "p=", Encoding: "base64", Secret: "ü", PreviousSecrets: []engine.Previous[engine.Credential]{{Secret: "b", SignsUntil: at.Add(4)}},
+			Key: "whsk_AAAA", PreviousKeys: []engine.Previous[engine.SigningKey]{{Secret: "whsk_BBBB", SignsUntil: at.Add(5)}}},
 	}
 }
 
