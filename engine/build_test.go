@@ -303,8 +303,7 @@ func TestTestDeliveryIsShaped(t *testing.T) {
 // TestOperationsAreShaped: the programs of the operations webhook get the event.
 func TestOperationsAreShaped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := operationsWorld(t)
-		w.patch(operationsID(w), `{"transform":"{text: \"\\(.type): \\(.data.webhook.name)\"}"}`)
+		w := operationsWorld(t, func(c *engine.Config) { c.OperationsTransform = `{text: "\(.type): \(.data.webhook.name)"}` })
 		hook := w.webhook(`{"url":"https://a.example/","name":"CRM"}`)
 		w.patch(hook.ID, `{"paused":true}`)
 		time.Sleep(time.Second)

@@ -196,6 +196,7 @@ func explainName(e x509.HostnameError, at situation) string {
 	switch {
 	case at.tls != nil && at.tls.serverName != "":
 		hint = "is tls.server_name right?"
+	case at.mail:
 	case at.proxy == "" || at.phase > phaseProxy:
 		hint += " If the endpoint has no other certificate, set tls.server_name to one of its names"
 	}
