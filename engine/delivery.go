@@ -104,7 +104,7 @@ type Delivery struct {
 	ContentType string
 	URLValues   URLValues
 
-	// BuiltFrom is how many events the session had when the payload was built, or filtered. It is 0 while scheduled, and where it is not known:
+	// BuiltFrom is how many events the session had when the payload was built, or filtered. It is 0 before, and where it is not known:
 	// hookbolt did not always store it.
 	BuiltFrom int
 	// LateEvents is how many events have changed the session's payload since, without an update.

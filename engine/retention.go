@@ -17,6 +17,12 @@ func (h *SessionHead) Evictable(now time.Time) bool {
 	return !h.FinishedAt.IsZero() || now.Sub(h.LastReceivedAt) >= idleSession
 }
 
+// KeptWithSession reports whether a delivery is kept beyond its retention while its session is stored: it has no body yet, and a late event or a
+// mended program may still lead to one.
+func (d *Delivery) KeptWithSession() bool {
+	return d.Status == StatusFiltered && d.Kind == KindComplete || d.Parked() && d.Kind.OfSession()
+}
+
 // FinishedBy reports whether a delivery has been in its final state since at or before. It is false if the delivery was sent again since:
 // then it ends later.
 func (d *Delivery) FinishedBy(at time.Time) bool {

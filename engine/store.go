@@ -136,7 +136,8 @@ type Store interface {
 	// keeper (News.Keeper). It also returns the erasures that processes have left which ended, each once.
 	//
 	// A session keeps the id of its complete delivery for a webhook when that delivery's retention has ended, unless it was cancelled and no
-	// update has told the webhook of the session, or will: then it is missing, as ReplayMissing has it.
+	// update has told the webhook of the session, or will: then it is missing, as ReplayMissing has it. A delivery that is KeptWithSession is
+	// removed by its retention only once its session is gone.
 	Maintain(ctx context.Context, now time.Time, r Retention) (Maintained, error)
 
 	// Stats returns counts that the Store maintains as it changes data: it never walks the queue. With probe it also proves that the store
@@ -439,7 +440,7 @@ type SessionPage struct {
 type Retention struct {
 	// Sessions is counted from the receipt of the last event. A session is kept longer while one of its deliveries waits.
 	Sessions time.Duration
-	// Deliveries is counted from the final state.
+	// Deliveries is counted from the final state; see Delivery.KeptWithSession for those that are kept longer.
 	Deliveries time.Duration
 }
 

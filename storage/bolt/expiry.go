@@ -265,10 +265,13 @@ func (b *batch) waits(r *sessionRecord) (bool, error) {
 
 // expireDelivery removes a delivery that reached its final state at the given time or before. A delivery that was sent again since
 // then has another entry, or will have one.
-func (b *batch) expireDelivery(number uint64, at, _, _ time.Time) (removed bool, err error) {
+func (b *batch) expireDelivery(number uint64, at, _, now time.Time) (removed bool, err error) {
 	r, err := b.s.readDelivery(b.deliveries, number)
 	if err != nil || r.number == 0 || !r.FinishedBy(at) {
 		return false, err
+	}
+	if r.KeptWithSession() && b.sessions.Get(u64key(r.session)) != nil {
+		return false, b.put(b.expiry, expiryKey(expiryDelivery, now, number), nil) // look again after another retention
 	}
 	return true, b.retireDelivery(&r)
 }

@@ -83,6 +83,24 @@ var programMutants = []mutant{
 		d.Status = engine.StatusPending
 		return d, err
 	})},
+	{"maintain/what has no body is kept with its session", "it goes as others", func(b *broken) {
+		b.maintain = func(ctx context.Context, now time.Time, r engine.Retention) (engine.Maintained, error) {
+			page, err := b.Store.Deliveries(ctx, engine.DeliveryQuery{Limit: 100})
+			for _, d := range page.Items {
+				if d.KeptWithSession() {
+					for step := (engine.ErasedStep{Next: ""}); ; {
+						if step, err = b.Store.Erase(ctx, engine.Erasure{SessionID: d.SessionID}, step.Next); err != nil || step.Next == "" {
+							break
+						}
+					}
+				}
+			}
+			if err != nil {
+				return engine.Maintained{}, err
+			}
+			return b.Store.Maintain(ctx, now, r)
+		}
+	}},
 	{"append/late events ask a filter again", "they are counted", appended(func(ctx context.Context, b *broken, a engine.Append, done *engine.Appended, err error) error {
 		if err != nil {
 			return err

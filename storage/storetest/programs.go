@@ -17,6 +17,7 @@ var programRules = []Rule{
 	{Name: "freeze/an end needs all events", check: freezeEndsFromAllEvents},
 	{Name: "freeze/an end supersedes nothing", check: freezeEndSupersedesNothing},
 	{Name: "freeze/a mended one is built anew", check: mendedIsBuilt},
+	{Name: "maintain/what has no body is kept with its session", check: keptWithSession},
 	{Name: "append/late events ask a filter again", check: lateAsksAgain},
 	{Name: "append/events in time ask no filter again", check: inTimeAsksNot},
 	{Name: "replay/filtered", check: replaysFiltered},
@@ -90,8 +91,26 @@ func freezeFilters(t *T) {
 	if s := p.stats(w, now()); s != (engine.WebhookStats{Filtered: 1}) {
 		t.Errorf("%+v, want one filtered", s)
 	}
-	p.maintain(at.Add(time.Hour), engine.Retention{Sessions: 10_000 * time.Hour, Deliveries: time.Minute})
-	p.gone(d.ID, "filtered, and beyond its retention")
+}
+
+// A delivery without a body is kept as long as its session, beyond the retention of deliveries.
+func keptWithSession(t *T) {
+	p := t.start()
+	for _, f := range []engine.Freeze{{Filtered: true}, {BuildError: buildError}} {
+		w := p.hook()
+		d := p.taken(w, "")
+		f.Delivery, f.Webhook, f.At = d, &w, now()
+		t.ok(p.freeze(f), "Freeze")
+		for hours := range 3 {
+			p.maintain(now().Add(time.Duration(hours)*time.Hour), engine.Retention{Sessions: 10_000 * time.Hour, Deliveries: time.Minute})
+		}
+		p.delivery(d.ID)
+		p = p.restart()
+		p.maintain(now().Add(4*time.Hour), engine.Retention{Sessions: time.Minute, Deliveries: time.Minute})
+		p.maintain(now().Add(8*time.Hour), engine.Retention{Sessions: time.Minute, Deliveries: time.Minute})
+		p.gone(d.ID, "its session is gone")
+		p.change(engine.WebhookChange{Webhook: *p.Webhooks().Get(w.ID), Deleted: true})
+	}
 }
 
 // A delivery whose body cannot be built has failed, with the reason and without an attempt, and the operator is told.
