@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -26,9 +27,7 @@ func leadOf(session uuid.UUID, email string) string {
 // shaped returns the settings of a webhook with programs.
 func shaped(url string, programs map[string]any) string {
 	settings := map[string]any{"url": url, "delay": 10}
-	for name, program := range programs {
-		settings[name] = program
-	}
+	maps.Copy(settings, programs)
 	text, err := json.Marshal(settings)
 	if err != nil {
 		panic(err)

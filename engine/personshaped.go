@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -28,10 +29,8 @@ func (p *Person) inShaped(contentType string, body []byte) bool {
 			return p.inAnyText(string(body))
 		}
 		for _, list := range values {
-			for _, value := range list {
-				if p.inAnyText(value) {
-					return true
-				}
+			if slices.ContainsFunc(list, p.inAnyText) {
+				return true
 			}
 		}
 		return false

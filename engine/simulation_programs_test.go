@@ -105,11 +105,11 @@ var simTransforms = []simTransform{
 		return fmt.Sprintf("session %s at %s, %d answers", v.session, v.at, v.answers), false
 	}},
 	{`{session_id, at: .event_time, who: .poltio_user_id, email: [.leads[]?.email // empty]}`, "application/x-www-form-urlencoded", func(v *simView) (string, bool) {
-		emails := ""
+		var emails strings.Builder
 		for _, e := range v.emails {
-			emails += "&email=" + url.QueryEscape(e)
+			emails.WriteString("&email=" + url.QueryEscape(e))
 		}
-		return fmt.Sprintf("at=%s%s&session_id=%s&who=%s", v.at, emails, v.session, v.who), false
+		return fmt.Sprintf("at=%s%s&session_id=%s&who=%s", v.at, emails.String(), v.session, v.who), false
 	}},
 	{"if .complete_session then {session_id, event_time, id: 9007199254740993} else empty end", "application/vnd.a+json", func(v *simView) (string, bool) {
 		if !v.complete {

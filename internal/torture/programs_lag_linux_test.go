@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -95,9 +96,7 @@ func TestProgramLag(t *testing.T) {
 	contents := [2]string{contentID, "7caaa000-2bd8-4b28-8b9b-bfe1fca94f39"} // of those that are measured, of the hogs
 	create := func(path, content string, settings map[string]any) uint32 {
 		in := map[string]any{"url": url + path, "content_id": content, "delay": 0}
-		for k, v := range settings {
-			in[k] = v
-		}
+		maps.Copy(in, settings)
 		var made struct{ ID uint32 }
 		if err := call(t.Context(), "POST", s.url()+"/v1/webhooks", in, &made); err != nil {
 			t.Fatal(err)
