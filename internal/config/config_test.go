@@ -224,7 +224,7 @@ func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 		{"transform and mail", mailSettings("transform = \".\""), `delivery.operations_transform: makes what is sent to delivery.operations_url: set that, too`},
 		{"content type without transform", "[delivery]\noperations_url = \"https://ops.example.com/\"\noperations_content_type = \"text/plain\"", `delivery.operations_content_type: is for what delivery.operations_transform makes: set that, too`},
 		{"transform that is none", transformSettings(`{text: .type`, ""), `delivery.operations_transform: line 1, column `},
-		{"transform that fails", transformSettings(`{text: ("x" + .data.webhook.id)}`, ""), `delivery.operations_transform: cannot add string ("x") and number (3): make it a string with tostring, or write "\(.a)\(.b)" (with the event webhook.paused)`},
+		{"transform that fails", transformSettings(`{text: ("x" + .data.webhook.id)}`, ""), `delivery.operations_transform: line 1, column 13: cannot add string ("x") and number (3): make it a string with tostring, or write "\(.a)\(.b)" (with the event webhook.paused)`},
 		{"transform of another type", transformSettings(`.`, "text/plain"), `delivery.operations_transform: `},
 		{"content type that is none", transformSettings(`.`, "text"), `delivery.operations_content_type: must be a media type`},
 		{"failing after", "[delivery]\nfailing_after = \"0s\"", `delivery.failing_after: must be 1m to 87600h (got 0s)`},
