@@ -112,6 +112,9 @@ func alertHint(code uint8, at situation) string {
 		if c := at.clientCertificate(); c != nil {
 			return "; it does not accept the client certificate of tls.cert, " + describe(c)
 		}
+		if at.mail {
+			return "; it requires a client certificate, and hookbolt has none for mail servers"
+		}
 		return "; " + wantedCertificate
 	case code == protocolVersion:
 		return "; it needs " + at.leastVersion()
@@ -217,8 +220,11 @@ func explainAuthority(err *tls.CertificateVerificationError, c *x509.Certificate
 		show += " -servername " + at.tls.serverName
 	}
 	setting := "tls.ca"
-	if at.proxy != "" && at.proxy == at.server {
+	if at.mail || at.proxy != "" && at.proxy == at.server { // they have no settings of their own
 		setting = "delivery.ca_file"
+	}
+	if at.mail && at.command != "" { // TLS did not begin at once
+		show += " -starttls smtp"
 	}
 	who := fmt.Sprintf("%s, SHA-256 %s", subjectOf(leaf), fingerprint(leaf))
 	selfSigned := bytes.Equal(leaf.RawIssuer, leaf.RawSubject)

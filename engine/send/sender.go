@@ -64,10 +64,8 @@ type Sender struct {
 	proxied   bool
 	userAgent string
 	machine   *machine
-	// dialMail connects to mail servers; nil means as the guard allows. mailRoots are the authorities of their certificates; nil means this
-	// machine's. Only tests set them.
-	dialMail  dialFunc
-	mailRoots *x509.CertPool
+	// dialMail connects to mail servers; nil means as the guard allows. Only tests set it.
+	dialMail dialFunc
 }
 
 // New returns a Sender.

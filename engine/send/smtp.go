@@ -54,7 +54,7 @@ func (a *attempt) runMail(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotMade, err)
 	}
-	ctx = a.trace.begin(ctx, &url.URL{Scheme: map[string]string{"smtps": "https"}[to.Scheme]})
+	ctx = a.trace.begin(ctx, &url.URL{Scheme: map[string]string{"smtps": "https"}[to.Scheme], Host: to.Host})
 	m.hooks = httptrace.ContextClientTrace(ctx)
 	if err = m.dial(ctx, to); err != nil {
 		return err
@@ -123,9 +123,12 @@ func (m *mailSession) transact(ctx context.Context, to *url.URL, message []byte)
 // open begins the session: the greeting, the introduction, and TLS. A connection to another machine is never left without TLS: what the server
 // offers may be changed on the way.
 func (m *mailSession) open(ctx context.Context, to *url.URL) (err error) {
-	config := &tls.Config{ServerName: to.Hostname(), RootCAs: m.attempt.sender.mailRoots}
 	var conn net.Conn = m.conn
 	if to.Scheme == "smtps" {
+		config, err := m.tlsConfig(to.Hostname())
+		if err != nil {
+			return err
+		}
 		secure := tls.Client(conn, config)
 		m.hooks.TLSHandshakeStart()
 		if err = secure.HandshakeContext(ctx); err != nil {
@@ -148,6 +151,10 @@ func (m *mailSession) open(ctx context.Context, to *url.URL) (err error) {
 	if ok, _ := m.client.Extension("STARTTLS"); !ok {
 		return errNoStartTLS
 	}
+	config, err := m.tlsConfig(to.Hostname())
+	if err != nil {
+		return err
+	}
 	m.step("STARTTLS")
 	m.hooks.TLSHandshakeStart()
 	if err = m.client.StartTLS(config); err == nil {
@@ -155,6 +162,12 @@ func (m *mailSession) open(ctx context.Context, to *url.URL) (err error) {
 		m.hooks.TLSHandshakeDone(state, nil)
 	}
 	return err
+}
+
+// tlsConfig returns the TLS configuration for the server: that of the defaults. Mails have no TLS settings of their own.
+func (m *mailSession) tlsConfig(host string) (config *tls.Config, err error) {
+	config, m.attempt.tlsTrouble, err = m.attempt.sender.transports.byDefault(host)
+	return config, err
 }
 
 // isLoopback reports whether a peer is on this machine: what is sent to it goes over no network. Its certificate would most likely be made

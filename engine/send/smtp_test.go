@@ -11,6 +11,7 @@ import (
 	"net/mail"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -58,13 +59,54 @@ func testServer(t *testing.T, change func(*smtptest.Server, *x509.Certificate)) 
 		t.Fatal(err)
 	}
 	t.Cleanup(end)
-	s := New(Options{UserAgent: "hookbolt/1.2.3"})
-	s.mailRoots = trusting(ca)
+	s := New(Options{UserAgent: "hookbolt/1.2.3", CAFile: ca.file(t)})
 	s.dialMail = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, address)
 		return elsewhere{conn}, err
 	}
 	return server, s
+}
+
+// file writes the certificate of an authority to a file, and returns its path.
+func (a *authority) file(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, dir, "authority.pem", a.text())
+	return filepath.Join(dir, "authority.pem")
+}
+
+// TestMailAuthorities: a mail server of an authority of the configuration is trusted, as the file is now, and another one is told how.
+func TestMailAuthorities(t *testing.T) {
+	for _, tc := range []struct{ url, show string }{
+		{"smtp://mail.example.com:587", "openssl s_client -showcerts -connect mail.example.com:587 -starttls smtp shows"},
+		{"smtps://mail.example.com:465", "openssl s_client -showcerts -connect mail.example.com:465 shows"},
+	} {
+		_, s := testServer(t, func(server *smtptest.Server, _ *x509.Certificate) {
+			server.Implicit = strings.HasPrefix(tc.url, "smtps")
+		})
+		unknown := New(Options{})
+		unknown.dialMail = s.dialMail
+		o := sendMail(t, unknown, signedMailTo(tc.url))
+		for _, want := range []string{"by an authority that hookbolt does not know", "put its certificate into delivery.ca_file: ", tc.show} {
+			if o.Error != ErrorTLS || !strings.Contains(o.ErrorDetail, want) {
+				t.Errorf("%s: %s: %s, want %s", tc.url, o.Error, o.ErrorDetail, want)
+			}
+		}
+		if o = sendMail(t, s, signedMailTo(tc.url)); !o.Delivered() {
+			t.Errorf("%s: %s: %s", tc.url, o.Error, o.ErrorDetail)
+		}
+		file := s.transports.tls.caFile
+		write(t, filepath.Dir(file), filepath.Base(file), newAuthority(t).text())
+		s.RecheckTLS()
+		if o = sendMail(t, s, signedMailTo(tc.url)); o.Error != ErrorTLS {
+			t.Errorf("%s: with another authority: %s: %s", tc.url, o.Error, o.ErrorDetail)
+		}
+		write(t, filepath.Dir(file), filepath.Base(file), "nothing")
+		s.RecheckTLS()
+		if o = sendMail(t, s, signedMailTo(tc.url)); o.Error != ErrorTLS || !strings.Contains(o.ErrorDetail, "; delivery.ca_file: "+file+" must be PEM text") {
+			t.Errorf("%s: with a broken file: %s: %s", tc.url, o.Error, o.ErrorDetail)
+		}
+	}
 }
 
 // send makes the attempt.

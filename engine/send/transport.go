@@ -98,11 +98,17 @@ func (t *transports) closeLocked(which func(poolKey) bool) {
 
 // forProxies returns the TLS configuration for a proxy: that of the defaults. What a webhook sets is for its endpoint alone.
 func (t *transports) forProxies(host string) (*tls.Config, error) {
-	client, _, err := t.tls.of(TLS{})
+	config, _, err := t.byDefault(host)
+	return config, err
+}
+
+// byDefault returns the TLS configuration for a server without TLS settings of its own. trouble and the error are those of tlsSettings.of.
+func (t *transports) byDefault(host string) (config *tls.Config, trouble string, err error) {
+	client, trouble, err := t.tls.of(TLS{})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return &tls.Config{RootCAs: client.roots, ServerName: host, MinVersion: client.minVersion}, nil
+	return &tls.Config{RootCAs: client.roots, ServerName: host, MinVersion: client.minVersion}, trouble, nil
 }
 
 // traced lets the trace watch a transport that a test has set, as it watches a pool.

@@ -49,7 +49,13 @@ func TestOperationsMailPages(t *testing.T) {
 	f.api("POST", "/v1/webhooks", `{"url":"https://crm.example/","name":"crm"}`)
 	f.api("PATCH", "/v1/webhooks/2", `{"paused":true}`)
 	f.wantIn(f.get("/webhooks"), 200, "for operational events", "mail.example.com:587")
-	f.wantIn(f.get("/webhooks/1"), 200, "operational events by mail, as delivery.operations_smtp asks for", "smtp://mail.example.com:587")
+	shown := f.wantIn(f.get("/webhooks/1"), 200, "operational events by mail, as delivery.operations_smtp asks for", "<dt>Mail server</dt><dd>smtp://mail.example.com:587</dd>", "<dt>Retry schedule</dt>")
+	for _, of := range []string{"secret-card", "Show secret", "and secret", "<dt>URL</dt>", "<dt>Method</dt>", "<dt>HTTP/2</dt>", "<dt>Filter</dt>", "<dt>Transform</dt>", "<dt>Values for the URL</dt>", "<dt>Also delivered</dt>", "ignature"} {
+		if strings.Contains(shown, of) {
+			t.Errorf("the page has %s, which is for HTTP", of)
+		}
+	}
+	f.wantIn(f.get("/webhooks/2"), 200, "<dt>URL</dt>", "<dt>Method</dt>", `id="secret-card"`, "Settings and secret")
 	list, err := f.engine.Deliveries(t.Context(), engine.DeliveryQuery{WebhookID: 1, Limit: 1})
 	if err != nil || len(list.Items) != 1 {
 		t.Fatal(list, err)

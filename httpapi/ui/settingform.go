@@ -174,12 +174,20 @@ type setting struct {
 // facts lists a webhook's settings, by the names that the form has for them. Of credentials it tells that they are set. The URL is there
 // as a whole: whoever sees this page gets it from the API, too, and has to be able to check what was typed.
 func facts(w *engine.Webhook, c engine.Config) (list []setting) {
+	byMail := engine.IsMailURL(w.URL)
 	for _, g := range settingGroups {
 		for i := range g.settings {
 			s := &g.settings[i]
+			if byMail && slices.Contains(httpSettings, s.name) {
+				continue
+			}
 			row := engine.SettingNamed(s.name)
 			if row.Shown() && (s.fact.hidden == nil || !s.fact.hidden(w)) && !(row.Secret && isDefault(row, w)) {
-				list = append(list, setting{s.label, s.factText(row, w, c), isDefault(row, w)})
+				label := s.label
+				if byMail && s.name == "url" {
+					label = "Mail server"
+				}
+				list = append(list, setting{label, s.factText(row, w, c), isDefault(row, w)})
 			}
 			if s.name == "url" && w.Operations {
 				list = append(list, setting{"For", operationsWords(w), false})
@@ -188,6 +196,9 @@ func facts(w *engine.Webhook, c engine.Config) (list []setting) {
 	}
 	return list
 }
+
+// httpSettings are those that mean nothing to a mail server.
+var httpSettings = []string{"filter", "transform", "content_type", "url_values", "http2", "method", "success", "tls", "headers", "basic_auth", "oauth2", "signature"}
 
 // operationsWords says what the operations webhook is for.
 func operationsWords(w *engine.Webhook) string {

@@ -85,6 +85,9 @@ func (r webhookRow) SlowedTo() string {
 // ParkedScope is the choice of a replay that sends those again that no program could build.
 func (webhookRow) ParkedScope() string { return parkedScope }
 
+// ByMail tells that it goes to a mail server, where nothing is signed.
+func (r webhookRow) ByMail() bool { return engine.IsMailURL(r.URL) }
+
 // Later is how many wait for their time.
 func (r webhookRow) Later() int64 { return max(0, r.Waiting-r.Stats.Due) }
 

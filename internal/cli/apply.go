@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"hookbolt/internal/client"
@@ -36,7 +37,7 @@ func apply(ctx context.Context, p *Program, args []string) error {
 	defer c.Close()
 	plan, err := p.plan(ctx, c, *path, webhookfile.PlanOptions{Prune: *prune})
 	if problems, ok := errors.AsType[webhookfile.Problems](err); ok {
-		return fmt.Errorf("apply: nothing was changed:\n  %s", strings.Join(problems, "\n  "))
+		return fmt.Errorf("apply: nothing was changed:\n  %s", strings.ReplaceAll(problems.Error(), "\n", "\n  "))
 	}
 	if err != nil {
 		return fmt.Errorf("apply: nothing was changed: %w", err)
@@ -58,6 +59,7 @@ func apply(ctx context.Context, p *Program, args []string) error {
 func (p *Program) plan(ctx context.Context, c *client.Client, path string, o webhookfile.PlanOptions) (*webhookfile.Plan, error) {
 	var file []byte
 	var err error
+	dir := filepath.Dir(path) // of the standard input it is "."
 	if path == "-" {
 		path = "standard input"
 		file, err = io.ReadAll(p.Stdin)
@@ -67,7 +69,13 @@ func (p *Program) plan(ctx context.Context, c *client.Client, path string, o web
 	if err != nil {
 		return nil, err
 	}
-	hooks, err := webhookfile.Read(path, string(file), webhookfile.Sources{Variable: config.LookupVariable, File: config.ReadSecret})
+	hooks, err := webhookfile.Read(path, string(file), webhookfile.Sources{
+		Variable: config.LookupVariable, File: config.ReadSecret, Program: func(name string) (string, error) {
+			if !filepath.IsAbs(name) {
+				name = filepath.Join(dir, name)
+			}
+			return config.ReadProgram(name)
+		}})
 	if err != nil {
 		return nil, err
 	}

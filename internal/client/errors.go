@@ -47,7 +47,10 @@ type StatusError struct {
 // FieldError is an entry of a problem's errors.
 type FieldError struct {
 	// Field is the path of the field, such as "answers[2].answer_id"; "" means the request as a whole.
-	Field  string `json:"field"`
+	Field string `json:"field"`
+	// Line and Column are the place in the text of the field, a program; 0 means that there is no such place.
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
 	Detail string `json:"detail"`
 }
 
@@ -58,8 +61,11 @@ func (e *StatusError) Error() string {
 		details := make([]string, len(e.Errors))
 		for i, bad := range e.Errors {
 			details[i] = bad.Detail
+			if bad.Line > 0 {
+				details[i] = fmt.Sprintf("line %d, column %d: %s", bad.Line, bad.Column, bad.Detail)
+			}
 			if bad.Field != "" {
-				details[i] = bad.Field + ": " + bad.Detail
+				details[i] = bad.Field + ": " + details[i]
 			}
 		}
 		detail = text.OneLine(strings.Join(details, "; "))

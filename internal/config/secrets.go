@@ -7,6 +7,8 @@ import (
 	"os"
 	"reflect"
 	"strings"
+
+	"hookbolt/engine"
 )
 
 // readSecrets reads the settings whose value is in a file of its own: "x_file" names the file with the value of x.
@@ -89,6 +91,21 @@ func ReadSecret(path string) (string, error) {
 	}
 	defer file.Close()
 	return readSecret(file, path)
+}
+
+// ReadProgram reads a file with a program in jq.
+func ReadProgram(path string) (string, error) {
+	file, err := openRegular(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	longest := engine.SettingNamed("transform").Limits.MaxLength
+	text, err := io.ReadAll(io.LimitReader(file, int64(longest)+1))
+	if err == nil && len(text) > longest {
+		err = fmt.Errorf("%s has more than %d bytes, the most that a program may have", path, longest)
+	}
+	return string(text), err
 }
 
 func readSecret(file io.Reader, path string) (string, error) {

@@ -91,7 +91,7 @@ func (s *step) apply(ctx context.Context, c *client.Client) error {
 	case actionCreate:
 		var made servedWebhook
 		if err := c.Call(ctx, http.MethodPost, "/v1/webhooks", s.settings, &made); err != nil {
-			return s.want.redact(err)
+			return s.want.refusal(err)
 		}
 		s.label = made.label()
 		if s.settings["secret"] == nil {
@@ -101,7 +101,7 @@ func (s *step) apply(ctx context.Context, c *client.Client) error {
 		// The file has the whole of each setting that is sent, and the server does not show which members of one are set.
 		var now servedWebhook
 		if err := c.Call(ctx, http.MethodPatch, path+"?replace=true", s.settings, &now); err != nil {
-			return s.want.redact(err)
+			return s.want.refusal(err)
 		}
 		if s.action == actionConfirm {
 			s.action = actionNone
@@ -119,13 +119,14 @@ func (s *step) apply(ctx context.Context, c *client.Client) error {
 	return nil
 }
 
-// redact removes from a server's refusal what it says of hidden values: its words may show the value, or a part of it such as a URL's host.
-func (w *Webhook) redact(err error) error {
+// refusal returns a server's refusal for people. It lacks what the server says of hidden values: its words may show the value, or a part of it
+// such as a URL's host. Of programs it shows the place.
+func (w *Webhook) refusal(err error) error {
 	refused, ok := errors.AsType[*client.StatusError](err)
 	if !ok {
 		return err
 	}
-	redacted := *refused
+	redacted, places := *refused, ""
 	redacted.Errors = slices.Clone(refused.Errors)
 	for i, e := range redacted.Errors {
 		if w.hides(e.Field) {
@@ -133,7 +134,16 @@ func (w *Webhook) redact(err error) error {
 			if setting, _, _ := strings.Cut(e.Field, "."); setting == "url" || setting == "oauth2" {
 				redacted.Errors[i].Detail += ". If it is a private address, name it in allow_networks"
 			}
+			redacted.Errors[i].Line, redacted.Errors[i].Column = 0, 0
+			continue
 		}
+		places += w.placeOf(e)
+		if file := w.ProgramFiles[e.Field]; file != "" {
+			redacted.Errors[i].Field += " (" + file + ")"
+		}
+	}
+	if places != "" {
+		return fmt.Errorf("%w%s", &redacted, places)
 	}
 	return &redacted
 }

@@ -67,12 +67,19 @@ func (s *servedWebhook) dump(b *strings.Builder) {
 			if s.Paused {
 				fmt.Fprintf(b, "# It is paused: %s.\n", text.OneLine(s.PauseReason))
 			}
-		case string(v) != string(setting.JSON(&byDefault)):
+		case string(v) == string(setting.JSON(&byDefault)):
+		case setting.Program:
+			fmt.Fprintf(b, "%s = %s\n", setting.Name, programTOML(programOf(setting.Name, &s.Webhook)))
+		default:
 			fmt.Fprintf(b, "%s = %s\n", setting.Name, valueTOML(v))
 		}
 	}
 	for _, setting := range credentialSettings {
-		if s.has(setting.Name) {
+		switch members, all := shownMembers(setting, s.credentials[setting.Name]); {
+		case !s.has(setting.Name):
+		case all:
+			fmt.Fprintf(b, "%s = %s\n", setting.Name, valueTOML(members))
+		default:
 			fmt.Fprintf(b, "%s = {keep = true} # the server does not show it; elsewhere, such as {%s}\n", setting.Name, s.credentialsElsewhere(setting))
 		}
 	}
@@ -143,6 +150,17 @@ func valueTOML(v json.RawMessage) string {
 func (s *servedWebhook) credentialsElsewhere(setting *engine.Setting) string {
 	prefix := variablePrefix(s)
 	var parts []string
+	var object map[string]json.RawMessage
+	if members, _ := shownMembers(setting, s.credentials[setting.Name]); members != nil && json.Unmarshal(members, &object) == nil {
+		for _, name := range slices.Sorted(maps.Keys(object)) {
+			value := valueTOML(object[name])
+			if slices.Contains(setting.Parts, name) {
+				value = fmt.Sprintf("{env = %q}", prefix+upperName(name))
+			}
+			parts = append(parts, keyTOML(name)+" = "+value)
+		}
+		return strings.Join(parts, ", ")
+	}
 	for _, name := range slices.Concat(setting.Parts, s.names(setting.Name)) {
 		parts = append(parts, fmt.Sprintf("%s = {env = %q}", keyTOML(name), prefix+upperName(name)))
 	}
@@ -191,12 +209,45 @@ func quoteTOML(s string) string {
 			b.WriteRune(r)
 		case unicode.IsPrint(r):
 			b.WriteRune(r)
-		case r > 0xffff:
-			fmt.Fprintf(&b, `\U%08X`, r)
 		default:
-			fmt.Fprintf(&b, `\u%04X`, r)
+			b.WriteString(escapeTOML(r))
 		}
 	}
 	b.WriteByte('"')
 	return b.String()
+}
+
+// escapeTOML writes a character by its number.
+func escapeTOML(r rune) string {
+	if r > 0xffff {
+		return fmt.Sprintf(`\U%08X`, r)
+	}
+	return fmt.Sprintf(`\u%04X`, r)
+}
+
+// programTOML writes a program as people would: on lines of its own if it has several, and without escapes where TOML allows it. hookbolt drops
+// white space at the end of a program, so the closing quotes can stand on a line of their own.
+func programTOML(program string) string {
+	plain := !strings.ContainsFunc(program, func(r rune) bool { return !unicode.IsPrint(r) && r != '\t' && r != '\n' })
+	switch {
+	case !strings.Contains(program, "\n"):
+		if plain && strings.ContainsAny(program, "\"\\") && !strings.Contains(program, "'") {
+			return "'" + program + "'"
+		}
+		return quoteTOML(program)
+	case plain && !strings.Contains(program, "'''"):
+		return "'''\n" + program + "\n'''"
+	}
+	var b strings.Builder
+	for _, r := range program {
+		switch {
+		case r == '\\':
+			b.WriteString(`\\`)
+		case r == '\n' || r == '\t' || unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			b.WriteString(escapeTOML(r))
+		}
+	}
+	return `"""` + "\n" + strings.ReplaceAll(b.String(), `"""`, `""\"`) + "\n" + `"""`
 }

@@ -129,6 +129,10 @@ func randomWebhook(rng *rand.Rand, i int) string {
 	pick(0.3, "rate_limit", 0.001, 1, 1.5, 10000, rng.Float64()*9999+0.001)
 	pick(0.3, "signature", map[string]any{"v1a": true}, map[string]any{"header": "x-sig", "prefix": "<\"\\", "secret": "ü \u2028."}, map[string]any{"header": "X-Sig", "encoding": "base64", "v1a": true}, nil)
 	pick(0.3, "retry_schedule", []string{}, []string{"5s", "720h"}, []string{"60s"}, nil)
+	for _, setting := range []string{"filter", "transform"} {
+		pick(0.3, setting, nastyPrograms[rng.IntN(len(nastyPrograms))], ".")
+	}
+	pick(0.3, "tls", map[string]string{"min_version": "1.3"}, map[string]string{"server_name": "a.example", "min_version": "1.2"}, nil)
 	pick(0.3, "allow_networks", []string{}, []string{"10.1.2.3", "fd00::/8"}, []string{"0.0.0.0/0"})
 	pick(0.3, "headers", map[string]string{}, map[string]string{"x-a": "b"}, map[string]string{"X_!#$%&'*+.^`|~": "c"})
 	if rng.IntN(3) == 0 {
@@ -174,8 +178,8 @@ func TestDumpApplied(t *testing.T) {
 	}
 
 	var given []string
-	for line := range strings.Lines(dumped(t, api, "-secrets")) {
-		if !strings.Contains(line, "{keep = true}") && !strings.HasPrefix(line, "#") {
+	for line := range strings.Lines(dumped(t, api, "-secrets")) { // lines of programs may begin with # as well
+		if !strings.Contains(line, "{keep = true}") && !strings.HasPrefix(line, "# The webhooks of ") && !strings.HasPrefix(line, "# It is paused: ") {
 			given = append(given, line)
 		}
 	}
@@ -204,21 +208,51 @@ func TestApplyFromStandardInput(t *testing.T) {
 	}
 }
 
-// TestDumpTLS: certificates are not shown, and what is shown of them is no name of the caller's.
+// TestDumpTLS: certificates are not shown and stay on the server; what is shown is written down. What the server shows is compared.
 func TestDumpTLS(t *testing.T) {
 	issuer := httptest.NewTLSServer(nil)
 	defer issuer.Close()
 	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuer.Certificate().Raw}))
 	api := hookbolttest.Serve(t, "", "")
-	status, answer := hookbolttest.Call(t, "POST", api+"/v1/webhooks", `{"name":"own","url":"https://example.com/","method":"PUT","success":[302],"tls":{"ca":`+quoted(ca)+`}}`)
-	hookbolttest.WantStatus(t, 201, status, answer)
+	for _, settings := range []string{
+		`{"name":"own","url":"https://example.com/","method":"PUT","success":[302],"tls":{"ca":` + quoted(ca) + `,"min_version":"1.3"}}`,
+		`{"name":"shown","url":"https://example.com/","tls":{"server_name":"a.example","min_version":"1.3"}}`,
+	} {
+		status, answer := hookbolttest.Call(t, "POST", api+"/v1/webhooks", settings)
+		hookbolttest.WantStatus(t, 201, status, answer)
+	}
+	const shown = `
+[[webhook]]
+name = "shown"
+url = "https://example.com/"
+tls = {min_version = "1.3", server_name = "a.example"}
+`
 	want := `method = "PUT"
 success = [302]
-tls = {keep = true} # the server does not show it; elsewhere, such as {ca = {env = "OWN_CA"}, cert = {env = "OWN_CERT"}, key = {env = "OWN_KEY"}}
-`
-	if got := dumped(t, api); !strings.HasSuffix(got, want) {
-		t.Errorf("got\n%s\nwant at its end\n%s", got, want)
+tls = {keep = true} # the server does not show it; elsewhere, such as {ca = {env = "OWN_CA"}, min_version = "1.3"}
+` + shown
+	file := dumped(t, api)
+	if !strings.HasSuffix(file, want) {
+		t.Errorf("got\n%s\nwant at its end\n%s", file, want)
 	}
+	wantApplied(t, api, file, "= \"own\" unchanged\n= \"shown\" unchanged\nDry run: 0 to create, 0 to change, 0 to delete, 2 unchanged.\n", "-dry-run")
+	own := "[[webhook]]\nname = \"own\"\nurl = \"https://example.com/\"\nmethod = \"PUT\"\nsuccess = [302]\ntls = {ca = \"\"\"\n" + ca + "\"\"\", min_version = \"1.%d\"}\n"
+	wantApplied(t, api, fmt.Sprintf(own, 3)+shown, "? \"own\" unchanged, unless these are others, which the server does not show: tls\n= \"shown\" unchanged\n"+
+		"Dry run: 0 to create, 0 to change, 0 to delete, 1 unchanged, 1 perhaps unchanged.\n", "-dry-run")
+	wantApplied(t, api, fmt.Sprintf(own, 2)+strings.Replace(shown, ", server_name = \"a.example\"", "", 1), `
+		~ change "own"
+		    tls: {"ca":true,"min_version":"1.3"} -> {"ca":true,"min_version":"1.2"}
+		~ change "shown"
+		    tls: {"min_version":"1.3","server_name":"a.example"} -> {"min_version":"1.3"}
+		0 created, 2 changed, 0 deleted, 0 unchanged.
+		`)
+	wantApplied(t, hookbolttest.Serve(t, "", ""), shown, `
+		+ create "shown" (id 1)
+		    url: "https://example.com/"
+		    tls: {"min_version":"1.3","server_name":"a.example"}
+		    secret: made; GET /v1/webhooks/1/secret shows it
+		1 created, 0 changed, 0 deleted, 0 unchanged.
+		`)
 }
 
 func quoted(text string) string {

@@ -81,6 +81,13 @@ func NewPlan(ctx context.Context, c *client.Client, hooks []*Webhook, o PlanOpti
 			return nil, err
 		}
 		plan.steps = append(plan.steps, s)
+		if err := s.tryPrograms(ctx, c); err != nil {
+			bad, ok := errors.AsType[Problems](err)
+			if !ok {
+				return nil, err
+			}
+			problems = append(problems, bad...)
+		}
 	}
 	for _, s := range all {
 		switch {
@@ -142,6 +149,9 @@ func planCreation(want *Webhook) (*step, error) {
 		case !want.given(name):
 		case want.hides(name):
 			s.lines = append(s.lines, name+": set (not shown)")
+		case setting.Program:
+			none := engine.DefaultWebhook()
+			s.lines = append(s.lines, want.changedProgram(setting, &none, &want.Settings)...)
 		default:
 			s.lines = append(s.lines, name+": "+shownValue(setting, &want.Settings))
 		}
@@ -149,7 +159,7 @@ func planCreation(want *Webhook) (*step, error) {
 	for _, setting := range credentialSettings {
 		names, isObject := setting.Get(&want.Settings).(map[string]bool)
 		if want.given(setting.Name) && !isObject {
-			s.lines = append(s.lines, setting.Name+": set (not shown)")
+			s.lines = append(s.lines, want.credentialSet(setting))
 		}
 		for _, name := range slices.Sorted(maps.Keys(names)) {
 			s.lines = append(s.lines, setting.Name+"."+name+": set (not shown)")
@@ -183,6 +193,8 @@ func planChange(ctx context.Context, c *client.Client, want *Webhook, present *s
 			continue
 		case want.hides(name):
 			s.lines = append(s.lines, name+": another value (not shown)")
+		case setting.Program:
+			s.lines = append(s.lines, want.changedProgram(setting, &present.Webhook, &want.Settings)...)
 		default:
 			s.lines = append(s.lines, fmt.Sprintf("%s: %s -> %s", name, shownValue(setting, &present.Webhook), shownValue(setting, &want.Settings)))
 		}
@@ -239,9 +251,17 @@ func (s *step) planCredentials(want *Webhook, present *servedWebhook) (unknown [
 		case isObject:
 			unknown = append(unknown, s.planNames(name, names, present.names(name))...)
 		case given && has:
-			unknown = append(unknown, name)
+			line, same := want.credentialChange(setting, present)
+			if same {
+				continue
+			}
+			if line == "" {
+				unknown = append(unknown, name)
+			} else {
+				s.lines = append(s.lines, line)
+			}
 		case given:
-			s.lines = append(s.lines, name+": set (not shown)")
+			s.lines = append(s.lines, want.credentialSet(setting))
 		case has:
 			s.lines = append(s.lines, name+": removed")
 		}
@@ -374,4 +394,29 @@ func (s *step) planNames(setting string, want map[string]bool, present []string)
 		}
 	}
 	return unknown
+}
+
+// credentialSet says that a setting is set, with what may be shown of it.
+func (w *Webhook) credentialSet(setting *engine.Setting) string {
+	members, _ := shownMembers(setting, setting.JSON(&w.Settings))
+	if members == nil || w.hidesShown(setting) {
+		return setting.Name + ": set (not shown)"
+	}
+	return setting.Name + ": " + notSet(string(members))
+}
+
+// credentialChange compares what answers show of a setting, which the server and the file have both. same means that it is the same as a whole. The
+// line says what changes; it is "" if what is not shown may differ.
+func (w *Webhook) credentialChange(setting *engine.Setting, present *servedWebhook) (line string, same bool) {
+	before, _ := shownMembers(setting, present.credentials[setting.Name])
+	after, all := shownMembers(setting, setting.JSON(&w.Settings))
+	switch {
+	case before == nil || after == nil:
+		return "", false
+	case string(before) == string(after):
+		return "", all
+	case w.hidesShown(setting):
+		return setting.Name + ": another value (not shown)", false
+	}
+	return fmt.Sprintf("%s: %s -> %s", setting.Name, notSet(string(before)), notSet(string(after))), false
 }

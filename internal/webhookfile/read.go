@@ -29,6 +29,8 @@ type Webhook struct {
 	Keep map[string]bool
 	// Hidden has the paths of the values that come from a variable or a file, such as "allow_networks[0]". They are never shown.
 	Hidden map[string]bool
+	// ProgramFiles has the files that settings' programs come from, as they are called in the file of webhooks.
+	ProgramFiles map[string]string
 }
 
 // hides reports whether the value at a path is hidden, or has a hidden value in it, or is part of one.
@@ -54,9 +56,12 @@ type Sources struct {
 	Variable func(name string) (string, bool)
 	// File returns the secret in a file.
 	File func(path string) (string, error)
+	// Program returns the text of a file with a program. Its path is relative to the file of webhooks.
+	Program func(path string) (string, error)
 }
 
-// Problems are everything that is wrong with a file of webhooks, or with what it asks of a server: one line each, without line ends.
+// Problems are everything that is wrong with a file of webhooks, or with what it asks of a server: one line each, without its end. After that line
+// a problem of a program may have more, which show the place.
 type Problems []string
 
 // Error has a line for each.
@@ -97,7 +102,8 @@ func parse(file string, from Sources) ([]*Webhook, error) {
 	var hooks []*Webhook
 	seen := make(map[string]bool)
 	for i, table := range tables {
-		r := &webhookReader{from: from, want: Webhook{JSON: make(map[string]json.RawMessage), Keep: make(map[string]bool), Hidden: make(map[string]bool)}}
+		r := &webhookReader{from: from, want: Webhook{JSON: make(map[string]json.RawMessage), Keep: make(map[string]bool), Hidden: make(map[string]bool),
+			ProgramFiles: make(map[string]string)}}
 		name, _ := table["name"].(string)
 		called := fmt.Sprintf("webhook %.200q", name)
 		switch {
@@ -204,6 +210,9 @@ func (r *webhookReader) refused(err error) {
 func (r *webhookReader) value(path string, v any) any {
 	switch v := v.(type) {
 	case map[string]any:
+		if program, ok := r.program(path, v); ok {
+			return program
+		}
 		if value, ok := r.reference(path, v); ok {
 			r.want.Hidden[path] = true
 			if !utf8.ValidString(value) {

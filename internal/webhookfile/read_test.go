@@ -57,6 +57,8 @@ func FuzzWebhookFile(f *testing.F) {
 		head + "headers = {keep = true}\noauth2 = {keep = true}\npaused = true", head + "headers = {env = {file = \"/x\"}, file = \"y\"}", head + "timeout = {env = \"BYTES\"}",
 		head + "secret = {env = \"NONE\"}", head + "content_id = {file = \"x\"}\ndelay = 1e3\nrate_limit = inf\nmax_in_flight = 07:32:00", head + "oauth2 = {token_url = {env = \"Y\"}, body = [[{}]]}",
 		head + "retry_schedule = [\"1s\", {env = \"A\\nB\"}]\nallow_networks = [{file = \"\\u0085\"}]", head + "[webhook.oauth2.body.a.b.c]\nd = 1979-05-27T07:32:00Z", "[[webhook.name]]\n[[webhook.url]]",
+		head + "transform = {file = \"a.jq\"}\nfilter = {file = \"12345\"}", head + "transform = '''\n{a: \"\\(.b)\"}\n'''\nurl_values = \"\"\"\\u0085\n''' \\r\"\"\"\nfilter = '\"x'",
+		head + "tls = {min_version = \"1.3\", ca_file = \"a\"}",
 	} {
 		f.Add(text)
 	}
@@ -70,6 +72,9 @@ func FuzzWebhookFile(f *testing.F) {
 				return "", &os.PathError{Op: "open", Path: path, Err: errors.New("not there")}
 			}
 			return "https://example.com/?" + sekret, nil
+		},
+		Program: func(path string) (string, error) {
+			return map[bool]string{true: "\xff", false: "# " + path}[len(path)%5 == 0], nil
 		},
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -76,6 +76,17 @@ var (
 	partlySettings = settingsThat(func(s *engine.Setting) bool { return s.Partly })
 )
 
+// shownMembers returns what answers show of a setting that is an object of hookbolt's own members, such as tls, as JSON, and whether that is all
+// of it: whether none of its Parts is set, of which they tell no more. It is nil for other settings.
+func shownMembers(setting *engine.Setting, shown json.RawMessage) (members json.RawMessage, all bool) {
+	var object map[string]json.RawMessage
+	if len(setting.Parts) == 0 || json.Unmarshal(shown, &object) != nil || object == nil {
+		return nil, false
+	}
+	hasPart := slices.ContainsFunc(setting.Parts, func(part string) bool { return object[part] != nil })
+	return client.EncodeJSON(object), !hasPart
+}
+
 // currentSecrets are the secrets that the API shows on request.
 type currentSecrets struct {
 	Secret          engine.Secret `json:"secret"`
