@@ -226,6 +226,40 @@ func TestNoWorker(t *testing.T) {
 	})
 }
 
+// TestNoWorkerForFiltered: once processes can be started again, the lane of a webhook goes on as before, also if no session leads to an attempt.
+func TestNoWorkerForFiltered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var none atomic.Bool
+		var running, most atomic.Int32
+		w := newWorld(t, func(c *engine.Config) {
+			c.RunPrograms = func(_ context.Context, j transform.Job) (transform.Result, error) {
+				if none.Load() {
+					return transform.Result{}, fmt.Errorf("%w: fork: resource temporarily unavailable", transform.ErrNoWorker)
+				}
+				most.Store(max(most.Load(), running.Add(1)))
+				defer running.Add(-1)
+				time.Sleep(time.Second)
+				return transform.Eval(j)
+			}
+		})
+		w.webhook(shaped("https://a.example/", map[string]any{"filter": "false", "max_in_flight": 8}))
+		none.Store(true)
+		w.session()
+		time.Sleep(time.Minute)
+		none.Store(false)
+		time.Sleep(time.Minute)
+		most.Store(0)
+		w.sessions(20)
+		time.Sleep(time.Minute)
+		if most.Load() < 2 {
+			t.Errorf("the programs ran for %d session at a time", most.Load())
+		}
+		if left := w.list(engine.DeliveryQuery{WebhookID: 1, Status: engine.StatusFiltered}); len(left) != 21 {
+			t.Errorf("%d are filtered, want 21", len(left))
+		}
+	})
+}
+
 func mustPatch(t *testing.T, settings string) engine.WebhookPatch {
 	t.Helper()
 	p, err := engine.ParseWebhookPatch([]byte(settings))
