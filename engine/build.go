@@ -7,6 +7,7 @@ import (
 	"mime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"hookbolt/engine/jsonread"
@@ -129,31 +130,52 @@ func (f *Freeze) fill(b Built, err error) error {
 	return err
 }
 
+// unbuilt counts the bodies of each webhook that could not be built, one after the other. The counts are in memory: a restart begins anew.
+type unbuilt struct {
+	mu   sync.Mutex
+	rows map[uint32]unbuiltRow // by webhook; none after a success; guarded by mu
+}
+
 // unbuiltRow is how many bodies in a row could not be built.
 type unbuiltRow struct {
 	webhook *Webhook // as it was for the last of them: with other programs another row begins
 	n       int
 }
 
-// observeBuilt notes what became of a body: after maxUnbuiltInRow failures in a row the webhook is paused.
-func (e *Engine) observeBuilt(ctx context.Context, f *Freeze) {
-	w := f.Webhook
-	e.unbuilt.mu.Lock()
-	if f.BuildError == "" {
-		delete(e.unbuilt.rows, w.ID)
-		e.unbuilt.mu.Unlock()
-		return
-	}
-	row := e.unbuilt.rows[w.ID]
+// failed counts a body of a webhook that could not be built. It reports whether the row is full; then the next one begins.
+func (u *unbuilt) failed(w *Webhook) (full bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	row := u.rows[w.ID]
 	if row.webhook == nil || !row.webhook.sameBuild(w) {
 		row.n = 0
 	}
-	row.webhook, row.n = w, row.n+1
-	if e.unbuilt.rows[w.ID] = row; row.n >= maxUnbuiltInRow {
-		delete(e.unbuilt.rows, w.ID)
+	if row.n++; row.n >= maxUnbuiltInRow {
+		delete(u.rows, w.ID)
+		return true
 	}
-	e.unbuilt.mu.Unlock()
-	if row.n < maxUnbuiltInRow {
+	if u.rows == nil {
+		u.rows = make(map[uint32]unbuiltRow)
+	}
+	u.rows[w.ID] = unbuiltRow{w, row.n}
+	return false
+}
+
+// forget ends the row of a webhook.
+func (u *unbuilt) forget(webhookID uint32) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.rows, webhookID)
+}
+
+// observeBuilt notes what became of a body: after maxUnbuiltInRow failures in a row the webhook is paused.
+func (e *Engine) observeBuilt(ctx context.Context, f *Freeze) {
+	w := f.Webhook
+	if f.BuildError == "" {
+		e.unbuilt.forget(w.ID)
+		return
+	}
+	if !e.unbuilt.failed(w) {
 		return
 	}
 	program, _, _ := strings.Cut(f.BuildError, ":") // without the detail, which may quote data
@@ -161,6 +183,14 @@ func (e *Engine) observeBuilt(ctx context.Context, f *Freeze) {
 	e.pause(ctx, w, pauseProgram, reason, func(before, after *Webhook) bool {
 		return !before.sameBuild(after) || !before.ResumedAt.Equal(after.ResumedAt)
 	})
+}
+
+// trial returns the webhook as the pool of workers is to see it while somebody waits for what its programs give. All trials and previews have
+// turns of their own: they do not wait behind the deliveries of the program that they are to mend, and slow none down.
+func (w *Webhook) trial() *Webhook {
+	trial := *w
+	trial.ID = 0
+	return &trial
 }
 
 // checkBuild tries what shapes a webhook's bodies on the samples. before is the webhook before the change.
@@ -179,7 +209,7 @@ func (e *Engine) checkBuild(ctx context.Context, w, before *Webhook) error {
 		if err != nil {
 			return err
 		}
-		_, err = e.build(ctx, w, payload)
+		_, err = e.build(ctx, w.trial(), payload)
 		failed, ok := errors.AsType[*transform.Error](err)
 		switch {
 		case ok && !complete:
@@ -273,7 +303,7 @@ func (e *Engine) buildTest(ctx context.Context, w *Webhook, now time.Time) (Buil
 	}
 	programs := w.programs()
 	programs.Filter = ""
-	b, err := e.buildWith(ctx, w, programs, payload)
+	b, err := e.buildWith(ctx, w.trial(), programs, payload)
 	failed, ok := errors.AsType[*transform.Error](err)
 	switch {
 	case ok:

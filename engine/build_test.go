@@ -226,6 +226,73 @@ func TestNoWorker(t *testing.T) {
 	})
 }
 
+// TestTrialsHaveTheirOwnTurns: a change, a test and a preview do not wait behind the deliveries of the program that they are to mend.
+func TestTrialsHaveTheirOwnTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var owner atomic.Uint32
+		w := newWorld(t, func(c *engine.Config) {
+			c.RunPrograms = func(_ context.Context, j transform.Job) (transform.Result, error) {
+				owner.Store(j.Owner)
+				return transform.Eval(j)
+			}
+		})
+		hook := w.webhook(shaped("https://a.example/", map[string]any{"transform": ".session_id"}))
+		w.session()
+		time.Sleep(time.Minute)
+		if owner.Load() != hook.ID {
+			t.Errorf("a delivery has the turn of %d, want that of its webhook", owner.Load())
+		}
+		patch, err := engine.ParseWebhookPatch([]byte(`{"transform":"[.session_id]"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, try := range map[string]func() error{
+			"a change":  func() error { _, err := w.UpdateWebhook(t.Context(), hook.ID, patch); return err },
+			"a test":    func() error { _, err := w.TestWebhook(t.Context(), hook.ID); return err },
+			"a preview": func() error { _, err := w.Preview(t.Context(), engine.PreviewRequest{WebhookID: hook.ID}); return err },
+		} {
+			owner.Store(hook.ID)
+			if err := try(); err != nil || owner.Load() != 0 {
+				t.Errorf("%s has the turn of %d, %v", what, owner.Load(), err)
+			}
+		}
+	})
+}
+
+// TestNoWorkerForFiltered: once processes can be started again, the lane of a webhook goes on as before, also if no session leads to an attempt.
+func TestNoWorkerForFiltered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var none atomic.Bool
+		var running, most atomic.Int32
+		w := newWorld(t, func(c *engine.Config) {
+			c.RunPrograms = func(_ context.Context, j transform.Job) (transform.Result, error) {
+				if none.Load() {
+					return transform.Result{}, fmt.Errorf("%w: fork: resource temporarily unavailable", transform.ErrNoWorker)
+				}
+				most.Store(max(most.Load(), running.Add(1)))
+				defer running.Add(-1)
+				time.Sleep(time.Second)
+				return transform.Eval(j)
+			}
+		})
+		w.webhook(shaped("https://a.example/", map[string]any{"filter": "false", "max_in_flight": 8}))
+		none.Store(true)
+		w.session()
+		time.Sleep(time.Minute)
+		none.Store(false)
+		time.Sleep(time.Minute)
+		most.Store(0)
+		w.sessions(20)
+		time.Sleep(time.Minute)
+		if most.Load() < 2 {
+			t.Errorf("the programs ran for %d session at a time", most.Load())
+		}
+		if left := w.list(engine.DeliveryQuery{WebhookID: 1, Status: engine.StatusFiltered}); len(left) != 21 {
+			t.Errorf("%d are filtered, want 21", len(left))
+		}
+	})
+}
+
 func mustPatch(t *testing.T, settings string) engine.WebhookPatch {
 	t.Helper()
 	p, err := engine.ParseWebhookPatch([]byte(settings))

@@ -93,6 +93,7 @@ func (e *Engine) freeze(ctx context.Context, c *claim) ([]byte, error) {
 			if err := f.fill(e.build(ctx, w, f.Payload)); err != nil {
 				return nil, err
 			}
+			e.observeRun(c)
 		}
 		var endFailure func(*Delivery, bool)
 		f.Failure, endFailure = e.beginFailure(f.BuildError != "", w, d)

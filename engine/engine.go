@@ -52,13 +52,10 @@ type Engine struct {
 	maintenanceWake chan struct{}
 	runPrograms     RunPrograms
 	programs        *transform.Pool // nil if Config has RunPrograms
-	unbuilt         struct {
-		mu   sync.Mutex
-		rows map[uint32]unbuiltRow // by webhook; none after a success; guarded by mu
-	}
-	failures failures
-	onces    onces
-	erasures erasures
+	unbuilt         unbuilt
+	failures        failures
+	onces           onces
+	erasures        erasures
 }
 
 // New returns an engine on a store, and registers its metrics with reg.
@@ -67,7 +64,6 @@ func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *
 	e.snapshot.Store(&snapshot{cfg, newSender(cfg, log)})
 	e.lanes = newLanes(e.laneLimits, cfg.MaxInFlight)
 	e.lanes.failingAfter = cfg.FailingAfter
-	e.unbuilt.rows = make(map[uint32]unbuiltRow)
 	if e.runPrograms = cfg.RunPrograms; e.runPrograms == nil {
 		e.programs = transform.NewPool(transform.Options{Observe: newProgramMetrics(reg).observer()})
 		e.runPrograms = e.programs.Run

@@ -161,10 +161,9 @@ func (e *Engine) Preview(ctx context.Context, ask PreviewRequest) (Preview, erro
 	if p.Payload, err = e.previewPayload(ctx, &w, &ask, now); err != nil {
 		return Preview{}, err
 	}
-	w.ID = 0 // all previews share one turn at the programs: none slows a webhook's deliveries down
 	ctx, cancel := context.WithTimeoutCause(ctx, previewPatience, errPreviewBusy)
 	defer cancel()
-	built, err := e.build(ctx, &w, p.Payload)
+	built, err := e.build(ctx, w.trial(), p.Payload)
 	p.Steps = built.Steps
 	if err == nil && built.Filtered {
 		p.StoppedBy, err = e.stoppedBy(ctx, &w, p.Payload)

@@ -52,6 +52,21 @@ func (e *Engine) observeTrouble(c *claim, o *Outcome) {
 	}
 }
 
+// observeRun ends the trouble that kept the programs of a claim's webhook from being run. An attempt would end it, too, but of a session that is
+// filtered there is none.
+func (e *Engine) observeRun(c *claim) {
+	if e.lanes.hasTrouble(c.lane, send.TroubleProcesses) {
+		e.observeTrouble(c, &Outcome{})
+	}
+}
+
+// hasTrouble reports whether the last attempt of a lane met that trouble.
+func (l *lanes) hasTrouble(ln *lane, kind Trouble) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return ln.trouble.kind == kind
+}
+
 // observeTrouble is Engine.observeTrouble for a lane. began reports that an attempt met a trouble, ended that no lane has one any more.
 func (l *lanes) observeTrouble(ln *lane, kind Trouble) (began, ended bool) {
 	l.mu.Lock()

@@ -199,6 +199,7 @@ func (e *Engine) webhookChanged(id uint32) {
 	if deleted {
 		e.sender().ForgetToken(tokenKey(id))
 		e.metrics.history.forget(id)
+		e.unbuilt.forget(id)
 	}
 	e.sender().CloseUnused(usedConnections(hooks))
 }

@@ -179,10 +179,12 @@ func (p *Pool) runOn(ctx context.Context, w *worker, at *place, job *Job) (Resul
 	killTimer := time.AfterFunc(killAfter, func() { w.kill(endedTime) })
 	result, err := w.do(job)
 	slowTimer.Stop()
-	killTimer.Stop()
-	stop()
+	inTime, wanted := killTimer.Stop(), stop()
 	if _, failed := errors.AsType[*Error](err); err == nil || failed {
 		p.leave(at, watch.took())
+		if !inTime || !wanted {
+			w.kill(endedAbandoned) // it is about to be killed anyway, and not in the middle of another job
+		}
 		p.returnWorker(w)
 		return result, err
 	}
