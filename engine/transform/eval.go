@@ -23,9 +23,20 @@ func Eval(job Job) (Result, error) {
 type evaluator struct {
 	compiled map[string]*gojq.Code
 	running  atomic.Int32 // the number of the program that is compiled or runs, in the order of list
+	// clock is what MaxTime is measured by, and check is called from time to time while a program counts steps.
+	clock func() time.Duration
+	check func()
 }
 
-func newEvaluator() *evaluator { return &evaluator{compiled: make(map[string]*gojq.Code)} }
+// newEvaluator returns an evaluator that measures jobs by the clock.
+func newEvaluator() *evaluator {
+	return &evaluator{compiled: make(map[string]*gojq.Code), clock: sinceStart, check: func() {}}
+}
+
+// sinceStart is the time since the start of this process.
+func sinceStart() time.Duration { return time.Since(processStart) }
+
+var processStart = time.Now()
 
 // maxCompiled is how many programs an evaluator keeps.
 const maxCompiled = 64
@@ -55,7 +66,7 @@ func (e *evaluator) eval(job Job) (result Result, err error) {
 			result, err = Result{}, &Error{Program: job.list()[e.running.Load()].name, Detail: "the interpreter cannot run this program (" + shorten(fmt.Sprint(p), 100) + ")"}
 		}
 	}()
-	budget := newBudget()
+	budget := newBudget(e.clock, e.check)
 	defer func() {
 		if err == nil {
 			result.Steps = budget.used()
@@ -189,22 +200,25 @@ func decode(payload []byte) (v any, err error) {
 // budget is the context of a job: the interpreter asks for Done before each step, and this counts.
 type budget struct {
 	context.Context
+	clock  func() time.Duration
+	check  func()
 	steps  int
-	ends   time.Time
+	looked time.Time     // at the clock
+	ends   time.Duration // by the clock
 	ended  chan struct{}
 	reason error
 }
 
 var (
 	errSteps = fmt.Errorf("it takes more than %d million steps: does it end?", MaxSteps/1_000_000)
-	errTime  = fmt.Errorf("it takes more than %d second", MaxTime/time.Second)
+	errTime  = fmt.Errorf("it takes more than %d second of a processor", MaxTime/time.Second)
 )
 
 // stepsPerLook is after how many steps the time is looked at.
 const stepsPerLook = 256
 
-func newBudget() *budget {
-	return &budget{Context: context.Background(), ends: time.Now().Add(MaxTime), ended: make(chan struct{})}
+func newBudget(clock func() time.Duration, check func()) *budget {
+	return &budget{Context: context.Background(), clock: clock, check: check, looked: time.Now(), ends: clock() + MaxTime, ended: make(chan struct{})}
 }
 
 func (b *budget) used() int { return min(b.steps, MaxSteps) }
@@ -212,14 +226,23 @@ func (b *budget) used() int { return min(b.steps, MaxSteps) }
 // Done counts a step. The channel is closed once the budget is used up.
 func (b *budget) Done() <-chan struct{} {
 	b.steps++
-	if b.reason == nil && (b.steps > MaxSteps || b.steps%stepsPerLook == 0 && !time.Now().Before(b.ends)) {
-		b.reason = errSteps
-		if b.steps <= MaxSteps {
-			b.reason = errTime
+	switch {
+	case b.reason != nil:
+	case b.steps > MaxSteps:
+		b.end(errSteps)
+	case b.steps%stepsPerLook == 0 && time.Since(b.looked) >= watchInterval: // the other clock takes a call of the system
+		b.looked = time.Now()
+		b.check()
+		if b.clock() >= b.ends {
+			b.end(errTime)
 		}
-		close(b.ended)
 	}
 	return b.ended
+}
+
+func (b *budget) end(why error) {
+	b.reason = why
+	close(b.ended)
 }
 
 // Err says what the program has too much of.

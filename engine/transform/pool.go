@@ -3,6 +3,7 @@ package transform
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -18,10 +19,12 @@ const (
 	slowAfter = 50 * time.Millisecond
 	// cheapBelow is what a job takes at the most whose owner may have the last free worker next time.
 	cheapBelow = 5 * time.Millisecond
-	// slowInterval is how often a job is looked at that has had a processor for less than slowAfter.
-	slowInterval = 10 * time.Millisecond
-	// killAfter is when the parent kills a worker that has not ended itself.
+	// lookInterval is how often the jobs that run are looked at.
+	lookInterval = 10 * time.Millisecond
+	// killAfter is how long a worker may have a processor for a job until the parent kills it, because it has not ended itself.
 	killAfter = 2 * time.Second
+	// maxWait is how long a job may take by the clock. A machine that leaves it less than MaxTime meanwhile is too busy to run programs.
+	maxWait = 20 * time.Second
 	// maxTries is how often a job is run whose worker is ended by somebody else.
 	maxTries = 3
 )
@@ -54,7 +57,7 @@ var Outcomes = []string{"sent", "filtered", "failed", "no_worker", "abandoned"}
 
 // EndReasons are why a worker may end.
 var EndReasons = []string{string(endedIdle), string(endedTime), string(endedMemory), string(endedCrash), string(endedMoved), string(endedAbandoned),
-	string(endedLost)}
+	string(endedStarved), string(endedLost)}
 
 // Pool runs jobs in worker processes. It starts none before the first job with a program, and ends those that have nothing to do.
 //
@@ -79,6 +82,8 @@ type Pool struct {
 	schedule  schedule
 	idle      []*worker // the last used last
 	idleTimer *time.Timer
+	lookTimer *time.Timer // nil before the first job
+	looks     bool        // the timer is set
 }
 
 // NewPool returns a pool. It starts no process before the first job.
@@ -149,6 +154,8 @@ func (p *Pool) run(ctx context.Context, job *Job) (Result, error) {
 			return Result{}, context.Cause(ctx)
 		case ended.why == endedAbandoned:
 			return Result{}, ErrClosed
+		case ended.why == endedStarved:
+			return Result{}, fmt.Errorf("%w: it had less than %s of a processor in %s: this machine is too busy", ErrNoWorker, MaxTime, maxWait)
 		case ended.why == endedMoved:
 			continue // its owner is slow now
 		case ended.why == endedLost:
@@ -174,15 +181,11 @@ func (p *Pool) join() bool {
 func (p *Pool) runOn(ctx context.Context, w *worker, at *place, job *Job) (Result, error) {
 	p.begin(at, w)
 	stop := context.AfterFunc(ctx, func() { w.kill(endedAbandoned) })
-	watch := newStopwatch(w)
-	slowTimer := time.AfterFunc(slowAfter, func() { p.watchSlow(at, w, watch) })
-	killTimer := time.AfterFunc(killAfter, func() { w.kill(endedTime) })
 	result, err := w.do(job)
-	slowTimer.Stop()
-	inTime, wanted := killTimer.Stop(), stop()
+	wanted := stop()
 	if _, failed := errors.AsType[*Error](err); err == nil || failed {
-		p.leave(at, watch.took())
-		if !inTime || !wanted {
+		p.leave(at, at.watch.took())
+		if !wanted {
 			w.kill(endedAbandoned) // it is about to be killed anyway, and not in the middle of another job
 		}
 		p.returnWorker(w)
@@ -191,26 +194,45 @@ func (p *Pool) runOn(ctx context.Context, w *worker, at *place, job *Job) (Resul
 	ended := w.ending()
 	p.countEnd(ended.why)
 	took := slowAfter // a program that ends its worker is slow, however fast it does so
-	if ended.why == endedAbandoned || ended.why == endedLost {
+	if ended.why == endedAbandoned || ended.why == endedLost || ended.why == endedStarved {
 		took = 0
 	}
 	p.leave(at, took)
 	return Result{}, ended
 }
 
-// watchSlow makes a job slow once it has taken slowAfter.
-func (p *Pool) watchSlow(at *place, w *worker, watch stopwatch) {
-	for left := slowAfter - watch.took(); left > 0; left = slowAfter - watch.took() {
-		select {
-		case <-w.ended:
-			return
-		case <-time.After(max(left, slowInterval)):
-		}
-		if !p.runsOn(at, w) {
-			return
+// look makes the jobs slow that have taken slowAfter, and ends those that have taken too long.
+func (p *Pool) look() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for at := range p.schedule.active {
+		took, w := at.watch.took(), at.worker
+		switch {
+		case at.watch.mustEnd(took):
+			w.kill(endedTime)
+		case time.Since(at.watch.began) >= maxWait:
+			w.kill(endedStarved)
+		case took >= slowAfter && !w.slow:
+			p.slowDown(w)
+			p.schedule.turnSlow(at)
 		}
 	}
-	p.turnSlow(at, w)
+	if p.looks = len(p.schedule.active) > 0; p.looks {
+		p.lookTimer.Reset(lookInterval)
+	}
+}
+
+// lookSoon has the jobs that run be looked at from now on. The pool's mutex is held.
+func (p *Pool) lookSoon() {
+	switch {
+	case p.looks:
+		return
+	case p.lookTimer == nil:
+		p.lookTimer = time.AfterFunc(lookInterval, p.look)
+	default:
+		p.lookTimer.Reset(lookInterval)
+	}
+	p.looks = true
 }
 
 // stopwatch measures what a job takes: the time for which its worker has a processor, or just the time where the system does not say it.
@@ -233,6 +255,15 @@ func (s stopwatch) took() time.Duration {
 		took = max(1, used-s.used)
 	}
 	return took
+}
+
+// mustEnd tells whether a job that has taken a time is to be killed. A worker that knows its own time is trusted where its parent does not
+// know it.
+func (s stopwatch) mustEnd(took time.Duration) bool {
+	if !s.knows && ownTimeKnown {
+		return time.Since(s.began) >= maxWait
+	}
+	return took >= killAfter
 }
 
 // takeWorker returns a worker that nobody uses, or starts one. The error is an ErrNoWorker.

@@ -45,6 +45,7 @@ type place struct {
 	class   class         // what it runs as
 	granted chan struct{} // gets a value when it may run
 	worker  *worker       // what it runs on; nil before and after
+	watch   stopwatch     // of the worker's last job
 }
 
 func newSchedule(fast, slow int) schedule {
@@ -75,9 +76,11 @@ func (p *Pool) enter(ctx context.Context, at *place, id uint32) error {
 
 // begin is called when a job has a worker.
 func (p *Pool) begin(at *place, w *worker) {
+	watch := newStopwatch(w)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at.worker = w
+	at.worker, at.watch = w, watch
+	p.lookSoon()
 	p.schedule.active[at] = struct{}{}
 	if at.class == slow {
 		p.slowDown(w)
@@ -92,24 +95,6 @@ func (p *Pool) leave(at *place, took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.schedule.release(at, took)
-}
-
-// runsOn tells whether a job runs on a worker still.
-func (p *Pool) runsOn(at *place, w *worker) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return at.worker == w
-}
-
-// turnSlow is called when a job has run for slowAfter.
-func (p *Pool) turnSlow(at *place, w *worker) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if at.worker != w {
-		return // it has just ended
-	}
-	p.slowDown(w)
-	p.schedule.turnSlow(at)
 }
 
 // slowDown has a worker give way to others until its end. The pool's mutex is held.

@@ -24,7 +24,7 @@ const (
 	MaxResultBytes  = 1 << 20  // of a body
 	MaxDepth        = 64       // of arrays and objects within each other, in a body
 	MaxSteps        = 2_000_000
-	MaxTime         = time.Second // after this a program is stopped; see killAfter for one that cannot be
+	MaxTime         = time.Second // of a processor; then a program is stopped. See killAfter for one that cannot be
 	MaxHeapBytes    = 128 << 20
 
 	MaxURLValues     = 32
@@ -121,8 +121,9 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: line %d, column %d: %s", e.Program, e.Line, e.Column, e.Detail)
 }
 
-// ErrNoWorker is returned when no worker process could be started. It is the trouble of this machine, not the program's.
-var ErrNoWorker = errors.New("no process could be started to run the program")
+// ErrNoWorker is returned when no worker process could be started, or one got too little of a processor to run the program. It is the trouble
+// of this machine, not the program's.
+var ErrNoWorker = errors.New("there is no process that could run the program")
 
 // ErrClosed is returned by [Pool.Run] after [Pool.Close].
 var ErrClosed = errors.New("the pool of workers is closed")

@@ -45,6 +45,7 @@ func Work(in io.Reader, out io.Writer) error {
 	debug.SetMemoryLimit(MaxHeapBytes * 3 / 4) // collect more often before the limit is reached
 	restrict()
 	w := &watch{evaluator: newEvaluator(), parent: os.Getppid()}
+	w.evaluator.clock, w.evaluator.check = ownTime, w.checkHeap
 	w.timer = time.AfterFunc(time.Hour, w.look)
 	w.timer.Stop()
 	return serve(in, out, w)
@@ -92,11 +93,11 @@ type watch struct {
 	evaluator *evaluator
 	parent    int
 	timer     *time.Timer
-	since     atomic.Int64 // when the job began, in Unix nanoseconds; 0 between jobs
+	since     atomic.Int64 // when the job began, by ownTime; 0 between jobs
 }
 
 func (w *watch) start() {
-	w.since.Store(time.Now().UnixNano())
+	w.since.Store(int64(ownTime()))
 	w.timer.Reset(watchInterval)
 }
 
@@ -108,17 +109,25 @@ func (w *watch) stop() {
 // look runs in a goroutine of its own, every watchInterval while a job runs.
 func (w *watch) look() {
 	since := w.since.Load()
-	switch {
-	case since == 0:
+	if since == 0 {
 		return
-	case heapBytes() > MaxHeapBytes:
-		os.Exit(exitMemory + int(w.evaluator.running.Load()))
-	case time.Since(time.Unix(0, since)) > MaxTime+watchGrace:
+	}
+	w.checkHeap()
+	switch {
+	case ownTime()-time.Duration(since) > MaxTime+watchGrace:
 		os.Exit(exitTime + int(w.evaluator.running.Load()))
 	case os.Getppid() != w.parent: // the end of in is seen between jobs only
 		os.Exit(0)
 	}
 	w.timer.Reset(watchInterval)
+}
+
+// checkHeap ends the process if its heap is too large. The program itself calls it between its steps: on a busy machine the goroutine that
+// looks may come late.
+func (w *watch) checkHeap() {
+	if heapBytes() > MaxHeapBytes {
+		os.Exit(exitMemory + int(w.evaluator.running.Load()))
+	}
 }
 
 // heapBytes returns the size of what is on the heap, garbage included, and of the stacks.

@@ -46,6 +46,7 @@ const (
 	endedCrash     ending = "crash"     // a program went too deep, or the system had no memory
 	endedMoved     ending = "moved"     // a program gave way to others, and starts anew where programs may take long
 	endedAbandoned ending = "abandoned" // nobody waited for the result any more
+	endedStarved   ending = "starved"   // it got too little of a processor for too long
 	endedLost      ending = "lost"      // by somebody else
 )
 
