@@ -21,6 +21,7 @@ type claim struct {
 	turn     chan bool     // capacity 1; lanes sends one value once the claim is ready: whether to send the delivery
 
 	ready     bool // the payload is frozen, and the claim waits for its turn; guarded by lanes.mu
+	unbuilt   bool // the webhook's programs have not run yet; guarded by lanes.mu
 	cancelled bool // the delivery was cancelled since it was claimed; guarded by lanes.mu
 	// slot is the end of the interval that the attempt uses, if the lane has a rate limit; guarded by lanes.mu.
 	slot  time.Time
@@ -156,6 +157,10 @@ func (l *lanes) claimLocked(call *claimCall, ln *lane, claimed Claimed, revision
 	if ln.claimed++; ln.claimed > prefetch {
 		l.extraClaims++
 	}
+	if claimed.Delivery.Status == StatusScheduled && l.limits(ln.id).programs {
+		c.unbuilt = true
+		ln.unbuilt++
+	}
 	if l.enterLocked(c) {
 		ln.readyQueue = append(ln.readyQueue, c)
 	}
@@ -229,6 +234,7 @@ func (l *lanes) endLocked(c *claim) {
 	ln := c.lane
 	l.dequeueLocked(c)
 	l.leaveLocked(c)
+	ln.leaveBuildingLocked(c)
 	if l.claims[c.claimed.Delivery.ID] == c { // the delivery may be claimed again already
 		delete(l.claims, c.claimed.Delivery.ID)
 	}

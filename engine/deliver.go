@@ -90,7 +90,10 @@ func (e *Engine) freeze(ctx context.Context, c *claim) ([]byte, error) {
 		}
 		events = f.Events
 		if f.Payload != nil && w.NeedsBuild() {
-			if err := f.fill(e.build(ctx, w, f.Payload)); err != nil {
+			began := time.Now()
+			b, err := e.build(ctx, w, f.Payload)
+			e.lanes.built(c, time.Since(began))
+			if err := f.fill(b, err); err != nil {
 				return nil, err
 			}
 			e.observeRun(c)

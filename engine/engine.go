@@ -83,7 +83,7 @@ func (e *Engine) laneLimits(id Lane) laneLimits {
 	case w.Paused || !w.Active:
 		return laneLimits{}
 	}
-	limits := laneLimits{inFlight: e.config().WebhookMaxInFlight}
+	limits := laneLimits{inFlight: e.config().WebhookMaxInFlight, programs: w.hasPrograms()}
 	if w.MaxInFlight != nil {
 		limits.inFlight = *w.MaxInFlight
 	}

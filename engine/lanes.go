@@ -76,6 +76,7 @@ type lane struct {
 	timer         *time.Timer // fires at nextSlot, if a delivery waits for it
 	trouble       laneTrouble // of this machine, at the last attempt
 	load                      // that the endpoint takes; unused in a test lane
+	building                  // by the webhook's programs
 	gone          bool        // the webhook was deleted: the lane is dropped when its last claim has ended
 }
 
@@ -105,7 +106,7 @@ func (l *lanes) wakeAt(queued ...Queued) {
 func (l *lanes) laneLocked(id Lane) *lane {
 	ln := l.byID[id]
 	if ln == nil {
-		ln = &lane{id: id}
+		ln = &lane{id: id, building: newBuilding()}
 		if !id.Test {
 			ln.load = newLoad()
 		}

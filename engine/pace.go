@@ -19,6 +19,7 @@ type laneLimits struct {
 	inFlight int // attempts at once; with 0 the lane must not send
 	// rate is the webhook's rate limit, throttled the rate to which its endpoint has slowed the lane down; attempts per second, 0 for no limit.
 	rate, throttled float64
+	programs        bool // the webhook has some
 }
 
 // interval returns the time between two attempts; 0 for no limit.
@@ -76,6 +77,9 @@ func (l *lanes) roomLocked(ln *lane, now time.Time) (room int, next time.Time) {
 		return 1 - ln.claimed, next
 	}
 	room = prefetch*limits.inFlight - ln.claimed
+	if limits.programs {
+		room = min(room, ln.buildRoom-ln.unbuilt)
+	}
 	interval := limits.interval()
 	switch {
 	case interval == 0 || room <= 0:

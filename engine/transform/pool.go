@@ -17,8 +17,8 @@ const (
 	// slowAfter is how long a job may take among the fast ones. It is some hundred times what a program takes that makes a message. On Linux
 	// it is the time that the worker had a processor: a machine that is busy makes nobody slow.
 	slowAfter = 50 * time.Millisecond
-	// cheapBelow is what a job takes at the most whose owner may have the last free worker next time.
-	cheapBelow = 5 * time.Millisecond
+	// cheapBelow is what the jobs of an owner take at the most, on average, who may have the last free worker.
+	cheapBelow = 10 * time.Millisecond
 	// lookInterval is how often the jobs that run are looked at.
 	lookInterval = 10 * time.Millisecond
 	// killAfter is how long a worker may have a processor for a job until the parent kills it, because it has not ended itself.
@@ -63,10 +63,10 @@ var EndReasons = []string{string(endedIdle), string(endedTime), string(endedMemo
 //
 // # Fairness
 //
-// The jobs of an owner run in their order, one or a few at a time, and owners take turns. An owner whose last job took
-// less than cheapBelow is known. Others never get the last free worker: so a known owner waits for jobs of its kind at most, whatever others
-// run. A job that takes more than slowAfter gives up its place among the fast ones and becomes slow. There are few places for slow jobs, of lowest
-// priority. While all are taken, a job that should be slow runs on, but if somebody waits for its place it is ended, and starts anew as slow
+// The jobs of an owner run in their order, one or a few at a time, and owners take turns. An owner whose jobs took less than cheapBelow of late
+// is known. Others never get the last free worker: so a known owner waits for jobs of its kind at most, whatever others
+// run. The workers of the others have a lower priority. A job that takes more than slowAfter gives up its place among the fast ones and becomes
+// slow. There are few places for slow jobs, of lowest priority. While all are taken, a job that should be slow runs on, but if somebody waits for its place it is ended, and starts anew as slow
 // later. The next jobs of its owner start as slow, until one of them is fast again. Of slow owners, those come first that were slow the
 // fewest times in a row.
 //
@@ -140,7 +140,7 @@ func (p *Pool) run(ctx context.Context, job *Job) (Result, error) {
 		if err := p.enter(ctx, at, job.Owner); err != nil {
 			return Result{}, err
 		}
-		w, err := p.takeWorker()
+		w, err := p.takeWorker(at.class)
 		if err != nil {
 			p.leave(at, 0)
 			return Result{}, err
@@ -212,8 +212,9 @@ func (p *Pool) look() {
 			w.kill(endedTime)
 		case time.Since(at.watch.began) >= maxWait:
 			w.kill(endedStarved)
-		case took >= slowAfter && !w.slow:
-			p.slowDown(w)
+		case took >= slowAfter && !at.overdue:
+			at.overdue = true
+			w.lower(niceOf[slow])
 			p.schedule.turnSlow(at)
 		}
 	}
@@ -248,13 +249,14 @@ func newStopwatch(w *worker) stopwatch {
 	return stopwatch{w, time.Now(), used, knows}
 }
 
-// took returns what the job has taken; not 0.
+// took returns what the job has taken; not 0. Of a worker that has ended it says nothing.
 func (s stopwatch) took() time.Duration {
 	took := max(1, time.Since(s.began))
-	if used, knows := s.w.used(); knows && s.knows && took >= cheapBelow {
-		took = max(1, used-s.used)
+	if !s.knows || took < time.Millisecond { // it was no more
+		return took
 	}
-	return took
+	used, _ := s.w.used()
+	return max(1, used-s.used)
 }
 
 // mustEnd tells whether a job that has taken a time is to be killed. A worker that knows its own time is trusted where its parent does not
@@ -267,8 +269,8 @@ func (s stopwatch) mustEnd(took time.Duration) bool {
 }
 
 // takeWorker returns a worker that nobody uses, or starts one. The error is an ErrNoWorker.
-func (p *Pool) takeWorker() (*worker, error) {
-	for w := p.idleWorker(); w != nil; w = p.idleWorker() {
+func (p *Pool) takeWorker(c class) (*worker, error) {
+	for w := p.idleWorker(c); w != nil; w = p.idleWorker(c) {
 		select {
 		case <-w.ended: // ended by somebody else
 			p.countEnd(w.ending().why)
@@ -284,30 +286,30 @@ func (p *Pool) takeWorker() (*worker, error) {
 			return nil, err
 		}
 	}
-	w, err := startWorker(command, &p.waiters)
+	w, err := startWorker(command, niceOf[c], &p.waiters)
 	if err == nil && p.options.Observe.Started != nil {
 		p.options.Observe.Started()
 	}
 	return w, err
 }
 
-// idleWorker takes the idle worker that was used last; nil if there is none.
-func (p *Pool) idleWorker() *worker {
+// idleWorker takes the idle worker for a class of jobs that was used last; nil if there is none.
+func (p *Pool) idleWorker(c class) *worker {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := len(p.idle)
-	if n == 0 {
-		return nil
+	for i, w := range slices.Backward(p.idle) {
+		if w.nice == niceOf[c] {
+			p.idle = slices.Delete(p.idle, i, i+1)
+			return w
+		}
 	}
-	w := p.idle[n-1]
-	p.idle = p.idle[:n-1]
-	return w
+	return nil
 }
 
-// returnWorker keeps a worker for the next job. One that was slow is ended: its priority cannot be raised again.
+// returnWorker keeps a worker for the next job of the same priority, which cannot be raised again.
 func (p *Pool) returnWorker(w *worker) {
 	p.mu.Lock()
-	keep := !w.slow && !w.killed() && !p.closed && len(p.idle) < p.options.Fast
+	keep := !w.killed() && !p.closed && len(p.idle) < p.options.Fast+p.options.Slow
 	if keep {
 		w.idleSince = time.Now()
 		p.idle = append(p.idle, w)

@@ -4,8 +4,6 @@ package transform
 
 import "os/exec"
 
-const niceSlow = 0
-
 // detach and setPriority are for Unix.
 func detach(*exec.Cmd) {}
 

@@ -7,10 +7,6 @@ import (
 	"syscall"
 )
 
-// niceSlow is the scheduling priority of a worker whose job takes long, as a nice value: a tenth of what the server gets where both want the
-// processor. Less would be too little for an honest program to end within MaxTime.
-const niceSlow = 10
-
 // detach gives the worker a process group of its own: a terminal's Ctrl+C is not for it, and a priority is set for all its threads at once.
 func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 

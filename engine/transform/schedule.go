@@ -6,8 +6,12 @@ import (
 	"time"
 )
 
-// maxOwners is how many owners a schedule remembers.
-const maxOwners = 10_000
+const (
+	// maxOwners is how many owners a schedule remembers.
+	maxOwners = 10_000
+	// averagedJobs is of how many jobs the cost of a known owner is the average.
+	averagedJobs = 8
+)
 
 // schedule says which jobs run. It is guarded by the pool's mutex. See Pool for its rules.
 type schedule struct {
@@ -23,11 +27,15 @@ type schedule struct {
 type class int
 
 const (
-	known   class = iota // the last job of its owner took less than cheapBelow
-	unknown              // its owner had no job yet, or the last took more
+	known   class = iota // the jobs of its owner took less than cheapBelow of late
+	unknown              // its owner had no job yet, or they took more
 	slow                 // it takes more than slowAfter, or the last job of its owner has
 	classes
 )
+
+// niceOf is the scheduling priority of the workers of a class of jobs, as a nice value. Where the server wants the processor too, an unknown job
+// gets a tenth of it, and a slow one a hundredth: enough for an honest one to end within maxWait.
+var niceOf = [classes]int{known: 0, unknown: 10, slow: 19}
 
 // owner is one whose jobs the pool runs.
 type owner struct {
@@ -36,7 +44,8 @@ type owner struct {
 	waiting []*place
 	running int
 	queued  bool
-	slowRow int // how many of its last jobs were slow, one after the other
+	slowRow int           // how many of its last jobs were slow, one after the other
+	cost    time.Duration // what its jobs took of late, on average
 }
 
 // place is a job's place in the pool.
@@ -45,7 +54,8 @@ type place struct {
 	class   class         // what it runs as
 	granted chan struct{} // gets a value when it may run
 	worker  *worker       // what it runs on; nil before and after
-	watch   stopwatch     // of the worker's last job
+	watch   stopwatch     // of the job on this worker
+	overdue bool          // it has run for slowAfter
 }
 
 func newSchedule(fast, slow int) schedule {
@@ -79,12 +89,9 @@ func (p *Pool) begin(at *place, w *worker) {
 	watch := newStopwatch(w)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at.worker, at.watch = w, watch
+	at.worker, at.watch, at.overdue = w, watch, at.class == slow
 	p.lookSoon()
 	p.schedule.active[at] = struct{}{}
-	if at.class == slow {
-		p.slowDown(w)
-	}
 	if p.closed {
 		w.kill(endedAbandoned)
 	}
@@ -95,14 +102,6 @@ func (p *Pool) leave(at *place, took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.schedule.release(at, took)
-}
-
-// slowDown has a worker give way to others until its end. The pool's mutex is held.
-func (p *Pool) slowDown(w *worker) {
-	if !w.slow {
-		w.slow = true
-		setPriority(w.cmd.Process.Pid, niceSlow)
-	}
 }
 
 // enqueue adds a job. It goes before the others of its owner if it has run already.
@@ -163,15 +162,33 @@ func (s *schedule) release(at *place, took time.Duration) {
 	case took >= slowAfter:
 		o.slowRow++
 		s.classify(o, slow)
-	case at.class == slow || took >= cheapBelow:
+	case at.class == slow:
 		o.slowRow = 0
 		s.classify(o, unknown)
 	default:
 		o.slowRow = 0
-		s.classify(o, known)
+		o.average(took)
+		s.classify(o, o.expected())
 	}
 	s.queue(o)
 	s.grant()
+}
+
+// average notes what a job of an owner took. Of a known owner one job says little: its worker may be new, or its memory in no cache. Of any
+// other one the last job counts.
+func (o *owner) average(took time.Duration) {
+	if o.class == known {
+		took = o.cost + (took-o.cost)/averagedJobs
+	}
+	o.cost = took
+}
+
+// expected returns the class of an owner by its cost.
+func (o *owner) expected() class {
+	if o.cost < cheapBelow {
+		return known
+	}
+	return unknown
 }
 
 // turnSlow makes a running job slow.

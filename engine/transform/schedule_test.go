@@ -161,3 +161,21 @@ func TestScheduleForgets(t *testing.T) {
 		t.Errorf("%d owners are remembered", len(s.owners))
 	}
 }
+
+// One job that took long, as on a new worker, makes nobody unknown; many do. Who is unknown becomes known with one job.
+func TestScheduleAverages(t *testing.T) {
+	s := newSchedule(2, 1)
+	for _, c := range []struct {
+		took time.Duration
+		want class
+	}{
+		{slowAfter - 1, unknown}, {cheapBelow, unknown}, {time.Millisecond, known},
+		{slowAfter - 1, known}, {time.Millisecond, known}, {slowAfter - 1, unknown}, {time.Millisecond, known},
+		{slowAfter, slow}, {time.Millisecond, unknown}, {time.Millisecond, known},
+	} {
+		s.release(started(t, &s, 1), c.took)
+		if got := s.owners[1].class; got != c.want {
+			t.Fatalf("after a job of %s: class %d, want %d", c.took, got, c.want)
+		}
+	}
+}

@@ -26,7 +26,7 @@ type worker struct {
 	reader *bufio.Reader
 	buffer []byte
 	// Both are guarded by the pool's mutex.
-	slow      bool // its priority is the lowest, and cannot be raised again
+	nice      int // its priority, which cannot be raised again
 	idleSince time.Time
 
 	mu    sync.Mutex
@@ -54,7 +54,7 @@ const (
 const workerVariable = "HOOKBOLT_TRANSFORM_WORKER"
 
 // startWorker starts a worker and waits until it is ready. The error is an ErrNoWorker.
-func startWorker(command []string, waiters *sync.WaitGroup) (*worker, error) {
+func startWorker(command []string, nice int, waiters *sync.WaitGroup) (*worker, error) {
 	if os.Getenv(workerVariable) != "" {
 		return nil, fmt.Errorf("%w: a worker starts none: is %s a program that has the command %s?", ErrNoWorker, os.Args[0], Command)
 	}
@@ -63,6 +63,7 @@ func startWorker(command []string, waiters *sync.WaitGroup) (*worker, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNoWorker, err)
 	}
 	waiters.Go(w.wait)
+	w.lower(nice)
 	timer := time.AfterFunc(startTimeout, func() { w.kill(endedTime) })
 	version, err := w.reader.ReadByte()
 	timer.Stop()
@@ -112,6 +113,14 @@ func thisProgram() ([]string, error) {
 		}
 	}
 	return []string{self, Command}, nil
+}
+
+// lower has the worker give way to others until its end. It is called by the goroutine that starts the worker, or with the pool's mutex held.
+func (w *worker) lower(nice int) {
+	if nice > w.nice {
+		w.nice = nice
+		setPriority(w.cmd.Process.Pid, nice)
+	}
 }
 
 // wait waits for the end of the process, so that it leaves no zombie.
