@@ -58,6 +58,8 @@ func TestEngineConfigHasEverySetting(t *testing.T) {
 		operations_mail_from = "from@example.com"
 		operations_mail_to = ["a@example.com", "b@example.com"]
 		operations_secret = "whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="
+		ca_file = "56.pem"
+		tls_dir = "57"
 		allow_networks = ["10.51.0.0/16", "fd52::/32", "127.0.0.1"]`)
 	if err != nil {
 		t.Fatal(err)
@@ -75,6 +77,8 @@ func TestEngineConfigHasEverySetting(t *testing.T) {
 		PauseAfter:           53 * time.Hour,
 		FailingAfter:         55 * time.Hour,
 		ProxyFromEnvironment: true,
+		CAFile:               "56.pem",
+		TLSDir:               "57",
 		AllowNetworks:        []netip.Prefix{netip.MustParsePrefix("10.51.0.0/16"), netip.MustParsePrefix("fd52::/32"), netip.MustParsePrefix("127.0.0.1/32")},
 		Retention:            engine.Retention{Sessions: 42 * time.Hour, Deliveries: 43 * time.Hour},
 		ShutdownTimeout:      41 * time.Second,

@@ -27,6 +27,7 @@ var nastyPrograms = []string{
 	"{a: 1,\r\n b: 2}\r\n# of Windows\r\n| .",
 	"# \x1b[31m \u0085 \u2028 \u202e \ufeff \u007f \U000e0001 😀 é ü\n{\"ü\": \"\u00a0日本\"}",
 	"{a: \"x\ny\"} # a string over two lines",
+	"{a: 1}   \n \t\n# spaces at the ends of lines  \n| .",
 	"{}\r# a carriage return alone",
 	`# \u0041 \n \t stay as they are` + "\n{}",
 }
