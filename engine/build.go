@@ -209,7 +209,13 @@ func (e *Engine) checkBuild(ctx context.Context, w, before *Webhook) error {
 		if err != nil {
 			return err
 		}
-		_, err = e.build(ctx, w.trial(), payload)
+		trial := w.trial()
+		b, err := e.build(ctx, trial, payload)
+		if err == nil && b.Filtered && complete { // the rest has not run yet, and this sample has all that a session may have
+			programs := trial.programs()
+			programs.Filter = ""
+			_, err = e.buildWith(ctx, trial, programs, payload)
+		}
 		failed, ok := errors.AsType[*transform.Error](err)
 		switch {
 		case ok && !complete:

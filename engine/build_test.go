@@ -312,6 +312,7 @@ func TestProgramsAreTried(t *testing.T) {
 	}{
 		{map[string]any{"filter": ".leads | length > 0"}, "", 0, 0, ""},
 		{map[string]any{"filter": "false"}, "", 0, 0, ""},
+		{map[string]any{"filter": "false", "transform": ".leads.email"}, "transform", 0, 0, ""}, // what the filter hides is tried, too
 		{map[string]any{"transform": "{a: 1,\n  b: (}"}, "transform", 2, 7, ""},
 		{map[string]any{"filter": "nonsense(1)"}, "filter", 1, 1, "nonsense"},
 		{map[string]any{"transform": ".leads.email"}, "transform", 0, 0, ""},

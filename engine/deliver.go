@@ -97,6 +97,10 @@ func (e *Engine) freeze(ctx context.Context, c *claim) ([]byte, error) {
 				return nil, err
 			}
 			e.observeRun(c)
+			if f.BuildError != "" && e.webhookFor(c) == nil { // paused meanwhile, perhaps for such failures, or mended
+				e.releaseClaims(ctx, []Delivery{*d})
+				return nil, ErrNotSendable
+			}
 		}
 		var endFailure func(*Delivery, bool)
 		f.Failure, endFailure = e.beginFailure(f.BuildError != "", w, d)

@@ -14,6 +14,8 @@ func TestLetters(t *testing.T) {
 	id := uuid.MustParse("019bc0a5-3f1c-7d21-9c65-0a1b2c3d4e18")
 	w := &Webhook{ID: 3, Name: "crm & co", PauseReason: "the endpoint answered 410 Gone at 2026-01-15T10:00:09Z", ContentID: new(uuid.MustParse("6caaa000-2bd8-4b28-8b9b-bfe1fca94f39"))}
 	hostile := &Webhook{ID: 4, Name: "x\r\nBcc: y\u202e" + strings.Repeat("z", 100)}
+	program := &Webhook{ID: 5, PauseReason: "its programs have failed for 5 deliveries in a row"}
+	unbuilt := &Delivery{ID: id, LastError: ErrorTransform, BuildError: "transform, line 1, column 1: no", CreatedAt: at, Kind: KindComplete}
 	d := &Delivery{ID: id, Attempts: 10, LastError: ErrorStatus, LastStatus: 503, CreatedAt: at, Kind: KindComplete}
 	for _, tc := range []struct {
 		payload []byte
@@ -22,13 +24,12 @@ func TestLetters(t *testing.T) {
 	}{
 		{pausedNotice(w, pauseEndpointGone, at), "webhook 3 (crm & co) is paused", []string{"Reason: the endpoint answered 410 Gone", "Content: 6caaa000-2bd8-4b28-8b9b-bfe1fca94f39\n", "/webhooks/3"}},
 		{pausedNotice(hostile, pauseByHand, at), "webhook 4 (x Bcc: y " + strings.Repeat("z", 51) + "…) is paused", []string{"Reason: paused by hand\nContent: all\n", "whoever has paused it"}},
+		{pausedNotice(program, pauseProgram, at), "webhook 5 is paused", []string{"What to do: mend the program, then resume the webhook on its page, /webhooks/5, and replay there what has failed.\n"}},
 		{SystemEventFailing.payload(at, failingData{describeWebhook(w), FormatTime(at), 312, ErrorTimeout, nil}), "webhook 3 (crm & co) is failing",
 			[]string{"since 2026-01-15 10:00:09 UTC", "Failed attempts in a row: 312\nLast error: timeout\n"}},
 		{SystemEventRecovered.payload(at, recoveredData{describeWebhook(w), FormatTime(at), 312}), "webhook 3 (crm & co) works again", []string{"since 2026-01-15 10:00:09 UTC", "Failed attempts: 312\n"}},
 		{failedNotice(w, d, 0, at), "a delivery of webhook 3 (crm & co) has failed for good", []string{"Delivery: " + id.String() + "\nKind: complete\n", "Attempts: 10\nLast error: status 503 Service Unavailable\n", "/deliveries/" + id.String()}},
-		{pausedNotice(w, pauseProgram, at), "webhook 3 (crm & co) is paused", []string{"What to do: mend the program and resume"}},
-		{failedNotice(w, &Delivery{ID: id, LastError: ErrorTransform, CreatedAt: at, Kind: KindComplete}, 0, at), "a delivery of webhook 3 (crm & co) has failed for good",
-			[]string{"A program of webhook 3 (crm & co) could not build the body", "Attempts: 0\nLast error: transform\n"}},
+		{failedNotice(program, unbuilt, 0, at), "a delivery of webhook 5 has failed for good", []string{"a program of the webhook could not build its body.\n", "Attempts: 0\nLast error: transform\n", "What to do: see the program's error on the page"}},
 		{failedNotice(w, d, 41, at), "42 deliveries of webhook 3 (crm & co) have failed for good", []string{"So have 41 others"}},
 		{SystemEventDiskLow.payload(at, diskData{nil, new(int64(3 << 29)), 1 << 30, 1 << 33, 1 << 32, nil}), "room is running out", []string{"Free on the disk: 1.5 GiB\n", "(storage.min_free): 1.0 GiB\n", "Of that in use: 4.0 GiB\n\n"}},
 		{SystemEventDiskLow.payload(at, diskData{new("the disk is full"), nil, 1 << 30, 1 << 33, 1 << 32, new(int64(1 << 34))}), "no room: events are refused", []string{"Events are refused: the disk is full\n", "(storage.max_bytes): 16.0 GiB\n"}},

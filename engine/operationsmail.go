@@ -144,7 +144,7 @@ func (d pausedData) words() (subject, text string) {
 	case pauseByHand:
 		next = "whoever has paused it can resume it on its page, " + d.Webhook.page() + "."
 	case pauseProgram:
-		next = "mend the program and resume the webhook on its page, " + d.Webhook.page() + ". Then send again there what has failed."
+		next = "mend the program, then resume the webhook on its page, " + d.Webhook.page() + ", and replay there what has failed."
 	}
 	return d.Webhook.String() + " is paused", "hookbolt sends nothing to " + d.Webhook.String() + " any more. Its deliveries wait, and none is lost.\n\n" +
 		facts("Reason", d.Reason, "Content", d.Webhook.content()) + "\nWhat to do: " + next
@@ -176,14 +176,14 @@ func (d failedWords) words() (subject, text string) {
 		subject = fmt.Sprintf("%d deliveries of %s have failed for good", d.More+1, d.Webhook)
 		more = fmt.Sprintf("So have %d others since the mail before.\n", d.More)
 	}
-	why := "hookbolt has given up a delivery of " + d.Webhook.String() + ": its last retry has failed.\n"
-	if d.LastError == ErrorTransform && d.Attempts == 0 {
-		why = "A program of " + d.Webhook.String() + " could not build the body of a delivery. Nothing was sent.\n"
+	why, look := "its last retry has failed", "see its attempts"
+	if d.LastError == ErrorTransform {
+		why, look = "a program of the webhook could not build its body", "see the program's error"
 	}
-	return subject, why + more + "\n" +
+	return subject, "hookbolt has given up a delivery of " + d.Webhook.String() + ": " + why + ".\n" + more + "\n" +
 		facts("Delivery", d.DeliveryID, "Kind", d.Kind, "Made", clock(d.CreatedAt), "Attempts", fmt.Sprint(d.Attempts),
 			"Last error", lastError(d.LastError, d.LastStatus), "Content", d.Webhook.content()) +
-		"\nWhat to do: see its attempts on the page /deliveries/" + d.DeliveryID + ", and mend the cause. Then send it again there, or all that have failed on the page " +
+		"\nWhat to do: " + look + " on the page /deliveries/" + d.DeliveryID + ", and mend the cause. Then send it again there, or all that have failed on the page " +
 		d.Webhook.page() + ".\n\nFurther failures of this webhook within an hour are counted, and told in one mail."
 }
 

@@ -139,6 +139,9 @@ func (m *mistake) hint() string {
 	case m.previous.text == "?":
 		return ": jq chooses with if … then … else … end"
 	}
+	if m.missesValue() {
+		return ": a value is missing before it, or the " + m.previous.text + " is too much"
+	}
 	if closer, ok := m.wrongCloser(); ok {
 		return closer
 	}
@@ -156,6 +159,12 @@ func (m *mistake) hint() string {
 		return ": the program cannot begin with it"
 	}
 	return " after " + m.previous.text
+}
+
+// missesValue tells whether a bracket is closed where a value has to stand, behind a comma or a colon.
+func (m *mistake) missesValue() bool {
+	opener := map[string]string{")": "(", "]": "[", "}": "{"}[m.text]
+	return opener != "" && (m.previous.text == "," || m.previous.text == ":") && m.within(opener)
 }
 
 // wrongCloser says which bracket is open where another one is closed.
