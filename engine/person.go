@@ -83,10 +83,10 @@ func (p *Person) InDelivery(d *Delivery, body []byte) (bool, error) {
 			return true, nil
 		}
 	}
-	switch {
-	case body == nil:
+	if body == nil {
 		return false, nil
-	case d.Shaped:
+	}
+	if d.Shaped {
 		return p.inShaped(d.FrozenType(), body), nil
 	}
 	return p.InPayload(body)
