@@ -72,12 +72,19 @@ func (p *Person) InEvents(list []byte) (bool, error) {
 	return false, nil
 }
 
-// InDelivery reports whether a person occurs in the body or the URL of a delivery. An error means that the body cannot be read.
+// InDelivery reports whether a person occurs in the body of a delivery, in its URL, or in what is told of why there is no body. body is nil then.
+// An error means that the body cannot be read.
 func (p *Person) InDelivery(d *Delivery, body []byte) (bool, error) {
+	if d.BuildError != "" && p.inAnyText(d.BuildError) {
+		return true, nil
+	}
 	for _, value := range d.URLValues.Map() {
 		if p.inAnyText(value) {
 			return true, nil
 		}
+	}
+	if body == nil {
+		return false, nil
 	}
 	if d.Shaped {
 		return p.inShaped(d.FrozenType(), body), nil

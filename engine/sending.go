@@ -104,7 +104,8 @@ const payloadType = "application/json"
 // body of the delivery.
 func newRequest(w *Webhook, d *Delivery, payload []byte, at time.Time, timeout time.Duration) send.Request {
 	r := send.Request{
-		URL: w.URL, URLValues: d.URLValues, HasURLValues: w.URLValues != nil, AllowNetworks: w.AllowNetworks, NoHTTP2: !w.mayUseHTTP2(), Method: w.Method, Success: w.Success, TLS: w.TLS, Timeout: timeout,
+		URL: w.URL, URLValues: d.URLValues, HasURLValues: w.URLValues != nil, Method: w.Method, Success: w.Success,
+		AllowNetworks: w.AllowNetworks, NoHTTP2: !w.mayUseHTTP2(), TLS: w.TLS, Timeout: timeout,
 		Headers: w.Headers, BasicAuth: w.BasicAuth, OAuth2: w.OAuth2,
 		ID: d.ID.String(), ContentType: d.FrozenType(), Kind: d.Kind.String(), Payload: payload, DueAt: d.NextAttemptAt,
 		Secrets: w.signingSecrets(at), Keys: w.signingKeys(at), BodySignature: w.bodySignature(at, d.Attempts),

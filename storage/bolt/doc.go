@@ -56,9 +56,8 @@
 //	10 a session's head has its start at its end, and a delivery the instant of an incomplete one, how many events its payload was built from, how
 //	   many were late, and what has superseded it; earlier versions lack all of them
 //	11 a delivery has what the programs of its webhook have made at its end, and may be filtered; counts have the filtered ones, and those whose
-//	   programs failed, at their end; attempts have the method of their request and the header that
-//	   signed the body at their end; earlier versions lack all
-//	   of them
+//	   programs failed, at their end; attempts have the method of their request and the header that signed the body at
+//	   their end; earlier versions lack all of them
 //
 // The buckets request_keys and request_times came later, without a new version: a start makes them where they are missing, and a version of
 // the program that does not know them can open the file. It neither heeds nor removes what is in them, which the next start of a newer one

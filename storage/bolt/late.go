@@ -6,8 +6,8 @@ import (
 	"hookbolt/engine"
 )
 
-// late does what late events lead to for a webhook. It returns the delivery that they have queued, if there is one, and how many events were counted. The caller
-// stores the session's head.
+// late does what late events lead to for a webhook. It returns the delivery that they have queued, if there is one, and how many events were
+// counted. The caller stores the session's head.
 func (b *batch) late(r *sessionRecord, t *engine.Trigger) (update deliveryRecord, counted int, err error) {
 	w := b.hooks.Get(t.WebhookID)
 	id, err := deliveryOf(b.marks, r, t.WebhookID, engine.KindComplete)
@@ -50,8 +50,8 @@ func (b *batch) late(r *sessionRecord, t *engine.Trigger) (update deliveryRecord
 	return update, 0, nil
 }
 
-// anyBuilt reports whether the payload of a complete delivery of a session may have been built, or filtered. It is false for the usual late event, a lead
-// that comes between the finish and the delivery.
+// anyBuilt reports whether the payload of a complete delivery of a session may have been built, or filtered. It is false for the usual late event,
+// a lead that comes between the finish and the delivery.
 func (b *batch) anyBuilt(r *sessionRecord) (bool, error) {
 	if r.marks > 0 {
 		return true, nil // too many to look at each

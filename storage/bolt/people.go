@@ -149,10 +149,10 @@ func (s *search) inEvents(p *engine.Person, session uint64) (found bool, err err
 	return found, err
 }
 
-// inPayload reports whether a person occurs in the payload of a delivery, false if there is none.
-func (s *search) inPayload(p *engine.Person, r *deliveryRecord) (bool, error) {
+// inDelivery reports whether a person occurs in the payload of a delivery, or in what its record has of one.
+func (s *search) inDelivery(p *engine.Person, r *deliveryRecord) (bool, error) {
 	if r.payload == 0 {
-		return false, nil
+		return p.InDelivery(&r.Delivery, nil)
 	}
 	key := u64key(r.payload)
 	value := s.tx.Bucket(bucketPayloads).Get(key)
@@ -197,7 +197,7 @@ func (s *search) isErased(number uint64, head []byte, what *engine.Erasure) (boo
 		if err != nil || d.number == 0 {
 			continue // the error about the events is returned
 		}
-		if found, err := s.inPayload(&p, &d); err == nil && found {
+		if found, err := s.inDelivery(&p, &d); err == nil && found {
 			return true, nil
 		}
 	}
@@ -222,7 +222,7 @@ func (s *search) isLeftOf(number uint64, value []byte, what *engine.Erasure) (bo
 	case p.Visitor != nil && r.visitor != nil && *r.visitor == *p.Visitor:
 		return true, nil
 	}
-	return s.inPayload(&p, &r)
+	return s.inDelivery(&p, &r)
 }
 
 // isReadableSession reports whether a session is stored, and its visitor can be read.

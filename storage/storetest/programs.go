@@ -306,7 +306,7 @@ func replaysOneError(t *T) {
 	}
 }
 
-// A person is found in a body that a program has made, and in the values of the URL, also when the session is gone.
+// A person is found in a body that a program has made, in the values of the URL, and in why there is no body, also when the session is gone.
 func erasesShaped(t *T) {
 	p := t.start()
 	w := p.hook(shapes)
@@ -319,6 +319,10 @@ func erasesShaped(t *T) {
 		p.record(engine.AttemptRecord{Delivery: d, Attempt: good(), Next: delivered})
 		found[d.ID] = !strings.Contains(body, "john")
 	}
+	p.visit(visit{})
+	parked := p.claimOne(lane(w)).Delivery
+	t.ok(p.freeze(engine.Freeze{Delivery: parked, Webhook: &w, BuildError: "transform: no team for jane@example.com", At: now()}), "Freeze")
+	found[parked.ID] = true
 	p.maintain(now().Add(time.Hour), engine.Retention{Sessions: time.Minute, Deliveries: forever.Deliveries})
 	p.erase(engine.Erasure{Email: "jane@example.com"})
 	for id, goes := range found {
