@@ -205,7 +205,7 @@ type budget struct {
 	steps  int
 	looked time.Time     // at the clock
 	ends   time.Duration // by the clock
-	ended  chan struct{}
+	ended  chan struct{} // nil until the budget is used up: the interpreter asks a nil channel at less cost
 	reason error
 }
 
@@ -218,12 +218,12 @@ var (
 const stepsPerLook = 256
 
 func newBudget(clock func() time.Duration, check func()) *budget {
-	return &budget{Context: context.Background(), clock: clock, check: check, looked: time.Now(), ends: clock() + MaxTime, ended: make(chan struct{})}
+	return &budget{Context: context.Background(), clock: clock, check: check, looked: time.Now(), ends: clock() + MaxTime}
 }
 
 func (b *budget) used() int { return min(b.steps, MaxSteps) }
 
-// Done counts a step. The channel is closed once the budget is used up.
+// Done counts a step. The channel is nil, and closed once the budget is used up.
 func (b *budget) Done() <-chan struct{} {
 	b.steps++
 	switch {
@@ -241,7 +241,7 @@ func (b *budget) Done() <-chan struct{} {
 }
 
 func (b *budget) end(why error) {
-	b.reason = why
+	b.reason, b.ended = why, make(chan struct{})
 	close(b.ended)
 }
 

@@ -41,13 +41,11 @@ func Work(in io.Reader, out io.Writer) error {
 	// A service manager and a terminal send these to all processes of the service. A worker ends after the server, which may still need it.
 	signal.Ignore(os.Interrupt, syscall.SIGTERM)
 	debug.SetMaxStack(maxStackBytes)
-	debug.SetGCPercent(200)
+	debug.SetGCPercent(400)                    // what a job leaves is small: collect after some hundred of them
 	debug.SetMemoryLimit(MaxHeapBytes * 3 / 4) // collect more often before the limit is reached
 	restrict()
 	w := &watch{evaluator: newEvaluator(), parent: os.Getppid()}
 	w.evaluator.clock, w.evaluator.check = ownTime, w.checkHeap
-	w.timer = time.AfterFunc(time.Hour, w.look)
-	w.timer.Stop()
 	return serve(in, out, w)
 }
 
@@ -92,34 +90,37 @@ func serve(in io.Reader, out io.Writer, w *watch) error {
 type watch struct {
 	evaluator *evaluator
 	parent    int
-	timer     *time.Timer
 	since     atomic.Int64 // when the job began, by ownTime; 0 between jobs
+	looks     atomic.Bool  // a look is to come
 }
 
 func (w *watch) start() {
 	w.since.Store(int64(ownTime()))
-	w.timer.Reset(watchInterval)
+	if !w.looks.Swap(true) { // a timer for each job would wake a thread each time
+		time.AfterFunc(watchInterval, w.look)
+	}
 }
 
-func (w *watch) stop() {
-	w.since.Store(0)
-	w.timer.Stop()
-}
+func (w *watch) stop() { w.since.Store(0) }
 
-// look runs in a goroutine of its own, every watchInterval while a job runs.
+// look runs in a goroutine of its own, every watchInterval while a job runs, and once after it.
 func (w *watch) look() {
 	since := w.since.Load()
 	if since == 0 {
-		return
+		w.looks.Store(false)
+		if w.since.Load() == 0 || w.looks.Swap(true) { // no job has begun meanwhile, or it has a look of its own
+			return
+		}
+		since = w.since.Load()
 	}
 	w.checkHeap()
 	switch {
-	case ownTime()-time.Duration(since) > MaxTime+watchGrace:
+	case since > 0 && ownTime()-time.Duration(since) > MaxTime+watchGrace:
 		os.Exit(exitTime + int(w.evaluator.running.Load()))
 	case os.Getppid() != w.parent: // the end of in is seen between jobs only
 		os.Exit(0)
 	}
-	w.timer.Reset(watchInterval)
+	time.AfterFunc(watchInterval, w.look)
 }
 
 // checkHeap ends the process if its heap is too large. The program itself calls it between its steps: on a busy machine the goroutine that
