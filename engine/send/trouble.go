@@ -38,6 +38,8 @@ func (t Trouble) detail() string {
 		return "this machine has no local port left for a connection"
 	case TroubleNetwork:
 		return "the network of this machine is down"
+	case TroubleProcesses:
+		return "no process could be started that runs programs"
 	}
 	return "no name server of this machine answers"
 }

@@ -162,6 +162,7 @@ func (p *Pool) run(ctx context.Context, job *Job) (Result, error) {
 			if lost++; lost < maxTries {
 				continue
 			}
+			return Result{}, fmt.Errorf("%w: each was ended from outside, perhaps for want of memory (%d)", ErrNoWorker, maxTries)
 		}
 		return Result{}, &Error{Program: ended.program(job), Detail: ended.detail()}
 	}

@@ -207,10 +207,8 @@ func (e *endedError) detail() string {
 		return errTime.Error()
 	case endedMemory:
 		return fmt.Sprintf("it needs more than %d MiB of memory", MaxHeapBytes>>20)
-	case endedCrash:
-		return "it goes too deep into itself, or needs too much memory"
 	}
-	return fmt.Sprintf("the process that ran it was ended from outside %d times, perhaps for want of memory", maxTries)
+	return "it goes too deep into itself, or needs too much memory"
 }
 
 // used returns how much of a processor the worker has used; false if the system does not say it, or not any more.

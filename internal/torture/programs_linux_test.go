@@ -143,7 +143,7 @@ var (
 	rebuilds = mutantFlock.shared("rebuilds", edit{file: "engine/deliver.go", old: "\t\tc.claimed.Session, c.claimed.Payload = nil, nil // free",
 		new: "\t\tif mutant(\"rebuilds\") {\n\t\t\tpayload = append(payload, fmt.Sprint(\" \", time.Now().UnixNano())...)\n\t\t}\n\t\tc.claimed.Session, c.claimed.Payload = nil, nil // free"})
 	// lostIsFailure takes a worker that somebody else has ended for a program that has failed.
-	lostIsFailure = mutantFlock.shared("lost-is-failure", edit{file: "engine/transform/pool.go", old: "lost < maxTries", new: "lost < mutated(\"lost-is-failure\", 0, maxTries)"})
+	lostIsFailure = mutantFlock.shared("lost-is-failure", edit{file: "engine/transform/pool.go", old: "case ended.why == endedLost:", new: "case ended.why == endedLost && mutated(\"lost-is-failure\", false, true):"})
 	// filteredOnce does not evaluate a filtered session again.
 	filteredOnce = mutantFlock.shared("filtered-once", edit{file: "engine/late.go", old: "\tcase filtered:\n", new: "\tcase filtered && !mutant(\"filtered-once\"):\n"})
 )
