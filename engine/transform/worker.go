@@ -174,7 +174,7 @@ func (w *worker) ending() *endedError {
 		return &endedError{endedMemory, code - exitMemory + 1}
 	case exitTime <= code && code < exitTime+programs:
 		return &endedError{endedTime, code - exitTime + 1}
-	case code == exitCrash:
+	case code >= exitCrash: // by itself; who ends a process from outside leaves a signal, or 1 on Windows
 		return &endedError{why: endedCrash}
 	}
 	return &endedError{why: endedLost}
