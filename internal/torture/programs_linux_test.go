@@ -142,8 +142,6 @@ var (
 	// rebuilds runs the programs for each attempt.
 	rebuilds = mutantFlock.shared("rebuilds", edit{file: "engine/deliver.go", old: "\t\tc.claimed.Session, c.claimed.Payload = nil, nil // free",
 		new: "\t\tif mutant(\"rebuilds\") {\n\t\t\tpayload = append(payload, fmt.Sprint(\" \", time.Now().UnixNano())...)\n\t\t}\n\t\tc.claimed.Session, c.claimed.Payload = nil, nil // free"})
-	// lostIsFailure takes a worker that somebody else has ended for a program that has failed.
-	lostIsFailure = mutantFlock.shared("lost-is-failure", edit{file: "engine/transform/pool.go", old: "case ended.why == endedLost:", new: "case ended.why == endedLost && mutated(\"lost-is-failure\", false, true):"})
 	// filteredOnce does not evaluate a filtered session again.
 	filteredOnce = mutantFlock.shared("filtered-once", edit{file: "engine/late.go", old: "\tcase filtered:\n", new: "\tcase filtered && !mutant(\"filtered-once\"):\n"})
 )
@@ -153,7 +151,7 @@ func TestProgramKillControls(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		edits []edit
-	}{{"other bytes than were frozen", rebuilds}, {"a killed worker parks", lostIsFailure}, {"filtered once, filtered for ever", filteredOnce}} {
+	}{{"other bytes than were frozen", rebuilds}, {"filtered once, filtered for ever", filteredOnce}} {
 		var kills programKills
 		v := kills.round(t, build(t, c.edits...), random(t, c.name, 0), 4, true)
 		if line := v.caught(t, c.name); line != "" {
