@@ -42,7 +42,7 @@
 //	TestSyncFailure          any fsync fails, then the power: nothing is acknowledged after the error, the process ends, nothing is lost
 //	TestProgramKill          as TestKill, with programs in half of the webhooks, whose workers are killed, too: the same bytes and URL
 //	                         each time, filtered sessions are not sent before a late lead lets them through, no worker outlives its parent
-//	TestProgramLag           no test, but figures: the lag of webhooks alone, and beside 30 without programs, with hostile ones, and with long ones
+//	TestProgramLag           no test, but figures, with -torture.lag: the lag of webhooks alone, and beside 30 without programs, with hostile ones, and with long ones
 //	TestFullDisk             the disk is full, then not: events are refused, deliveries go on, and all recovers by itself
 //	TestCrashImages          every prefix of a recorded run's writes is a database from which nothing acknowledged is missing
 //

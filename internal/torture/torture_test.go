@@ -14,9 +14,10 @@ import (
 )
 
 var (
-	shortForm = flag.Bool("torture.short", false, "run the short form of the experiments")
-	longForm  = flag.Bool("torture.long", false, "run the long form of the experiments")
-	seedFlag  = flag.Uint64("torture.seed", 0, "what everything random comes from; 0 stands for one drawn at random")
+	shortForm  = flag.Bool("torture.short", false, "run the short form of the experiments")
+	lagFigures = flag.Bool("torture.lag", false, "print the lag of webhooks beside hostile programs, and nothing else")
+	longForm   = flag.Bool("torture.long", false, "run the long form of the experiments")
+	seedFlag   = flag.Uint64("torture.seed", 0, "what everything random comes from; 0 stands for one drawn at random")
 )
 
 // seed is that of this run.
