@@ -84,21 +84,7 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 		return nil, err
 	}
 	slices.Reverse(d.Latest)
-	switch {
-	case len(payload) > maxPayloadShown:
-		d.Payload, d.CutOff = pretty(payload)[:maxPayloadShown], int64(len(payload))
-		d.Payload = d.Payload[:max(0, strings.LastIndexByte(d.Payload, '\n'))]
-	case payload != nil:
-		d.Payload, d.Raw = pretty(payload), string(payload)
-	case delivery.Status == engine.StatusCancelled:
-		d.NoPayload = "It was cancelled before its payload was built."
-	case delivery.Status == engine.StatusFiltered:
-		d.NoPayload = "The webhook's filter did not let the session through, so nothing was built."
-	case delivery.Parked():
-		d.NoPayload = "A program of the webhook could not build it: " + sentenceEnd(delivery.BuildError)
-	case delivery.Status != engine.StatusScheduled || len(attempts) > 0:
-		d.NoPayload = "The payload could not be built. See the attempts for the reason."
-	}
+	d.showPayload(payload, len(attempts) > 0)
 	if w, err := p.engine.Webhook(delivery.WebhookID); err == nil {
 		d.Mendable = delivery.Parked()
 		if w.Active || delivery.Kind == engine.KindTest {
@@ -125,6 +111,25 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 		v.Status = http.StatusConflict
 	}
 	return p.show(v)
+}
+
+// showPayload shows the body, or says why there is none.
+func (d *deliveryData) showPayload(payload []byte, attempted bool) {
+	switch {
+	case len(payload) > maxPayloadShown:
+		d.Payload, d.CutOff = pretty(payload)[:maxPayloadShown], int64(len(payload))
+		d.Payload = d.Payload[:max(0, strings.LastIndexByte(d.Payload, '\n'))]
+	case payload != nil:
+		d.Payload, d.Raw = pretty(payload), string(payload)
+	case d.Status == engine.StatusCancelled:
+		d.NoPayload = "It was cancelled before its payload was built."
+	case d.Status == engine.StatusFiltered:
+		d.NoPayload = "The webhook's filter did not let the session through, so nothing was built."
+	case d.Parked():
+		d.NoPayload = "A program of the webhook could not build it: " + sentenceEnd(d.BuildError)
+	case d.Status != engine.StatusScheduled || attempted:
+		d.NoPayload = "The payload could not be built. See the attempts for the reason."
+	}
 }
 
 // lateEvents says how many events a delivery lacks; "" for none.
