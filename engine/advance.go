@@ -43,8 +43,7 @@ func (f *Freeze) Apply(stored *Delivery) (after Delivery, notices [][]byte) {
 		}
 	default:
 		after.Status, after.FrozenAt, after.BuiltFrom = StatusPending, f.At, f.Events
-		after.ContentType, after.URLValues = f.ContentType, f.URLValues
-		after.Shaped = f.Webhook != nil && f.Webhook.Transform != nil
+		after.Shaped, after.ContentType, after.URLValues = f.Shaped, f.ContentType, f.URLValues
 	}
 	return after, notices
 }

@@ -70,6 +70,7 @@ type Built struct {
 	// Filtered means that it is not sent. Then the rest is zero but Steps.
 	Filtered    bool
 	Body        []byte
+	Shaped      bool   // see Delivery
 	ContentType string // "" for that of every payload
 	URLValues   URLValues
 	// Steps is how many steps the programs took.
@@ -94,7 +95,7 @@ func (e *Engine) buildWith(ctx context.Context, w *Webhook, programs transform.P
 	case r.Filtered:
 		return Built{Filtered: true, Steps: r.Steps}, nil
 	}
-	b.Body, b.URLValues, b.Steps = r.Body, send.NewURLValues(r.URLValues), r.Steps
+	b.Body, b.URLValues, b.Steps, b.Shaped = r.Body, send.NewURLValues(r.URLValues), r.Steps, programs.Transform != ""
 	if programs.URLValues != "" {
 		if _, err := send.FillURL(w.URL, r.URLValues); err != nil {
 			return Built{}, &transform.Error{Program: "url_values", Detail: err.Error()}
@@ -126,7 +127,7 @@ func (f *Freeze) fill(b Built, err error) error {
 		f.Payload, f.BuildError = nil, buildError(failed)
 		return nil
 	}
-	f.Payload, f.ContentType, f.URLValues, f.Filtered = b.Body, b.ContentType, b.URLValues, b.Filtered
+	f.Payload, f.Shaped, f.ContentType, f.URLValues, f.Filtered = b.Body, b.Shaped, b.ContentType, b.URLValues, b.Filtered
 	return err
 }
 

@@ -306,7 +306,8 @@ type Enqueue struct {
 	WebhookID uint32
 	Kind      Kind
 	Payload   []byte
-	// ContentType and URLValues are those of Delivery.
+	// Shaped, ContentType and URLValues are those of Delivery.
+	Shaped      bool
 	ContentType string
 	URLValues   URLValues
 	// At is when the delivery is due: at once.
@@ -317,10 +318,10 @@ type Enqueue struct {
 
 // Delivery returns the delivery to make of it for its webhook, without what the Store gives it.
 func (q *Enqueue) Delivery(w *Webhook) Delivery {
-	d := Delivery{WebhookID: w.ID, Kind: q.Kind, Status: StatusPending, DueAt: q.At, NextAttemptAt: q.At, FrozenAt: q.At, Shaped: w.Transform != nil,
+	d := Delivery{WebhookID: w.ID, Kind: q.Kind, Status: StatusPending, DueAt: q.At, NextAttemptAt: q.At, FrozenAt: q.At, Shaped: q.Shaped,
 		ContentType: q.ContentType, URLValues: q.URLValues}
 	if q.Kind == KindOperation && w.NeedsBuild() {
-		d.Status, d.FrozenAt, d.Shaped = StatusScheduled, time.Time{}, false
+		d.Status, d.FrozenAt = StatusScheduled, time.Time{}
 	}
 	return d
 }
@@ -330,7 +331,8 @@ type Freeze struct {
 	// Delivery is the delivery as it was claimed.
 	Delivery Delivery
 	Payload  []byte
-	// ContentType and URLValues are those of Delivery.
+	// Shaped, ContentType and URLValues are those of Delivery.
+	Shaped      bool
 	ContentType string
 	URLValues   URLValues
 	// Filtered means that the webhook's filter did not let the payload through. BuildError is that of Delivery.

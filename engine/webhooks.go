@@ -247,7 +247,7 @@ func (e *Engine) TestWebhookOnce(ctx context.Context, id uint32, o *Once) (Deliv
 	if err != nil {
 		return Delivery{}, err
 	}
-	d, err := e.store.Enqueue(ctx, Enqueue{WebhookID: id, Kind: KindTest, Payload: b.Body, ContentType: b.ContentType, URLValues: b.URLValues, At: now, Once: o})
+	d, err := e.store.Enqueue(ctx, Enqueue{WebhookID: id, Kind: KindTest, Payload: b.Body, Shaped: b.Shaped, ContentType: b.ContentType, URLValues: b.URLValues, At: now, Once: o})
 	if err == nil {
 		e.lanes.wakeAt(Queued{d.Lane(), d.NextAttemptAt})
 	}

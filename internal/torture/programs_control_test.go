@@ -41,8 +41,8 @@ func init() {
 		// A replay takes failed deliveries of all classes.
 		{"replays-all", []edit{{file: "engine/replay.go", old: "(r.Error == \"\" || r.Error == d.LastError)", new: "(r.Error == \"\" || r.Error == d.LastError || mutant(\"replays-all\"))"}}},
 		// The values for the URL are not stored.
-		{"values-forgotten", []edit{{file: advance, old: "\t\tafter.ContentType, after.URLValues = f.ContentType, f.URLValues\n",
-			new: "\t\tafter.ContentType, after.URLValues = f.ContentType, mutated(\"values-forgotten\", \"\", f.URLValues)\n"}}},
+		{"values-forgotten", []edit{{file: advance, old: "\t\tafter.Shaped, after.ContentType, after.URLValues = f.Shaped, f.ContentType, f.URLValues\n",
+			new: "\t\tafter.Shaped, after.ContentType, after.URLValues = f.Shaped, f.ContentType, mutated(\"values-forgotten\", \"\", f.URLValues)\n"}}},
 		// The content type is that of the webhook now.
 		{"type-now", []edit{{file: "engine/sending.go", old: "ContentType: d.FrozenType()", new: "ContentType: mutated(\"type-now\", w.contentType(), d.FrozenType())"}}},
 		// After events that came meanwhile, the programs of before are run.

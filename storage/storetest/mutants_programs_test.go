@@ -131,7 +131,7 @@ var programMutants = []mutant{
 	{"replay/filtered", "all", asksReplay(func(r *engine.Replay) { r.Scope = engine.ReplayAny })},
 	{"replay/of one error", "of any", asksReplay(func(r *engine.Replay) { r.Error = "" })},
 	{"erase/a body of any shape", "as a payload", freezes(func(ctx context.Context, b *broken, f engine.Freeze) error {
-		f.Webhook, f.Payload = nil, []byte(`{}`)
+		f.Shaped, f.Payload = false, []byte(`{}`)
 		return b.freezeStored(ctx, f)
 	})},
 	{"enqueue/a system event is shaped later", "as it is", func(b *broken) {

@@ -37,7 +37,7 @@ func freezeKeepsShape(t *T) {
 	w := p.hook(shapes)
 	d := p.taken(w, "")
 	at := now()
-	t.ok(p.freeze(engine.Freeze{Delivery: d, Webhook: &w, Payload: []byte(`a=1&b`), ContentType: "text/plain; charset=utf-8", URLValues: "a=%26&b=Ä", At: at}), "Freeze")
+	t.ok(p.freeze(engine.Freeze{Delivery: d, Webhook: &w, Payload: []byte(`a=1&b`), Shaped: true, ContentType: "text/plain; charset=utf-8", URLValues: "a=%26&b=Ä", At: at}), "Freeze")
 	want := d
 	want.Status, want.FrozenAt, want.BuiltFrom = engine.StatusPending, at, visitEvents
 	want.Shaped, want.ContentType, want.URLValues = true, "text/plain; charset=utf-8", "a=%26&b=Ä"
@@ -314,7 +314,7 @@ func erasesShaped(t *T) {
 	for body, values := range map[string]engine.URLValues{`*Jane* jane@example.com`: "", `nobody`: "mail=jane%40example.com", `john@example.com`: "mail=john%40example.com"} {
 		p.visit(visit{})
 		d := p.claimOne(lane(w)).Delivery
-		t.ok(p.freeze(engine.Freeze{Delivery: d, Webhook: &w, Payload: []byte(body), ContentType: "text/plain", URLValues: values, At: now()}), "Freeze")
+		t.ok(p.freeze(engine.Freeze{Delivery: d, Webhook: &w, Payload: []byte(body), Shaped: true, ContentType: "text/plain", URLValues: values, At: now()}), "Freeze")
 		d, _, _ = p.delivery(d.ID)
 		p.record(engine.AttemptRecord{Delivery: d, Attempt: good(), Next: delivered})
 		found[d.ID] = !strings.Contains(body, "john")
@@ -356,7 +356,7 @@ func eventIsShaped(t *T) {
 	if c.Delivery.Status != engine.StatusScheduled || string(c.Payload) != `{"paused":1}` {
 		t.Fatalf("queued again, claimed is %+v with %q", c.Delivery, c.Payload)
 	}
-	_, err = p.Freeze(t.Context(), engine.Freeze{Delivery: c.Delivery, Webhook: &ops, Payload: []byte(`shaped`), ContentType: "text/plain", At: at})
+	_, err = p.Freeze(t.Context(), engine.Freeze{Delivery: c.Delivery, Webhook: &ops, Payload: []byte(`shaped`), Shaped: true, ContentType: "text/plain", At: at})
 	t.ok(err, "Freeze")
 	if got, body, _ := p.delivery(c.Delivery.ID); got.Status != engine.StatusPending || !got.Shaped || string(body) != `shaped` {
 		t.Errorf("built it is %+v with %q", got, body)
