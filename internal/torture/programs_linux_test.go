@@ -48,7 +48,7 @@ func withLateLeads() func(*rig, *rand.Rand) []*request {
 			s.lead(1)
 			return []*request{g.request(true, s)}
 		}
-		if r.IntN(6) > 0 {
+		if r.IntN(2) > 0 {
 			return g.draft(r)
 		}
 		s := newSession(r, true)
@@ -162,7 +162,8 @@ func TestProgramKillControls(t *testing.T) {
 
 // round is killRound with programs.
 func (c *programKills) round(t *testing.T, binary string, r *rand.Rand, cycles int, enough bool) *verdict {
-	g := newRig(t, rigOptions{binary: binary, hooks: programHooks, draft: withLateLeads(), manner: manner{failing: 0.08, slow: 0.05, slowness: 200 * time.Millisecond}})
+	// The backlog is short: a session that waits for more than a second before it is filtered has its lead by then.
+	g := newRig(t, rigOptions{binary: binary, hooks: programHooks, backlog: 600, draft: withLateLeads(), manner: manner{failing: 0.08, slow: 0.05, slowness: 200 * time.Millisecond}})
 	s := g.setUp()
 	var loop struct{ ID uint32 }
 	// It takes a worker for long, and is paused after five sessions.
