@@ -1,12 +1,8 @@
 package transform
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"sync/atomic"
 	"time"
 
@@ -182,19 +178,6 @@ func (r *run) first(name string, code *gojq.Code) (any, error) {
 		}
 	}
 	return nil, e
-}
-
-// decode reads a payload. Numbers stay as they are written.
-func decode(payload []byte) (v any, err error) {
-	d := json.NewDecoder(bytes.NewReader(payload))
-	d.UseNumber()
-	if err := d.Decode(&v); err != nil {
-		return nil, err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more than one value")
-	}
-	return v, nil
 }
 
 // budget is the context of a job: the interpreter asks for Done before each step, and this counts.

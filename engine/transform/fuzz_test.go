@@ -1,10 +1,14 @@
 package transform
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/url"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -77,16 +81,52 @@ func FuzzEval(f *testing.F) {
 // FuzzMessages: what a worker gets and gives is read without a panic, whatever it is.
 func FuzzMessages(f *testing.F) {
 	job := Job{Programs: Programs{"a", "b", "c", EncodingForm}, Payload: []byte("{}")}
-	f.Add(append(appendJob(nil, &job)[4:], "{}"...))
+	f.Add(groupMessage(job.Programs, []byte("{}")))
+	f.Add(groupMessage(job.Programs, []byte("{}"), nil, []byte(`{"a":1}`)))
 	f.Add(appendAnswer(nil, &job, Result{Body: []byte("x"), URLValues: map[string]string{"a": "b"}, Steps: 300}, nil)[4:])
 	f.Add(appendAnswer(nil, &job, Result{}, &Error{"filter", 1, 2, "x"})[4:])
 	f.Fuzz(func(t *testing.T, message []byte) {
-		if got, err := parseJob(message); err == nil {
-			again, err := parseJob(append(appendJob(nil, &got)[4:], got.Payload...))
-			if err != nil || again.Programs != got.Programs || string(again.Payload) != string(got.Payload) {
-				t.Errorf("%v became %v, %v", got, again, err)
+		if programs, payloads, err := parseGroup(message, &Programs{}, nil); err == nil && len(payloads) > 0 {
+			again, read, err := parseGroup(groupMessage(programs, payloads...), &Programs{Filter: programs.Filter}, nil)
+			if err != nil || again != programs || !slices.EqualFunc(payloads, read, bytes.Equal) {
+				t.Errorf("%v with %q became %v with %q, %v", programs, payloads, again, read, err)
 			}
 		}
 		parseAnswer(message, &job)
+	})
+}
+
+// groupMessage is the message of jobs, without its length.
+func groupMessage(programs Programs, payloads ...[]byte) []byte {
+	var jobs []*Job
+	for _, payload := range payloads {
+		jobs = append(jobs, &Job{Programs: programs, Payload: payload})
+	}
+	b, payload := appendGroup(nil, jobs)
+	return append(b, payload...)[4:]
+}
+
+// FuzzDecode: payloads are read as encoding/json reads them.
+func FuzzDecode(f *testing.F) {
+	payload, err := os.ReadFile(samplePayload)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{string(payload), hostilePayload, `[]`, ` [ 1 , -2.5e+7 , {"a" : [ ] , "a" : { } } , null,true,false ] `, `"\"\\\u00e9\ud83d\ude00\ud800"`, "\"\xff\"", `{"a":1}x`, `12345678901234567890`, ``} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		d := json.NewDecoder(strings.NewReader(text))
+		d.UseNumber()
+		var want any
+		valid := d.Decode(&want) == nil
+		if valid {
+			_, err := d.Token()
+			valid = errors.Is(err, io.EOF)
+		}
+		got, failed := decode([]byte(text))
+		if (failed == nil) != valid || failed == nil && !reflect.DeepEqual(got, want) {
+			t.Errorf("%q is %#v, %v, by encoding/json %#v", text, got, failed, want)
+		}
 	})
 }

@@ -63,7 +63,7 @@ var EndReasons = []string{string(endedIdle), string(endedTime), string(endedMemo
 //
 // # Fairness
 //
-// The jobs of an owner run in their order, one or a few at a time, and owners take turns. An owner whose jobs took less than cheapBelow of late
+// The jobs of an owner run in their order, and owners take turns. What waits of a known owner runs together, as a group (see group.go). An owner whose jobs took less than cheapBelow of late
 // is known. Others never get the last free worker: so a known owner waits for jobs of its kind at most, whatever others
 // run. The workers of the others have a lower priority. A job that takes more than slowAfter gives up its place among the fast ones and becomes
 // slow. There are few places for slow jobs, of lowest priority. While all are taken, a job that should be slow runs on, but if somebody waits for its place it is ended, and starts anew as slow
@@ -135,25 +135,25 @@ func (p *Pool) run(ctx context.Context, job *Job) (Result, error) {
 		return Result{}, ErrClosed
 	}
 	defer p.waiters.Done()
-	at := &place{granted: make(chan struct{}, 1)}
+	at := newPlace(job)
 	for lost := 0; ; {
 		if err := p.enter(ctx, at, job.Owner); err != nil {
 			return Result{}, err
 		}
-		w, err := p.takeWorker(at.class)
-		if err != nil {
-			p.leave(at, 0)
-			return Result{}, err
+		if !at.answered {
+			p.runGroup(ctx, at)
 		}
-		result, err := p.runOn(ctx, w, at, job)
-		ended, hasEnded := errors.AsType[*endedError](err)
+		at.answered = false
+		ended, hasEnded := errors.AsType[*endedError](at.err)
 		switch {
 		case !hasEnded:
-			return result, err
+			return at.result, at.err
 		case ctx.Err() != nil:
 			return Result{}, context.Cause(ctx)
-		case ended.why == endedAbandoned:
-			return Result{}, ErrClosed
+		case ended.why == endedAbandoned: // with another job of its group, or by Close, which enter tells
+			continue
+		case ended.shared:
+			continue // alone: its owner is slow now
 		case ended.why == endedStarved:
 			return Result{}, fmt.Errorf("%w: it had less than %s of a processor in %s: this machine is too busy", ErrNoWorker, MaxTime, maxWait)
 		case ended.why == endedMoved:
@@ -176,30 +176,6 @@ func (p *Pool) join() bool {
 		p.waiters.Add(1)
 	}
 	return !p.closed
-}
-
-// runOn runs a job on a worker and gives both back. The error is an *Error, or an *endedError if the worker has ended instead of answering.
-func (p *Pool) runOn(ctx context.Context, w *worker, at *place, job *Job) (Result, error) {
-	p.begin(at, w)
-	stop := context.AfterFunc(ctx, func() { w.kill(endedAbandoned) })
-	result, err := w.do(job)
-	wanted := stop()
-	if _, failed := errors.AsType[*Error](err); err == nil || failed {
-		p.leave(at, at.watch.took())
-		if !wanted {
-			w.kill(endedAbandoned) // it is about to be killed anyway, and not in the middle of another job
-		}
-		p.returnWorker(w)
-		return result, err
-	}
-	ended := w.ending()
-	p.countEnd(ended.why)
-	took := slowAfter // a program that ends its worker is slow, however fast it does so
-	if ended.why == endedAbandoned || ended.why == endedLost || ended.why == endedStarved {
-		took = 0
-	}
-	p.leave(at, took)
-	return Result{}, ended
 }
 
 // look makes the jobs slow that have taken slowAfter, and ends those that have taken too long.

@@ -9,17 +9,18 @@ import (
 	"slices"
 )
 
-// A worker reads jobs on its standard input and writes an answer for each, one after the other, on its standard output. A message is its
+// A worker reads groups of jobs on its standard input and writes an answer for each job, one after the other, on its standard output. It reads
+// a group whole before it answers, so that neither waits for the other to read. A message is its
 // length in four bytes, big-endian, and its fields; a field of variable length has its length, a uvarint, before it.
 //
 //	hello:  protocolVersion, one byte, when the worker is ready
-//	job:    encoding, filter, transform, url_values, payload (the rest)
+//	group:  encoding, filter, transform, url_values, and the payload of each job
 //	answer: answerResult, flags, steps, count of URL values, name and value of each, body (the rest)
 //	        answerError, line, column, program, detail
 
 // protocolVersion is written by a worker first. Where the file of the program was replaced by that of another version while the server runs,
 // the worker may speak another protocol; this tells. It grows with each change of the messages.
-const protocolVersion = 1
+const protocolVersion = 2
 
 // The kinds of answers, and the flags of a result.
 const (
@@ -34,32 +35,43 @@ const (
 
 // The longest messages. An answer that is longer is no worker's.
 const (
-	maxJobBytes    = 256 << 20
-	maxAnswerBytes = MaxResultBytes + 64<<10 // beside the body: URL values, or an error
+	maxGroupMessage = 256 << 20
+	maxAnswerBytes  = MaxResultBytes + 64<<10 // beside the body: URL values, or an error
 )
 
 // errProtocol means that the peer does not speak this protocol.
 var errProtocol = errors.New("the message of a worker cannot be read")
 
-// appendJob writes a job's message but for its payload, which comes behind it.
-func appendJob(b []byte, job *Job) []byte {
-	b = append(b, 0, 0, 0, 0, byte(job.Encoding))
-	for _, p := range job.list() {
+// appendGroup writes the message of jobs that have the same programs. If it returns a payload, it is that of the last job, too large to be
+// copied, and comes behind b.
+func appendGroup(b []byte, jobs []*Job) (_, payload []byte) {
+	b = append(b, 0, 0, 0, 0, byte(jobs[0].Encoding))
+	for _, p := range jobs[0].list() {
 		b = appendField(b, p.source)
 	}
-	binary.BigEndian.PutUint32(b, uint32(len(b)-4+len(job.Payload)))
-	return b
+	for i, job := range jobs {
+		b = binary.AppendUvarint(b, uint64(len(job.Payload)))
+		if i == len(jobs)-1 && len(b)+len(job.Payload) > keepBytes {
+			payload = job.Payload
+			break
+		}
+		b = append(b, job.Payload...)
+	}
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4+len(payload)))
+	return b, payload
 }
 
-func parseJob(message []byte) (job Job, err error) {
+// parseGroup reads the message of a group. last are the programs of the group before. It appends to payloads, which are parts of the message.
+func parseGroup(message []byte, last *Programs, payloads [][]byte) (Programs, [][]byte, error) {
 	if len(message) == 0 {
-		return Job{}, errProtocol
+		return Programs{}, nil, errProtocol
 	}
 	f := fields{rest: message[1:]}
-	job.Encoding = Encoding(message[0])
-	job.Filter, job.Transform, job.URLValues = f.text(), f.text(), f.text()
-	job.Payload = f.rest
-	return job, f.err
+	p := Programs{Encoding: Encoding(message[0]), Filter: f.textLike(last.Filter), Transform: f.textLike(last.Transform), URLValues: f.textLike(last.URLValues)}
+	for len(f.rest) > 0 && f.err == nil {
+		payloads = append(payloads, f.bytes())
+	}
+	return p, payloads, f.err
 }
 
 // appendAnswer writes the answer to a job.
@@ -166,15 +178,26 @@ func (f *fields) number() uint64 {
 	return n
 }
 
-func (f *fields) text() string {
+func (f *fields) text() string { return string(f.bytes()) }
+
+// textLike is text without a copy of its own where it is another one.
+func (f *fields) textLike(other string) string {
+	if b := f.bytes(); string(b) != other {
+		return string(b)
+	}
+	return other
+}
+
+// bytes returns a field as a part of the message.
+func (f *fields) bytes() []byte {
 	n := f.number()
 	if n > uint64(len(f.rest)) {
 		f.err = errProtocol
-		return ""
+		return nil
 	}
-	s := string(f.rest[:n])
+	b := f.rest[:n:n]
 	f.rest = f.rest[n:]
-	return s
+	return b
 }
 
 // readMessage reads a message of at most limit bytes into b if it fits, else into memory of its own.

@@ -50,13 +50,23 @@ type owner struct {
 
 // place is a job's place in the pool.
 type place struct {
+	job     *Job
 	owner   *owner
 	class   class         // what it runs as
-	granted chan struct{} // gets a value when it may run
+	granted chan struct{} // gets a value when it may run, or has an answer
+	group   []*place      // the jobs that run with it, on its worker and after it
+	follows bool          // it runs in the group of another one
 	worker  *worker       // what it runs on; nil before and after
-	watch   stopwatch     // of the job on this worker
+	watch   stopwatch     // of the jobs on this worker
 	overdue bool          // it has run for slowAfter
+
+	// answered tells that it has run in the group of another one. Then result and err are its answer. The group's goroutine sets them before granted gets its value.
+	answered bool
+	result   Result
+	err      error
 }
+
+func newPlace(job *Job) *place { return &place{job: job, granted: make(chan struct{}, 1)} }
 
 func newSchedule(fast, slow int) schedule {
 	return schedule{fast: fast, slow: slow, owners: make(map[uint32]*owner), active: make(map[*place]struct{})}
@@ -65,6 +75,10 @@ func newSchedule(fast, slow int) schedule {
 // enter waits until a job may run. The error is the cause of the context's end, or ErrClosed.
 func (p *Pool) enter(ctx context.Context, at *place, id uint32) error {
 	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return ErrClosed
+	}
 	p.schedule.enqueue(at, id)
 	p.mu.Unlock()
 	select {
@@ -75,8 +89,9 @@ func (p *Pool) enter(ctx context.Context, at *place, id uint32) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.schedule.withdraw(at) {
+	if !p.schedule.withdraw(at) && !at.follows {
 		p.schedule.release(at, 0)
+		answerAll(at.group, &endedError{why: endedAbandoned})
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -117,7 +132,7 @@ func (s *schedule) enqueue(at *place, id uint32) {
 	} else {
 		o.waiting = slices.Insert(o.waiting, 0, at)
 	}
-	at.owner = o
+	at.owner, at.group, at.follows = o, nil, false
 	s.queue(o)
 	s.grant()
 }
@@ -217,7 +232,10 @@ func (s *schedule) queue(o *owner) {
 	if o.class == slow {
 		limit = 1
 	}
-	if !o.queued && len(o.waiting) > 0 && o.running < limit {
+	if o.queued || len(o.waiting) == 0 || o.running >= limit {
+		return
+	}
+	if _, full := o.group(); full || o.running == 0 || o.class != known { // else they wait for others to run with, and for the worker that is at work
 		s.queues[o.class] = append(s.queues[o.class], o)
 		o.queued = true
 	}
@@ -281,7 +299,12 @@ func (s *schedule) next(c class) *owner {
 func (s *schedule) start(o *owner) {
 	s.unqueue(o)
 	at := o.waiting[0]
-	o.waiting = slices.Delete(o.waiting, 0, 1)
+	n, _ := o.group()
+	at.group = slices.Clone(o.waiting[1:n])
+	for _, other := range at.group {
+		other.follows = true
+	}
+	o.waiting = slices.Delete(o.waiting, 0, n)
 	at.class = o.class
 	o.running++
 	s.running[at.class]++

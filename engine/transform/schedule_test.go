@@ -5,9 +5,12 @@ import (
 	"time"
 )
 
-// enqueued adds a job of an owner to a schedule.
+// alone is a payload that is too large for a group.
+var alone = make([]byte, maxGroupBytes)
+
+// enqueued adds a job of an owner to a schedule. It runs alone.
 func enqueued(s *schedule, owner uint32) *place {
-	at := &place{granted: make(chan struct{}, 1)}
+	at := newPlace(&Job{Payload: alone})
 	s.enqueue(at, owner)
 	return at
 }

@@ -54,41 +54,56 @@ func serve(in io.Reader, out io.Writer, w *watch) error {
 	if _, err := out.Write([]byte{protocolVersion}); err != nil {
 		return err
 	}
-	reader, e := bufio.NewReader(in), w.evaluator
-	var message, answer []byte
+	reader := bufio.NewReader(in)
+	var message []byte
+	var programs Programs
+	var payloads [][]byte
 	for {
 		var err error
-		message, err = readMessage(reader, message[:0], maxJobBytes)
+		message, err = readMessage(reader, message[:0], maxGroupMessage)
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err
 		}
-		job, err := parseJob(message)
+		programs, payloads, err = parseGroup(message, &programs, payloads[:0])
 		if err != nil {
 			return err
 		}
-		w.start()
-		result, err := e.eval(job)
-		answer = appendAnswer(answer[:0], &job, result, err)
-		w.stop()
-		if _, err := out.Write(answer); err != nil {
-			return err
+		for _, payload := range payloads {
+			if err := w.answer(out, &Job{Programs: programs, Payload: payload}); err != nil {
+				return err
+			}
 		}
-		if cap(message)+cap(answer) > keepBytes {
-			message, answer = nil, nil
+		if cap(message) > keepBytes {
+			message = nil
+			clear(payloads)
 		}
 		if heapBytes() > collectAtBytes {
-			e.forget()
+			w.evaluator.forget()
 			debug.FreeOSMemory()
 		}
 	}
 }
 
+// answer runs a job and writes its answer.
+func (w *watch) answer(out io.Writer, job *Job) error {
+	w.start()
+	result, err := w.evaluator.eval(*job)
+	w.buffer = appendAnswer(w.buffer[:0], job, result, err)
+	w.stop()
+	_, err = out.Write(w.buffer)
+	if cap(w.buffer) > keepBytes {
+		w.buffer = nil
+	}
+	return err
+}
+
 // watch ends the process when a job is beyond a limit, or when nobody waits for it any more.
 type watch struct {
 	evaluator *evaluator
+	buffer    []byte // for answers
 	parent    int
 	since     atomic.Int64 // when the job began, by ownTime; 0 between jobs
 	looks     atomic.Bool  // a look is to come

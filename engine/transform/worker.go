@@ -2,9 +2,7 @@ package transform
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -95,7 +93,7 @@ func (w *worker) start(command []string) (err error) {
 	cmd.Env = []string{workerVariable + "=1", "GOTRACEBACK=none", "GOMAXPROCS=2"} // a thread for the program, one to watch it
 	cmd.Stdin, cmd.Stdout = childIn, childOut
 	detach(cmd)
-	if err := cmd.Start(); err != nil {
+	if err := start(cmd); err != nil {
 		in.Close()
 		out.Close()
 		return err
@@ -171,9 +169,9 @@ func (w *worker) ending() *endedError {
 	case w.cause != "":
 		return &endedError{why: w.cause}
 	case exitMemory <= code && code < exitMemory+programs:
-		return &endedError{endedMemory, code - exitMemory + 1}
+		return &endedError{why: endedMemory, number: code - exitMemory + 1}
 	case exitTime <= code && code < exitTime+programs:
-		return &endedError{endedTime, code - exitTime + 1}
+		return &endedError{why: endedTime, number: code - exitTime + 1}
 	case code >= exitCrash: // by itself; who ends a process from outside leaves a signal, or 1 on Windows
 		return &endedError{why: endedCrash}
 	}
@@ -185,6 +183,8 @@ type endedError struct {
 	why ending
 	// number is the number of the program that ran, from 1; 0 if that is not known.
 	number int
+	// shared means that other jobs had no answer either.
+	shared bool
 }
 
 func (e *endedError) Error() string { return "the worker has ended: " + string(e.why) }
@@ -219,32 +219,4 @@ func (w *worker) used() (time.Duration, bool) {
 	default:
 		return cpuTime(w.cmd.Process.Pid)
 	}
-}
-
-// do has the worker run a job. An error that is no *Error means that the worker is of no use any more.
-func (w *worker) do(job *Job) (Result, error) {
-	b := appendJob(w.buffer[:0], job)
-	small := len(b)+len(job.Payload) <= keepBytes
-	if small {
-		b = append(b, job.Payload...)
-	}
-	_, err := w.in.Write(b)
-	if err == nil && !small {
-		_, err = w.in.Write(job.Payload)
-	}
-	w.buffer = nil
-	if cap(b) <= keepBytes {
-		w.buffer = b
-	}
-	if err != nil {
-		return Result{}, err
-	}
-	message, err := readMessage(w.reader, nil, maxAnswerBytes)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return Result{}, err
-	}
-	return parseAnswer(message, job)
 }
