@@ -23,6 +23,8 @@ const (
 	lookInterval = 10 * time.Millisecond
 	// killAfter is how long a worker may have a processor for a job until the parent kills it, because it has not ended itself.
 	killAfter = 2 * time.Second
+	// idleFor is how long a slow job is run only while nothing else wants the processor.
+	idleFor = 5 * time.Second
 	// maxWait is how long a job may take by the clock. A machine that leaves it less than MaxTime meanwhile is too busy to run programs.
 	maxWait = 20 * time.Second
 	// maxTries is how often a job is run whose worker is ended by somebody else.
@@ -64,7 +66,7 @@ var EndReasons = []string{string(endedIdle), string(endedTime), string(endedMemo
 // # Fairness
 //
 // The jobs of an owner run in their order, and owners take turns. What waits of a known owner runs together, as a group (see group.go). An owner whose jobs took less than cheapBelow of late
-// is known. Others never get the last free worker: so a known owner waits for jobs of its kind at most, whatever others
+// is known. Others never get more than half of the workers: so a known owner waits for jobs of its kind at most, whatever others
 // run. The workers of the others have a lower priority. A job that takes more than slowAfter gives up its place among the fast ones and becomes
 // slow. There are few places for slow jobs, of lowest priority. While all are taken, a job that should be slow runs on, but if somebody waits for its place it is ended, and starts anew as slow
 // later. The next jobs of its owner start as slow, until one of them is fast again. Of slow owners, those come first that were slow the
@@ -192,7 +194,10 @@ func (p *Pool) look() {
 		case took >= slowAfter && !at.overdue:
 			at.overdue = true
 			w.lower(niceOf[slow])
+			w.yield(true)
 			p.schedule.turnSlow(at)
+		case time.Since(at.watch.began) >= idleFor:
+			w.yield(false)
 		}
 	}
 	if p.looks = len(p.schedule.active) > 0; p.looks {

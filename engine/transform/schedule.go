@@ -34,8 +34,9 @@ const (
 )
 
 // niceOf is the scheduling priority of the workers of a class of jobs, as a nice value. Where the server wants the processor too, an unknown job
-// gets a tenth of it, and a slow one a hundredth: enough for an honest one to end within maxWait.
-var niceOf = [classes]int{known: 0, unknown: 10, slow: 19}
+// gets some hundredths of it. A slow one gets what nobody wants for the time of idleFor, and then a hundredth: enough for an honest one to end
+// within maxWait.
+var niceOf = [classes]int{known: 0, unknown: 15, slow: 19}
 
 // owner is one whose jobs the pool runs.
 type owner struct {
@@ -105,6 +106,7 @@ func (p *Pool) begin(at *place, w *worker) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at.worker, at.watch, at.overdue = w, watch, at.class == slow
+	w.yield(at.class == slow)
 	p.lookSoon()
 	p.schedule.active[at] = struct{}{}
 	if p.closed {
@@ -255,7 +257,7 @@ func (s *schedule) hasRoom(c class) bool {
 	case known:
 		return fast < s.fast
 	case unknown:
-		return fast < s.fast && s.running[unknown] < s.fast-1
+		return fast < s.fast && s.running[unknown] < max(1, s.fast/2)
 	}
 	return s.running[slow] < s.slow
 }

@@ -23,8 +23,9 @@ type worker struct {
 	out    *os.File // answers
 	reader *bufio.Reader
 	buffer []byte
-	// Both are guarded by the pool's mutex.
-	nice      int // its priority, which cannot be raised again
+	// These are guarded by the pool's mutex.
+	nice      int  // its priority, which cannot be raised again
+	yields    bool // it has a processor only while nothing else wants it
 	idleSince time.Time
 
 	mu    sync.Mutex
@@ -118,6 +119,14 @@ func (w *worker) lower(nice int) {
 	if nice > w.nice {
 		w.nice = nice
 		setPriority(w.cmd.Process.Pid, nice)
+	}
+}
+
+// yield has the worker run only while nothing else wants the processor, or as its priority is. It is called with the pool's mutex held.
+func (w *worker) yield(yields bool) {
+	if yields != w.yields {
+		w.yields = yields
+		setIdle(w.cmd.Process.Pid, yields)
 	}
 }
 
