@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +17,8 @@ import (
 
 // This file plays every way in which the events of a small session can arrive, and compares what is sent with an oracle. The oracle is written by
 // the words of the specification. It shares no code with Admit, Fold and Render: the payloads are those of the simulation's model.
+
+var allArrivals = flag.Bool("arrivals.all", false, "let TestArrivals play all sessions, and not each third of them")
 
 // arrivalKinds are the events of the sessions, in the order in which they happen.
 var arrivalKinds = []string{"start", "vote", "lead", "result_view", "finish"}
@@ -315,8 +318,11 @@ func TestArrivals(t *testing.T) {
 				time.Sleep(24 * time.Hour) // no event may be from before 2000, when the bubble's time begins
 				synctest.Wait()
 				sessions := arrivalSessions(time.Now(), tt.timings)
-				if raced {
-					sessions = everyTenth(sessions)
+				switch {
+				case raced:
+					sessions = everyNth(sessions, 10) // all of them would take minutes
+				case !*allArrivals:
+					sessions = everyNth(sessions, 3)
 				}
 				most := engine.MaxTriggers / (2 * len(hooks))
 				if tt.fanOut {
@@ -331,9 +337,9 @@ func TestArrivals(t *testing.T) {
 	}
 }
 
-// everyTenth returns a tenth of the sessions: with the race detector all of them would take a minute.
-func everyTenth(all []*arrivalSession) (some []*arrivalSession) {
-	for i := 0; i < len(all); i += 10 {
+// everyNth returns some of the sessions.
+func everyNth(all []*arrivalSession, n int) (some []*arrivalSession) {
+	for i := 0; i < len(all); i += n {
 		some = append(some, all[i])
 	}
 	return some
