@@ -110,7 +110,7 @@ func TestOperationsMailWebhook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := operationsWorld(t)
 		id := operationsID(w)
-		w.patch(id, `{"headers":{"X-Key":"sekret"}}`)
+		w.patch(id, `{"headers":{"X-Key":"sekret"},"method":"PUT","success":[302],"signature":{"v1a":true}}`)
 		cfg := w.Engine.Config()
 		cfg.OperationsURL = "smtps://Mail.example.com"
 		cfg.OperationsMail = engine.OperationsMail{From: "hookbolt@example.com", To: []string{"ops@example.com"}, Username: "u", Password: "a-password-of-mine"}
@@ -120,14 +120,14 @@ func TestOperationsMailWebhook(t *testing.T) {
 				t.Fatal(err)
 			}
 			h, err := w.Webhook(id)
-			if err != nil || h.URL != "smtps://mail.example.com:465" || h.Headers != nil || h.MaxInFlight == nil || *h.MaxInFlight != 1 || h.Revision != 3 {
+			if err != nil || h.URL != "smtps://mail.example.com:465" || h.Headers != nil || h.Method != "" || h.Success != nil || h.Signature != nil || h.MaxInFlight == nil || *h.MaxInFlight != 1 || h.Revision != 3 {
 				t.Fatalf("%+v, %v", h, err)
 			}
 			if stored, err := json.Marshal(h); err != nil || strings.Contains(string(stored), "a-password") {
 				t.Errorf("the password is stored: %s", stored)
 			}
 		}
-		for _, settings := range []string{`{"basic_auth":{"username":"u","password":"p"}}`, `{"headers":{"X-Key":"k"}}`, `{"url":"smtps://other.example"}`} {
+		for _, settings := range []string{`{"method":"PUT"}`, `{"success":[302]}`, `{"signature":{"v1a":true}}`, `{"tls":{"min_version":"1.3"}}`, `{"basic_auth":{"username":"u","password":"p"}}`, `{"headers":{"X-Key":"k"}}`, `{"url":"smtps://other.example"}`} {
 			p, err := engine.ParseWebhookPatch([]byte(settings))
 			if err == nil {
 				_, err = w.UpdateWebhook(t.Context(), id, p)

@@ -195,7 +195,7 @@ func (c *Config) setOperations(w *Webhook) {
 	canonicalURL := send.CanonicalURL
 	if IsMailURL(c.OperationsURL) {
 		canonicalURL = send.CanonicalMailURL
-		w.URLValues = nil
+		w.URLValues, w.Method, w.Success, w.Signature, w.TLS = nil, "", nil, nil, nil
 		if w.MaxInFlight == nil {
 			w.MaxInFlight = new(1) // mail servers allow few connections at once
 		}
@@ -297,6 +297,21 @@ func operationsSetting(url string) string {
 	return "delivery.operations_url"
 }
 
+// httpSetting names a setting of the webhook that means nothing to a mail server; "" for none.
+func (w *Webhook) httpSetting() string {
+	switch {
+	case w.URLValues != nil:
+		return "url_values"
+	case w.Method != "":
+		return "method"
+	case w.Success != nil:
+		return "success"
+	case w.Signature != nil:
+		return "signature"
+	}
+	return ""
+}
+
 // checkOperations refuses changes of the operations webhook that EnsureOperations would undo, or that make no sense.
 func (e *Engine) checkOperations(w, before *Webhook) error {
 	switch {
@@ -308,8 +323,8 @@ func (e *Engine) checkOperations(w, before *Webhook) error {
 		return InputErrors{{Field: "content_type", Detail: "is set by delivery.operations_content_type"}}
 	case (w.Transform == nil) != (before.Transform == nil) || w.Transform != nil && *w.Transform != *before.Transform:
 		return InputErrors{{Field: "transform", Detail: "is set by delivery.operations_transform"}}
-	case IsMailURL(w.URL) && w.URLValues != nil:
-		return InputErrors{{Field: "url_values", Detail: "must be null: the URL is that of a mail server"}}
+	case IsMailURL(w.URL) && w.httpSetting() != "":
+		return InputErrors{{Field: w.httpSetting(), Detail: "cannot be set: the URL is that of a mail server, which gets mail and no requests"}}
 	case IsMailURL(w.URL) && (len(w.Headers) > 0 || w.BasicAuth != nil || w.OAuth2 != nil):
 		return InputErrors{{Field: "", Detail: "a mail server gets no headers, basic_auth or oauth2: its account is delivery.operations_smtp_username and delivery.operations_smtp_password"}}
 	case w.Secret != before.Secret && e.config().OperationsSecret != "":

@@ -33,6 +33,9 @@ func (f *webhookForm) patch() (engine.WebhookPatch, error) {
 func (f *webhookForm) settings() (o jsonobject.Object) {
 	for _, g := range settingGroups {
 		for i := range g.settings {
+			if g.settings[i].isHidden(f.present) {
+				continue // it has no input
+			}
 			if value, changed := f.typed(&g.settings[i]); changed {
 				o.Add(g.settings[i].name, value)
 			}

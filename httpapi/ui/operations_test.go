@@ -55,6 +55,12 @@ func TestOperationsMailPages(t *testing.T) {
 			t.Errorf("the page has %s, which is for HTTP", of)
 		}
 	}
+	form := f.wantIn(f.get("/webhooks/1/edit"), 200, `name="retry_schedule"`)
+	for _, name := range []string{"method", "success", "transform", "signature.header", "http2", "basic_auth.username"} {
+		if strings.Contains(form, `name="`+name+`"`) {
+			t.Errorf("the form has an input for %s, which is for HTTP", name)
+		}
+	}
 	f.wantIn(f.get("/webhooks/2"), 200, "<dt>URL</dt>", "<dt>Method</dt>", `id="secret-card"`, "Settings and secret")
 	list, err := f.engine.Deliveries(t.Context(), engine.DeliveryQuery{WebhookID: 1, Limit: 1})
 	if err != nil || len(list.Items) != 1 {

@@ -32,6 +32,9 @@ func groups(w *engine.Webhook, c engine.Config, part formPart) (list []group) {
 		shown := group{ID: g.id, Title: g.title, Help: g.help}
 		for i := range g.settings {
 			s := &g.settings[i]
+			if s.isHidden(w) {
+				continue
+			}
 			if s.inputs != nil {
 				shown.Inputs = append(shown.Inputs, s.inputs(w)...)
 			} else {
@@ -178,7 +181,7 @@ func facts(w *engine.Webhook, c engine.Config) (list []setting) {
 	for _, g := range settingGroups {
 		for i := range g.settings {
 			s := &g.settings[i]
-			if byMail && slices.Contains(httpSettings, s.name) {
+			if s.isHidden(w) {
 				continue
 			}
 			row := engine.SettingNamed(s.name)
@@ -199,6 +202,11 @@ func facts(w *engine.Webhook, c engine.Config) (list []setting) {
 
 // httpSettings are those that mean nothing to a mail server.
 var httpSettings = []string{"filter", "transform", "content_type", "url_values", "http2", "method", "success", "tls", "headers", "basic_auth", "oauth2", "signature"}
+
+// isHidden reports whether a setting means nothing to a webhook.
+func (s *settingWords) isHidden(w *engine.Webhook) bool {
+	return engine.IsMailURL(w.URL) && slices.Contains(httpSettings, s.name)
+}
 
 // operationsWords says what the operations webhook is for.
 func operationsWords(w *engine.Webhook) string {
