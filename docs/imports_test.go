@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 // onlyIn says where alone a library may be imported: each is one package's trade. Tests may use what they like.
 var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":                    {"storage/bolt"},
+	"github.com/jackc/pgx":                {"internal/postgrestest"},
 	"github.com/julienschmidt/httprouter": {"httpapi", "httpapi/ui"},
 	"github.com/BurntSushi/toml":          {"internal/cli", "internal/config", "internal/text", "internal/webhookfile"},
 	"golang.org/x/net":                    {"engine/send"},
