@@ -96,7 +96,9 @@ func decodeDeltas(b []byte) (deltas, bool) {
 // readCounts returns the counts of all webhooks as one snapshot has them.
 func (s *Store) readCounts(ctx context.Context, conn *pgx.Conn) (deltas, error) {
 	all := make(deltas)
-	found, err := conn.Query(ctx, s.sql("SELECT counts FROM @.counts UNION ALL SELECT counts FROM @.batches WHERE counts IS NOT NULL"))
+	from := s.folded.Load() // before the snapshot, which has all that was folded then
+	found, err := conn.Query(ctx, s.sql("SELECT counts FROM @.counts UNION ALL SELECT counts FROM @.batches b WHERE counts IS NOT NULL AND "+
+		"b.writer IN (SELECT id FROM @.writers) AND n >= $1"), from)
 	if err != nil {
 		return nil, err
 	}
@@ -119,14 +121,18 @@ func (s *Store) readCounts(ctx context.Context, conn *pgx.Conn) (deltas, error) 
 // foldInterval is how often the batch rows are folded. Some thousands of them take a millisecond.
 const foldInterval = 5 * time.Second
 
-// fold adds what batch rows carry to the table counts and removes them, except for the newest one of each writer: it tells whether its batch was
-// carried out.
+// fold adds what batch rows carry to the table counts and removes them, except for the newest one: it tells whether its batch was carried out. It begins behind
+// what was folded before, so that it does not walk the dead entries that stay in the index while a snapshot is held.
 func (b *batch) fold() error {
-	all := make(deltas)
+	all, to := make(deltas), b.s.folded.Load()
 	err := b.query(func(found pgx.Rows) error {
 		var list []byte
-		if err := found.Scan(&list); err != nil || list == nil {
+		var n int64
+		if err := found.Scan(&n, &list); err != nil {
 			return err
+		}
+		if to = max(to, n+1); list == nil {
+			return nil
 		}
 		d, ok := decodeDeltas(list)
 		if !ok {
@@ -134,10 +140,12 @@ func (b *batch) fold() error {
 		}
 		all.merge(d)
 		return nil
-	}, "DELETE FROM @.batches b WHERE n < (SELECT max(n) FROM @.batches o WHERE o.writer = b.writer) RETURNING counts")
-	if err != nil || len(all) == 0 {
+	}, "DELETE FROM @.batches WHERE writer = $1 AND n >= $2 AND n < (SELECT max(n) FROM @.batches WHERE writer = $1) RETURNING n, counts", b.s.writerID, to)
+	if err != nil || to == b.s.folded.Load() {
 		return err
 	}
+	b.changes++
+	b.after = append(b.after, func() { b.s.folded.Store(to) })
 	return b.addCounts(all)
 }
 

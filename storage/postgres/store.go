@@ -72,6 +72,7 @@ type Store struct {
 
 	owning sync.RWMutex // held by Watch while it reports all webhooks, and for reading by changes of webhooks
 
+	folded         atomic.Int64 // the number of the first batch row that may not be folded yet; written by the writer
 	trips, settled atomic.Int64 // round trips of the writer; commits that were settled by their batch row
 
 	closing sync.Once
