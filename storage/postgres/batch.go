@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -17,6 +19,7 @@ type rows[K comparable, V any] struct {
 	stored  map[K]*V // what was read, nil where there is no row
 	changed map[K]*V // what the batch makes of it, nil where it removes the row
 	order   []K      // of changed, by the first change
+	damaged map[K]error
 }
 
 // get returns a row, nil if there is none. known is false if the batch has not read it yet.
@@ -33,6 +36,19 @@ func (t *rows[K, V]) read(key K, row *V) {
 		t.stored = make(map[K]*V)
 	}
 	t.stored[key] = row
+}
+
+// readOr takes over a row that was read, or the error of a damaged one. It returns any other error.
+func (t *rows[K, V]) readOr(key K, row *V, err error) error {
+	switch {
+	case err == nil:
+		t.read(key, row)
+	case errors.Is(err, ErrCorrupt):
+		set(&t.damaged, key, err)
+	default:
+		return err
+	}
+	return nil
 }
 
 // put replaces a row. It must be known. nil removes it.
@@ -88,6 +104,9 @@ type batch struct {
 	fanOuts    rows[int64, fanOut]
 
 	eventIDs map[uuid.UUID]map[string]bool // the ids of the stored events of sessions, by session id
+	records  map[int64][]engine.EventBatch // the stored events of sessions, by no
+	asked    map[uuid.UUID]bool            // sessions whose events were read ahead, or were to be
+	pairs    map[markPair]*pairMarks       // the marks of the table that the batch knows; see readMarks
 	events   []eventsRow                   // to insert
 	attempts []attemptRow                  // to insert
 	gone     []int64                       // sessions whose events and marks are removed, by no
@@ -136,6 +155,7 @@ func (b *batch) reset() {
 // when it is asked for.
 type needs struct {
 	sessions   map[uuid.UUID]bool // the value tells whether the ids of the events are needed, too
+	records    map[uuid.UUID]bool // sessions whose events are needed
 	deliveries map[uuid.UUID]bool
 	webhooks   map[uint32]bool
 	onces      map[engine.OnceKey]bool
@@ -147,6 +167,13 @@ func (n *needs) session(id uuid.UUID, withEventIDs bool) {
 		set(&n.sessions, id, n.sessions[id] || withEventIDs)
 	}
 }
+
+// record names the events of a session.
+func (n *needs) record(id uuid.UUID) {
+	if len(n.records) < maxRecords {
+		set(&n.records, id, true)
+	}
+}
 func (n *needs) delivery(id uuid.UUID) { set(&n.deliveries, id, true) }
 func (n *needs) webhook(id uint32)     { set(&n.webhooks, id, true) }
 func (n *needs) once(o *engine.Once) {
@@ -155,9 +182,9 @@ func (n *needs) once(o *engine.Once) {
 	}
 }
 
-func set[K comparable](m *map[K]bool, key K, v bool) {
+func set[K comparable, V any](m *map[K]V, key K, v V) {
 	if *m == nil {
-		*m = make(map[K]bool)
+		*m = make(map[K]V)
 	}
 	(*m)[key] = v
 }
@@ -168,13 +195,14 @@ func (n *needs) dropKnown(b *batch) {
 		_, known := b.sessions.get(id)
 		return known && (!ids || b.eventIDs[id] != nil)
 	})
+	maps.DeleteFunc(n.records, func(id uuid.UUID, _ bool) bool { return b.asked[id] })
 	maps.DeleteFunc(n.deliveries, func(id uuid.UUID, _ bool) bool { _, known := b.deliveries.get(id); return known })
 	maps.DeleteFunc(n.webhooks, func(id uint32, _ bool) bool { _, known := b.webhooks.get(id); return known })
 	maps.DeleteFunc(n.onces, func(key engine.OnceKey, _ bool) bool { _, known := b.onces.get(key); return known })
 }
 
 func (n *needs) empty() bool {
-	return len(n.sessions)+len(n.deliveries)+len(n.webhooks)+len(n.onces) == 0
+	return len(n.sessions)+len(n.records)+len(n.deliveries)+len(n.webhooks)+len(n.onces) == 0
 }
 
 // load reads rows, in one round trip. With begin, that also begins the transaction and takes the fence: the lock of the writer's row, which a
@@ -192,6 +220,7 @@ func (b *batch) load(n *needs, begin bool) error {
 	}
 	n.dropKnown(b)
 	b.queueSessions(&p, n)
+	b.queueRecords(&p, n)
 	b.queueDeliveries(&p, n)
 	if len(n.webhooks) > 0 {
 		b.queueWebhooks(&p, slices.Sorted(maps.Keys(n.webhooks)))
@@ -202,7 +231,11 @@ func (b *batch) load(n *needs, begin bool) error {
 	if p.Len() == 0 {
 		return nil
 	}
-	return b.s.send(b.ctx, b.conn, &p)
+	err := b.s.send(b.ctx, b.conn, &p)
+	if err != nil {
+		b.failure = err // what was read is not whole
+	}
+	return err
 }
 
 // queueSessions reads sessions, and the ids of their events where they are needed. Locks are taken in the order of the ids.
@@ -225,10 +258,12 @@ func (b *batch) queueSessions(p *pgx.Batch, n *needs) {
 		p.Queue(b.s.sql("SELECT "+sessionColumns+" FROM @.sessions WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE"), ids).Query(func(found pgx.Rows) error {
 			for found.Next() {
 				r, err := scanSession(found)
-				if err != nil {
+				if r == nil {
 					return err
 				}
-				b.sessions.read(r.ID, r)
+				if err := b.sessions.readOr(r.ID, r, err); err != nil {
+					return err
+				}
 			}
 			return nil
 		})
@@ -236,21 +271,66 @@ func (b *batch) queueSessions(p *pgx.Batch, n *needs) {
 	if len(withIDs) == 0 {
 		return
 	}
-	p.Queue(b.s.sql("SELECT s.id, e.ids FROM @.sessions s JOIN @.events e ON e.session_no = s.no WHERE s.id = ANY($1) AND e.ids IS NOT NULL"), withIDs).
+	p.Queue(b.s.sql("SELECT s.id, e.n, e.ids FROM @.sessions s JOIN @.events e ON e.session_no = s.no WHERE s.id = ANY($1) AND e.ids IS NOT NULL"), withIDs).
 		Query(func(found pgx.Rows) error {
 			for found.Next() {
 				var id uuid.UUID
+				var n int
 				var list []byte
-				if err := found.Scan((*[16]byte)(&id), &list); err != nil {
+				if err := found.Scan((*[16]byte)(&id), &n, &list); err != nil {
 					return err
 				}
-				known, _ := decodeIDs(list) // of damaged events the ids are not known any more
+				known, ok := decodeIDs(list)
+				if !ok { // their ids are not known any more
+					b.s.passes(damage("events", fmt.Sprintf("%d of session %s", n, id)))
+				}
 				for _, one := range known {
 					b.eventIDs[id][one] = true
 				}
 			}
 			return nil
 		})
+}
+
+// Bounds of what is read ahead of events: those of so many sessions, of at most so many bytes each. Others are read one by one.
+const (
+	maxRecords     = 1000
+	maxRecordBytes = 32 << 10
+)
+
+// queueRecords reads the events of sessions.
+func (b *batch) queueRecords(p *pgx.Batch, n *needs) {
+	if len(n.records) == 0 {
+		return
+	}
+	ids := make(uuids, 0, len(n.records))
+	for id := range n.records {
+		ids = append(ids, id)
+		set(&b.asked, id, true)
+	}
+	p.Queue(b.s.sql("SELECT e.session_no, e.received_at, e.body FROM @.sessions s JOIN @.events e ON e.session_no = s.no WHERE s.id = ANY($1) AND s.bytes <= $2 "+
+		"ORDER BY e.session_no, e.n"), ids, maxRecordBytes).Query(func(found pgx.Rows) error {
+		read := make(map[int64][]engine.EventBatch)
+		for found.Next() {
+			var r eventsRow
+			if err := found.Scan(&r.no, &r.receivedAt, &r.body); err != nil {
+				return err
+			}
+			read[r.no] = append(read[r.no], r.batch())
+		}
+		for no, list := range read {
+			b.knowRecord(no, list)
+		}
+		return nil
+	})
+}
+
+// knowRecord takes over the stored events of a session; none for one that the batch makes.
+func (b *batch) knowRecord(no int64, stored []engine.EventBatch) {
+	if b.records == nil {
+		b.records = make(map[int64][]engine.EventBatch)
+	}
+	b.records[no] = stored
 }
 
 func (b *batch) queueDeliveries(p *pgx.Batch, n *needs) {
@@ -265,26 +345,31 @@ func (b *batch) queueDeliveries(p *pgx.Batch, n *needs) {
 	p.Queue(b.s.sql("SELECT "+deliveryColumns+" FROM @.deliveries WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE"), ids).Query(func(found pgx.Rows) error {
 		for found.Next() {
 			r, err := scanDelivery(found)
-			if err != nil {
+			if r == nil {
 				return err
 			}
-			b.deliveries.read(r.ID, r)
+			if err := b.deliveries.readOr(r.ID, r, err); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
 }
 
-// session returns a session, nil if it is not stored.
+// session returns a session, nil if it is not stored. A damaged one is an ErrCorrupt.
 func (b *batch) session(id uuid.UUID) (*sessionRow, error) {
-	r, known := b.sessions.get(id)
-	if known {
-		return r, nil
+	if _, known := b.sessions.get(id); !known {
+		var n needs
+		n.session(id, false)
+		if err := b.load(&n, false); err != nil {
+			return nil, err
+		}
 	}
-	var n needs
-	n.session(id, false)
-	err := b.load(&n, false)
-	r, _ = b.sessions.get(id)
-	return r, err
+	r, _ := b.sessions.get(id)
+	if r == nil {
+		return nil, b.sessions.damaged[id]
+	}
+	return r, nil
 }
 
 // eventIDsOf returns the ids of a session's events, with those that the batch has added.
@@ -301,11 +386,16 @@ func (b *batch) eventIDsOf(id uuid.UUID) (map[string]bool, error) {
 		return nil, nil
 	}
 	all := b.eventIDs[id]
+	if stored := b.sessions.stored[id]; stored == nil || stored.no != r.no { // they are those of a session that is gone
+		all = nil
+	}
 	for i := range b.events {
 		if b.events[i].no != r.no || len(b.events[i].ids) == 0 {
 			continue
 		}
-		all = maps.Clone(all)
+		if all = maps.Clone(all); all == nil {
+			all = make(map[string]bool)
+		}
 		for _, one := range b.events[i].ids {
 			all[one] = true
 		}
@@ -332,28 +422,43 @@ func (b *batch) removeSession(r *sessionRow) {
 	b.gone = append(b.gone, r.no)
 }
 
-// sessionRecord reads a session's events, in a round trip of its own.
+// sessionRecord returns a session's events. If they were not read ahead, it reads them in a round trip of its own.
 func (b *batch) sessionRecord(r *sessionRow) (engine.SessionRecord, error) {
-	record, err := b.s.readEvents(b.ctx, b.conn, r)
+	record := engine.SessionRecord{Head: r.SessionHead}
+	stored, known := b.records[r.no]
+	if known {
+		record.Batches = slices.Clone(stored)
+	} else {
+		ctx, cancel := context.WithTimeout(b.ctx, tripTimeout)
+		defer cancel()
+		b.s.trips.Add(1)
+		var err error
+		if record, err = b.s.readEvents(ctx, b.conn, r); err != nil {
+			return record, err
+		}
+	}
 	for i := range b.events {
 		if b.events[i].no == r.no {
 			record.Batches = append(record.Batches, b.events[i].batch())
 		}
 	}
-	return record, err
+	return record, nil
 }
 
-// delivery returns a delivery, nil if it is not stored.
+// delivery returns a delivery, nil if it is not stored. A damaged one is an ErrCorrupt.
 func (b *batch) delivery(id uuid.UUID) (*deliveryRow, error) {
-	r, known := b.deliveries.get(id)
-	if known {
-		return r, nil
+	if _, known := b.deliveries.get(id); !known {
+		var n needs
+		n.delivery(id)
+		if err := b.load(&n, false); err != nil {
+			return nil, err
+		}
 	}
-	var n needs
-	n.delivery(id)
-	err := b.load(&n, false)
-	r, _ = b.deliveries.get(id)
-	return r, err
+	r, _ := b.deliveries.get(id)
+	if r == nil {
+		return nil, b.deliveries.damaged[id]
+	}
+	return r, nil
 }
 
 // createDelivery gives a new delivery its id, the time of its creation and the revision of its webhook, and stores it.

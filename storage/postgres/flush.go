@@ -330,17 +330,34 @@ func (b *batch) flushExceptions(p *pgx.Batch) {
 
 // flushMarks writes the marks that do not stand in the row of their session.
 func (b *batch) flushMarks(p *pgx.Batch) {
+	var from, to []markKey
 	b.marks.each(func(k markKey, before, after *struct{}) {
 		switch {
 		case slices.Contains(b.gone, k.no):
 		case after == nil:
-			p.Queue(b.s.sql("DELETE FROM @.marks WHERE session_no = $1 AND webhook_id = $2 AND kind = $3 AND delivery_id = $4"),
-				k.no, int32(k.ref.WebhookID), int16(k.ref.Kind), pgID(k.ref.ID))
+			from = append(from, k)
 		case before == nil:
-			p.Queue(b.s.sql("INSERT INTO @.marks (session_no, webhook_id, kind, delivery_id) VALUES ($1, $2, $3, $4)"),
-				k.no, int32(k.ref.WebhookID), int16(k.ref.Kind), pgID(k.ref.ID))
+			to = append(to, k)
 		}
 	})
+	if len(from) > 0 {
+		p.Queue(b.s.sql("DELETE FROM @.marks m USING ("+markLists+") t "+
+			"WHERE m.session_no = t.session_no AND m.webhook_id = t.webhook_id AND m.kind = t.kind AND m.delivery_id = t.delivery_id"), markArgs(from)...)
+	}
+	if len(to) > 0 {
+		p.Queue(b.s.sql("INSERT INTO @.marks (session_no, webhook_id, kind, delivery_id) "+markLists), markArgs(to)...)
+	}
+}
+
+func markArgs(list []markKey) []any {
+	var nos []int64
+	var webhooks []int32
+	var kinds []int16
+	var ids uuids
+	for _, k := range list {
+		nos, webhooks, kinds, ids = append(nos, k.no), append(webhooks, int32(k.ref.WebhookID)), append(kinds, int16(k.ref.Kind)), append(ids, k.ref.ID)
+	}
+	return []any{nos, webhooks, kinds, ids}
 }
 
 // The kinds of the table expiry.

@@ -14,15 +14,14 @@ import (
 // AppendEvents implements engine.Store.
 func (s *Store) AppendEvents(ctx context.Context, a engine.Append) (engine.Appended, error) {
 	var done engine.Appended
-	needs := func(_ *batch, n *needs) {
-		for i := range a.Sessions {
-			n.session(a.Sessions[i].Events[0].SessionID, a.Sessions[i].HasIDs())
-		}
-	}
+	needs := func(b *batch, n *needs) { b.needAppend(&a, n) }
 	err := s.write(ctx, mutation{size: a.Size(), needs: needs, run: func(b *batch) error {
 		done = engine.Appended{}
 		plans, err := b.planSessions(&a, &done)
 		if err != nil {
+			return err
+		}
+		if err := b.readAheadOf(plans); err != nil {
 			return err
 		}
 		var later []fannedOut
@@ -32,7 +31,7 @@ func (s *Store) AppendEvents(ctx context.Context, a engine.Append) (engine.Appen
 				return err
 			}
 			if !p.decision.FanOut.IsZero() {
-				later = append(later, fannedOut{p.session.ID, p.decision.FanOut})
+				later = append(later, fannedOut{p.session.ID, p.session.no, p.decision.FanOut})
 			}
 		}
 		return b.beginFanOut(later)
@@ -41,6 +40,36 @@ func (s *Store) AppendEvents(ctx context.Context, a engine.Append) (engine.Appen
 		return engine.Appended{}, err
 	}
 	return done, nil
+}
+
+// needAppend names what a request will read. The sessions come first; what is read of one that has finished depends on its row.
+func (b *batch) needAppend(a *engine.Append, n *needs) {
+	compared := int64(engine.MaxCompared)
+	for i := range a.Sessions {
+		posted := &a.Sessions[i]
+		id := posted.Events[0].SessionID
+		n.session(id, posted.HasIDs())
+		switch r, known := b.sessions.get(id); {
+		case !known:
+			if len(a.Open) > 0 && len(posted.Payloads) == 0 && slices.ContainsFunc(posted.Events, mayFinish) { // a delivery may be claimed on arrival
+				n.record(id)
+			}
+		case r == nil:
+		case !r.FinishedAt.IsZero():
+			n.needLate(b, r, &compared)
+		case r.StartedAt.IsZero(): // a start moves what an earlier event has led to
+			for _, ref := range r.Deliveries {
+				if ref.Kind == engine.KindIncomplete {
+					n.delivery(ref.ID)
+				}
+			}
+		}
+	}
+}
+
+// mayFinish reports whether an event finishes its session.
+func mayFinish(ev engine.Event) bool {
+	return ev.Type == engine.EventFinish || ev.Type == engine.EventResultView
 }
 
 // sessionPlan is what to write for a session.
@@ -84,11 +113,15 @@ func (b *batch) planSessions(a *engine.Append, done *engine.Appended) ([]session
 }
 
 // planSession reads a session and decides what a request's events mean for it. It changes nothing. It counts in room what it compares; the caller
-// counts the triggers.
+// counts the triggers. A session whose row is damaged goes on with what can be read of it: an error would refuse the events of all other sessions in the
+// request, each time that they are sent.
 func (b *batch) planSession(a *engine.Append, i int, room *planRoom) (p sessionPlan, err error) {
 	posted := &a.Sessions[i]
 	id := posted.Events[0].SessionID
 	stored, err := b.session(id)
+	if b.s.passes(err) {
+		stored, err = b.mend(id)
+	}
 	if err != nil {
 		return p, err
 	}
@@ -107,6 +140,33 @@ func (b *batch) planSession(a *engine.Append, i int, room *planRoom) (p sessionP
 	return p, b.planLate(a, &p, room)
 }
 
+// mend reads a session whose row is damaged, and takes over what can be read of it. The other columns and the events are whole. What the row does not have is filled in
+// from later events, but for the marks that stood in it.
+func (b *batch) mend(id uuid.UUID) (r *sessionRow, err error) {
+	err = b.query(func(found pgx.Rows) (err error) {
+		if r, err = scanSession(found); errors.Is(err, ErrCorrupt) {
+			err = nil
+		}
+		return err
+	}, "SELECT "+sessionColumns+" FROM @.sessions WHERE id = $1", pgID(id))
+	if err != nil {
+		return nil, err
+	}
+	r.Identity = engine.Identity{ContentID: r.Identity.ContentID, PoltioUserID: r.Identity.PoltioUserID}
+	r.Deliveries = nil
+	b.sessions.read(id, r)
+	return r, b.query(func(found pgx.Rows) error { return found.Scan(&r.marks) }, "SELECT count(*) FROM @.marks WHERE session_no = $1", r.no)
+}
+
+// readAheadOf reads what the triggers of plans will ask for.
+func (b *batch) readAheadOf(plans []sessionPlan) error {
+	all := make([]triggered, len(plans))
+	for i := range plans {
+		all[i] = triggered{&plans[i].session, plans[i].decision.Triggers}
+	}
+	return b.readAhead(all)
+}
+
 // appendToSession adds a session's new events, its head, and a delivery for each trigger.
 func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 	r := sessionRow{SessionHead: p.decision.Head, no: p.session.no, batches: p.session.batches + 1, marks: p.session.marks}
@@ -116,6 +176,7 @@ func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 		if r.no, err = b.sessionNo(); err != nil {
 			return err
 		}
+		b.knowRecord(r.no, nil)
 	}
 	p.session.ID, p.session.no = r.ID, r.no
 	b.addEvents(newEventsRow(r.no, r.batches, p.decision.Fresh))
@@ -189,9 +250,12 @@ func (b *batch) makeTriggered(r *sessionRow, t *engine.Trigger) *deliveryRow {
 	return d
 }
 
-// moveDelivery moves the delivery with that id. It returns nil if it is not moved.
+// moveDelivery moves the delivery with that id. It returns nil if it is not moved; so it does for one that is damaged.
 func (b *batch) moveDelivery(id uuid.UUID, t *engine.Trigger) (*deliveryRow, error) {
 	old, err := b.delivery(id)
+	if b.s.passes(err) {
+		return nil, nil
+	}
 	if err != nil || old == nil {
 		return nil, err
 	}

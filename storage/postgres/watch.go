@@ -24,6 +24,11 @@ func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
 		var retry <-chan time.Time
 		switch more, err := s.stepFanOut(ctx, f); {
 		case more:
+			select {
+			case <-fold.C:
+				s.foldNow(ctx)
+			default:
+			}
 			continue
 		case errors.Is(err, engine.ErrFull), errors.Is(err, engine.ErrTransient):
 			retry = time.After(time.Second)
@@ -40,9 +45,14 @@ func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
 		case <-s.fanOutWake:
 		case <-retry:
 		case <-fold.C:
-			_ = s.write(ctx, mutation{walks: true, run: (*batch).fold}) // if it fails, the next one does it
+			s.foldNow(ctx)
 		}
 	}
+}
+
+// foldNow folds the counts. If it fails, the next one does it.
+func (s *Store) foldNow(ctx context.Context) {
+	_ = s.write(ctx, mutation{walks: true, run: (*batch).fold})
 }
 
 // ownAll calls f with all webhooks. They cannot change meanwhile, so that the health it reports is current.
