@@ -248,7 +248,7 @@ func (b *batch) fanOutTo(hooks []*engine.Webhook, sessions []*sessionRow, of []e
 		all[i].session = r
 		for _, w := range hooks {
 			all[i].triggers = of[i].AppendTriggers(all[i].triggers, &r.SessionHead, w)
-			if r.marks > 0 {
+			if b.hasStoredMarks(r) {
 				pairs = append(pairs, markPair{r.no, w.ID})
 			}
 		}

@@ -102,8 +102,10 @@ func (b *batch) refsTo(r *sessionRow, webhookID uint32) (refs []engine.DeliveryR
 		return refs, nil
 	}
 	key := markPair{r.no, webhookID}
-	if err := b.readMarks([]markPair{key}); err != nil {
-		return nil, err
+	if b.hasStoredMarks(r) {
+		if err := b.readMarks([]markPair{key}); err != nil {
+			return nil, err
+		}
 	}
 	var more []engine.DeliveryRef
 	for _, ref := range b.pair(key).refs {
@@ -113,6 +115,12 @@ func (b *batch) refsTo(r *sessionRow, webhookID uint32) (refs []engine.DeliveryR
 	}
 	slices.SortFunc(more, func(a, b engine.DeliveryRef) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	return append(refs, more...), nil
+}
+
+// hasStoredMarks reports whether a session has marks in the table that the batch has not made.
+func (b *batch) hasStoredMarks(r *sessionRow) bool {
+	stored := b.sessions.stored[r.ID]
+	return stored != nil && stored.no == r.no && stored.marks > 0
 }
 
 // readMarks reads the marks of some pairs from the table, in one round trip, without those that were read already.
@@ -165,7 +173,7 @@ func (b *batch) readAhead(all []triggered) error {
 	var pairs []markPair
 	for _, one := range all {
 		for i := range one.triggers {
-			if t := &one.triggers[i]; one.session.marks > 0 && (t.Moves || t.Kind == engine.KindUpdate) {
+			if t := &one.triggers[i]; b.hasStoredMarks(one.session) && (t.Moves || t.Kind == engine.KindUpdate) {
 				pairs = append(pairs, markPair{one.session.no, t.WebhookID})
 			}
 		}

@@ -29,7 +29,8 @@ func newRecord(size int) *fields.Encoder {
 func openRecord(b []byte) *fields.Decoder {
 	d := fields.NewDecoder(b)
 	if v := d.Byte(); v != recordV1 {
-		return fields.NewDecoder(nil)
+		d = fields.NewDecoder(nil)
+		d.Byte() // so that it is not OK
 	}
 	return d
 }
