@@ -90,8 +90,8 @@ func claimOne(t *testing.T, s *Store, w engine.Webhook) engine.Delivery {
 	return results[0].Claimed[0].Delivery
 }
 
-// stored returns a session with those of its deliveries that are stored.
-func stored(t *testing.T, s *Store, id uuid.UUID) (engine.SessionRecord, []engine.Delivery) {
+// storedSession returns a session with those of its deliveries that are stored.
+func storedSession(t *testing.T, s *Store, id uuid.UUID) (engine.SessionRecord, []engine.Delivery) {
 	t.Helper()
 	record, deliveries, err := s.Session(t.Context(), id)
 	if err != nil {
@@ -189,17 +189,17 @@ func TestMarksBeyondTheRow(t *testing.T) {
 	}
 	id := uuid.New()
 	mustPost(t, s, nil, eventOf(id, leadEvent))
-	_, before := stored(t, s, id)
+	_, before := storedSession(t, s, id)
 	trips := tripsOf(s, func() { mustPost(t, s, nil, eventOf(id, startEvent)) })
 	if trips > 5 {
 		t.Errorf("to move %d deliveries took %d round trips", n, trips)
 	}
-	_, after := stored(t, s, id)
+	_, after := storedSession(t, s, id)
 	if len(before) != n || len(after) != n || slices.ContainsFunc(after, func(d engine.Delivery) bool { return d.DueAt.Equal(before[0].DueAt) }) {
 		t.Fatalf("%d deliveries became %d, or some were not moved", len(before), len(after))
 	}
 	mustPost(t, s, nil, eventOf(id, finishEvent), eventOf(id, voteEvent(1)))
-	record, all := stored(t, s, id)
+	record, all := storedSession(t, s, id)
 	if got := kinds(all); got[engine.KindComplete] != n || got[engine.KindIncomplete] != n || len(record.Head.Deliveries) != 2*n {
 		t.Fatalf("the session has %v and %d marks, want %d of each kind", got, len(record.Head.Deliveries), n)
 	}
@@ -220,7 +220,7 @@ func TestMarksBeyondTheRow(t *testing.T) {
 			t.Errorf("%d events count as late, want %d", done.Late, n/2)
 		}
 	}
-	if _, all = stored(t, s, id); kinds(all)[engine.KindUpdate] != n/2 {
+	if _, all = storedSession(t, s, id); kinds(all)[engine.KindUpdate] != n/2 {
 		t.Errorf("the session has %v, want %d updates", kinds(all), n/2)
 	}
 	if got := sqlOf(t, s, "SELECT count(*)::text FROM @.marks"); got[0] != fmt.Sprint(2*n+n/2-maxMarksInHead) {
@@ -255,7 +255,7 @@ func TestOldUpdateHasLateEvents(t *testing.T) {
 	if done := mustPost(t, s, nil, eventOf(id, voteEvent(1000))); len(done.Queued) > 0 {
 		t.Errorf("a late event has led to another update, although one waits")
 	}
-	if _, all := stored(t, s, id); kinds(all)[engine.KindUpdate] != n+1 {
+	if _, all := storedSession(t, s, id); kinds(all)[engine.KindUpdate] != n+1 {
 		t.Errorf("the session has %v, want %d updates", kinds(all), n+1)
 	}
 }
@@ -274,12 +274,12 @@ func TestDamagedSessionGoesOn(t *testing.T) {
 		}
 	}
 	mustPost(t, s, nil, eventOf(bad, finishEvent))
-	record, deliveries := stored(t, s, bad)
+	record, deliveries := storedSession(t, s, bad)
 	events, err := record.Events()
 	if err != nil || len(events) != 5 || record.Head.Events != 5 || len(deliveries) != 1 || deliveries[0].WebhookID != w.ID {
 		t.Errorf("the session has %d events of %d (%v) and led to %v", len(events), record.Head.Events, err, deliveries)
 	}
-	if record, _ = stored(t, s, good); record.Head.Events != 3 {
+	if record, _ = storedSession(t, s, good); record.Head.Events != 3 {
 		t.Errorf("the other session has %d events, want 3", record.Head.Events)
 	}
 }
@@ -352,7 +352,7 @@ func TestBegunAnewInOneBatch(t *testing.T) {
 		}
 	}
 	gathered(t, s, func() { removeSession(t, s, id) }, send(1, 0), send(2, 0), send(1, 1))
-	if record, _ := stored(t, s, id); record.Head.Events != 2 || len(record.Batches) != 2 {
+	if record, _ := storedSession(t, s, id); record.Head.Events != 2 || len(record.Batches) != 2 {
 		t.Errorf("the session has %d events in %d batches, want 2", record.Head.Events, len(record.Batches))
 	}
 }
@@ -387,11 +387,11 @@ func fanning(t *testing.T, s *Store, hooks, sessions int) (ids []uuid.UUID) {
 	return ids
 }
 
-// fannedOut checks that each session has one delivery for each webhook.
+// fannedOutOnce checks that each session has one delivery for each webhook.
 func fannedOutOnce(t *testing.T, s *Store, hooks int, ids ...uuid.UUID) {
 	t.Helper()
 	for _, id := range ids {
-		record, deliveries := stored(t, s, id)
+		record, deliveries := storedSession(t, s, id)
 		of := make(map[uint32]bool)
 		for _, d := range deliveries {
 			of[d.WebhookID] = true
@@ -494,7 +494,7 @@ func TestFanOutOfErasedSession(t *testing.T) {
 	mustPost(t, s, nil, eventOf(again, voteEvent(1)))
 	fanOutAll(t, s)
 	fannedOutOnce(t, s, hooks, ids[:59]...)
-	if _, deliveries := stored(t, s, again); len(deliveries) > 0 {
+	if _, deliveries := storedSession(t, s, again); len(deliveries) > 0 {
 		t.Errorf("a session that begins anew got %d deliveries of the one before", len(deliveries))
 	}
 }
@@ -545,7 +545,7 @@ func TestPlansOfAppendUseKeys(t *testing.T) {
 		mustPost(t, s, nil, eventOf(id, leadEvent))
 		mustPost(t, s, nil, eventOf(id, startEvent))
 		mustPost(t, s, all, eventOf(id, finishEvent))
-		_, deliveries := stored(t, s, id)
+		_, deliveries := storedSession(t, s, id)
 		for _, d := range deliveries {
 			if d.Kind == engine.KindComplete && d.WebhookID > all[hooks-4].ID {
 				if _, err := s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte("{}"), Events: 3, At: benchNow()}); err != nil {
