@@ -198,7 +198,7 @@ func TestMarksBeyondTheRow(t *testing.T) {
 	if len(before) != n || len(after) != n || slices.ContainsFunc(after, func(d engine.Delivery) bool { return d.DueAt.Equal(before[0].DueAt) }) {
 		t.Fatalf("%d deliveries became %d, or some were not moved", len(before), len(after))
 	}
-	mustPost(t, s, nil, eventOf(id, finishEvent), eventOf(id, voteEvent(1)))
+	mustPost(t, s, hooks, eventOf(id, finishEvent), eventOf(id, voteEvent(1)))
 	record, all := storedSession(t, s, id)
 	if got := kinds(all); got[engine.KindComplete] != n || got[engine.KindIncomplete] != n || len(record.Head.Deliveries) != 2*n {
 		t.Fatalf("the session has %v and %d marks, want %d of each kind", got, len(record.Head.Deliveries), n)
