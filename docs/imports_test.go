@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"storage":               {"engine", "storage/bolt"},
 	"storage/bolt":          {"engine"},
 	"storage/bolt/bolttest": {"storage/bolt"},
+	"storage/postgres":      {"engine", "storage/internal/fields"},
 	"storage/storetest":     {"engine"},
 	"httpapi":               {"engine", "httpapi/audit", "httpapi/jsonobject", "httpapi/ui", "internal/loopback"},
 	"httpapi/ui":            {"engine", "httpapi/audit", "httpapi/jsonobject"},
@@ -44,6 +45,7 @@ var mayImport = map[string][]string{
 // onlyIn says where alone a library may be imported: each is one package's trade. Tests may use what they like.
 var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":                    {"storage/bolt"},
+	"github.com/jackc/pgx":                {"internal/postgrestest", "storage/postgres"},
 	"github.com/julienschmidt/httprouter": {"httpapi", "httpapi/ui"},
 	"github.com/BurntSushi/toml":          {"internal/cli", "internal/config", "internal/text", "internal/webhookfile"},
 	"golang.org/x/net":                    {"engine/send"},

@@ -1,0 +1,211 @@
+// Package postgrestest runs PostgreSQL for tests: a throw-away cluster, made from the installed binaries.
+//
+// A test binary has one cluster, which [Shared] starts at the first call. Each test uses a schema of its own; see [Cluster.Schema]. A cluster has a
+// watchdog, a shell that holds one end of a pipe: it stops the server and removes its files when the test binary ends, also if that is killed.
+//
+// Without PostgreSQL, tests are left out, and say so with -v. If HOOKBOLT_REQUIRE_POSTGRES is 1, that is an error.
+package postgrestest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// requireVar is the environment variable that makes it an error if PostgreSQL is missing.
+const requireVar = "HOOKBOLT_REQUIRE_POSTGRES"
+
+// startTimeout bounds how long a cluster may take to start. A slow machine makes one in some seconds.
+const startTimeout = 2 * time.Minute
+
+// Options configure a Cluster.
+type Options struct {
+	// Durable turns fsync on. Tests that kill no server are faster without it.
+	Durable bool
+	// Settings are further lines of postgresql.conf, such as "max_connections = 20".
+	Settings []string
+}
+
+// Cluster is a running server. Its superuser is "hookbolt", its database "hookbolt".
+type Cluster struct {
+	dir  string
+	bin  string
+	hold *os.File // the pipe whose end the watchdog waits for
+	cmd  *exec.Cmd
+}
+
+// shared is the cluster of the test binary.
+var shared = sync.OnceValues(func() (*Cluster, error) { return start(Options{}) })
+
+// Shared returns the cluster that the tests of a binary share. It is not durable. It starts it at the first call.
+func Shared(tb testing.TB) *Cluster {
+	tb.Helper()
+	c, err := shared()
+	return found(tb, c, err)
+}
+
+// Start starts a cluster for one test, and stops it at its end.
+func Start(tb testing.TB, o Options) *Cluster {
+	tb.Helper()
+	c, err := start(o)
+	c = found(tb, c, err)
+	tb.Cleanup(c.stop)
+	return c
+}
+
+// errMissing is returned by start if PostgreSQL is not installed.
+var errMissing = errors.New("PostgreSQL is not installed: no initdb in PATH, /usr/lib/postgresql or /usr/local")
+
+// found skips the test if there is no PostgreSQL, and fails it if one could not be started.
+func found(tb testing.TB, c *Cluster, err error) *Cluster {
+	tb.Helper()
+	switch {
+	case errors.Is(err, errMissing) && os.Getenv(requireVar) != "1":
+		tb.Skipf("left out: %v (%s=1 makes this an error)", err, requireVar)
+	case err != nil:
+		tb.Fatalf("start PostgreSQL: %v", err)
+	}
+	return c
+}
+
+// URL returns the URL of the database.
+func (c *Cluster) URL() string {
+	return (&url.URL{Scheme: "postgres", User: url.User("hookbolt"), Path: "/hookbolt", RawQuery: url.Values{"host": {c.dir}}.Encode()}).String()
+}
+
+// Dir returns the directory of the server's socket, whose name is .s.PGSQL.5432.
+func (c *Cluster) Dir() string { return c.dir }
+
+// schemas counts the schemas of this process.
+var schemas atomic.Int64
+
+// Schema returns the name of a schema that nobody uses. It does not create it, but drops it at the end of a test.
+func (c *Cluster) Schema(tb interface{ Cleanup(func()) }) string {
+	name := fmt.Sprintf("test %d", schemas.Add(1)) // the space shows where a name is not quoted
+	tb.Cleanup(func() {
+		// Errors do not matter: the cluster is thrown away.
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if conn, err := pgx.Connect(ctx, c.URL()); err == nil {
+			_, _ = conn.Exec(ctx, "SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+pgx.Identifier{name}.Sanitize()+" CASCADE", pgx.QueryExecModeSimpleProtocol)
+			_ = conn.Close(ctx)
+		}
+	})
+	return name
+}
+
+// script is the watchdog. It makes and runs the server, and ends it when its standard input ends. PGDATA and the binaries' directory come by
+// arguments.
+const script = `
+"$1/initdb" -D "$2/data" -A trust -U hookbolt -E UTF8 --locale=C --no-sync >"$2/log" 2>&1 &&
+cat "$2/conf" >>"$2/data/postgresql.conf" || { cat >/dev/null; rm -rf "$2"; exit 1; }
+"$1/postgres" -D "$2/data" >>"$2/log" 2>&1 &
+server=$!
+cat >/dev/null
+kill -QUIT $server 2>/dev/null
+wait $server
+rm -rf "$2"
+`
+
+func start(o Options) (*Cluster, error) {
+	bin := binaries()
+	if bin == "" {
+		return nil, errMissing
+	}
+	dir, err := os.MkdirTemp("", "hbpg") // short, for the path of the socket
+	if err != nil {
+		return nil, err
+	}
+	settings := append([]string{"listen_addresses = ''", "unix_socket_directories = '" + dir + "'", "port = 5432", "max_connections = 300", "shared_buffers = 64MB",
+		"wal_level = minimal", "max_wal_senders = 0", "max_wal_size = 512MB"}, o.Settings...)
+	if !o.Durable {
+		settings = append(settings, "fsync = off", "full_page_writes = off")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "conf"), []byte(strings.Join(settings, "\n")+"\n"), 0o644); err != nil {
+		return nil, err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	c := &Cluster{dir: dir, bin: bin, hold: w, cmd: exec.Command("/bin/sh", "-c", script, "sh", bin, dir)}
+	c.cmd.Stdin, c.cmd.Dir = r, dir
+	if err := asUser(c.cmd, dir); err != nil {
+		return nil, err
+	}
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if err := c.await(); err != nil {
+		log, _ := os.ReadFile(filepath.Join(dir, "log"))
+		c.stop()
+		return nil, fmt.Errorf("%w\n%s", err, log)
+	}
+	return c, nil
+}
+
+// await waits until the server answers, and makes the database.
+func (c *Cluster) await() error {
+	admin := strings.Replace(c.URL(), "/hookbolt?", "/postgres?", 1)
+	for end := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		conn, err := pgx.Connect(ctx, admin)
+		if err == nil {
+			_, err = conn.Exec(ctx, "CREATE DATABASE hookbolt")
+			err = errors.Join(err, conn.Close(ctx))
+		}
+		cancel()
+		if err == nil || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+func (c *Cluster) stop() {
+	c.hold.Close()
+	_ = c.cmd.Wait() // the server was ended by a signal
+}
+
+// binaries returns the directory of the newest installed server; "" if there is none.
+func binaries() string {
+	if path, err := exec.LookPath("initdb"); err == nil {
+		if path, err = filepath.EvalSymlinks(path); err == nil {
+			return filepath.Dir(path)
+		}
+	}
+	var all []string
+	for _, pattern := range []string{"/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb", "/usr/local/pgsql*/bin/initdb", "/usr/local/bin/initdb",
+		"/usr/local/opt/postgresql*/bin/initdb", "/opt/homebrew/opt/postgresql*/bin/initdb"} {
+		found, _ := filepath.Glob(pattern) // the patterns are well-formed
+		all = append(all, found...)
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return filepath.Dir(slices.MaxFunc(all, func(a, b string) int { return cmp.Compare(version(a), version(b)) }))
+}
+
+// version returns the number in a path such as /usr/lib/postgresql/15/bin/initdb; 0 if there is none.
+func version(path string) int {
+	for part := range strings.FieldsFuncSeq(path, func(r rune) bool { return r < '0' || r > '9' }) {
+		if n, err := strconv.Atoi(part); err == nil {
+			return n
+		}
+	}
+	return 0
+}

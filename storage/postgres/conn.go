@@ -1,0 +1,167 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Bounds of what the server does for a connection. They are set after connecting: a pooler refuses them in the startup packet.
+const (
+	statementTimeout = 10 * time.Second
+	lockTimeout      = 5 * time.Second
+	// idleTimeout ends a transaction whose process was stopped in the middle of it: it holds locks that others wait for.
+	idleTimeout = 2 * time.Second
+	// tripTimeout bounds a round trip on this side, for a network that loses all packets.
+	tripTimeout = statementTimeout + 5*time.Second
+	// connectTimeout bounds one attempt to connect.
+	connectTimeout = 5 * time.Second
+)
+
+// settings are those of each session. Every statement has a key to look up by, also while the tables are so small that the planner would
+// read them whole, and keeps its plan when they have grown.
+var settings = map[string]string{
+	"statement_timeout":                   milliseconds(statementTimeout),
+	"lock_timeout":                        milliseconds(lockTimeout),
+	"idle_in_transaction_session_timeout": milliseconds(idleTimeout),
+	"client_min_messages":                 "warning",
+	"jit":                                 "off",
+	"plan_cache_mode":                     "force_generic_plan",
+	"enable_seqscan":                      "off",
+	"enable_hashjoin":                     "off",
+	"enable_mergejoin":                    "off",
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
+
+// readers is how many connections read at once, beside the writer's.
+const readers = 8
+
+// connect opens a connection and sets its session up.
+func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, s.config.Copy())
+	if err != nil {
+		return nil, err
+	}
+	names, values := make([]string, 0, len(settings)), make([]string, 0, len(settings))
+	for name, value := range settings {
+		names, values = append(names, name), append(values, value)
+	}
+	var set int
+	err = conn.QueryRow(ctx, "SELECT count(set_config(name, value, false)) FROM unnest($1::text[], $2::text[]) AS t(name, value)", names, values).Scan(&set)
+	if err != nil {
+		closeConn(conn)
+		return nil, fmt.Errorf("set up a session: %w", err)
+	}
+	return conn, nil
+}
+
+// closeConn closes a connection that nobody needs any more. Its error tells nothing.
+func closeConn(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx)
+}
+
+// sql puts the schema in the place of @.
+func (s *Store) sql(text string) string {
+	if known, ok := s.texts.Load(text); ok {
+		return known.(string)
+	}
+	made := strings.ReplaceAll(text, "@", pgx.Identifier{s.opts.Schema}.Sanitize())
+	s.texts.Store(text, made)
+	return made
+}
+
+// view runs f on a connection for reading. f may be called twice, so it begins by forgetting what it has found: a connection that nobody has used for a while may be gone. A lost connection
+// is an engine.ErrTransient.
+func (s *Store) view(ctx context.Context, f func(*pgx.Conn) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.unusable(); err != nil {
+		return err
+	}
+	select {
+	case s.reading <- struct{}{}:
+		defer func() { <-s.reading }()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.stopped:
+		return s.unavailable()
+	}
+	for {
+		conn, fresh, err := s.reader(ctx)
+		if err == nil {
+			err = f(conn)
+		}
+		if conn != nil {
+			s.putBack(conn)
+		}
+		switch {
+		case err == nil, !isLost(err):
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !fresh:
+			continue
+		}
+		return transient(err)
+	}
+}
+
+// reader returns a connection that is idle, or a fresh one.
+func (s *Store) reader(ctx context.Context) (conn *pgx.Conn, fresh bool, err error) {
+	select {
+	case conn := <-s.idle:
+		return conn, false, nil
+	default:
+	}
+	conn, err = s.connect(ctx)
+	return conn, true, err
+}
+
+// putBack keeps a connection for the next reader, unless it is broken.
+func (s *Store) putBack(conn *pgx.Conn) {
+	if conn.IsClosed() || conn.PgConn().TxStatus() != 'I' {
+		closeConn(conn)
+		return
+	}
+	select {
+	case s.idle <- conn:
+	default:
+		closeConn(conn)
+	}
+}
+
+// snapshot runs f in a transaction whose statements all see the same state. f must not change anything.
+func (s *Store) snapshot(ctx context.Context, f func(pgx.Tx) error) error {
+	return s.view(ctx, func(conn *pgx.Conn) error {
+		return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
+	})
+}
+
+// check refuses a server that would break a promise.
+func (s *Store) check(ctx context.Context, conn *pgx.Conn) error {
+	var version int
+	var encoding, synchronous string
+	err := conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), current_setting('synchronous_commit')").
+		Scan(&version, &encoding, &synchronous)
+	switch {
+	case err != nil:
+		return err
+	case version < 130000:
+		return fmt.Errorf("the server is too old: its version is %d, and the oldest that works is 13", version/10000)
+	case encoding != "UTF8":
+		return fmt.Errorf("the database has the encoding %s, and must have UTF8", encoding)
+	case synchronous == "off":
+		return errors.New("synchronous_commit is off: a crash would lose events that were acknowledged; ALTER ROLE CURRENT_USER SET synchronous_commit = on")
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+package postgres
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"hookbolt/engine"
+	"hookbolt/storage/internal/fields"
+)
+
+// counts are how many deliveries of a webhook there are. Nothing updates them in place: a row that each batch updates would have all batches wait
+// for each other, and would bury its table under dead versions while a snapshot is held. A batch row carries what the batch changes, and the keeper
+// folds these rows into the table counts every foldInterval. Who wants to know adds both; see readCounts.
+type counts struct {
+	byStatus [7]int64 // by engine.Status; index 0 is unused
+	late     int64    // deliveries that lack late events
+	parked   int64    // failed ones that wait for their webhook's programs to be mended
+}
+
+// waiting is how many deliveries wait.
+func (c *counts) waiting() int64 {
+	return c.byStatus[engine.StatusScheduled] + c.byStatus[engine.StatusPending]
+}
+
+// deltas are changes of counts, by webhook.
+type deltas map[uint32]counts
+
+// add counts a delivery n times. r may be nil.
+func (d deltas) add(r *deliveryRow, n int64) {
+	if r == nil {
+		return
+	}
+	c := d[r.WebhookID]
+	c.byStatus[r.Status] += n
+	if r.LateEvents > 0 {
+		c.late += n
+	}
+	if r.Parked() {
+		c.parked += n
+	}
+	d[r.WebhookID] = c
+}
+
+// merge adds other changes.
+func (d deltas) merge(other deltas) {
+	for id, o := range other {
+		c := d[id]
+		for i := range c.byStatus {
+			c.byStatus[i] += o.byStatus[i]
+		}
+		c.late += o.late
+		c.parked += o.parked
+		d[id] = c
+	}
+}
+
+// encode makes the column counts of a batch row, which is never nil: that says that the number was given up; see settle.
+func (d deltas) encode() []byte {
+	e := newRecord(24 * len(d))
+	for _, id := range slices.Sorted(maps.Keys(d)) {
+		c := d[id]
+		if c == (counts{}) {
+			continue
+		}
+		e.Uint(uint64(id))
+		c.encode(e)
+	}
+	return e.Bytes()
+}
+
+func (c *counts) encode(e *fields.Encoder) {
+	for _, n := range c.byStatus[1:] {
+		e.Int(n)
+	}
+	e.Int(c.late)
+	e.Int(c.parked)
+}
+
+func decodeDeltas(b []byte) (deltas, bool) {
+	d, all := openRecord(b), make(deltas)
+	for d.More() {
+		id, c := d.Count(), counts{}
+		for i := range c.byStatus[1:] {
+			c.byStatus[i+1] = d.Int()
+		}
+		c.late, c.parked = d.Int(), d.Int()
+		all.merge(deltas{id: c})
+	}
+	return all, d.OK()
+}
+
+// readCounts returns the counts of all webhooks as one snapshot has them.
+func (s *Store) readCounts(ctx context.Context, conn *pgx.Conn) (deltas, error) {
+	all := make(deltas)
+	from := s.folded.Load() // before the snapshot, which has all that was folded then
+	found, err := conn.Query(ctx, s.sql("SELECT counts FROM @.counts UNION ALL SELECT counts FROM @.batches b WHERE counts IS NOT NULL AND "+
+		"b.writer IN (SELECT id FROM @.writers) AND n >= $1"), from)
+	if err != nil {
+		return nil, err
+	}
+	defer found.Close()
+	for found.Next() {
+		var b []byte
+		if err := found.Scan(&b); err != nil {
+			return nil, err
+		}
+		d, ok := decodeDeltas(b)
+		if !ok {
+			return nil, damage("counts", "")
+		}
+		all.merge(d)
+	}
+	maps.DeleteFunc(all, func(_ uint32, c counts) bool { return c == counts{} })
+	return all, found.Err()
+}
+
+// foldInterval is how often the batch rows are folded. Some thousands of them take a millisecond.
+const foldInterval = 5 * time.Second
+
+// fold adds what batch rows carry to the table counts and removes them, except for the newest one: it tells whether its batch was carried out. It begins behind
+// what was folded before, so that it does not walk the dead entries that stay in the index while a snapshot is held.
+func (b *batch) fold() error {
+	all, to := make(deltas), b.s.folded.Load()
+	err := b.query(func(found pgx.Rows) error {
+		var list []byte
+		var n int64
+		if err := found.Scan(&n, &list); err != nil {
+			return err
+		}
+		if to = max(to, n+1); list == nil {
+			return nil
+		}
+		d, ok := decodeDeltas(list)
+		if !ok {
+			return damage("batches", "")
+		}
+		all.merge(d)
+		return nil
+	}, "DELETE FROM @.batches WHERE writer = $1 AND n >= $2 AND n < (SELECT max(n) FROM @.batches WHERE writer = $1) RETURNING n, counts", b.s.writerID, to)
+	if err != nil || to == b.s.folded.Load() {
+		return err
+	}
+	b.changes++
+	b.after = append(b.after, func() { b.s.folded.Store(to) })
+	return b.addCounts(all)
+}
+
+// addCounts adds to the table counts.
+func (b *batch) addCounts(more deltas) error {
+	ids := make([]int32, 0, len(more))
+	for id := range more {
+		ids = append(ids, int32(id))
+	}
+	err := b.query(func(found pgx.Rows) error {
+		var list []byte
+		if err := found.Scan(&list); err != nil {
+			return err
+		}
+		d, ok := decodeDeltas(list)
+		if !ok {
+			return damage("counts", "")
+		}
+		more.merge(d)
+		return nil
+	}, "SELECT counts FROM @.counts WHERE webhook_id = ANY($1) ORDER BY webhook_id FOR UPDATE", ids)
+	if err != nil {
+		return err
+	}
+	for _, id := range slices.Sorted(maps.Keys(more)) {
+		b.exec("INSERT INTO @.counts (webhook_id, counts) VALUES ($1, $2) ON CONFLICT (webhook_id) DO UPDATE SET counts = EXCLUDED.counts",
+			int32(id), deltas{id: more[id]}.encode())
+	}
+	return nil
+}

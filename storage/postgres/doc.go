@@ -1,0 +1,93 @@
+// Package postgres keeps hookbolt's events, webhooks and delivery queue in a PostgreSQL database. It implements [engine.Store].
+//
+// The rules are in package engine, as pure functions. This package reads rows, asks them, and writes rows. It needs PostgreSQL 13 or later, and works
+// behind PgBouncer 1.21 or later in transaction mode: it uses no LISTEN, no session locks, and no parameters at startup.
+//
+// # Tables
+//
+// Instants are Unix nanoseconds, 0 for the zero time. Columns that no query needs are together in a binary one (head, rest, body), which begins
+// with the number of its format; a later version adds fields at its end. Small or rare records are JSON. schema.go has the columns.
+//
+//	schema        the version of the layout, and the oldest version of hookbolt that may still write to it
+//	members       a row for each process
+//	writers       a row for each goroutine that writes, of a member. It is the fence: without it nothing can be committed
+//	batches       a row for each transaction, numbered by its writer, with what it changes in the counts
+//	webhooks      engine.Webhook; health has the engine.Health of those whose endpoint is not well
+//	sessions      a session's head. no counts up; id is the only random key. Its first marks stand in the row, further ones in marks
+//	events        the events of one request for a session, as they came, and their ids
+//	deliveries    a delivery's state. id is a UUIDv7 that grows, so new rows come at the end of each index
+//	payloads      the frozen bytes of a delivery, or the system event that they are built from
+//	attempts      one attempt
+//	queue         the waiting deliveries of each lane, by the time of their next attempt
+//	exceptions    the failed, cancelled and filtered deliveries of each webhook
+//	expiry        sessions and deliveries whose retention ends: one row for all of a batch
+//	counts        the counts of each webhook, without those that the rows of batches still carry
+//	jobs          cancellations, replays and erasures in progress
+//	fan_outs      sessions whose deliveries are still to be made
+//	request_keys  what requests with an idempotency key have done
+//
+// queue and exceptions stand beside deliveries in place of indexes on its columns: so most updates of a delivery touch no index. No row is updated by
+// every transaction, because all would wait for it, and its dead versions would pile up while a snapshot is held.
+//
+// # Writing
+//
+// One goroutine, the writer, makes all changes over one connection. It takes the mutations that have gathered during the last commit, and
+// makes them durable in one transaction of two round trips; then it answers all callers. There is no artificial delay: batches grow with the load.
+//
+// A mutation has two functions. needs names the rows that it will read. All that the mutations of a batch have named is read, and locked in the order
+// of the keys, in the first round trip, with the BEGIN and the lock of the fence. needs is called again with what was read, and may name more; this
+// takes a further round trip, which is rare. Then run decides and changes, in memory, one mutation after another; each sees what those before it have
+// changed. What was not named is read when it is asked for. The second round trip writes all changed rows, a statement with lists for each
+// table, and ends with the COMMIT.
+//
+// The batch is a unit of work, see type batch. Rows in it are values that nobody changes: who changes one puts a copy. Of a delivery only its row is put.
+// Its place in the queue, its place among the exceptions, its entry of expiry and the counts follow from the row before and the row after, and are
+// worked out when the batch is written.
+//
+// A mutation that walks (a step of the background work) reads by SQL of its own. SQL does not see what the batch has in memory, so such a
+// mutation is the first one of its batch. What it finds by SQL it asks for again by key, which locks the row and shows it as it is.
+//
+// A mutation that fails, fails alone. If it had changed something, the changes of the whole batch are forgotten and the others run
+// again, without a round trip; if one of them has sent SQL of its own, in another transaction.
+//
+// # Errors of a transaction
+//
+//	connection lost            connect again (after 10 ms, up to 1 s), settle the commit if it was sent, and begin anew
+//	40001 40P01 55P03 23505    others were in the way: anew, five times, then each mutation alone, then engine.ErrTransient
+//	57014                      the same: a statement took too long
+//	53100                      engine.ErrFull
+//	the fence is gone          the store has failed: another process is the writer
+//	any other                  each mutation alone; the culprit gets the error
+//
+// A commit that was sent and not answered is settled by its row in batches, under its number. The writer inserts a row with that number that has no counts.
+// The insert waits for a transaction that still goes on. If the row of the batch is there, it was committed. If not, the number is taken now, and
+// a commit that arrives late fails on it. Nothing else is written before that.
+//
+// A database that is away is waited for, for Options.Patience. Then the callers get engine.ErrTransient, and no attempt begins until it is back; see
+// Mine. The process does not end with the database.
+//
+// # Processes
+//
+// One process has the database. Whoever opens it takes it over, in a transaction that waits for the transactions of the one before, keeps what its
+// batch rows carry, and removes its writer. The one before fails with its next change: it stores nothing more, and should end. Claims are in the memory of the
+// process; what it has claimed is due again for the next one.
+//
+// ClaimDue reads on a connection of its own, beside the writer. It may see the queue as it was before a commit that has ended a claim, so it claims nothing
+// whose claim has ended since it began to read; see type look.
+//
+// # Counts
+//
+// The row of a batch carries what the batch has changed in the counts. The keeper adds what these rows carry to the table counts every few
+// seconds and removes them, except for the newest row of each writer, which may have to settle a commit. Stats reads both in one statement.
+//
+// # Reading
+//
+// Readers have up to 8 connections. A method that needs several statements reads a snapshot. A list walks a primary key, or an index, from its cursor
+// on, and bounds what it reads.
+//
+// # Sessions of the server
+//
+// Each connection sets timeouts of its own after connecting: for a statement, for a lock, and for a transaction whose process was stopped in the middle
+// of it. In transaction mode of PgBouncer these do not hold: the role must have them. Scans of whole tables and hash joins are turned off and plans are kept,
+// because a plan that was made for an empty table would be used when it is large.
+package postgres

@@ -1,0 +1,91 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"hookbolt/engine"
+)
+
+// verdict says what becomes of a batch whose transaction has failed.
+type verdict uint8
+
+const (
+	// lost: the connection broke. If the commit was sent, its batch row tells whether it was carried out.
+	lost verdict = iota + 1
+	// again: others were in the way. The batch begins anew.
+	again
+	// culprit: one of the mutations cannot be stored. Each begins anew, alone.
+	culprit
+	// full: the database has no room.
+	full
+	// fenced: this process is not the writer any more.
+	fenced
+)
+
+// SQLSTATE codes.
+const (
+	codeForeignKey = "23503"
+	codeUnique     = "23505"
+)
+
+// judge returns what an error of a transaction means.
+func judge(err error) verdict {
+	switch _, isAway := errors.AsType[*awayError](err); {
+	case errors.Is(err, errFenced):
+		return fenced
+	case errors.Is(err, errRolledBack):
+		return again
+	case isAway:
+		return lost
+	}
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		if isLost(err) {
+			return lost
+		}
+		return culprit // a value that cannot be encoded
+	}
+	switch {
+	case pg.Code == codeForeignKey && pg.ConstraintName == "batches_writer_fkey":
+		return fenced
+	case pg.Code == "53100":
+		return full
+	case isLost(err):
+		return lost
+	case pg.Code == "40001", pg.Code == "40P01", pg.Code == "55P03", pg.Code == "57014", pg.Code == codeUnique:
+		return again
+	}
+	return culprit
+}
+
+// isLost reports whether a connection is of no use any more, or none could be made: another one may work.
+func isLost(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		_, isNet := errors.AsType[net.Error](err)
+		_, isConnect := errors.AsType[*pgconn.ConnectError](err)
+		return isNet || isConnect || errors.Is(err, net.ErrClosed) || errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, context.DeadlineExceeded) ||
+			pgconn.Timeout(err) || isEOF(err)
+	}
+	switch {
+	case pg.Severity == "FATAL", pg.Severity == "PANIC", pg.Code[:2] == "08", pg.Code[:2] == "57" && pg.Code != "57014":
+		return true
+	case pg.Code == "25006", pg.Code == "53300": // a primary that is a standby now; no connection is free
+		return true
+	}
+	return false
+}
+
+// transient is an engine.ErrTransient with its cause.
+func transient(cause error) error { return fmt.Errorf("%w: %w", engine.ErrTransient, cause) }
+
+// errFenced is returned where the writer's row is missing: another process has taken the database over.
+var errFenced = errors.New("another process has taken the database over")
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }

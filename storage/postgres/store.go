@@ -1,0 +1,249 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"hookbolt/engine"
+	"hookbolt/storage/internal/fields"
+)
+
+// Options configure a Store.
+type Options struct {
+	// URL says where the database is, as in postgres://user:password@host/database. A list of keys and values does as well.
+	URL string
+	// Schema is where the tables are. Defaults to "hookbolt". Open makes it if it is missing.
+	Schema string
+	// Patience is for how long a change waits for a database that is away, before its caller gets an engine.ErrTransient. Defaults to 5 s.
+	Patience time.Duration
+	// ObserveCommit is called after each commit with its number of mutations and its duration. Defaults to nothing.
+	ObserveCommit func(mutations int, took time.Duration)
+}
+
+const (
+	defaultSchema   = "hookbolt"
+	defaultPatience = 5 * time.Second
+)
+
+// Store is an open database. Its methods may be called from several goroutines.
+type Store struct {
+	opts   Options
+	config *pgx.ConnConfig
+	texts  sync.Map // statements by their text with @; see sql
+
+	memberID, writerID int64
+	hooks              atomic.Pointer[engine.WebhookSet] // written by the writer
+
+	mutations chan *mutation // capacity maxBatchMutations; callers send, the writer receives
+	bulk      chan *mutation // the same, for large mutations
+	walks     chan *mutation // the same, for those that read by SQL of their own
+	quit      chan struct{}  // closed by Close
+	stopped   chan struct{}  // closed by the writer at its end
+	failed    chan struct{}  // closed by the writer when it must not write any more; failure is set before
+	failure   error
+	ended     atomic.Bool // set by fail and by Close: no attempt may begin; see Mine
+	away      atomic.Bool // set by the writer while it has no connection
+
+	// Owned by the writer.
+	conn       *pgx.Conn // nil while it has none
+	nextBatch  int64
+	open       *unsettled // a commit that was sent and not answered
+	ids        idMaker
+	sessionNos noBlock
+	health     map[uint32]engine.Health // has healthy endpoints, too, for their Order
+	remembered int64                    // how many requests with keys are remembered
+
+	claims  claims
+	damaged damageLog
+
+	reading chan struct{}  // capacity readers; whoever reads has an entry
+	idle    chan *pgx.Conn // capacity readers; connections for reading that nobody uses
+
+	// fanningOut is how many sessions have deliveries that are still to be made; written by the writer. fanOutWake (capacity 1) tells Watch that
+	// there are more.
+	fanningOut atomic.Int64
+	fanOutWake chan struct{}
+
+	owning sync.RWMutex // held by Watch while it reports all webhooks, and for reading by changes of webhooks
+
+	folded         atomic.Int64 // the number of the first batch row that may not be folded yet; written by the writer
+	trips, settled atomic.Int64 // round trips of the writer; commits that were settled by their batch row
+
+	closing sync.Once
+}
+
+// Open opens the database, and makes its schema or brings it up to date. Another process that has it open is shut out: its next change fails.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if o.Schema == "" {
+		o.Schema = defaultSchema
+	}
+	if o.Patience == 0 {
+		o.Patience = defaultPatience
+	}
+	if o.ObserveCommit == nil {
+		o.ObserveCommit = func(int, time.Duration) {}
+	}
+	config, err := pgx.ParseConfig(o.URL)
+	if err != nil {
+		return nil, fmt.Errorf("storage.postgres_url: %w", err)
+	}
+	config.RuntimeParams["application_name"] = "hookbolt"
+	s := &Store{opts: o, config: config, health: make(map[uint32]engine.Health),
+		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), walks: make(chan *mutation, maxBatchMutations),
+		quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
+		reading: make(chan struct{}, readers), idle: make(chan *pgx.Conn, readers), fanOutWake: make(chan struct{}, 1)}
+	s.claims.of = make(map[uuid.UUID]engine.Lane)
+	if err := s.start(ctx); err != nil {
+		if s.conn != nil {
+			closeConn(s.conn)
+		}
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	go s.writer()
+	return s, nil
+}
+
+// start connects, makes the schema, takes the database over, and reads what is kept in memory.
+func (s *Store) start(ctx context.Context) error {
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	s.conn = conn
+	if err := s.check(ctx, conn); err != nil {
+		return err
+	}
+	if err := s.migrate(ctx, conn); err != nil {
+		return err
+	}
+	if err := s.takeOver(ctx, conn); err != nil {
+		return err
+	}
+	return s.loadAll(ctx, conn)
+}
+
+// takeOver makes this process the only writer. It waits for the transactions of others, keeps what their batch rows carry, and removes them: what they
+// send afterwards fails, because their writer's row is missing.
+func (s *Store) takeOver(ctx context.Context, conn *pgx.Conn) error {
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		for _, text := range []string{"LOCK TABLE @.members IN SHARE ROW EXCLUSIVE MODE", "SELECT id FROM @.writers ORDER BY id FOR UPDATE"} {
+			if _, err := tx.Exec(ctx, s.sql(text)); err != nil {
+				return err
+			}
+		}
+		all, err := s.readCounts(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, s.sql("DELETE FROM @.members")); err != nil { // and with them their writers and their batch rows
+			return err
+		}
+		if _, err := tx.Exec(ctx, s.sql("DELETE FROM @.counts")); err != nil {
+			return err
+		}
+		for id, c := range all {
+			if _, err := tx.Exec(ctx, s.sql("INSERT INTO @.counts (webhook_id, counts) VALUES ($1, $2)"), int32(id), deltas{id: c}.encode()); err != nil {
+				return err
+			}
+		}
+		err = tx.QueryRow(ctx, s.sql("INSERT INTO @.members (version, began_at) VALUES ($1, $2) RETURNING id"), schemaVersion, fields.Instant(time.Now())).Scan(&s.memberID)
+		if err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, s.sql("INSERT INTO @.writers (member) VALUES ($1) RETURNING id"), s.memberID).Scan(&s.writerID)
+	})
+}
+
+// loadAll reads what the process keeps in memory.
+func (s *Store) loadAll(ctx context.Context, conn *pgx.Conn) error {
+	hooks, err := s.readWebhooks(ctx, conn)
+	if err != nil {
+		return err
+	}
+	s.hooks.Store(hooks)
+	if s.health, err = s.readHealth(ctx, conn); err != nil {
+		return err
+	}
+	var fanningOut int64
+	var newest *uuid.UUID
+	err = conn.QueryRow(ctx, s.sql("SELECT (SELECT count(*) FROM @.request_keys), (SELECT COALESCE(sum(sessions), 0)::bigint FROM @.fan_outs), "+
+		"(SELECT id FROM @.deliveries ORDER BY id DESC LIMIT 1)")).Scan(&s.remembered, &fanningOut, &newest)
+	if err != nil {
+		return err
+	}
+	s.fanningOut.Store(fanningOut)
+	if newest != nil {
+		s.ids.last = *newest
+	}
+	return nil
+}
+
+// Close ends the writer after the mutations that it has accepted, gives the database up, and closes all connections. Calls that still wait for the
+// writer get engine.ErrUnavailable. If the store has failed, the error says why.
+func (s *Store) Close() error {
+	var err error
+	s.closing.Do(func() {
+		s.ended.Store(true)
+		close(s.quit)
+		<-s.stopped
+		err = s.failure
+		for range readers { // wait for those who read
+			s.reading <- struct{}{}
+		}
+		close(s.idle)
+		for conn := range s.idle {
+			closeConn(conn)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("close the database: %w", err)
+	}
+	return nil
+}
+
+// Failed returns a channel that is closed when this process must not write any more, and should end. A database that is away is no such case.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// Err returns why the store has failed, nil if it has not.
+func (s *Store) Err() error {
+	select {
+	case <-s.failed:
+		return s.failure
+	default:
+		return nil
+	}
+}
+
+func (s *Store) fail(err error) {
+	s.failure = fmt.Errorf("nothing is stored any more: %w", err)
+	s.ended.Store(true)
+	close(s.failed)
+}
+
+// unusable returns an error if the store has failed or was closed.
+func (s *Store) unusable() error {
+	if s.ended.Load() {
+		return s.unavailable()
+	}
+	return nil
+}
+
+func (s *Store) unavailable() error {
+	if err := s.Err(); err != nil {
+		return fmt.Errorf("%w: %w", engine.ErrUnavailable, err)
+	}
+	return fmt.Errorf("%w: the database is closed", engine.ErrUnavailable)
+}
+
+// Webhooks implements engine.Store.
+func (s *Store) Webhooks() *engine.WebhookSet { return s.hooks.Load() }
+
+// errNotBuilt is returned by what is still to be built.
+var errNotBuilt = errors.New("not built yet")

@@ -1,0 +1,78 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hookbolt/engine"
+)
+
+// Watch implements engine.Store. The one process that has the database owns all lanes from the start, and nobody else changes anything. What it
+// reports later are the deliveries of fan-outs, which it makes itself. It is also the keeper, and folds the counts.
+func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
+	if err := s.ownAll(ctx, f); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	fold := time.NewTicker(foldInterval)
+	defer fold.Stop()
+	for {
+		var retry <-chan time.Time
+		switch more, err := s.stepFanOut(ctx, f); {
+		case more:
+			select {
+			case <-fold.C:
+				s.foldNow(ctx)
+			default:
+			}
+			continue
+		case errors.Is(err, engine.ErrFull), errors.Is(err, engine.ErrTransient):
+			retry = time.After(time.Second)
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("make the deliveries of a fan-out: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.stopped:
+			return s.unavailable()
+		case <-s.fanOutWake:
+		case <-retry:
+		case <-fold.C:
+			s.foldNow(ctx)
+		}
+	}
+}
+
+// foldNow folds the counts. If it fails, the next one does it.
+func (s *Store) foldNow(ctx context.Context) {
+	_ = s.write(ctx, mutation{walks: true, run: (*batch).fold})
+}
+
+// ownAll calls f with all webhooks. They cannot change meanwhile, so that the health it reports is current.
+func (s *Store) ownAll(ctx context.Context, f func(engine.News)) error {
+	s.owning.Lock()
+	defer s.owning.Unlock()
+	news := engine.News{Keeper: true}
+	err := s.write(ctx, mutation{run: func(b *batch) error {
+		news.Own = make(map[uint32]engine.Health) // it may be called again
+		for _, w := range b.hooks.All() {
+			news.Own[w.ID] = b.healthOf(w.ID)
+		}
+		return nil
+	}})
+	if err != nil {
+		return err
+	}
+	f(news)
+	return nil
+}
+
+// Mine implements engine.Store. No attempt begins while the database is away: it could not be recorded.
+func (s *Store) Mine(uint32) bool { return !s.ended.Load() && !s.away.Load() }

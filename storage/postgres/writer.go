@@ -1,0 +1,480 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"hookbolt/engine"
+)
+
+// Bounds of one batch. They limit how long its first caller waits for the others.
+const (
+	maxBatchMutations = 512
+	maxBatchBytes     = 4 << 20
+	// A mutation of more than bulkBytes is large. Large mutations have a queue of their own, so that attempts and single sessions do not wait for
+	// several imports. A batch takes no further large mutation once it has maxBulkBytes.
+	maxBulkBytes = 2 << 20
+	bulkBytes    = 64 << 10
+	// maxBatchChanges bounds the changes of a batch. A batch that has made so many leaves its other mutations to the next one.
+	maxBatchChanges = 10_000
+)
+
+const (
+	// maxTries is how often a batch begins anew because others were in the way; then each of its mutations is tried alone.
+	maxTries = 5
+	// maxRounds is how often mutations may name further rows before they run.
+	maxRounds = 3
+	// minReconnect and maxReconnect bound the wait between two attempts to connect.
+	minReconnect = 10 * time.Millisecond
+	maxReconnect = time.Second
+)
+
+type pgconnTag = pgconn.CommandTag
+
+// errRolledBack is returned where a commit was answered by a rollback.
+var errRolledBack = errors.New("the transaction was rolled back")
+
+// mutation is one caller's change.
+type mutation struct {
+	// needs names the rows that run will read, as far as they are known from what the batch has read already. It may be nil. It is called again until
+	// nothing is new.
+	needs func(b *batch, n *needs)
+	// run makes the change. It may be called again, so it must have no effect outside its batch. An error before its first change fails this caller
+	// alone. An error after a change makes the others start again without it.
+	run func(*batch) error
+	// walks tells that run reads by SQL of its own; see batch.query. It is the first one of its batch.
+	walks bool
+	size  int        // about how many bytes it writes
+	done  chan error // capacity 1; answer sends, the caller receives
+	// answered is set by answer. Owned by the writer.
+	answered bool
+}
+
+// answer sends the caller its answer. The first answer is the only one.
+func (m *mutation) answer(err error) {
+	if !m.answered {
+		m.answered = true
+		m.done <- err
+	}
+}
+
+// write hands a mutation to the writer and waits until it is durable. ctx bounds only the wait for the writer. A change that the writer has accepted
+// may become durable, and the caller has to know.
+func (s *Store) write(ctx context.Context, m mutation) error {
+	if err := ctx.Err(); err != nil { // the select below may choose the writer all the same
+		return err
+	}
+	m.done = make(chan error, 1)
+	queue := s.mutations
+	switch {
+	case m.walks:
+		queue = s.walks
+	case m.size >= bulkBytes:
+		queue = s.bulk
+	}
+	select {
+	case queue <- &m:
+	case <-s.stopped:
+		return s.unavailable()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-m.done:
+		return err
+	case <-s.stopped: // the writer answers what it has begun before it ends
+	}
+	select {
+	case err := <-m.done:
+		return err
+	default:
+		return s.unavailable()
+	}
+}
+
+// writer is the goroutine that makes all changes. It ends when quit is closed, or this process is fenced off.
+func (s *Store) writer() {
+	defer close(s.stopped)
+	defer func() {
+		if s.conn != nil {
+			closeConn(s.conn)
+		}
+	}()
+	var mutations []*mutation
+	for {
+		select {
+		case m := <-s.walks:
+			mutations = append(mutations[:0], m)
+		case m := <-s.mutations:
+			mutations = append(mutations[:0], m)
+		case m := <-s.bulk:
+			mutations = append(mutations[:0], m)
+		case <-s.quit:
+			return
+		}
+		mutations = s.gather(mutations)
+		if err := s.commit(mutations); err != nil {
+			s.fail(err)
+			return
+		}
+		clear(mutations) // a request may be large; do not keep it alive
+	}
+}
+
+// gather adds the mutations that wait already to a batch. It first lets other goroutines run, such as callers that the commit before has just
+// answered. A mutation that walks comes first.
+func (s *Store) gather(mutations []*mutation) []*mutation {
+	size := mutations[0].size
+	drain := func(queue chan *mutation, most int) {
+		for len(queue) > 0 && len(mutations) < maxBatchMutations && size < most {
+			m := <-queue
+			mutations = append(mutations, m)
+			size += m.size
+		}
+	}
+	if !mutations[0].walks && len(s.walks) > 0 {
+		mutations = append(mutations, <-s.walks)
+		last := len(mutations) - 1
+		mutations[0], mutations[last] = mutations[last], mutations[0]
+	}
+	for had := 0; had < len(mutations); {
+		had = len(mutations)
+		runtime.Gosched()
+		drain(s.mutations, maxBatchBytes)
+		drain(s.bulk, maxBulkBytes)
+	}
+	return mutations
+}
+
+// commit makes mutations durable and answers all of them. It returns an error if this process must not write any more.
+func (s *Store) commit(mutations []*mutation) (err error) {
+	defer func() {
+		for _, m := range mutations {
+			if err != nil {
+				m.answer(fmt.Errorf("%w: %w", engine.ErrUnavailable, err))
+			}
+		}
+	}()
+	left, tries, giveUp := mutations, 0, time.Now().Add(s.opts.Patience)
+	for len(left) > 0 {
+		rest, failure := s.tryCommit(left, giveUp)
+		if failure == nil {
+			left, tries = rest, 0
+			continue
+		}
+		switch v := judge(failure); {
+		case v == fenced:
+			return failure
+		case v == lost && s.wait(tries, giveUp):
+			tries++
+		case v == lost, v == again && time.Now().After(giveUp):
+			answerAll(left, transient(failure))
+			return nil
+		case v == full:
+			answerAll(left, fmt.Errorf("%w: the database server has none", engine.ErrFull))
+			return nil
+		case v == again && tries < maxTries:
+			tries++
+		case len(left) == 1 && v == again:
+			answerAll(left, transient(failure))
+			return nil
+		case len(left) == 1:
+			answerAll(left, failure)
+			return nil
+		default:
+			for _, m := range left {
+				if err := s.commit([]*mutation{m}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
+// wait waits before a batch begins anew that has lost its connection so often already. It returns false if it is time to give up.
+func (s *Store) wait(tries int, giveUp time.Time) bool {
+	wait := min(minReconnect<<min(tries, 10), maxReconnect)
+	if tries == 0 {
+		wait = 0
+	}
+	if time.Until(giveUp) <= wait {
+		return false
+	}
+	select {
+	case <-time.After(wait):
+		return true
+	case <-s.quit:
+		return false
+	}
+}
+
+func answerAll(mutations []*mutation, err error) {
+	for _, m := range mutations {
+		m.answer(err)
+	}
+}
+
+// unsettled is a batch whose commit was sent and not answered.
+type unsettled struct {
+	b       *batch
+	applied []*mutation
+}
+
+// tryCommit is commit in a single transaction. It returns the mutations that are left for another one. If the commit was sent and not answered, it
+// waits for the connection and settles whether it was carried out.
+func (s *Store) tryCommit(mutations []*mutation, giveUp time.Time) (left []*mutation, err error) {
+	if err := s.ready(giveUp); err != nil {
+		return nil, err
+	}
+	ctx := context.Background()
+	began := time.Now()
+	b := s.newBatch(ctx, s.conn)
+	defer func() {
+		if err != nil || b.changes == 0 {
+			s.rollback()
+		}
+	}()
+	if err := b.prepare(mutations); err != nil {
+		return nil, err
+	}
+	applied, left, again := b.apply(mutations)
+	switch {
+	case b.failure != nil:
+		return nil, b.failure
+	case again != nil:
+		b.changes = 0 // it is rolled back
+		return append(again, left...), nil
+	}
+	if b.changes == 0 { // and nothing is written
+		b.publish(true)
+		answerAll(applied, nil)
+		return left, nil
+	}
+	s.claim(b.claims...) // before readers can see the deliveries
+	if err := b.flush(); err != nil {
+		return s.settleFailed(&unsettled{b, applied}, left, err, giveUp)
+	}
+	s.opts.ObserveCommit(len(applied), time.Since(began))
+	b.publish(true)
+	answerAll(applied, nil)
+	return left, nil
+}
+
+// settleFailed handles a flush that has failed. If its outcome is unknown, it finds it out.
+func (s *Store) settleFailed(u *unsettled, left []*mutation, err error, giveUp time.Time) ([]*mutation, error) {
+	committed := false
+	if judge(err) == lost {
+		s.open = u
+		s.drop()
+		readyErr := s.ready(giveUp)
+		committed = u.b == nil // settle takes it away
+		if readyErr != nil && !committed {
+			err = readyErr
+		}
+	}
+	if committed {
+		return left, nil
+	}
+	for _, c := range u.b.claims {
+		s.unclaim(c.id)
+	}
+	return nil, err
+}
+
+// prepare begins the transaction and reads what the mutations name.
+func (b *batch) prepare(mutations []*mutation) error {
+	for round := range maxRounds {
+		var n needs
+		for _, m := range mutations {
+			if m.needs != nil {
+				m.needs(b, &n)
+			}
+		}
+		n.dropKnown(b)
+		if round > 0 && n.empty() {
+			return nil
+		}
+		if err := b.load(&n, round == 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// apply runs mutations one after another, as many as a batch may hold, and answers those that fail. left are those that have not run. One that fails
+// before its first change has failed alone. If one fails later, the changes are forgotten and the others run again. again is not nil if this
+// takes another transaction: one of them has changed rows by SQL of its own, or the connection has failed.
+func (b *batch) apply(mutations []*mutation) (applied, left, again []*mutation) {
+	for i := 0; i < len(mutations); i++ {
+		m, before := mutations[i], b.changes
+		if before > maxBatchChanges || i > 0 && m.walks {
+			return applied, mutations[i:], nil
+		}
+		err := m.run(b)
+		if err == nil {
+			applied = append(applied, m)
+			continue
+		}
+		if b.failure == nil && isOfTransaction(err) {
+			b.failure = err
+		}
+		if b.failure != nil {
+			return nil, nil, nil
+		}
+		m.answer(err)
+		if b.changes == before {
+			continue
+		}
+		others := append(applied[:len(applied):len(applied)], mutations[i+1:]...)
+		if b.walked {
+			return nil, nil, others
+		}
+		b.reset()
+		mutations, applied, i = others, nil, -1
+	}
+	return applied, nil, nil
+}
+
+// publish makes the batch visible in memory. If its callers were told meanwhile that the outcome is unknown, its claims do not end: they repeat the call.
+func (b *batch) publish(told bool) {
+	s := b.s
+	for id, h := range b.health {
+		if b.hooks.Get(id) == nil {
+			delete(s.health, id)
+		} else {
+			s.health[id] = h
+		}
+	}
+	s.hooks.Store(b.hooks)
+	s.fanningOut.Add(b.fanningOut)
+	s.remembered += b.remembered
+	if told {
+		s.unclaim(b.ends...)
+	}
+	for _, f := range b.after {
+		f()
+	}
+}
+
+// send sends statements in one round trip and reads their results. The error of a statement ends the trip.
+func (s *Store) send(ctx context.Context, conn *pgx.Conn, p *pgx.Batch) error {
+	ctx, cancel := context.WithTimeout(ctx, tripTimeout)
+	defer cancel()
+	s.trips.Add(1)
+	return conn.SendBatch(ctx, p).Close()
+}
+
+// rollback ends a transaction that failed, or that has changed nothing.
+func (s *Store) rollback() {
+	if s.conn == nil || s.conn.IsClosed() || s.conn.PgConn().TxStatus() == 'I' {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), tripTimeout)
+	defer cancel()
+	if _, err := s.conn.Exec(ctx, "ROLLBACK"); err != nil {
+		s.drop()
+	}
+}
+
+// drop closes the writer's connection.
+func (s *Store) drop() {
+	if s.conn != nil {
+		closeConn(s.conn)
+		s.conn = nil
+	}
+}
+
+// ready makes sure that the writer has a connection, and that no batch is unsettled. It waits until giveUp for a database that is away.
+func (s *Store) ready(giveUp time.Time) error {
+	wait := minReconnect
+	for {
+		err := s.reconnect()
+		if err == nil {
+			s.away.Store(false)
+			return nil
+		}
+		if judge(err) != lost && judge(err) != again {
+			return err
+		}
+		s.away.Store(true)
+		left := time.Until(giveUp)
+		if left <= 0 {
+			return &awayError{err}
+		}
+		select {
+		case <-time.After(min(wait, left)):
+		case <-s.quit:
+			return &awayError{err}
+		}
+		wait = min(2*wait, maxReconnect)
+	}
+}
+
+// reconnect connects if need be, and settles.
+func (s *Store) reconnect() error {
+	ctx := context.Background()
+	if s.conn != nil && s.conn.IsClosed() {
+		s.drop()
+	}
+	if s.conn == nil {
+		conn, err := s.connect(ctx)
+		if err != nil {
+			return &awayError{err}
+		}
+		s.conn = conn
+	}
+	if s.open == nil {
+		return nil
+	}
+	if err := s.settle(ctx); err != nil {
+		s.drop()
+		return err
+	}
+	return nil
+}
+
+// settle finds out whether the commit that was sent and not answered was carried out. It takes its number: the insert waits for a transaction that
+// still goes on, and one that comes later finds the number taken and fails. A row without counts says that the number was given up.
+func (s *Store) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, tripTimeout)
+	defer cancel()
+	u := s.open
+	_, err := s.conn.Exec(ctx, s.sql("INSERT INTO @.batches (writer, n) VALUES ($1, $2) ON CONFLICT DO NOTHING"), s.writerID, u.b.n)
+	if err != nil {
+		return err
+	}
+	var committed bool
+	err = s.conn.QueryRow(ctx, s.sql("SELECT counts IS NOT NULL FROM @.batches WHERE writer = $1 AND n = $2"), s.writerID, u.b.n).Scan(&committed)
+	if err != nil {
+		return err
+	}
+	s.open = nil
+	if committed {
+		s.settled.Add(1)
+		u.b.publish(!slices.ContainsFunc(u.applied, func(m *mutation) bool { return m.answered }))
+		answerAll(u.applied, nil)
+		u.b = nil
+	}
+	return nil
+}
+
+// awayError is the failure to get a connection.
+type awayError struct{ err error }
+
+func (e *awayError) Error() string { return "the database is away: " + e.err.Error() }
+func (e *awayError) Unwrap() error { return e.err }
+
+// isOfTransaction reports whether an error of a mutation is one of the database: the transaction has failed, and not the mutation.
+func isOfTransaction(err error) bool {
+	_, ok := errors.AsType[*pgconn.PgError](err)
+	return ok || isLost(err)
+}
