@@ -59,8 +59,10 @@ type Store struct {
 	sessionNos noBlock
 	health     map[uint32]engine.Health // has healthy endpoints, too, for their Order
 	remembered int64                    // how many requests with keys are remembered
+	due        dueMarks
 
-	claims claims
+	claims  claims
+	damaged damageLog
 
 	reading chan struct{}  // capacity readers; whoever reads has an entry
 	idle    chan *pgx.Conn // capacity readers; connections for reading that nobody uses
