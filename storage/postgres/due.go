@@ -60,15 +60,15 @@ func (m dueMarks) add(r *deliveryRow, n int64) {
 	}
 }
 
-// countDue moves the marks of some webhooks to now and returns how many places are due, as far as maxDueStep allows. The marks of others are
-// forgotten. It walks, so that it sees the queue as the marks do: with all batches before this one, and without this one.
-func (b *batch) countDue(webhooks []uint32, now int64) (map[uint32]int64, error) {
+// countDue moves the marks of some webhooks to now and returns how many places are due, as far as it may count
+// most of them. The marks of others are forgotten. It walks, so that it sees the queue as the marks do: with all batches before this one, and without this one.
+func (b *batch) countDue(webhooks []uint32, now int64, most int) (map[uint32]int64, error) {
 	marks := make(dueMarks, len(webhooks))
 	if len(webhooks) > 0 {
 		for _, id := range webhooks {
 			marks[id] = b.s.due[id]
 		}
-		budget := max(maxDueStep/len(webhooks), 100)
+		budget := max(most/len(webhooks), 1)
 		if err := b.countNewlyDue(marks, now, budget); err != nil {
 			return nil, err
 		}

@@ -46,7 +46,7 @@ type writerLook struct {
 func (s *Store) lookAsWriter(ctx context.Context, waiting []uint32, now time.Time, probe bool) (writerLook, error) {
 	var look writerLook
 	err := s.submitRead(ctx, mutation{walks: true, run: func(b *batch) (err error) {
-		if look.due, err = b.countDue(waiting, fields.Instant(now)); err != nil {
+		if look.due, err = b.countDue(waiting, fields.Instant(now), maxDueStep); err != nil {
 			return err
 		}
 		look.health = maps.Clone(s.health)
