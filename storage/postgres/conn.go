@@ -69,12 +69,13 @@ func closeConn(conn *pgx.Conn) {
 	_ = conn.Close(ctx)
 }
 
-// sql puts the schema in the place of @.
+// sql puts the schema in the place of @, and that of the views in the place of @views.
 func (s *Store) sql(text string) string {
 	if known, ok := s.texts.Load(text); ok {
 		return known.(string)
 	}
-	made := strings.ReplaceAll(text, "@", pgx.Identifier{s.opts.Schema}.Sanitize())
+	schema, views := pgx.Identifier{s.opts.Schema}, pgx.Identifier{s.opts.Schema + viewsSuffix}
+	made := strings.NewReplacer("@views", views.Sanitize(), "@", schema.Sanitize()).Replace(text)
 	s.texts.Store(text, made)
 	return made
 }
