@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -246,5 +247,76 @@ func analyze(t *testing.T, s *Store) {
 		if _, err := conn.Exec(t.Context(), s.sql("VACUUM ANALYZE @."+table)); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Lanes of which one statement reads a part are put together in order, with nothing left out.
+func TestLanesArePutTogether(t *testing.T) {
+	s := openTest(t)
+	first := fillLarge(t, s)
+	for _, q := range []engine.DeliveryQuery{{Status: engine.StatusScheduled}, {Status: engine.StatusFailed}, {Status: engine.StatusFailed, Since: first.Add(time.Hour), Until: first.Add(2 * time.Hour)}} {
+		err := s.snapshot(t.Context(), func(tx pgx.Tx) error {
+			walk := func(step int) (all []spot) {
+				w, err := s.chooseWalk(t.Context(), tx, &q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.from = lastSpot
+				for more := true; more; {
+					var spots []spot
+					if spots, more, err = s.nextSpots(t.Context(), tx, w, step); err != nil {
+						t.Fatal(err)
+					}
+					all = append(all, spots...)
+					w.from = all[len(all)-1]
+				}
+				return all
+			}
+			whole := walk(largeDeliveries)
+			if len(whole) < 100 || !slices.IsSortedFunc(whole, func(a, b spot) int { return b.compare(a) }) {
+				t.Errorf("%+v: %d places, in no order", q, len(whole))
+			}
+			if parts := walk(7); !slices.Equal(parts, whole) {
+				t.Errorf("%+v: in parts %d places, want %d, or others", q, len(parts), len(whole))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The deliveries of one session that wait come by their next attempt, as all that wait.
+func TestSessionsWaitingByNextAttempt(t *testing.T) {
+	s := openTest(t)
+	for i := range 5 {
+		w := engine.Webhook{Active: true, URL: "https://a.example/", Delay: int64(60 * (i * 3 % 5))}
+		if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := appendNew(s); err != nil {
+		t.Fatal(err)
+	}
+	q := engine.DeliveryQuery{Status: engine.StatusScheduled, Limit: 2}
+	all, err := s.Deliveries(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.SessionID = all.Items[0].SessionID
+	var got []engine.Delivery
+	for {
+		page, err := s.Deliveries(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, page.Items...)
+		if q.Cursor = page.NextCursor; q.Cursor == "" {
+			break
+		}
+	}
+	if len(got) != 5 || !slices.IsSortedFunc(got, func(a, b engine.Delivery) int { return b.NextAttemptAt.Compare(a.NextAttemptAt) }) {
+		t.Errorf("%d deliveries, in no order", len(got))
 	}
 }
