@@ -101,7 +101,7 @@ func (c *Cluster) Schema(tb interface{ Cleanup(func()) }) string {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if conn, err := pgx.Connect(ctx, c.URL()); err == nil {
-			_, _ = conn.Exec(ctx, "SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+pgx.Identifier{name}.Sanitize()+", "+pgx.Identifier{name + "_views"}.Sanitize()+" CASCADE", pgx.QueryExecModeSimpleProtocol)
+			_, _ = conn.Exec(ctx, "SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+pgx.Identifier{name}.Sanitize()+" CASCADE", pgx.QueryExecModeSimpleProtocol)
 			_ = conn.Close(ctx)
 		}
 	})

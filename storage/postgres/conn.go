@@ -69,13 +69,12 @@ func closeConn(conn *pgx.Conn) {
 	_ = conn.Close(ctx)
 }
 
-// sql puts the schema in the place of @, and that of the views in the place of @views.
+// sql puts the schema in the place of @.
 func (s *Store) sql(text string) string {
 	if known, ok := s.texts.Load(text); ok {
 		return known.(string)
 	}
-	schema, views := pgx.Identifier{s.opts.Schema}, pgx.Identifier{s.opts.Schema + viewsSuffix}
-	made := strings.NewReplacer("@views", views.Sanitize(), "@", schema.Sanitize()).Replace(text)
+	made := strings.ReplaceAll(text, "@", pgx.Identifier{s.opts.Schema}.Sanitize())
 	s.texts.Store(text, made)
 	return made
 }

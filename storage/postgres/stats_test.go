@@ -100,14 +100,20 @@ func (f afterQuery) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndD
 func TestStatsWhileFolding(t *testing.T) {
 	s := openTest(t)
 	w := newHook(t, s)
+	foldAfter := 0 // this many statements
 	s.config.Tracer = afterQuery(func() {
+		if foldAfter--; foldAfter != 0 {
+			return
+		}
 		for range 2 { // the newest row is not folded
 			if err := s.write(context.Background(), mutation{walks: true, run: (*batch).fold}); err != nil {
 				t.Error(err)
 			}
 		}
 	})
-	for n := range 3 {
+	n := 0
+	for after := range 8 { // a connection has one to set its session up
+		foldAfter = after
 		stats, err := s.Stats(t.Context(), benchNow(), false)
 		if err != nil {
 			t.Fatal(err)
@@ -115,11 +121,15 @@ func TestStatsWhileFolding(t *testing.T) {
 		if c := stats.Webhooks[w.ID]; c.Pending != int64(n) || c.Due != int64(n) {
 			t.Errorf("counted are %+v, want %d that are pending and due", c, n)
 		}
+		enqueue(t, s, w, benchNow())
+		n++
+		foldAfter = after
 		page, err := s.Deliveries(t.Context(), engine.DeliveryQuery{Status: engine.StatusPending, Limit: 100})
 		if err != nil || len(page.Items) != n {
 			t.Errorf("listed are %d (%v), want %d", len(page.Items), err, n)
 		}
 		enqueue(t, s, w, benchNow())
+		n++
 	}
 }
 

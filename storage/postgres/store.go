@@ -19,7 +19,7 @@ import (
 type Options struct {
 	// URL says where the database is, as in postgres://user:password@host/database. A list of keys and values does as well.
 	URL string
-	// Schema is where the tables are. Defaults to "hookbolt". Open makes it if it is missing, and the one with the views, whose name is longer by "_views".
+	// Schema is where the tables are. Defaults to "hookbolt". Open makes it if it is missing.
 	Schema string
 	// Patience is for how long a change waits for a database that is away, before its caller gets an engine.ErrTransient. Defaults to 5 s.
 	Patience time.Duration
@@ -30,8 +30,6 @@ type Options struct {
 const (
 	defaultSchema   = "hookbolt"
 	defaultPatience = 5 * time.Second
-	// maxSchemaName leaves room for viewsSuffix: PostgreSQL cuts names at 63 bytes, so that the two schemas could become one.
-	maxSchemaName = 63 - len(viewsSuffix)
 )
 
 // Store is an open database. Its methods may be called from several goroutines.
@@ -86,9 +84,6 @@ type Store struct {
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Schema == "" {
 		o.Schema = defaultSchema
-	}
-	if len(o.Schema) > maxSchemaName {
-		return nil, fmt.Errorf("storage.postgres_schema: must have at most %d bytes (got %d)", maxSchemaName, len(o.Schema))
 	}
 	if o.Patience == 0 {
 		o.Patience = defaultPatience

@@ -80,17 +80,17 @@ func TestViews(t *testing.T) {
 	}
 	h, a := record.Head, attempts[0]
 	for _, c := range []struct{ columns, from, want string }{
-		{"session_id, state, content_id, poltio_user_id, events, bytes, first_received_at, last_received_at, started_at, finished_at", "@views.sessions",
+		{"session_id, state, content_id, poltio_user_id, events, bytes, first_received_at, last_received_at, started_at, finished_at", "@.view_sessions",
 			fmt.Sprint(h.ID, " | complete | ", h.Identity.ContentID, " | 88120457 | 5 | ", h.Bytes, " | ", viewTime(h.FirstReceivedAt), " | ", viewTime(h.LastReceivedAt), " | ",
 				viewTime(h.StartedAt), " | ", viewTime(h.FinishedAt))},
-		{"id, webhook_id, webhook, session_id, content_id, poltio_user_id, kind, status", "@views.deliveries",
+		{"id, webhook_id, webhook, session_id, content_id, poltio_user_id, kind, status", "@.view_deliveries",
 			fmt.Sprint(d.ID, " | ", d.WebhookID, " | CRM | ", h.ID, " | ", h.Identity.ContentID, " | 88120457 | complete | pending")},
-		{"created_at, due_at, next_attempt_at, frozen_at, finished_at, attempts_made, last_status, last_error, late_events", "@views.deliveries",
+		{"created_at, due_at, next_attempt_at, frozen_at, finished_at, attempts_made, last_status, last_error, late_events", "@.view_deliveries",
 			fmt.Sprint(viewTime(d.CreatedAt), " | ", viewTime(d.DueAt), " | ", viewTime(d.NextAttemptAt), " | ", viewTime(d.FrozenAt), " | - | 1 | 503 | http_status | 0")},
-		{"payload->'answers'->>0, payload_text", "@views.deliveries", `ä | {"answers": ["ä"]}`},
-		{"delivery_id, n, webhook_id, webhook, session_id, started_at, duration_ms::float, status, error", "@views.attempts",
+		{"payload->'answers'->>0, payload_text", "@.view_deliveries", `ä | {"answers": ["ä"]}`},
+		{"delivery_id, n, webhook_id, webhook, session_id, started_at, duration_ms::float, status, error", "@.view_attempts",
 			fmt.Sprint(d.ID, " | 1 | ", d.WebhookID, " | CRM | ", h.ID, " | ", viewTime(a.StartedAt), " | 1.5 | 503 | http_status")},
-		{"webhook_id, webhook, test, next_attempt_at, due, delivery_id, session_id, kind, status, attempts_made, last_status, last_error", "@views.waiting",
+		{"webhook_id, webhook, test, next_attempt_at, due, delivery_id, session_id, kind, status, attempts_made, last_status, last_error", "@.view_waiting",
 			fmt.Sprint(d.WebhookID, " | CRM | false | ", viewTime(d.NextAttemptAt), " | false | ", d.ID, " | ", h.ID, " | complete | pending | 1 | 503 | http_status")},
 	} {
 		if got := viewRow(t, s, c.columns, c.from); got != c.want {
@@ -112,7 +112,7 @@ func TestViewsOfAnyPayload(t *testing.T) {
 		"":                           "- | ",
 	} {
 		sqlOf(t, s, "UPDATE @.payloads SET body = $1 WHERE delivery_id = $2 RETURNING ''", []byte(body), pgID(d.ID))
-		if got := viewRow(t, s, "payload, payload_text", "@views.deliveries"); got != want {
+		if got := viewRow(t, s, "payload, payload_text", "@.view_deliveries"); got != want {
 			t.Errorf("the body %.40q is shown as %.80q, want %.80q", body, got, want)
 		}
 	}
@@ -122,12 +122,12 @@ func TestViewsOfAnyPayload(t *testing.T) {
 func TestViewsNameAll(t *testing.T) {
 	s := openTest(t)
 	for _, status := range engine.Statuses {
-		if got := sqlOf(t, s, "SELECT @views.status_name($1)", int16(status)); got[0] != status.String() {
+		if got := sqlOf(t, s, "SELECT @.view_status($1)", int16(status)); got[0] != status.String() {
 			t.Errorf("status %d is named %s, want %s", status, got[0], status)
 		}
 	}
 	for kind := engine.KindComplete; kind <= engine.KindUpdate; kind++ {
-		if got := sqlOf(t, s, "SELECT @views.kind_name($1)", int16(kind)); got[0] != kind.String() {
+		if got := sqlOf(t, s, "SELECT @.view_kind($1)", int16(kind)); got[0] != kind.String() {
 			t.Errorf("kind %d is named %s, want %s", kind, got[0], kind)
 		}
 	}
@@ -139,12 +139,12 @@ func TestViewsNameAll(t *testing.T) {
 // What the page says can be run, and a role that has the views alone sees nothing else: the settings of webhooks have secrets.
 func TestViewsAsDocumented(t *testing.T) {
 	s, d := viewed(t, `{"leads": []}`)
-	page, err := os.ReadFile("../../docs/postgres.md")
+	page, err := os.ReadFile("../../docs/sql.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	role := fmt.Sprintf("reporter_%d", time.Now().UnixNano())
-	here := strings.NewReplacer("hookbolt_views", s.sql("@views"), "reporter", role, "018f3b5a-0000-7000-8000-000000000000", d.ID.String())
+	here := strings.NewReplacer("hookbolt.", s.sql("@."), "SCHEMA hookbolt", s.sql("SCHEMA @"), "reporter", role, "018f3b5a-0000-7000-8000-000000000000", d.ID.String())
 	conn, err := pgx.Connect(t.Context(), postgrestest.Shared(t).URL())
 	if err != nil {
 		t.Fatal(err)
@@ -170,27 +170,19 @@ func TestViewsAsDocumented(t *testing.T) {
 	}
 	for _, view := range []string{"sessions", "deliveries", "attempts", "waiting"} {
 		var n int
-		if err := conn.QueryRow(t.Context(), s.sql("SELECT count(*) FROM @views."+view)).Scan(&n); err != nil || n != 1 {
+		if err := conn.QueryRow(t.Context(), s.sql("SELECT count(*) FROM @.view_"+view)).Scan(&n); err != nil || n != 1 {
 			t.Errorf("the view %s shows %d rows (%v), want 1", view, n, err)
 		}
-		documented := sqlOf(t, s, "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0", s.sql("@views."+view))
+		documented := sqlOf(t, s, "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0", s.sql("@.view_"+view))
 		for _, column := range documented {
 			if !strings.Contains(string(page), "`"+column+"`") {
 				t.Errorf("the page lacks %s of %s", column, view)
 			}
 		}
 	}
-	for _, text := range []string{"SELECT FROM @.webhooks", "SELECT FROM @.sessions", "SELECT FROM @.deliveries", "SELECT FROM @.payloads", "SELECT payload FROM @views.deliveries"} {
+	for _, text := range []string{"SELECT FROM @.webhooks", "SELECT FROM @.sessions", "SELECT FROM @.deliveries", "SELECT FROM @.payloads", "SELECT payload FROM @.view_deliveries"} {
 		if _, err := conn.Exec(t.Context(), s.sql(text)); err == nil {
 			t.Errorf("the role may run %s", text)
 		}
-	}
-}
-
-// A name that PostgreSQL would cut is refused: the schema of the views would be that of the tables.
-func TestLongSchemaIsRefused(t *testing.T) {
-	c := postgrestest.Shared(t)
-	if _, err := Open(t.Context(), Options{URL: c.URL(), Schema: strings.Repeat("x", 58)}); err == nil || !strings.Contains(err.Error(), "57 bytes") {
-		t.Errorf("got %v, want a refusal", err)
 	}
 }
