@@ -25,12 +25,12 @@ func newRecord(size int) *fields.Encoder {
 	return e
 }
 
-// openRecord begins to read one. The decoder has failed if it is of another format.
+// openRecord begins to read one.
 func openRecord(b []byte) *fields.Decoder {
 	d := fields.NewDecoder(b)
 	if v := d.Byte(); v != recordV1 {
 		d = fields.NewDecoder(nil)
-		d.Byte()
+		d.Byte() // so that it is not OK
 	}
 	return d
 }
