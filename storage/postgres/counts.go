@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -93,7 +95,8 @@ func decodeDeltas(b []byte) (deltas, bool) {
 	return all, d.OK()
 }
 
-// readCounts returns the counts of all webhooks as one snapshot has them.
+// readCounts returns the counts of all webhooks as one snapshot has them. In a transaction it is the first statement. If rows are damaged, it returns what the
+// others have, with an ErrCorrupt.
 func (s *Store) readCounts(ctx context.Context, conn *pgx.Conn) (deltas, error) {
 	all := make(deltas)
 	from := s.folded.Load() // before the snapshot, which has all that was folded then
@@ -103,19 +106,20 @@ func (s *Store) readCounts(ctx context.Context, conn *pgx.Conn) (deltas, error) 
 		return nil, err
 	}
 	defer found.Close()
+	var damaged error
 	for found.Next() {
 		var b []byte
 		if err := found.Scan(&b); err != nil {
 			return nil, err
 		}
-		d, ok := decodeDeltas(b)
-		if !ok {
-			return nil, damage("counts", "")
+		if d, ok := decodeDeltas(b); ok {
+			all.merge(d)
+		} else {
+			damaged = damage("counts", fmt.Sprintf("%x", b))
 		}
-		all.merge(d)
 	}
 	maps.DeleteFunc(all, func(_ uint32, c counts) bool { return c == counts{} })
-	return all, found.Err()
+	return all, errors.Join(found.Err(), damaged)
 }
 
 // foldInterval is how often the batch rows are folded. Some thousands of them take a millisecond.

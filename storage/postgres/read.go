@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -14,11 +15,7 @@ import (
 func (s *Store) Session(ctx context.Context, id uuid.UUID) (record engine.SessionRecord, deliveries []engine.Delivery, err error) {
 	err = s.snapshot(ctx, func(tx pgx.Tx) error {
 		record, deliveries = engine.SessionRecord{}, nil
-		rows, err := tx.Query(ctx, s.sql("SELECT "+sessionColumns+" FROM @.sessions WHERE id = $1"), pgID(id))
-		if err != nil {
-			return err
-		}
-		r, err := one(rows, scanSession)
+		r, err := s.readSession(ctx, tx, id)
 		if err != nil {
 			return err
 		}
@@ -28,6 +25,9 @@ func (s *Store) Session(ctx context.Context, id uuid.UUID) (record engine.Sessio
 		if record, err = s.readEvents(ctx, tx.Conn(), r); err != nil {
 			return err
 		}
+		if err := checkEvents(&record, r); err != nil {
+			return err
+		}
 		if err := s.readMarks(ctx, tx, r); err != nil {
 			return err
 		}
@@ -35,7 +35,28 @@ func (s *Store) Session(ctx context.Context, id uuid.UUID) (record engine.Sessio
 		deliveries, err = s.readMarked(ctx, tx, r)
 		return err
 	})
-	return record, deliveries, err
+	if err != nil {
+		return engine.SessionRecord{}, nil, err
+	}
+	return record, deliveries, nil
+}
+
+// checkEvents reports events that are damaged: rows that are missing, and what is not JSON.
+func checkEvents(record *engine.SessionRecord, r *sessionRow) error {
+	if len(record.Batches) != r.batches {
+		return fmt.Errorf("%w: session %s has %d of its %d rows of events", ErrCorrupt, r.ID, len(record.Batches), r.batches)
+	}
+	for i := range record.Batches {
+		if !json.Valid(record.Batches[i].JSON) {
+			return damage("events", eventsKey(r.no, i+1))
+		}
+	}
+	return nil
+}
+
+// eventsKey names a row of events.
+func eventsKey(sessionNo int64, n int) string {
+	return fmt.Sprintf("%d of session number %d", n, sessionNo)
 }
 
 // readMarks adds the marks of a session that do not stand in its row.
@@ -58,7 +79,7 @@ func (s *Store) readMarks(ctx context.Context, tx pgx.Tx, r *sessionRow) error {
 	return rows.Err()
 }
 
-// readMarked reads the deliveries of a session that are still stored, in the order of its marks.
+// readMarked reads the deliveries of a session that are still stored, in the order of its marks. It passes damaged ones.
 func (s *Store) readMarked(ctx context.Context, tx pgx.Tx, r *sessionRow) (all []engine.Delivery, err error) {
 	ids := make(uuids, len(r.Deliveries))
 	for i, ref := range r.Deliveries {
@@ -72,10 +93,13 @@ func (s *Store) readMarked(ctx context.Context, tx pgx.Tx, r *sessionRow) (all [
 	read := make(map[uuid.UUID]*deliveryRow)
 	for rows.Next() {
 		d, err := scanDelivery(rows)
-		if err != nil {
+		switch {
+		case s.passes(err):
+		case err != nil:
 			return nil, err
+		default:
+			read[d.ID] = d
 		}
-		read[d.ID] = d
 	}
 	for _, id := range ids {
 		if d := read[id]; d != nil {
@@ -101,20 +125,36 @@ func (s *Store) Delivery(ctx context.Context, id uuid.UUID) (d engine.Delivery, 
 			return fmt.Errorf("delivery %s: %w", id, engine.ErrNotFound)
 		}
 		d = r.Delivery
-		if rows, err = tx.Query(ctx, s.sql("SELECT "+attemptColumns+" FROM @.attempts WHERE delivery_id = $1 ORDER BY n"), pgID(id)); err != nil {
-			return err
+		if r.hasPayload && payload == nil {
+			s.passes(damage("payload", id))
 		}
-		defer rows.Close()
-		for rows.Next() {
-			a, err := scanAttempt(rows)
-			if err != nil {
-				return err
-			}
+		attempts, err = s.readAttempts(ctx, tx, id)
+		return err
+	})
+	if err != nil {
+		return engine.Delivery{}, nil, nil, err
+	}
+	return d, payload, attempts, nil
+}
+
+// readAttempts reads the attempts of a delivery, the oldest first. It passes damaged ones.
+func (s *Store) readAttempts(ctx context.Context, tx pgx.Tx, id uuid.UUID) (attempts []engine.Attempt, err error) {
+	rows, err := tx.Query(ctx, s.sql("SELECT "+attemptColumns+" FROM @.attempts WHERE delivery_id = $1 ORDER BY n"), pgID(id))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		a, err := scanAttempt(rows)
+		switch {
+		case s.passes(err):
+		case err != nil:
+			return nil, err
+		default:
 			attempts = append(attempts, a.Attempt)
 		}
-		return rows.Err()
-	})
-	return d, payload, attempts, err
+	}
+	return attempts, rows.Err()
 }
 
 // one returns the only row of a result, nil if there is none.

@@ -53,7 +53,7 @@ CREATE TABLE @.jobs (no bigint PRIMARY KEY, job json NOT NULL);
 CREATE TABLE @.fan_outs (no bigint PRIMARY KEY, sessions int NOT NULL, body bytea NOT NULL);
 CREATE TABLE @.request_keys (key bytea PRIMARY KEY, at bigint NOT NULL, done json NOT NULL);
 CREATE INDEX request_keys_at ON @.request_keys (at);
-`}
+` + views}
 
 // writableBy is the oldest version of hookbolt's schema whose processes may write to this one.
 const writableBy = 1

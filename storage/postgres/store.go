@@ -59,6 +59,7 @@ type Store struct {
 	sessionNos noBlock
 	health     map[uint32]engine.Health // has healthy endpoints, too, for their Order
 	remembered int64                    // how many requests with keys are remembered
+	due        dueMarks
 
 	claims  claims
 	damaged damageLog

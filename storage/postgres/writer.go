@@ -363,6 +363,7 @@ func (b *batch) publish(told bool) {
 	for _, f := range b.after {
 		f()
 	}
+	s.due.follow(b)
 }
 
 // send sends statements in one round trip and reads their results. The error of a statement ends the trip.
