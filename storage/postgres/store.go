@@ -60,7 +60,9 @@ type Store struct {
 	health     map[uint32]engine.Health // has healthy endpoints, too, for their Order
 	remembered int64                    // how many requests with keys are remembered
 
-	claims claims
+	claims  claims
+	damaged damageLog
+	keeping keeping
 
 	reading chan struct{}  // capacity readers; whoever reads has an entry
 	idle    chan *pgx.Conn // capacity readers; connections for reading that nobody uses
