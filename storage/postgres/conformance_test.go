@@ -1,6 +1,8 @@
 package postgres_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"testing"
 
@@ -9,13 +11,32 @@ import (
 	"hookbolt/storage/storetest"
 )
 
-// The store keeps all promises of engine.Store.
+// checked is a store whose database is checked after it was closed.
+type checked struct {
+	*postgres.Store
+	opts postgres.Options
+}
+
+func (s checked) Close() error {
+	if err := s.Store.Close(); err != nil {
+		return err
+	}
+	report, err := postgres.Check(context.Background(), s.opts)
+	return errors.Join(err, errors.Join(report.Violations...))
+}
+
+// The store keeps all promises of engine.Store, and its tables fit each other whenever it was closed.
 func TestConformance(t *testing.T) {
 	cluster := postgrestest.Shared(t)
 	backend := storetest.Backend{New: func(tb storetest.TB) storetest.Opener {
 		schema := cluster.Schema(tb)
 		return func() (storetest.Store, error) {
-			return postgres.Open(tb.Context(), postgres.Options{URL: cluster.URL(), Schema: schema})
+			o := postgres.Options{URL: cluster.URL(), Schema: schema}
+			s, err := postgres.Open(tb.Context(), o)
+			if err != nil {
+				return nil, err
+			}
+			return checked{s, o}, nil
 		}
 	}}
 	all := os.Getenv("HOOKBOLT_ALL_RULES") == "1"
