@@ -63,10 +63,12 @@ func keepDeliver(t *testing.T, s *Store, w engine.Webhook, room int, next engine
 	}
 	for _, c := range results[0].Claimed {
 		d := c.Delivery
-		if _, err := s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte(`{"poltio_user_id":1}`), Events: c.Session.Head.Events, At: time.Now().UTC()}); err != nil {
-			t.Fatal(err)
+		if d.FrozenAt.IsZero() {
+			if _, err := s.Freeze(t.Context(), engine.Freeze{Delivery: d, Payload: []byte(`{"poltio_user_id":1}`), Events: c.Session.Head.Events, At: time.Now().UTC()}); err != nil {
+				t.Fatal(err)
+			}
+			d.Status, d.FrozenAt = engine.StatusPending, time.Now().UTC()
 		}
-		d.Status, d.FrozenAt = engine.StatusPending, time.Now().UTC()
 		done, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{Outcome: engine.Outcome{Status: 200}}, Next: engine.Next{Status: next}, At: time.Now().UTC()})
 		if err != nil {
 			t.Fatal(err)

@@ -107,16 +107,24 @@ func (b *batch) rememberErased(key []byte, erased engine.Erased) error {
 	if len(key) != len(engine.OnceKey{}) {
 		return nil
 	}
-	var n needs
 	k := engine.OnceKey(key)
-	n.once(&engine.Once{Key: k})
-	err := b.load(&n, false)
-	done, _ := b.onces.get(k)
-	if b.s.passes(err) || err == nil && done == nil {
-		return nil // it was forgotten
+	if _, known := b.onces.get(k); !known {
+		b.onces.read(k, nil)
+		err := b.query(func(found pgx.Rows) error {
+			_, done, err := scanDone(found)
+			if !b.s.passes(err) {
+				b.onces.read(k, done)
+				return err
+			}
+			return nil
+		}, "SELECT key, done::text FROM @.request_keys WHERE key = $1 FOR UPDATE", key)
+		if err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
+	done, _ := b.onces.get(k)
+	if done == nil {
+		return nil // it was forgotten, or is damaged
 	}
 	after := *done
 	after.Erased = &erased
