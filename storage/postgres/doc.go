@@ -80,6 +80,12 @@
 // The row of a batch carries what the batch has changed in the counts. The keeper adds what these rows carry to the table counts every few
 // seconds and removes them, except for the newest row of each writer, which may have to settle a commit. Stats reads both in one statement.
 //
+// # Background work
+//
+// Maintain does one bounded step of each kind of work: of a cancellation or a replay, of the retention of sessions, of that of deliveries, and of forgetting
+// requests with keys. Each is a transaction of its own. A walk keeps its place in its job, or, for retention, by taking from the front of expiry what it is done
+// with. An erasure searches on a connection for reading, a step for each call, and the writer removes what was found. Check compares all tables with each other.
+//
 // # Reading
 //
 // Readers have up to 8 connections. A method that needs several statements reads a snapshot. A list walks a primary key, or an index, from its cursor

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"slices"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"hookbolt/engine"
@@ -16,18 +17,31 @@ type job struct {
 	*engine.Cancellation            // nil for the others
 	Replay               *replayJob `json:"replay,omitempty"`
 	Erasure              *eraseJob  `json:"erasure,omitempty"`
-	// Cursor is the last place in the queue that the cancellation has handled.
+	// Cursor is the last place in the queue that the cancellation has handled; see queuePlace.
 	Cursor string `json:"cursor,omitempty"`
+
+	damaged bool // it cannot be read; then it is none of the three
 }
 
-// replayJob is a replay in progress.
+// replayJob is a replay in progress. It walks once, upwards: the ids of deliveries, or the numbers of sessions for deliveries that are missing. It goes on
+// behind After, and ends with To.
 type replayJob struct {
 	engine.Replay
+	After        uuid.UUID `json:"after,omitzero"`
+	To           uuid.UUID `json:"to,omitzero"`
+	AfterSession int64     `json:"after_session,omitzero"`
+	ToSession    int64     `json:"to_session,omitzero"`
 }
 
-// eraseJob is an erasure in progress.
+// eraseJob is an erasure in progress. It is stored from the first step to the last one, so that it is completed if the process ends.
 type eraseJob struct {
-	engine.Erasure
+	Target engine.Erasure `json:"target"`
+	Place  string         `json:"place"`
+	Erased engine.Erased  `json:"erased"`
+	// Damaged are the texts of the errors about damaged rows.
+	Damaged []string `json:"damaged,omitempty"`
+	// Once is the key of the request, if it has one.
+	Once []byte `json:"once,omitempty"`
 }
 
 // numberedJob is a job with its number.
@@ -44,17 +58,27 @@ func (s *Store) readJobs(ctx context.Context, conn *pgx.Conn) (all []numberedJob
 	}
 	defer found.Close()
 	for found.Next() {
-		one := numberedJob{job: new(job)}
-		var text []byte
-		if err := found.Scan(&one.no, &text); err != nil {
+		one, err := s.scanJob(found)
+		if err != nil {
 			return nil, err
-		}
-		if err := json.Unmarshal(text, one.job); err != nil {
-			return nil, damage("job", one.no)
 		}
 		all = append(all, one)
 	}
 	return all, found.Err()
+}
+
+// scanJob reads a number and a job. A damaged job is named, and is none of the three.
+func (s *Store) scanJob(found pgx.Rows) (one numberedJob, err error) {
+	one.job = new(job)
+	var text []byte
+	if err := found.Scan(&one.no, &text); err != nil {
+		return one, err
+	}
+	if json.Unmarshal(text, one.job) != nil || one.Cancellation == nil && one.Replay == nil && one.Erasure == nil {
+		s.passes(damage("job", one.no))
+		one.job = &job{damaged: true}
+	}
+	return one, nil
 }
 
 // allJobs returns the jobs as of this batch, the oldest first. It reads them in a round trip of its own.
@@ -82,15 +106,29 @@ func (b *batch) allJobs() ([]numberedJob, error) {
 	return all, nil
 }
 
-// addJob adds a job.
-func (b *batch) addJob(j *job) error {
-	no, err := b.number("numbers")
-	if err != nil {
+// oneJob returns a job as of this batch, nil if there is none. It reads it in a round trip of its own.
+func (b *batch) oneJob(no int64) (*job, error) {
+	if j, known := b.jobs.get(no); known {
+		return j, nil
+	}
+	b.jobs.read(no, nil)
+	err := b.query(func(found pgx.Rows) error {
+		one, err := b.s.scanJob(found)
+		b.jobs.read(no, one.job)
 		return err
+	}, "SELECT no, job::text FROM @.jobs WHERE no = $1 FOR UPDATE", no)
+	j, _ := b.jobs.get(no)
+	return j, err
+}
+
+// addJob adds a job and returns its number.
+func (b *batch) addJob(j *job) (no int64, err error) {
+	if no, err = b.number("numbers"); err != nil {
+		return 0, err
 	}
 	b.jobs.read(no, nil)
 	b.putJob(no, j)
-	return nil
+	return no, nil
 }
 
 // putJob replaces a job. nil removes it.
@@ -107,7 +145,7 @@ func (b *batch) beginCancellations(webhookID uint32, cancels []engine.Cancellati
 				return err
 			}
 		}
-		if err := b.addJob(&job{Cancellation: &cancel}); err != nil {
+		if _, err := b.addJob(&job{Cancellation: &cancel}); err != nil {
 			return err
 		}
 	}
@@ -129,15 +167,40 @@ func (b *batch) endReplays(webhookID uint32) error {
 func (b *batch) setCancellations() error {
 	all, err := b.allJobs()
 	if err == nil {
-		b.hooks = b.hooks.WithCancellations(cancellationsOf(all))
+		b.hooks = b.hooks.WithCancellations(cancellationsOf(all, b.hooks.All()))
 	}
 	return err
 }
 
-func cancellationsOf(jobs []numberedJob) (cancels []engine.Cancellation) {
+// cancellationsOf returns the cancellations among jobs. A damaged job may be the cancellation of a webhook that was switched off, so lostCancellations takes its
+// place.
+func cancellationsOf(jobs []numberedJob, hooks []*engine.Webhook) (cancels []engine.Cancellation) {
 	for _, one := range jobs {
 		if one.Cancellation != nil {
 			cancels = append(cancels, *one.Cancellation)
+		}
+	}
+	if countDamaged(jobs) > 0 {
+		cancels = append(cancels, lostCancellations(hooks)...)
+	}
+	return cancels
+}
+
+func countDamaged(jobs []numberedJob) (n int) {
+	for _, one := range jobs {
+		if one.damaged {
+			n++
+		}
+	}
+	return n
+}
+
+// lostCancellations returns the cancellations of all webhooks that are switched off, as the webhooks themselves tell them. They cancel what was to be
+// cancelled when the webhook was switched off, and nothing that came later.
+func lostCancellations(hooks []*engine.Webhook) (cancels []engine.Cancellation) {
+	for _, w := range hooks {
+		if !w.Active && w.CancelledUpTo > 0 {
+			cancels = append(cancels, engine.Cancellation{WebhookID: w.ID, Revision: w.CancelledUpTo, Scope: engine.CancelAll})
 		}
 	}
 	return cancels

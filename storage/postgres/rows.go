@@ -25,7 +25,7 @@ func newRecord(size int) *fields.Encoder {
 	return e
 }
 
-// openRecord begins to read one.
+// openRecord begins to read one. What is no record cannot be read at all, also where it need not have fields.
 func openRecord(b []byte) *fields.Decoder {
 	d := fields.NewDecoder(b)
 	if v := d.Byte(); v != recordV1 {

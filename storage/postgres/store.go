@@ -63,6 +63,7 @@ type Store struct {
 
 	claims  claims
 	damaged damageLog
+	keeping keeping
 
 	reading chan struct{}  // capacity readers; whoever reads has an entry
 	idle    chan *pgx.Conn // capacity readers; connections for reading that nobody uses

@@ -77,6 +77,7 @@ type proxy struct {
 	dir      string
 	withhold atomic.Int64 // the number of the answer to withhold, from now on; 0 for none
 	down     atomic.Bool
+	stay     atomic.Bool // withholding an answer also sets down
 	cut      atomic.Int64
 }
 
@@ -123,6 +124,7 @@ func (p *proxy) serve(client net.Conn, server string) {
 	copyWhile(client, up, func() bool {
 		if p.withhold.Load() > 0 && p.withhold.Add(-1) == 0 {
 			p.cut.Add(1)
+			p.down.Store(p.stay.Load())
 			return false
 		}
 		return !p.down.Load()

@@ -143,7 +143,7 @@ func (s *Store) readWebhooks(ctx context.Context, conn *pgx.Conn) (*engine.Webho
 	if err != nil {
 		return nil, err
 	}
-	return engine.NewWebhookSet(hooks, cancellationsOf(jobs)), nil
+	return engine.NewWebhookSet(hooks, cancellationsOf(jobs, hooks)), nil
 }
 
 // readHealth reads the health of all endpoints.
