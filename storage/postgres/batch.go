@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -17,6 +18,7 @@ type rows[K comparable, V any] struct {
 	stored  map[K]*V // what was read, nil where there is no row
 	changed map[K]*V // what the batch makes of it, nil where it removes the row
 	order   []K      // of changed, by the first change
+	damaged map[K]error
 }
 
 // get returns a row, nil if there is none. known is false if the batch has not read it yet.
@@ -33,6 +35,19 @@ func (t *rows[K, V]) read(key K, row *V) {
 		t.stored = make(map[K]*V)
 	}
 	t.stored[key] = row
+}
+
+// readOr takes over a row that was read, or the error of a damaged one. It returns any other error.
+func (t *rows[K, V]) readOr(key K, row *V, err error) error {
+	switch {
+	case err == nil:
+		t.read(key, row)
+	case errors.Is(err, ErrCorrupt):
+		set(&t.damaged, key, err)
+	default:
+		return err
+	}
+	return nil
 }
 
 // put replaces a row. It must be known. nil removes it.
@@ -97,6 +112,7 @@ type batch struct {
 	health   map[uint32]engine.Health      // those that it has changed
 	claims   []claim                       // deliveries that are claimed as they are made
 	ends     []uuid.UUID                   // claims that end with it
+	queued   []place                       // what has come to wait, or waits at another place; set by flush
 	after    []func()                      // run once it is durable
 
 	fanningOut, remembered int64 // how many more sessions fan out, and requests are remembered
@@ -155,9 +171,9 @@ func (n *needs) once(o *engine.Once) {
 	}
 }
 
-func set[K comparable](m *map[K]bool, key K, v bool) {
+func set[K comparable, V any](m *map[K]V, key K, v V) {
 	if *m == nil {
-		*m = make(map[K]bool)
+		*m = make(map[K]V)
 	}
 	(*m)[key] = v
 }
@@ -202,7 +218,11 @@ func (b *batch) load(n *needs, begin bool) error {
 	if p.Len() == 0 {
 		return nil
 	}
-	return b.s.send(b.ctx, b.conn, &p)
+	err := b.s.send(b.ctx, b.conn, &p)
+	if err != nil {
+		b.failure = err // what was read is not whole
+	}
+	return err
 }
 
 // queueSessions reads sessions, and the ids of their events where they are needed. Locks are taken in the order of the ids.
@@ -225,10 +245,12 @@ func (b *batch) queueSessions(p *pgx.Batch, n *needs) {
 		p.Queue(b.s.sql("SELECT "+sessionColumns+" FROM @.sessions WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE"), ids).Query(func(found pgx.Rows) error {
 			for found.Next() {
 				r, err := scanSession(found)
-				if err != nil {
+				if r == nil {
 					return err
 				}
-				b.sessions.read(r.ID, r)
+				if err := b.sessions.readOr(r.ID, r, err); err != nil {
+					return err
+				}
 			}
 			return nil
 		})
@@ -265,26 +287,31 @@ func (b *batch) queueDeliveries(p *pgx.Batch, n *needs) {
 	p.Queue(b.s.sql("SELECT "+deliveryColumns+" FROM @.deliveries WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE"), ids).Query(func(found pgx.Rows) error {
 		for found.Next() {
 			r, err := scanDelivery(found)
-			if err != nil {
+			if r == nil {
 				return err
 			}
-			b.deliveries.read(r.ID, r)
+			if err := b.deliveries.readOr(r.ID, r, err); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
 }
 
-// session returns a session, nil if it is not stored.
+// session returns a session, nil if it is not stored. A damaged one is an ErrCorrupt.
 func (b *batch) session(id uuid.UUID) (*sessionRow, error) {
-	r, known := b.sessions.get(id)
-	if known {
-		return r, nil
+	if _, known := b.sessions.get(id); !known {
+		var n needs
+		n.session(id, false)
+		if err := b.load(&n, false); err != nil {
+			return nil, err
+		}
 	}
-	var n needs
-	n.session(id, false)
-	err := b.load(&n, false)
-	r, _ = b.sessions.get(id)
-	return r, err
+	r, _ := b.sessions.get(id)
+	if r == nil {
+		return nil, b.sessions.damaged[id]
+	}
+	return r, nil
 }
 
 // eventIDsOf returns the ids of a session's events, with those that the batch has added.
@@ -343,17 +370,20 @@ func (b *batch) sessionRecord(r *sessionRow) (engine.SessionRecord, error) {
 	return record, err
 }
 
-// delivery returns a delivery, nil if it is not stored.
+// delivery returns a delivery, nil if it is not stored. A damaged one is an ErrCorrupt.
 func (b *batch) delivery(id uuid.UUID) (*deliveryRow, error) {
-	r, known := b.deliveries.get(id)
-	if known {
-		return r, nil
+	if _, known := b.deliveries.get(id); !known {
+		var n needs
+		n.delivery(id)
+		if err := b.load(&n, false); err != nil {
+			return nil, err
+		}
 	}
-	var n needs
-	n.delivery(id)
-	err := b.load(&n, false)
-	r, _ = b.deliveries.get(id)
-	return r, err
+	r, _ := b.deliveries.get(id)
+	if r == nil {
+		return nil, b.deliveries.damaged[id]
+	}
+	return r, nil
 }
 
 // createDelivery gives a new delivery its id, the time of its creation and the revision of its webhook, and stores it.

@@ -48,7 +48,7 @@ type sessionRow struct {
 // sessionColumns are those that scanSession reads and flushSessions writes.
 const sessionColumns = "no, id, content_id, visitor, events, bytes, batches, first_at, last_at, started_at, finished_at, head"
 
-// scanSession reads a row of sessionColumns.
+// scanSession reads a row of sessionColumns. With ErrCorrupt it returns what it could read, which has the keys.
 func scanSession(rows pgx.Rows) (*sessionRow, error) {
 	var r sessionRow
 	var first, last, started, finished int64
@@ -66,7 +66,7 @@ func scanSession(rows pgx.Rows) (*sessionRow, error) {
 		r.Deliveries = append(r.Deliveries, engine.DeliveryRef{WebhookID: d.Count(), Kind: engine.Kind(d.Byte()), ID: d.UUID()})
 	}
 	if !d.OK() {
-		return nil, damage("session", r.ID)
+		return &r, damage("session", r.ID)
 	}
 	return &r, nil
 }
@@ -99,7 +99,8 @@ type deliveryRow struct {
 const deliveryColumns = "id, webhook_id, revision, session_no, session_id, content_id, visitor, kind, status, created_at, due_at, next_at, frozen_at, " +
 	"finished_at, attempts, tries, last_status, last_error, late_events, has_payload, rest"
 
-// scanDelivery reads a row that begins with deliveryColumns. more are the destinations of further columns.
+// scanDelivery reads a row that begins with deliveryColumns. more are the destinations of further columns. With ErrCorrupt it returns what it could read,
+// which has the keys.
 func scanDelivery(rows pgx.Rows, more ...any) (*deliveryRow, error) {
 	var r deliveryRow
 	var created, due, next, frozen, finished int64
@@ -118,7 +119,7 @@ func scanDelivery(rows pgx.Rows, more ...any) (*deliveryRow, error) {
 	r.AsOf, r.BuiltFrom, r.SupersededBy, r.Shaped = d.Time(), int(d.Count()), d.OptionalUUID(), d.Bool()
 	r.BuildError, r.ContentType, r.URLValues = d.String(), d.String(), engine.URLValues(d.String())
 	if !d.OK() || r.Status < engine.StatusScheduled || r.Status > engine.StatusFiltered || r.Kind < engine.KindComplete || r.Kind > engine.KindUpdate {
-		return nil, damage("delivery", r.ID)
+		return &r, damage("delivery", r.ID)
 	}
 	return &r, nil
 }

@@ -60,7 +60,8 @@ type Store struct {
 	health     map[uint32]engine.Health // has healthy endpoints, too, for their Order
 	remembered int64                    // how many requests with keys are remembered
 
-	claims claims
+	claims  claims
+	damaged damageLog
 
 	reading chan struct{}  // capacity readers; whoever reads has an entry
 	idle    chan *pgx.Conn // capacity readers; connections for reading that nobody uses
@@ -98,7 +99,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), walks: make(chan *mutation, maxBatchMutations),
 		quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
 		reading: make(chan struct{}, readers), idle: make(chan *pgx.Conn, readers), fanOutWake: make(chan struct{}, 1)}
-	s.claims.of = make(map[uuid.UUID]engine.Lane)
 	if err := s.start(ctx); err != nil {
 		if s.conn != nil {
 			closeConn(s.conn)

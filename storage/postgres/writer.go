@@ -324,8 +324,10 @@ func (b *batch) apply(mutations []*mutation) (applied, left, again []*mutation) 
 			applied = append(applied, m)
 			continue
 		}
-		if isOfTransaction(err) {
+		if b.failure == nil && isOfTransaction(err) {
 			b.failure = err
+		}
+		if b.failure != nil {
 			return nil, nil, nil
 		}
 		m.answer(err)
@@ -352,7 +354,10 @@ func (b *batch) publish(told bool) {
 			s.health[id] = h
 		}
 	}
-	s.hooks.Store(b.hooks)
+	if s.hooks.Swap(b.hooks) != b.hooks {
+		s.forgetLanes(b.hooks)
+	}
+	s.queued(b.queued)
 	s.fanningOut.Add(b.fanningOut)
 	s.remembered += b.remembered
 	if told {
@@ -474,5 +479,5 @@ func (e *awayError) Unwrap() error { return e.err }
 // isOfTransaction reports whether an error of a mutation is one of the database: the transaction has failed, and not the mutation.
 func isOfTransaction(err error) bool {
 	_, ok := errors.AsType[*pgconn.PgError](err)
-	return ok || isLost(err) || errors.Is(err, ErrCorrupt)
+	return ok || isLost(err)
 }
