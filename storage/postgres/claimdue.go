@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"hookbolt/engine"
 	"hookbolt/storage/internal/fields"
@@ -429,4 +430,18 @@ func (c *contents) claimed(e claimedEntry) (engine.Claimed, error) {
 		return engine.Claimed{}, damage("the events of session", session.row.ID)
 	}
 	return engine.Claimed{Delivery: one.row.Delivery, Session: &session.SessionRecord}, nil
+}
+
+// isUnreadable reports whether the server could not read a row: its page, or a value in it, is damaged.
+func isUnreadable(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		_, isScan := errors.AsType[pgx.ScanArgError](err)
+		return isScan
+	}
+	switch pg.Code {
+	case "XX001", "XX002", "58030": // data_corrupted, index_corrupted, io_error
+		return true
+	}
+	return pg.Code[:2] == "22" // such as a text that is none in the encoding of the database
 }

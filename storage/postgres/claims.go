@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"math"
 	"sync"
@@ -13,6 +14,9 @@ import (
 
 	"hookbolt/engine"
 )
+
+// errNotClaimed is returned to those who freeze or record without a claim.
+var errNotClaimed = errors.New("it is not claimed")
 
 // claim is a delivery that is claimed, with the lane that it is claimed in.
 type claim struct {

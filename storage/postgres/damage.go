@@ -3,8 +3,6 @@ package postgres
 import (
 	"errors"
 	"sync"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // maxNamed bounds how many damaged rows are remembered, so that each is named once.
@@ -17,7 +15,7 @@ type damageLog struct {
 	pending []error         // those that are not reported yet; guarded by mu
 }
 
-// add adds the error of a damaged row, unless it was added before.
+// add adds the error of a damaged row.
 func (l *damageLog) add(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -48,17 +46,4 @@ func (s *Store) passes(err error) bool {
 	}
 	s.damaged.add(err)
 	return true
-}
-
-// isUnreadable reports whether the server could not read a row: its page, or a value in it, is damaged.
-func isUnreadable(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return false
-	}
-	switch pg.Code {
-	case "XX001", "XX002", "58030": // data_corrupted, index_corrupted, io_error
-		return true
-	}
-	return pg.Code[:2] == "22" // a text that is no text in the encoding of the database
 }

@@ -61,6 +61,7 @@ type Store struct {
 	remembered int64                    // how many requests with keys are remembered
 
 	claims  claims
+	unheard unheard
 	damaged damageLog
 
 	reading chan struct{}  // capacity readers; whoever reads has an entry

@@ -362,6 +362,8 @@ func (b *batch) publish(told bool) {
 	s.remembered += b.remembered
 	if told {
 		s.unclaim(b.ends...)
+	} else {
+		s.unheard.add(b)
 	}
 	for _, f := range b.after {
 		f()
