@@ -101,7 +101,11 @@ func (s *Store) view(ctx context.Context, f func(*pgx.Conn) error) error {
 		if err == nil {
 			err = f(conn)
 		}
-		if conn != nil {
+		switch {
+		case conn == nil:
+		case isLost(err): // it may still seem to work, as one to a server that is a standby now does
+			closeConn(conn)
+		default:
 			s.putBack(conn)
 		}
 		switch {

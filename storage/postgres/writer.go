@@ -239,7 +239,10 @@ func (s *Store) tryCommit(mutations []*mutation, giveUp time.Time) (left []*muta
 	began := time.Now()
 	b := s.newBatch(ctx, s.conn)
 	defer func() {
-		if err != nil || b.changes == 0 {
+		switch {
+		case err != nil && judge(err) == lost: // it may still seem to work, as one to a server that is a standby now does
+			s.drop()
+		case err != nil || b.changes == 0:
 			s.rollback()
 		}
 	}()
