@@ -39,7 +39,7 @@ var (
 // so there may be any number of them at a lane's front. What comes due before the point is found when the lane's end is reached or the point
 // has served its time.
 type resumePoint struct {
-	spot
+	entryKey
 	until time.Time
 }
 
@@ -47,7 +47,7 @@ type resumePoint struct {
 type lookedAt struct {
 	engine.ClaimRequest
 	claimed int         // how many of its deliveries are claimed
-	from    spot        // where to begin
+	from    entryKey    // where to begin
 	resumed resumePoint // why, if it is not the front
 	limit   int         // how many entries to read
 
@@ -57,13 +57,13 @@ type lookedAt struct {
 
 // entry is an entry of the queue.
 type entry struct {
-	spot
+	entryKey
 	covered bool // by a cancellation
 }
 
 // claimedEntry is an entry whose delivery was claimed.
 type claimedEntry struct {
-	spot
+	entryKey
 	lane    engine.Lane
 	request int
 }
@@ -209,7 +209,7 @@ func (s *Store) claimLane(l *look, now time.Time, i int, r *lookedAt, result *en
 			covered++
 		default:
 			s.claims.add(claim{e.id, r.Lane})
-			claimed = append(claimed, claimedEntry{e.spot, r.Lane, i})
+			claimed = append(claimed, claimedEntry{e.entryKey, r.Lane, i})
 		}
 	}
 	switch {
@@ -219,7 +219,7 @@ func (s *Store) claimLane(l *look, now time.Time, i int, r *lookedAt, result *en
 		result.Next = now
 		return claimed
 	}
-	r.resume = resumePoint{r.found[len(r.found)-1].spot, now.Add(resumeFor)}
+	r.resume = resumePoint{r.found[len(r.found)-1].entryKey, now.Add(resumeFor)}
 	if !r.resumed.until.IsZero() {
 		r.resume.until = r.resumed.until
 	}

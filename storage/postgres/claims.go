@@ -35,20 +35,20 @@ type claims struct {
 	resumed map[engine.Lane]resumePoint // guarded by mu
 }
 
-// spot is a place in the queue of a lane.
-type spot struct {
+// entryKey is a place in the queue of a lane.
+type entryKey struct {
 	at int64
 	id uuid.UUID
 }
 
-// lastSpot is behind all others.
-var lastSpot = spot{at: math.MaxInt64}
+// lastKey is behind all others.
+var lastKey = entryKey{at: math.MaxInt64}
 
-func (s spot) compare(o spot) int {
-	return cmp.Or(cmp.Compare(s.at, o.at), bytes.Compare(s.id[:], o.id[:]))
+func (k entryKey) compare(o entryKey) int {
+	return cmp.Or(cmp.Compare(k.at, o.at), bytes.Compare(k.id[:], o.id[:]))
 }
 
-func earlierSpot(a, b spot) spot {
+func earlierKey(a, b entryKey) entryKey {
 	if b.compare(a) < 0 {
 		return b
 	}
@@ -58,7 +58,7 @@ func earlierSpot(a, b spot) spot {
 // front is where the queue of a lane begins: nothing waits before it. A look begins there, because the entries of deliveries that have gone stay in the
 // index as long as anybody holds an old snapshot, and a look would read all of them again.
 type front struct {
-	spot
+	entryKey
 	until time.Time // it is not used later, in case that somebody else has changed the queue
 }
 
@@ -69,7 +69,7 @@ const frontFor = time.Minute
 // which it claims none, because a delivery that has ended may still stand in the queue that it sees; and the first entry that each lane gets.
 type look struct {
 	ended  map[uuid.UUID]bool
-	queued map[engine.Lane]spot
+	queued map[engine.Lane]entryKey
 }
 
 // claim adds claims.
@@ -123,9 +123,9 @@ func (s *Store) queued(places []place) {
 	s.claims.mu.Lock()
 	defer s.claims.mu.Unlock()
 	for _, p := range places {
-		now := spot{p.at, p.id}
-		if f, ok := s.claims.fronts[p.lane]; ok && now.compare(f.spot) < 0 {
-			f.spot = now
+		now := entryKey{p.at, p.id}
+		if f, ok := s.claims.fronts[p.lane]; ok && now.compare(f.entryKey) < 0 {
+			f.entryKey = now
 			s.claims.fronts[p.lane] = f
 		}
 		for l := range s.claims.looks {
@@ -146,7 +146,7 @@ func (s *Store) forgetLanes(hooks *engine.WebhookSet) {
 
 // beginLook begins to look for deliveries to claim. It returns where to begin in each lane, and how many are claimed in it.
 func (s *Store) beginLook(now time.Time, requests []engine.ClaimRequest) (*look, []lookedAt) {
-	l := &look{ended: make(map[uuid.UUID]bool), queued: make(map[engine.Lane]spot)}
+	l := &look{ended: make(map[uuid.UUID]bool), queued: make(map[engine.Lane]entryKey)}
 	lanes := make([]lookedAt, len(requests))
 	s.claims.mu.Lock()
 	defer s.claims.mu.Unlock()
@@ -154,10 +154,10 @@ func (s *Store) beginLook(now time.Time, requests []engine.ClaimRequest) (*look,
 	for i, r := range requests {
 		lanes[i] = lookedAt{ClaimRequest: r, claimed: s.claims.inLane[r.Lane]}
 		if f := s.claims.fronts[r.Lane]; isUsable(f.until, now, frontFor) {
-			lanes[i].from = f.spot
+			lanes[i].from = f.entryKey
 		}
 		if p := s.claims.resumed[r.Lane]; isUsable(p.until, now, resumeFor) {
-			lanes[i].resumed, lanes[i].from = p, p.spot
+			lanes[i].resumed, lanes[i].from = p, p.entryKey
 		}
 	}
 	return l, lanes
@@ -183,12 +183,12 @@ func (s *Store) endLook(l *look, now time.Time, lanes []lookedAt) {
 		if !r.resumed.until.IsZero() { // it has not seen the front
 			continue
 		}
-		f := front{lastSpot, now.Add(frontFor)}
+		f := front{lastKey, now.Add(frontFor)}
 		if len(r.found) > 0 {
-			f.spot = r.found[0].spot
+			f.entryKey = r.found[0].entryKey
 		}
 		if first, ok := l.queued[r.Lane]; ok {
-			f.spot = earlierSpot(f.spot, first)
+			f.entryKey = earlierKey(f.entryKey, first)
 		}
 		if old := s.claims.fronts[r.Lane]; isUsable(old.until, now, frontFor) {
 			f.until = old.until

@@ -25,8 +25,8 @@ func makeWebhook(t testing.TB, s *Store) engine.Webhook {
 	return made.Webhook
 }
 
-// enqueue queues a test for a webhook, due at that time.
-func enqueue(t testing.TB, s *Store, w engine.Webhook, at time.Time) engine.Delivery {
+// queueTest queues a test for a webhook, due at that time.
+func queueTest(t testing.TB, s *Store, w engine.Webhook, at time.Time) engine.Delivery {
 	t.Helper()
 	d, err := s.Enqueue(t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte(`{}`), At: at})
 	if err != nil {
@@ -135,8 +135,8 @@ func TestClaimNamesDamaged(t *testing.T) {
 func TestClaimPassesUnreadable(t *testing.T) {
 	s := openTest(t)
 	w := makeWebhook(t, s)
-	bad := enqueue(t, s, w, benchNow().Add(-time.Hour))
-	good := enqueue(t, s, w, benchNow())
+	bad := queueTest(t, s, w, benchNow().Add(-time.Hour))
+	good := queueTest(t, s, w, benchNow())
 	for _, text := range []string{
 		"ALTER TABLE @.payloads RENAME TO whole_payloads",
 		"CREATE FUNCTION @.unreadable(body bytea) RETURNS bytea LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE SQLSTATE 'XX001'; END $$",
@@ -154,7 +154,7 @@ func TestClaimPassesUnreadable(t *testing.T) {
 func TestClaimBehindManyClaimed(t *testing.T) {
 	s := openTest(t)
 	w := makeWebhook(t, s)
-	last := enqueue(t, s, w, benchNow())
+	last := queueTest(t, s, w, benchNow())
 	for _, id := range fill(t, s, last, 2*maxSkipped+500, benchNow().Add(-time.Hour)) {
 		s.claim(claim{id, testsOf(w)})
 	}
@@ -193,13 +193,13 @@ func TestClaimBehindManyClaimed(t *testing.T) {
 func TestClaimBehindManyCovered(t *testing.T) {
 	s := openTest(t)
 	w := makeWebhook(t, s)
-	d := enqueue(t, s, w, benchNow())
+	d := queueTest(t, s, w, benchNow())
 	fill(t, s, d, 3*maxCovered, benchNow().Add(-time.Hour))
 	changed, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w, Cancels: []engine.Cancellation{{WebhookID: w.ID, Revision: w.Revision, Scope: engine.CancelAll}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := enqueue(t, s, changed.Webhook, benchNow())
+	want := queueTest(t, s, changed.Webhook, benchNow())
 	now := benchNow()
 	for range 10 {
 		results, err := s.ClaimDue(t.Context(), now, []engine.ClaimRequest{{Lane: testsOf(w), Room: 5}})
@@ -221,7 +221,7 @@ func TestClaimBehindManyCovered(t *testing.T) {
 func TestLookFromBeforeTheEndOfAClaim(t *testing.T) {
 	s := openTest(t)
 	w := makeWebhook(t, s)
-	enqueue(t, s, w, benchNow())
+	queueTest(t, s, w, benchNow())
 	d := claimIn(t, s, testsOf(w), 1).Claimed[0].Delivery
 	l, lanes := s.beginLook(benchNow(), []engine.ClaimRequest{{Lane: testsOf(w), Room: 1}})
 	find := func() {
@@ -262,7 +262,7 @@ func TestChangedBetweenTheReadsOfALook(t *testing.T) {
 			return err
 		},
 	} {
-		d := enqueue(t, s, w, benchNow())
+		d := queueTest(t, s, w, benchNow())
 		l, lanes := s.beginLook(benchNow(), []engine.ClaimRequest{{Lane: testsOf(w), Room: 1}})
 		results := make([]engine.ClaimResult, 1)
 		err := s.view(t.Context(), func(conn *pgx.Conn) error {
@@ -299,14 +299,14 @@ func TestFrontOfALane(t *testing.T) {
 	s := openTest(t)
 	w := makeWebhook(t, s)
 	at := benchNow().Add(-time.Minute)
-	first := enqueue(t, s, w, at)
+	first := queueTest(t, s, w, at)
 	if got := claimIn(t, s, testsOf(w), 5).Claimed; len(got) != 1 {
 		t.Fatalf("claimed %v", got)
 	}
 	if f := s.claims.fronts[testsOf(w)]; f.id != first.ID {
 		t.Errorf("the lane begins at %v, want %s", f, first.ID)
 	}
-	earlier := enqueue(t, s, w, at.Add(-time.Second))
+	earlier := queueTest(t, s, w, at.Add(-time.Second))
 	if got := claimIn(t, s, testsOf(w), 5).Claimed; len(got) != 1 || got[0].Delivery.ID != earlier.ID {
 		t.Fatalf("claimed %v, want what came before the front", got)
 	}
@@ -315,14 +315,14 @@ func TestFrontOfALane(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	during := enqueue(t, s, w, at.Add(-time.Hour))
+	during := queueTest(t, s, w, at.Add(-time.Hour))
 	s.endLook(l, benchNow(), lanes)
 	if got := claimIn(t, s, testsOf(w), 5).Claimed; len(got) != 1 || got[0].Delivery.ID != during.ID {
 		t.Fatalf("claimed %v, want what was queued during a look", got)
 	}
-	s.claims.fronts[testsOf(w)] = front{lastSpot, benchNow().Add(frontFor)} // as if somebody else had queued one
-	hidden := enqueue(t, s, w, benchNow())
-	s.claims.fronts[testsOf(w)] = front{lastSpot, benchNow().Add(-time.Second)}
+	s.claims.fronts[testsOf(w)] = front{lastKey, benchNow().Add(frontFor)} // as if somebody else had queued one
+	hidden := queueTest(t, s, w, benchNow())
+	s.claims.fronts[testsOf(w)] = front{lastKey, benchNow().Add(-time.Second)}
 	if got := claimIn(t, s, testsOf(w), 5).Claimed; len(got) != 1 || got[0].Delivery.ID != hidden.ID {
 		t.Errorf("claimed %v, want what stands before a front that has served its time", got)
 	}
@@ -376,7 +376,7 @@ func TestClaimsBesideTheWriter(t *testing.T) {
 	for range writers {
 		wg.Go(func() {
 			for range each {
-				enqueue(t, s, w, benchNow().Add(-time.Duration(rand.IntN(int(time.Hour)))))
+				queueTest(t, s, w, benchNow().Add(-time.Duration(rand.IntN(int(time.Hour)))))
 			}
 		})
 	}
@@ -407,7 +407,7 @@ func TestClaimsBesideTheWriter(t *testing.T) {
 func TestWithoutAClaim(t *testing.T) {
 	s := openTest(t)
 	w := makeWebhook(t, s)
-	d := enqueue(t, s, w, benchNow())
+	d := queueTest(t, s, w, benchNow())
 	if _, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: benchAttempt, Next: engine.Next{Status: engine.StatusDelivered}, At: benchNow()}); !errors.Is(err, errNotClaimed) {
 		t.Errorf("RecordAttempt: got %v", err)
 	}

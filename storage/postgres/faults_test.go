@@ -48,7 +48,7 @@ func TestAttemptRecordedAgain(t *testing.T) {
 	s, lose, back := newUnsure(t)
 	w := makeWebhook(t, s)
 	for _, next := range []engine.Next{{Status: engine.StatusDelivered}, {Status: engine.StatusPending, At: benchNow().Add(-time.Second), Reason: engine.NextBySchedule}} {
-		enqueue(t, s, w, benchNow())
+		queueTest(t, s, w, benchNow())
 		d := claimIn(t, s, testsOf(w), 1).Claimed[0].Delivery
 		r := engine.AttemptRecord{Delivery: d, Attempt: benchAttempt, Next: next, At: benchNow(), Webhook: &w, Health: engine.Health{Failures: 3, FirstFailedAt: benchNow(), Order: 1}}
 		lose(func() error { _, err := s.RecordAttempt(t.Context(), r); return err })

@@ -61,7 +61,6 @@ type Store struct {
 	remembered int64                    // how many requests with keys are remembered
 
 	claims  claims
-	unheard unheard
 	damaged damageLog
 
 	reading chan struct{}  // capacity readers; whoever reads has an entry
@@ -71,6 +70,7 @@ type Store struct {
 	// there are more.
 	fanningOut atomic.Int64
 	fanOutWake chan struct{}
+	unheard    unheard
 
 	owning sync.RWMutex // held by Watch while it reports all webhooks, and for reading by changes of webhooks
 
