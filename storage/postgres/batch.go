@@ -116,6 +116,7 @@ type batch struct {
 	health   map[uint32]engine.Health      // those that it has changed
 	claims   []claim                       // deliveries that are claimed as they are made
 	ends     []uuid.UUID                   // claims that end with it
+	queued   []place                       // what has come to wait, or waits at another place; set by flush
 	after    []func()                      // run once it is durable
 
 	fanningOut, remembered int64 // how many more sessions fan out, and requests are remembered

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -90,4 +91,46 @@ func BenchmarkLife(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "sessions/s")
 		})
 	}
+}
+
+// BenchmarkLook claims from lanes in which a million deliveries wait, 64 lanes a call, and gives them back.
+func BenchmarkLook(b *testing.B) {
+	const lanes, each, room = 100, 10_000, 4
+	cluster := postgrestest.Start(b, postgrestest.Options{})
+	s, err := Open(b.Context(), Options{URL: cluster.URL()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	var requests []engine.ClaimRequest
+	for range lanes {
+		w := makeWebhook(b, s)
+		requests = append(requests, engine.ClaimRequest{Lane: testsOf(w), Room: room})
+		d := queueTest(b, s, w, benchNow())
+		fill(b, s, d, each, benchNow().Add(-time.Hour))
+	}
+	var took []time.Duration
+	b.ReportAllocs()
+	at := 0
+	for b.Loop() {
+		began := time.Now()
+		results, err := s.ClaimDue(b.Context(), benchNow(), requests[at:at+64])
+		took = append(took, time.Since(began))
+		if err != nil {
+			b.Fatal(err)
+		}
+		at = (at + 9) % (lanes - 64)
+		for i := range results {
+			if len(results[i].Claimed) != room {
+				b.Fatalf("%d are claimed, want %d", len(results[i].Claimed), room)
+			}
+			for j := range results[i].Claimed {
+				s.unclaim(results[i].Claimed[j].Delivery.ID)
+			}
+		}
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[0])/1e6, "ms/look-min")
+	b.ReportMetric(float64(took[len(took)/2])/1e6, "ms/look-p50")
+	b.ReportMetric(float64(took[len(took)*99/100])/1e6, "ms/look-p99")
 }

@@ -2,39 +2,95 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"hookbolt/engine"
 	"hookbolt/storage/internal/fields"
 )
 
-// found is a row of the queue.
-type found struct {
-	request int // index of the request
-	at      int64
-	id      uuid.UUID
+const (
+	// maxSkipped bounds how many entries of a lane one call skips because they are claimed, and maxCovered how many because a cancellation covers
+	// them: these are read with their deliveries.
+	maxSkipped = 2000
+	maxCovered = 500
+	// skippedRetry is when to go on after that.
+	skippedRetry = 50 * time.Millisecond
+	// frontRecheck is when to look again at a lane's front after its end was reached from a resumePoint.
+	frontRecheck = time.Second
+	// resumeFor is how long a resumePoint is used while there is always more behind it.
+	resumeFor = time.Minute
+	// maxRoom bounds how many of a lane one call claims.
+	maxRoom = 10_000
+)
+
+// The rows that the statements of ClaimDue look for.
+var (
+	lanesLists   = lists("request, webhook_id, class, at, id, most", "int, int, smallint, bigint, uuid, int")
+	entriesLists = lists("webhook_id, class, at, id", "int, smallint, bigint, uuid")
+)
+
+// resumePoint is where the next call begins in a lane, because one call may not skip all that is before it. Damaged deliveries stay claimed,
+// so there may be any number of them at a lane's front. What comes due before the point is found when the lane's end is reached or the point
+// has served its time.
+type resumePoint struct {
+	entryKey
+	until time.Time
+}
+
+// lookedAt is a lane that a call of ClaimDue looks at.
+type lookedAt struct {
+	engine.ClaimRequest
+	claimed int         // how many of its deliveries are claimed
+	from    entryKey    // where to begin
+	resumed resumePoint // why, if it is not the front
+	limit   int         // how many entries to read
+
+	found  []entry
+	resume resumePoint // where to go on; zero for the front
+}
+
+// entry is an entry of the queue.
+type entry struct {
+	entryKey
+	covered bool // by a cancellation
+}
+
+// claimedEntry is an entry whose delivery was claimed.
+type claimedEntry struct {
+	entryKey
+	lane    engine.Lane
+	request int
 }
 
 // ClaimDue implements engine.Store.
-func (s *Store) ClaimDue(ctx context.Context, now time.Time, requests []engine.ClaimRequest) ([]engine.ClaimResult, error) {
-	l := s.beginLook()
-	defer s.endLook(l)
-	results := make([]engine.ClaimResult, len(requests))
-	err := s.view(ctx, func(conn *pgx.Conn) error {
-		clear(results)
-		rows, err := s.findDue(ctx, conn, requests)
+func (s *Store) ClaimDue(ctx context.Context, now time.Time, requests []engine.ClaimRequest) (results []engine.ClaimResult, err error) {
+	// A cancellation that comes after these webhooks is the caller's concern; one that has been carried out since has changed what it covers.
+	hooks := s.hooks.Load()
+	l, lanes := s.beginLook(now, requests)
+	defer func() {
 		if err != nil {
+			lanes = nil
+		}
+		s.endLook(l, now, lanes)
+	}()
+	err = s.view(ctx, func(conn *pgx.Conn) error {
+		results = make([]engine.ClaimResult, len(requests))
+		if err := s.findDue(ctx, conn, hooks, now, lanes); err != nil {
 			return err
 		}
-		claimed := s.claimFound(l, now, requests, rows, results)
-		err = s.readClaimed(ctx, conn, claimed, results)
+		var claimed []claimedEntry
+		for i := range lanes {
+			claimed = s.claimLane(l, now, i, &lanes[i], &results[i], claimed)
+		}
+		err := s.readClaimed(ctx, conn, l, claimed, results)
 		if err != nil {
-			for _, f := range claimed {
-				s.unclaim(f.id)
-			}
+			s.dropClaims(l, claimsOf(claimed))
 		}
 		return err
 	})
@@ -44,135 +100,348 @@ func (s *Store) ClaimDue(ctx context.Context, now time.Time, requests []engine.C
 	return results, nil
 }
 
-// findDue reads the front of each lane: one row more than there is room for, without those that are claimed.
-func (s *Store) findDue(ctx context.Context, conn *pgx.Conn, requests []engine.ClaimRequest) (all []found, err error) {
-	var webhooks, rooms []int32
-	var classes []int16
-	for _, r := range requests {
-		webhooks, classes, rooms = append(webhooks, int32(r.Lane.WebhookID)), append(classes, class(r.Lane)), append(rooms, int32(r.Room)+1)
+func claimsOf(list []claimedEntry) []claim {
+	all := make([]claim, len(list))
+	for i, e := range list {
+		all[i] = claim{e.id, e.lane}
 	}
-	rows, err := conn.Query(ctx, s.sql("SELECT l.ord, q.at, q.delivery_id FROM unnest($1::int[], $2::smallint[], $3::int[]) WITH ORDINALITY l(w, c, room, ord) "+
-		"CROSS JOIN LATERAL (SELECT at, delivery_id FROM @.queue WHERE webhook_id = l.w AND class = l.c AND delivery_id <> ALL($4) "+
-		"ORDER BY at, delivery_id LIMIT l.room) q ORDER BY l.ord, q.at, q.delivery_id"), webhooks, classes, rooms, s.claimedIn(requests))
+	return all
+}
+
+// findDue reads the front of each lane, in one round trip: an entry more than there is room for, and as many more as may be skipped.
+func (s *Store) findDue(ctx context.Context, conn *pgx.Conn, hooks *engine.WebhookSet, now time.Time, lanes []lookedAt) error {
+	var requests, webhooks, most []int32
+	var classes []int16
+	var at []int64
+	var ids uuids
+	for i := range lanes {
+		r := &lanes[i]
+		r.found, r.resume = nil, resumePoint{}
+		r.limit = min(r.Room, maxRoom) + 1 + min(r.claimed, maxSkipped)
+		if len(hooks.Cancellations(r.Lane.WebhookID)) > 0 {
+			r.limit += maxCovered
+		}
+		requests, webhooks, most = append(requests, int32(i)), append(webhooks, int32(r.Lane.WebhookID)), append(most, int32(r.limit))
+		classes, at, ids = append(classes, class(r.Lane)), append(at, r.from.at), append(ids, r.from.id)
+	}
+	rows, err := conn.Query(ctx, s.sql("SELECT l.request, q.at, q.delivery_id FROM ("+lanesLists+") l "+
+		"CROSS JOIN LATERAL (SELECT at, delivery_id FROM @.queue WHERE webhook_id = l.webhook_id AND class = l.class AND (at, delivery_id) >= (l.at, l.id) "+
+		"ORDER BY at, delivery_id LIMIT l.most) q"), requests, webhooks, classes, at, ids, most)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var f found
-		if err := rows.Scan(&f.request, &f.at, (*[16]byte)(&f.id)); err != nil {
-			return nil, err
+		var request int
+		var e entry
+		if err := rows.Scan(&request, &e.at, (*[16]byte)(&e.id)); err != nil {
+			return err
 		}
-		f.request--
-		all = append(all, f)
+		lanes[request].found = append(lanes[request].found, e)
 	}
-	return all, rows.Err()
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	return s.findCovered(ctx, conn, hooks, now, lanes)
 }
 
-// claimedIn returns what is claimed in the lanes of some requests.
-func (s *Store) claimedIn(requests []engine.ClaimRequest) uuids {
-	lanes := make(map[engine.Lane]bool, len(requests))
-	for _, r := range requests {
-		lanes[r.Lane] = true
+// findCovered finds out which entries cancellations cover, in a round trip of its own, in those lanes that have any. A damaged delivery counts as not
+// covered: readClaimed reports the damage.
+func (s *Store) findCovered(ctx context.Context, conn *pgx.Conn, hooks *engine.WebhookSet, now time.Time, lanes []lookedAt) error {
+	var ids uuids
+	for i := range lanes {
+		r := &lanes[i]
+		if len(hooks.Cancellations(r.Lane.WebhookID)) == 0 {
+			continue
+		}
+		for _, e := range r.found {
+			if e.at <= fields.Instant(now) && !s.isClaimed(e.id) {
+				ids = append(ids, e.id)
+			}
+		}
 	}
-	ids := uuids{}
+	if len(ids) == 0 {
+		return nil
+	}
+	rows, err := conn.Query(ctx, s.sql("SELECT "+deliveryColumns+" FROM @.deliveries WHERE id = ANY($1)"), ids)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	covered := make(map[uuid.UUID]bool)
+	for rows.Next() {
+		switch r, err := scanDelivery(rows); {
+		case err == nil:
+			covered[r.ID] = hooks.Covered(&r.Delivery)
+		case !errors.Is(err, ErrCorrupt):
+			return err
+		}
+	}
+	for i := range lanes {
+		for j := range lanes[i].found {
+			lanes[i].found[j].covered = covered[lanes[i].found[j].id]
+		}
+	}
+	return rows.Err()
+}
+
+// claimLane claims the due deliveries of a lane, as far as one call may go.
+func (s *Store) claimLane(l *look, now time.Time, i int, r *lookedAt, result *engine.ClaimResult, claimed []claimedEntry) []claimedEntry {
 	s.claims.mu.Lock()
 	defer s.claims.mu.Unlock()
-	for id, lane := range s.claims.of {
-		if lanes[lane] {
-			ids = append(ids, id)
+	had, skipped, covered := len(claimed), 0, 0
+	for _, e := range r.found {
+		if e.at > fields.Instant(now) {
+			result.Next = earliest(result.Next, fields.Time(e.at))
+			return r.ended(now, result, claimed)
+		}
+		if len(claimed)-had == r.Room {
+			result.Next = time.Time{}
+			return claimed
+		}
+		_, taken := s.claims.of[e.id]
+		switch {
+		case l.ended[e.id]: // it may be due all the same
+			result.Next = now
+		case taken:
+			skipped++
+		case e.covered:
+			covered++
+		default:
+			s.claims.add(claim{e.id, r.Lane})
+			claimed = append(claimed, claimedEntry{e.entryKey, r.Lane, i})
 		}
 	}
-	return ids
+	switch {
+	case len(r.found) < r.limit:
+		return r.ended(now, result, claimed)
+	case skipped < maxSkipped && covered < maxCovered: // more have been claimed since it began
+		result.Next = now
+		return claimed
+	}
+	r.resume = resumePoint{r.found[len(r.found)-1].entryKey, now.Add(resumeFor)}
+	if !r.resumed.until.IsZero() {
+		r.resume.until = r.resumed.until
+	}
+	result.Next = earliest(result.Next, now.Add(skippedRetry))
+	return claimed
 }
 
-// claimFound claims what is due.
-func (s *Store) claimFound(l *look, now time.Time, requests []engine.ClaimRequest, rows []found, results []engine.ClaimResult) (claimed []found) {
-	taken := make([]int, len(requests))
-	for _, f := range rows {
-		switch r := &results[f.request]; {
-		case taken[f.request] == requests[f.request].Room || !r.Next.IsZero():
-		case f.at > fields.Instant(now):
-			r.Next = fields.Time(f.at)
-		case s.tryClaim(l, claim{f.id, requests[f.request].Lane}):
-			taken[f.request]++
-			claimed = append(claimed, f)
-		default: // it has just ended, or is just being claimed: look again
-			r.Next = now
-		}
+// ended is called where the end of what is due in a lane was reached. If the call has not begun at its front, it looks there again.
+func (r *lookedAt) ended(now time.Time, result *engine.ClaimResult, claimed []claimedEntry) []claimedEntry {
+	if !r.resumed.until.IsZero() {
+		result.Next = earliest(result.Next, now.Add(frontRecheck))
 	}
 	return claimed
 }
 
-// readClaimed reads what the engine needs to send the deliveries that were claimed.
-func (s *Store) readClaimed(ctx context.Context, conn *pgx.Conn, claimed []found, results []engine.ClaimResult) error {
-	if len(claimed) == 0 {
+// earliest returns the earlier of two times of which the first may be zero, for none.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// readClaimed reads what the engine needs to send the deliveries that were claimed. Of those that cannot be read, each stays claimed and is named: it
+// hides no other. Those that have changed since they were found are given back.
+func (s *Store) readClaimed(ctx context.Context, conn *pgx.Conn, l *look, list []claimedEntry, results []engine.ClaimResult) error {
+	if len(list) == 0 {
 		return nil
 	}
-	ids := make(uuids, len(claimed))
-	for i := range claimed {
-		ids[i] = claimed[i].id
-	}
-	read := make(map[uuid.UUID]engine.Claimed, len(ids))
-	sessions := make(map[int64]*engine.SessionRecord)
-	var p pgx.Batch
-	p.Queue(s.sql("SELECT "+deliveryColumns+", p.body FROM @.deliveries LEFT JOIN @.payloads p ON p.delivery_id = id WHERE id = ANY($1)"), ids).
-		Query(func(rows pgx.Rows) error {
-			for rows.Next() {
-				var body []byte
-				r, err := scanDelivery(rows, &body)
-				if err != nil {
-					return err
-				}
-				c := engine.Claimed{Delivery: r.Delivery, Payload: body}
-				if !r.hasPayload {
-					if sessions[r.sessionNo] == nil {
-						sessions[r.sessionNo] = new(engine.SessionRecord)
-					}
-					c.Session = sessions[r.sessionNo]
-				}
-				read[r.ID] = c
-			}
-			return nil
-		})
-	p.Queue(s.sql("SELECT "+sessionColumns+" FROM @.sessions WHERE no IN (SELECT session_no FROM @.deliveries WHERE id = ANY($1) AND NOT has_payload)"), ids).
-		Query(func(rows pgx.Rows) error {
-			for rows.Next() {
-				r, err := scanSession(rows)
-				if err != nil {
-					return err
-				}
-				if record := sessions[r.no]; record != nil {
-					record.Head = r.SessionHead
-				}
-			}
-			return nil
-		})
-	p.Queue(s.sql("SELECT session_no, received_at, body FROM @.events WHERE session_no IN (SELECT session_no FROM @.deliveries WHERE id = ANY($1) AND NOT has_payload) "+
-		"ORDER BY session_no, n"), ids).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			var e eventsRow
-			if err := rows.Scan(&e.no, &e.receivedAt, &e.body); err != nil {
+	read, err := s.readContents(ctx, conn, list)
+	switch {
+	case isUnreadable(err) && len(list) == 1:
+		r := &results[list[0].request]
+		r.Damaged = append(r.Damaged, fmt.Errorf("%w: %w", damage("delivery", list[0].id), err))
+		return nil
+	case isUnreadable(err):
+		for i := range list {
+			if err := s.readClaimed(ctx, conn, l, list[i:i+1], results); err != nil {
 				return err
-			}
-			if record := sessions[e.no]; record != nil {
-				record.Batches = append(record.Batches, e.batch())
 			}
 		}
 		return nil
-	})
-	if err := conn.SendBatch(ctx, &p).Close(); err != nil {
+	case err != nil:
 		return err
 	}
-	for _, f := range claimed {
-		c, ok := read[f.id]
-		switch {
-		case !ok || !c.Delivery.Status.Waiting() || fields.Instant(c.Delivery.NextAttemptAt) != f.at, c.Session != nil && c.Session.Head.ID == uuid.Nil:
-			s.unclaim(f.id) // it was changed or erased after the look
-			results[f.request].Next = time.Unix(0, f.at).UTC()
+	var moved []claimedEntry
+	for _, e := range list {
+		r := &results[e.request]
+		switch c, err := read.claimed(e); {
+		case errors.Is(err, ErrCorrupt):
+			r.Damaged = append(r.Damaged, err)
+		case err != nil: // it is not there, or at another place
+			moved = append(moved, e)
 		default:
-			results[f.request].Claimed = append(results[f.request].Claimed, c)
+			r.Claimed = append(r.Claimed, c)
+		}
+	}
+	return s.giveBack(ctx, conn, l, moved, results)
+}
+
+// giveBack ends the claims of deliveries that did not stand any more where they were found. If the queue still says so, it is wrong: then it names them.
+func (s *Store) giveBack(ctx context.Context, conn *pgx.Conn, l *look, moved []claimedEntry, results []engine.ClaimResult) error {
+	if len(moved) == 0 {
+		return nil
+	}
+	var webhooks []int32
+	var classes []int16
+	var at []int64
+	var ids uuids
+	for _, e := range moved {
+		webhooks, classes, at, ids = append(webhooks, int32(e.lane.WebhookID)), append(classes, class(e.lane)), append(at, e.at), append(ids, e.id)
+	}
+	rows, err := conn.Query(ctx, s.sql("SELECT q.webhook_id, q.class, q.at, q.delivery_id, COALESCE(d.webhook_id, 0), COALESCE(d.kind, 0::smallint), COALESCE(d.status, 0::smallint), "+
+		"COALESCE(d.next_at, 0) FROM ("+entriesLists+") t JOIN @.queue q ON q.webhook_id = t.webhook_id AND q.class = t.class AND q.at = t.at AND q.delivery_id = t.id "+
+		"LEFT JOIN @.deliveries d ON d.id = t.id"), webhooks, classes, at, ids)
+	if err != nil {
+		return err
+	}
+	wrong := make(map[uuid.UUID]bool)
+	defer rows.Close()
+	for rows.Next() {
+		var q, d deliveryRow
+		var class, kind, status int16
+		var at, next int64
+		if err := rows.Scan(&q.WebhookID, &class, &at, (*[16]byte)(&q.ID), &d.WebhookID, &kind, &status, &next); err != nil {
+			return err
+		}
+		d.ID, d.Kind, d.Status, d.NextAttemptAt = q.ID, engine.Kind(kind), engine.Status(status), fields.Time(next)
+		is, waits := d.place()
+		wrong[q.ID] = !waits || is != place{engine.Lane{WebhookID: q.WebhookID, Test: class == 1}, at, q.ID}
+	}
+	for _, e := range moved {
+		r := &results[e.request]
+		if wrong[e.id] {
+			r.Damaged = append(r.Damaged, fmt.Errorf("%w at a place that is not its own", damage("the queue holds delivery", e.id)))
+			continue
+		}
+		s.dropClaims(l, []claim{{e.id, e.lane}})
+		r.Next = earliest(r.Next, fields.Time(e.at))
+	}
+	return rows.Err()
+}
+
+// contents are what was read for claimed deliveries, all of the same moment.
+type contents struct {
+	deliveries map[uuid.UUID]content
+	sessions   map[int64]*sessionContent
+}
+
+// content is a delivery with its payload.
+type content struct {
+	row     *deliveryRow
+	payload []byte
+	damage  error
+}
+
+// sessionContent is a session with its events.
+type sessionContent struct {
+	engine.SessionRecord
+	row    *sessionRow
+	damage error
+}
+
+// readContents reads deliveries with their payloads, or their sessions and events.
+func (s *Store) readContents(ctx context.Context, conn *pgx.Conn, list []claimedEntry) (read contents, err error) {
+	read = contents{deliveries: make(map[uuid.UUID]content, len(list)), sessions: make(map[int64]*sessionContent)}
+	ids := make(uuids, len(list))
+	for i := range list {
+		ids[i] = list[i].id
+	}
+	var p pgx.Batch
+	p.Queue("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+	p.Queue(s.sql("SELECT "+deliveryColumns+", p.body FROM @.deliveries LEFT JOIN @.payloads p ON p.delivery_id = id WHERE id = ANY($1)"), ids).Query(read.addDeliveries)
+	const ofThese = "(SELECT session_no FROM @.deliveries WHERE id = ANY($1) AND NOT has_payload)"
+	p.Queue(s.sql("SELECT "+sessionColumns+" FROM @.sessions WHERE no IN "+ofThese), ids).Query(read.addSessions)
+	p.Queue(s.sql("SELECT session_no, received_at, body FROM @.events WHERE session_no IN "+ofThese+" ORDER BY session_no, n"), ids).Query(read.addEvents)
+	p.Queue("COMMIT")
+	ctx, cancel := context.WithTimeout(ctx, tripTimeout)
+	defer cancel()
+	if err = conn.SendBatch(ctx, &p).Close(); err != nil && !conn.IsClosed() && conn.PgConn().TxStatus() != 'I' {
+		_, endErr := conn.Exec(ctx, "ROLLBACK")
+		err = errors.Join(err, endErr)
+	}
+	return read, err
+}
+
+func (c *contents) addDeliveries(rows pgx.Rows) error {
+	for rows.Next() {
+		var one content
+		if one.row, one.damage = scanDelivery(rows, &one.payload); one.row == nil {
+			return one.damage
+		}
+		if one.damage == nil && one.row.hasPayload == (one.payload == nil) {
+			one.damage = damage("payload of delivery", one.row.ID)
+		}
+		c.deliveries[one.row.ID] = one
+	}
+	return nil
+}
+
+func (c *contents) addSessions(rows pgx.Rows) error {
+	for rows.Next() {
+		r, err := scanSession(rows)
+		if r == nil {
+			return err
+		}
+		c.sessions[r.no] = &sessionContent{engine.SessionRecord{Head: r.SessionHead}, r, err}
+	}
+	return nil
+}
+
+func (c *contents) addEvents(rows pgx.Rows) error {
+	for rows.Next() {
+		var e eventsRow
+		if err := rows.Scan(&e.no, &e.receivedAt, &e.body); err != nil {
+			return err
+		}
+		if session := c.sessions[e.no]; session != nil {
+			session.Batches = append(session.Batches, e.batch())
 		}
 	}
 	return nil
+}
+
+// errMoved is returned for a delivery that has changed since it was found in the queue.
+var errMoved = errors.New("the delivery has moved")
+
+// claimed returns what the engine needs to send a delivery. A damaged one is an ErrCorrupt.
+func (c *contents) claimed(e claimedEntry) (engine.Claimed, error) {
+	one, ok := c.deliveries[e.id]
+	switch at, waits := one.row.place(); {
+	case !ok:
+		return engine.Claimed{}, errMoved
+	case one.damage != nil:
+		return engine.Claimed{}, one.damage
+	case !waits || at != place{e.lane, e.at, e.id}:
+		return engine.Claimed{}, errMoved
+	case one.row.hasPayload:
+		return engine.Claimed{Delivery: one.row.Delivery, Payload: one.payload}, nil
+	}
+	session := c.sessions[one.row.sessionNo]
+	switch {
+	case session == nil:
+		return engine.Claimed{}, damage("the session is missing of delivery", e.id)
+	case session.damage != nil:
+		return engine.Claimed{}, session.damage
+	case len(session.Batches) != session.row.batches:
+		return engine.Claimed{}, damage("the events of session", session.row.ID)
+	}
+	return engine.Claimed{Delivery: one.row.Delivery, Session: &session.SessionRecord}, nil
+}
+
+// isUnreadable reports whether the server could not read a row: its page, or a value in it, is damaged.
+func isUnreadable(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		_, isScan := errors.AsType[pgx.ScanArgError](err)
+		return isScan
+	}
+	switch pg.Code {
+	case "XX001", "XX002", "58030": // data_corrupted, index_corrupted, io_error
+		return true
+	}
+	return pg.Code[:2] == "22" // such as a text that is none in the encoding of the database
 }

@@ -61,7 +61,6 @@ var missing = map[string]bool{
 	"cancel/carried out":                                      true,
 	"cancel/new deliveries are not covered":                   true,
 	"cancel/outlives the process":                             true,
-	"cancel/passed over when claimed":                         true,
 	"cancel/updates that are not built":                       true,
 	"claim/ends with the process":                             true,
 	"claim/once":                                              true,

@@ -79,8 +79,8 @@ func (s *Store) sql(text string) string {
 	return made
 }
 
-// view runs f on a connection for reading. f may be called twice, so it begins by forgetting what it has found: a connection that nobody has used for a while may be gone. A lost connection
-// is an engine.ErrTransient.
+// view runs f on a connection for reading. f may be called twice, so it begins by forgetting what it has found: a connection that nobody has used for a while
+// may be gone. A lost connection is an engine.ErrTransient, and so is a server that has no time or no room for the moment.
 func (s *Store) view(ctx context.Context, f func(*pgx.Conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -101,18 +101,24 @@ func (s *Store) view(ctx context.Context, f func(*pgx.Conn) error) error {
 		if err == nil {
 			err = f(conn)
 		}
-		if conn != nil {
+		switch {
+		case conn == nil:
+		case isLost(err): // it may still seem to work, as one to a server that is a standby now does
+			closeConn(conn)
+		default:
 			s.putBack(conn)
 		}
 		switch {
-		case err == nil, !isLost(err):
-			return err
-		case ctx.Err() != nil:
+		case err == nil:
+			return nil
+		case ctx.Err() != nil && judge(err) != culprit:
 			return ctx.Err()
-		case !fresh:
+		case isLost(err) && !fresh:
 			continue
+		case judge(err) != culprit:
+			return transient(err)
 		}
-		return transient(err)
+		return err
 	}
 }
 

@@ -72,18 +72,25 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 	}
 	needs := func(_ *batch, n *needs) { n.delivery(id) }
 	err := s.write(ctx, mutation{size: size, needs: needs, run: func(b *batch) error {
-		done = engine.Recorded{}
+		done, erased = engine.Recorded{}, false
+		if !s.isClaimed(id) {
+			return fmt.Errorf("delivery %s: %w", id, errNotClaimed)
+		}
+		old, err := b.findDelivery(id)
+		if erased = errors.Is(err, engine.ErrNotFound); err != nil && !erased {
+			return err
+		}
+		b.ends = append(b.ends, id)
+		if !erased && old.Attempts > r.Delivery.Attempts { // only who has the claim records
+			done = b.recordedBefore(old, &r)
+			return nil
+		}
 		if r.KeepsHealth(b.hooks.Get(r.Delivery.WebhookID), b.healthOf(r.Delivery.WebhookID)) {
 			b.setHealth(r.Delivery.WebhookID, r.Health)
 		}
-		old, err := b.findDelivery(id)
-		if erased = errors.Is(err, engine.ErrNotFound); erased {
-			b.ends = append(b.ends, id)
+		if erased {
 			done.Queued = b.notify(r.ApplyErased(), r.At)
 			return nil
-		}
-		if err != nil {
-			return err
 		}
 		effect := r.Apply(&old.Delivery, b.hooks.Covered(&old.Delivery))
 		d := *old
@@ -91,7 +98,6 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 		b.addAttempt(id, d.Attempts, effect.Attempt)
 		b.saveDelivery(&d)
 		done.Delivery, done.Moved = d.Delivery, effect.Moved
-		b.ends = append(b.ends, id)
 		done.Queued = b.notify(effect.Notices, r.At)
 		return nil
 	}})
@@ -99,6 +105,15 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 		err = engine.ErrNotSendable
 	}
 	return done, err
+}
+
+// recordedBefore returns the result for an attempt that is stored already: its commit was not known to have succeeded, and the caller records it again.
+func (b *batch) recordedBefore(d *deliveryRow, r *engine.AttemptRecord) engine.Recorded {
+	done := engine.Recorded{Delivery: d.Delivery, Moved: d.FinishedAt.Equal(r.At) || d.Status.Waiting() && d.NextAttemptAt.Equal(r.Next.At)}
+	if w := b.hooks.Operations(); w != nil && w.Active { // it may have got system events
+		done.Queued = []engine.Queued{{Lane: engine.Lane{WebhookID: w.ID}, At: r.At}}
+	}
+	return done
 }
 
 // Reschedule implements engine.Store.

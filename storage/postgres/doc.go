@@ -54,7 +54,7 @@
 //
 //	connection lost            connect again (after 10 ms, up to 1 s), settle the commit if it was sent, and begin anew
 //	40001 40P01 55P03 23505    others were in the way: anew, five times, then each mutation alone, then engine.ErrTransient
-//	57014                      the same: a statement took too long
+//	57014, other 53            the same: a statement took too long, or there was no memory
 //	53100                      engine.ErrFull
 //	the fence is gone          the store has failed: another process is the writer
 //	any other                  each mutation alone; the culprit gets the error

@@ -58,7 +58,8 @@ func judge(err error) verdict {
 		return full
 	case isLost(err):
 		return lost
-	case pg.Code == "40001", pg.Code == "40P01", pg.Code == "55P03", pg.Code == "57014", pg.Code == codeUnique:
+	case pg.Code == "40001", pg.Code == "40P01", pg.Code == "55P03", pg.Code == "57014", pg.Code == codeUnique,
+		pg.Code[:2] == "53": // such as no memory
 		return again
 	}
 	return culprit

@@ -280,6 +280,7 @@ func (b *batch) flushPlaces(p *pgx.Batch) {
 		p.Queue(b.s.sql("DELETE FROM @.queue q USING ("+placesLists+") t "+
 			"WHERE q.webhook_id = t.webhook_id AND q.class = t.class AND q.at = t.at AND q.delivery_id = t.delivery_id"), placeLists(from)...)
 	}
+	b.queued = to
 	if len(to) > 0 {
 		p.Queue(b.s.sql("INSERT INTO @.queue (webhook_id, class, at, delivery_id) "+placesLists), placeLists(to)...)
 	}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"hookbolt/engine"
 )
@@ -24,6 +25,9 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) (engine.Frozen, err
 	}
 	err := s.write(ctx, mutation{size: len(f.Payload) + 512, needs: needs, run: func(b *batch) error {
 		done = engine.Frozen{}
+		if !s.isClaimed(id) {
+			return fmt.Errorf("delivery %s: %w", id, errNotClaimed)
+		}
 		old, err := b.findDelivery(id)
 		if err != nil {
 			return err

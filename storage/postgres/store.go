@@ -72,6 +72,7 @@ type Store struct {
 	// there are more.
 	fanningOut atomic.Int64
 	fanOutWake chan struct{}
+	unheard    unheard
 
 	owning sync.RWMutex // held by Watch while it reports all webhooks, and for reading by changes of webhooks
 
@@ -101,7 +102,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), walks: make(chan *mutation, maxBatchMutations),
 		quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
 		reading: make(chan struct{}, readers), idle: make(chan *pgx.Conn, readers), fanOutWake: make(chan struct{}, 1)}
-	s.claims.of = make(map[uuid.UUID]engine.Lane)
 	if err := s.start(ctx); err != nil {
 		if s.conn != nil {
 			closeConn(s.conn)

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -76,9 +77,14 @@ func appendOne(s *Store) (uuid.UUID, error) {
 type proxy struct {
 	dir      string
 	withhold atomic.Int64 // the number of the answer to withhold, from now on; 0 for none
+	lose     atomic.Bool  // withhold the answer to the next commit; then the server is away
 	down     atomic.Bool
 	stay     atomic.Bool // withholding an answer also sets down
 	cut      atomic.Int64
+	// hold is a text in the message to the server to hold. The client's connection is cut then. The server gets the message when late is closed, as from a
+	// network that was slow.
+	hold atomic.Pointer[string]
+	late chan struct{}
 }
 
 func newProxy(t *testing.T, server string) *proxy {
@@ -91,7 +97,7 @@ func newProxy(t *testing.T, server string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{dir: dir}
+	p := &proxy{dir: dir, late: make(chan struct{})}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -119,9 +125,22 @@ func (p *proxy) serve(client net.Conn, server string) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer up.Close()
-		copyWhile(up, client, func() bool { return !p.down.Load() })
+		copyWhile(up, client, func(b []byte) bool {
+			if text := p.hold.Load(); text != nil && bytes.Contains(b, []byte(*text)) {
+				p.hold.Store(nil)
+				p.cut.Add(1)
+				client.Close()
+				<-p.late
+			}
+			return !p.down.Load()
+		})
 	})
-	copyWhile(client, up, func() bool {
+	copyWhile(client, up, func(b []byte) bool {
+		if p.lose.Load() && bytes.Contains(b, []byte("COMMIT\x00")) {
+			p.lose.Store(false)
+			p.down.Store(true)
+			return false
+		}
 		if p.withhold.Load() > 0 && p.withhold.Add(-1) == 0 {
 			p.cut.Add(1)
 			p.down.Store(p.stay.Load())
@@ -134,11 +153,11 @@ func (p *proxy) serve(client net.Conn, server string) {
 }
 
 // copyWhile copies until one of the two ends, or more returns false for what was read.
-func copyWhile(to, from net.Conn, more func() bool) {
+func copyWhile(to, from net.Conn, more func(b []byte) bool) {
 	buf := make([]byte, 1<<16)
 	for {
 		n, err := from.Read(buf)
-		if err != nil || !more() {
+		if err != nil || !more(buf[:n]) {
 			return
 		}
 		if _, err := to.Write(buf[:n]); err != nil {

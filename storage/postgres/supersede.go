@@ -6,6 +6,9 @@ import "hookbolt/engine"
 // done, if the payload lacks events.
 func (b *batch) supersede(r *deliveryRow, f *engine.Freeze, done *engine.Frozen) error {
 	session, err := b.session(r.SessionID)
+	if b.s.passes(err) {
+		return nil
+	}
 	if err != nil || session == nil || session.no != r.sessionNo {
 		return err
 	}
@@ -26,11 +29,11 @@ func (b *batch) supersede(r *deliveryRow, f *engine.Freeze, done *engine.Frozen)
 	}
 	for _, ref := range refs {
 		old, err := b.delivery(ref.ID)
+		if b.s.passes(err) || err == nil && (old == nil || old.ID == r.ID) {
+			continue
+		}
 		if err != nil {
 			return err
-		}
-		if old == nil || old.ID == r.ID {
-			continue
 		}
 		d := *old
 		switch f.Supersede(&d.Delivery, session.FinishedAt) {

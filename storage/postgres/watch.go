@@ -10,7 +10,8 @@ import (
 )
 
 // Watch implements engine.Store. The one process that has the database owns all lanes from the start, and nobody else changes anything. What it
-// reports later are the deliveries of fan-outs, which it makes itself. It is also the keeper, and folds the counts.
+// reports later are the deliveries of fan-outs, which it makes itself, and what was stored although its caller was told that the outcome is unknown. It is
+// also the keeper, and folds the counts.
 func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
 	if err := s.ownAll(ctx, f); err != nil {
 		if ctx.Err() != nil {
@@ -21,6 +22,10 @@ func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
 	fold := time.NewTicker(foldInterval)
 	defer fold.Stop()
 	for {
+		if news, ok := s.unheard.take(); ok {
+			news.Keeper = true
+			f(news)
+		}
 		var retry <-chan time.Time
 		switch more, err := s.stepFanOut(ctx, f); {
 		case more:

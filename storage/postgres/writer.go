@@ -239,7 +239,10 @@ func (s *Store) tryCommit(mutations []*mutation, giveUp time.Time) (left []*muta
 	began := time.Now()
 	b := s.newBatch(ctx, s.conn)
 	defer func() {
-		if err != nil || b.changes == 0 {
+		switch {
+		case err != nil && judge(err) == lost: // it may still seem to work, as one to a server that is a standby now does
+			s.drop()
+		case err != nil || b.changes == 0:
 			s.rollback()
 		}
 	}()
@@ -354,11 +357,16 @@ func (b *batch) publish(told bool) {
 			s.health[id] = h
 		}
 	}
-	s.hooks.Store(b.hooks)
+	if s.hooks.Swap(b.hooks) != b.hooks {
+		s.forgetLanes(b.hooks)
+	}
+	s.queued(b.queued)
 	s.fanningOut.Add(b.fanningOut)
 	s.remembered += b.remembered
 	if told {
 		s.unclaim(b.ends...)
+	} else {
+		s.unheard.add(b)
 	}
 	for _, f := range b.after {
 		f()

@@ -1,0 +1,265 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"hookbolt/engine"
+	"hookbolt/internal/postgrestest"
+)
+
+// newUnsure returns a store that loses the answer of a commit and the database with it, for longer than it waits: then its caller is told that the
+// outcome is unknown, and the change is stored. lose does that to a call, back brings the database back.
+func newUnsure(t *testing.T) (s *Store, lose func(call func() error), back func()) {
+	c := postgrestest.Shared(t)
+	p := newProxy(t, c.Dir())
+	s = openAt(t, Options{URL: p.url(), Schema: c.Schema(t), Patience: 100 * time.Millisecond})
+	lose = func(call func() error) {
+		t.Helper()
+		p.lose.Store(true)
+		if err := call(); !errors.Is(err, engine.ErrTransient) {
+			t.Fatalf("a commit without an answer: got %v, want an ErrTransient", err)
+		}
+	}
+	back = func() {
+		t.Helper()
+		p.down.Store(false)
+		if _, err := appendOne(s); err != nil {
+			t.Fatal(err)
+		}
+		if s.settled.Load() == 0 {
+			t.Fatal("the change was not stored: the test shows nothing")
+		}
+	}
+	return s, lose, back
+}
+
+// An attempt that was stored although its caller was told that the outcome is unknown is stored once, when it is recorded again.
+func TestAttemptRecordedAgain(t *testing.T) {
+	s, lose, back := newUnsure(t)
+	w := makeWebhook(t, s)
+	for _, next := range []engine.Next{{Status: engine.StatusDelivered}, {Status: engine.StatusPending, At: benchNow().Add(-time.Second), Reason: engine.NextBySchedule}} {
+		queueTest(t, s, w, benchNow())
+		d := claimIn(t, s, testsOf(w), 1).Claimed[0].Delivery
+		r := engine.AttemptRecord{Delivery: d, Attempt: benchAttempt, Next: next, At: benchNow(), Webhook: &w, Health: engine.Health{Failures: 3, FirstFailedAt: benchNow(), Order: 1}}
+		lose(func() error { _, err := s.RecordAttempt(t.Context(), r); return err })
+		back()
+		if !s.isClaimed(d.ID) {
+			t.Error("the claim has ended, and its holder was not told")
+		}
+		done, err := s.RecordAttempt(t.Context(), r)
+		if err != nil || !done.Moved || done.Delivery.Attempts != 1 {
+			t.Errorf("recorded again: %+v (%v)", done, err)
+		}
+		if _, _, attempts, err := s.Delivery(t.Context(), d.ID); err != nil || len(attempts) != 1 {
+			t.Errorf("%d attempts are stored (%v), want one", len(attempts), err)
+		}
+		if s.isClaimed(d.ID) {
+			t.Error("the claim has not ended")
+		}
+		for _, c := range claimIn(t, s, testsOf(w), 5).Claimed {
+			_, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: c.Delivery, Attempt: benchAttempt, Next: engine.Next{Status: engine.StatusDelivered}, At: benchNow()})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// What was stored although its caller was told that the outcome is unknown is reported by Watch.
+func TestUnheardIsReported(t *testing.T) {
+	s, lose, back := newUnsure(t)
+	w := makeWebhook(t, s)
+	var mu sync.Mutex
+	var heard []engine.News
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() {
+		_ = s.Watch(ctx, func(n engine.News) { mu.Lock(); defer mu.Unlock(); heard = append(heard, n) })
+	})
+	await := func(what string, is func(engine.News) bool) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			mu.Lock()
+			found := slices.ContainsFunc(heard, is)
+			mu.Unlock()
+			if found {
+				return
+			}
+		}
+		t.Errorf("not reported: %s", what)
+	}
+	await("the first news", func(n engine.News) bool { return n.Keeper })
+	lane := engine.Lane{WebhookID: w.ID}
+	lose(func() error { done, err := appendNew(s, w); _ = done; return err })
+	if len(s.claims.of) > 0 {
+		t.Error("something is claimed, and nobody was told")
+	}
+	back()
+	await("what was queued", func(n engine.News) bool {
+		return n.Keeper && slices.ContainsFunc(n.Queued, func(q engine.Queued) bool { return q.Lane == lane })
+	})
+	got := claimIn(t, s, lane, 5).Claimed
+	if len(got) != 1 {
+		t.Fatalf("%d are claimed, want 1", len(got))
+	}
+	d := got[0].Delivery
+	lose(func() error {
+		_, err := s.Reschedule(t.Context(), d.ID, engine.RescheduleNever, benchNow())
+		return err
+	})
+	back()
+	await("what was cancelled", func(n engine.News) bool {
+		return slices.ContainsFunc(n.Ended, func(e engine.Delivery) bool { return e.ID == d.ID })
+	})
+	changed := w
+	changed.Name = "changed"
+	lose(func() error {
+		_, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: changed})
+		return err
+	})
+	back()
+	await("what was changed", func(n engine.News) bool { return slices.Contains(n.Webhooks, w.ID) })
+	if s.Webhooks().Get(w.ID).Name != "changed" {
+		t.Error("the change is not known")
+	}
+}
+
+// A commit that reaches the server late, when the store has begun its batch anew, is not carried out.
+func TestLateCommit(t *testing.T) {
+	c := postgrestest.Shared(t)
+	p := newProxy(t, c.Dir())
+	s := openAt(t, Options{URL: p.url(), Schema: c.Schema(t), Patience: time.Minute})
+	w := makeWebhook(t, s)
+	p.hold.Store(new("the late one"))
+	d, err := s.Enqueue(t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte("the late one"), At: benchNow()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(p.late)
+	if p.cut.Load() == 0 || s.settled.Load() != 0 {
+		t.Fatal("no message was late: the test shows nothing")
+	}
+	for range 50 { // the server has carried out, or refused, the late commit once its session has ended
+		open := sqlOf(t, s, "SELECT count(*)::text FROM pg_stat_activity WHERE application_name = 'hookbolt' AND state LIKE 'idle in transaction%'")
+		if open[0] == "0" {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if stored := sqlOf(t, s, "SELECT id::text FROM @.deliveries"); len(stored) != 1 || stored[0] != d.ID.String() {
+		t.Errorf("stored are %v, want %s", stored, d.ID)
+	}
+}
+
+// A server that takes no changes any more, as a primary that has become a standby, is left for another one.
+func TestReadOnlyServerIsLeft(t *testing.T) {
+	s := openTest(t)
+	before := s.conn
+	err := s.write(t.Context(), mutation{run: func(b *batch) error {
+		b.exec("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := appendOne(s); err != nil {
+		t.Errorf("append: %v", err)
+	}
+	if s.conn == before {
+		t.Error("it has the same connection")
+	}
+}
+
+// A mutation that walks and fails after a change takes no other one with it, and leaves nothing.
+func TestWalkingCulprit(t *testing.T) {
+	s := openTest(t)
+	begun, hold := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { // the others gather behind it
+		_ = s.write(context.Background(), mutation{run: func(*batch) error { close(begun); <-hold; return nil }})
+	})
+	<-begun
+	failure := errors.New("after a change")
+	put := func(b *batch, n int) {
+		b.exec(fmt.Sprintf("INSERT INTO @.health (webhook_id, health) VALUES (%d, '{}')", n))
+	}
+	var walked, other error
+	wg.Go(func() {
+		walked = s.write(context.Background(), mutation{walks: true, run: func(b *batch) error {
+			err := b.query(func(pgx.Rows) error { return nil }, "INSERT INTO @.health (webhook_id, health) VALUES (1, '{}')")
+			put(b, 2)
+			return errors.Join(err, failure)
+		}})
+	})
+	wg.Go(func() {
+		other = s.write(context.Background(), mutation{run: func(b *batch) error { put(b, 3); return nil }})
+	})
+	for len(s.mutations)+len(s.walks) < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	close(hold)
+	wg.Wait()
+	if !errors.Is(walked, failure) || other != nil {
+		t.Errorf("got %v and %v, want the failure and none", walked, other)
+	}
+	if stored := sqlOf(t, s, "SELECT webhook_id::text FROM @.health"); len(stored) != 1 || stored[0] != "3" {
+		t.Errorf("stored are %v, want 3", stored)
+	}
+}
+
+// A damaged row fails the call for it alone. Others of the batch go on, and a freeze passes those that it would supersede.
+func TestDamageInABatch(t *testing.T) {
+	s := openTest(t)
+	made, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: engine.Webhook{Active: true, URL: "https://a.example/", SendIncomplete: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := made.Webhook
+	first := bytes.IndexByte(benchBody, '\n')
+	for _, part := range [][]byte{benchBody[:first], benchBody[first:]} {
+		events, err := engine.ParseEvents(part, benchNow())
+		if err == nil {
+			_, err = s.AppendEvents(t.Context(), engine.NewAppend(events, benchNow()))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	results, err := s.ClaimDue(t.Context(), benchNow().Add(24*time.Hour), []engine.ClaimRequest{{Lane: engine.Lane{WebhookID: w.ID}, Room: 5}})
+	if err != nil || len(results[0].Claimed) != 2 {
+		t.Fatalf("claimed are %v (%v), want two", results, err)
+	}
+	complete, incomplete := results[0].Claimed[0].Delivery, results[0].Claimed[1].Delivery
+	if complete.Kind == engine.KindIncomplete {
+		complete, incomplete = incomplete, complete
+	}
+	spoil := func(table, column string, id uuid.UUID) {
+		sqlOf(t, s, "UPDATE @."+table+" SET "+column+" = '' WHERE id = $1 RETURNING ''", pgID(id))
+	}
+	spoil("deliveries", "rest", incomplete.ID)
+	if _, err := s.Reschedule(t.Context(), incomplete.ID, engine.RescheduleNever, benchNow()); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("Reschedule of a damaged one: got %v, want ErrCorrupt", err)
+	}
+	if _, err := s.Freeze(t.Context(), engine.Freeze{Delivery: complete, Payload: []byte(`{}`), Events: 5, At: benchNow()}); err != nil {
+		t.Errorf("Freeze beside a damaged one: %v", err)
+	}
+	if named := s.damaged.take(); len(named) != 1 || !errors.Is(named[0], ErrCorrupt) {
+		t.Errorf("named are %v, want the one", named)
+	}
+	spoil("sessions", "head", complete.SessionID)
+	if _, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: complete, Attempt: benchAttempt, Next: engine.Next{Status: engine.StatusDelivered}, At: benchNow()}); err != nil {
+		t.Errorf("RecordAttempt beside a damaged session: %v", err)
+	}
+}

@@ -1,0 +1,45 @@
+package postgres
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"hookbolt/engine"
+	"hookbolt/storage/internal/fields"
+)
+
+// unheard is what batches have changed whose callers were told that the outcome is unknown, and which turned out to be stored. Nobody else would ever look
+// for a delivery that was queued so, or know of a webhook that was changed so. Watch reports it, as if another process had done it.
+type unheard struct {
+	mu   sync.Mutex
+	news engine.News // guarded by mu
+}
+
+// take returns the news since the last call; ok is false if there are none.
+func (u *unheard) take() (news engine.News, ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	news, u.news = u.news, engine.News{}
+	return news, len(news.Queued)+len(news.Ended)+len(news.Webhooks) > 0
+}
+
+// add adds the changes of a batch, and wakes Watch.
+func (u *unheard) add(b *batch) {
+	u.mu.Lock()
+	u.news.Webhooks = append(u.news.Webhooks, b.webhooks.order...)
+	for _, p := range b.queued {
+		u.news.Queued = append(u.news.Queued, engine.Queued{Lane: p.lane, At: fields.Time(p.at)})
+	}
+	b.deliveries.each(func(id uuid.UUID, before, _ *deliveryRow) {
+		if before != nil && b.s.isClaimed(id) && !slices.Contains(b.ends, id) {
+			u.news.Ended = append(u.news.Ended, before.Delivery)
+		}
+	})
+	u.mu.Unlock()
+	select {
+	case b.s.fanOutWake <- struct{}{}:
+	default: // it is awake already
+	}
+}
