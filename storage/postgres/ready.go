@@ -122,6 +122,8 @@ func codeInWords(code string) string {
 		return "the disk of the database server is full"
 	case "57P01", "57P02":
 		return "the database server is stopping"
+	case "55000":
+		return "the database does not accept connections"
 	case "57P03":
 		return "the database server is starting or recovering"
 	case "25006":
@@ -136,7 +138,7 @@ func codeInWords(code string) string {
 	switch {
 	case strings.HasPrefix(code, "53"):
 		return "the database server has too little memory or another resource"
-	case strings.HasPrefix(code, "40"), strings.HasPrefix(code, "55"):
+	case strings.HasPrefix(code, "40"), code == "55P03":
 		return "changes of others in the database are in the way"
 	}
 	return "the database takes no changes"
