@@ -118,7 +118,7 @@ func (s *Store) readCounts(ctx context.Context, conn *pgx.Conn) (deltas, error) 
 	return all, found.Err()
 }
 
-// foldInterval is how often the batch rows are folded. Some thousands of them take a millisecond.
+// foldInterval is how often the batch rows are folded by default. Some thousands of them take a millisecond.
 const foldInterval = 5 * time.Second
 
 // fold adds what batch rows carry to the table counts and removes them, except for the newest one: it tells whether its batch was carried out. It begins behind

@@ -29,6 +29,8 @@ type Options struct {
 	// MaxSkew is the difference between the clocks of this machine and of the server from which on the store is not ready. Defaults to 1 min. If it is
 	// negative, the clocks are not compared.
 	MaxSkew time.Duration
+	// FoldInterval is how often the counts are folded. Defaults to 5 s.
+	FoldInterval time.Duration
 	// Log gets what somebody should know of the server. Defaults to nowhere.
 	Log *slog.Logger
 	// ObserveCommit is called after each commit with its number of mutations and its duration. Defaults to nothing.
@@ -101,6 +103,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if o.ObserveCommit == nil {
 		o.ObserveCommit = func(int, time.Duration) {}
+	}
+	if o.FoldInterval == 0 {
+		o.FoldInterval = foldInterval
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -18,7 +18,7 @@ func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
 		}
 		return err
 	}
-	fold := time.NewTicker(foldInterval)
+	fold := time.NewTicker(s.opts.FoldInterval)
 	defer fold.Stop()
 	for {
 		var retry <-chan time.Time
