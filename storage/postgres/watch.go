@@ -40,9 +40,7 @@ func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
 		case <-s.fanOutWake:
 		case <-retry:
 		case <-fold.C:
-			if s.write(ctx, mutation{walks: true, run: (*batch).fold}) == nil { // if it fails, the next one does it
-				s.foldedAt.Store(time.Now().UnixNano())
-			}
+			_ = s.write(ctx, mutation{walks: true, run: (*batch).fold}) // if it fails, the next one does it
 		}
 	}
 }
