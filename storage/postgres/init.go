@@ -119,7 +119,7 @@ func Init(ctx context.Context, url string, u Setup) error {
 
 // explainRights adds what to do to the error of a role that may not migrate.
 func explainRights(err error) error {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42501" {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "42501" || pg.Code == "3F000") { // the latter: a schema that it could not make
 		return fmt.Errorf("%w; the owner of the tables must make or migrate them: \"hookbolt postgres init URL\" with the URL of an administrator", err)
 	}
 	return err
