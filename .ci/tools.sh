@@ -88,3 +88,16 @@ deployment() {
 	need nginx nginx-light
 	need ssh-keygen openssh-client
 }
+
+# The tests of the store in PostgreSQL start servers of their own.
+databases() {
+	local dir
+	# Debian keeps the programs of each version outside of PATH.
+	for dir in "${postgresql_dir:=/usr/lib/postgresql}"/*/bin; do
+		[ ! -x "$dir/initdb" ] || return 0
+	done
+	has initdb || {
+		bring initdb postgresql
+		has initdb || compgen -G "$postgresql_dir/*/bin/initdb" >/dev/null || need initdb postgresql
+	}
+}

@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 bash=$(type -P bash)
-export bin=$out/bin log=$out/log path=$PATH
+export bin=$out/bin log=$out/log path=$PATH postgresql_dir=$out/postgresql
 
 fail() {
 	printf 'tools_test.sh: %s\n' "$*" >&2
@@ -27,7 +27,7 @@ machine() {
 	rm -rf "$bin" "$log"
 	mkdir "$bin"
 	: >"$log"
-	for name in gcc node npm npx python3 php openssl curl jq chromium-headless-shell systemd-analyze kill promtool caddy nginx ssh-keygen; do
+	for name in gcc node npm npx python3 php openssl curl jq chromium-headless-shell systemd-analyze kill promtool caddy nginx ssh-keygen initdb; do
 		printf '#!%s\n' "$bash" >"$bin/$name"
 	done
 	chmod +x "$bin"/*
@@ -55,7 +55,7 @@ says() {
 	done
 }
 
-all=(compiler languages chromium deployment)
+all=(compiler languages chromium deployment databases)
 machine
 try '' "${all[@]}" || fail 'nothing is missing, and it fails'
 asked ''
@@ -93,6 +93,7 @@ promtool prometheus
 caddy caddy
 nginx nginx-light
 ssh-keygen openssh-client
+initdb postgresql
 END
 
 # Several: each by itself, and one update.
@@ -135,3 +136,13 @@ asked update chromium-headless-shell # with which this one has brought chromium
 rm "$bin/php"
 program apt-get 'PATH=$path' '[ "$1" != update ] || exit 100' 'cp "$bin/curl" "$bin/php"'
 try '' languages || fail 'an update that failed is the end'
+
+# PostgreSQL where Debian has it, which is not in PATH.
+machine
+rm "$bin/initdb"
+program apt-get 'PATH=$path' '[ "$1" != install ] || { mkdir -p "$postgresql_dir/17/bin"; cp "$bin/curl" "$postgresql_dir/17/bin/initdb"; }' 'echo "$*" >>"$log"'
+try '' databases || fail 'PostgreSQL was brought outside of PATH, and it fails'
+: >"$log"
+try '' databases || fail 'PostgreSQL outside of PATH is not found'
+asked ''
+rm -r "$postgresql_dir"

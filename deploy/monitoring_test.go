@@ -32,7 +32,8 @@ func scrape(t *testing.T) string {
 	hookbolttest.Call(t, "GET", api+"/readyz", "")
 	hookbolttest.Call(t, "GET", api+"/v1/sessions/none", "")
 	_, text := hookbolttest.Call(t, "GET", api+"/metrics", "")
-	return text
+	// Those of a server on PostgreSQL beside them: internal/server holds this file against its collector.
+	return text + hookbolttest.ReadFile(t, "internal/server/testdata/postgres.metrics")
 }
 
 // dashboardExpressions are those of the Grafana dashboard, with what Grafana puts in for its variables.

@@ -36,3 +36,14 @@ var (
 	// figures that anybody may see.
 	ErrFull = errors.New("no space")
 )
+
+// NotReadyError is returned by Engine.Ready if the store takes no changes and knows why.
+type NotReadyError struct {
+	// Why is a part of a sentence, such as "the database server cannot be reached". Anybody may see it.
+	Why string
+	// Err is the cause. It is an ErrTransient if it may pass without a restart.
+	Err error
+}
+
+func (e *NotReadyError) Error() string { return e.Why + ": " + e.Err.Error() }
+func (e *NotReadyError) Unwrap() error { return e.Err }

@@ -93,10 +93,14 @@ func (e *Engine) Overview(ctx context.Context) (Overview, error) {
 	return o, nil
 }
 
-// Ready returns an error unless events can be accepted and delivered: the store can write, it has room, and Run is running.
+// Ready returns an error unless events can be accepted and delivered: the store can write, it has room, and Run is running. A Store may have a
+// method Ready of its own; its error may be a *NotReadyError.
 func (e *Engine) Ready(ctx context.Context) error {
 	if !e.running.Load() {
 		return errors.New("the engine is not running")
+	}
+	if store, ok := e.store.(interface{ Ready(context.Context) error }); ok {
+		return store.Ready(ctx)
 	}
 	stats, err := e.store.Stats(ctx, utcNow(), true)
 	if err != nil {

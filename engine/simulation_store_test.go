@@ -25,18 +25,64 @@ import (
 // calls may take their time, before and after, so that what is simultaneous otherwise overlaps in every way; the store may have no room
 // for a while; and it may crash before or after any change that is made through it.
 //
-// A crash leaves the file as it is between two commits, by a copy of it: the store's lock lives as long as this process. The engine
-// that goes on using the original finds nothing but errors, and nothing that it sends arrives. What a crash within a commit leaves
-// behind, and what a power cut takes away, is not simulated here.
+// A crash leaves the database as it is between two commits. The engine that goes on using its store finds nothing but errors, and nothing that
+// it sends arrives. What a crash within a commit leaves behind, and what a power cut takes away, is not simulated here.
 type process struct {
 	engine.Store
 	s     *sim
 	lease *leaseStore // takes lanes away
-	real  *bolt.Store
-	path  string
+	db    simDatabase
 	gone  chan struct{} // closed by a crash
 
 	mu sync.RWMutex // held for reading by each change
+}
+
+// simDatabase is the database of a process.
+type simDatabase interface {
+	engine.Store
+	// Check returns what is wrong with the database.
+	Check() []error
+	// saveStale saves the database as it is before an attempt is recorded; see sim.staleCrashes.
+	saveStale() error
+	// crash leaves the database for the next process, which opens it with the function of sim.database. Nothing that this one does later counts.
+	crash() error
+	// end closes the database, after a crash as well.
+	end(crashed bool) error
+}
+
+// boltDatabase is a file. After a crash the next process has a copy of it: the store's lock lives as long as this process of the test.
+type boltDatabase struct {
+	*bolt.Store
+	s    *sim
+	path string
+}
+
+// openBolt opens s.path.
+func (s *sim) openBolt() (simDatabase, error) {
+	store, err := bolt.Open(s.path, bolt.Options{})
+	return &boltDatabase{store, s, s.path}, err
+}
+
+func (d *boltDatabase) saveStale() error { return copyFile(d.path, d.path+".stale") }
+
+func (d *boltDatabase) crash() error {
+	left := filepath.Join(d.s.dir, fmt.Sprintf("%d.db", d.s.totals.crashes))
+	var err error
+	if d.s.staleCrashes {
+		err = os.Rename(d.path+".stale", left)
+	} else {
+		err = copyFile(d.path, left)
+	}
+	d.s.path = left
+	return errors.Join(err, copyFile(d.path+".lock", left+".lock")) // it says that there was no stop
+}
+
+func (d *boltDatabase) end(crashed bool) error {
+	err := d.Close()
+	if crashed {
+		err = errors.Join(err, os.Remove(d.path), os.Remove(d.path+".lock"))
+	}
+	return err
 }
 
 // crashPlan is when a process is to crash.
@@ -94,7 +140,7 @@ func (p *process) change(name string, f func() error) error {
 		err = fmt.Errorf("%w: simulated", engine.ErrFull)
 	default:
 		if p.s.staleCrashes && name == "RecordAttempt" {
-			p.s.check(copyFile(p.path, p.path+".stale"))
+			p.s.check(p.db.saveStale())
 		}
 		err = f()
 	}
@@ -125,16 +171,9 @@ func (p *process) crash() {
 		return
 	}
 	s := p.s
-	left := filepath.Join(s.dir, fmt.Sprintf("%d.db", s.totals.crashes))
-	if s.staleCrashes {
-		s.check(os.Rename(p.path+".stale", left))
-	} else {
-		s.check(copyFile(p.path, left))
-	}
-	s.check(copyFile(p.path+".lock", left+".lock")) // it says that there was no stop
+	s.check(p.db.crash())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.path = left
 	s.totals.crashes++
 	s.mark(simLane{}, 'd', 0)
 	s.over()
@@ -270,24 +309,23 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // open opens the database for the next process, and start runs the engine on it.
 func (s *sim) open() {
-	store, err := bolt.Open(s.path, bolt.Options{})
+	db, err := s.database()
 	s.check(err)
 	if s.checkNext {
 		s.checkNext = false
-		for _, err := range store.Check() {
+		for _, err := range db.Check() {
 			s.found(simWrong, "database check: %v", err)
 		}
 	}
-	given := engine.Store(store)
+	given := engine.Store(db)
 	if s.fault != nil {
-		given = s.fault(store)
+		given = s.fault(db)
 	}
 	if s.staleCrashes {
-		s.check(copyFile(s.path, s.path+".stale"))
+		s.check(db.saveStale())
 	}
-	s.store = store
 	lease := newLeaseStore(given)
-	s.process = &process{Store: lease, lease: lease, s: s, real: store, path: s.path, gone: make(chan struct{})}
+	s.process = &process{Store: lease, lease: lease, s: s, db: db, gone: make(chan struct{})}
 	s.cfg.Transport = s.process
 	s.cfg.RunPrograms = s.process.runPrograms
 	for _, h := range s.hooks {
@@ -307,10 +345,7 @@ func (s *sim) start() {
 		if err := <-done; err != nil && !p.crashed() {
 			s.found(simWrong, "Run: %v", err)
 		}
-		s.check(p.real.Close())
-		if p.crashed() {
-			s.check(errors.Join(os.Remove(p.path), os.Remove(p.path+".lock")))
-		}
+		s.check(p.db.end(p.crashed()))
 	})
 }
 

@@ -92,8 +92,10 @@ type sim struct {
 	end     time.Time
 	rng     *rand.Rand
 	ctx     context.Context
-	dir     string   // of the database
+	dir     string   // of the database file
 	process *process // the present one
+	// database opens the database for a process.
+	database func() (simDatabase, error)
 	// For TestSimulationSees: fault makes the store misbehave, and staleCrashes a crash: it takes the last attempt that was recorded and
 	// all since then.
 	fault        func(engine.Store) engine.Store
@@ -135,6 +137,7 @@ func newSim(t *testing.T, seed uint64, days int) *sim {
 	s.totals.days = days
 	s.dir = simDir(t)
 	s.path = s.dir + "/hookbolt.db"
+	s.database = s.openBolt
 	s.cfg.Retry.Jitter = 0
 	s.cfg.MaxInFlight = s.rng.IntN(5)
 	s.cfg.WebhookMaxInFlight = 1 + s.rng.IntN(6)

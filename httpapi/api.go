@@ -43,6 +43,8 @@ type Config struct {
 	// Backup makes a snapshot of the database. The handler closes it. Backup's errors are like those of the engine. nil means that
 	// there is no GET /v1/backup.
 	Backup func(context.Context) (Snapshot, error)
+	// NoBackup says why there is no Backup, and what to do instead. GET /v1/backup answers 409 with it.
+	NoBackup string
 }
 
 // API is the handler of the whole API. Its fields are set by New and only read afterwards, except settings.
@@ -55,6 +57,7 @@ type API struct {
 	signIns  signIns
 	guesses  guesses
 	backup   func(context.Context) (Snapshot, error)
+	noBackup string
 	log      *slog.Logger
 	requests *prometheus.CounterVec // route, method, code
 	scrape   http.Handler
@@ -124,7 +127,7 @@ func (a *API) routes() []route {
 // registry.
 func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logger) *API {
 	a := &API{
-		engine: e, backup: cfg.Backup, log: log, scrape: newScrape(reg, log), bodies: newBodyBudgets(),
+		engine: e, backup: cfg.Backup, noBackup: cfg.NoBackup, log: log, scrape: newScrape(reg, log), bodies: newBodyBudgets(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_http_requests_total",
 			Help: "HTTP requests by the route's pattern, method and status code; 499 means that the client went away."},
 			[]string{"route", "method", "code"}),

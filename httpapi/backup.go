@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -19,6 +20,9 @@ type Snapshot interface {
 }
 
 func (a *API) getBackup(r *http.Request, _ httprouter.Params) (any, error) {
+	if a.noBackup != "" {
+		return nil, fmt.Errorf("%w: %s", engine.ErrConflict, a.noBackup)
+	}
 	if a.backup == nil {
 		return nil, errNoSuchPath
 	}

@@ -74,6 +74,19 @@ func TestBackupRefused(t *testing.T) {
 }
 
 // A client that goes on reading gets the whole of a backup, however long it takes; one that does not is cut off, and its copy goes.
+// A server whose data is elsewhere says what to use instead.
+func TestBackupElsewhere(t *testing.T) {
+	f := newFixture(t, Config{NoBackup: "use pg_dump"})
+	rec := f.do("GET", "/v1/backup", "")
+	wantProblem(t, rec, 409)
+	if !strings.Contains(rec.Body.String(), `"detail":"use pg_dump"`) {
+		t.Errorf("%s", rec.Body)
+	}
+	if head := f.do("HEAD", "/v1/backup", ""); head.Code != 409 {
+		t.Errorf("HEAD: %d", head.Code)
+	}
+}
+
 func TestBackupToSlowClients(t *testing.T) {
 	for _, stalls := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

@@ -26,7 +26,7 @@
 //	GET    /v1/deliveries/:id              one delivery, with its payload and attempts
 //	POST   /v1/deliveries/:id/retry        makes it due now; 202 with the delivery
 //	POST   /v1/deliveries/:id/cancel       cancels it if it is scheduled or pending; 200 with the delivery, else 409
-//	GET    /v1/backup                      a snapshot of the database as a file; 409 during another backup, 507 without room on the disk
+//	GET    /v1/backup                      a snapshot of the database as a file; 409 during another backup or with PostgreSQL, 507 without room on the disk
 //	GET    /hookbolt.js                    the script with which a page sends its visitors' events; needs no token
 //	GET    /v1/payload.schema.json         the JSON Schema of payloads
 //	GET    /openapi.yaml                   the description of this API, as OpenAPI 3.1

@@ -27,7 +27,9 @@ func (a *API) readyz(r *http.Request, _ httprouter.Params) (any, error) {
 	if err := a.engine.Ready(ctx); err != nil {
 		// Do not show the error itself: anybody may call this.
 		detail := "the database takes no writes, or the engine is not running"
-		if errors.Is(err, engine.ErrFull) {
+		if known, ok := errors.AsType[*engine.NotReadyError](err); ok {
+			detail = known.Why
+		} else if errors.Is(err, engine.ErrFull) {
 			detail = err.Error()
 		}
 		return nil, &problem{Status: http.StatusServiceUnavailable, Detail: "not ready: " + detail, header: map[string]string{"Retry-After": "5"}}

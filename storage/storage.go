@@ -1,14 +1,17 @@
-// Package storage opens the store that the settings name. There is one kind so far, a bbolt file (package bolt). [engine.Store] says what
-// every kind must guarantee.
+// Package storage opens the store that the settings name: a bbolt file (package bolt) or a PostgreSQL database (package postgres). [engine.Store]
+// says what both must guarantee.
 package storage
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"hookbolt/engine"
 	"hookbolt/storage/bolt"
+	"hookbolt/storage/postgres"
 )
 
 // Store is an engine.Store that is open.
@@ -23,16 +26,25 @@ type Store interface {
 
 // Settings say which store to open, and with which limits.
 type Settings struct {
-	// Path is the path of the database file.
+	// Path is the path of the database file. It is not used with PostgreSQL.
 	Path string
 	// MinFree and MaxBytes are the limits of bolt.Options, in bytes.
 	MinFree, MaxBytes int64
+	// Postgres says that the data is in PostgreSQL, and where. nil for a file.
+	Postgres *Postgres
 }
 
-// Hooks are functions that a store calls while it opens and works; see bolt.Options.
+// Postgres are the settings of postgres.Options.
+type Postgres struct {
+	URL, Schema string
+	Insecure    bool
+}
+
+// Hooks are what a store calls while it opens and works; see bolt.Options and postgres.Options.
 type Hooks struct {
 	Inspect       func(path string) error
 	ObserveCommit func(mutations int, took time.Duration)
+	Log           *slog.Logger
 }
 
 // File is implemented by a Store that keeps its data in a file of its own.
@@ -49,13 +61,44 @@ type Snapshot interface {
 	Size() int64
 }
 
-// Open opens the store that s names. A Store in a bbolt file also implements File.
+// Server is implemented by a Store whose data is in a database server.
+type Server interface {
+	Figures() ServerFigures
+}
+
+// ServerFigures are counts and the state of the connections to a database server.
+type ServerFigures = postgres.Figures
+
+// Check returns why Open would refuse s, as far as that can be told without a connection. The error begins with the name of a setting.
+func Check(s Settings) error {
+	if s.Postgres == nil {
+		return nil
+	}
+	if err := postgres.CheckURL(s.Postgres.URL, s.Postgres.Insecure); err != nil {
+		return fmt.Errorf("storage.postgres_url: %w", err)
+	}
+	return nil
+}
+
+// Open opens the store that s names. A Store in a bbolt file also implements File, one in PostgreSQL implements Server.
 func Open(s Settings, h Hooks) (Store, error) {
+	if p := s.Postgres; p != nil {
+		return openPostgres(p, h)
+	}
 	store, err := bolt.Open(s.Path, bolt.Options{MinFree: s.MinFree, MaxBytes: s.MaxBytes, Inspect: h.Inspect, ObserveCommit: h.ObserveCommit})
 	if err != nil {
 		return nil, err
 	}
 	return fileStore{store}, nil
+}
+
+// openPostgres opens a database. It has no limit of time: a migration may take long.
+func openPostgres(p *Postgres, h Hooks) (Store, error) {
+	store, err := postgres.Open(context.Background(), postgres.Options{URL: p.URL, Schema: p.Schema, Insecure: p.Insecure, Log: h.Log, ObserveCommit: h.ObserveCommit})
+	if err != nil {
+		return nil, err // a nil *postgres.Store would be no nil Store
+	}
+	return store, nil
 }
 
 // fileStore makes a bolt.Store a Store and a File.

@@ -58,6 +58,7 @@ var commands = []command{
 	{"config", "check the settings: config check", "[-config FILE] [-allow NETWORK]...", checkConfig},
 	{"check", "check a database file", "FILE", checkFile},
 	{"compact", "copy one without its free space", "FILE OUT", compactFile},
+	{"postgres", "prepare a PostgreSQL database", "init [-print] [-schema NAME] [-role NAME] [-owner NAME] [URL]", initPostgres},
 	{"bench", "measure the throughput", "[-rate N] [-webhooks N] [-dir DIR] [-url URL] [-json] and more", runBench},
 	{"version", "print the version", "", printVersion},
 	{name: "inspect", run: inspectFile},

@@ -46,7 +46,16 @@ type HTTP struct {
 
 // Storage is the section [storage]: what is kept, where, and for how long.
 type Storage struct {
-	Path              string          `toml:"path"`
+	// Driver is which store is used: DriverBolt or DriverPostgres.
+	Driver string `toml:"driver"`
+	// Path is the file of DriverBolt. With DriverPostgres it is not used.
+	Path string `toml:"path"`
+	// PostgresURL is where the database of DriverPostgres is. It may have a password.
+	PostgresURL     string `toml:"postgres_url" secret:"true"`
+	PostgresURLFile string `toml:"postgres_url_file"`
+	PostgresSchema  string `toml:"postgres_schema"`
+	// PostgresInsecure allows connections to other machines that are not encrypted, or do not check the server's name.
+	PostgresInsecure  bool            `toml:"postgres_insecure"`
 	SessionRetention  engine.Duration `toml:"session_retention"`
 	DeliveryRetention engine.Duration `toml:"delivery_retention"`
 	MaxBytes          Size            `toml:"max_bytes"`
@@ -90,6 +99,14 @@ type Log struct {
 	Format string `toml:"format"`
 }
 
+// The stores that storage.driver may name.
+const (
+	DriverBolt     = "bolt"     // a file, see package storage/bolt
+	DriverPostgres = "postgres" // a PostgreSQL database, see package storage/postgres
+)
+
+const defaultMinFree = Size(256 << 20)
+
 // Default returns the defaults.
 func Default() Config {
 	e := engine.DefaultConfig()
@@ -100,10 +117,12 @@ func Default() Config {
 			ShutdownTimeout: engine.Duration(e.ShutdownTimeout),
 		},
 		Storage: Storage{
+			Driver:            DriverBolt,
 			Path:              "hookbolt.db",
+			PostgresSchema:    "hookbolt",
 			SessionRetention:  engine.Duration(e.Retention.Sessions),
 			DeliveryRetention: engine.Duration(e.Retention.Deliveries),
-			MinFree:           256 << 20,
+			MinFree:           defaultMinFree,
 		},
 		Delivery: Delivery{
 			Timeout:            engine.Duration(e.Timeout),
@@ -148,7 +167,7 @@ func (c *Config) Validate() error {
 		c.HTTP.checkTrustedProxies(),
 		between("http.max_body", c.HTTP.MaxBody, minMaxBody, MaxMaxBody),
 		between("http.shutdown_timeout", c.HTTP.ShutdownTimeout, 0, maxShutdownTimeout),
-		c.Storage.checkPath(),
+		c.Storage.checkDriver(),
 		between("storage.session_retention", c.Storage.SessionRetention, minRetention, maxRetention),
 		between("storage.delivery_retention", c.Storage.DeliveryRetention, minRetention, maxRetention),
 		c.Storage.checkMaxBytes(),
@@ -226,9 +245,46 @@ func (c *HTTP) checkTrustedProxies() error {
 	return nil
 }
 
-func (c *Storage) checkPath() error {
-	if c.Path == "" {
+// checkDriver checks the settings of the store that is used, and refuses those of the other one: they would have no effect. storage.path has a
+// default, so it cannot be told whether somebody wants it.
+func (c *Storage) checkDriver() error {
+	if c.Driver == DriverPostgres {
+		return c.checkPostgres()
+	}
+	set := ""
+	switch {
+	case c.Driver != DriverBolt:
+		return oneOf("storage.driver", c.Driver, DriverBolt, DriverPostgres)
+	case c.PostgresURL != "":
+		set = "postgres_url"
+	case c.PostgresSchema != "hookbolt":
+		set = "postgres_schema"
+	case c.PostgresInsecure:
+		set = "postgres_insecure"
+	case c.Path == "":
 		return errors.New(`storage.path: must name a file (got "")`)
+	default:
+		return nil
+	}
+	return fmt.Errorf(`storage.%s: is for PostgreSQL: set storage.driver = "postgres", too`, set)
+}
+
+// maxPostgresSchema is the longest name, in bytes. PostgreSQL cuts names off at 63, and the schema of the views is named like it, with "_views" at its end.
+const maxPostgresSchema = 57
+
+func (c *Storage) checkPostgres() error {
+	switch {
+	case c.PostgresURL == "":
+		return errors.New(`storage.driver: "postgres" takes a database: set storage.postgres_url to its URL, such as "postgres://hookbolt@db.example.com/hookbolt?sslmode=verify-full", ` +
+			"or storage.postgres_url_file to a file with it")
+	case strings.ContainsFunc(c.PostgresURL, unicode.IsControl):
+		return errors.New("storage.postgres_url: must not hold control characters")
+	case c.PostgresSchema == "" || len(c.PostgresSchema) > maxPostgresSchema || strings.ContainsFunc(c.PostgresSchema, unicode.IsControl) || strings.HasPrefix(c.PostgresSchema, "pg_"):
+		return fmt.Errorf(`storage.postgres_schema: must be a name of 1 to %d bytes that does not begin with "pg_" (got %.70q)`, maxPostgresSchema, c.PostgresSchema)
+	case c.MaxBytes != 0:
+		return errors.New("storage.max_bytes: is for a file: what is removed makes no table of PostgreSQL smaller. Shorten the retentions, and limit the database's disk")
+	case c.MinFree != 0 && c.MinFree != defaultMinFree:
+		return errors.New("storage.min_free: is for a file: hookbolt does not see the disk of a PostgreSQL server. Watch it there")
 	}
 	return nil
 }

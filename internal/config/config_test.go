@@ -101,7 +101,8 @@ func TestConfigIsRead(t *testing.T) {
 	want.HTTP.CORSOrigins = []string{"https://quiz.example.com", "http://localhost:3000"}
 	want.HTTP.MaxBody = 2 << 10
 	want.HTTP.ShutdownTimeout = 0
-	want.Storage = Storage{"/var/lib/hookbolt/data.db", engine.Duration(48 * time.Hour), engine.Duration(90 * time.Minute), 2 << 40, 0}
+	want.Storage = Storage{Driver: DriverBolt, Path: "/var/lib/hookbolt/data.db", PostgresSchema: "hookbolt", SessionRetention: engine.Duration(48 * time.Hour),
+		DeliveryRetention: engine.Duration(90 * time.Minute), MaxBytes: 2 << 40}
 	want.Delivery = Delivery{
 		Timeout: engine.Duration(2 * time.Minute), WebhookMaxInFlight: 7, RetryJitter: 1, PauseAfter: engine.Duration(48 * time.Hour), FailingAfter: engine.Duration(10 * time.Minute), ProxyFromEnv: true,
 		RetrySchedule: []engine.Duration{engine.Duration(time.Second), engine.Duration(90 * time.Second)},
@@ -134,6 +135,19 @@ func mailSettings(other string) string {
 // transformSettings are settings with a program for operational events.
 func transformSettings(program, contentType string) string {
 	return fmt.Sprintf("[delivery]\noperations_url = \"https://ops.example.com/\"\noperations_transform = '%s'\noperations_content_type = %q\n", program, contentType)
+}
+
+// postgresSettings are settings of a database in PostgreSQL whose URL has a password, with one that is another one.
+func postgresSettings(other, password string) string {
+	settings := map[string]string{"url": fmt.Sprintf("%q", "postgres://u:"+password+"@h/d")}
+	if name, value, ok := strings.Cut(other, " = "); ok {
+		settings[name] = value
+	}
+	text := "[storage]\ndriver = \"postgres\"\n"
+	for name, value := range settings {
+		text += "postgres_" + name + " = " + value + "\n"
+	}
+	return text
 }
 
 func TestBadConfigIsRefusedInOneLine(t *testing.T) {
@@ -201,6 +215,16 @@ func TestBadConfigIsRefusedInOneLine(t *testing.T) {
 		{"large body", "[http]\nmax_body = \"1GiB\"", `http.max_body: must be 1KiB to 64MiB (got 1GiB)`},
 		{"shutdown", "[http]\nshutdown_timeout = \"-1s\"", `http.shutdown_timeout: must be 0s to 1h (got -1s)`},
 		{"path", "[storage]\npath = \"\"", `storage.path: must name a file (got "")`},
+		{"driver", "[storage]\ndriver = \"sqlite\"", `storage.driver: must be bolt, postgres (got "sqlite")`},
+		{"no database", "[storage]\ndriver = \"postgres\"", `storage.driver: "postgres" takes a database: set storage.postgres_url to its URL, such as `},
+		{"database with a line break", postgresSettings(`url = "postgres://u:`+token+`@h/d\n"`, token), `storage.postgres_url: must not hold control characters`},
+		{"schema", postgresSettings(`schema = ""`, token), `storage.postgres_schema: must be a name of 1 to 57 bytes that does not begin with "pg_" (got "")`},
+		{"schema of the system", postgresSettings(`schema = "pg_catalog"`, token), `storage.postgres_schema: must be a name of 1 to 57 bytes that does not begin with "pg_" (got "pg_catalog")`},
+		{"limit of a file", postgresSettings("", token) + "max_bytes = \"1GiB\"", `storage.max_bytes: is for a file: `},
+		{"disk of a file", postgresSettings("", token) + "min_free = \"1GiB\"", `storage.min_free: is for a file: `},
+		{"database without driver", "[storage]\npostgres_url = \"postgres://u:" + token + "@h/d\"", `storage.postgres_url: is for PostgreSQL: set storage.driver = "postgres", too`},
+		{"schema without driver", "[storage]\npostgres_schema = \"x\"", `storage.postgres_schema: is for PostgreSQL: set storage.driver = "postgres", too`},
+		{"insecure without driver", "[storage]\npostgres_insecure = true", `storage.postgres_insecure: is for PostgreSQL: set storage.driver = "postgres", too`},
 		{"session retention", "[storage]\nsession_retention = \"0s\"", `storage.session_retention: must be 1m to 87600h (got 0s)`},
 		{"delivery retention", "[storage]\ndelivery_retention = \"100000h\"", `storage.delivery_retention: must be 1m to 87600h (got 100000h)`},
 		{"timeout", "[delivery]\ntimeout = \"0s\"", `delivery.timeout: must be 1s to 2m (got 0s)`},

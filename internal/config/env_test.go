@@ -40,6 +40,10 @@ func TestEnvironment(t *testing.T) {
 		"http.trusted_proxies":              {"127.0.0.1, 10.0.0.0/8", `["127.0.0.1", "10.0.0.0/8"]`},
 		"http.max_body":                     {"2KiB", `"2KiB"`},
 		"http.shutdown_timeout":             {"7s", `"7s"`},
+		"storage.driver":                    {"postgres", `"postgres"`},
+		"storage.postgres_url":              {"postgres://u:p@h/d", `"postgres://u:p@h/d"`},
+		"storage.postgres_schema":           {"events", `"events"`},
+		"storage.postgres_insecure":         {"true", `true`},
 		"storage.path":                      {"/somewhere/x.db", `"/somewhere/x.db"`},
 		"storage.session_retention":         {"48h", `"48h"`},
 		"storage.delivery_retention":        {"24h", `"24h"`},
@@ -70,8 +74,9 @@ func TestEnvironment(t *testing.T) {
 		"log.level":                         {"warn", `"warn"`},
 		"log.format":                        {"json", `"json"`},
 	}
-	// Of the URL and the mail server for operational events only one may be set.
-	for _, without := range []string{"delivery.operations_url delivery.operations_transform delivery.operations_content_type", "delivery.operations_smtp delivery.operations_smtp_username delivery.operations_smtp_password delivery.operations_mail_from delivery.operations_mail_to"} {
+	// Of the URL and the mail server for operational events only one may be set, and only settings of one store.
+	for _, without := range []string{"storage.driver storage.postgres_url storage.postgres_schema storage.postgres_insecure delivery.operations_url delivery.operations_transform delivery.operations_content_type",
+		"storage.max_bytes storage.min_free delivery.operations_smtp delivery.operations_smtp_username delivery.operations_smtp_password delivery.operations_mail_from delivery.operations_mail_to"} {
 		testEnvironment(t, write, values, strings.Fields(without))
 	}
 }
@@ -132,7 +137,7 @@ func testEnvironment(t *testing.T, write func(name, text string) string, values 
 }
 
 func isSecretFile(name string) bool {
-	return strings.HasSuffix(name, "_tokens_file") || strings.HasSuffix(name, "_secret_file") || strings.HasSuffix(name, "_password_file")
+	return strings.HasSuffix(name, "_tokens_file") || strings.HasSuffix(name, "_secret_file") || strings.HasSuffix(name, "_password_file") || strings.HasSuffix(name, "_url_file")
 }
 
 func TestBadEnvironment(t *testing.T) {
@@ -176,6 +181,20 @@ func TestVariableLineEnds(t *testing.T) {
 	t.Setenv("X_SECRET", "a\nb\r\n")
 	if value, ok := LookupVariable("X_SECRET"); value != "a\nb" || !ok || Variable("X_NONE") != "" {
 		t.Errorf("got %q, %t", value, ok)
+	}
+}
+
+// TestDatabaseFromFile reads the URL of a database with its password from a file, and does not show it.
+func TestDatabaseFromFile(t *testing.T) {
+	const url = "postgres://hookbolt:a-password@db.example.com/hookbolt"
+	file := writeFile(t, filepath.Join(t.TempDir(), "database"), url+"\n")
+	cfg, from, err := (&Loader{Environ: []string{"HOOKBOLT_STORAGE_DRIVER=postgres", "HOOKBOLT_STORAGE_POSTGRES_URL_FILE=" + file}}).Load()
+	if err != nil || cfg.Storage.PostgresURL != url {
+		t.Fatalf("%q, %v", cfg.Storage.PostgresURL, err)
+	}
+	var shown strings.Builder
+	if err := cfg.Write(&shown, from); err != nil || strings.Contains(shown.String(), "a-password") || !strings.Contains(shown.String(), "postgres_url = \"…\"") {
+		t.Errorf("%v\n%s", err, &shown)
 	}
 }
 

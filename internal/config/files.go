@@ -46,7 +46,10 @@ func (e *Exposure) String() string {
 // Exposures returns those of the files with secrets that the settings come from or name, in the order of their paths: the file of settings
 // if it holds a secret, files of tokens, the key of the certificate, and the database. A file that is not there is none.
 func (c *Config) Exposures(from Origins) []Exposure {
-	files := map[string]bool{c.Storage.Path: true, c.HTTP.TLSKeyFile: true}
+	files := map[string]bool{c.HTTP.TLSKeyFile: true}
+	if c.Storage.Driver == DriverBolt {
+		files[c.Storage.Path] = true
+	}
 	values := maps.Collect(c.settings())
 	for name := range secretSettings() {
 		origin := from[name] // the file of settings, a variable, or the setting that names a file

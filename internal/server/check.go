@@ -5,6 +5,7 @@ import (
 
 	"hookbolt/engine"
 	"hookbolt/internal/config"
+	"hookbolt/storage"
 )
 
 // Check returns why a server with valid settings could not start, as far as that can be found out without a start. The error begins with
@@ -18,7 +19,12 @@ func Check(c *config.Config) error {
 	if err := engine.CheckTLSFiles(c.Delivery.CAFile, c.Delivery.TLSDir); err != nil {
 		return err
 	}
-	if _, err := lacksDirectory(c.Storage.Path); err != nil {
+	if c.Storage.Driver == config.DriverBolt {
+		if _, err := lacksDirectory(c.Storage.Path); err != nil {
+			return err
+		}
+	}
+	if err := storage.Check(storageSettings(c)); err != nil {
 		return err
 	}
 	return checkOperationsAddress(c)

@@ -22,7 +22,8 @@ type Reload struct {
 }
 
 // fixedSettings are the settings that a running server cannot change: they were used when it started.
-var fixedSettings = []string{"http.listen", "storage.path", "delivery.proxy_from_environment", "log.format"}
+var fixedSettings = []string{"http.listen", "storage.driver", "storage.path", "storage.postgres_url", "storage.postgres_url_file", "storage.postgres_schema",
+	"storage.postgres_insecure", "delivery.proxy_from_environment", "log.format"}
 
 // reload reads the settings again and applies those that a running server can change. If one of them is refused, none is applied.
 func (s *Server) reload() {

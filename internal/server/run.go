@@ -10,6 +10,7 @@ import (
 
 	"hookbolt/engine"
 	"hookbolt/internal/buildinfo"
+	"hookbolt/internal/config"
 	"hookbolt/internal/systemd"
 )
 
@@ -52,6 +53,9 @@ func (s *Server) start(ctx context.Context, p *parts, manager *systemd.Manager) 
 	})
 	p.Go(func() { keepMemoryLimit(ctx) })
 	database := s.cfg.Storage.Path // read before a reload can change s.cfg
+	if s.cfg.Storage.Driver == config.DriverPostgres {
+		database = "PostgreSQL, schema " + s.cfg.Storage.PostgresSchema
+	}
 	p.Go(func() {
 		select {
 		case <-s.engine.Started():
@@ -63,10 +67,10 @@ func (s *Server) start(ctx context.Context, p *parts, manager *systemd.Manager) 
 	})
 }
 
-// alive is the check of the watchdog. It is that of /readyz, which fails while the database's writer hangs, but it accepts a full disk: a
-// restart would not free it, and the server continues its attempts meanwhile.
+// alive is the check of the watchdog. It is that of /readyz, which fails while the database's writer hangs, but it accepts a full disk, and a
+// PostgreSQL server that is away: a restart would help neither.
 func (s *Server) alive(ctx context.Context) error {
-	if err := s.engine.Ready(ctx); !errors.Is(err, engine.ErrFull) {
+	if err := s.engine.Ready(ctx); !errors.Is(err, engine.ErrFull) && !errors.Is(err, engine.ErrTransient) {
 		return err
 	}
 	return nil

@@ -44,7 +44,7 @@ type Server struct {
 	settings    Reload
 }
 
-// New opens the database and the port, and builds the server. It creates the database's directory if the parent directory exists. Nothing
+// New opens the database and the port, and builds the server. It creates the directory of a database file if the parent directory exists. Nothing
 // is served or delivered before Run. Run must follow, because it closes the database and the port.
 func New(o Options) (*Server, error) {
 	cfg, log := o.Config, o.Log
@@ -67,11 +67,12 @@ func New(o Options) (*Server, error) {
 	if err := engine.CheckTLSFiles(cfg.Delivery.CAFile, cfg.Delivery.TLSDir); err != nil {
 		return nil, err
 	}
-	if err := makeDirectory(cfg.Storage.Path); err != nil {
-		return nil, err
+	if cfg.Storage.Driver == config.DriverBolt {
+		if err := makeDirectory(cfg.Storage.Path); err != nil {
+			return nil, err
+		}
 	}
-	store, err := storage.Open(storage.Settings{Path: cfg.Storage.Path, MinFree: int64(cfg.Storage.MinFree), MaxBytes: int64(cfg.Storage.MaxBytes)},
-		storage.Hooks{Inspect: dbfile.Inspector(log), ObserveCommit: observeCommits(reg)})
+	store, err := storage.Open(storageSettings(&cfg), storage.Hooks{Inspect: dbfile.Inspector(log), ObserveCommit: observeCommits(reg), Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +91,12 @@ func New(o Options) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", setting, err), listener.Close(), store.Close())
 	}
 	apiCfg := apiConfig(&cfg)
-	if file, ok := store.(storage.File); ok {
-		apiCfg.Backup = func(ctx context.Context) (httpapi.Snapshot, error) { return file.Backup(ctx) }
+	switch kept := store.(type) {
+	case storage.File:
+		apiCfg.Backup = func(ctx context.Context) (httpapi.Snapshot, error) { return kept.Backup(ctx) }
+	case storage.Server:
+		apiCfg.NoBackup = "the data is in PostgreSQL: use pg_dump, or the backups of the server"
+		reg.MustRegister(newPostgresCollector(kept.Figures))
 	}
 	api := httpapi.New(e, apiCfg, reg, log)
 	server := httpapi.NewServer(api, log)

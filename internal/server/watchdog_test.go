@@ -119,3 +119,48 @@ func TestHungWriterGivesNoSignOfLife(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// awayStore is a store whose database is away.
+type awayStore struct{ storage.Store }
+
+func (awayStore) Ready(context.Context) error {
+	return &engine.NotReadyError{Why: "the database server cannot be reached", Err: fmt.Errorf("%w: dial tcp 192.0.2.1: refused", engine.ErrTransient)}
+}
+
+// A database server that is away is no reason to be killed and started again. /readyz says what is wrong, and not where.
+func TestDatabaseAwayGivesSignsOfLife(t *testing.T) {
+	m := hookbolttest.NewServiceManager(t, 50*time.Millisecond)
+	for _, line := range m.Env {
+		name, value, _ := strings.Cut(line, "=")
+		t.Setenv(name, value)
+	}
+	cfg := config.Default()
+	cfg.HTTP.Listen = "127.0.0.1:0"
+	cfg.Storage.Path = filepath.Join(t.TempDir(), "test.db")
+	logger, _ := server.NewLog(cfg.Log, hookbolttest.NewOutput())
+	o := server.Options{Config: cfg, Log: logger}
+	o.WrapStore(func(s storage.Store) storage.Store { return awayStore{s} })
+	s, err := server.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	m.Await(t, "READY=1\nSTATUS=ready at "+s.URL())
+	status, answer := hookbolttest.Call(t, "GET", s.URL()+"/readyz", "")
+	hookbolttest.WantStatus(t, http.StatusServiceUnavailable, status, answer)
+	if !strings.Contains(answer, `"detail":"not ready: the database server cannot be reached"`) {
+		t.Errorf("/readyz says %s", answer)
+	}
+	for range 3 {
+		if got := m.Next(t); got != "WATCHDOG=1" {
+			t.Fatalf("said %q, want a sign of life", got)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

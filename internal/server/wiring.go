@@ -7,6 +7,7 @@ import (
 	"hookbolt/engine"
 	"hookbolt/httpapi"
 	"hookbolt/internal/config"
+	"hookbolt/storage"
 )
 
 // engineConfig is the part of the settings that the engine needs.
@@ -45,6 +46,14 @@ func engineConfig(c *config.Config, version string) engine.Config {
 		},
 		Version: version,
 	}
+}
+
+// storageSettings is the part of the settings that the store needs.
+func storageSettings(c *config.Config) storage.Settings {
+	if c.Storage.Driver == config.DriverPostgres {
+		return storage.Settings{Postgres: &storage.Postgres{URL: c.Storage.PostgresURL, Schema: c.Storage.PostgresSchema, Insecure: c.Storage.PostgresInsecure}}
+	}
+	return storage.Settings{Path: c.Storage.Path, MinFree: int64(c.Storage.MinFree), MaxBytes: int64(c.Storage.MaxBytes)}
 }
 
 // apiConfig is the part of the settings that the API needs.

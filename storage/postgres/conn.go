@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -151,23 +150,4 @@ func (s *Store) snapshot(ctx context.Context, f func(pgx.Tx) error) error {
 	return s.view(ctx, func(conn *pgx.Conn) error {
 		return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
 	})
-}
-
-// check refuses a server that would break a promise.
-func (s *Store) check(ctx context.Context, conn *pgx.Conn) error {
-	var version int
-	var encoding, synchronous string
-	err := conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), current_setting('synchronous_commit')").
-		Scan(&version, &encoding, &synchronous)
-	switch {
-	case err != nil:
-		return err
-	case version < 130000:
-		return fmt.Errorf("the server is too old: its version is %d, and the oldest that works is 13", version/10000)
-	case encoding != "UTF8":
-		return fmt.Errorf("the database has the encoding %s, and must have UTF8", encoding)
-	case synchronous == "off":
-		return errors.New("synchronous_commit is off: a crash would lose events that were acknowledged; ALTER ROLE CURRENT_USER SET synchronous_commit = on")
-	}
-	return nil
 }

@@ -122,12 +122,13 @@ func (s *Store) readCounts(ctx context.Context, conn *pgx.Conn) (deltas, error) 
 	return all, errors.Join(found.Err(), damaged)
 }
 
-// foldInterval is how often the batch rows are folded. Some thousands of them take a millisecond.
+// foldInterval is how often the batch rows are folded by default. Some thousands of them take a millisecond.
 const foldInterval = 5 * time.Second
 
 // fold adds what batch rows carry to the table counts and removes them, except for the newest one: it tells whether its batch was carried out. It begins behind
 // what was folded before, so that it does not walk the dead entries that stay in the index while a snapshot is held.
 func (b *batch) fold() error {
+	b.after = append(b.after, func() { b.s.foldedAt.Store(time.Now().UnixNano()) })
 	all, to := make(deltas), b.s.folded.Load()
 	err := b.query(func(found pgx.Rows) error {
 		var list []byte

@@ -94,15 +94,24 @@ func (s *Store) migrate(ctx context.Context, conn *pgx.Conn) error {
 	return tx.Commit(ctx)
 }
 
-// schemaOf returns the version of the schema, 0 for an empty one, which it makes where there is none.
+// schemaTable makes the table that has the version of the schema.
+const schemaTable = "CREATE TABLE @.schema (version int NOT NULL, writable_by int NOT NULL); INSERT INTO @.schema VALUES (0, 0)"
+
+// schemaOf returns the version of the schema, 0 for an empty one, which it makes where there is none. A role that may not make a schema can use one
+// that somebody has made for it.
 func (s *Store) schemaOf(ctx context.Context, tx pgx.Tx) (version, writable int, err error) {
-	var there bool
-	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'schema')", s.opts.Schema).Scan(&there); err != nil {
+	var hasSchema, hasTable bool
+	err = tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1), "+
+		"EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = $1 AND tablename = 'schema')", s.opts.Schema).Scan(&hasSchema, &hasTable)
+	if err != nil {
 		return 0, 0, err
 	}
-	if !there {
-		_, err := tx.Exec(ctx, s.sql("CREATE SCHEMA IF NOT EXISTS @; CREATE TABLE @.schema (version int NOT NULL, writable_by int NOT NULL); INSERT INTO @.schema VALUES (0, 0)"),
-			pgx.QueryExecModeSimpleProtocol)
+	if !hasTable {
+		text := schemaTable
+		if !hasSchema {
+			text = "CREATE SCHEMA IF NOT EXISTS @; " + text
+		}
+		_, err := tx.Exec(ctx, s.sql(text), pgx.QueryExecModeSimpleProtocol)
 		return 0, 0, err
 	}
 	err = tx.QueryRow(ctx, s.sql("SELECT version, writable_by FROM @.schema")).Scan(&version, &writable)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,15 @@ type Options struct {
 	Schema string
 	// Patience is for how long a change waits for a database that is away, before its caller gets an engine.ErrTransient. Defaults to 5 s.
 	Patience time.Duration
+	// Insecure allows connections to other machines without sslmode=verify-full.
+	Insecure bool
+	// MaxSkew is the difference between the clocks of this machine and of the server from which on the store is not ready. Defaults to 1 min. If it is
+	// negative, the clocks are not compared.
+	MaxSkew time.Duration
+	// FoldInterval is how often the counts are folded. Defaults to 5 s.
+	FoldInterval time.Duration
+	// Log gets what somebody should know of the server. Defaults to nowhere.
+	Log *slog.Logger
 	// ObserveCommit is called after each commit with its number of mutations and its duration. Defaults to nothing.
 	ObserveCommit func(mutations int, took time.Duration)
 }
@@ -35,6 +45,7 @@ const (
 // Store is an open database. Its methods may be called from several goroutines.
 type Store struct {
 	opts   Options
+	log    *slog.Logger
 	config *pgx.ConnConfig
 	texts  sync.Map // statements by their text with @; see sql
 
@@ -78,6 +89,10 @@ type Store struct {
 
 	folded         atomic.Int64 // the number of the first batch row that may not be folded yet; written by the writer
 	trips, settled atomic.Int64 // round trips of the writer; commits that were settled by their batch row
+	retries        atomic.Int64 // transactions of the writer that failed and began anew
+	foldedAt       atomic.Int64 // when Watch last folded, in Unix nanoseconds
+	skew           atomic.Int64 // by how much this machine's clock is ahead of the server's, in nanoseconds
+	trouble        trouble      // why changes fail
 
 	closing sync.Once
 }
@@ -93,12 +108,18 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.ObserveCommit == nil {
 		o.ObserveCommit = func(int, time.Duration) {}
 	}
-	config, err := pgx.ParseConfig(o.URL)
+	if o.FoldInterval == 0 {
+		o.FoldInterval = foldInterval
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	config, err := parseURL(o.URL, o.Insecure)
 	if err != nil {
 		return nil, fmt.Errorf("storage.postgres_url: %w", err)
 	}
 	config.RuntimeParams["application_name"] = "hookbolt"
-	s := &Store{opts: o, config: config, health: make(map[uint32]engine.Health),
+	s := &Store{opts: o, log: o.Log, config: config, health: make(map[uint32]engine.Health),
 		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), walks: make(chan *mutation, maxBatchMutations),
 		quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
 		reading: make(chan struct{}, readers), idle: make(chan *pgx.Conn, readers), fanOutWake: make(chan struct{}, 1)}
@@ -106,9 +127,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		if s.conn != nil {
 			closeConn(s.conn)
 		}
-		return nil, fmt.Errorf("open the database: %w", err)
+		return nil, fmt.Errorf("open the database: %w", startError(err))
 	}
+	s.foldedAt.Store(time.Now().UnixNano())
 	go s.writer()
+	if o.MaxSkew >= 0 {
+		go s.watchClock()
+	}
 	return s, nil
 }
 
@@ -123,7 +148,7 @@ func (s *Store) start(ctx context.Context) error {
 		return err
 	}
 	if err := s.migrate(ctx, conn); err != nil {
-		return err
+		return explainRights(err)
 	}
 	if err := s.takeOver(ctx, conn); err != nil {
 		return err

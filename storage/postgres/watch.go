@@ -19,7 +19,7 @@ func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
 		}
 		return err
 	}
-	fold := time.NewTicker(foldInterval)
+	fold := time.NewTicker(s.opts.FoldInterval)
 	defer fold.Stop()
 	for {
 		if news, ok := s.unheard.take(); ok {

@@ -169,7 +169,9 @@ func (s *Store) commit(mutations []*mutation) (err error) {
 			left, tries = rest, 0
 			continue
 		}
-		switch v := judge(failure); {
+		v := judge(failure)
+		s.met(v, failure)
+		switch {
 		case v == fenced:
 			return failure
 		case v == lost && s.wait(tries, giveUp):
@@ -267,6 +269,7 @@ func (s *Store) tryCommit(mutations []*mutation, giveUp time.Time) (left []*muta
 		return s.settleFailed(&unsettled{b, applied}, left, err, giveUp)
 	}
 	s.opts.ObserveCommit(len(applied), time.Since(began))
+	s.trouble.Store(nil)
 	b.publish(true)
 	answerAll(applied, nil)
 	return left, nil
@@ -415,6 +418,7 @@ func (s *Store) ready(giveUp time.Time) error {
 			return err
 		}
 		s.away.Store(true)
+		s.met(lost, err)
 		left := time.Until(giveUp)
 		if left <= 0 {
 			return &awayError{err}

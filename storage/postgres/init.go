@@ -1,0 +1,126 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Setup says what Init makes: a schema whose tables belong to a role that nobody signs in with, and a role for hookbolt that may only work with their rows.
+type Setup struct {
+	// Schema defaults to "hookbolt".
+	Schema string
+	// Owner is the role that owns the tables, and migrates them. Defaults to "hookbolt_owner".
+	Owner string
+	// Role is the one of Options.URL. Defaults to "hookbolt".
+	Role string
+}
+
+func (u Setup) withDefaults() Setup {
+	u.Schema, u.Owner, u.Role = cmp.Or(u.Schema, defaultSchema), cmp.Or(u.Owner, "hookbolt_owner"), cmp.Or(u.Role, "hookbolt")
+	return u
+}
+
+// quoted puts quoted names in the place of $schema, $owner and $role, and texts in that of 'owner' and 'role'.
+func (u Setup) quoted(text string) string {
+	views := pgx.Identifier{u.Schema + "_views"}.Sanitize()
+	text = strings.NewReplacer("@views", views, "@", pgx.Identifier{u.Schema}.Sanitize()).Replace(text)
+	literal := func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+	return strings.NewReplacer("$schema", pgx.Identifier{u.Schema}.Sanitize(), "$owner", pgx.Identifier{u.Owner}.Sanitize(), "$role", pgx.Identifier{u.Role}.Sanitize(),
+		"'owner'", literal(u.Owner), "'role'", literal(u.Role)).Replace(text)
+}
+
+// rolesSQL makes the roles and the schema where they are missing. It takes a role that may make roles, in a database of its own.
+func (u Setup) rolesSQL() []string {
+	texts := []string{
+		"DO $do$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'owner') THEN CREATE ROLE $owner NOLOGIN; END IF; END $do$",
+		"DO $do$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'role') THEN CREATE ROLE $role LOGIN; END IF; END $do$",
+		"GRANT $owner TO CURRENT_USER",
+		"CREATE SCHEMA IF NOT EXISTS $schema AUTHORIZATION $owner",
+		"CREATE SCHEMA IF NOT EXISTS @views AUTHORIZATION $owner", // for those who read; the server does not
+		"GRANT USAGE ON SCHEMA $schema TO $role",
+		"ALTER DEFAULT PRIVILEGES FOR ROLE $owner IN SCHEMA $schema GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO $role",
+		"ALTER DEFAULT PRIVILEGES FOR ROLE $owner IN SCHEMA $schema GRANT USAGE ON SEQUENCES TO $role",
+	}
+	for i := range texts {
+		texts[i] = u.quoted(texts[i])
+	}
+	return append(texts, RoleSettings(pgx.Identifier{u.Role}.Sanitize())...)
+}
+
+// rightsSQL gives the role what it needs, as the owner. The version of the schema is the owner's to change.
+func (u Setup) rightsSQL() []string {
+	return []string{
+		u.quoted("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA $schema TO $role"),
+		u.quoted("GRANT USAGE ON ALL SEQUENCES IN SCHEMA $schema TO $role"),
+		u.quoted("REVOKE INSERT, UPDATE, DELETE ON $schema.schema FROM $role"),
+	}
+}
+
+// SQL returns the script for psql that does what Init does to a database without the schema.
+func (u Setup) SQL() string {
+	u = u.withDefaults()
+	var b strings.Builder
+	b.WriteString("BEGIN;\n")
+	write := func(texts ...string) {
+		for _, text := range texts {
+			b.WriteString(strings.TrimRight(strings.TrimSpace(text), ";") + ";\n")
+		}
+	}
+	write(u.rolesSQL()...)
+	write(u.quoted("SET LOCAL ROLE $owner"), u.quoted(schemaTable))
+	for _, step := range migrations {
+		write(u.quoted(step))
+	}
+	write(u.quoted(fmt.Sprintf("UPDATE @.schema SET version = %d, writable_by = %d", schemaVersion, writableBy)))
+	write(u.rightsSQL()...)
+	b.WriteString("COMMIT;\n")
+	return b.String()
+}
+
+// Init makes the roles and the schema in the database at url, or brings them up to date: it may be called again, and must be after an update of hookbolt
+// that migrates. The role of url must be a superuser, or may make roles and schemas. A new role has no password.
+func Init(ctx context.Context, url string, u Setup) error {
+	u = u.withDefaults()
+	config, err := parseURL(url, true) // somebody is at the keyboard
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return startError(err)
+	}
+	defer closeConn(conn)
+	run := func(texts ...string) error {
+		for _, text := range texts {
+			if _, err := conn.Exec(ctx, text, pgx.QueryExecModeSimpleProtocol); err != nil {
+				return fmt.Errorf("%s: %w", text, err)
+			}
+		}
+		return nil
+	}
+	if err := run(u.rolesSQL()...); err != nil {
+		return err
+	}
+	if err := run(u.quoted("SET ROLE $owner")); err != nil {
+		return err
+	}
+	s := &Store{opts: Options{Schema: u.Schema}}
+	if err := s.migrate(ctx, conn); err != nil {
+		return err
+	}
+	return run(u.rightsSQL()...)
+}
+
+// explainRights adds what to do to the error of a role that may not migrate.
+func explainRights(err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "42501" || pg.Code == "3F000") { // the latter: a schema that it could not make
+		return fmt.Errorf("%w; the owner of the tables must make or migrate them: \"hookbolt postgres init URL\" with the URL of an administrator", err)
+	}
+	return err
+}
