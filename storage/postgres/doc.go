@@ -91,6 +91,8 @@
 // Readers have up to 8 connections. A method that needs several statements reads a snapshot. A list walks a primary key, or an index, from its cursor
 // on, and bounds what it reads.
 //
+// People read the views, whose names begin with view_; see docs/sql.md.
+//
 // # Sessions of the server
 //
 // Each connection sets timeouts of its own after connecting: for a statement, for a lock, and for a transaction whose process was stopped in the middle
