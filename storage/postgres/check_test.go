@@ -204,7 +204,7 @@ func TestEraseInSteps(t *testing.T) {
 	keepVisits(t, s, 1, 300)
 	ids := keepVisits(t, s, 7, 2*eraseFinds+1)
 	keepVisits(t, s, 1, 300)
-	sqlOf(t, s, "UPDATE @.sessions SET bytes = "+"100000")
+	sqlOf(t, s, "UPDATE @.sessions SET bytes = 100000")
 	dry := visitor(7)
 	dry.DryRun = true
 	want := engine.Erased{Sessions: int64(len(ids)), Events: 2 * int64(len(ids)), Deliveries: int64(len(ids))}
@@ -212,6 +212,11 @@ func TestEraseInSteps(t *testing.T) {
 		if total, _ := keepErase(t, s, what); total != want {
 			t.Errorf("erased are %+v, want %+v", total, want)
 		}
+	}
+	step, err := s.Erase(t.Context(), dry, "")
+	first, parseErr := parseErasePlace(step.Next)
+	if n := sqlOf(t, s, "SELECT count(*)::text FROM @.sessions WHERE no <= $1", first.session); err != nil || parseErr != nil || n[0] != "41" {
+		t.Errorf("a step reads the events of %s sessions of 100 kB each, want 41: %v", n[0], err)
 	}
 	what := engine.Erasure{SessionID: uuid.MustParse(sqlOf(t, s, "SELECT id::text FROM @.sessions LIMIT 1")[0])}
 	keepAll(t, s, time.Now().UTC().Add(time.Hour), engine.Retention{Sessions: time.Minute, Deliveries: keepForever.Deliveries})
