@@ -73,7 +73,13 @@
 // process; what it has claimed is due again for the next one.
 //
 // ClaimDue reads on a connection of its own, beside the writer. It may see the queue as it was before a commit that has ended a claim, so it claims nothing
-// whose claim has ended since it began to read; see type look.
+// whose claim has ended since it began to read; see type look. It begins where the lane begins, and so does not read the entries of what has gone, which
+// stay in the index while anybody holds an old snapshot; see type front. What it claims it reads a second time, all of one moment: a delivery that has
+// moved meanwhile is given back.
+//
+// A caller may have been told that the outcome of its change is unknown, and then the change turns out to be stored. Watch reports what it has queued,
+// ended and changed, as if another process had done it. The claims of such callers last, because they repeat their call: a repeated attempt is found by the
+// number of attempts that the delivery had when it was claimed.
 //
 // # Counts
 //
