@@ -143,11 +143,12 @@ func postgresSettings(other, password string) string {
 	if name, value, ok := strings.Cut(other, " = "); ok {
 		settings[name] = value
 	}
-	text := "[storage]\ndriver = \"postgres\"\n"
+	var text strings.Builder
+	text.WriteString("[storage]\ndriver = \"postgres\"\n")
 	for name, value := range settings {
-		text += "postgres_" + name + " = " + value + "\n"
+		text.WriteString("postgres_" + name + " = " + value + "\n")
 	}
-	return text
+	return text.String()
 }
 
 func TestBadConfigIsRefusedInOneLine(t *testing.T) {
