@@ -58,7 +58,6 @@ func (d *postgresDatabase) end(crashed bool) error {
 // TestSimulationPostgres is TestSimulation on PostgreSQL, for the first seeds of it. A day takes much longer than on a file: each of its commits is two
 // round trips.
 func TestSimulationPostgres(t *testing.T) {
-	t.Skip("left out: jobs, retention, lists and statistics of the store in PostgreSQL are not built yet") // delete this line once they are
 	cluster := postgrestest.Shared(t)
 	seeds, days := (*simSeeds+3)/4, (*simDays+2)/3
 	var all simTotals

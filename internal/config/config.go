@@ -269,8 +269,8 @@ func (c *Storage) checkDriver() error {
 	return fmt.Errorf(`storage.%s: is for PostgreSQL: set storage.driver = "postgres", too`, set)
 }
 
-// maxPostgresSchema is the longest name, in bytes. PostgreSQL cuts names off at 63, and the schema of the views is named like it, with "_views" at its end.
-const maxPostgresSchema = 57
+// maxPostgresSchema is the longest name, in bytes: PostgreSQL cuts names off there.
+const maxPostgresSchema = 63
 
 func (c *Storage) checkPostgres() error {
 	switch {

@@ -28,8 +28,7 @@ func (u Setup) withDefaults() Setup {
 
 // quoted puts quoted names in the place of $schema, $owner and $role, and texts in that of 'owner' and 'role'.
 func (u Setup) quoted(text string) string {
-	views := pgx.Identifier{u.Schema + "_views"}.Sanitize()
-	text = strings.NewReplacer("@views", views, "@", pgx.Identifier{u.Schema}.Sanitize()).Replace(text)
+	text = strings.ReplaceAll(text, "@", pgx.Identifier{u.Schema}.Sanitize())
 	literal := func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 	return strings.NewReplacer("$schema", pgx.Identifier{u.Schema}.Sanitize(), "$owner", pgx.Identifier{u.Owner}.Sanitize(), "$role", pgx.Identifier{u.Role}.Sanitize(),
 		"'owner'", literal(u.Owner), "'role'", literal(u.Role)).Replace(text)
@@ -42,7 +41,6 @@ func (u Setup) rolesSQL() []string {
 		"DO $do$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'role') THEN CREATE ROLE $role LOGIN; END IF; END $do$",
 		"GRANT $owner TO CURRENT_USER",
 		"CREATE SCHEMA IF NOT EXISTS $schema AUTHORIZATION $owner",
-		"CREATE SCHEMA IF NOT EXISTS @views AUTHORIZATION $owner", // for those who read; the server does not
 		"GRANT USAGE ON SCHEMA $schema TO $role",
 		"ALTER DEFAULT PRIVILEGES FOR ROLE $owner IN SCHEMA $schema GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO $role",
 		"ALTER DEFAULT PRIVILEGES FOR ROLE $owner IN SCHEMA $schema GRANT USAGE ON SEQUENCES TO $role",
