@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -271,6 +270,3 @@ func (s *Store) unavailable() error {
 
 // Webhooks implements engine.Store.
 func (s *Store) Webhooks() *engine.WebhookSet { return s.hooks.Load() }
-
-// errNotBuilt is returned by what is still to be built.
-var errNotBuilt = errors.New("not built yet")
