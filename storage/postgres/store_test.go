@@ -219,8 +219,12 @@ func TestAway(t *testing.T) {
 	p := newProxy(t, c.Dir())
 	s := openAt(t, Options{URL: p.url(), Schema: c.Schema(t), Patience: 50 * time.Millisecond})
 	p.down.Store(true)
+	began := time.Now()
 	if _, err := appendOne(s); !errors.Is(err, engine.ErrTransient) {
 		t.Errorf("append without a database: got %v, want an ErrTransient", err)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("it took %v, which is no patience of 50 ms", took)
 	}
 	if _, _, err := s.Session(t.Context(), uuid.New()); !errors.Is(err, engine.ErrTransient) {
 		t.Errorf("read without a database: got %v, want an ErrTransient", err)
@@ -265,6 +269,9 @@ func TestTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := openAt(t, o)
+	if err := first.write(t.Context(), mutation{run: func(*batch) error { return nil }}); !errors.Is(err, engine.ErrUnavailable) {
+		t.Errorf("a look by the one that was shut out: got %v, want an ErrUnavailable", err)
+	}
 	if _, err := appendOne(first); !errors.Is(err, engine.ErrUnavailable) || errors.Is(err, engine.ErrTransient) {
 		t.Errorf("append by the one that was shut out: got %v, want an ErrUnavailable", err)
 	}
