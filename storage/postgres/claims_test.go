@@ -366,7 +366,7 @@ func TestClaimsBesideTheWriter(t *testing.T) {
 			_ = s.Release(t.Context(), []engine.Delivery{d})
 			return
 		case 1:
-			r.Next = engine.Next{Status: engine.StatusPending, At: benchNow().Add(-time.Duration(rand.IntN(int(time.Minute))))}
+			r.Next = engine.Next{Status: engine.StatusPending, At: benchNow().Add(-rand.N(time.Minute))}
 		}
 		give(d.ID, r.Next.Status == engine.StatusDelivered) // before it may be claimed again
 		if _, err := s.RecordAttempt(t.Context(), r); err != nil {
@@ -377,7 +377,7 @@ func TestClaimsBesideTheWriter(t *testing.T) {
 	for range writers {
 		wg.Go(func() {
 			for range each {
-				queueTest(t, s, w, benchNow().Add(-time.Duration(rand.IntN(int(time.Hour)))))
+				queueTest(t, s, w, benchNow().Add(-rand.N(time.Hour)))
 			}
 		})
 	}
