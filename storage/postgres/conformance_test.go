@@ -25,7 +25,7 @@ func (s checked) Close() error {
 }
 
 // The store keeps all promises of engine.Store, and its tables fit each other whenever it was closed.
-func TestConformance(t *testing.T) {
+func TestConformancePostgres(t *testing.T) {
 	cluster := postgrestest.Shared(t)
 	storetest.Run(t, storetest.Backend{New: func(tb storetest.TB) storetest.Opener {
 		schema := cluster.Schema(tb)
