@@ -66,5 +66,8 @@ func init() {
 // The engine's simulation notices each way in which programs could do what they must not.
 func TestProgramControl(t *testing.T) {
 	experiment(t)
+	if !*longForm {
+		t.Skip("in the long form only: each of its mutants takes seconds of the simulation, and the checks have to end")
+	}
 	wantCaught(t, programFlock, "./engine", "^TestSimulation$", "-sim.days=1", "-sim.seeds=150")
 }
