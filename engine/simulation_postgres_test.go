@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"errors"
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,24 +59,10 @@ func (d *postgresDatabase) end(crashed bool) error {
 func TestSimulationPostgres(t *testing.T) {
 	cluster := postgrestest.Shared(t)
 	seeds, days := (*simSeeds+3)/4, (*simDays+2)/3
-	var all simTotals
-	for i := range seeds {
-		seed := *simFirst + uint64(i)
-		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
-			schema := cluster.Schema(t)
-			synctest.Test(t, func(t *testing.T) {
-				s := newSim(t, seed, days)
-				s.onPostgres(cluster.URL(), schema)
-				s.run()
-				for _, v := range s.violations {
-					t.Error(v)
-				}
-				t.Logf("seed %d: %v; %v", seed, &s.totals, s.soft)
-				all.add(&s.totals)
-			})
-		})
-	}
-	t.Logf("simulation of %d seeds: %v", seeds, &all)
+	simulate(t, seeds, days, func(t *testing.T) func(*sim) {
+		schema := cluster.Schema(t)
+		return func(s *sim) { s.onPostgres(cluster.URL(), schema) }
+	})
 }
 
 // TestPostgresInABubble holds that the store can live in a simulation: time passes there only while it has nothing to do, and a crash leaves the

@@ -36,12 +36,19 @@ func TestSimulation(t *testing.T) {
 	if raced {
 		seeds = (seeds + 3) / 4
 	}
+	simulate(t, seeds, *simDays, func(*testing.T) func(*sim) { return func(*sim) {} })
+}
+
+// simulate runs seeds, each in a subtest. prepare is called outside of the bubble, with the subtest.
+func simulate(t *testing.T, seeds, days int, prepare func(*testing.T) func(*sim)) {
 	var all simTotals
 	for i := range seeds {
 		seed := *simFirst + uint64(i)
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			use := prepare(t)
 			synctest.Test(t, func(t *testing.T) {
-				s := newSim(t, seed, *simDays)
+				s := newSim(t, seed, days)
+				use(s)
 				s.run()
 				for _, v := range s.violations {
 					t.Error(v)

@@ -65,12 +65,12 @@ var EndReasons = []string{string(endedIdle), string(endedTime), string(endedMemo
 //
 // # Fairness
 //
-// The jobs of an owner run in their order, and owners take turns. What waits of a known owner runs together, as a group (see group.go). An owner whose jobs took less than cheapBelow of late
-// is known. Others never get more than half of the workers: so a known owner waits for jobs of its kind at most, whatever others
-// run. The workers of the others have a lower priority. A job that takes more than slowAfter gives up its place among the fast ones and becomes
-// slow. There are few places for slow jobs, of lowest priority. While all are taken, a job that should be slow runs on, but if somebody waits for its place it is ended, and starts anew as slow
-// later. The next jobs of its owner start as slow, until one of them is fast again. Of slow owners, those come first that were slow the
-// fewest times in a row.
+// The jobs of an owner run in their order, and owners take turns. What waits of a known owner runs together, as a group (see group.go). An
+// owner whose jobs took less than cheapBelow of late is known. Others never get more than half of the workers: so a known owner waits for
+// jobs of its kind at most, whatever others run. The workers of the others have a lower priority. A job that takes more than slowAfter
+// gives up its place among the fast ones and becomes slow. There are few places for slow jobs, of lowest priority. While all are taken, a
+// job that should be slow runs on, but if somebody waits for its place it is ended, and starts anew as slow later. The next jobs of its
+// owner start as slow, until one of them is fast again. Of slow owners, those come first that were slow the fewest times in a row.
 //
 // The callers of Run are the queue: the pool holds nothing of a job that waits but its place.
 type Pool struct {

@@ -69,8 +69,9 @@ func (s *hungWriter) Stats(ctx context.Context, now time.Time, probe bool) (engi
 	return s.Store.Stats(ctx, now, probe)
 }
 
-// While the writer hangs the watchdog is not reset, although the rest of the process works.
-func TestHungWriterGivesNoSignOfLife(t *testing.T) {
+// watched returns a service manager whose watchdog the server of this process is to reset, and settings for that server.
+func watched(t *testing.T) (*hookbolttest.ServiceManager, config.Config) {
+	t.Helper()
 	m := hookbolttest.NewServiceManager(t, 50*time.Millisecond)
 	for _, line := range m.Env {
 		name, value, _ := strings.Cut(line, "=")
@@ -79,6 +80,12 @@ func TestHungWriterGivesNoSignOfLife(t *testing.T) {
 	cfg := config.Default()
 	cfg.HTTP.Listen = "127.0.0.1:0"
 	cfg.Storage.Path = filepath.Join(t.TempDir(), "test.db")
+	return m, cfg
+}
+
+// While the writer hangs the watchdog is not reset, although the rest of the process works.
+func TestHungWriterGivesNoSignOfLife(t *testing.T) {
+	m, cfg := watched(t)
 	log := hookbolttest.NewOutput()
 	logger, _ := server.NewLog(cfg.Log, log)
 	o := server.Options{Config: cfg, Log: logger}
@@ -129,14 +136,7 @@ func (awayStore) Ready(context.Context) error {
 
 // A database server that is away is no reason to be killed and started again. /readyz says what is wrong, and not where.
 func TestDatabaseAwayGivesSignsOfLife(t *testing.T) {
-	m := hookbolttest.NewServiceManager(t, 50*time.Millisecond)
-	for _, line := range m.Env {
-		name, value, _ := strings.Cut(line, "=")
-		t.Setenv(name, value)
-	}
-	cfg := config.Default()
-	cfg.HTTP.Listen = "127.0.0.1:0"
-	cfg.Storage.Path = filepath.Join(t.TempDir(), "test.db")
+	m, cfg := watched(t)
 	logger, _ := server.NewLog(cfg.Log, hookbolttest.NewOutput())
 	o := server.Options{Config: cfg, Log: logger}
 	o.WrapStore(func(s storage.Store) storage.Store { return awayStore{s} })
