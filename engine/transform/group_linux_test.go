@@ -1,5 +1,3 @@
-//go:build unix
-
 package transform
 
 import (
@@ -44,6 +42,11 @@ func together(t *testing.T, program string, contexts []context.Context, meanwhil
 		}
 	}
 	signal(syscall.SIGSTOP)
+	for deadline := time.Now().Add(waitFor); !strings.HasPrefix(state(w.cmd.Process.Pid), "T"); time.Sleep(time.Millisecond) { // until then it may still answer
+		if time.Now().After(deadline) {
+			t.Fatal("it does not stop")
+		}
+	}
 	outcomes := make([]outcomeOf, len(contexts))
 	var all sync.WaitGroup
 	all.Go(func() { pool.Run(t.Context(), job(-1)) })
@@ -78,8 +81,8 @@ func await(t *testing.T, p *Pool, holds func(*owner) bool) {
 	}
 }
 
-// slowFirst takes some hundredths of a second for job 0, so that its group can be seen to run.
-const slowFirst = `if .n == 0 then last(range(200000)) | 0 else .n end`
+// slowFirst takes some tenths of a second for job 0, so that its group can be seen to run.
+const slowFirst = `if .n == 0 then "a" * 15000 | test("(a?){500}(a?){500}b") | 0 else .n end`
 
 // runsWith waits until a group of n jobs runs.
 func runsWith(t *testing.T, p *Pool, n int) {
@@ -101,7 +104,7 @@ func TestPoolGroups(t *testing.T) {
 		want          map[int]string
 	}{
 		{name: "all are answered", program: slowFirst},
-		{name: "one fails", program: slowFirst + ` | if . == 1 then error("no") else . end`, want: map[int]string{1: "transform: line 1, column 70: no"}},
+		{name: "one fails", program: slowFirst + ` | if . == 1 then error("no") else . end`, want: map[int]string{1: "transform: line 1, column 92: no"}},
 		{name: "one ends the worker", program: slowFirst + ` | if . == 2 then "^" * 78888880 | . + . else . end`, want: map[int]string{2: "transform: it "}},
 		{name: "the first is not wanted", program: slowFirst, cancelled: []int{0}, want: map[int]string{0: context.Canceled.Error()}},
 		{name: "another is not wanted", program: slowFirst, cancelled: []int{3}, want: map[int]string{3: context.Canceled.Error()}},
