@@ -3,6 +3,7 @@ package transform
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -138,6 +139,7 @@ func TestPoolGroups(t *testing.T) {
 				}
 			}) {
 				switch want, fails := c.want[i]; {
+				case slices.Contains(c.cancelled, i) && got.err == nil: // its answer was faster
 				case fails && (got.err == nil || !strings.HasPrefix(got.err.Error(), want)):
 					t.Errorf("job %d: %q, %v, want %s", i, got.body, got.err, want)
 				case !fails && (got.err != nil || got.body != fmt.Sprint(i)):
