@@ -211,10 +211,10 @@ func TestDescriptionHasTheInput(t *testing.T) {
 
 	for name, function := range map[string]string{"Answer": "answer", "Lead": "lead", "Result": "result"} {
 		fields, _ := properties(schema(name))
-		sameNames(t, name, fields, cases(t, "event.go", function))
+		sameNames(t, name, fields, cases(t, "eventparser.go", function))
 	}
 	common, _ := properties(schema("EventFields"))
-	typed := keys(t, "event.go", "typedFields")
+	typed := keys(t, "eventparser.go", "typedFields")
 	all := maps.Clone(common)
 	for name, table := range typed {
 		all[name] = nil
@@ -230,7 +230,7 @@ func TestDescriptionHasTheInput(t *testing.T) {
 			}
 		}
 	}
-	read := slices.AppendSeq(cases(t, "event.go", "member"), maps.Keys(typed))
+	read := slices.AppendSeq(cases(t, "eventparser.go", "member"), maps.Keys(typed))
 	slices.Sort(read)
 	sameNames(t, "the names of events' fields", all, slices.Compact(read))
 	known := make(map[string]bool)
