@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -51,51 +52,86 @@ func appendNew(s *Store, ready ...engine.Webhook) (done engine.Appended, err err
 	return s.AppendEvents(context.Background(), a)
 }
 
-// BenchmarkLife takes a session through all its writes, where it is ready on arrival: events, trigger, payload, attempt, indexes, in two changes.
+// BenchmarkLife takes a session through all its writes, where it is ready on arrival: events, trigger, payload, attempt, indexes, in two changes. In groups,
+// one writer commits what has gathered; alone, each caller has a writer and a connection of its own, and so a transaction for each change.
 func BenchmarkLife(b *testing.B) {
 	for _, callers := range []int{1, 32, 128} {
-		b.Run(fmt.Sprintf("ready=true/callers=%d", callers), func(b *testing.B) {
-			var mutations, commits atomic.Int64
-			cluster := postgrestest.Start(b, postgrestest.Options{Durable: true})
-			s, err := Open(b.Context(), Options{URL: cluster.URL(), ObserveCommit: func(n int, _ time.Duration) { mutations.Add(int64(n)); commits.Add(1) }})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer s.Close()
-			made, err := s.PutWebhook(b.Context(), engine.WebhookChange{Webhook: engine.Webhook{Active: true, URL: "https://a.example/"}})
-			if err != nil {
-				b.Fatal(err)
-			}
-			b.ReportAllocs()
-			b.ResetTimer()
-			b.SetParallelism(callers)
-			var at atomic.Int64
-			b.RunParallel(func(pb *testing.PB) {
-				if at.Add(1) > int64(callers) {
-					return
-				}
-				for pb.Next() {
-					done, err := appendNew(s, made.Webhook)
-					if err == nil {
-						_, err = s.RecordAttempt(context.Background(), engine.AttemptRecord{Delivery: done.Claimed[0].Delivery, Attempt: benchAttempt,
-							Next: engine.Next{Status: engine.StatusDelivered}, At: benchNow()})
-					}
-					if err != nil {
-						b.Error(err)
-						return
-					}
-				}
-			})
-			b.StopTimer()
-			b.ReportMetric(float64(mutations.Load())/float64(commits.Load()), "mutations/commit")
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "sessions/s")
-		})
+		b.Run(fmt.Sprintf("grouped/callers=%d", callers), func(b *testing.B) { benchmarkLife(b, callers, false) })
 	}
+	b.Run("alone/callers=32", func(b *testing.B) { benchmarkLife(b, 32, true) })
 }
 
-// BenchmarkLook claims from lanes in which a million deliveries wait, 64 lanes a call, and gives them back.
+func benchmarkLife(b *testing.B, callers int, alone bool) {
+	var mutations, commits atomic.Int64
+	cluster := postgrestest.Start(b, postgrestest.Options{Durable: true})
+	s, err := Open(b.Context(), Options{URL: cluster.URL(), ObserveCommit: func(n int, _ time.Duration) { mutations.Add(int64(n)); commits.Add(1) }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	made, err := s.PutWebhook(b.Context(), engine.WebhookChange{Webhook: engine.Webhook{Active: true, URL: "https://a.example/"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	stores := make([]*Store, callers)
+	for i := range stores {
+		if stores[i] = s; alone {
+			stores[i] = anotherWriter(b, s)
+		}
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var all sync.WaitGroup
+	for _, s := range stores {
+		all.Go(func() {
+			for left.Add(-1) >= 0 {
+				if err := live(s, made.Webhook); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(mutations.Load())/float64(commits.Load()), "mutations/commit")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "sessions/s")
+}
+
+// live takes a session through its life.
+func live(s *Store, w engine.Webhook) error {
+	done, err := appendNew(s, w)
+	if err != nil {
+		return err
+	}
+	_, err = s.RecordAttempt(context.Background(), engine.AttemptRecord{Delivery: done.Claimed[0].Delivery, Attempt: benchAttempt,
+		Next: engine.Next{Status: engine.StatusDelivered}, At: benchNow()})
+	return err
+}
+
+// anotherWriter returns a store that writes beside s, as the same member.
+func anotherWriter(b *testing.B, s *Store) *Store {
+	other := newStore(s.opts, s.config)
+	var err error
+	if other.conn, err = other.connect(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	if err := other.addWriter(b.Context(), other.conn, s.memberID); err != nil {
+		b.Fatal(err)
+	}
+	if err := other.loadAll(b.Context(), other.conn); err != nil {
+		b.Fatal(err)
+	}
+	go other.writer()
+	b.Cleanup(func() { _ = other.Close() })
+	return other
+}
+
+// BenchmarkLook claims from 100 lanes in which a million deliveries wait, and gives them back. A look takes the number of its name, of 64 lanes.
 func BenchmarkLook(b *testing.B) {
-	const lanes, each, room = 100, 10_000, 4
+	const lanes, each = 100, 10_000
 	cluster := postgrestest.Start(b, postgrestest.Options{})
 	s, err := Open(b.Context(), Options{URL: cluster.URL()})
 	if err != nil {
@@ -105,9 +141,18 @@ func BenchmarkLook(b *testing.B) {
 	var requests []engine.ClaimRequest
 	for range lanes {
 		w := makeWebhook(b, s)
-		requests = append(requests, engine.ClaimRequest{Lane: testsOf(w), Room: room})
+		requests = append(requests, engine.ClaimRequest{Lane: testsOf(w)})
 		d := queueTest(b, s, w, benchNow())
 		fill(b, s, d, each, benchNow().Add(-time.Hour))
+	}
+	for _, room := range []int{1, 4} {
+		b.Run(fmt.Sprintf("take=%d", 64*room), func(b *testing.B) { benchmarkLook(b, s, requests, room) })
+	}
+}
+
+func benchmarkLook(b *testing.B, s *Store, requests []engine.ClaimRequest, room int) {
+	for i := range requests {
+		requests[i].Room = room
 	}
 	var took []time.Duration
 	b.ReportAllocs()
@@ -119,7 +164,7 @@ func BenchmarkLook(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		at = (at + 9) % (lanes - 64)
+		at = (at + 9) % (len(requests) - 64)
 		for i := range results {
 			if len(results[i].Claimed) != room {
 				b.Fatalf("%d are claimed, want %d", len(results[i].Claimed), room)

@@ -118,10 +118,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("storage.postgres_url: %w", err)
 	}
 	config.RuntimeParams["application_name"] = "hookbolt"
-	s := &Store{opts: o, log: o.Log, config: config, health: make(map[uint32]engine.Health),
-		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), walks: make(chan *mutation, maxBatchMutations),
-		quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
-		reading: make(chan struct{}, readers), idle: make(chan *pgx.Conn, readers), fanOutWake: make(chan struct{}, 1)}
+	s := newStore(o, config)
 	if err := s.start(ctx); err != nil {
 		if s.conn != nil {
 			closeConn(s.conn)
@@ -134,6 +131,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		go s.watchClock()
 	}
 	return s, nil
+}
+
+// newStore returns a store that has no connection, and no row among the writers.
+func newStore(o Options, config *pgx.ConnConfig) *Store {
+	return &Store{opts: o, log: o.Log, config: config, health: make(map[uint32]engine.Health),
+		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), walks: make(chan *mutation, maxBatchMutations),
+		quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
+		reading: make(chan struct{}, readers), idle: make(chan *pgx.Conn, readers), fanOutWake: make(chan struct{}, 1)}
 }
 
 // start connects, makes the schema, takes the database over, and reads what is kept in memory.
@@ -183,8 +188,14 @@ func (s *Store) takeOver(ctx context.Context, conn *pgx.Conn) error {
 		if err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, s.sql("INSERT INTO @.writers (member) VALUES ($1) RETURNING id"), s.memberID).Scan(&s.writerID)
+		return s.addWriter(ctx, conn, s.memberID)
 	})
+}
+
+// addWriter makes this store a writer of a member.
+func (s *Store) addWriter(ctx context.Context, conn *pgx.Conn, memberID int64) error {
+	s.memberID = memberID
+	return conn.QueryRow(ctx, s.sql("INSERT INTO @.writers (member) VALUES ($1) RETURNING id"), memberID).Scan(&s.writerID)
 }
 
 // loadAll reads what the process keeps in memory.
