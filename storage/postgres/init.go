@@ -72,10 +72,10 @@ func (u Setup) SQL() string {
 	}
 	write(u.rolesSQL()...)
 	write(u.quoted("SET LOCAL ROLE $owner"), u.quoted(schemaTable))
-	for _, step := range migrations {
+	for _, step := range thisSchema.steps {
 		write(u.quoted(step))
 	}
-	write(u.quoted(fmt.Sprintf("UPDATE @.schema SET version = %d, writable_by = %d", schemaVersion, writableBy)))
+	write(u.quoted(fmt.Sprintf("UPDATE @.schema SET version = %d, writable_by = %d", len(thisSchema.steps), thisSchema.writableBy)))
 	write(u.rightsSQL()...)
 	b.WriteString("COMMIT;\n")
 	return b.String()
@@ -108,7 +108,7 @@ func Init(ctx context.Context, url string, u Setup) error {
 	if err := run(u.quoted("SET ROLE $owner")); err != nil {
 		return err
 	}
-	s := &Store{opts: Options{Schema: u.Schema}}
+	s := newStore(Options{Schema: u.Schema}, config)
 	if err := s.migrate(ctx, conn); err != nil {
 		return err
 	}

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
-
-// schemaVersion is the version that the last of migrations makes.
-const schemaVersion = 1
 
 // migrations are the steps from one version of the schema to the next: migrations[0] makes version 1. They only add, so that a process of an earlier
 // version can still read and write; one that must not write any more raises writableBy.
@@ -58,37 +57,75 @@ CREATE INDEX request_keys_at ON @.request_keys (at);
 // writableBy is the oldest version of hookbolt's schema whose processes may write to this one.
 const writableBy = 1
 
+// schemaPlan is how a schema is made. steps[i] makes version i+1.
+type schemaPlan struct {
+	steps      []string
+	writableBy int
+}
+
+var thisSchema = schemaPlan{migrations[:], writableBy}
+
 // ErrSchema is returned by Open when a newer hookbolt made the schema, and this one may not write to it.
 var ErrSchema = errors.New("the database was made by a newer version of hookbolt")
 
-// migrateLock is the key of the advisory lock under which a schema is made or migrated.
-const migrateLock = 0x686f6f6b626f6c74
+const (
+	// migrateLock is the key of the advisory lock under which a schema is made or migrated.
+	migrateLock = 0x686f6f6b626f6c74
+	// A migration that waits for a table lets everybody else wait behind it. So it waits for migratePatience, lets the others pass, and begins anew;
+	// maxMigrateTries times, since a backup may read a table for long.
+	migratePatience = 2 * time.Second
+	migratePause    = time.Second
+	maxMigrateTries = 20
+)
 
-// migrate makes the schema, or brings it up to date, in one transaction.
+// migrate makes the schema, or brings it up to date.
 func (s *Store) migrate(ctx context.Context, conn *pgx.Conn) error {
+	for try := 1; ; try++ {
+		err := s.tryMigrate(ctx, conn)
+		pg, ok := errors.AsType[*pgconn.PgError](err)
+		if !ok || pg.Code != "55P03" && pg.Code != "40P01" { // lock_not_available, deadlock_detected
+			return err
+		}
+		if try == maxMigrateTries {
+			return fmt.Errorf("%w; something has held a lock on the tables all the time, such as a backup: wait until it has ended", err)
+		}
+		select {
+		case <-time.After(migratePause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// tryMigrate is migrate in a single transaction.
+func (s *Store) tryMigrate(ctx context.Context, conn *pgx.Conn) error {
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback(ctx) // does nothing after a commit
-	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrateLock)); err != nil {
+	// A step may write a large table anew.
+	_, err = tx.Exec(ctx, "SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', '0', true), pg_advisory_xact_lock($2)",
+		milliseconds(migratePatience), int64(migrateLock))
+	if err != nil {
 		return err
 	}
+	last := len(s.plan.steps)
 	version, writable, err := s.schemaOf(ctx, tx)
 	switch {
 	case err != nil:
 		return err
-	case writable > schemaVersion:
-		return fmt.Errorf("%w (its schema has version %d, and this one knows %d)", ErrSchema, version, schemaVersion)
-	case version >= schemaVersion:
+	case writable > last:
+		return fmt.Errorf("%w (its schema has version %d, and this one knows %d)", ErrSchema, version, last)
+	case version >= last:
 		return nil
 	}
-	for _, step := range migrations[version:] {
+	for _, step := range s.plan.steps[version:] {
 		if _, err := tx.Exec(ctx, s.sql(step), pgx.QueryExecModeSimpleProtocol); err != nil {
 			return fmt.Errorf("migrate from version %d: %w", version, err)
 		}
 	}
-	if _, err := tx.Exec(ctx, s.sql("UPDATE @.schema SET version = $1, writable_by = $2"), schemaVersion, writableBy); err != nil {
+	if _, err := tx.Exec(ctx, s.sql("UPDATE @.schema SET version = $1, writable_by = $2"), last, s.plan.writableBy); err != nil {
 		return err
 	}
 	return tx.Commit(ctx)

@@ -46,6 +46,7 @@ type Store struct {
 	opts   Options
 	log    *slog.Logger
 	config *pgx.ConnConfig
+	plan   schemaPlan
 	texts  sync.Map // statements by their text with @; see sql
 
 	memberID, writerID int64
@@ -97,7 +98,9 @@ type Store struct {
 }
 
 // Open opens the database, and makes its schema or brings it up to date. Another process that has it open is shut out: its next change fails.
-func Open(ctx context.Context, o Options) (*Store, error) {
+func Open(ctx context.Context, o Options) (*Store, error) { return open(ctx, o, thisSchema) }
+
+func open(ctx context.Context, o Options, plan schemaPlan) (*Store, error) {
 	if o.Schema == "" {
 		o.Schema = defaultSchema
 	}
@@ -119,6 +122,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	config.RuntimeParams["application_name"] = "hookbolt"
 	s := newStore(o, config)
+	s.plan = plan
 	if err := s.start(ctx); err != nil {
 		if s.conn != nil {
 			closeConn(s.conn)
@@ -135,7 +139,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 // newStore returns a store that has no connection, and no row among the writers.
 func newStore(o Options, config *pgx.ConnConfig) *Store {
-	return &Store{opts: o, log: o.Log, config: config, health: make(map[uint32]engine.Health),
+	return &Store{opts: o, log: o.Log, config: config, plan: thisSchema, health: make(map[uint32]engine.Health),
 		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), walks: make(chan *mutation, maxBatchMutations),
 		quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
 		reading: make(chan struct{}, readers), idle: make(chan *pgx.Conn, readers), fanOutWake: make(chan struct{}, 1)}
@@ -184,7 +188,7 @@ func (s *Store) takeOver(ctx context.Context, conn *pgx.Conn) error {
 				return err
 			}
 		}
-		err = tx.QueryRow(ctx, s.sql("INSERT INTO @.members (version, began_at) VALUES ($1, $2) RETURNING id"), schemaVersion, fields.Instant(time.Now())).Scan(&s.memberID)
+		err = tx.QueryRow(ctx, s.sql("INSERT INTO @.members (version, began_at) VALUES ($1, $2) RETURNING id"), len(s.plan.steps), fields.Instant(time.Now())).Scan(&s.memberID)
 		if err != nil {
 			return err
 		}
