@@ -17,7 +17,9 @@ type Machine struct {
 	Kernel      string `json:"kernel"`
 	Go          string `json:"go"`
 	Hookbolt    string `json:"hookbolt"`
-	FileSystem  string `json:"file_system"` // of the database's directory
+	// Database is where it is if not in a file: its server's CPU and disk are not in the figures.
+	Database   string `json:"database,omitempty"`
+	FileSystem string `json:"file_system"` // of the database's directory
 	// Fsync is "on": events are synced to the disk before they are acknowledged.
 	Fsync string `json:"fsync"`
 }

@@ -107,6 +107,9 @@ func (m *measurement) result(lastAt time.Time) *Measured {
 		Commits: ratio(to.figures.since(from.figures, commits), seconds.Seconds()),
 		Written: ratio(to.figures.since(from.figures, writtenBytes), arrived), File: to.figures.get(databaseBytes),
 	}
+	if m.report.Machine.Database != "" { // its server writes, and not the process
+		r.Written = nil
+	}
 	if n := to.figures.since(from.figures, commits); n != nil {
 		r.OperationsPerCommit = ratio(to.figures.since(from.figures, operations), *n)
 	}

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -44,6 +45,9 @@ type Options struct {
 	Environ []string
 	// Config returns the text of the child's configuration file, for a database.
 	Config func(database string) (string, error)
+	// Database says where the child's database is if a server has it, and Drop removes it after the run. "" is for a file.
+	Database string
+	Drop     func(context.Context) error
 	// Dir is where the directory of the child's database is created; "" means the system's directory for temporary files. Keep keeps it.
 	Dir  string
 	Keep bool

@@ -25,10 +25,14 @@ func (m *Machine) print(w io.Writer, command string) {
 	if m.MemoryBytes > 0 {
 		memory = text.Bytes(float64(m.MemoryBytes))
 	}
+	database := fmt.Sprintf("database on %s, fsync %s", m.FileSystem, m.Fsync)
+	if m.Database != "" {
+		database = "database in " + m.Database
+	}
 	section(w, "machine",
 		[2]string{"command", command},
 		[2]string{"processor", fmt.Sprintf("%s, %d cores, %s memory", m.CPU, m.Cores, memory)},
-		[2]string{"system", fmt.Sprintf("%s, kernel %s, database on %s, fsync %s", m.System, m.Kernel, m.FileSystem, m.Fsync)},
+		[2]string{"system", fmt.Sprintf("%s, kernel %s, %s", m.System, m.Kernel, database)},
 		[2]string{"build", fmt.Sprintf("hookbolt %s, %s", m.Hookbolt, m.Go)})
 }
 
@@ -62,7 +66,7 @@ func (m *Measured) print(w io.Writer, title string) {
 		{"anonymous memory, heap", known(m.AnonymousMemory, text.Bytes) + ", " + known(m.Heap, text.Bytes)},
 		{"commits", known(m.OperationsPerCommit, func(v float64) string { return fmt.Sprintf("%s/s, %.1f operations each", text.Number(*m.Commits), v) })},
 		{"written for each delivery", known(m.Written, text.Bytes)},
-		{"database file", known(m.File, text.Bytes)},
+		{"database size", known(m.File, text.Bytes)},
 	}, m.Check.lines()...)...)
 }
 
@@ -103,7 +107,7 @@ func (s *Scheduled) print(w io.Writer) {
 		{"sessions", fmt.Sprintf("%s, over %s, due in 30 days", text.Number(float64(s.Sessions)), plural(s.Webhooks, "webhook"))},
 		{"posted", fmt.Sprintf("in %.1f s, %s sessions/s", s.Seconds, text.Number(s.PerSecond))},
 		{start, fmt.Sprintf("%.3f s", s.Start)},
-		{"database file", known(s.File, text.Bytes)},
+		{"database size", known(s.File, text.Bytes)},
 		{"anonymous memory, heap", known(s.AnonymousMemory, text.Bytes) + ", " + known(s.Heap, text.Bytes) + " after the start"},
 	}, s.Check.lines()[:1]...)...)
 }
@@ -122,7 +126,7 @@ func (o *Outage) print(w io.Writer) {
 		{"lag of other lanes", o.OtherLanes.text(false) + fmt.Sprintf(" (%d sessions)", o.OtherLanesSessions)},
 		{"CPU for 1,000 deliveries", known(o.CPU, func(v float64) string { return fmt.Sprintf("%.3f s", v) })},
 		{"peak memory, heap", known(o.PeakMemory, text.Bytes) + ", " + known(o.Heap, text.Bytes)},
-		{"database file", known(o.File, text.Bytes)},
+		{"database size", known(o.File, text.Bytes)},
 	}, o.Check.lines()...)...)
 }
 

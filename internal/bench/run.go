@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -92,6 +93,9 @@ func (r *run) prepare() (err error) {
 		}
 	}
 	r.report.Machine = thisMachine(r.folder, r.opts.Version)
+	if r.opts.Database != "" {
+		r.report.Machine.Database = r.opts.Database
+	}
 	if !r.opts.JSON {
 		r.report.Machine.print(r.out, r.opts.Command)
 	}
@@ -123,9 +127,12 @@ func (r *run) cleanUp(ctx context.Context) (err error) {
 	switch {
 	case r.folder == "":
 	case r.opts.Keep:
-		fmt.Fprintf(r.progress.w, "the database is in %s\n", r.folder)
+		fmt.Fprintf(r.progress.w, "the database is in %s\n", cmp.Or(r.opts.Database, r.folder))
 	default:
 		err = errors.Join(err, os.RemoveAll(r.folder))
+		if r.opts.Drop != nil {
+			err = errors.Join(err, r.opts.Drop(ctx))
+		}
 	}
 	return err
 }

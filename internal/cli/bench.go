@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"hookbolt/internal/bench"
 	"hookbolt/internal/buildinfo"
 	"hookbolt/internal/config"
+	"hookbolt/storage/postgres"
 )
 
 // runBench is the command bench.
@@ -25,9 +27,9 @@ func runBench(ctx context.Context, p *Program, args []string) error {
 	benchFlags(flags, &o)
 	delay := flags.Int64("delay", 0, "set the webhooks' delay to `SECONDS`")
 	program := flags.String("transform", "", "give the webhooks the transform in `FILE`, a program in jq that gives an object")
-	path := flags.String("config", "", "start the server with the settings of `FILE`; http.listen, storage.path and log are ignored")
+	path := flags.String("config", "", "start the server with the settings of `FILE`; http.listen, storage.path, storage.postgres_schema and log are ignored")
 	if err := p.parseFlags(flags, args, "Measures how many sessions a server accepts and delivers, how fast, and at what cost. It starts a server of its own, as a child\n"+
-		"process with a new database; -url measures a running server instead. Ctrl-C ends it early; the results so far are printed.\n"+
+		"process with a new database, or a new schema if FILE has storage.driver = \"postgres\"; -url measures a running server instead. Ctrl-C ends it early; the results so far are printed.\n"+
 		"The exit code is 1 if a delivery is missing or arrived more than once."); err != nil {
 		return err
 	}
@@ -131,9 +133,23 @@ func ownServer(o *bench.Options, path string) (err error) {
 		if _, err := toml.DecodeFile(path, &settings); err != nil {
 			return err
 		}
+		if cfg.Storage.Driver == config.DriverPostgres {
+			ownSchema(o, settings, &cfg.Storage)
+		}
 	}
 	o.Config = func(database string) (string, error) { return ownConfig(settings, database) }
 	return nil
+}
+
+// ownSchema gives the run a schema of its own in the database of a configuration: another hookbolt may work in the schema that is configured.
+func ownSchema(o *bench.Options, settings map[string]any, storage *config.Storage) {
+	name := "hookbolt_bench_" + strings.ToLower(rand.Text()[:10])
+	s := settings["storage"].(map[string]any) // it has the driver
+	s["postgres_schema"] = name
+	o.Database = fmt.Sprintf("PostgreSQL, schema %s; its CPU and disk are not in the figures", name)
+	o.Drop = func(ctx context.Context) error {
+		return postgres.DropSchema(ctx, postgres.Options{URL: storage.PostgresURL, Schema: name, Insecure: storage.PostgresInsecure})
+	}
 }
 
 // ownConfig returns the text of a configuration with the settings that bench needs: its own address and database, and a log that

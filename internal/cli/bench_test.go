@@ -2,15 +2,19 @@ package cli_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"hookbolt/internal/bench"
 	"hookbolt/internal/cli"
 	"hookbolt/internal/hookbolttest"
+	"hookbolt/internal/postgrestest"
 )
 
 // quickBench are the flags of a run that measures nothing of worth, and is soon over.
@@ -40,6 +44,33 @@ func TestBench(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("it has left %v, %v", left, err)
+	}
+}
+
+// With a PostgreSQL database it works in a schema of its own: that of the configuration is another hookbolt's. Nothing is left.
+func TestBenchPostgres(t *testing.T) {
+	c := postgrestest.Shared(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "config.toml")
+	url := c.URL()
+	settings := fmt.Sprintf("[storage]\ndriver = 'postgres'\npostgres_url = '%s'\npostgres_schema = 'of_another'\n", url)
+	if err := os.WriteFile(file, []byte(settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := hookbolttest.Start(t, strings.Fields(quickBench+" -scheduled 10 -dir "+dir+" -config "+file)...)
+	if code := p.Exit(t); code != 0 || p.Stderr.String() != "" {
+		t.Fatalf("exit code %d", code)
+	}
+	p.Stdout.Find(t, `(?s)database in PostgreSQL, schema hookbolt_bench_\w+; .*start after a clean stop.*\nhalf of full speed\n.*written for each delivery +not known.*check +0 missing, 0 repeated\n`)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	var schemas []string
+	err = conn.QueryRow(t.Context(), "SELECT array_agg(nspname::text) FROM pg_namespace WHERE nspname LIKE 'hookbolt_bench%' OR nspname = 'of_another'").Scan(&schemas)
+	if err != nil || len(schemas) > 0 {
+		t.Errorf("there are the schemas %q, %v", schemas, err)
 	}
 }
 

@@ -115,6 +115,23 @@ func Init(ctx context.Context, url string, u Setup) error {
 	return run(u.rightsSQL()...)
 }
 
+// DropSchema removes a schema with all that is in it. Whoever has it open cannot write any more.
+func DropSchema(ctx context.Context, o Options) error {
+	config, err := parseURL(o.URL, o.Insecure)
+	if err != nil {
+		return fmt.Errorf("storage.postgres_url: %w", err)
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err == nil {
+		defer closeConn(conn)
+		_, err = conn.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{o.Schema}.Sanitize()+" CASCADE")
+	}
+	if err != nil {
+		return fmt.Errorf("drop the schema %s: %w", o.Schema, startError(err))
+	}
+	return nil
+}
+
 // explainRights adds what to do to the error of a role that may not migrate.
 func explainRights(err error) error {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "42501" || pg.Code == "3F000") { // the latter: a schema that it could not make
