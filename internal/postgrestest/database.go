@@ -143,8 +143,9 @@ type dialing struct {
 }
 
 // Run runs the tests of a package some of which use a Database within a bubble of testing/synctest. What such a test makes ends with its bubble, so
-// connections are opened by a goroutine outside.
+// connections are opened by a goroutine outside. It starts the cluster that [Shared] returns, for the same reason.
 func Run(m interface{ Run() int }) int {
+	_, _ = shared() // the first test reports the error
 	dials = make(chan dialing)
 	done := make(chan struct{})
 	go func() {
