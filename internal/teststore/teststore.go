@@ -64,14 +64,26 @@ type Database struct {
 // New makes a database, which is removed at the end of the test.
 func New(tb testing.TB) *Database {
 	tb.Helper()
+	return In(tb, "")
+}
+
+// In is New with a directory for the file, in place of the test's own.
+func In(tb testing.TB, dir string) *Database {
+	tb.Helper()
 	if !Postgres() {
-		return &Database{path: filepath.Join(tb.TempDir(), "hookbolt.db")}
+		if dir == "" {
+			dir = tb.TempDir()
+		}
+		return &Database{path: filepath.Join(dir, "hookbolt.db")}
 	}
 	c := postgrestest.Shared(tb)
 	d := c.Database(tb)
 	// The clock of a bubble differs from the server's, so they are not compared; and its days are long, so the background work rests.
 	return &Database{postgres: postgres.Options{URL: c.URL(), Schema: d.Schema, Connections: d, MaxSkew: -1, FoldInterval: 10 * time.Minute}}
 }
+
+// Path returns the path of the file, "" on PostgreSQL.
+func (d *Database) Path() string { return d.path }
 
 // Open opens the store. It is checked and closed when the test ends, unless the test has closed it with Close.
 func (d *Database) Open(tb testing.TB) Store {
