@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"hookbolt/engine"
+	"hookbolt/internal/teststore"
 )
 
 // This file plays every way in which the events of a small session can arrive, and compares what is sent with an oracle. The oracle is written by
@@ -347,10 +348,9 @@ func everyNth(all []*arrivalSession, n int) (some []*arrivalSession) {
 
 // newFastWorld is a world whose database is in memory, where there is room for that.
 func newFastWorld(t *testing.T, settle time.Duration) *world {
-	w := &world{t: t, path: simDir(t) + "/hookbolt.db", net: &network{}, cfg: engine.DefaultConfig()}
+	w := &world{t: t, db: teststore.In(t, simDir(t)), net: &network{}, cfg: engine.DefaultConfig()}
 	w.cfg.Transport, w.cfg.Retry.Jitter, w.cfg.WebhookMaxInFlight, w.cfg.Settle = w.net, 0, 1000, settle
 	w.start()
-	t.Cleanup(func() { w.stop() })
 	return w
 }
 

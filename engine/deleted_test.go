@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hookbolt/engine"
+	"hookbolt/internal/teststore"
 )
 
 // TestDeletedWebhooksLeaveNothing makes and deletes thousands of webhooks under load: some of their deliveries are scheduled, some in flight,
@@ -20,7 +21,7 @@ func TestDeletedWebhooksLeaveNothing(t *testing.T) {
 	// What may stay is what the store counts by webhook, as long as the deliveries of a deleted one are kept.
 	const perWebhook = 300
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, path: simDir(t) + "/hookbolt.db", net: &network{}, cfg: engine.DefaultConfig()}
+		w := &world{t: t, db: teststore.In(t, simDir(t)), net: &network{}, cfg: engine.DefaultConfig()}
 		w.cfg.Transport, w.cfg.Retention.Deliveries = w.net, time.Hour
 		w.start()
 		defer func() { w.stop() }()

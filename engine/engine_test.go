@@ -24,8 +24,7 @@ import (
 
 	"hookbolt/engine"
 	"hookbolt/engine/transform"
-	"hookbolt/storage/bolt"
-	"hookbolt/storage/bolt/bolttest"
+	"hookbolt/internal/teststore"
 )
 
 // received is a request as an endpoint got it.
@@ -89,10 +88,10 @@ func hang(_ received, req *http.Request) (*http.Response, error) {
 // world is an engine on a real database, with a network that answers as the test wants.
 type world struct {
 	t     testing.TB
-	path  string
+	db    *teststore.Database
 	net   *network
 	cfg   engine.Config
-	store *bolt.Store
+	store teststore.Store
 	wrap  func(engine.Store) engine.Store // what the engine is given in place of the store; nil: the store
 	*engine.Engine
 	metrics *prometheus.Registry
@@ -102,7 +101,7 @@ type world struct {
 
 func newWorld(t testing.TB, configure ...func(*engine.Config)) *world {
 	t.Helper()
-	w := &world{t: t, path: filepath.Join(t.TempDir(), "hookbolt.db"), net: &network{}, cfg: engine.DefaultConfig()}
+	w := &world{t: t, db: teststore.New(t), net: &network{}, cfg: engine.DefaultConfig()}
 	w.cfg.Transport = w.net
 	w.cfg.RunPrograms = func(_ context.Context, j transform.Job) (transform.Result, error) { return transform.Eval(j) }
 	w.cfg.Retry.Jitter = 0
@@ -110,16 +109,12 @@ func newWorld(t testing.TB, configure ...func(*engine.Config)) *world {
 		f(&w.cfg)
 	}
 	w.start()
-	t.Cleanup(func() { w.stop() })
 	return w
 }
 
 func (w *world) start() {
 	w.t.Helper()
-	var err error
-	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
-		w.t.Fatal(err)
-	}
+	w.store = w.db.Open(w.t)
 	var given engine.Store = w.store
 	if w.wrap != nil {
 		given = w.wrap(w.store)
@@ -138,8 +133,9 @@ func (w *world) start() {
 		if err := <-done; err != nil {
 			w.t.Errorf("Run: %v", err)
 		}
-		bolttest.Close(w.t, w.store)
+		teststore.Close(w.t, w.store)
 	})
+	w.t.Cleanup(w.stop) // before the store is closed, also after a restart
 }
 
 // restart ends the engine and the store, and begins again on the same file.
@@ -910,11 +906,7 @@ func TestRunEndsWhenTheStoreFails(t *testing.T) {
 		w.session()
 		w.stop()
 		boom := errors.New("boom")
-		s, err := bolt.Open(w.path, bolt.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer bolttest.Close(t, s)
+		s := w.db.Open(t)
 		e := engine.New(brokenStore{s, boom}, w.cfg, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 		if err := e.Run(t.Context()); !errors.Is(err, boom) {
 			t.Errorf("Run: %v, want %v", err, boom)
@@ -1188,10 +1180,7 @@ func TestIncompleteBuiltLate(t *testing.T) {
 		at := time.Now().Add(40 * time.Second).UTC().Format(time.RFC3339)
 		time.Sleep(time.Hour)
 		// While the process is away the instant passes; the vote after it arrives before the payload can be built.
-		s, err := bolt.Open(w.path, bolt.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := w.db.Open(t)
 		events, err := engine.ParseEvents(fmt.Appendf(nil, `{"type":"vote","session_id":%q,"question_id":1,"answer_id":12,"time":%q}`, id, at), time.Now())
 		if err == nil {
 			_, err = s.AppendEvents(t.Context(), engine.NewAppend(events, time.Now().UTC().Round(0)))
@@ -1199,7 +1188,7 @@ func TestIncompleteBuiltLate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		bolttest.Close(t, s)
+		teststore.Close(t, s)
 		w.start()
 		synctest.Wait()
 		got := w.net.all()

@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"hookbolt/engine"
+	"hookbolt/internal/teststore"
 	"hookbolt/storage/bolt"
 )
 
@@ -159,6 +160,7 @@ func TestEraseOfWhatIsNotThere(t *testing.T) {
 
 // After an erasure and a compaction the file holds none of what was erased, in whatever state it was. Before, it does.
 func TestErasedIsNotInTheCompactedFile(t *testing.T) {
+	teststore.BoltOnly(t, "it reads the file")
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(c *engine.Config) { c.Retry.Schedule = nil })
 		w.net.answer = func(r received, _ *http.Request) (*http.Response, error) { // which endpoints do: it is kept with the attempt
@@ -188,7 +190,7 @@ func TestErasedIsNotInTheCompactedFile(t *testing.T) {
 		other := visit(43, "omega")
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		before := readFile(t, w.path)
+		before := readFile(t, w.db.Path())
 		if got := w.erase(41); got != (engine.Erased{Sessions: 2, Events: 8, Deliveries: 8, Attempts: 4}) {
 			t.Errorf("erased %+v", got)
 		}
@@ -198,7 +200,7 @@ func TestErasedIsNotInTheCompactedFile(t *testing.T) {
 		w.stop()
 
 		out := filepath.Join(t.TempDir(), "out.db")
-		if _, _, err := bolt.Compact(w.path, out); err != nil {
+		if _, _, err := bolt.Compact(w.db.Path(), out); err != nil {
 			t.Fatal(err)
 		}
 		after := readFile(t, out)

@@ -100,6 +100,7 @@ type sim struct {
 	rng     *rand.Rand
 	ctx     context.Context
 	dir     string   // of the database file
+	path    string   // the database file
 	process *process // the present one
 	// database opens the database for a process.
 	database func() (simDatabase, error)

@@ -19,8 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hookbolt/engine"
+	"hookbolt/internal/teststore"
 	"hookbolt/storage/bolt"
-	"hookbolt/storage/bolt/bolttest"
 )
 
 // TestRouteTable holds the table in the package documentation against the routes.
@@ -162,7 +162,7 @@ func TestNoRoom(t *testing.T) {
 func TestStoreGone(t *testing.T) {
 	f := newFixture(t, Config{})
 	f.want(201, "POST", "/v1/webhooks", `{"url":"https://example.com/"}`)
-	bolttest.Close(t, f.store)
+	teststore.Close(t, f.store)
 	for _, c := range []struct{ method, target, body string }{
 		{"POST", "/v1/events", start(sessionA)},
 		{"POST", "/v1/webhooks", `{"url":"https://example.com/"}`},

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"hookbolt/storage/bolt/bolttest"
+	"hookbolt/internal/teststore"
 )
 
 const (
@@ -134,7 +134,7 @@ func TestPagesReadAnswers(t *testing.T) {
 			t.Errorf("%s %s: got %q", route.method, route.target, corsHeaders(rec))
 		}
 	}
-	bolttest.Close(t, f.store)
+	teststore.Close(t, f.store)
 	rec := f.fromPage(quizPage, "ingest", "POST", "/v1/events", start(sessionB))
 	if wantProblem(t, rec, http.StatusServiceUnavailable); corsHeaders(rec) != "Allow-Origin: "+quizPage {
 		t.Errorf("without a database: got %q", corsHeaders(rec))

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"hookbolt/storage/bolt/bolttest"
+	"hookbolt/internal/teststore"
 )
 
 // goodCalls is one request for each described route that is taken while webhook 1, session A and its delivery are there. DELIVERY stands for
@@ -115,7 +115,7 @@ func TestDescriptionHasTheErrors(t *testing.T) {
 			f.spendGuesses("192.0.2.1") // the address of httptest's requests
 		}
 		if trouble.status == http.StatusServiceUnavailable {
-			bolttest.Close(t, f.store)
+			teststore.Close(t, f.store)
 		}
 		for _, c := range list {
 			r := f.request(c.method, c.target, c.body)

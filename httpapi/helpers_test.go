@@ -18,8 +18,7 @@ import (
 
 	"hookbolt/engine"
 	"hookbolt/engine/transform"
-	"hookbolt/storage/bolt"
-	"hookbolt/storage/bolt/bolttest"
+	"hookbolt/internal/teststore"
 )
 
 const (
@@ -36,7 +35,7 @@ type fixture struct {
 	t      testing.TB
 	h      http.Handler
 	engine *engine.Engine
-	store  *bolt.Store
+	store  teststore.Store
 	reg    *prometheus.Registry
 	log    *logBuffer
 	token  string // sent with each request, if it is not ""
@@ -56,7 +55,7 @@ func newFixtureOn(t testing.TB, cfg Config, network roundTripper) *fixture {
 	t.Helper()
 	f := &fixture{t: t, reg: prometheus.NewRegistry(), log: &logBuffer{tee: t.Output()}}
 	log := slog.New(slog.NewTextHandler(f.log, nil))
-	f.store = bolttest.Open(t)
+	f.store = teststore.Open(t)
 	ecfg := engine.DefaultConfig()
 	if network != nil {
 		ecfg.Transport = network

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"hookbolt/engine"
-	"hookbolt/storage/bolt/bolttest"
+	"hookbolt/internal/teststore"
 )
 
 // sparse is a store with an endless number of deliveries that do not fit: each page of its list says that there are more. It lists a
@@ -34,7 +34,7 @@ func (s sparse) Deliveries(_ context.Context, q engine.DeliveryQuery) (engine.De
 // page that looks like the end.
 func TestLookFurther(t *testing.T) {
 	asked := 0
-	f := newFixtureOn(t, sparse{bolttest.Open(t), 0, &asked}, nil)
+	f := newFixtureOn(t, sparse{teststore.Open(t), 0, &asked}, nil)
 	page := f.wantPage("/deliveries?status=delivered", "No match among the deliveries searched so far", `href="/deliveries?cursor=25&amp;status=delivered" rel="next">Search further</a>`)
 	if asked != 25 || strings.Contains(page, "Older") || strings.Contains(page, "No delivery is") {
 		t.Errorf("the store was asked %d times", asked)
@@ -43,13 +43,13 @@ func TestLookFurther(t *testing.T) {
 	if strings.Contains(page, "data-poll") {
 		t.Error("a page that is not the first is live")
 	}
-	f = newFixtureOn(t, sparse{bolttest.Open(t), 3, &asked}, nil)
+	f = newFixtureOn(t, sparse{teststore.Open(t), 3, &asked}, nil)
 	page = f.wantPage("/deliveries?status=delivered", "These are the matches among the deliveries searched so far", "Search further</a>")
 	if n := len(deliveryIDs(page)); n != 9 {
 		t.Errorf("%d deliveries, want those of every third page from 0 to 24", n)
 	}
 	asked = 0
-	f = newFixtureOn(t, sparse{bolttest.Open(t), 1, &asked}, nil)
+	f = newFixtureOn(t, sparse{teststore.Open(t), 1, &asked}, nil)
 	f.wantPage("/deliveries", "Search further</a>")
 	if asked != 25 {
 		t.Errorf("the store was asked %d times", asked)

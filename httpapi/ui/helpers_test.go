@@ -16,11 +16,11 @@ import (
 	"hookbolt/engine"
 	"hookbolt/engine/transform"
 	"hookbolt/httpapi"
-	"hookbolt/storage/bolt/bolttest"
+	"hookbolt/internal/teststore"
 )
 
 // TestMain fails the package if its tests leave a goroutine behind.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(teststore.Main{M: m}) }
 
 // fixture is the pages as httpapi serves them, on a real engine and a real database. The engine's loop does not run unless a test runs
 // it, so deliveries stay where the calls have put them.
@@ -33,7 +33,7 @@ type fixture struct {
 // newFixture makes one without tokens. network takes the place of the network; nil where a test sends nothing.
 func newFixture(t testing.TB, network http.RoundTripper) *fixture {
 	t.Helper()
-	return newFixtureOn(t, bolttest.Open(t), network)
+	return newFixtureOn(t, teststore.Open(t), network)
 }
 
 // newFixtureOn is newFixture on a store of the test's own.

@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"hookbolt/storage/bolt/bolttest"
+	"hookbolt/internal/teststore"
 )
 
 // TestFirstPageIsSmall holds the page that everybody sees first to what a phone loads at once.
@@ -142,7 +142,7 @@ func TestManyWebhooks(t *testing.T) {
 // TestLastAttemptAfterRestart shows that the last attempt is found in the store when nobody remembers one.
 func TestLastAttemptAfterRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := bolttest.Open(t) // a second engine on it stands for one after a restart
+		store := teststore.Open(t) // a second engine on it stands for one after a restart
 		f := newFixtureOn(t, store, endpoints)
 		stop := f.run()
 		f.api("POST", "/v1/webhooks", `{"url":"https://broken.example/","delay":0,"retry_schedule":["5s","10h"]}`)

@@ -46,6 +46,12 @@ type Cluster struct {
 	bin  string
 	hold *os.File // the pipe whose end the watchdog waits for
 	cmd  *exec.Cmd
+
+	admin Database // has no schema
+
+	mu        sync.Mutex
+	layout    string      // guarded by mu; of the first schema that a Database has emptied
+	databases []*Database // guarded by mu; nobody uses them
 }
 
 // shared is the cluster of the test binary.
@@ -95,18 +101,14 @@ var schemas atomic.Int64
 
 // Schema returns the name of a schema that nobody uses. It does not create it, but drops it at the end of a test.
 func (c *Cluster) Schema(tb interface{ Cleanup(func()) }) string {
-	name := fmt.Sprintf("test %d", schemas.Add(1)) // the space shows where a name is not quoted
+	name := newSchema()
 	tb.Cleanup(func() {
-		// Errors do not matter: the cluster is thrown away.
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		if conn, err := pgx.Connect(ctx, c.URL()); err == nil {
-			_, _ = conn.Exec(ctx, "SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+pgx.Identifier{name}.Sanitize()+" CASCADE", pgx.QueryExecModeSimpleProtocol)
-			_ = conn.Close(ctx)
-		}
+		_ = c.admin.exec(`DROP SCHEMA IF EXISTS ` + pgx.Identifier{name}.Sanitize() + ` CASCADE`) // the cluster is thrown away
 	})
 	return name
 }
+
+func newSchema() string { return fmt.Sprintf("test %d", schemas.Add(1)) } // the space shows where a name is not quoted
 
 // script is the watchdog. It makes and runs the server, and ends it when its standard input ends. PGDATA and the binaries' directory come by
 // arguments.
@@ -144,6 +146,7 @@ func start(o Options) (*Cluster, error) {
 	}
 	defer r.Close()
 	c := &Cluster{dir: dir, bin: bin, hold: w, cmd: exec.Command("/bin/sh", "-c", script, "sh", bin, dir)}
+	c.admin.cluster = c
 	c.cmd.Stdin, c.cmd.Dir = r, dir
 	if err := asUser(c.cmd, dir); err != nil {
 		return nil, err

@@ -534,7 +534,7 @@ func TestDamagedFanOut(t *testing.T) {
 
 // No statement for late events, marks and fan-outs reads a whole table.
 func TestPlansOfAppendUseKeys(t *testing.T) {
-	s := openTest(t)
+	s := openFresh(t)
 	const hooks = maxMarksInHead + 10
 	var all []engine.Webhook
 	for range hooks {

@@ -43,7 +43,7 @@ func Check(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("check the database: %w", err)
 	}
-	defer closeConn(conn)
+	defer s.release(conn)
 	c := checker{s: s, ctx: ctx, conn: conn, reading: reading{s, ctx, conn}, ending: make(map[uuid.UUID]int64), expiring: make(map[int64]bool), counted: make(deltas)}
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(pgx.Tx) error { return c.run() })
 	if err != nil {

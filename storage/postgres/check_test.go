@@ -89,7 +89,7 @@ func TestCheckNamesEachViolation(t *testing.T) {
 		{"fan_outs", "INSERT INTO @.fan_outs VALUES (1, 1, '\\x010000')", "0 sessions stored, 1 counted"},
 	} {
 		if !copied[b.table] {
-			exec("CREATE TABLE @.copy_" + b.table + " AS TABLE @." + b.table)
+			exec("CREATE TEMP TABLE copy_" + b.table + " AS TABLE @." + b.table)
 			copied[b.table] = true
 		}
 		exec(b.sql)
@@ -104,7 +104,7 @@ func TestCheckNamesEachViolation(t *testing.T) {
 		if !strings.Contains(strings.Join(all, "\n"), b.name) {
 			t.Errorf("%s: want a violation with %q, got %q", b.sql, b.name, all)
 		}
-		exec("DELETE FROM @." + b.table + "; INSERT INTO @." + b.table + " OVERRIDING SYSTEM VALUE SELECT * FROM @.copy_" + b.table)
+		exec("DELETE FROM @." + b.table + "; INSERT INTO @." + b.table + " OVERRIDING SYSTEM VALUE SELECT * FROM copy_" + b.table)
 	}
 	wantWhole(t, s)
 }

@@ -133,7 +133,7 @@ func TestClaimNamesDamaged(t *testing.T) {
 
 // What the server cannot read is one delivery, and not the lane, nor the other lanes of the call.
 func TestClaimPassesUnreadable(t *testing.T) {
-	s := openTest(t)
+	s := openFresh(t)
 	w := makeWebhook(t, s)
 	bad := queueTest(t, s, w, benchNow().Add(-time.Hour))
 	good := queueTest(t, s, w, benchNow())

@@ -28,9 +28,9 @@ func (s checked) Close() error {
 func TestConformancePostgres(t *testing.T) {
 	cluster := postgrestest.Shared(t)
 	storetest.Run(t, storetest.Backend{New: func(tb storetest.TB) storetest.Opener {
-		schema := cluster.Schema(tb)
+		database := cluster.Database(tb)
 		return func() (storetest.Store, error) {
-			o := postgres.Options{URL: cluster.URL(), Schema: schema}
+			o := postgres.Options{URL: cluster.URL(), Schema: database.Schema, Connections: database}
 			s, err := postgres.Open(tb.Context(), o)
 			if err != nil {
 				return nil, err

@@ -83,7 +83,7 @@ func wantKeys(t *testing.T, conn *pgx.Conn) (seen int) {
 
 // No statement of the background work, of a replay or of an erasure reads a whole table, also not with a plan that was made while the tables were empty.
 func TestPlansOfTheKeeper(t *testing.T) {
-	s := openTest(t)
+	s := openFresh(t)
 	w := keepHook(t, s)
 	life := func(n int) {
 		keepVisits(t, s, 1, n)

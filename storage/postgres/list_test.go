@@ -173,7 +173,7 @@ func readBy(t *testing.T, s *Store, all []statement) (rows float64) {
 
 // A page reads about as many rows as it shows, also from large tables, whatever the planner knows of them.
 func TestPagesAreBounded(t *testing.T) {
-	s := openTest(t)
+	s := openFresh(t)
 	first := fillLarge(t, s)
 	r := new(recorder)
 	s.config.Tracer = r
@@ -252,7 +252,7 @@ func analyze(t *testing.T, s *Store) {
 
 // Lanes of which one statement reads a part are put together in order, with nothing left out.
 func TestLanesArePutTogether(t *testing.T) {
-	s := openTest(t)
+	s := openFresh(t)
 	first := fillLarge(t, s)
 	for _, q := range []engine.DeliveryQuery{{Status: engine.StatusScheduled}, {Status: engine.StatusFailed}, {Status: engine.StatusFailed, Since: first.Add(time.Hour), Until: first.Add(2 * time.Hour)}} {
 		err := s.snapshot(t.Context(), func(tx pgx.Tx) error {

@@ -8,7 +8,7 @@ import (
 
 // No statement of the life of a delivery reads a whole table, also not with a plan that was made while the tables were empty.
 func TestPlansUseKeys(t *testing.T) {
-	s := openTest(t)
+	s := openFresh(t)
 	made, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: engine.Webhook{Active: true, URL: "https://a.example/"}})
 	if err != nil {
 		t.Fatal(err)

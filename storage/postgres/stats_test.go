@@ -181,7 +181,7 @@ func TestStatsOfAHangingStore(t *testing.T) {
 
 // A probe tells whether the store can write, and how: an error, or no room.
 func TestProbe(t *testing.T) {
-	s := openTest(t)
+	s := openFresh(t)
 	newHook(t, s)
 	refuse := func(code string) {
 		t.Helper()

@@ -32,6 +32,8 @@ type Options struct {
 	FoldInterval time.Duration
 	// Log gets what somebody should know of the server. Defaults to nowhere.
 	Log *slog.Logger
+	// Connections opens the connections. Defaults to new ones for each store.
+	Connections Connections
 	// ObserveCommit is called after each commit with its number of mutations and its duration. Defaults to nothing.
 	ObserveCommit func(mutations int, took time.Duration)
 }
@@ -240,7 +242,7 @@ func (s *Store) Close() error {
 		}
 		close(s.idle)
 		for conn := range s.idle {
-			closeConn(conn)
+			s.release(conn)
 		}
 	})
 	if err != nil {

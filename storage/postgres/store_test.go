@@ -37,7 +37,17 @@ func openAt(t *testing.T, o Options) *Store {
 	return s
 }
 
+// openTest opens a store whose schema and connections others have used before.
 func openTest(t *testing.T) *Store {
+	t.Helper()
+	c := postgrestest.Shared(t)
+	d := c.Database(t)
+	return openAt(t, Options{URL: c.URL(), Schema: d.Schema, Connections: d})
+}
+
+// openFresh opens a store with a schema and connections of its own: for a test that changes tables or the role, fills tables with many rows, or reads the
+// server's figures of them.
+func openFresh(t *testing.T) *Store {
 	t.Helper()
 	c := postgrestest.Shared(t)
 	return openAt(t, Options{URL: c.URL(), Schema: c.Schema(t)})
@@ -46,11 +56,16 @@ func openTest(t *testing.T) *Store {
 // sqlOf runs a statement beside the store and returns its first column, as text.
 func sqlOf(t *testing.T, s *Store, text string, args ...any) (all []string) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), postgrestest.Shared(t).URL())
+	beside := Store{opts: s.opts}
+	var err error
+	if beside.config, err = pgx.ParseConfig(postgrestest.Shared(t).URL()); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := beside.connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(t.Context())
+	defer beside.release(conn)
 	rows, err := conn.Query(t.Context(), s.sql(text), args...)
 	if err != nil {
 		t.Fatal(err)
@@ -243,7 +258,7 @@ func TestAway(t *testing.T) {
 
 // A server that ends all connections loses nothing.
 func TestTerminatedBackends(t *testing.T) {
-	s := openTest(t)
+	s := openFresh(t)
 	for range 5 {
 		sqlOf(t, s, "SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity WHERE application_name = 'hookbolt' AND pid <> pg_backend_pid()")
 		id, err := appendOne(s)

@@ -41,7 +41,7 @@ func viewTime(at time.Time) string {
 // viewed is a store with a session whose delivery was tried once.
 func viewed(t *testing.T, payload string) (s *Store, d engine.Delivery) {
 	t.Helper()
-	s = openTest(t)
+	s = openFresh(t)
 	sqlOf(t, s, "ALTER ROLE hookbolt SET timezone = 'UTC'")
 	made, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: engine.Webhook{Active: true, Name: "CRM", URL: "https://a.example/"}})
 	if err != nil {
@@ -120,7 +120,7 @@ func TestViewsOfAnyPayload(t *testing.T) {
 
 // Every state and kind has the name that the API gives it.
 func TestViewsNameAll(t *testing.T) {
-	s := openTest(t)
+	s := openFresh(t)
 	for _, status := range engine.Statuses {
 		if got := sqlOf(t, s, "SELECT @.view_status($1)", int16(status)); got[0] != status.String() {
 			t.Errorf("status %d is named %s, want %s", status, got[0], status)

@@ -104,7 +104,7 @@ func (s *Store) writer() {
 	defer close(s.stopped)
 	defer func() {
 		if s.conn != nil {
-			closeConn(s.conn)
+			s.release(s.conn)
 		}
 	}()
 	var mutations []*mutation
