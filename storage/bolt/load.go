@@ -21,7 +21,7 @@ func (s *Store) migrate() error {
 		return s.addBuckets()
 	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range slices.Concat([][]byte{bucketHealth, bucketMarks, bucketFanOuts}, addedBuckets) { // since versions 2 and 8
+		for _, name := range slices.Concat([][]byte{bucketHealth, bucketMarks, bucketFanOuts, bucketDeliveryIDs}, addedBuckets) { // since versions 2, 8 and 12
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}

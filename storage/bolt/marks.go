@@ -58,6 +58,9 @@ func (b *batch) unmark(r *sessionRecord, ref engine.DeliveryRef) error {
 	}
 	key := markKeyOf(r.number, ref)
 	v := b.marks.Get(key)
+	if v == nil && ref.Kind == engine.KindUpdate {
+		key, v = b.findMark(r.number, ref)
+	}
 	if v == nil {
 		return nil
 	}
@@ -66,6 +69,18 @@ func (b *batch) unmark(r *sessionRecord, ref engine.DeliveryRef) error {
 	}
 	r.marks--
 	return b.delete(b.marks, key)
+}
+
+// findMark searches the mark of an update whose key does not follow from its id: another store has made it, and it may not be stored any more.
+func (b *batch) findMark(session uint64, ref engine.DeliveryRef) (key, value []byte) {
+	prefix := markKey(session, ref.WebhookID, ref.Kind)
+	c := b.marks.Cursor()
+	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		if id, err := decodeMark(k, v); err == nil && id == ref.ID {
+			return bytes.Clone(k), v
+		}
+	}
+	return nil, nil
 }
 
 // deliveryOf returns the id of a session's delivery of a kind for a webhook; uuid.Nil if it has none.
