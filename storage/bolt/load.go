@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"hookbolt/engine"
+	"hookbolt/storage/internal/copying"
 )
 
 // migrate brings a database of an older version up to date.
@@ -67,6 +68,9 @@ func (s *Store) schema() (schema uint32, err error) {
 		schema, err = metaU32(meta, keySchema)
 		return err
 	})
+	if err == nil && schema == copyingSchema {
+		return schema, copying.ErrUnfinished
+	}
 	if err == nil && schema > schemaVersion {
 		err = fmt.Errorf("%w: it has schema %d, this version knows %d", ErrSchema, schema, schemaVersion)
 	}

@@ -58,7 +58,7 @@ func (b *batch) unmark(r *sessionRecord, ref engine.DeliveryRef) error {
 	}
 	key := markKeyOf(r.number, ref)
 	v := b.marks.Get(key)
-	if v == nil && ref.Kind == engine.KindUpdate {
+	if ref.Kind == engine.KindUpdate && b.s.nativeNumber(ref.ID) == 0 {
 		key, v = b.findMark(r.number, ref)
 	}
 	if v == nil {
@@ -71,7 +71,7 @@ func (b *batch) unmark(r *sessionRecord, ref engine.DeliveryRef) error {
 	return b.delete(b.marks, key)
 }
 
-// findMark searches the mark of an update whose key does not follow from its id: another store has made it, and it may not be stored any more.
+// findMark searches the mark of an update that another store has made: its key does not follow from its id.
 func (b *batch) findMark(session uint64, ref engine.DeliveryRef) (key, value []byte) {
 	prefix := markKey(session, ref.WebhookID, ref.Kind)
 	c := b.marks.Cursor()

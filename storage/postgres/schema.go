@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"hookbolt/storage/internal/copying"
 )
 
 // schemaVersion is the version that the last of migrations makes.
@@ -53,6 +55,7 @@ CREATE TABLE @.jobs (no bigint PRIMARY KEY, job json NOT NULL);
 CREATE TABLE @.fan_outs (no bigint PRIMARY KEY, sessions int NOT NULL, body bytea NOT NULL);
 CREATE TABLE @.request_keys (key bytea PRIMARY KEY, at bigint NOT NULL, done json NOT NULL);
 CREATE INDEX request_keys_at ON @.request_keys (at);
+CREATE TABLE @.copies (state json NOT NULL);
 ` + views}
 
 // writableBy is the oldest version of hookbolt's schema whose processes may write to this one.
@@ -81,7 +84,7 @@ func (s *Store) migrate(ctx context.Context, conn *pgx.Conn) error {
 	case writable > schemaVersion:
 		return fmt.Errorf("%w (its schema has version %d, and this one knows %d)", ErrSchema, version, schemaVersion)
 	case version >= schemaVersion:
-		return nil
+		return s.refuseCopy(ctx, tx)
 	}
 	for _, step := range migrations[version:] {
 		if _, err := tx.Exec(ctx, s.sql(step), pgx.QueryExecModeSimpleProtocol); err != nil {
@@ -92,6 +95,16 @@ func (s *Store) migrate(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	return tx.Commit(ctx)
+}
+
+// refuseCopy returns a copying.ErrUnfinished if a copy into the database is not complete.
+func (s *Store) refuseCopy(ctx context.Context, tx pgx.Tx) error {
+	var unfinished bool
+	err := tx.QueryRow(ctx, s.sql("SELECT EXISTS (SELECT FROM @.copies)")).Scan(&unfinished)
+	if err == nil && unfinished {
+		err = copying.ErrUnfinished
+	}
+	return err
 }
 
 // schemaTable makes the table that has the version of the schema.

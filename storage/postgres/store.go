@@ -37,6 +37,8 @@ type Options struct {
 }
 
 const (
+	// applicationName is what the server calls the connections of a hookbolt.
+	applicationName = "hookbolt"
 	defaultSchema   = "hookbolt"
 	defaultPatience = 5 * time.Second
 )
@@ -117,7 +119,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storage.postgres_url: %w", err)
 	}
-	config.RuntimeParams["application_name"] = "hookbolt"
+	config.RuntimeParams["application_name"] = applicationName
 	s := &Store{opts: o, log: o.Log, config: config, health: make(map[uint32]engine.Health),
 		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), walks: make(chan *mutation, maxBatchMutations),
 		quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
