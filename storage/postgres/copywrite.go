@@ -41,21 +41,22 @@ func openCopy(ctx context.Context, o Options) (w *copyWriter, err error) {
 	if err != nil {
 		return nil, err
 	}
-	w = &copyWriter{s: s}
-	if w.conn, err = s.connect(ctx); err != nil {
+	conn, err := s.connect(ctx)
+	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			closeConn(w.conn)
+			closeConn(conn)
 		}
 	}()
-	if err := s.check(ctx, w.conn); err != nil {
+	if err := s.check(ctx, conn); err != nil {
 		return nil, err
 	}
-	if err := s.migrate(ctx, w.conn); err != nil && !errors.Is(err, copying.ErrUnfinished) {
+	if err := s.migrate(ctx, conn); err != nil && !errors.Is(err, copying.ErrUnfinished) {
 		return nil, explainRights(err)
 	}
+	w = &copyWriter{s: s, conn: conn}
 	if w.off, err = goOffline(ctx, o); err != nil {
 		return nil, err
 	}

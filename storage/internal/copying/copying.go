@@ -201,11 +201,10 @@ type Options struct {
 	Progress func(stage string, done, total int64)
 }
 
-// Bounds of a batch.
-const (
-	batchRecords = 4000
-	batchBytes   = 8 << 20
-)
+// batchRecords and batchBytes bound a batch; batchRecords is a variable for tests.
+var batchRecords = 4000
+
+const batchBytes = 8 << 20
 
 // Run copies what is not copied yet, compares both sides, and finishes the target. It returns the sums of both sides.
 func Run(ctx context.Context, from Reader, to Writer, o Options) (source, target Sums, err error) {
