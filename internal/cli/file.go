@@ -11,18 +11,27 @@ import (
 	"hookbolt/internal/dbfile"
 )
 
-// checkFile is the command check.
-func checkFile(ctx context.Context, p *Program, args []string) error {
-	files, err := p.parseOperands(flag.NewFlagSet("check", flag.ContinueOnError), args,
-		"Checks a database that no hookbolt has open: its pages, the checksum of each record, and the references between records.\n"+
-			"It changes nothing. It prints a line for each fault; the exit code is 1 if there are any.", "FILE")
+// check is the command check.
+func check(ctx context.Context, p *Program, args []string) error {
+	flags := flag.NewFlagSet("check", flag.ContinueOnError)
+	l := placeFlags(flags)
+	operands, err := p.parseOperands(flags, args, "Checks a database that no hookbolt has open: its pages, the checksum of each record, and the references between records.\n"+
+		"FILE may also be the URL of a database in PostgreSQL, or \"postgres\": the one of the settings. Its tables are compared with each other; a\n"+
+		"hookbolt may work with it meanwhile. It changes nothing. It prints a line for each fault; the exit code is 1 if there are any.", "FILE")
 	if err != nil {
 		return err
 	}
-	if e := config.ExposureOf(files[0]); e != nil && !dbfile.IsChild() {
+	where, err := l.place(operands[0])
+	switch {
+	case err != nil:
+		return err
+	case where.Postgres != nil:
+		return checkPostgres(ctx, p.Stdout, *where.Postgres)
+	}
+	if e := config.ExposureOf(where.Path); e != nil && !dbfile.IsChild() {
 		fmt.Fprintln(p.Stderr, "hookbolt: warning:", e.String())
 	}
-	return p.passOn(dbfile.Check(ctx, p.Stdout, files[0]))
+	return p.passOn(dbfile.Check(ctx, p.Stdout, where.Path))
 }
 
 // compactFile is the command compact.

@@ -38,6 +38,7 @@ type checker struct {
 	tx    *bbolt.Tx
 
 	sessionCount, deliveryCount, webhookCount int
+	adopted                                   int // deliveries that another store has made
 
 	expiring numberSet // S of sessions that have an entry in expiry
 	ending   numberSet // D of deliveries that have an entry in expiry
@@ -191,6 +192,7 @@ func (c *checker) deliveries() error {
 		c.count(r.WebhookID).late += isLate(&r)
 		c.count(r.WebhookID).parked += isParked(&r)
 		queue, listed := indexKeys(&r)
+		c.checkAdopted(&r)
 		c.expect(c.stored(bucketByWebhook, byWebhookKey(&r)), "delivery %d: not in by_webhook", number)
 		c.expect(queue == nil || c.stored(bucketQueue, queue), "delivery %d: %s, not at its place in the queue", number, r.Status)
 		c.expect(listed == nil || c.stored(bucketUndelivered, listed), "delivery %d: %s, not at its place in exceptions", number, r.Status)
@@ -225,6 +227,15 @@ func (c *checker) deliveries() error {
 		c.expect(attempts == r.Attempts, "delivery %d: %d attempts stored, %d counted", number, attempts, r.Attempts)
 		return nil
 	})
+}
+
+// checkAdopted checks that a delivery is found by its id.
+func (c *checker) checkAdopted(r *deliveryRecord) {
+	if r.adopted {
+		entry := c.tx.Bucket(bucketDeliveryIDs).Get(r.ID[:])
+		c.expect(bytes.Equal(entry, u64key(r.number)), "delivery %d: delivery_ids does not lead to it", r.number)
+		c.adopted++
+	}
 }
 
 // countsIn reads the stored counts of a webhook.
@@ -286,6 +297,13 @@ func isItemKey(k []byte) bool { return len(k) == 12 }
 
 // leftovers looks for records that belong to nothing.
 func (c *checker) leftovers() error {
+	ids := 0
+	if c.tx.Bucket(bucketDeliveryIDs) != nil { // not of a version before 12
+		if err := c.each(bucketDeliveryIDs, func(_, _ []byte) error { ids++; return nil }); err != nil {
+			return err
+		}
+	}
+	c.expect(ids == c.adopted, "delivery_ids has %d entries, and %d lead to a delivery", ids, c.adopted)
 	for _, part := range []struct {
 		bucket, of []byte
 		fits       func(k []byte) bool

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 
 	"hookbolt/engine"
@@ -161,6 +162,9 @@ func (s *Store) readClaimed(tx *bbolt.Tx, key []byte) (engine.Claimed, error) {
 	if err != nil {
 		return engine.Claimed{}, err
 	}
+	if r.adopted {
+		s.adopted.Store(r.ID, number)
+	}
 	// Keys have no checksum: the record has to say the same.
 	if queue, _ := indexKeys(&r); r.number == 0 || !bytes.Equal(queue, key) {
 		return engine.Claimed{}, fmt.Errorf("%w: the queue holds delivery %d at a place that is not its own", ErrCorrupt, number)
@@ -218,7 +222,16 @@ func (s *Store) claimCounts() map[engine.Lane]int64 {
 // Release implements engine.Store.
 func (s *Store) Release(_ context.Context, claimed []engine.Delivery) error {
 	for i := range claimed {
-		s.unclaim(deliveryNumber(claimed[i].ID))
+		s.unclaimID(claimed[i].ID)
 	}
 	return nil
+}
+
+// unclaimID ends the claim of a delivery, which may not be stored any more.
+func (s *Store) unclaimID(id uuid.UUID) {
+	if number, ok := s.adopted.LoadAndDelete(id); ok {
+		s.unclaim(number.(uint64))
+		return
+	}
+	s.unclaim(s.nativeNumber(id))
 }

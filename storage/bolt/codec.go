@@ -158,6 +158,8 @@ type deliveryRecord struct {
 	// layout.
 	visitor      *int64
 	visitorKnown bool
+	// adopted reports that another store made the delivery, and with it its id, which does not follow from D.
+	adopted bool
 }
 
 // visitorUnknown stands in place of the visitor of a delivery from before version 7 that was stored again since.
@@ -203,6 +205,9 @@ func (r *deliveryRecord) encode() []byte {
 	e.string(r.BuildError)
 	e.string(r.ContentType)
 	e.string(string(r.URLValues))
+	if r.adopted { // since version 12
+		e.uuid(r.ID)
+	}
 	return e.seal(key)
 }
 
@@ -238,6 +243,9 @@ func decodeDelivery(nonce uint32, number uint64, value []byte) (deliveryRecord, 
 		r.Shaped, r.BuildError, r.ContentType, r.URLValues = d.byte() != 0, d.string(), d.string(), engine.URLValues(d.string())
 	}
 	r.ID = deliveryID(r.CreatedAt, nonce, number)
+	if r.adopted = len(d.b) > 0; r.adopted { // only deliveries that a copy has brought
+		r.ID = d.uuid()
+	}
 	return r, d.done(bucketDeliveries, key)
 }
 

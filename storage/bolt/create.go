@@ -15,7 +15,9 @@ import (
 )
 
 // create makes an empty database. bbolt's own creation is not crash-safe: a crash may leave an unusable file.
-func create(path string) error {
+func create(path string) error { return createVersion(path, schemaVersion) }
+
+func createVersion(path string, version uint32) error {
 	tmp := path + ".tmp"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -33,7 +35,7 @@ func create(path string) error {
 			}
 		}
 		meta := tx.Bucket(bucketMeta)
-		if err := meta.Put(keySchema, sealBytes(keySchema, u32key(schemaVersion))); err != nil {
+		if err := meta.Put(keySchema, sealBytes(keySchema, u32key(version))); err != nil {
 			return err
 		}
 		if err := meta.Put(keyNumbered, sealBytes(keyNumbered, u64key(0))); err != nil {

@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -26,9 +27,31 @@ func readDelivery(nonce uint32, deliveries *bbolt.Bucket, number uint64) (delive
 	return decodeDelivery(nonce, number, v)
 }
 
+// nativeNumber returns D of an id that this database has made, 0 of any other.
+func (s *Store) nativeNumber(id uuid.UUID) uint64 {
+	if number := deliveryNumber(id); deliveryID(time.UnixMilli(idMilli(id)), s.nonce, number) == id {
+		return number
+	}
+	return 0
+}
+
+// numberOf returns D of a delivery. A delivery that another store has made has its id in delivery_ids, as long as it is stored. It returns 0 if there
+// is no such delivery.
+func (s *Store) numberOf(tx *bbolt.Tx, id uuid.UUID) uint64 {
+	if v := tx.Bucket(bucketDeliveryIDs).Get(id[:]); len(v) == 8 {
+		return binary.BigEndian.Uint64(v)
+	}
+	return s.nativeNumber(id)
+}
+
+// readMarked reads the delivery that a mark names. The number in the result is 0 if it is not stored any more.
+func (s *Store) readMarked(tx *bbolt.Tx, ref engine.DeliveryRef) (deliveryRecord, error) {
+	return s.readDelivery(tx.Bucket(bucketDeliveries), s.numberOf(tx, ref.ID))
+}
+
 // findDelivery reads a delivery by its public id.
-func (s *Store) findDelivery(deliveries *bbolt.Bucket, id uuid.UUID) (deliveryRecord, error) {
-	r, err := s.readDelivery(deliveries, deliveryNumber(id))
+func (s *Store) findDelivery(tx *bbolt.Tx, id uuid.UUID) (deliveryRecord, error) {
+	r, err := s.readDelivery(tx.Bucket(bucketDeliveries), s.numberOf(tx, id))
 	if err == nil && (r.number == 0 || r.ID != id) {
 		err = fmt.Errorf("delivery %s: %w", id, engine.ErrNotFound)
 	}
@@ -70,6 +93,11 @@ func (b *batch) saveDelivery(old, new *deliveryRecord) error {
 	b.moveQueued(oldQueue, newQueue)
 	b.move(&b.undelivered, oldException, newException)
 	if new == nil {
+		if old.adopted {
+			if err := b.delete(b.deliveryIDs, old.ID[:]); err != nil {
+				return err
+			}
+		}
 		return b.delete(b.deliveries, u64key(old.number))
 	}
 	if !new.FinishedAt.IsZero() && (old == nil || !old.FinishedAt.Equal(new.FinishedAt)) {
@@ -177,11 +205,11 @@ func (b *batch) storePayload(r *deliveryRecord, payload []byte) error {
 
 // Freeze implements engine.Store.
 func (s *Store) Freeze(ctx context.Context, f engine.Freeze) (engine.Frozen, error) {
-	number := deliveryNumber(f.Delivery.ID)
+	id := f.Delivery.ID
 	var done engine.Frozen
 	err := s.write(ctx, len(f.Payload), func(b *batch) error {
 		done = engine.Frozen{}
-		old, err := s.findDelivery(b.deliveries, f.Delivery.ID)
+		old, err := s.findDelivery(b.tx, f.Delivery.ID)
 		if err != nil {
 			return err
 		}
@@ -189,7 +217,7 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) (engine.Frozen, err
 			return engine.ErrNotSendable
 		}
 		if f.Payload == nil && !f.Ends() {
-			b.after = append(b.after, func() { s.unclaim(number) })
+			b.after = append(b.after, func() { s.unclaimID(id) })
 			return b.removeDelivery(&old)
 		}
 		if err := b.supersede(&old, &f, &done); err != nil {
@@ -200,7 +228,7 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) (engine.Frozen, err
 		after.Delivery, notices = f.Apply(&old.Delivery)
 		if f.Ends() {
 			done.Delivery = after.Delivery
-			b.after = append(b.after, func() { s.unclaim(number) })
+			b.after = append(b.after, func() { s.unclaimID(id) })
 		} else if err := b.storePayload(&after, f.Payload); err != nil {
 			return err
 		}
@@ -210,7 +238,7 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) (engine.Frozen, err
 		return b.saveDelivery(&old, &after)
 	})
 	if errors.Is(err, engine.ErrNotSendable) || errors.Is(err, engine.ErrNotFound) {
-		s.unclaim(number)
+		s.unclaimID(id)
 		err = engine.ErrNotSendable
 	}
 	return done, err
@@ -218,7 +246,7 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) (engine.Frozen, err
 
 // RecordAttempt implements engine.Store.
 func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engine.Recorded, error) {
-	number := deliveryNumber(r.Delivery.ID)
+	id := r.Delivery.ID
 	var done engine.Recorded
 	var erased bool
 	size := 512 + len(r.Attempt.Response)
@@ -230,9 +258,9 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 		if r.KeepsHealth(b.hooks.Get(r.Delivery.WebhookID), b.healthOf(r.Delivery.WebhookID)) {
 			b.setHealth(r.Delivery.WebhookID, r.Health)
 		}
-		old, err := s.findDelivery(b.deliveries, r.Delivery.ID)
+		old, err := s.findDelivery(b.tx, r.Delivery.ID)
 		if erased = errors.Is(err, engine.ErrNotFound); erased {
-			b.after = append(b.after, func() { s.unclaim(number) })
+			b.after = append(b.after, func() { s.unclaimID(id) })
 			done.Queued, err = b.notify(r.ApplyErased(), r.At)
 			return err
 		}
@@ -242,12 +270,12 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 		effect := r.Apply(&old.Delivery, b.hooks.Covered(&old.Delivery))
 		d := old
 		d.Delivery = effect.Delivery
-		key := itemKey(number, uint32(d.Attempts))
+		key := itemKey(d.number, uint32(d.Attempts))
 		if err := b.put(b.attempts, key, encodeAttempt(key, &effect.Attempt)); err != nil {
 			return err
 		}
 		done.Delivery, done.Moved = d.Delivery, effect.Moved
-		b.after = append(b.after, func() { s.unclaim(number) })
+		b.after = append(b.after, func() { s.unclaimID(id) })
 		if done.Queued, err = b.notify(effect.Notices, r.At); err != nil {
 			return err
 		}
@@ -263,7 +291,7 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 func (s *Store) Reschedule(ctx context.Context, id uuid.UUID, how engine.Reschedule, now time.Time) (engine.Delivery, error) {
 	var after engine.Delivery
 	err := s.write(ctx, 256, func(b *batch) error {
-		old, err := s.findDelivery(b.deliveries, id)
+		old, err := s.findDelivery(b.tx, id)
 		if err != nil {
 			return err
 		}
@@ -334,7 +362,7 @@ func (s *Store) Delivery(ctx context.Context, id uuid.UUID) (engine.Delivery, []
 	var payload []byte
 	var attempts []engine.Attempt
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
-		r, err := s.findDelivery(tx.Bucket(bucketDeliveries), id)
+		r, err := s.findDelivery(tx, id)
 		if err != nil {
 			return err
 		}

@@ -27,9 +27,10 @@
 //	                                                                  The key of an update has D(8) at its end
 //	fan_outs         number(8)                                        sessions whose deliveries are still to be made, and for which webhooks
 //	request_keys     engine.OnceKey(32)                               engine.Done as JSON: what a request with an idempotency key has done
+//	delivery_ids     delivery_id(16)                                  D(8), for deliveries that another store has made
 //	request_times    time(8) engine.OnceKey(32)                       nothing. The order in which the requests are forgotten.
 //
-// due and time are Unix nanoseconds. class is 0 for ordinary deliveries and 1 for tests. Each value is sealed, except in session_numbers
+// due and time are Unix nanoseconds. class is 0 for ordinary deliveries and 1 for tests. Each value is sealed, except in session_numbers, in delivery_ids
 // and where it is empty: a byte with the format's number, the body, and a CRC-32C over key and body (4 bytes). The checksum reveals silent
 // damage. codec.go has the encodings. Small or rare records are JSON.
 //
@@ -58,6 +59,7 @@
 //	11 a delivery has what the programs of its webhook have made at its end, and may be filtered; counts have the filtered ones, and those whose
 //	   programs failed, at their end; attempts have the method of their request and the header that signed the body at
 //	   their end; earlier versions lack all of them
+//	12 has the bucket delivery_ids; a delivery that another store has made has its id at its end
 //
 // The buckets request_keys and request_times came later, without a new version: a start makes them where they are missing, and a version of
 // the program that does not know them can open the file. It neither heeds nor removes what is in them, which the next start of a newer one

@@ -237,7 +237,7 @@ func (s *Store) countFound(tx *bbolt.Tx, phase erasePhase, number uint64, step *
 		step.Erased.Events += int64(r.Events)
 		numbers = numbers[:0]
 		for ref := range s.refs(tx, &r) {
-			numbers = append(numbers, deliveryNumber(ref.ID))
+			numbers = append(numbers, s.numberOf(tx, ref.ID))
 		}
 	}
 	for _, number := range numbers {
@@ -332,7 +332,7 @@ func (b *batch) eraseSession(number uint64, most int, step *engine.ErasedStep) (
 		if b.changes > end {
 			return false, b.put(b.sessions, u64key(r.number), r.encode())
 		}
-		if err := b.eraseDelivery(deliveryNumber(ref.ID), step); err != nil {
+		if err := b.eraseDelivery(b.s.numberOf(b.tx, ref.ID), step); err != nil {
 			return false, err
 		}
 		if err := b.unmark(&r, ref); err != nil {

@@ -252,7 +252,7 @@ func (b *batch) waits(r *sessionRecord) (bool, error) {
 	}
 	for m := range b.s.refs(b.tx, r) {
 		b.looked++
-		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(m.ID))
+		d, err := b.s.readMarked(b.tx, m)
 		if b.s.passes(err) {
 			continue
 		}

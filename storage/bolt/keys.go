@@ -33,11 +33,12 @@ var (
 	bucketFanOuts        = []byte("fan_outs")
 	bucketRequestKeys    = []byte("request_keys")
 	bucketRequestTimes   = []byte("request_times")
+	bucketDeliveryIDs    = []byte("delivery_ids")
 )
 
 var allBuckets = [][]byte{bucketMeta, bucketWebhooks, bucketSessionNumbers, bucketSessions, bucketEvents, bucketDeliveries,
 	bucketAttempts, bucketPayloads, bucketQueue, bucketByWebhook, bucketUndelivered, bucketExpiry, bucketJobs, bucketCounts, bucketHealth,
-	bucketMarks, bucketFanOuts, bucketRequestKeys, bucketRequestTimes}
+	bucketMarks, bucketFanOuts, bucketRequestKeys, bucketRequestTimes, bucketDeliveryIDs}
 
 // addedBuckets are those that a file of the present layout may lack until it is opened for writing. Versions before them do not look for
 // them, and may open the file all the same.
@@ -146,6 +147,9 @@ func deliveryID(created time.Time, nonce uint32, number uint64) uuid.UUID {
 	binary.BigEndian.PutUint64(id[8:], 1<<63|uint64(nonce&0x3fff)<<numberBits|number&maxNumber)
 	return id
 }
+
+// idMilli returns the time in an id, in Unix milliseconds.
+func idMilli(id uuid.UUID) int64 { return int64(binary.BigEndian.Uint64(id[:]) >> 16) }
 
 // deliveryNumber returns D of an id that this database made. For any other id the number means nothing; the record shows which.
 func deliveryNumber(id uuid.UUID) uint64 {

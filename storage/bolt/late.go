@@ -17,7 +17,7 @@ func (b *batch) late(r *sessionRecord, t *engine.Trigger) (update deliveryRecord
 	if err != nil || id == uuid.Nil || w == nil {
 		return update, 0, err
 	}
-	old, err := b.s.readDelivery(b.deliveries, deliveryNumber(id))
+	old, err := b.s.readDelivery(b.deliveries, b.s.numberOf(b.tx, id))
 	if b.s.passes(err) {
 		return update, 0, nil
 	}
@@ -60,7 +60,7 @@ func (b *batch) anyBuilt(r *sessionRecord) (bool, error) {
 		if ref.Kind != engine.KindComplete {
 			continue
 		}
-		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(ref.ID))
+		d, err := b.s.readMarked(b.tx, ref)
 		switch {
 		case b.s.passes(err):
 		case err != nil:
@@ -78,7 +78,7 @@ func (b *batch) toldByUpdate(r *sessionRecord, webhookID uint32) (bool, error) {
 		if ref.Kind != engine.KindUpdate {
 			continue
 		}
-		d, err := b.s.readDelivery(b.deliveries, deliveryNumber(ref.ID))
+		d, err := b.s.readMarked(b.tx, ref)
 		if err != nil && !b.s.passes(err) {
 			return false, err
 		}

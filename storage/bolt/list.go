@@ -181,7 +181,7 @@ func (s *Store) walkSession(tx *bbolt.Tx, session finder, after []byte) (*walker
 	}
 	w := &walker{size: 8, last: after}
 	for m := range s.refs(tx, &r) {
-		if k := u64key(deliveryNumber(m.ID)); len(after) == 0 || bytes.Compare(k, after) < 0 {
+		if k := u64key(s.numberOf(tx, m.ID)); len(after) == 0 || bytes.Compare(k, after) < 0 {
 			w.heads = append(w.heads, &walkHead{place: k})
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"hookbolt/engine"
+	"hookbolt/storage/internal/copying"
 )
 
 // migrate brings a database of an older version up to date.
@@ -21,7 +22,7 @@ func (s *Store) migrate() error {
 		return s.addBuckets()
 	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range slices.Concat([][]byte{bucketHealth, bucketMarks, bucketFanOuts}, addedBuckets) { // since versions 2 and 8
+		for _, name := range slices.Concat([][]byte{bucketHealth, bucketMarks, bucketFanOuts, bucketDeliveryIDs}, addedBuckets) { // since versions 2, 8 and 12
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -67,6 +68,9 @@ func (s *Store) schema() (schema uint32, err error) {
 		schema, err = metaU32(meta, keySchema)
 		return err
 	})
+	if err == nil && schema == copyingSchema {
+		return schema, copying.ErrUnfinished
+	}
 	if err == nil && schema > schemaVersion {
 		err = fmt.Errorf("%w: it has schema %d, this version knows %d", ErrSchema, schema, schemaVersion)
 	}

@@ -58,6 +58,9 @@ func (b *batch) unmark(r *sessionRecord, ref engine.DeliveryRef) error {
 	}
 	key := markKeyOf(r.number, ref)
 	v := b.marks.Get(key)
+	if ref.Kind == engine.KindUpdate && b.s.nativeNumber(ref.ID) == 0 {
+		key, v = b.findMark(r.number, ref)
+	}
 	if v == nil {
 		return nil
 	}
@@ -66,6 +69,18 @@ func (b *batch) unmark(r *sessionRecord, ref engine.DeliveryRef) error {
 	}
 	r.marks--
 	return b.delete(b.marks, key)
+}
+
+// findMark searches the mark of an update that another store has made: its key does not follow from its id.
+func (b *batch) findMark(session uint64, ref engine.DeliveryRef) (key, value []byte) {
+	prefix := markKey(session, ref.WebhookID, ref.Kind)
+	c := b.marks.Cursor()
+	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		if id, err := decodeMark(k, v); err == nil && id == ref.ID {
+			return bytes.Clone(k), v
+		}
+	}
+	return nil, nil
 }
 
 // deliveryOf returns the id of a session's delivery of a kind for a webhook; uuid.Nil if it has none.

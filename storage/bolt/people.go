@@ -193,7 +193,7 @@ func (s *search) isErased(number uint64, head []byte, what *engine.Erasure) (boo
 		return false, headErr
 	}
 	for ref := range s.store.refs(s.tx, &r) {
-		d, err := s.store.readDelivery(s.tx.Bucket(bucketDeliveries), deliveryNumber(ref.ID))
+		d, err := s.store.readMarked(s.tx, ref)
 		if err != nil || d.number == 0 {
 			continue // the error about the events is returned
 		}

@@ -157,7 +157,7 @@ func (j *replayJob) target(in replaySearch, number uint64, head []byte) (t repla
 		if err != nil || id == uuid.Nil {
 			return t, err == nil, err
 		}
-		if number, err = in.newest(&t.session, deliveryNumber(id)); err != nil {
+		if number, err = in.newest(&t.session, in.store.numberOf(in.tx, id)); err != nil {
 			return t, false, err
 		}
 	}

@@ -217,7 +217,7 @@ func (b *batch) trigger(r *sessionRecord, t *engine.Trigger) (d deliveryRecord, 
 		case err != nil && !b.s.passes(err):
 			return d, 0, err
 		case err != nil, id != uuid.Nil:
-			d, err = b.moveDelivery(deliveryNumber(id), t)
+			d, err = b.moveDelivery(b.s.numberOf(b.tx, id), t)
 			return d, 0, err
 		case t.MovesOnly:
 			return d, 0, nil
@@ -275,7 +275,7 @@ func (s *Store) Session(ctx context.Context, id uuid.UUID) (engine.SessionRecord
 		}
 		record.Head.Deliveries = slices.Collect(s.refs(tx, &r))
 		for _, m := range record.Head.Deliveries {
-			d, err := s.readDelivery(tx.Bucket(bucketDeliveries), deliveryNumber(m.ID))
+			d, err := s.readMarked(tx, m)
 			switch {
 			case s.passes(err):
 			case err != nil:

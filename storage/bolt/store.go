@@ -22,7 +22,7 @@ import (
 )
 
 // schemaVersion is that of the layout which the package documentation describes.
-const schemaVersion = 11
+const schemaVersion = 12
 
 // pageSize is the same on every machine, so that a file can be moved.
 const pageSize = 4096
@@ -86,6 +86,7 @@ type Store struct {
 
 	claimMu sync.Mutex
 	claims  map[uint64]engine.Lane      // deliveries that are claimed and not released, by D; guarded by claimMu
+	adopted sync.Map                    // the D of claimed deliveries whose id does not follow from it, by id
 	resumed map[engine.Lane]resumePoint // where to begin in lanes with many entries to skip; guarded by claimMu
 
 	damaged damageLog

@@ -43,7 +43,7 @@ func (b *batch) supersede(r *deliveryRecord, f *engine.Freeze, done *engine.Froz
 // eachStored calls f for each delivery that marks name and that is stored, until f returns false or an error. It passes damaged ones.
 func (s *Store) eachStored(tx *bbolt.Tx, refs iter.Seq[engine.DeliveryRef], f func(*deliveryRecord) (more bool, err error)) error {
 	for ref := range refs {
-		d, err := s.readDelivery(tx.Bucket(bucketDeliveries), deliveryNumber(ref.ID))
+		d, err := s.readMarked(tx, ref)
 		if s.passes(err) || err == nil && d.number == 0 {
 			continue
 		}

@@ -290,7 +290,7 @@ type batch struct {
 
 	meta, webhooks, sessionNumbers, sessions, events, deliveries, attempts *bbolt.Bucket
 	payloads, expiry, jobs, counters, healths, marks, fanOuts              *bbolt.Bucket
-	requestKeys, requestTimes                                              *bbolt.Bucket
+	requestKeys, requestTimes, deliveryIDs                                 *bbolt.Bucket
 	queue, byWebhook, undelivered                                          index
 
 	hooks  *engine.WebhookSet       // as of this batch
@@ -329,7 +329,7 @@ func (s *Store) begin() (b *batch, err error) {
 		byWebhook: index{Bucket: tx.Bucket(bucketByWebhook)}, undelivered: index{Bucket: tx.Bucket(bucketUndelivered)}, expiry: tx.Bucket(bucketExpiry),
 		jobs: tx.Bucket(bucketJobs), counters: tx.Bucket(bucketCounts),
 		healths: tx.Bucket(bucketHealth), marks: tx.Bucket(bucketMarks), fanOuts: tx.Bucket(bucketFanOuts),
-		requestKeys: tx.Bucket(bucketRequestKeys), requestTimes: tx.Bucket(bucketRequestTimes),
+		requestKeys: tx.Bucket(bucketRequestKeys), requestTimes: tx.Bucket(bucketRequestTimes), deliveryIDs: tx.Bucket(bucketDeliveryIDs),
 	}
 	// bbolt forgets the fill percent with each bucket handle.
 	for _, bucket := range []*bbolt.Bucket{b.sessions, b.events, b.deliveries, b.attempts, b.payloads, b.queue.Bucket, b.byWebhook.Bucket, b.expiry, b.marks} {

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"hookbolt/engine"
+	"hookbolt/storage/internal/copying"
 	"hookbolt/storage/internal/fields"
 )
 
@@ -31,25 +32,50 @@ var errTooMany = errors.New("too many violations, the rest is not listed")
 // Check compares the tables of a database with each other: that each row can be read, and the invariants between tables. It reads one snapshot and changes
 // nothing, so it may be run beside a hookbolt that works. It keeps some 50 bytes for each session and delivery in memory.
 func Check(ctx context.Context, o Options) (Report, error) {
-	if o.Schema == "" {
-		o.Schema = defaultSchema
-	}
-	config, err := pgx.ParseConfig(o.URL)
+	s, err := offlineStore(o)
 	if err != nil {
 		return Report{}, fmt.Errorf("storage.postgres_url: %w", err)
 	}
-	s := &Store{opts: o, config: config}
 	conn, err := s.connect(ctx)
 	if err != nil {
-		return Report{}, fmt.Errorf("check the database: %w", err)
+		return Report{}, fmt.Errorf("check the database: %w", startError(err))
 	}
 	defer s.release(conn)
-	c := checker{s: s, ctx: ctx, conn: conn, reading: reading{s, ctx, conn}, ending: make(map[uuid.UUID]int64), expiring: make(map[int64]bool), counted: make(deltas)}
-	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(pgx.Tx) error { return c.run() })
+	if err := s.mayCheck(ctx, conn); err != nil {
+		return Report{}, fmt.Errorf("check the database: %w", err)
+	}
+	report, err := checkOn(ctx, s, conn)
 	if err != nil {
 		return Report{}, fmt.Errorf("check the database: %w", err)
 	}
-	return c.report, nil
+	return report, nil
+}
+
+// mayCheck refuses a database whose schema this program does not know, or that has no tables of hookbolt.
+func (s *Store) mayCheck(ctx context.Context, conn *pgx.Conn) error {
+	var version int
+	err := conn.QueryRow(ctx, s.sql("SELECT version FROM @.schema")).Scan(&version)
+	switch {
+	case err != nil:
+		return explainMissing(err)
+	case version < s.plan.version():
+		return fmt.Errorf("an older hookbolt has made the schema (version %d, and this one knows %d): the next start migrates it", version, s.plan.version())
+	case version > s.plan.version():
+		return fmt.Errorf("%w (its schema has version %d, and this one knows %d)", ErrSchema, version, s.plan.version())
+	}
+	var unfinished bool
+	err = conn.QueryRow(ctx, s.sql("SELECT EXISTS (SELECT FROM @.copies)")).Scan(&unfinished)
+	if err == nil && unfinished {
+		err = copying.ErrUnfinished
+	}
+	return err
+}
+
+// checkOn compares the tables over a connection.
+func checkOn(ctx context.Context, s *Store, conn *pgx.Conn) (Report, error) {
+	c := checker{s: s, ctx: ctx, conn: conn, reading: reading{s, ctx, conn}, ending: make(map[uuid.UUID]int64), expiring: make(map[int64]bool), counted: make(deltas)}
+	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(pgx.Tx) error { return c.run() })
+	return c.report, err
 }
 
 // checker compares tables. It looks up each reference from both sides.

@@ -25,6 +25,7 @@
 //	jobs          cancellations, replays and erasures in progress
 //	fan_outs      sessions whose deliveries are still to be made
 //	request_keys  what requests with an idempotency key have done
+//	copies        how far a copy into the database has come, until it is complete. Open refuses a database that has a row
 //
 // queue and exceptions stand beside deliveries in place of indexes on its columns: so most updates of a delivery touch no index. No row is updated by
 // every transaction, because all would wait for it, and its dead versions would pile up while a snapshot is held.

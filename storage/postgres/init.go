@@ -43,7 +43,7 @@ func (u Setup) rolesSQL() []string {
 		"CREATE SCHEMA IF NOT EXISTS $schema AUTHORIZATION $owner",
 		"GRANT USAGE ON SCHEMA $schema TO $role",
 		"ALTER DEFAULT PRIVILEGES FOR ROLE $owner IN SCHEMA $schema GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO $role",
-		"ALTER DEFAULT PRIVILEGES FOR ROLE $owner IN SCHEMA $schema GRANT USAGE ON SEQUENCES TO $role",
+		"ALTER DEFAULT PRIVILEGES FOR ROLE $owner IN SCHEMA $schema GRANT USAGE, SELECT ON SEQUENCES TO $role",
 	}
 	for i := range texts {
 		texts[i] = u.quoted(texts[i])
@@ -55,7 +55,7 @@ func (u Setup) rolesSQL() []string {
 func (u Setup) rightsSQL() []string {
 	return []string{
 		u.quoted("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA $schema TO $role"),
-		u.quoted("GRANT USAGE ON ALL SEQUENCES IN SCHEMA $schema TO $role"),
+		u.quoted("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA $schema TO $role"),
 		u.quoted("REVOKE INSERT, UPDATE, DELETE ON $schema.schema FROM $role"),
 	}
 }
@@ -75,7 +75,7 @@ func (u Setup) SQL() string {
 	for _, step := range thisSchema.steps {
 		write(u.quoted(step))
 	}
-	write(u.quoted(fmt.Sprintf("UPDATE @.schema SET version = %d, writable_by = %d", len(thisSchema.steps), thisSchema.writableBy)))
+	write(u.quoted(fmt.Sprintf("UPDATE @.schema SET version = %d, writable_by = %d", thisSchema.version(), thisSchema.writableBy)))
 	write(u.rightsSQL()...)
 	b.WriteString("COMMIT;\n")
 	return b.String()

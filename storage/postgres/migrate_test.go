@@ -122,7 +122,7 @@ func (l *load) more(t *testing.T, n int) {
 func TestMigrationsUnderLoad(t *testing.T) {
 	t.Parallel()
 	to := later()
-	for from := 1; from < len(to.steps); from++ {
+	for from := 1; from < to.version(); from++ {
 		t.Run(fmt.Sprintf("from %d", from), func(t *testing.T) {
 			c := postgrestest.Shared(t)
 			o := Options{URL: c.URL(), Schema: c.Schema(t)}
@@ -148,7 +148,14 @@ func TestMigrationsUnderLoad(t *testing.T) {
 			if _, err := liveOnce(after, l.hook); err != nil {
 				t.Errorf("after the migration: %v", err)
 			}
-			wantWhole(t, after)
+			conn, err := after.connect(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer closeConn(conn)
+			if report, err := checkOn(t.Context(), after, conn); err != nil || len(report.Violations) > 0 {
+				t.Errorf("the tables: %v, %v", report.Violations, err)
+			}
 			if _, err := liveOnce(openWith(t, o, old), l.hook); err != nil {
 				t.Errorf("the older version goes back to work: %v", err)
 			}
@@ -202,7 +209,7 @@ func TestContraction(t *testing.T) {
 	c := postgrestest.Shared(t)
 	o := Options{URL: c.URL(), Schema: c.Schema(t)}
 	to := later()
-	to.writableBy = len(to.steps)
+	to.writableBy = to.version()
 	openWith(t, o, to)
 	if _, err := open(t.Context(), o, thisSchema); !errors.Is(err, ErrSchema) {
 		t.Errorf("got %v, want ErrSchema", err)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"hookbolt/storage/internal/copying"
 )
 
 // migrations are the steps from one version of the schema to the next: migrations[0] makes version 1. They only add, so that a process of an earlier
@@ -52,6 +54,7 @@ CREATE TABLE @.jobs (no bigint PRIMARY KEY, job json NOT NULL);
 CREATE TABLE @.fan_outs (no bigint PRIMARY KEY, sessions int NOT NULL, body bytea NOT NULL);
 CREATE TABLE @.request_keys (key bytea PRIMARY KEY, at bigint NOT NULL, done json NOT NULL);
 CREATE INDEX request_keys_at ON @.request_keys (at);
+CREATE TABLE @.copies (state json NOT NULL);
 ` + views}
 
 // writableBy is the oldest version of hookbolt's schema whose processes may write to this one.
@@ -62,6 +65,9 @@ type schemaPlan struct {
 	steps      []string
 	writableBy int
 }
+
+// version is the one that the last step makes.
+func (p schemaPlan) version() int { return len(p.steps) }
 
 var thisSchema = schemaPlan{migrations[:], writableBy}
 
@@ -110,7 +116,7 @@ func (s *Store) tryMigrate(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	last := len(s.plan.steps)
+	last := s.plan.version()
 	version, writable, err := s.schemaOf(ctx, tx)
 	switch {
 	case err != nil:
@@ -118,7 +124,7 @@ func (s *Store) tryMigrate(ctx context.Context, conn *pgx.Conn) error {
 	case writable > last:
 		return fmt.Errorf("%w (its schema has version %d, and this one knows %d)", ErrSchema, version, last)
 	case version >= last:
-		return nil
+		return s.refuseCopy(ctx, tx)
 	}
 	for _, step := range s.plan.steps[version:] {
 		if _, err := tx.Exec(ctx, s.sql(step), pgx.QueryExecModeSimpleProtocol); err != nil {
@@ -129,6 +135,16 @@ func (s *Store) tryMigrate(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	return tx.Commit(ctx)
+}
+
+// refuseCopy returns a copying.ErrUnfinished if a copy into the database is not complete.
+func (s *Store) refuseCopy(ctx context.Context, tx pgx.Tx) error {
+	var unfinished bool
+	err := tx.QueryRow(ctx, s.sql("SELECT EXISTS (SELECT FROM @.copies)")).Scan(&unfinished)
+	if err == nil && unfinished {
+		err = copying.ErrUnfinished
+	}
+	return err
 }
 
 // schemaTable makes the table that has the version of the schema.

@@ -39,6 +39,8 @@ type Options struct {
 }
 
 const (
+	// applicationName is what the server calls the connections of a hookbolt.
+	applicationName = "hookbolt"
 	defaultSchema   = "hookbolt"
 	defaultPatience = 5 * time.Second
 )
@@ -122,7 +124,7 @@ func open(ctx context.Context, o Options, plan schemaPlan) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storage.postgres_url: %w", err)
 	}
-	config.RuntimeParams["application_name"] = "hookbolt"
+	config.RuntimeParams["application_name"] = applicationName
 	s := newStore(o, config)
 	s.plan = plan
 	if err := s.start(ctx); err != nil {
@@ -190,7 +192,7 @@ func (s *Store) takeOver(ctx context.Context, conn *pgx.Conn) error {
 				return err
 			}
 		}
-		err = tx.QueryRow(ctx, s.sql("INSERT INTO @.members (version, began_at) VALUES ($1, $2) RETURNING id"), len(s.plan.steps), fields.Instant(time.Now())).Scan(&s.memberID)
+		err = tx.QueryRow(ctx, s.sql("INSERT INTO @.members (version, began_at) VALUES ($1, $2) RETURNING id"), s.plan.version(), fields.Instant(time.Now())).Scan(&s.memberID)
 		if err != nil {
 			return err
 		}
