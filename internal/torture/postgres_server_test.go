@@ -15,8 +15,8 @@ import (
 
 var (
 	// asynchronous lets the server answer a commit before it is on the disk.
-	asynchronous = mutantFlock.shared("asynchronous", edit{file: "storage/postgres/conn.go", old: "\tnames, values := make([]string, 0, len(settings)), make([]string, 0, len(settings))\n",
-		new: "\tif mutant(\"asynchronous\") {\n\t\tsettings[\"synchronous_commit\"] = \"off\"\n\t}\n\tnames, values := make([]string, 0, len(settings)), make([]string, 0, len(settings))\n"})
+	asynchronous = mutantFlock.shared("asynchronous", edit{file: "storage/postgres/batch.go", old: "\t\tp.Queue(\"BEGIN\")\n",
+		new: "\t\tp.Queue(\"BEGIN\")\n\t\tif mutant(\"asynchronous\") {\n\t\t\tp.Queue(\"SET LOCAL synchronous_commit = off\")\n\t\t}\n"})
 	// carelessRetry ends the claims of what it records when a transaction fails, and not when it is done.
 	carelessRetry = mutantFlock.shared("careless-retry", edit{file: "storage/postgres/writer.go", old: "\tfor _, c := range u.b.claims {\n\t\ts.unclaim(c.id)\n\t}\n",
 		new: "\tfor _, c := range u.b.claims {\n\t\ts.unclaim(c.id)\n\t}\n\tif mutant(\"careless-retry\") {\n\t\ts.unclaim(u.b.ends...)\n\t}\n"})
@@ -49,8 +49,8 @@ func TestPostgresServerKillControls(t *testing.T) {
 		edits []edit
 		n     int
 	}{
-		{"commits that are not waited for", asynchronous, scale(6, 20)},
-		{"claims that end with a failure", carelessRetry, scale(12, 40)},
+		{"commits that are not waited for", asynchronous, scale(3, 20)},
+		{"claims that end with a failure", carelessRetry, scale(8, 40)},
 	} {
 		var kills serverKills
 		v := kills.round(t, c, build(t, m.edits...), random(t, m.name, 0), m.n, true)
@@ -113,12 +113,17 @@ func (k *serverKills) strike(t *testing.T, c *postgrestest.Cluster, r *rand.Rand
 
 // backends are the server's processes that work for hookbolt; the first one is drawn, and is the one for changes more often than not.
 func backends(t *testing.T, c *postgrestest.Cluster, r *rand.Rand) (pids []int, err error) {
-	conn, err := pgx.Connect(t.Context(), c.URL())
+	ctx := context.WithoutCancel(t.Context())
+	var conn *pgx.Conn
+	await(20*time.Second, func() bool { // it may recover
+		conn, err = pgx.Connect(ctx, c.URL())
+		return err == nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close(context.WithoutCancel(t.Context()))
-	rows, err := conn.Query(t.Context(), "SELECT pid::bigint FROM pg_stat_activity WHERE application_name = 'hookbolt' ORDER BY query LIKE '%batches%' OR query LIKE '%COMMIT%' DESC, pid")
+	defer conn.Close(ctx)
+	rows, err := conn.Query(ctx, "SELECT pid::bigint FROM pg_stat_activity WHERE application_name = 'hookbolt' ORDER BY query LIKE '%batches%' OR query LIKE '%COMMIT%' DESC, pid")
 	if err != nil {
 		return nil, err
 	}

@@ -99,6 +99,8 @@ func inWords(err error) string {
 	switch {
 	case err == nil:
 		return "the database cannot be reached"
+	case errors.Is(err, errAsynchronous):
+		return "synchronous_commit is off for hookbolt's role: a crash of the database would lose events"
 	case isAuthority, isHost, isInvalid, isTLS:
 		return "the certificate of the database server is not accepted"
 	case isDNS:

@@ -111,7 +111,7 @@ func (s *Store) check(ctx context.Context, conn *pgx.Conn) error {
 	case v.isReadOnly:
 		return fmt.Errorf("transactions are read only here: ALTER ROLE %s SET default_transaction_read_only = off", role)
 	case v.synchronous == "off":
-		return fmt.Errorf("synchronous_commit is off: a crash would lose events that were acknowledged: ALTER ROLE %s SET synchronous_commit = on", role)
+		return fmt.Errorf("%w: ALTER ROLE %s SET synchronous_commit = on", errAsynchronous, role)
 	}
 	if !v.fsync {
 		s.log.Warn("fsync is off: if the database's machine crashes, events that were acknowledged are lost, or the whole database is")
@@ -129,6 +129,23 @@ func (s *Store) check(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	return s.checkClock(ctx, conn)
+}
+
+// errAsynchronous is returned for a server that acknowledges a commit before it is on the disk.
+var errAsynchronous = errors.New("synchronous_commit is off: a crash would lose events that were acknowledged")
+
+// checkAgain is check for a connection that a running process makes for changes: somebody may have changed the role since.
+func (s *Store) checkAgain(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, tripTimeout)
+	defer cancel()
+	var synchronous string
+	if err := conn.QueryRow(ctx, "SELECT current_setting('synchronous_commit')").Scan(&synchronous); err != nil {
+		return err
+	}
+	if synchronous == "off" {
+		return errAsynchronous
+	}
+	return nil
 }
 
 // atLeast and atMost bound a timeout that somebody else may have chosen for the role. settings has what hookbolt sets.

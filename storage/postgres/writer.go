@@ -448,6 +448,10 @@ func (s *Store) reconnect() error {
 		if err != nil {
 			return &awayError{err}
 		}
+		if err := s.checkAgain(ctx, conn); err != nil {
+			closeConn(conn)
+			return &awayError{err}
+		}
 		s.conn = conn
 	}
 	if s.open == nil {
