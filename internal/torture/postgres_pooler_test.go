@@ -50,8 +50,10 @@ func TestPostgresPooler(t *testing.T) {
 	if !suits {
 		p := startPooler(t, path)
 		g := newRig(t, rigOptions{binary: build(t), schema: p.rig(t)})
-		if wrong := refuses(g.launch(), "PgBouncer 1.21"); wrong != "" {
-			t.Error(wrong)
+		for range 2 { // the second time it finds what the first one has left in the pool
+			if wrong := refuses(g.launch(), "it must be PgBouncer 1.21 or later"); wrong != "" {
+				t.Error(wrong)
+			}
 		}
 		summarize(t, "PgBouncer: left out: %s is older than 1.21 (%s names another one); hookbolt refuses it", path, poolerEnv)
 		return

@@ -66,7 +66,9 @@ func refuses(s *server, why string) string {
 		s.kill()
 		return err.Error()
 	}
-	if said := s.log.String(); code != 1 || strings.Count(said, "\n") != 1 || !strings.Contains(said, why) {
+	said := s.log.String()
+	_, last, _ := strings.Cut("\n"+said, "\nhookbolt: ") // what it says of the server comes before
+	if code != 1 || strings.Count(last, "\n") != 1 || !strings.Contains(last, why) {
 		return fmt.Sprintf("it should say %q in one line, and exit with 1; it has exited with %d:\n%s", why, code, said)
 	}
 	return ""

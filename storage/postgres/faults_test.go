@@ -349,3 +349,30 @@ func TestDamageInABatch(t *testing.T) {
 		t.Errorf("RecordAttempt beside a damaged session: %v", err)
 	}
 }
+
+// A change that finds no room takes those of its transaction with it, and Ready then says that there is no room, as ever.
+func TestReadyBesideAFullDisk(t *testing.T) {
+	s := openTest(t)
+	begun, hold := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	var full, ready error
+	wg.Go(func() {
+		_ = s.write(context.Background(), mutation{run: func(*batch) error { close(begun); <-hold; return nil }})
+	})
+	<-begun
+	wg.Go(func() {
+		full = s.write(context.Background(), mutation{run: func(b *batch) error {
+			b.exec("DO $$BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full'; END$$")
+			return nil
+		}})
+	})
+	wg.Go(func() { ready = s.Ready(context.Background()) })
+	for len(s.mutations) < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	close(hold)
+	wg.Wait()
+	if !errors.Is(full, engine.ErrFull) || !errors.Is(ready, engine.ErrFull) {
+		t.Errorf("got %v, and from Ready %v, want an ErrFull", full, ready)
+	}
+}

@@ -59,6 +59,9 @@ func (s *Store) Ready(ctx context.Context) error {
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			return &engine.NotReadyError{Why: "the database takes no change within the time", Err: err}
 		}
+		if errors.Is(err, engine.ErrFull) { // of others in the same transaction
+			return err
+		}
 		return s.explain(err)
 	}
 	if last := s.trouble.Load(); last != nil && judge(last.err) == full && time.Since(last.at) < fullFor {
