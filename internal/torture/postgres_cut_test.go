@@ -28,7 +28,7 @@ func TestPostgresCut(t *testing.T) {
 	binary := build(t)
 	var total verdict
 	var cuts commitCuts
-	rounds, n := scale(1, 10), scale(40, 100)
+	rounds, n := scale(1, 10), scale(30, 100)
 	for round := range rounds {
 		total.add(cuts.round(t, binary, random(t, "adversary", round), n, 20*time.Second))
 	}

@@ -27,7 +27,9 @@ func TestPostgresFullDisk(t *testing.T) {
 	binary := build(t)
 	var fill databaseFillings
 	total := fill.tables(t, binary, scale(1, 10), false)
-	total.add(fill.log(t, binary, scale(1, 5)))
+	if *longForm {
+		total.add(fill.log(t, binary, 5))
+	}
 	summarize(t, "PostgreSQL, full disk: %v; %v", &fill, total)
 	total.hold(t)
 	if total.Unrecorded > 0 {

@@ -29,7 +29,7 @@ func TestPostgresKill(t *testing.T) {
 	experiment(t)
 	binary := build(t)
 	var total verdict
-	rounds, cycles := scale(1, 5), scale(6, 20)
+	rounds, cycles := scale(1, 5), scale(5, 20)
 	for round := range rounds {
 		total.add(killRound(t, postgresRig(t, binary), random(t, "adversary", round), cycles, false))
 	}
@@ -58,7 +58,7 @@ func TestPostgresTakeOver(t *testing.T) {
 	experiment(t)
 	binary := build(t)
 	var total verdict
-	rounds, cycles := scale(1, 5), scale(4, 20)
+	rounds, cycles := scale(1, 5), scale(3, 20)
 	for round := range rounds {
 		total.add(takeOverRound(t, binary, random(t, "adversary", round), cycles))
 	}

@@ -23,7 +23,7 @@ func TestPostgresLocks(t *testing.T) {
 	var total verdict
 	var l lockings
 	for round := range scale(1, 5) {
-		total.add(l.round(t, build(t), random(t, "adversary", round), scale(4, 20), scale(2, 3)))
+		total.add(l.round(t, build(t), random(t, "adversary", round), scale(3, 20), scale(1, 3), false))
 	}
 	summarize(t, "PostgreSQL, locks: %v; %v", &l, &total)
 	total.hold(t)
@@ -35,7 +35,7 @@ func TestPostgresLocks(t *testing.T) {
 func TestPostgresLocksControl(t *testing.T) {
 	experiment(t)
 	var l lockings
-	v := l.round(t, build(t, hopefulPostgres...), random(t, "adversary", 0), 0, 1)
+	v := l.round(t, build(t, hopefulPostgres...), random(t, "adversary", 0), 0, 1, true)
 	if line := v.caught(t, "impatient, and hopeful"); line != "" {
 		summarize(t, "PostgreSQL, locks, control %q: caught: %s", "impatient, and hopeful", firstLines(line, 1))
 	}
@@ -58,9 +58,9 @@ var locks = []string{
 	"SELECT FROM @.deliveries FOR UPDATE", "LOCK TABLE @.attempts IN EXCLUSIVE MODE", "SELECT FROM @.sessions FOR UPDATE",
 }
 
-// round is in the way of a rig under load: short times as long as hookbolt waits for, and long times longer than that. With one long time, which is for a control, it
-// ends then.
-func (l *lockings) round(t *testing.T, binary string, r *rand.Rand, short, long int) *verdict {
+// round is in the way of a rig under load: short times as long as hookbolt waits for, and long times longer than that. With enough it ends
+// then.
+func (l *lockings) round(t *testing.T, binary string, r *rand.Rand, short, long int, enough bool) *verdict {
 	opts := postgresRig(t, binary)
 	opts.manner = difficult
 	g := newRig(t, opts)
@@ -92,7 +92,7 @@ func (l *lockings) round(t *testing.T, binary string, r *rand.Rand, short, long 
 		if err != nil {
 			t.Error(err)
 		}
-		if long == 1 { // enough was seen
+		if enough {
 			s.kill()
 			g.afterCut(false)
 			return g.abandon(load)

@@ -30,7 +30,7 @@ func TestPostgresServerKill(t *testing.T) {
 	c := postgrestest.Start(t, postgrestest.Options{Durable: true})
 	var total verdict
 	var kills serverKills
-	rounds, n := scale(1, 5), scale(8, 20)
+	rounds, n := scale(1, 5), scale(6, 20)
 	for round := range rounds {
 		total.add(kills.round(t, c, binary, random(t, "adversary", round), n, false))
 	}
