@@ -49,7 +49,8 @@ type Store interface {
 	Watch(ctx context.Context, f func(News)) error
 
 	// Mine reports whether an attempt for a webhook may begin now: this process owns the webhook's lanes, beyond doubt. It is cheap. It
-	// returns false once the Store has failed, because an attempt that cannot be recorded must not be sent.
+	// returns false once the Store has failed, because an attempt that cannot be recorded must not be sent. Where it becomes true again without
+	// News.Own, News.Webhooks names the webhook afterwards.
 	Mine(webhookID uint32) bool
 
 	// AppendEvents adds events to their sessions, in the order of their arrival, and makes a delivery for each trigger that Append.Admit

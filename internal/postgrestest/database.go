@@ -27,8 +27,8 @@ type Database struct {
 
 // Database lends a database to a test, which gives it back empty at its end. Its stores must be closed by then.
 func (c *Cluster) Database(tb interface{ Cleanup(func()) }) *Database {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.filing.Lock()
+	defer c.filing.Unlock()
 	var d *Database
 	if last := len(c.databases) - 1; last >= 0 {
 		d, c.databases = c.databases[last], c.databases[:last]
@@ -39,8 +39,8 @@ func (c *Cluster) Database(tb interface{ Cleanup(func()) }) *Database {
 		if !d.empty() { // a test has changed the tables, or holds a lock
 			return
 		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
+		c.filing.Lock()
+		defer c.filing.Unlock()
 		c.databases = append(c.databases, d)
 	})
 	return d
@@ -101,8 +101,8 @@ func (d *Database) empty() bool {
 	if err == nil {
 		err = d.exec(texts...)
 	}
-	d.cluster.mu.Lock()
-	defer d.cluster.mu.Unlock()
+	d.cluster.filing.Lock()
+	defer d.cluster.filing.Unlock()
 	d.cluster.layout = cmp.Or(d.cluster.layout, layout)
 	return err == nil && layout == d.cluster.layout
 }

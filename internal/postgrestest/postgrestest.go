@@ -7,6 +7,7 @@
 package postgrestest
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -38,6 +39,8 @@ type Options struct {
 	Durable bool
 	// Settings are further lines of postgresql.conf, such as "max_connections = 20".
 	Settings []string
+	// WAL is an empty directory for the write-ahead log, see AsServer. Defaults to one beside the data.
+	WAL string
 }
 
 // Cluster is a running server. Its superuser is "hookbolt", its database "hookbolt".
@@ -49,18 +52,31 @@ type Cluster struct {
 
 	admin Database // has no schema
 
-	mu        sync.Mutex
-	layout    string      // guarded by mu; of the first schema that a Database has emptied
-	databases []*Database // guarded by mu; nobody uses them
+	filing    sync.Mutex
+	layout    string      // guarded by filing; of the first schema that a Database has emptied
+	databases []*Database // guarded by filing; nobody uses them
+
+	mu      sync.Mutex     // held while the watchdog is told something
+	answers *bufio.Scanner // a line for each word that it was told
 }
 
-// shared is the cluster of the test binary.
-var shared = sync.OnceValues(func() (*Cluster, error) { return start(Options{}) })
+// shared is the cluster of the test binary, durable the one with fsync.
+var (
+	shared  = sync.OnceValues(func() (*Cluster, error) { return start(Options{}) })
+	durable = sync.OnceValues(func() (*Cluster, error) { return start(Options{Durable: true}) })
+)
 
 // Shared returns the cluster that the tests of a binary share. It is not durable. It starts it at the first call.
 func Shared(tb testing.TB) *Cluster {
 	tb.Helper()
 	c, err := shared()
+	return found(tb, c, err)
+}
+
+// SharedDurable is Shared with Options.Durable, which is another cluster.
+func SharedDurable(tb testing.TB) *Cluster {
+	tb.Helper()
+	c, err := durable()
 	return found(tb, c, err)
 }
 
@@ -110,17 +126,32 @@ func (c *Cluster) Schema(tb interface{ Cleanup(func()) }) string {
 
 func newSchema() string { return fmt.Sprintf("test %d", schemas.Add(1)) } // the space shows where a name is not quoted
 
-// script is the watchdog. It makes and runs the server, and ends it when its standard input ends. PGDATA and the binaries' directory come by
-// arguments.
+// script is the watchdog. It makes and runs the server, stops and starts it as it is told, and ends it when its standard input ends. The binaries' directory
+// and that of the cluster come by arguments, then more for initdb. A test binary that is killed must not end it by a signal.
 const script = `
-"$1/initdb" -D "$2/data" -A trust -U hookbolt -E UTF8 --locale=C --no-sync >"$2/log" 2>&1 &&
-cat "$2/conf" >>"$2/data/postgresql.conf" || { cat >/dev/null; rm -rf "$2"; exit 1; }
-"$1/postgres" -D "$2/data" >>"$2/log" 2>&1 &
-server=$!
-cat >/dev/null
-kill -QUIT $server 2>/dev/null
-wait $server
-rm -rf "$2"
+trap '' PIPE
+bin=$1 dir=$2
+shift 2
+"$bin/initdb" -D "$dir/data" -A trust -U hookbolt -E UTF8 --locale=C --no-sync "$@" >"$dir/log" 2>&1 &&
+cat "$dir/conf" >>"$dir/data/postgresql.conf" || { cat >/dev/null; rm -rf "$dir"; exit 1; }
+serve() {
+	"$bin/postgres" -D "$dir/data" >>"$dir/log" 2>&1 &
+	server=$!
+}
+end() {
+	kill -$1 $server 2>/dev/null
+	wait $server
+}
+serve
+while read -r word; do
+	case $word in
+	start) serve ;;
+	*) end $word ;;
+	esac
+	echo "$word"
+done
+end QUIT
+rm -rf "$dir"
 `
 
 func start(o Options) (*Cluster, error) {
@@ -147,29 +178,42 @@ func start(o Options) (*Cluster, error) {
 	defer r.Close()
 	c := &Cluster{dir: dir, bin: bin, hold: w, cmd: exec.Command("/bin/sh", "-c", script, "sh", bin, dir)}
 	c.admin.cluster = c
+	if o.WAL != "" {
+		c.cmd.Args = append(c.cmd.Args, "-X", o.WAL)
+	}
 	c.cmd.Stdin, c.cmd.Dir = r, dir
-	if err := asUser(c.cmd, dir); err != nil {
+	if err := asUser(c.cmd, dir, filepath.Join(dir, "conf")); err != nil {
 		return nil, err
 	}
+	answers, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	c.answers = bufio.NewScanner(answers)
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
 	}
-	if err := c.await(); err != nil {
-		log, _ := os.ReadFile(filepath.Join(dir, "log"))
-		c.stop()
-		return nil, fmt.Errorf("%w\n%s", err, log)
+	if err := c.await(startTimeout, "CREATE DATABASE hookbolt"); err != nil {
+		defer c.stop()
+		return nil, fmt.Errorf("%w\n%s", err, c.Log())
 	}
 	return c, nil
 }
 
-// await waits until the server answers, and makes the database.
-func (c *Cluster) await() error {
+// Log returns what the server has said.
+func (c *Cluster) Log() string {
+	log, _ := os.ReadFile(filepath.Join(c.dir, "log")) // it is for the message of a failed test
+	return string(log)
+}
+
+// await waits until the server answers, and runs a statement.
+func (c *Cluster) await(patience time.Duration, statement string) error {
 	admin := strings.Replace(c.URL(), "/hookbolt?", "/postgres?", 1)
-	for end := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		conn, err := pgx.Connect(ctx, admin)
 		if err == nil {
-			_, err = conn.Exec(ctx, "CREATE DATABASE hookbolt")
+			_, err = conn.Exec(ctx, statement)
 			err = errors.Join(err, conn.Close(ctx))
 		}
 		cancel()
@@ -178,6 +222,42 @@ func (c *Cluster) await() error {
 		}
 	}
 }
+
+// Signals for Stop.
+const (
+	Immediately = "QUIT" // as pg_ctl stop -m immediate does: as if it had crashed
+	Fast        = "INT"  // sessions are ended, and the server stops in order
+)
+
+// Stop stops the server by a signal and waits for its end. It may have ended by itself.
+func (c *Cluster) Stop(signal string) error { return c.tell(signal) }
+
+// Restart starts a server that was stopped, and waits until it answers.
+func (c *Cluster) Restart() error {
+	if err := c.tell("start"); err != nil {
+		return err
+	}
+	if err := c.await(startTimeout, "SELECT"); err != nil {
+		return fmt.Errorf("%w\n%s", err, c.Log())
+	}
+	return nil
+}
+
+// tell tells the watchdog a word and waits until it has done it.
+func (c *Cluster) tell(word string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, err := fmt.Fprintln(c.hold, word); err != nil {
+		return fmt.Errorf("tell the watchdog: %w", err)
+	}
+	if !c.answers.Scan() {
+		return errors.New("the watchdog has ended")
+	}
+	return nil
+}
+
+// AsServer lets a command run as the user that servers run as, in a session of its own, and gives that user files.
+func AsServer(cmd *exec.Cmd, paths ...string) error { return asUser(cmd, paths...) }
 
 func (c *Cluster) stop() {
 	c.hold.Close()

@@ -8,4 +8,4 @@ import (
 )
 
 // asUser says that clusters are made on Unix alone.
-func asUser(*exec.Cmd, string) error { return errors.New("a test cluster needs a Unix system") }
+func asUser(*exec.Cmd, ...string) error { return errors.New("a test cluster needs a Unix system") }

@@ -7,14 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"syscall"
 )
 
 // asUser puts a command into a session of its own, so that an interrupt of the tests leaves it to the watchdog. PostgreSQL does not run as root,
-// so it also hands a root's command and its directory to another user.
-func asUser(cmd *exec.Cmd, dir string) error {
+// so it also hands a root's command and its files to another user.
+func asUser(cmd *exec.Cmd, paths ...string) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if os.Getuid() != 0 {
 		return nil
@@ -31,7 +30,7 @@ func asUser(cmd *exec.Cmd, dir string) error {
 		return fmt.Errorf("a user to run PostgreSQL as: %s has the ids %s and %s", u.Username, u.Uid, u.Gid)
 	}
 	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	for _, path := range []string{dir, filepath.Join(dir, "conf")} {
+	for _, path := range paths {
 		if err := os.Chown(path, uid, gid); err != nil {
 			return err
 		}

@@ -1,7 +1,7 @@
 // Package torture tortures hookbolt: it runs the real binary as child processes, under load, and does to it what the world does. It
 // has tests only, and is no part of the binary.
 //
-//	go test ./internal/torture -v -torture.short                 two minutes or so, every experiment with few repetitions
+//	go test ./internal/torture -v -torture.short                 some minutes, every experiment with few repetitions
 //	go test ./internal/torture -v -torture.long -timeout 3h      every experiment with its full count
 //	go test ./internal/torture -v -torture.long -run '^TestKill$' -torture.seed 17
 //
@@ -45,6 +45,19 @@
 //	TestProgramLag           no test, but figures, with -torture.lag: the lag of webhooks alone, and beside 30 without programs, with hostile ones, and with long ones
 //	TestFullDisk             the disk is full, then not: events are refused, deliveries go on, and all recovers by itself
 //	TestCrashImages          every prefix of a recorded run's writes is a database from which nothing acknowledged is missing
+//
+// With the data in PostgreSQL, fsync on, and the same producers, ledger, receiver and books:
+//
+//	TestPostgresKill         kill -9 of hookbolt: as TestKill
+//	TestPostgresTakeOver     another process takes the database over: the one before stores nothing more and ends, and says why
+//	TestPostgresServerKill   the server crashes, is stopped, or loses a process, and hookbolt goes on: nothing is lost, stored twice or repeated
+//	TestPostgresCut          connections break in commits, without the answer: the same
+//	TestPostgresLocks        others hold locks and cancel statements, and hookbolt is stopped in transactions: the same
+//	TestPostgresFullDisk     the disk of the tables or of the log is full: events are refused by 503, then all goes on
+//	TestPostgresPooler       PgBouncer in transaction mode is killed: the same; one before 1.21 is refused. HOOKBOLT_PGBOUNCER names the program
+//	TestPostgresSettings     the role has settings of all kinds: hookbolt works with them, or says what is wrong
+//
+// These need PostgreSQL, see package postgrestest.
 //
 // Latencies and starts are held to the table's figures in the long form, on a machine that does nothing else; the short form allows
 // for others.

@@ -98,11 +98,7 @@ func (c *fillings) run(t *testing.T, f *lossyfs.FS, binary string, r *rand.Rand,
 	g := newRig(t, rigOptions{binary: binary, databaseDir: f.Dir, hooks: how.hooks, storage: fmt.Sprintf("min_free = %q", how.minFree),
 		manner: manner{failing: 0.08, slow: 0.05, slowness: 200 * time.Millisecond}})
 	s := g.setUp()
-	load := &refusable{rig: g, owed: how.owed, stop: make(chan struct{}), answered: make(map[int]int)}
-	for i := range 16 {
-		r := random(t, "producer", g.nextPart()*1000+i)
-		load.done.Go(func() { load.run(r) })
-	}
+	load := g.refusable(16, how.owed)
 	ok := true
 	for n := 0; ok && n < times; n++ {
 		c.times++
@@ -113,8 +109,7 @@ func (c *fillings) run(t *testing.T, f *lossyfs.FS, binary string, r *rand.Rand,
 		g.announce("")
 		close(g.over)
 	}
-	close(load.stop)
-	load.done.Wait()
+	load.halt()
 	c.refused += load.count(http.StatusServiceUnavailable)
 	if !ok {
 		g.afterCut(false)
@@ -183,6 +178,28 @@ type refusable struct {
 
 	mu       sync.Mutex
 	answered map[int]int // requests by the status of their answer; guarded by mu
+}
+
+// refusable starts n of them on a rig.
+func (g *rig) refusable(n, owed int) *refusable {
+	p := &refusable{rig: g, owed: owed, stop: make(chan struct{}), answered: make(map[int]int)}
+	for i := range n {
+		r := random(g.t, "producer", g.nextPart()*1000+i)
+		p.done.Go(func() { p.run(r) })
+	}
+	return p
+}
+
+func (p *refusable) halt() {
+	close(p.stop)
+	p.done.Wait()
+}
+
+// forget forgets what was counted so far.
+func (p *refusable) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.answered)
 }
 
 func (p *refusable) count(status int) int {

@@ -35,10 +35,11 @@ func runChild(name string) int {
 	return 0
 }
 
-// inspection is what a database file holds.
+// inspection is what a database holds.
 type inspection struct {
 	Violations []string // of Store.Check
 	Deliveries []delivery
+	Sessions   map[uuid.UUID]int // how many events each has
 }
 
 // delivery is a delivery as it is stored.
@@ -100,10 +101,23 @@ func inspectChild(path string, out io.Writer) error {
 	for _, v := range s.Check() {
 		found.Violations = append(found.Violations, v.Error())
 	}
-	err = eachDelivery(s, func(d *engine.Delivery) {
+	if err := found.read(context.Background(), s, func(d *engine.Delivery) bool { return d.Attempts > 0 }); err != nil {
+		return err
+	}
+	return gob.NewEncoder(out).Encode(found)
+}
+
+// read reads what a store holds. It looks at the attempts of deliveries only where repeats says that some of them may have sent a request once more.
+func (found *inspection) read(ctx context.Context, s engine.Store, repeats func(*engine.Delivery) bool) error {
+	var all []engine.Delivery
+	if err := eachDelivery(s, func(d *engine.Delivery) { all = append(all, *d) }); err != nil {
+		return err
+	}
+	for i := range all {
+		d := &all[i]
 		stored := delivery{d.ID, d.WebhookID, d.SessionID, d.Kind, d.Status, d.Attempts, 0}
-		if d.Attempts > 0 {
-			_, _, attempts, err := s.Delivery(context.Background(), d.ID)
+		if repeats(d) {
+			_, _, attempts, err := s.Delivery(ctx, d.ID)
 			if err != nil {
 				found.Violations = append(found.Violations, err.Error())
 			}
@@ -114,15 +128,24 @@ func inspectChild(path string, out io.Writer) error {
 			}
 		}
 		found.Deliveries = append(found.Deliveries, stored)
-	})
-	if err != nil {
-		return err
 	}
-	return gob.NewEncoder(out).Encode(found)
+	found.Sessions = make(map[uuid.UUID]int)
+	for q := (engine.SessionQuery{Limit: 5000}); ; {
+		page, err := s.Sessions(ctx, q)
+		if err != nil {
+			return err
+		}
+		for i := range page.Items {
+			found.Sessions[page.Items[i].ID] = page.Items[i].Events
+		}
+		if q.Cursor = page.NextCursor; q.Cursor == "" {
+			return nil
+		}
+	}
 }
 
 // eachDelivery walks all deliveries of a database.
-func eachDelivery(s *bolt.Store, f func(*engine.Delivery)) error {
+func eachDelivery(s engine.Store, f func(*engine.Delivery)) error {
 	q := engine.DeliveryQuery{Limit: 5000}
 	for {
 		page, err := s.Deliveries(context.Background(), q)

@@ -15,7 +15,7 @@ func TestKill(t *testing.T) {
 	// The database of a round stays small enough to be checked whole at each cut.
 	rounds, cycles := scale(1, 10), scale(8, 20)
 	for round := range rounds {
-		total.add(killRound(t, binary, random(t, "adversary", round), cycles, false))
+		total.add(killRound(t, rigOptions{binary: binary}, random(t, "adversary", round), cycles, false))
 	}
 	summarize(t, "kill -9: %v", &total)
 	total.hold(t)
@@ -34,7 +34,7 @@ func TestKillControls(t *testing.T) {
 		{"attempts that are not recorded", forgetfulEngine},
 		{"acknowledgement 20 ms before the commit", earlyAcknowledgement},
 	} {
-		v := killRound(t, build(t, c.edits...), random(t, c.name, 0), 5, true)
+		v := killRound(t, rigOptions{binary: build(t, c.edits...)}, random(t, c.name, 0), 5, true)
 		if line := v.caught(t, c.name); line != "" {
 			summarize(t, "kill -9, control %q: caught after %d cuts: %s", c.name, v.Cuts, firstLines(line, 1))
 		}
@@ -43,8 +43,9 @@ func TestKillControls(t *testing.T) {
 
 // killRound puts a fresh database under load, kills its server again and again, and returns the verdict. With enough it ends
 // as soon as there is something to complain about.
-func killRound(t *testing.T, binary string, r *rand.Rand, cycles int, enough bool) *verdict {
-	g := newRig(t, rigOptions{binary: binary, manner: manner{failing: 0.08, slow: 0.05, slowness: 200 * time.Millisecond}})
+func killRound(t *testing.T, opts rigOptions, r *rand.Rand, cycles int, enough bool) *verdict {
+	opts.manner = difficult
+	g := newRig(t, opts)
 	s := g.setUp()
 	load := g.produce(16)
 	for cycle := range cycles {

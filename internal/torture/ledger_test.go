@@ -50,14 +50,22 @@ type ledger struct {
 	expected     map[key]*expectation
 	owed         int // how many must arrive and have not
 	lost         int // how many never will
+	twice        int // sessions with more events than were sent
 	acknowledged int // requests
 	events       int // in them
 	unanswered   int // requests that were sent and never answered
+	sessions     map[uuid.UUID]*sent
 	trouble      []string
 }
 
+// sent is how many events of a session were acknowledged, and how many were sent at all.
+type sent struct {
+	acknowledged, all int
+	wrong             bool // it was complained about
+}
+
 func newLedger() *ledger {
-	return &ledger{expected: make(map[key]*expectation)}
+	return &ledger{expected: make(map[key]*expectation), sessions: make(map[uuid.UUID]*sent)}
 }
 
 // request is one POST of events.
@@ -68,6 +76,9 @@ type request struct {
 	repeatable bool
 	// expects are the deliveries that it leads to.
 	expects map[key]expectation
+	// sessions are how many events of each session it has.
+	sessions map[uuid.UUID]int
+	noted    bool // by ledger.sending
 }
 
 // sending notes that a request is about to leave: what it leads to may come from now on.
@@ -79,6 +90,16 @@ func (l *ledger) sending(r *request) {
 			l.expected[k] = &expectation{facts: e.facts}
 		}
 	}
+	if r.noted {
+		return
+	}
+	r.noted = true
+	for id, n := range r.sessions {
+		if l.sessions[id] == nil {
+			l.sessions[id] = &sent{}
+		}
+		l.sessions[id].all += n
+	}
 }
 
 // acknowledge notes that a request was answered with 202 and the answer read whole.
@@ -87,6 +108,9 @@ func (l *ledger) acknowledge(r *request) {
 	defer l.mu.Unlock()
 	l.acknowledged++
 	l.events += r.events
+	for id, n := range r.sessions {
+		l.sessions[id].acknowledged += n
+	}
 	for k, e := range r.expects {
 		if have := l.expected[k]; e.must && !have.must {
 			have.must, have.ackedAt = true, time.Now()
@@ -162,6 +186,30 @@ func (l *ledger) audit(stored map[key]bool, forgets bool) {
 	for k, e := range l.expected {
 		if e.must && !stored[k] && !(forgets && e.arrived) {
 			l.loseLocked(k, e, "is not stored after a cut")
+		}
+	}
+}
+
+// count holds the number of events that are stored of each session against those that were sent: no event may be there twice.
+func (l *ledger) count(stored map[uuid.UUID]int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, have := range stored {
+		switch s := l.sessions[id]; {
+		case s == nil || s.wrong:
+		case have > s.all:
+			s.wrong = true
+			l.twice++
+			l.trouble = append(l.trouble, fmt.Sprintf("session %s: %d events are stored, %d were sent", id, have, s.all))
+		case have < s.acknowledged:
+			s.wrong = true
+			l.trouble = append(l.trouble, fmt.Sprintf("session %s: %d events are stored, %d were acknowledged", id, have, s.acknowledged))
+		}
+	}
+	for id, s := range l.sessions {
+		if _, is := stored[id]; !is && s.acknowledged > 0 && !s.wrong {
+			s.wrong = true
+			l.trouble = append(l.trouble, fmt.Sprintf("session %s: it is not stored, %d events were acknowledged", id, s.acknowledged))
 		}
 	}
 }

@@ -79,7 +79,7 @@ func (p *producers) deliver(client *http.Client, req *request) bool {
 			p.rig.latency.add(time.Since(started))
 			p.rig.ledger.acknowledge(req)
 			return true
-		case err == nil && status < 500:
+		case err == nil && status != http.StatusServiceUnavailable:
 			p.rig.ledger.complain("POST /v1/events: %d for\n%s", status, req.body)
 			return false
 		case !req.repeatable:
@@ -301,9 +301,10 @@ func (h *hook) facts(answers, emails []string) string {
 
 // request makes a request of the events of sessions that were not sent yet, in one of the forms that a body may have.
 func (g *rig) request(repeatable bool, sessions ...*session) *request {
-	req := &request{repeatable: repeatable, expects: make(map[key]expectation)}
+	req := &request{repeatable: repeatable, expects: make(map[key]expectation), sessions: make(map[uuid.UUID]int)}
 	var events []string
 	for _, s := range sessions {
+		req.sessions[s.id] += len(s.events)
 		events = append(events, s.events...)
 		s.events = nil
 		for i := range g.opts.hooks {

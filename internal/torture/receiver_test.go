@@ -62,6 +62,9 @@ type manner struct {
 	anything bool
 }
 
+// difficult is how most experiments' endpoints behave.
+var difficult = manner{failing: 0.08, slow: 0.05, slowness: 200 * time.Millisecond}
+
 // newReceiver starts an endpoint on loopback. It is stopped at the end of the test.
 func newReceiver(t *testing.T, l *ledger, m manner) *receiver {
 	t.Helper()

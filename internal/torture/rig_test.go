@@ -25,7 +25,8 @@ type rig struct {
 	t        *testing.T
 	opts     rigOptions
 	dir      string // for the configuration and copies of the database
-	database string
+	store    store
+	database string // the path of its file; "" for one that is no file
 	config   string
 	ledger   *ledger
 	receiver *receiver
@@ -47,6 +48,8 @@ type rigOptions struct {
 	binary string
 	// databaseDir is where the database lies; "" for a temporary directory.
 	databaseDir string
+	// schema is the database in PostgreSQL; nil for a file.
+	schema *schema
 	// env is added to the environment of the servers.
 	env []string
 	// http, storage and delivery are lines added to these sections of the configuration.
@@ -92,14 +95,17 @@ func newRig(t *testing.T, opts rigOptions) *rig {
 	if g.opts.databaseDir == "" {
 		g.opts.databaseDir = g.dir
 	}
-	g.database = filepath.Join(g.opts.databaseDir, "hookbolt.db")
+	if g.store = opts.schema; opts.schema == nil {
+		g.database = filepath.Join(g.opts.databaseDir, "hookbolt.db")
+		g.store = file{g.database}
+	}
 	g.config = filepath.Join(g.dir, "config.toml")
 	g.receiver = newReceiver(t, g.ledger, opts.manner)
 	g.books = newBooks(claimable(len(opts.hooks)))
 	g.books.forgets = opts.forgets
-	config := fmt.Sprintf("[http]\nlisten = \"127.0.0.1:0\"\nshutdown_timeout = \"10s\"\n%s\n[storage]\npath = %q\n%s\n[delivery]\n"+
-		"allow_networks = [\"127.0.0.0/8\"]\nmax_in_flight = %d\nwebhook_max_in_flight = %d\n%s\n", opts.http, g.database, opts.storage,
-		maxInFlight, webhookMaxInFlight, opts.delivery)
+	config := fmt.Sprintf("[http]\nlisten = \"127.0.0.1:0\"\nshutdown_timeout = \"10s\"\n%s\n[storage]\n%s\n%s\n[delivery]\n"+
+		"allow_networks = [\"127.0.0.0/8\"]\nmax_in_flight = %d\nwebhook_max_in_flight = %d\n%s\n", opts.http, g.store.settings(),
+		opts.storage, maxInFlight, webhookMaxInFlight, opts.delivery)
 	if !strings.Contains(opts.delivery, "retry_schedule") {
 		config += "retry_schedule = [" + strings.Repeat(`"1s", `, 50) + "]\n"
 	}
@@ -235,7 +241,8 @@ func (g *rig) afterCut(clean bool) {
 	if err := g.receiver.quiesce(10 * time.Second); err != nil {
 		g.books.complain("%v", err)
 	}
-	found, err := inspect(context.WithoutCancel(g.t.Context()), g.database, g.dir)
+	requests := g.receiver.counts()
+	found, err := g.store.inspect(context.WithoutCancel(g.t.Context()), g.dir, requests)
 	if err != nil {
 		g.books.complain("cut %d: %v", g.books.Cuts+1, err)
 		return
@@ -245,8 +252,11 @@ func (g *rig) afterCut(clean bool) {
 		allowed = 0
 	}
 	g.books.broken = g.receiver.broken()
-	g.books.cut(found, g.receiver.counts(), allowed)
+	g.books.cut(found, requests, allowed)
 	g.ledger.audit(g.stored(found), g.opts.forgets)
+	if !g.opts.forgets {
+		g.ledger.count(found.Sessions)
+	}
 }
 
 // stored are the deliveries that a database holds, by what they are about.

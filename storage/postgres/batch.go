@@ -119,6 +119,7 @@ type batch struct {
 	queued   []place                       // what has come to wait, or waits at another place; set by flush
 	after    []func()                      // run once it is durable
 
+	sessionNos             noBlock
 	fanningOut, remembered int64 // how many more sessions fan out, and requests are remembered
 }
 
@@ -129,7 +130,7 @@ type statement struct {
 }
 
 func (s *Store) newBatch(ctx context.Context, conn *pgx.Conn) *batch {
-	b := &batch{s: s, conn: conn, ctx: ctx, n: s.nextBatch, began: time.Now().UTC().Round(0)}
+	b := &batch{s: s, conn: conn, ctx: ctx, n: s.nextBatch, began: time.Now().UTC().Round(0), sessionNos: s.sessionNos}
 	s.nextBatch++
 	b.reset()
 	return b

@@ -28,6 +28,7 @@ var settings = map[string]string{
 	"lock_timeout":                        milliseconds(lockTimeout),
 	"idle_in_transaction_session_timeout": milliseconds(idleTimeout),
 	"client_min_messages":                 "warning",
+	"default_transaction_isolation":       "read committed",
 	"jit":                                 "off",
 	"plan_cache_mode":                     "force_generic_plan",
 	"enable_seqscan":                      "off",
@@ -44,11 +45,13 @@ const readers = 8
 func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
+	config := s.config.Copy()
+	config.RuntimeParams["client_encoding"] = "UTF8" // the role may have another one; poolers let it pass
 	open := pgx.ConnectConfig
 	if s.opts.Connections != nil {
 		open = s.opts.Connections.Open
 	}
-	conn, err := open(ctx, s.config.Copy())
+	conn, err := open(ctx, config)
 	if err != nil {
 		return nil, err
 	}

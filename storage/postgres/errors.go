@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,8 +75,9 @@ func isLost(err error) bool {
 		return isNet || isConnect || errors.Is(err, net.ErrClosed) || errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, context.DeadlineExceeded) ||
 			pgconn.Timeout(err) || isEOF(err)
 	}
+	severity := cmp.Or(pg.SeverityUnlocalized, pg.Severity) // the latter is in the tongue of lc_messages
 	switch {
-	case pg.Severity == "FATAL", pg.Severity == "PANIC", pg.Code[:2] == "08", pg.Code[:2] == "57" && pg.Code != "57014":
+	case severity == "FATAL", severity == "PANIC", pg.Code[:2] == "08", pg.Code[:2] == "57" && pg.Code != "57014":
 		return true
 	case pg.Code == "25006", pg.Code == "53300": // a primary that is a standby now; no connection is free
 		return true

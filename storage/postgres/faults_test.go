@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"hookbolt/engine"
 	"hookbolt/internal/postgrestest"
@@ -133,6 +134,91 @@ func TestUnheardIsReported(t *testing.T) {
 	await("what was changed", func(n engine.News) bool { return slices.Contains(n.Webhooks, w.ID) })
 	if s.Webhooks().Get(w.ID).Name != "changed" {
 		t.Error("the change is not known")
+	}
+}
+
+// While the database is away, no attempt may begin. When it is back, Watch names all webhooks: the engine has stopped their lanes. It does not end
+// with a database that is away when it begins.
+func TestLanesGoOnWhenTheDatabaseIsBack(t *testing.T) {
+	c := postgrestest.Shared(t)
+	p := newProxy(t, c.Dir())
+	s := openAt(t, Options{URL: p.url(), Schema: c.Schema(t), Patience: 100 * time.Millisecond})
+	w := makeWebhook(t, s)
+	goAway := func() {
+		t.Helper()
+		p.down.Store(true)
+		if _, err := appendOne(s); !errors.Is(err, engine.ErrTransient) || s.Mine(w.ID) {
+			t.Fatalf("without a database: got %v, want an ErrTransient and no attempts", err)
+		}
+	}
+	goAway()
+	ctx, stop := context.WithCancel(t.Context())
+	news := make(chan engine.News, 100)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := s.Watch(ctx, func(n engine.News) { news <- n }); err != nil {
+			t.Errorf("Watch: %v", err)
+		}
+	})
+	defer wg.Wait()
+	defer stop()
+	await := func(is func(engine.News) bool) {
+		t.Helper()
+		for end := time.After(10 * time.Second); ; {
+			select {
+			case n := <-news:
+				if is(n) {
+					return
+				}
+			case <-end:
+				t.Fatal("not reported")
+			}
+		}
+	}
+	time.Sleep(200 * time.Millisecond) // Watch fails meanwhile
+	p.down.Store(false)
+	await(func(n engine.News) bool { return len(n.Own) == 1 })
+	goAway()
+	p.down.Store(false)
+	if _, err := appendOne(s); err != nil {
+		t.Fatal(err)
+	}
+	await(func(n engine.News) bool { return n.Keeper && slices.Contains(n.Webhooks, w.ID) && s.Mine(w.ID) })
+}
+
+// A crash of the server takes back what a sequence has given to a transaction that was not committed: the numbers are not used.
+func TestCrashPutsSequencesBack(t *testing.T) {
+	c := postgrestest.Start(t, postgrestest.Options{})
+	s := openAt(t, Options{URL: c.URL(), Schema: "crashed", Patience: time.Minute})
+	err := s.write(t.Context(), mutation{run: func(b *batch) error {
+		if _, err := b.sessionNo(); err != nil {
+			return err
+		}
+		b.changes++
+		if !s.away.Load() && s.retries.Load() == 0 {
+			return errors.Join(c.Stop(postgrestest.Immediately), c.Restart())
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.retries.Load() == 0 {
+		t.Fatal("no transaction has failed: the test shows nothing")
+	}
+	if _, err := appendOne(s); err != nil {
+		t.Fatal(err)
+	}
+	report, err := Check(t.Context(), Options{URL: c.URL(), Schema: "crashed"})
+	if err != nil || len(report.Violations) > 0 || report.Sessions != 1 {
+		t.Errorf("%+v (%v)", report, err)
+	}
+}
+
+// An error that ends a session is told by its severity, which is not translated.
+func TestSeverityInAnotherTongue(t *testing.T) {
+	if err := (&pgconn.PgError{Severity: "ВАЖНО", SeverityUnlocalized: "FATAL", Code: "XX000"}); judge(err) != lost {
+		t.Errorf("got %v, want lost", judge(err))
 	}
 }
 
@@ -261,5 +347,32 @@ func TestDamageInABatch(t *testing.T) {
 	spoil("sessions", "head", complete.SessionID)
 	if _, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: complete, Attempt: benchAttempt, Next: engine.Next{Status: engine.StatusDelivered}, At: benchNow()}); err != nil {
 		t.Errorf("RecordAttempt beside a damaged session: %v", err)
+	}
+}
+
+// A change that finds no room takes those of its transaction with it, and Ready then says that there is no room, as ever.
+func TestReadyBesideAFullDisk(t *testing.T) {
+	s := openTest(t)
+	begun, hold := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	var full, ready error
+	wg.Go(func() {
+		_ = s.write(context.Background(), mutation{run: func(*batch) error { close(begun); <-hold; return nil }})
+	})
+	<-begun
+	wg.Go(func() {
+		full = s.write(context.Background(), mutation{run: func(b *batch) error {
+			b.exec("DO $$BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full'; END$$")
+			return nil
+		}})
+	})
+	wg.Go(func() { ready = s.Ready(context.Background()) })
+	for len(s.mutations) < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	close(hold)
+	wg.Wait()
+	if !errors.Is(full, engine.ErrFull) || !errors.Is(ready, engine.ErrFull) {
+		t.Errorf("got %v, and from Ready %v, want an ErrFull", full, ready)
 	}
 }

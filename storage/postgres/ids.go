@@ -39,7 +39,8 @@ func (m *idMaker) grow(id *uuid.UUID, by uint64) {
 	binary.BigEndian.PutUint64(id[:8], (high>>16+counter>>12)<<16|0x7000|counter&0x0fff)
 }
 
-// noBlock gives numbers to sessions: they come in blocks from a sequence, so that a batch need not ask for them.
+// noBlock gives numbers to sessions: they come in blocks from a sequence, so that a batch need not ask for them. A block is the process's once the transaction
+// that took it is committed: until then, a crash of the server puts the sequence back.
 type noBlock struct{ next, end int64 }
 
 // sessionBlock is how many numbers a block has: the increment of the sequence.
@@ -47,7 +48,7 @@ const sessionBlock = 10_000
 
 // sessionNo returns a number for a new session.
 func (b *batch) sessionNo() (int64, error) {
-	block := &b.s.sessionNos
+	block := &b.sessionNos
 	if block.next == block.end {
 		first, err := b.number("session_nos")
 		if err != nil {

@@ -59,6 +59,9 @@ func (s *Store) Ready(ctx context.Context) error {
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			return &engine.NotReadyError{Why: "the database takes no change within the time", Err: err}
 		}
+		if errors.Is(err, engine.ErrFull) { // of others in the same transaction
+			return err
+		}
 		return s.explain(err)
 	}
 	if last := s.trouble.Load(); last != nil && judge(last.err) == full && time.Since(last.at) < fullFor {
@@ -99,6 +102,8 @@ func inWords(err error) string {
 	switch {
 	case err == nil:
 		return "the database cannot be reached"
+	case errors.Is(err, errAsynchronous):
+		return "synchronous_commit is off for hookbolt's role: a crash of the database would lose events"
 	case isAuthority, isHost, isInvalid, isTLS:
 		return "the certificate of the database server is not accepted"
 	case isDNS:

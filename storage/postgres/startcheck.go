@@ -111,7 +111,7 @@ func (s *Store) check(ctx context.Context, conn *pgx.Conn) error {
 	case v.isReadOnly:
 		return fmt.Errorf("transactions are read only here: ALTER ROLE %s SET default_transaction_read_only = off", role)
 	case v.synchronous == "off":
-		return fmt.Errorf("synchronous_commit is off: a crash would lose events that were acknowledged: ALTER ROLE %s SET synchronous_commit = on", role)
+		return fmt.Errorf("%w: ALTER ROLE %s SET synchronous_commit = on", errAsynchronous, role)
 	}
 	if !v.fsync {
 		s.log.Warn("fsync is off: if the database's machine crashes, events that were acknowledged are lost, or the whole database is")
@@ -128,7 +128,72 @@ func (s *Store) check(ctx context.Context, conn *pgx.Conn) error {
 	if err := s.checkRole(ctx, conn, role, v.isSuper); err != nil {
 		return err
 	}
+	if err := s.checkPrepared(ctx); err != nil {
+		return err
+	}
 	return s.checkClock(ctx, conn)
+}
+
+// errUnprepared is returned for a pooler that does not know what its clients have prepared.
+var errUnprepared = errors.New("the connection goes through a pooler that loses prepared statements: it must be PgBouncer 1.21 or later with max_prepared_statements = 200, " +
+	"or have pool_mode = session")
+
+// checkPrepared makes sure that a statement which a client of a pooler has prepared over one connection to the server can be executed over another one: a second client
+// holds the first one meanwhile. If there is no other one, nothing is found out, because the statement waits in vain.
+func (s *Store) checkPrepared(ctx context.Context) error {
+	const name = "hookbolt_check"
+	client, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(client)
+	if _, err := client.Prepare(ctx, name, "SELECT pg_backend_pid()::bigint"); err != nil {
+		return err
+	}
+	other, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(other) // and its transaction ends
+	var pid int64
+	if _, err := other.Exec(ctx, "BEGIN"); err != nil {
+		return err
+	}
+	if err := other.QueryRow(ctx, "SELECT pg_backend_pid()::bigint").Scan(&pid); err != nil {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	err = client.QueryRow(waiting, name).Scan(&pid)
+	if waiting.Err() != nil && ctx.Err() == nil {
+		return nil
+	}
+	return err
+}
+
+// asUnprepared is errUnprepared if an error says that a prepared statement is missing, or there already.
+func asUnprepared(err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "26000" || pg.Code == "42P05") {
+		return fmt.Errorf("%w (%v)", errUnprepared, err)
+	}
+	return err
+}
+
+// errAsynchronous is returned for a server that acknowledges a commit before it is on the disk.
+var errAsynchronous = errors.New("synchronous_commit is off: a crash would lose events that were acknowledged")
+
+// checkAgain is check for a connection that a running process makes for changes: somebody may have changed the role since.
+func (s *Store) checkAgain(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, tripTimeout)
+	defer cancel()
+	var synchronous string
+	if err := conn.QueryRow(ctx, "SELECT current_setting('synchronous_commit')").Scan(&synchronous); err != nil {
+		return err
+	}
+	if synchronous == "off" {
+		return errAsynchronous
+	}
+	return nil
 }
 
 // atLeast and atMost bound a timeout that somebody else may have chosen for the role. settings has what hookbolt sets.

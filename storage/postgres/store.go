@@ -131,7 +131,7 @@ func open(ctx context.Context, o Options, plan schemaPlan) (*Store, error) {
 		if s.conn != nil {
 			closeConn(s.conn)
 		}
-		return nil, fmt.Errorf("open the database: %w", startError(err))
+		return nil, fmt.Errorf("open the database: %w", startError(asUnprepared(err)))
 	}
 	s.foldedAt.Store(time.Now().UnixNano())
 	go s.writer()

@@ -11,7 +11,8 @@ import (
 )
 
 // unheard is what batches have changed whose callers were told that the outcome is unknown, and which turned out to be stored. Nobody else would ever look
-// for a delivery that was queued so, or know of a webhook that was changed so. Watch reports it, as if another process had done it.
+// for a delivery that was queued so, or know of a webhook that was changed so. Watch reports it, as if another process had done it. It is also how Watch
+// learns that the database is back.
 type unheard struct {
 	mu   sync.Mutex
 	news engine.News // guarded by mu
@@ -38,8 +39,23 @@ func (u *unheard) add(b *batch) {
 		}
 	})
 	u.mu.Unlock()
+	u.wake(b.s)
+}
+
+// back adds all webhooks, because the database is back: while it was away no attempt could begin, and the engine looks again at the lanes that it is told of.
+func (u *unheard) back(s *Store) {
+	u.mu.Lock()
+	for _, w := range s.hooks.Load().All() {
+		u.news.Webhooks = append(u.news.Webhooks, w.ID)
+	}
+	u.mu.Unlock()
+	u.wake(s)
+}
+
+// wake wakes Watch.
+func (u *unheard) wake(s *Store) {
 	select {
-	case b.s.fanOutWake <- struct{}{}:
+	case s.fanOutWake <- struct{}{}:
 	default: // it is awake already
 	}
 }

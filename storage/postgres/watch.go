@@ -10,14 +10,22 @@ import (
 )
 
 // Watch implements engine.Store. The one process that has the database owns all lanes from the start, and nobody else changes anything. What it
-// reports later are the deliveries of fan-outs, which it makes itself, and what was stored although its caller was told that the outcome is unknown. It is
-// also the keeper, and folds the counts.
+// reports later are the deliveries of fan-outs, which it makes itself, what was stored although its caller was told that the outcome is unknown, and all
+// webhooks when the database is back. It is also the keeper, and folds the counts.
 func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
-	if err := s.ownAll(ctx, f); err != nil {
-		if ctx.Err() != nil {
-			return nil
+	for {
+		err := s.ownAll(ctx, f)
+		if err == nil {
+			break
 		}
-		return err
+		if ctx.Err() == nil && !errors.Is(err, engine.ErrTransient) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(maxReconnect):
+		}
 	}
 	fold := time.NewTicker(s.opts.FoldInterval)
 	defer fold.Stop()

@@ -363,6 +363,9 @@ func (b *batch) publish(told bool) {
 	if s.hooks.Swap(b.hooks) != b.hooks {
 		s.forgetLanes(b.hooks)
 	}
+	if b.changes > 0 { // it was committed
+		s.sessionNos = b.sessionNos
+	}
 	s.queued(b.queued)
 	s.fanningOut.Add(b.fanningOut)
 	s.remembered += b.remembered
@@ -411,7 +414,9 @@ func (s *Store) ready(giveUp time.Time) error {
 	for {
 		err := s.reconnect()
 		if err == nil {
-			s.away.Store(false)
+			if s.away.Swap(false) {
+				s.unheard.back(s)
+			}
 			return nil
 		}
 		if judge(err) != lost && judge(err) != again {
@@ -441,6 +446,10 @@ func (s *Store) reconnect() error {
 	if s.conn == nil {
 		conn, err := s.connect(ctx)
 		if err != nil {
+			return &awayError{err}
+		}
+		if err := s.checkAgain(ctx, conn); err != nil {
+			closeConn(conn)
 			return &awayError{err}
 		}
 		s.conn = conn
