@@ -85,6 +85,8 @@ type proxy struct {
 	// network that was slow.
 	hold atomic.Pointer[string]
 	late chan struct{}
+	// stalled is held for writing while the proxy passes nothing on, and ends no connection.
+	stalled sync.RWMutex
 }
 
 func newProxy(t *testing.T, server string) *proxy {
@@ -125,7 +127,7 @@ func (p *proxy) serve(client net.Conn, server string) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer up.Close()
-		copyWhile(up, client, func(b []byte) bool {
+		p.copyWhile(up, client, func(b []byte) bool {
 			if text := p.hold.Load(); text != nil && bytes.Contains(b, []byte(*text)) {
 				p.hold.Store(nil)
 				p.cut.Add(1)
@@ -135,7 +137,7 @@ func (p *proxy) serve(client net.Conn, server string) {
 			return !p.down.Load()
 		})
 	})
-	copyWhile(client, up, func(b []byte) bool {
+	p.copyWhile(client, up, func(b []byte) bool {
 		if p.lose.Load() && bytes.Contains(b, []byte("COMMIT\x00")) {
 			p.lose.Store(false)
 			p.down.Store(true)
@@ -153,10 +155,12 @@ func (p *proxy) serve(client net.Conn, server string) {
 }
 
 // copyWhile copies until one of the two ends, or more returns false for what was read.
-func copyWhile(to, from net.Conn, more func(b []byte) bool) {
+func (p *proxy) copyWhile(to, from net.Conn, more func(b []byte) bool) {
 	buf := make([]byte, 1<<16)
 	for {
 		n, err := from.Read(buf)
+		p.stalled.RLock()
+		p.stalled.RUnlock() //lint:ignore SA2001 it waits
 		if err != nil || !more(buf[:n]) {
 			return
 		}

@@ -13,7 +13,15 @@ import (
 // reports later are the deliveries of fan-outs, which it makes itself, and what was stored although its caller was told that the outcome is unknown. It is
 // also the keeper, and folds the counts.
 func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
-	if err := s.ownAll(ctx, f); err != nil {
+	err := s.ownAll(ctx, f)
+	for errors.Is(err, engine.ErrTransient) && ctx.Err() == nil { // it would end the engine
+		select {
+		case <-ctx.Done():
+		case <-time.After(maxReconnect):
+			err = s.ownAll(ctx, f)
+		}
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
