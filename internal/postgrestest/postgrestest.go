@@ -36,6 +36,8 @@ const startTimeout = 2 * time.Minute
 type Options struct {
 	// Durable turns fsync on. Tests that kill no server are faster without it.
 	Durable bool
+	// Checksums has the server check its pages.
+	Checksums bool
 	// Settings are further lines of postgresql.conf, such as "max_connections = 20".
 	Settings []string
 }
@@ -108,10 +110,10 @@ func (c *Cluster) Schema(tb interface{ Cleanup(func()) }) string {
 	return name
 }
 
-// script is the watchdog. It makes and runs the server, and ends it when its standard input ends. PGDATA and the binaries' directory come by
-// arguments.
+// script is the watchdog. It makes and runs the server, and ends it when its standard input ends. The directory of the binaries, that of the
+// cluster, and an option of initdb come by arguments.
 const script = `
-"$1/initdb" -D "$2/data" -A trust -U hookbolt -E UTF8 --locale=C --no-sync >"$2/log" 2>&1 &&
+"$1/initdb" -D "$2/data" -A trust -U hookbolt -E UTF8 --locale=C --no-sync $3 >"$2/log" 2>&1 &&
 cat "$2/conf" >>"$2/data/postgresql.conf" || { cat >/dev/null; rm -rf "$2"; exit 1; }
 "$1/postgres" -D "$2/data" >>"$2/log" 2>&1 &
 server=$!
@@ -143,7 +145,11 @@ func start(o Options) (*Cluster, error) {
 		return nil, err
 	}
 	defer r.Close()
-	c := &Cluster{dir: dir, bin: bin, hold: w, cmd: exec.Command("/bin/sh", "-c", script, "sh", bin, dir)}
+	checksums := ""
+	if o.Checksums {
+		checksums = "--data-checksums"
+	}
+	c := &Cluster{dir: dir, bin: bin, hold: w, cmd: exec.Command("/bin/sh", "-c", script, "sh", bin, dir, checksums)}
 	c.cmd.Stdin, c.cmd.Dir = r, dir
 	if err := asUser(c.cmd, dir); err != nil {
 		return nil, err

@@ -68,6 +68,14 @@
 // that for the writer, behind others, and a transaction that takes longer is cut off. The log has a line when the database is away, and one when it is
 // back. The process does not end with the database.
 //
+// A caller that was told that the outcome is unknown repeats its call. A step of an erasure would then find nothing of what it has erased, so its answer is
+// kept; see type eraseStep. A request with a key is found by the key, and an attempt by its number.
+//
+// # Pages that cannot be read
+//
+// The server refuses a statement that meets a damaged page. A call for one record fails then, and so does one mutation of a batch. What walks reads around the
+// page: smaller parts, each delivery alone, and what is behind the page; see passDamage. What was passed is named by Maintain.
+//
 // # Processes
 //
 // One process has the database. Whoever opens it takes it over, in a transaction that waits for the transactions of the one before, keeps what its

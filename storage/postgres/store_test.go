@@ -138,7 +138,7 @@ func (p *proxy) serve(client net.Conn, server string) {
 		})
 	})
 	p.copyWhile(client, up, func(b []byte) bool {
-		if p.lose.Load() && bytes.Contains(b, []byte("COMMIT\x00")) {
+		if p.lose.Load() && bytes.Contains(b, []byte("COMMIT\x00")) && bytes.Contains(b, []byte("INSERT ")) { // a reader's has no insert
 			p.lose.Store(false)
 			p.down.Store(true)
 			return false
