@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"hookbolt/engine"
 	"hookbolt/internal/postgrestest"
@@ -209,5 +210,36 @@ func TestStartWaits(t *testing.T) {
 	o.URL, o.StartPatience = strings.Replace(p.url(), "/hookbolt?", "/nobody?", 1), time.Hour
 	if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "the database does not exist") {
 		t.Errorf("a database that does not exist: got %v", err)
+	}
+}
+
+// A server that takes no writes any more counts as away for as long, and not as away and back with each change.
+func TestReadOnlyIsOneOutage(t *testing.T) {
+	c := postgrestest.Start(t, postgrestest.Options{})
+	var log lines
+	s := openAt(t, Options{URL: c.URL(), Patience: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	admin, err := pgx.Connect(t.Context(), c.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(t.Context())
+	for _, text := range []string{"ALTER DATABASE hookbolt SET default_transaction_read_only = on", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hookbolt'"} {
+		if _, err := admin.Exec(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		if _, err := appendOne(s); !errors.Is(err, engine.ErrAway) {
+			t.Errorf("append: got %v, want an ErrAway", err)
+		}
+	}
+	if n := len(log.with("the database is away")); n != 1 || len(log.with("the database is back")) > 0 {
+		t.Errorf("%d outages are logged, want one that has not ended:\n%s", n, log.with("database"))
+	}
+	if _, err := admin.Exec(t.Context(), "SET default_transaction_read_only = off; ALTER DATABASE hookbolt SET default_transaction_read_only = off"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := appendOne(s); err != nil {
+		t.Errorf("append when it takes writes again: %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"hookbolt/engine"
 )
@@ -171,6 +172,14 @@ func (s *Store) keepDialing(ctx context.Context, d *dialer, unsettled *int64) {
 func (s *Store) dialOnce(ctx context.Context, unsettled *int64) (conn *pgx.Conn, committed bool, err error) {
 	if conn, err = s.connect(ctx); err != nil {
 		return nil, false, &awayError{err}
+	}
+	var readOnly bool
+	if err = conn.QueryRow(ctx, "SELECT current_setting('transaction_read_only')::bool").Scan(&readOnly); err != nil || readOnly {
+		if err == nil { // else it would be back at once, and away again with the next change
+			err = &pgconn.PgError{Severity: "ERROR", Code: "25006", Message: "transactions are read only here"}
+		}
+		closeConn(conn)
+		return nil, false, away(err)
 	}
 	if unsettled == nil {
 		return conn, false, nil

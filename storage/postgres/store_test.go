@@ -154,13 +154,18 @@ func (p *proxy) serve(client net.Conn, server string) {
 	wg.Wait()
 }
 
+// pass waits while the proxy is stalled.
+func (p *proxy) pass() {
+	p.stalled.RLock()
+	defer p.stalled.RUnlock()
+}
+
 // copyWhile copies until one of the two ends, or more returns false for what was read.
 func (p *proxy) copyWhile(to, from net.Conn, more func(b []byte) bool) {
 	buf := make([]byte, 1<<16)
 	for {
 		n, err := from.Read(buf)
-		p.stalled.RLock()
-		p.stalled.RUnlock() //lint:ignore SA2001 it waits
+		p.pass()
 		if err != nil || !more(buf[:n]) {
 			return
 		}
