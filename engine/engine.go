@@ -45,6 +45,8 @@ type Engine struct {
 	full     atomic.Bool   // the last events were refused with ErrFull
 	// transientLogged is when an ErrTransient was last logged, in Unix nanoseconds.
 	transientLogged atomic.Int64
+	// scrapeFails reports whether it was logged that the metrics lack the counts of the store.
+	scrapeFails atomic.Bool
 	// troubleLogged is when a Trouble was last logged, in Unix nanoseconds. troubleTold is true until its end is logged.
 	troubleLogged atomic.Int64
 	troubleTold   atomic.Bool
@@ -279,9 +281,10 @@ func (e *Engine) claimDue(ctx context.Context, now time.Time, requests []ClaimRe
 	return nil, fmt.Errorf("claim what is due: %w", err)
 }
 
-// observeStore logs transient errors of the store, at most once a minute: the calls are repeated, so each error would be logged many times.
+// observeStore logs transient errors of the store, at most once a minute: the calls are repeated, so each error would be logged many times. The store
+// itself tells of a database that is away.
 func (e *Engine) observeStore(err error) {
-	if !errors.Is(err, ErrTransient) {
+	if !errors.Is(err, ErrTransient) || errors.Is(err, ErrAway) {
 		return
 	}
 	now := time.Now().UnixNano()

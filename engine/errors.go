@@ -29,6 +29,8 @@ var (
 	// ErrTransient is an ErrUnavailable whose cause is expected to pass within seconds, such as a lost connection or contention. It ends
 	// nothing: the call can be repeated.
 	ErrTransient = fmt.Errorf("%w for a moment", ErrUnavailable)
+	// ErrAway is an ErrTransient of a Store that cannot reach its database. The Store logs when that begins and when it ends; its callers do not.
+	ErrAway = fmt.Errorf("%w: its database is away", ErrTransient)
 	// ErrLost is returned by a Store that several processes share if this process no longer owns its lanes. All its claims have ended.
 	// Callers of the Engine see it as an ErrUnavailable.
 	ErrLost = fmt.Errorf("%w: this process has lost its lanes", ErrUnavailable)

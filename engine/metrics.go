@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strconv"
 	"time"
@@ -213,7 +214,7 @@ var (
 		"Stored failed deliveries whose body the programs of their webhook could not build. They wait for the program to be mended, and for a replay.", nil, nil)
 	webhooksDesc = prometheus.NewDesc("hookbolt_webhooks",
 		"Webhooks by state: active, failing, throttled (the endpoint has refused load), paused or inactive.", []string{"state"}, nil)
-	sizeDesc = prometheus.NewDesc("hookbolt_storage_size_bytes", "Size of the database file.", nil, nil)
+	sizeDesc = prometheus.NewDesc("hookbolt_storage_size_bytes", "Size of the database: of the file, or of the tables and indexes in PostgreSQL.", nil, nil)
 	freeDesc = prometheus.NewDesc("hookbolt_storage_free_bytes", "Free space in the database file.", nil, nil)
 	diskDesc = prometheus.NewDesc("hookbolt_storage_disk_free_bytes", "Free space on the disk; absent if the file system does not report it.", nil, nil)
 	fullDesc = prometheus.NewDesc("hookbolt_storage_full", "1 while events are refused because there is no room, else 0.", nil, nil)
@@ -225,13 +226,24 @@ func (c statsCollector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
+// observeScrape logs when the counts of the store begin to be missing, and when they are back: a problem is no news at each scrape. The store itself
+// tells of a database that is away, and of its end.
+func (e *Engine) observeScrape(err error) {
+	switch {
+	case err == nil && e.scrapeFails.Swap(false):
+		e.log.Info("the metrics have the counts of the store again")
+	case err != nil && !errors.Is(err, ErrAway) && !e.scrapeFails.Swap(true):
+		e.log.Error("the metrics lack the counts of the store", "error", err)
+	}
+}
+
 func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	o, err := c.e.Overview(ctx)
+	c.e.observeScrape(err)
 	if err != nil {
-		ch <- prometheus.NewInvalidMetric(queueDesc, err)
-		return
+		return // the other metrics tell what is wrong
 	}
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)

@@ -92,9 +92,12 @@ func Open(s Settings, h Hooks) (Store, error) {
 	return fileStore{store}, nil
 }
 
-// openPostgres opens a database. It has no limit of time: a migration may take long.
+// startPatience is for how long a start waits for a PostgreSQL that is away.
+const startPatience = time.Minute
+
+// openPostgres opens a database. Once that is there, it has no limit of time: a migration may take long.
 func openPostgres(p *Postgres, h Hooks) (Store, error) {
-	store, err := postgres.Open(context.Background(), postgres.Options{URL: p.URL, Schema: p.Schema, Insecure: p.Insecure, Log: h.Log, ObserveCommit: h.ObserveCommit})
+	store, err := postgres.Open(context.Background(), postgres.Options{URL: p.URL, Schema: p.Schema, Insecure: p.Insecure, StartPatience: startPatience, Log: h.Log, ObserveCommit: h.ObserveCommit})
 	if err != nil {
 		return nil, err // a nil *postgres.Store would be no nil Store
 	}

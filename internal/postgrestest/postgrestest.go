@@ -37,6 +37,8 @@ const startTimeout = 2 * time.Minute
 type Options struct {
 	// Durable turns fsync on. Tests that kill no server are faster without it.
 	Durable bool
+	// Checksums has the server check its pages.
+	Checksums bool
 	// Settings are further lines of postgresql.conf, such as "max_connections = 20".
 	Settings []string
 	// WAL is an empty directory for the write-ahead log, see AsServer. Defaults to one beside the data.
@@ -180,6 +182,9 @@ func start(o Options) (*Cluster, error) {
 	c.admin.cluster = c
 	if o.WAL != "" {
 		c.cmd.Args = append(c.cmd.Args, "-X", o.WAL)
+	}
+	if o.Checksums {
+		c.cmd.Args = append(c.cmd.Args, "--data-checksums")
 	}
 	c.cmd.Stdin, c.cmd.Dir = r, dir
 	if err := asUser(c.cmd, dir, filepath.Join(dir, "conf")); err != nil {

@@ -107,6 +107,7 @@ func TestServeWithoutItsDatabase(t *testing.T) {
 		return err
 	}
 	defer open()
+	before := len(p.Stderr.String())
 	for _, text := range []string{"ALTER DATABASE hookbolt ALLOW_CONNECTIONS false", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hookbolt'"} {
 		if _, err := conn.Exec(t.Context(), text); err != nil {
 			t.Fatal(err)
@@ -125,12 +126,21 @@ func TestServeWithoutItsDatabase(t *testing.T) {
 		}
 	}
 	wait(503, "not ready: the database ")
+	for range 3 { // it is no news to those who ask
+		for _, path := range []string{"/metrics", "/", "/v1/deliveries", "/readyz"} {
+			hookbolttest.Call(t, "GET", api+path, "")
+		}
+	}
 	status, answer := hookbolttest.Call(t, "GET", api+"/healthz", "")
 	hookbolttest.WantStatus(t, 200, status, answer)
 	if err := open(); err != nil {
 		t.Fatal(err)
 	}
 	wait(200, "ready")
+	lines := strings.Split(strings.TrimSpace(p.Stderr.String()[before:]), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], "the database is away") || !strings.Contains(lines[1], "the database is back") {
+		t.Errorf("the log has %d lines of the outage, want one of its begin and one of its end:\n%s", len(lines), strings.Join(lines, "\n"))
+	}
 	status, answer = hookbolttest.Call(t, "POST", api+"/v1/events", hookbolttest.Session)
 	hookbolttest.WantStatus(t, 202, status, answer)
 }

@@ -131,7 +131,11 @@ func (s *Report) describe(m scraped) {
 	if left >= 0 && !math.IsNaN(left) {
 		onDisk = "free on the disk " + byteCount(left)
 	}
-	s.row("storage", "in use "+byteCount(size-free), "free in the file "+byteCount(free), onDisk, m.quantiles("commits", "hookbolt_storage_commit_duration_seconds"))
+	inUse, inFile := "in use "+byteCount(size-free), "free in the file "+byteCount(free)
+	if math.IsNaN(free) { // PostgreSQL has no file of hookbolt's
+		inUse, inFile = "in use "+byteCount(size), ""
+	}
+	s.row("storage", inUse, inFile, onDisk, m.quantiles("commits", "hookbolt_storage_commit_duration_seconds"))
 	s.row("process", "memory "+byteCount(m.value("process_resident_memory_bytes")), "heap "+byteCount(m.value("go_memstats_heap_inuse_bytes")), "goroutines "+number(m.value("go_goroutines")))
 }
 

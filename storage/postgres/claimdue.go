@@ -2,8 +2,10 @@ package postgres
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,6 +43,8 @@ var (
 type resumePoint struct {
 	entryKey
 	until time.Time
+	// damage tells that the server cannot read what is before it. To find the point takes many statements, so it serves its time.
+	damage bool
 }
 
 // lookedAt is a lane that a call of ClaimDue looks at.
@@ -50,6 +54,7 @@ type lookedAt struct {
 	from    entryKey    // where to begin
 	resumed resumePoint // why, if it is not the front
 	limit   int         // how many entries to read
+	cap     int         // bounds limit; 0 for no bound
 
 	found  []entry
 	resume resumePoint // where to go on; zero for the front
@@ -81,7 +86,12 @@ func (s *Store) ClaimDue(ctx context.Context, now time.Time, requests []engine.C
 	}()
 	err = s.view(ctx, func(conn *pgx.Conn) error {
 		results = make([]engine.ClaimResult, len(requests))
-		if err := s.findDue(ctx, conn, hooks, now, lanes); err != nil {
+		find := func(lanes []lookedAt) error { return s.findDue(ctx, conn, hooks, now, lanes) }
+		if err := find(lanes); isUnreadable(err) { // in one of the lanes
+			if err := s.findAround(now, lanes, results, find); err != nil {
+				return err
+			}
+		} else if err != nil {
 			return err
 		}
 		var claimed []claimedEntry
@@ -121,6 +131,9 @@ func (s *Store) findDue(ctx context.Context, conn *pgx.Conn, hooks *engine.Webho
 		if len(hooks.Cancellations(r.Lane.WebhookID)) > 0 {
 			r.limit += maxCovered
 		}
+		if r.cap > 0 {
+			r.limit = min(r.limit, r.cap)
+		}
 		requests, webhooks, most = append(requests, int32(i)), append(webhooks, int32(r.Lane.WebhookID)), append(most, int32(r.limit))
 		classes, at, ids = append(classes, class(r.Lane)), append(at, r.from.at), append(ids, r.from.id)
 	}
@@ -145,6 +158,88 @@ func (s *Store) findDue(ctx context.Context, conn *pgx.Conn, hooks *engine.Webho
 	return s.findCovered(ctx, conn, hooks, now, lanes)
 }
 
+// damagedRetry is when to look again at a lane of which the server can read nothing.
+const damagedRetry = time.Minute
+
+// findAround is findDue for each lane alone, because the server could not read a page of the queue or of an index. Where the page is of the lane, it reads what
+// is before the page and, if that is nothing, what is behind it. Next is set where there is nothing either.
+func (s *Store) findAround(now time.Time, lanes []lookedAt, results []engine.ClaimResult, find func([]lookedAt) error) error {
+	for i := range lanes {
+		r := &lanes[i]
+		err := find(lanes[i : i+1])
+		for isUnreadable(err) && r.limit > r.claimed+1 {
+			r.cap = max(r.limit/2, r.claimed+1)
+			err = find(lanes[i : i+1])
+		}
+		if isUnreadable(err) {
+			s.damaged.add(fmt.Errorf("%w: %w", damage("the queue of webhook", r.Lane.WebhookID), err))
+			r.cap = 0
+			var found bool
+			found, err = passDamageInQueue(r.from.at, r.from.id, math.MaxInt64, func(at int64, prefix uint64) error {
+				r.from = entryKey{at: at}
+				binary.BigEndian.PutUint64(r.from.id[:8], prefix)
+				return find(lanes[i : i+1])
+			})
+			r.resumed = resumePoint{r.from, now.Add(resumeFor), true}
+			if err == nil && !found {
+				r.found, r.resumed = nil, resumePoint{}
+				results[i].Next = now.Add(damagedRetry)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// passDamage finds the least distance, at least 1 and at most most, at which read works again, and has read called with it last. It finds none if read never
+// works.
+func passDamage(most uint64, read func(by uint64) error) (found bool, err error) {
+	low, high := uint64(0), uint64(1) // it does not work at low
+	for err = read(high); isUnreadable(err); err = read(high) {
+		if high == most {
+			return false, nil
+		}
+		low, high = high, high+min(high, most-high)
+	}
+	last := high
+	for err == nil && low+1 < high {
+		last = low + (high-low)/2
+		switch err = read(last); {
+		case err == nil:
+			high = last
+		case isUnreadable(err):
+			low, err = last, nil
+		}
+	}
+	if err == nil && last != high {
+		err = read(high)
+	}
+	return err == nil, err
+}
+
+// passDamageInQueue passes damage among entries that are in the order of their times and then of their ids, from a place on in the direction of the time end.
+// read gets the place to read from: a time, and the first half of an id. Many entries may have the same time.
+func passDamageInQueue(from int64, id uuid.UUID, end int64, read func(at int64, prefix uint64) error) (found bool, err error) {
+	sign, most, first := int64(1), end-from, uint64(0)
+	if end < from {
+		sign, most, first = -1, from-end, math.MaxUint64
+	}
+	at := from
+	if found, err = passDamage(max(1, uint64(most)), func(by uint64) error { at = from + sign*int64(by); return read(at, first) }); !found {
+		return false, err
+	}
+	at -= sign // the time of the last entry that it cannot read
+	if at == from {
+		first = binary.BigEndian.Uint64(id[:8])
+	}
+	if sign > 0 {
+		return passDamage(max(1, math.MaxUint64-first), func(by uint64) error { return read(at, first+min(by, math.MaxUint64-first)) })
+	}
+	return passDamage(max(1, first), func(by uint64) error { return read(at, first-min(by, first)) })
+}
+
 // findCovered finds out which entries cancellations cover, in a round trip of its own, in those lanes that have any. A damaged delivery counts as not
 // covered: readClaimed reports the damage.
 func (s *Store) findCovered(ctx context.Context, conn *pgx.Conn, hooks *engine.WebhookSet, now time.Time, lanes []lookedAt) error {
@@ -163,12 +258,25 @@ func (s *Store) findCovered(ctx context.Context, conn *pgx.Conn, hooks *engine.W
 	if len(ids) == 0 {
 		return nil
 	}
+	covered := make(map[uuid.UUID]bool)
+	if err := s.readCovered(ctx, conn, hooks, ids, covered); err != nil {
+		return err
+	}
+	for i := range lanes {
+		for j := range lanes[i].found {
+			lanes[i].found[j].covered = covered[lanes[i].found[j].id]
+		}
+	}
+	return nil
+}
+
+// readCovered reads which deliveries cancellations cover.
+func (s *Store) readCovered(ctx context.Context, conn *pgx.Conn, hooks *engine.WebhookSet, ids uuids, covered map[uuid.UUID]bool) error {
 	rows, err := conn.Query(ctx, s.sql("SELECT "+deliveryColumns+" FROM @.deliveries WHERE id = ANY($1)"), ids)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	covered := make(map[uuid.UUID]bool)
 	for rows.Next() {
 		switch r, err := scanDelivery(rows); {
 		case err == nil:
@@ -177,12 +285,15 @@ func (s *Store) findCovered(ctx context.Context, conn *pgx.Conn, hooks *engine.W
 			return err
 		}
 	}
-	for i := range lanes {
-		for j := range lanes[i].found {
-			lanes[i].found[j].covered = covered[lanes[i].found[j].id]
-		}
+	switch err := rows.Err(); {
+	case !isUnreadable(err):
+		return err
+	case len(ids) == 1:
+		return nil
 	}
-	return rows.Err()
+	rows.Close()
+	half := len(ids) / 2
+	return errors.Join(s.readCovered(ctx, conn, hooks, ids[:half], covered), s.readCovered(ctx, conn, hooks, ids[half:], covered))
 }
 
 // claimLane claims the due deliveries of a lane, as far as one call may go.
@@ -219,7 +330,7 @@ func (s *Store) claimLane(l *look, now time.Time, i int, r *lookedAt, result *en
 		result.Next = now
 		return claimed
 	}
-	r.resume = resumePoint{r.found[len(r.found)-1].entryKey, now.Add(resumeFor)}
+	r.resume = resumePoint{entryKey: r.found[len(r.found)-1].entryKey, until: now.Add(resumeFor)}
 	if !r.resumed.until.IsZero() {
 		r.resume.until = r.resumed.until
 	}

@@ -177,6 +177,9 @@ func (s *Store) endLook(l *look, now time.Time, lanes []lookedAt) {
 	for i := range lanes {
 		r := &lanes[i]
 		delete(s.claims.resumed, r.Lane)
+		if r.resume.until.IsZero() && r.resumed.damage {
+			r.resume = r.resumed
+		}
 		if !r.resume.until.IsZero() {
 			set(&s.claims.resumed, r.Lane, r.resume)
 		}

@@ -93,6 +93,12 @@ func closeConn(conn *pgx.Conn) {
 	_ = conn.Close(ctx)
 }
 
+// cutConn closes a connection to a server that may not answer any more.
+func cutConn(conn *pgx.Conn) {
+	_ = conn.PgConn().Conn().Close()
+	closeConn(conn)
+}
+
 // sql puts the schema in the place of @.
 func (s *Store) sql(text string) string {
 	if known, ok := s.texts.Load(text); ok {
@@ -112,18 +118,15 @@ func (s *Store) view(ctx context.Context, f func(*pgx.Conn) error) error {
 	if err := s.unusable(); err != nil {
 		return err
 	}
-	select {
-	case s.reading <- struct{}{}:
-		defer func() { <-s.reading }()
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.stopped:
-		return s.unavailable()
+	latest := time.Now().Add(max(s.opts.Patience, connectTimeout))
+	if err := s.beginReading(ctx, latest); err != nil {
+		return err
 	}
+	defer func() { <-s.reading }()
 	for {
-		conn, fresh, err := s.reader(ctx)
+		conn, fresh, err := s.reader(ctx, latest)
 		if err == nil {
-			err = f(conn)
+			err = within(conn, f)
 		}
 		switch {
 		case conn == nil:
@@ -134,27 +137,104 @@ func (s *Store) view(ctx context.Context, f func(*pgx.Conn) error) error {
 		}
 		switch {
 		case err == nil:
+			if s.outage.is.Load() && !s.away.Load() {
+				s.outage.end(s)
+			}
 			return nil
 		case ctx.Err() != nil && judge(err) != culprit:
 			return ctx.Err()
 		case isLost(err) && !fresh:
+			s.dropIdle() // they were lost with it
 			continue
 		case judge(err) != culprit:
-			return transient(err)
+			return s.transient(err)
 		}
 		return err
 	}
 }
 
-// reader returns a connection that is idle, or a fresh one.
-func (s *Store) reader(ctx context.Context) (conn *pgx.Conn, fresh bool, err error) {
+// beginReading waits until fewer than readers read.
+func (s *Store) beginReading(ctx context.Context, latest time.Time) error {
 	select {
-	case conn := <-s.idle:
-		return conn, false, nil
+	case s.reading <- struct{}{}:
+		return nil
 	default:
 	}
+	timer := time.NewTimer(time.Until(latest))
+	defer timer.Stop()
+	select {
+	case s.reading <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.stopped:
+		return s.unavailable()
+	case <-timer.C:
+		return s.busy()
+	}
+}
+
+// within runs f, and cuts the connection if that takes longer than any statement may: the server would never answer.
+func within(conn *pgx.Conn, f func(*pgx.Conn) error) error {
+	timer := time.AfterFunc(tripTimeout, func() { _ = conn.PgConn().Conn().Close() })
+	defer timer.Stop()
+	return f(conn)
+}
+
+// idleConn is a connection that nobody reads on.
+type idleConn struct {
+	*pgx.Conn
+	since time.Time
+}
+
+const (
+	// trustIdle is for how long a connection that nobody uses is taken to work. Beyond that it is tried first: a firewall may have forgotten it, and then
+	// nothing answers, not even with an error.
+	trustIdle = time.Second
+	// pingTimeout bounds that.
+	pingTimeout = time.Second
+)
+
+// reader returns a connection that is idle, or a fresh one. While the database has been away for longer than callers wait, none is tried: the writer does.
+func (s *Store) reader(ctx context.Context, latest time.Time) (conn *pgx.Conn, fresh bool, err error) {
+	select {
+	case idle := <-s.idle:
+		if time.Since(idle.since) < trustIdle || pings(ctx, idle.Conn) {
+			return idle.Conn, false, nil
+		}
+		cutConn(idle.Conn)
+		s.dropIdle()
+	default:
+	}
+	if lost := s.awaySince.Load(); lost != 0 && s.away.Load() && time.Since(time.Unix(0, lost)) > s.opts.Patience {
+		err := errNoAnswer
+		if last := s.trouble.Load(); last != nil {
+			err = last.err
+		}
+		return nil, true, away(err)
+	}
+	ctx, cancel := context.WithDeadline(ctx, latest)
+	defer cancel()
 	conn, err = s.connect(ctx)
 	return conn, true, err
+}
+
+func pings(ctx context.Context, conn *pgx.Conn) bool {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	return conn.Ping(ctx) == nil
+}
+
+// dropIdle closes the connections that nobody uses.
+func (s *Store) dropIdle() {
+	for {
+		select {
+		case idle := <-s.idle:
+			cutConn(idle.Conn)
+		default:
+			return
+		}
+	}
 }
 
 // putBack keeps a connection for the next reader, unless it is broken.
@@ -164,7 +244,7 @@ func (s *Store) putBack(conn *pgx.Conn) {
 		return
 	}
 	select {
-	case s.idle <- conn:
+	case s.idle <- idleConn{conn, time.Now()}:
 	default:
 		closeConn(conn)
 	}

@@ -64,8 +64,18 @@
 // The insert waits for a transaction that still goes on. If the row of the batch is there, it was committed. If not, the number is taken now, and
 // a commit that arrives late fails on it. Nothing else is written before that.
 //
-// A database that is away is waited for, for Options.Patience. Then the callers get engine.ErrTransient, and no attempt begins until it is back; see
-// Mine. The process does not end with the database.
+// A database that is away is waited for, for Options.Patience since it was lost. Then the callers get engine.ErrAway, at once until it is back, and no attempt
+// begins; see Mine. A goroutine connects meanwhile, so that nobody waits for attempts to connect; see type dialer. A mutation also waits no longer than
+// that for the writer, behind others, and a transaction that takes longer is cut off. The log has a line when the database is away, and one when it is
+// back. The process does not end with the database.
+//
+// A caller that was told that the outcome is unknown repeats its call. A step of an erasure would then find nothing of what it has erased, so its answer is
+// kept; see type eraseStep. A request with a key is found by the key, and an attempt by its number.
+//
+// # Pages that cannot be read
+//
+// The server refuses a statement that meets a damaged page. A call for one record fails then, and so does one mutation of a batch. What walks reads around the
+// page: smaller parts, each delivery alone, and what is behind the page; see passDamage. What was passed is named by Maintain.
 //
 // # Processes
 //

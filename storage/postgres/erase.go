@@ -100,22 +100,76 @@ func (s *Store) Erase(ctx context.Context, what engine.Erasure, cursor string) (
 		step.Next = found.next(true)
 		return step, nil
 	}
-	if found.more && found.isEmpty() && len(found.damaged) == 0 {
+	if found.more && found.isEmpty() && len(found.damaged) == 0 && !s.isUnsure(at.job, cursor) {
 		return engine.ErasedStep{Next: found.at.String()}, nil
 	}
 	err = s.write(ctx, mutation{size: 64 << 10, walks: true, run: func(b *batch) error {
+		var again bool
+		if step, again = s.doneStep(at.job, cursor); again {
+			return nil
+		}
+		found := found // it may be called again
 		step = engine.ErasedStep{Damaged: slices.Clone(found.damaged)}
 		next, err := b.erase(&found, &step)
 		if err != nil {
 			return err
 		}
 		step.Next = next
+		done := eraseStep{cursor: cursor, ErasedStep: step}
+		b.after = append(b.after, func() { s.keepStep(at.job, done) })
 		return b.keepErasure(at.job, &step)
 	}})
 	if err != nil {
+		s.keepUnsure(at.job, cursor)
 		return engine.ErasedStep{}, err
 	}
+	if step.Next == "" {
+		s.forgetSteps(at.job)
+	}
 	return step, nil
+}
+
+// eraseStep is a step of an erasure that was carried out, or that may have been: its caller was told that the outcome is unknown, and repeats the call. What
+// the step has erased is not found again, so the answer is kept. It is in memory, because only the process that has made the call repeats it.
+type eraseStep struct {
+	cursor string
+	unsure bool // nothing is known of it yet
+	engine.ErasedStep
+}
+
+// doneStep returns the answer of the step that began at a cursor, if it was carried out.
+func (s *Store) doneStep(job int64, cursor string) (step engine.ErasedStep, ok bool) {
+	s.keeping.mu.Lock()
+	defer s.keeping.mu.Unlock()
+	last, known := s.keeping.steps[job]
+	return last.ErasedStep, known && last.cursor == cursor && !last.unsure
+}
+
+// isUnsure reports whether the step that began at a cursor may have been carried out.
+func (s *Store) isUnsure(job int64, cursor string) bool {
+	s.keeping.mu.Lock()
+	defer s.keeping.mu.Unlock()
+	last, known := s.keeping.steps[job]
+	return known && last.cursor == cursor
+}
+
+func (s *Store) keepStep(job int64, step eraseStep) {
+	s.keeping.mu.Lock()
+	defer s.keeping.mu.Unlock()
+	set(&s.keeping.steps, job, step)
+}
+
+// keepUnsure notes that a step may have been carried out, unless it is known that it was.
+func (s *Store) keepUnsure(job int64, cursor string) {
+	if !s.isUnsure(job, cursor) {
+		s.keepStep(job, eraseStep{cursor: cursor, unsure: true})
+	}
+}
+
+func (s *Store) forgetSteps(job int64) {
+	s.keeping.mu.Lock()
+	defer s.keeping.mu.Unlock()
+	delete(s.keeping.steps, job)
 }
 
 // beginErasure stores an erasure. If its outcome is unknown, it is nobody's: Maintain returns it in case it was stored.

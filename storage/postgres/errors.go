@@ -3,14 +3,13 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"hookbolt/engine"
 )
 
 // verdict says what becomes of a batch whose transaction has failed.
@@ -37,12 +36,12 @@ const (
 
 // judge returns what an error of a transaction means.
 func judge(err error) verdict {
-	switch _, isAway := errors.AsType[*awayError](err); {
+	switch {
 	case errors.Is(err, errFenced):
 		return fenced
 	case errors.Is(err, errRolledBack):
 		return again
-	case isAway:
+	case isAway(err):
 		return lost
 	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
@@ -85,8 +84,15 @@ func isLost(err error) bool {
 	return false
 }
 
-// transient is an engine.ErrTransient with its cause.
-func transient(cause error) error { return fmt.Errorf("%w: %w", engine.ErrTransient, cause) }
+// passes reports whether an error of a start may pass without anybody's help: the server, its name or its address is not there yet.
+func passes(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "57") && pg.Code != "57014"
+	}
+	_, isTLS := errors.AsType[*tls.CertificateVerificationError](err)
+	_, isParse := errors.AsType[*pgconn.ParseConfigError](err)
+	return isLost(err) && !isTLS && !isParse
+}
 
 // errFenced is returned where the writer's row is missing: another process has taken the database over.
 var errFenced = errors.New("another process has taken the database over")

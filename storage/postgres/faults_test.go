@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -219,6 +220,131 @@ func TestCrashPutsSequencesBack(t *testing.T) {
 func TestSeverityInAnotherTongue(t *testing.T) {
 	if err := (&pgconn.PgError{Severity: "ВАЖНО", SeverityUnlocalized: "FATAL", Code: "XX000"}); judge(err) != lost {
 		t.Errorf("got %v, want lost", judge(err))
+	}
+}
+
+// A step of an erasure that was stored although its caller was told that the outcome is unknown has the same answer when it is repeated: what it has erased
+// is not found again.
+func TestEraseStepRepeated(t *testing.T) {
+	s, lose, back := newUnsure(t)
+	hook(t, s)
+	id := uuid.New()
+	mustPost(t, s, nil, eventOf(id, startEvent), eventOf(id, finishEvent))
+	target := engine.Erasure{SessionID: id}
+	step, err := s.Erase(t.Context(), target, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var total engine.Erased
+	for cursor := step.Next; cursor != ""; cursor = step.Next {
+		lose(func() error { _, err := s.Erase(t.Context(), target, cursor); return err })
+		back()
+		if step, err = s.Erase(t.Context(), target, cursor); err != nil {
+			t.Fatal(err)
+		}
+		total.Add(step.Erased)
+	}
+	if want := (engine.Erased{Sessions: 1, Events: 2, Deliveries: 1}); total != want {
+		t.Errorf("erased %+v, want %+v", total, want)
+	}
+	if _, _, err := s.Session(t.Context(), id); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("the session: got %v, want ErrNotFound", err)
+	}
+	if len(s.keeping.steps) > 0 {
+		t.Errorf("steps are still kept: %v", s.keeping.steps)
+	}
+}
+
+// A request with a key that was stored although its caller was told that the outcome is unknown is not carried out again.
+func TestKeyedRequestRepeated(t *testing.T) {
+	s, lose, back := newUnsure(t)
+	w := hook(t, s)
+	mustPost(t, s, nil, eventOf(uuid.New(), startEvent), eventOf(uuid.New(), finishEvent))
+	once := func(n byte) *engine.Once { return &engine.Once{Key: engine.OnceKey{n}, At: benchNow()} }
+	for what, call := range map[string]func() error{
+		"create": func() error {
+			_, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: engine.Webhook{Active: true, URL: "https://b.example/"}, Once: once(1)})
+			return err
+		},
+		"enqueue": func() error {
+			_, err := s.Enqueue(t.Context(), engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte("{}"), At: benchNow(), Once: once(2)})
+			return err
+		},
+		"erase": func() error {
+			_, err := s.Erase(t.Context(), engine.Erasure{SessionID: uuid.New(), Once: once(3)}, "")
+			return err
+		},
+		"replay": func() error {
+			_, err := s.Replay(t.Context(), engine.Replay{WebhookID: w.ID, Scope: engine.ReplayMissing, Once: once(4)})
+			return err
+		},
+	} {
+		lose(call)
+		back()
+		if err := call(); !errors.Is(err, engine.ErrRepeated) {
+			t.Errorf("%s, repeated: got %v, want ErrRepeated", what, err)
+		}
+	}
+	if hooks := s.Webhooks().All(); len(hooks) != 2 {
+		t.Errorf("%d webhooks, want 2", len(hooks))
+	}
+}
+
+// A change of a webhook whose answer was lost for a moment keeps its answer: it is not decided again by the revision that it has made.
+func TestChangesAreNotDecidedAgain(t *testing.T) {
+	c := postgrestest.Shared(t)
+	p := newProxy(t, c.Dir())
+	s := openAt(t, Options{URL: p.url(), Schema: c.Schema(t), Patience: time.Minute})
+	lost := func(call func() error) error { // its answer is lost, and the database is back at once
+		t.Helper()
+		p.lose.Store(true)
+		var done atomic.Bool
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for !p.down.Load() && !done.Load() {
+				time.Sleep(time.Millisecond)
+			}
+			p.down.Store(false)
+		})
+		before := s.settled.Load()
+		err := call()
+		p.lose.Store(false)
+		done.Store(true)
+		wg.Wait()
+		if s.settled.Load() == before {
+			t.Error("no commit was settled: the test shows nothing")
+		}
+		return err
+	}
+	w := hook(t, s)
+	w.Paused = true
+	if err := lost(func() (err error) {
+		done, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w})
+		w = done.Webhook
+		return err
+	}); err != nil || !w.Paused || w.Revision != s.Webhooks().Get(w.ID).Revision {
+		t.Errorf("pause: %v, %+v", err, w)
+	}
+	queueTest(t, s, w, benchNow())
+	d := claimIn(t, s, testsOf(w), 1).Claimed[0].Delivery
+	if err := s.Release(t.Context(), []engine.Delivery{d}); err != nil {
+		t.Fatal(err)
+	}
+	if err := lost(func() error {
+		_, err := s.Reschedule(t.Context(), d.ID, engine.RescheduleNever, benchNow())
+		return err
+	}); err != nil {
+		t.Errorf("cancel: %v", err)
+	}
+	if err := lost(func() error {
+		_, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w, Deleted: true})
+		return err
+	}); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	operations := engine.WebhookChange{Webhook: engine.Webhook{Active: true, URL: "https://o.example/", Operations: true}}
+	if err := lost(func() error { _, err := s.PutWebhook(t.Context(), operations); return err }); err != nil {
+		t.Errorf("the operations webhook: %v", err)
 	}
 }
 

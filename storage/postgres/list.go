@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -37,16 +38,85 @@ func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) (engine.
 		return engine.DeliveryPage{}, err
 	}
 	var page engine.DeliveryPage
-	err = s.snapshot(ctx, func(tx pgx.Tx) error {
-		page = engine.DeliveryPage{}
-		w, err := s.chooseWalk(ctx, tx, &q)
-		if err != nil || w == nil {
-			return err
-		}
-		w.from = from
-		return s.fill(ctx, tx, w, &q, &page)
-	})
+	read := func(careful bool) error {
+		return s.snapshot(ctx, func(tx pgx.Tx) error {
+			page = engine.DeliveryPage{}
+			w, err := s.chooseWalk(ctx, tx, &q)
+			if err != nil || w == nil {
+				return err
+			}
+			w.from, w.careful = from, careful
+			return s.fill(ctx, tx, w, &q, &page)
+		})
+	}
+	if err = read(false); isUnreadable(err) {
+		err = read(true)
+	}
 	return page, err
+}
+
+// apart runs f so that the transaction goes on if the server cannot read a row.
+func apart(ctx context.Context, tx pgx.Tx, f func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, tx, f)
+}
+
+// nextSpotsAround is nextSpots where the server may not be able to read a page. It reads what is before the page or, if that is nothing, what is behind it.
+func (s *Store) nextSpotsAround(ctx context.Context, tx pgx.Tx, w *walk, step int) (spots []spot, more bool, err error) {
+	read := func(step int) error {
+		return apart(ctx, tx, func(tx pgx.Tx) (err error) {
+			spots, more, err = s.nextSpots(ctx, tx, w, step)
+			return err
+		})
+	}
+	for err = read(step); isUnreadable(err) && step > 1; err = read(step) {
+		step /= 2
+	}
+	if !isUnreadable(err) {
+		return spots, more, err
+	}
+	from := w.from
+	if w.until.compare(from) < 0 {
+		from = w.until
+	}
+	s.damaged.add(fmt.Errorf("%w: %w", damage("deliveries, from about", from.id), err))
+	var found bool
+	if w.byTime {
+		found, err = passDamageInQueue(from.at, from.id, 0, func(at int64, prefix uint64) error {
+			w.from = spot{at: at}
+			binary.BigEndian.PutUint64(w.from.id[:8], prefix)
+			return read(step)
+		})
+	} else {
+		most := binary.BigEndian.Uint64(from.id[:8])
+		found, err = passDamage(max(1, most), func(by uint64) error {
+			w.from = spot{at: from.at}
+			binary.BigEndian.PutUint64(w.from.id[:8], most-min(by, most))
+			return read(step)
+		})
+	}
+	if !found {
+		return nil, false, err
+	}
+	return spots, more, nil
+}
+
+// selectedApart is selected for each entry alone.
+func (s *Store) selectedApart(ctx context.Context, tx pgx.Tx, q *engine.DeliveryQuery, spots []spot) (map[uuid.UUID]engine.Delivery, error) {
+	found := make(map[uuid.UUID]engine.Delivery)
+	for i := range spots {
+		err := apart(ctx, tx, func(tx pgx.Tx) error {
+			one, err := s.selected(ctx, tx, q, spots[i:i+1])
+			maps.Copy(found, one)
+			return err
+		})
+		switch {
+		case isUnreadable(err):
+			s.damaged.add(fmt.Errorf("%w: %w", damage("delivery", spots[i].id), err))
+		case err != nil:
+			return nil, err
+		}
+	}
+	return found, nil
 }
 
 // fill reads a page.
@@ -54,11 +124,15 @@ func (s *Store) fill(ctx context.Context, tx pgx.Tx, w *walk, q *engine.Delivery
 	step := q.Limit + 1 // enough if all are selected
 	for looked := 0; looked < maxListed; {
 		step = min(step, maxListed-looked, max(maxListedEntries/w.lanes, 8))
-		spots, more, err := s.nextSpots(ctx, tx, w, step)
+		next, selected := s.nextSpots, s.selected
+		if w.careful {
+			next, selected = s.nextSpotsAround, s.selectedApart
+		}
+		spots, more, err := next(ctx, tx, w, step)
 		if err != nil {
 			return err
 		}
-		found, err := s.selected(ctx, tx, q, spots)
+		found, err := selected(ctx, tx, q, spots)
 		if err != nil {
 			return err
 		}
@@ -151,6 +225,8 @@ type walk struct {
 	from  spot   // exclusive upper bound
 	until spot   // exclusive upper bound of all pages
 	lanes int
+	// careful is set when the server could not read a page. byTime tells that at orders the walk, and not the id.
+	careful, byTime bool
 }
 
 // nextSpots reads the entries below w.from, the greatest first, and reports whether there may be more. Lanes end at different places. What is below the last entry of
@@ -214,7 +290,7 @@ func (s *Store) chooseWalk(ctx context.Context, tx pgx.Tx, q *engine.DeliveryQue
 		case ok && len(marked) == 0:
 			return nil, nil
 		case ok && q.Status.Waiting():
-			return &walk{sql: walkWaiting, args: []any{marked}, until: lastSpot, lanes: 1}, nil
+			return &walk{sql: walkWaiting, args: []any{marked}, until: lastSpot, lanes: 1, byTime: true}, nil
 		case ok:
 			return &walk{sql: walkMarked, args: []any{marked}, until: lastSpot, lanes: 1}, nil
 		case q.WebhookID != 0:
@@ -228,7 +304,7 @@ func (s *Store) chooseWalk(ctx context.Context, tx pgx.Tx, q *engine.DeliveryQue
 	low, until := idsBetween(q)
 	switch {
 	case q.Status.Waiting():
-		w := &walk{sql: walkQueue, until: lastSpot, lanes: 2 * len(ids)}
+		w := &walk{sql: walkQueue, until: lastSpot, lanes: 2 * len(ids), byTime: true}
 		w.args = []any{slices.Concat(ids, ids), slices.Concat(make([]int16, len(ids)), slices.Repeat([]int16{1}, len(ids)))}
 		return w, nil
 	case q.Status == engine.StatusFailed || q.Status == engine.StatusCancelled || q.Status == engine.StatusFiltered:

@@ -26,6 +26,8 @@ type keeping struct {
 	mu sync.Mutex
 	// erasing are the erasures, by the numbers of their jobs, that this process has begun or was given; guarded by mu.
 	erasing map[int64]bool
+	// steps has the last step of each erasure in progress, by the number of its job; guarded by mu.
+	steps map[int64]eraseStep
 }
 
 // Maintain implements engine.Store. Each part is a transaction of its own, because a part finds by SQL what to do, and SQL does not see what a part
@@ -45,8 +47,17 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention)
 		var done engine.Maintained
 		err := s.write(ctx, mutation{size: 4096, walks: true, run: func(b *batch) error {
 			done = engine.Maintained{Next: m.Next}
-			return part(b, &done)
+			err := part(b, &done)
+			for _, err := range done.Damaged {
+				s.damaged.add(err) // once, also if another call has met it; and here, because the walk is behind it if the outcome is unknown
+			}
+			return err
 		}})
+		if isUnreadable(err) { // the other parts go on
+			s.damaged.add(fmt.Errorf("%w: background work: %w", ErrCorrupt, err))
+			m.Next = earlier(m.Next, now.Add(damagedRetry))
+			continue
+		}
 		if err != nil {
 			return m, err
 		}
@@ -55,9 +66,6 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention)
 		m.Queued = append(m.Queued, done.Queued...)
 		m.Expired.Sessions += done.Expired.Sessions
 		m.Expired.Deliveries += done.Expired.Deliveries
-		for _, err := range done.Damaged {
-			s.damaged.add(err) // once, also if another call has met it
-		}
 		m.Erasures = append(m.Erasures, s.give(done.Erasures)...)
 	}
 	m.Damaged = s.damaged.take()

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"math"
 	"time"
 
@@ -65,30 +66,67 @@ func (s *Store) search(ctx context.Context, conn *pgx.Conn, search *sessionSearc
 			break
 		}
 		step = min(step, maxSearchStep)
-		var n int
-		var last *int64
-		err := conn.QueryRow(ctx, s.sql("SELECT count(*), min(no) FROM (SELECT no FROM @.sessions WHERE no < $1 AND no >= $2 ORDER BY no DESC LIMIT $3) s"),
-			search.below, search.from, step).Scan(&n, &last)
-		if err != nil {
+		n, ended, err := s.searchStep(ctx, conn, search, step)
+		for isUnreadable(err) && step > 1 { // read what is before the page that the server cannot read
+			step /= 2
+			n, ended, err = s.searchStep(ctx, conn, search, step)
+		}
+		if isUnreadable(err) {
+			if n, ended, err = s.searchBehind(ctx, conn, search, err); err == nil && n == 0 && ended {
+				return nil
+			}
+		}
+		if err != nil || ended {
 			return err
 		}
-		if n == 0 {
-			return nil
-		}
-		if len(search.page.Items) == search.q.Limit {
+		if search.full || len(search.page.Items) == search.q.Limit && n == 0 {
 			break
-		}
-		if err := s.searchAmong(ctx, conn, search, *last); err != nil {
-			return err
-		}
-		if n < step && search.below == *last {
-			return nil
 		}
 		search.looked += n
 		step *= 4
 	}
 	search.page.NextCursor = sessionCursor(search.below)
 	return nil
+}
+
+// searchStep looks at the next sessions, and reports how many there were, and whether they were the last ones. It looks at none once the page has its limit.
+func (s *Store) searchStep(ctx context.Context, conn *pgx.Conn, search *sessionSearch, step int) (n int, ended bool, err error) {
+	var last *int64
+	err = conn.QueryRow(ctx, s.sql("SELECT count(*), min(no) FROM (SELECT no FROM @.sessions WHERE no < $1 AND no >= $2 ORDER BY no DESC LIMIT $3) s"),
+		search.below, search.from, step).Scan(&n, &last)
+	if err != nil || n == 0 {
+		return n, true, err
+	}
+	if len(search.page.Items) == search.q.Limit {
+		return 0, false, nil
+	}
+	if err := s.searchAmong(ctx, conn, search, *last); err != nil {
+		return 0, false, err
+	}
+	return n, n < step && search.below == *last, nil
+}
+
+// searchBehind is searchStep for one session behind those that the server cannot read, with the error err. It finds none if it can read no other.
+func (s *Store) searchBehind(ctx context.Context, conn *pgx.Conn, search *sessionSearch, err error) (n int, ended bool, _ error) {
+	below := search.below
+	if newest := int64(0); below == math.MaxInt64 { // the distance to it would take long
+		if err := conn.QueryRow(ctx, s.sql("SELECT last_value FROM @.session_nos")).Scan(&newest); err == nil {
+			below = newest + sessionBlock
+		}
+	}
+	s.damaged.add(fmt.Errorf("%w: %w", damage("sessions, from number", below-1), err))
+	if below <= search.from {
+		return 0, true, nil
+	}
+	found, err := passDamage(uint64(below-search.from), func(by uint64) (err error) {
+		search.below = below - int64(by)
+		n, ended, err = s.searchStep(ctx, conn, search, 1)
+		return err
+	})
+	if !found {
+		return 0, true, err
+	}
+	return n, ended, nil
 }
 
 // searchAmong looks at the sessions from a number up to those that were looked at before. It moves search.below, and sets search.full at a session behind the page.

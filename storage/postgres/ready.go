@@ -39,6 +39,14 @@ func (s *Store) met(v verdict, err error) {
 	}
 }
 
+// works notes that a transaction was committed.
+func (s *Store) works() {
+	s.trouble.Store(nil)
+	if s.outage.is.Load() {
+		s.outage.end(s)
+	}
+}
+
 // Ready returns nil if the store takes changes. Otherwise it returns an *engine.NotReadyError, or an engine.ErrFull.
 func (s *Store) Ready(ctx context.Context) error {
 	if err := s.unusable(); err != nil {
@@ -86,7 +94,7 @@ func notReady(why string, err error) error {
 	if err == nil {
 		err = errors.New(why)
 	}
-	return &engine.NotReadyError{Why: why, Err: transient(err)}
+	return &engine.NotReadyError{Why: why, Err: fmt.Errorf("%w: %w", engine.ErrTransient, err)}
 }
 
 // inWords tells what an error of the database means, in words that anybody may see: without names of hosts, roles and tables.

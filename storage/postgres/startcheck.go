@@ -187,11 +187,15 @@ func (s *Store) checkAgain(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, tripTimeout)
 	defer cancel()
 	var synchronous string
-	if err := conn.QueryRow(ctx, "SELECT current_setting('synchronous_commit')").Scan(&synchronous); err != nil {
+	var readOnly bool
+	if err := conn.QueryRow(ctx, "SELECT current_setting('synchronous_commit'), current_setting('transaction_read_only')::bool").Scan(&synchronous, &readOnly); err != nil {
 		return err
 	}
-	if synchronous == "off" {
+	switch {
+	case synchronous == "off":
 		return errAsynchronous
+	case readOnly:
+		return &pgconn.PgError{Severity: "ERROR", Code: "25006", Message: "transactions are read only here"}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"time"
 
@@ -15,11 +16,18 @@ import (
 
 // Stats implements engine.Store. What is due is counted by the writer; see dueMark.
 func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.Stats, error) {
-	stats, waiting, err := s.readStats(ctx, now)
+	stats, waiting, err := s.readStats(ctx, now, false)
+	if isUnreadable(err) {
+		stats, waiting, err = s.readStats(ctx, now, true)
+	}
 	if err != nil {
 		return engine.Stats{}, err
 	}
 	look, err := s.lookAsWriter(ctx, waiting, now, probe)
+	if isUnreadable(err) { // in the queue
+		s.damaged.add(fmt.Errorf("%w: what is due cannot be counted: %w", ErrCorrupt, err))
+		look, err = s.lookAsWriter(ctx, nil, now, probe)
+	}
 	if errors.Is(err, engine.ErrFull) {
 		stats.Full = err
 		look, err = s.lookAsWriter(ctx, waiting, now, false)
@@ -63,8 +71,9 @@ func (s *Store) lookAsWriter(ctx context.Context, waiting []uint32, now time.Tim
 	return look, nil
 }
 
-// readStats reads all that is stored. waiting are the webhooks that have scheduled or pending deliveries.
-func (s *Store) readStats(ctx context.Context, now time.Time) (stats engine.Stats, waiting []uint32, err error) {
+// readStats reads all that is stored. waiting are the webhooks that have scheduled or pending deliveries. If it is careful, it leaves out since when something
+// is due where the server cannot read that.
+func (s *Store) readStats(ctx context.Context, now time.Time, careful bool) (stats engine.Stats, waiting []uint32, err error) {
 	err = s.snapshot(ctx, func(tx pgx.Tx) error {
 		stats, waiting = engine.Stats{FanningOut: s.fanningOut.Load(), Webhooks: make(map[uint32]engine.WebhookStats)}, nil
 		all, err := s.readCounts(ctx, tx.Conn()) // the first statement of the snapshot, as it has to be
@@ -81,7 +90,15 @@ func (s *Store) readStats(ctx context.Context, now time.Time) (stats engine.Stat
 				waiting = append(waiting, id)
 			}
 		}
-		if err := s.readOldestDue(ctx, tx, waiting, fields.Instant(now), stats.Webhooks); err != nil {
+		oldest := func(tx pgx.Tx) error { return s.readOldestDue(ctx, tx, waiting, fields.Instant(now), stats.Webhooks) }
+		if careful {
+			err = apart(ctx, tx, oldest)
+		} else {
+			err = oldest(tx)
+		}
+		if careful && isUnreadable(err) {
+			s.damaged.add(fmt.Errorf("%w: since when deliveries are due: %w", ErrCorrupt, err))
+		} else if err != nil {
 			return err
 		}
 		if stats.Replays, err = s.readReplays(ctx, tx); err != nil {

@@ -23,6 +23,8 @@ type Options struct {
 	Schema string
 	// Patience is for how long a change waits for a database that is away, before its caller gets an engine.ErrTransient. Defaults to 5 s.
 	Patience time.Duration
+	// StartPatience is for how long Open waits for a database that is away. Defaults to not at all.
+	StartPatience time.Duration
 	// Insecure allows connections to other machines without sslmode=verify-full.
 	Insecure bool
 	// MaxSkew is the difference between the clocks of this machine and of the server from which on the store is not ready. Defaults to 1 min. If it is
@@ -63,11 +65,13 @@ type Store struct {
 	stopped   chan struct{}  // closed by the writer at its end
 	failed    chan struct{}  // closed by the writer when it must not write any more; failure is set before
 	failure   error
-	ended     atomic.Bool // set by fail and by Close: no attempt may begin; see Mine
-	away      atomic.Bool // set by the writer while it has no connection
+	ended     atomic.Bool  // set by fail and by Close: no attempt may begin; see Mine
+	away      atomic.Bool  // set while the writer has no connection
+	awaySince atomic.Int64 // when the writer began to look for a connection, in Unix nanoseconds; set before away
 
 	// Owned by the writer.
 	conn       *pgx.Conn // nil while it has none
+	dial       *dialer   // nil while it has a connection
 	nextBatch  int64
 	open       *unsettled // a commit that was sent and not answered
 	ids        idMaker
@@ -80,8 +84,8 @@ type Store struct {
 	damaged damageLog
 	keeping keeping
 
-	reading chan struct{}  // capacity readers; whoever reads has an entry
-	idle    chan *pgx.Conn // capacity readers; connections for reading that nobody uses
+	reading chan struct{} // capacity readers; whoever reads has an entry
+	idle    chan idleConn // capacity readers; connections for reading that nobody uses
 
 	// fanningOut is how many sessions have deliveries that are still to be made; written by the writer. fanOutWake (capacity 1) tells Watch that
 	// there are more.
@@ -97,6 +101,7 @@ type Store struct {
 	foldedAt       atomic.Int64 // when Watch last folded, in Unix nanoseconds
 	skew           atomic.Int64 // by how much this machine's clock is ahead of the server's, in nanoseconds
 	trouble        trouble      // why changes fail
+	outage         outage
 
 	closing sync.Once
 }
@@ -125,12 +130,10 @@ func open(ctx context.Context, o Options, plan schemaPlan) (*Store, error) {
 		return nil, fmt.Errorf("storage.postgres_url: %w", err)
 	}
 	config.RuntimeParams["application_name"] = applicationName
+	config.DialFunc = tcpDialer().DialContext
 	s := newStore(o, config)
 	s.plan = plan
-	if err := s.start(ctx); err != nil {
-		if s.conn != nil {
-			closeConn(s.conn)
-		}
+	if err := s.startWhenThere(ctx); err != nil {
 		return nil, fmt.Errorf("open the database: %w", startError(asUnprepared(err)))
 	}
 	s.foldedAt.Store(time.Now().UnixNano())
@@ -146,7 +149,38 @@ func newStore(o Options, config *pgx.ConnConfig) *Store {
 	return &Store{opts: o, log: o.Log, config: config, plan: thisSchema, health: make(map[uint32]engine.Health),
 		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), walks: make(chan *mutation, maxBatchMutations),
 		quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
-		reading: make(chan struct{}, readers), idle: make(chan *pgx.Conn, readers), fanOutWake: make(chan struct{}, 1)}
+		reading: make(chan struct{}, readers), idle: make(chan idleConn, readers), fanOutWake: make(chan struct{}, 1)}
+}
+
+// startWhenThere starts, and waits for a database that is away: machines and containers of a house start at once, and a database takes its time. What does
+// not pass by waiting, such as a wrong password, is returned at once.
+func (s *Store) startWhenThere(ctx context.Context) error {
+	began, waits := time.Now(), false
+	for wait := minReconnect; ; wait = min(2*wait, maxReconnect) {
+		err := s.start(ctx)
+		if err == nil {
+			if waits {
+				s.log.Info("the database is there", "after", time.Since(began).Round(time.Millisecond))
+			}
+			return nil
+		}
+		s.drop()
+		if !passes(err) || s.opts.StartPatience == 0 {
+			return err
+		}
+		if time.Since(began)+wait >= s.opts.StartPatience {
+			return fmt.Errorf("waited for %s: %w", s.opts.StartPatience, err)
+		}
+		if !waits {
+			s.log.Warn("the database is not there yet; the start waits for it", "for_up_to", s.opts.StartPatience, "error", startError(err))
+		}
+		waits = true
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
 }
 
 // start connects, makes the schema, takes the database over, and reads what is kept in memory.
@@ -243,8 +277,8 @@ func (s *Store) Close() error {
 			s.reading <- struct{}{}
 		}
 		close(s.idle)
-		for conn := range s.idle {
-			s.release(conn)
+		for idle := range s.idle {
+			s.release(idle.Conn)
 		}
 	})
 	if err != nil {

@@ -100,6 +100,8 @@ type proxy struct {
 	// network that was slow.
 	hold atomic.Pointer[string]
 	late chan struct{}
+	// stalled is held for writing while the proxy passes nothing on, and ends no connection.
+	stalled sync.RWMutex
 }
 
 func newProxy(t *testing.T, server string) *proxy {
@@ -140,7 +142,7 @@ func (p *proxy) serve(client net.Conn, server string) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer up.Close()
-		copyWhile(up, client, func(b []byte) bool {
+		p.copyWhile(up, client, func(b []byte) bool {
 			if text := p.hold.Load(); text != nil && bytes.Contains(b, []byte(*text)) {
 				p.hold.Store(nil)
 				p.cut.Add(1)
@@ -150,8 +152,8 @@ func (p *proxy) serve(client net.Conn, server string) {
 			return !p.down.Load()
 		})
 	})
-	copyWhile(client, up, func(b []byte) bool {
-		if p.lose.Load() && bytes.Contains(b, []byte("COMMIT\x00")) {
+	p.copyWhile(client, up, func(b []byte) bool {
+		if p.lose.Load() && bytes.Contains(b, []byte("COMMIT\x00")) && bytes.Contains(b, []byte("INSERT ")) { // a reader's has no insert
 			p.lose.Store(false)
 			p.down.Store(true)
 			return false
@@ -167,11 +169,18 @@ func (p *proxy) serve(client net.Conn, server string) {
 	wg.Wait()
 }
 
+// pass waits while the proxy is stalled.
+func (p *proxy) pass() {
+	p.stalled.RLock()
+	defer p.stalled.RUnlock()
+}
+
 // copyWhile copies until one of the two ends, or more returns false for what was read.
-func copyWhile(to, from net.Conn, more func(b []byte) bool) {
+func (p *proxy) copyWhile(to, from net.Conn, more func(b []byte) bool) {
 	buf := make([]byte, 1<<16)
 	for {
 		n, err := from.Read(buf)
+		p.pass()
 		if err != nil || !more(buf[:n]) {
 			return
 		}

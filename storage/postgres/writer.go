@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,9 +31,8 @@ const (
 	maxTries = 5
 	// maxRounds is how often mutations may name further rows before they run.
 	maxRounds = 3
-	// minReconnect and maxReconnect bound the wait between two attempts to connect.
-	minReconnect = 10 * time.Millisecond
-	maxReconnect = time.Second
+	// inHand is the part of Options.Patience that is left for a mutation's transaction when the wait for the writer ends.
+	inHand = 5
 )
 
 type pgconnTag = pgconn.CommandTag
@@ -55,6 +54,9 @@ type mutation struct {
 	done  chan error // capacity 1; answer sends, the caller receives
 	// answered is set by answer. Owned by the writer.
 	answered bool
+	arrived  time.Time
+	// accepted is set by the writer when it takes the mutation, or by the caller when it waits no longer.
+	accepted *atomic.Bool
 }
 
 // answer sends the caller its answer. The first answer is the only one.
@@ -65,13 +67,15 @@ func (m *mutation) answer(err error) {
 	}
 }
 
-// write hands a mutation to the writer and waits until it is durable. ctx bounds only the wait for the writer. A change that the writer has accepted
-// may become durable, and the caller has to know.
+// write hands a mutation to the writer and waits until it is durable. ctx, and Options.Patience, bound only the wait for the writer. A change that the
+// writer has accepted may become durable, and the caller has to know.
 func (s *Store) write(ctx context.Context, m mutation) error {
 	if err := ctx.Err(); err != nil { // the select below may choose the writer all the same
 		return err
 	}
-	m.done = make(chan error, 1)
+	m.done, m.arrived, m.accepted = make(chan error, 1), time.Now(), new(atomic.Bool)
+	wait := time.NewTimer(s.opts.Patience - s.opts.Patience/inHand)
+	defer wait.Stop()
 	queue := s.mutations
 	switch {
 	case m.walks:
@@ -85,11 +89,22 @@ func (s *Store) write(ctx context.Context, m mutation) error {
 		return s.unavailable()
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-wait.C:
+		return s.busy()
 	}
 	select {
 	case err := <-m.done:
 		return err
 	case <-s.stopped: // the writer answers what it has begun before it ends
+	case <-wait.C:
+		if m.accepted.CompareAndSwap(false, true) {
+			return s.busy()
+		}
+		select {
+		case err := <-m.done:
+			return err
+		case <-s.stopped:
+		}
 	}
 	select {
 	case err := <-m.done:
@@ -103,21 +118,36 @@ func (s *Store) write(ctx context.Context, m mutation) error {
 func (s *Store) writer() {
 	defer close(s.stopped)
 	defer func() {
+		s.stopDialing()
 		if s.conn != nil {
 			s.release(s.conn)
 		}
 	}()
 	var mutations []*mutation
 	for {
+		var got chan dialed
+		if s.dial != nil {
+			got = s.dial.got
+		}
+		mutations = mutations[:0]
 		select {
+		case d := <-got:
+			if err := s.take(d); err != nil && judge(err) == fenced {
+				s.fail(err)
+				return
+			}
+			continue
 		case m := <-s.walks:
-			mutations = append(mutations[:0], m)
+			mutations = m.addTo(mutations)
 		case m := <-s.mutations:
-			mutations = append(mutations[:0], m)
+			mutations = m.addTo(mutations)
 		case m := <-s.bulk:
-			mutations = append(mutations[:0], m)
+			mutations = m.addTo(mutations)
 		case <-s.quit:
 			return
+		}
+		if len(mutations) == 0 {
+			continue
 		}
 		mutations = s.gather(mutations)
 		if err := s.commit(mutations); err != nil {
@@ -128,19 +158,28 @@ func (s *Store) writer() {
 	}
 }
 
+// addTo accepts a mutation, unless its caller waits no longer.
+func (m *mutation) addTo(list []*mutation) []*mutation {
+	if m.accepted.CompareAndSwap(false, true) {
+		list = append(list, m)
+	}
+	return list
+}
+
 // gather adds the mutations that wait already to a batch. It first lets other goroutines run, such as callers that the commit before has just
 // answered. A mutation that walks comes first.
 func (s *Store) gather(mutations []*mutation) []*mutation {
 	size := mutations[0].size
 	drain := func(queue chan *mutation, most int) {
 		for len(queue) > 0 && len(mutations) < maxBatchMutations && size < most {
-			m := <-queue
-			mutations = append(mutations, m)
-			size += m.size
+			had := len(mutations)
+			if mutations = (<-queue).addTo(mutations); len(mutations) > had {
+				size += mutations[had].size
+			}
 		}
 	}
 	if !mutations[0].walks && len(s.walks) > 0 {
-		mutations = append(mutations, <-s.walks)
+		mutations = (<-s.walks).addTo(mutations)
 		last := len(mutations) - 1
 		mutations[0], mutations[last] = mutations[last], mutations[0]
 	}
@@ -162,7 +201,7 @@ func (s *Store) commit(mutations []*mutation) (err error) {
 			}
 		}
 	}()
-	left, tries, giveUp := mutations, 0, time.Now().Add(s.opts.Patience)
+	left, tries, giveUp := mutations, 0, s.giveUpAt(mutations)
 	for len(left) > 0 {
 		rest, failure := s.tryCommit(left, giveUp)
 		if failure == nil {
@@ -174,10 +213,10 @@ func (s *Store) commit(mutations []*mutation) (err error) {
 		switch {
 		case v == fenced:
 			return failure
-		case v == lost && s.wait(tries, giveUp):
+		case v == lost && !isAway(failure) && s.wait(tries, giveUp):
 			tries++
 		case v == lost, v == again && time.Now().After(giveUp):
-			answerAll(left, transient(failure))
+			answerAll(left, s.transient(failure))
 			return nil
 		case v == full:
 			answerAll(left, fmt.Errorf("%w: the database server has none", engine.ErrFull))
@@ -185,7 +224,7 @@ func (s *Store) commit(mutations []*mutation) (err error) {
 		case v == again && tries < maxTries:
 			tries++
 		case len(left) == 1 && v == again:
-			answerAll(left, transient(failure))
+			answerAll(left, s.transient(failure))
 			return nil
 		case len(left) == 1:
 			answerAll(left, failure)
@@ -200,6 +239,30 @@ func (s *Store) commit(mutations []*mutation) (err error) {
 		}
 	}
 	return nil
+}
+
+// giveUpAt is when the callers of a batch have waited for long enough.
+func (s *Store) giveUpAt(mutations []*mutation) time.Time {
+	oldest := mutations[0].arrived
+	for _, m := range mutations {
+		if m.arrived.Before(oldest) {
+			oldest = m.arrived
+		}
+	}
+	return oldest.Add(s.opts.Patience)
+}
+
+// whileAwaited is the context of a transaction. It ends while there is still time to find out whether a lost commit was carried out, before giveUp. A
+// mutation that walks may take as long as the server lets it: it would take as long when it is repeated.
+func (s *Store) whileAwaited(mutations []*mutation, giveUp time.Time) (context.Context, context.CancelFunc) {
+	if mutations[0].walks {
+		return context.WithCancel(context.Background())
+	}
+	end, atLeast := giveUp.Add(-lastTry), time.Now().Add(max(s.opts.Patience/inHand, lastTry))
+	if end.Before(atLeast) {
+		end = atLeast
+	}
+	return context.WithDeadline(context.Background(), end)
 }
 
 // wait waits before a batch begins anew that has lost its connection so often already. It returns false if it is time to give up.
@@ -237,8 +300,9 @@ func (s *Store) tryCommit(mutations []*mutation, giveUp time.Time) (left []*muta
 	if err := s.ready(giveUp); err != nil {
 		return nil, err
 	}
-	ctx := context.Background()
 	began := time.Now()
+	ctx, cancel := s.whileAwaited(mutations, giveUp)
+	defer cancel()
 	b := s.newBatch(ctx, s.conn)
 	defer func() {
 		switch {
@@ -269,7 +333,7 @@ func (s *Store) tryCommit(mutations []*mutation, giveUp time.Time) (left []*muta
 		return s.settleFailed(&unsettled{b, applied}, left, err, giveUp)
 	}
 	s.opts.ObserveCommit(len(applied), time.Since(began))
-	s.trouble.Store(nil)
+	s.works()
 	b.publish(true)
 	answerAll(applied, nil)
 	return left, nil
@@ -408,89 +472,17 @@ func (s *Store) drop() {
 	}
 }
 
-// ready makes sure that the writer has a connection, and that no batch is unsettled. It waits until giveUp for a database that is away.
-func (s *Store) ready(giveUp time.Time) error {
-	wait := minReconnect
-	for {
-		err := s.reconnect()
-		if err == nil {
-			if s.away.Swap(false) {
-				s.unheard.back(s)
-			}
-			return nil
-		}
-		if judge(err) != lost && judge(err) != again {
-			return err
-		}
-		s.away.Store(true)
-		s.met(lost, err)
-		left := time.Until(giveUp)
-		if left <= 0 {
-			return &awayError{err}
-		}
-		select {
-		case <-time.After(min(wait, left)):
-		case <-s.quit:
-			return &awayError{err}
-		}
-		wait = min(2*wait, maxReconnect)
-	}
-}
-
-// reconnect connects if need be, and settles.
-func (s *Store) reconnect() error {
-	ctx := context.Background()
-	if s.conn != nil && s.conn.IsClosed() {
-		s.drop()
-	}
-	if s.conn == nil {
-		conn, err := s.connect(ctx)
-		if err != nil {
-			return &awayError{err}
-		}
-		if err := s.checkAgain(ctx, conn); err != nil {
-			closeConn(conn)
-			return &awayError{err}
-		}
-		s.conn = conn
-	}
-	if s.open == nil {
-		return nil
-	}
-	if err := s.settle(ctx); err != nil {
-		s.drop()
-		return err
-	}
-	return nil
-}
-
-// settle finds out whether the commit that was sent and not answered was carried out. It takes its number: the insert waits for a transaction that
-// still goes on, and one that comes later finds the number taken and fails. A row without counts says that the number was given up.
-func (s *Store) settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, tripTimeout)
-	defer cancel()
-	u := s.open
-	_, err := s.conn.Exec(ctx, s.sql("INSERT INTO @.batches (writer, n) VALUES ($1, $2) ON CONFLICT DO NOTHING"), s.writerID, u.b.n)
-	if err != nil {
-		return err
-	}
-	var committed bool
-	err = s.conn.QueryRow(ctx, s.sql("SELECT counts IS NOT NULL FROM @.batches WHERE writer = $1 AND n = $2"), s.writerID, u.b.n).Scan(&committed)
-	if err != nil {
-		return err
-	}
-	s.open = nil
-	if committed {
-		s.settled.Add(1)
-		u.b.publish(!slices.ContainsFunc(u.applied, func(m *mutation) bool { return m.answered }))
-		answerAll(u.applied, nil)
-		u.b = nil
-	}
-	return nil
-}
-
 // awayError is the failure to get a connection.
 type awayError struct{ err error }
+
+func away(err error) error {
+	if isAway(err) {
+		return err
+	}
+	return &awayError{err}
+}
+
+func isAway(err error) bool { _, is := errors.AsType[*awayError](err); return is }
 
 func (e *awayError) Error() string { return "the database is away: " + e.err.Error() }
 func (e *awayError) Unwrap() error { return e.err }
