@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -18,6 +19,9 @@ const patience = 20 * time.Second
 // workDir has the binary of this run and the home directory of its Chromium. It is removed at the end.
 var workDir string
 
+// atOnce is how many tests run at once: most of their time is that of waiting.
+const atOnce = 4
+
 // TestMain fails the package if its tests leak a goroutine.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(run{m}) }
 
@@ -30,6 +34,12 @@ func (r run) Run() int {
 		return 1
 	}
 	defer os.RemoveAll(workDir)
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		flag.Set("test.parallel", strconv.Itoa(atOnce))
+	}
 	defer quitChromium()
 	return r.M.Run()
 }

@@ -3,7 +3,6 @@ package browser
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -17,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"hookbolt/internal/teststore"
 )
 
 // server is a child process of hookbolt.
@@ -48,7 +49,10 @@ func startServer(t *testing.T, settings ...string) *server {
 	if !slices.Contains(settings, allowNothing) {
 		settings = append(settings, `delivery.allow_networks = ["127.0.0.0/8"]`)
 	}
-	lines := append([]string{`http.listen = "127.0.0.1:0"`, fmt.Sprintf("storage.path = '%s'", filepath.Join(dir, "test.db"))}, settings...)
+	lines := append([]string{`http.listen = "127.0.0.1:0"`}, settings...)
+	for line := range strings.Lines(teststore.In(t, dir).Config()) {
+		lines = append(lines, "storage."+strings.TrimSpace(line))
+	}
 	if err := os.WriteFile(config, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"hookbolt/internal/teststore"
 )
 
 // Path returns the path of a file of the repository. name is its path from the root of the repository.
@@ -71,17 +73,18 @@ func Write(t testing.TB, path, text string) string {
 	return path
 }
 
-// WriteConfig writes a configuration file for a free port and a database in dir, and returns its path. http and delivery are further lines
+// WriteConfig writes a configuration file for a free port and a database in dir, or on PostgreSQL (see package teststore), and returns its path. http and delivery are further lines
 // of these sections.
 func WriteConfig(t testing.TB, dir, http, delivery string) string {
 	t.Helper()
-	return Write(t, filepath.Join(dir, "config.toml"),
-		fmt.Sprintf("[http]\nlisten = \"127.0.0.1:0\"\n%s\n[storage]\npath = '%s'\n[delivery]\n%s\n", http, filepath.Join(dir, "test.db"), delivery))
+	storage := teststore.In(t, dir).Config()
+	return Write(t, filepath.Join(dir, "config.toml"), fmt.Sprintf("[http]\nlisten = \"127.0.0.1:0\"\n%s\n[storage]\n%s\n[delivery]\n%s\n", http, storage, delivery))
 }
 
 // WriteFullDiskConfig writes a configuration file with which the server finds its disk full.
 func WriteFullDiskConfig(t testing.TB) string {
 	t.Helper()
+	teststore.BoltOnly(t, "another machine has the disk")
 	path := WriteConfig(t, t.TempDir(), "", "")
 	return Write(t, path, strings.Replace(Read(t, path), "[storage]", "[storage]\nmin_free = \"1000TiB\"", 1))
 }

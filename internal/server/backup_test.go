@@ -16,10 +16,12 @@ import (
 	"github.com/google/uuid"
 
 	"hookbolt/internal/hookbolttest"
+	"hookbolt/internal/teststore"
 )
 
 // A backup is taken from a server under load, as an operator does it, and a server that starts on it goes on from there.
 func TestBackupAndRestore(t *testing.T) {
+	teststore.BoltOnly(t, "PostgreSQL has pg_dump")
 	got := make(chan string, 1000) // webhook-ids
 	endpoint := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.Header.Get("webhook-id") }))
 	defer endpoint.Close()

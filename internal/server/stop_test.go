@@ -19,8 +19,8 @@ import (
 	"hookbolt/internal/config"
 	"hookbolt/internal/hookbolttest"
 	"hookbolt/internal/server"
+	"hookbolt/internal/teststore"
 	"hookbolt/storage"
-	"hookbolt/storage/bolt"
 )
 
 // A stop waits for what is under way: for an attempt whose answer is awaited, and for a request that is still coming in.
@@ -54,11 +54,7 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 	}
 
 	// Both are on disk.
-	store, err := bolt.Open(filepath.Join(dir, "test.db"), bolt.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
+	store := teststore.In(t, dir).Open(t)
 	page, err := store.Deliveries(t.Context(), engine.DeliveryQuery{Limit: 10})
 	if err != nil {
 		t.Fatal(err)
@@ -112,11 +108,7 @@ func TestStopIsBounded(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 
-	store, err := bolt.Open(filepath.Join(dir, "test.db"), bolt.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
+	store := teststore.In(t, dir).Open(t)
 	page, err := store.Deliveries(t.Context(), engine.DeliveryQuery{Limit: 10})
 	if err != nil {
 		t.Fatal(err)

@@ -67,19 +67,38 @@ func New(tb testing.TB) *Database {
 	return In(tb, "")
 }
 
-// In is New with a directory for the file, in place of the test's own.
+// In is New with a directory for the file, which is test.db, in place of the test's own. On PostgreSQL it returns the same database for the same directory of a test.
 func In(tb testing.TB, dir string) *Database {
 	tb.Helper()
 	if !Postgres() {
 		if dir == "" {
 			dir = tb.TempDir()
 		}
-		return &Database{path: filepath.Join(dir, "hookbolt.db")}
+		return &Database{path: filepath.Join(dir, "test.db")}
+	}
+	if known, ok := inDir.Load(dir); ok && dir != "" {
+		return known.(*Database)
 	}
 	c := postgrestest.Shared(tb)
 	d := c.Database(tb)
 	// The clock of a bubble differs from the server's, so they are not compared; and its days are long, so the background work rests.
-	return &Database{postgres: postgres.Options{URL: c.URL(), Schema: d.Schema, Connections: d, MaxSkew: -1, FoldInterval: 10 * time.Minute}}
+	made := &Database{postgres: postgres.Options{URL: c.URL(), Schema: d.Schema, Connections: d, MaxSkew: -1, FoldInterval: 10 * time.Minute}}
+	if dir != "" {
+		inDir.Store(dir, made)
+		tb.Cleanup(func() { inDir.Delete(dir) })
+	}
+	return made
+}
+
+// inDir has the databases on PostgreSQL that stand for a file in a directory.
+var inDir sync.Map
+
+// Config returns the lines of the section "storage" of a configuration file.
+func (d *Database) Config() string {
+	if d.path != "" {
+		return fmt.Sprintf("path = '%s'", d.path)
+	}
+	return fmt.Sprintf("driver = \"postgres\"\npostgres_url = %q\npostgres_schema = %q", d.postgres.URL, d.postgres.Schema)
 }
 
 // Path returns the path of the file, "" on PostgreSQL.
