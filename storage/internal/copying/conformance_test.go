@@ -71,7 +71,7 @@ func (f *fleet) open(ctx context.Context) (storetest.Store, error) {
 var tryAll = flag.Bool("copy.all", false, "try all rules on moved stores, which takes minutes")
 
 // everyNth is which rules are tried on moved stores without -copy.all.
-const everyNth = 15
+const everyNth = 30
 
 // A store keeps all promises also if it is moved from a file to a database, or back, whenever it was closed.
 func TestConformanceOfMovedStores(t *testing.T) {

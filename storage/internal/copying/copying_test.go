@@ -440,3 +440,32 @@ func TestNoServerStartsBesideACopy(t *testing.T) {
 		}
 	}
 }
+
+// The numbers of webhooks go on behind the last one that was ever given, also of one that was deleted: a new webhook has nothing to do with the deliveries of
+// an old one.
+func TestNumbersGoOn(t *testing.T) {
+	for _, at := range []where{fileIn(t), databaseIn(t)} {
+		m := &made{seed: 9, sessions: 3, webhooks: 2}
+		fill(t, at, m)
+		var s interface {
+			PutWebhook(context.Context, engine.WebhookChange) (engine.WebhookChanged, error)
+			Close() error
+		}
+		var err error
+		if at.file != "" {
+			s, err = bolt.Open(at.file, bolt.Options{})
+		} else {
+			s, err = postgres.Open(t.Context(), at.database)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: engine.Webhook{URL: "https://example.com/", Active: true}})
+		if want := uint32(m.webhooks + 6); err != nil || changed.Webhook.ID != want {
+			t.Errorf("%s: the next webhook is %d, want %d: %v", at, changed.Webhook.ID, want, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
