@@ -78,8 +78,12 @@ func (off *offline) takeFence(ctx context.Context) error {
 	return off.refuseRunning(ctx)
 }
 
-// listenEvery is how often refuseRunning looks: so long a hookbolt that works may have to wait for it.
-const listenEvery = 50 * time.Millisecond
+const (
+	// listenEvery is how often refuseRunning looks: so long a hookbolt that works may have to wait for it.
+	listenEvery = 50 * time.Millisecond
+	// leastListening is for how long it looks, if counts are folded more often: a fold may come late.
+	leastListening = time.Second
+)
 
 // refuseRunning returns a copying.ErrRunning if a hookbolt works with the schema. Each one asks for the fence when it folds its counts, and then waits for it. If no
 // hookbolt is connected to the database, it does not listen for that.
@@ -89,7 +93,7 @@ func (off *offline) refuseRunning(ctx context.Context) error {
 	if err != nil || !connected {
 		return err
 	}
-	for until := time.Now().Add(off.s.opts.FoldInterval + off.s.opts.FoldInterval/4); time.Now().Before(until); {
+	for until := time.Now().Add(max(off.s.opts.FoldInterval*5/4, leastListening)); time.Now().Before(until); {
 		waits := false
 		err := off.conn.QueryRow(ctx, off.s.sql("SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE relation = '@.writers'::regclass AND NOT granted)")).Scan(&waits)
 		if err == nil && waits {
