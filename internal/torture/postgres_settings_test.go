@@ -17,7 +17,7 @@ import (
 )
 
 // trustingPostgres looks at the server's settings at the start alone.
-var trustingPostgres = mutantFlock.shared("postgres-trusting", edit{file: "storage/postgres/startcheck.go", old: "\tif synchronous == \"off\" {\n", new: "\tif synchronous == \"off\" && !mutant(\"postgres-trusting\") {\n"})
+var trustingPostgres = mutantFlock.shared("postgres-trusting", edit{file: "storage/postgres/startcheck.go", old: "\tcase synchronous == \"off\":\n", new: "\tcase synchronous == \"off\" && !mutant(\"postgres-trusting\"):\n"})
 
 // roleSettings are what somebody may have set for hookbolt's role, all at once: hookbolt works with them.
 var roleSettings = []string{
