@@ -310,6 +310,7 @@ func (s *sim) explainLate() {
 		sending, limit  int
 		onHold, away    bool // by its webhook; because it is another process's
 		failing, unsure bool
+		learning        bool // whether its programs have paused it
 		probe, beat     time.Time
 		building        int       // programs that run
 		busy            time.Time // until when programs could not be run
@@ -360,6 +361,8 @@ func (s *sim) explainLate() {
 			l.building--
 		case '?', '!':
 			l.unsure = m.kind == '?'
+		case '(', ')':
+			l.learning = m.kind == '('
 		}
 		extra += max(0, l.sending-1)
 		lanes[m.lane] = l
@@ -386,7 +389,7 @@ func (s *sim) explainLate() {
 				from, free = wait, time.Time{}
 			}
 			switch {
-			case down, in.onHold, in.away, in.unsure, in.building > 0, late.of != uuid.Nil && sending[simPair{late.lane.hook, late.of}] > 0, in.sending >= in.limit, in.sending > 0 && (in.failing || extra >= s.cfg.MaxInFlight), !from.Before(to):
+			case down, in.onHold, in.away, in.unsure, in.learning, in.building > 0, late.of != uuid.Nil && sending[simPair{late.lane.hook, late.of}] > 0, in.sending >= in.limit, in.sending > 0 && (in.failing || extra >= s.cfg.MaxInFlight), !from.Before(to):
 				waiting[n] = time.Time{}
 				continue
 			case free.IsZero():

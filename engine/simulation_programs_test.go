@@ -383,6 +383,7 @@ func (s *sim) observeBuilt(h *simHook, f *engine.Freeze) {
 	switch {
 	case row.least < 5, h.changedAt.Equal(now) || h.resumedAt.Equal(now):
 		row.learn, row.least, row.most = true, 0, 4
+		s.mark(simLane{h.id, false}, '(', 0)
 	case current == nil || buildOf(current) != build || !current.ResumedAt.Equal(w.ResumedAt): // mended meanwhile
 		*row = simRow{build: build, at: now}
 	default:
@@ -426,7 +427,10 @@ func (s *sim) learnPause(h *simHook, w *engine.Webhook) {
 	if !h.row.learn {
 		return
 	}
-	if h.row.learn = !time.Now().After(h.row.at); w.Paused && !h.paused && strings.Contains(w.PauseReason, "its programs have failed") {
+	if h.row.learn = !time.Now().After(h.row.at); !h.row.learn {
+		s.mark(simLane{h.id, false}, ')', 0)
+	}
+	if w.Paused && !h.paused && strings.Contains(w.PauseReason, "its programs have failed") {
 		s.pausedByPrograms(h)
 		h.pauseUnsure = false
 	}
