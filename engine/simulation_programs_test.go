@@ -385,9 +385,9 @@ func (s *sim) observeBuilt(h *simHook, f *engine.Freeze) {
 		row.learn, row.least, row.most = true, 0, 4
 		s.mark(simLane{h.id, false}, '(', 0)
 	case current == nil || buildOf(current) != build || !current.ResumedAt.Equal(w.ResumedAt): // mended meanwhile
-		*row = simRow{build: build, at: now}
+		*row = simRow{build: build, at: now, learn: row.learn}
 	default:
-		*row = simRow{build: build, at: now}
+		*row = simRow{build: build, at: now, learn: row.learn}
 		if !h.paused {
 			s.pausedByPrograms(h)
 		}
