@@ -103,6 +103,15 @@ const (
 	simRecheck = time.Hour
 )
 
+// keptUntil returns when a delivery has to go that is in a final state, whose own retention ends at ends: one that is kept with its session is looked at
+// again after another retention.
+func (s *sim) keptUntil(d *simDelivery, e *engine.Delivery, ends time.Time) time.Time {
+	if !e.KeptWithSession() {
+		return ends
+	}
+	return later(ends, s.session(d.session).lastAt.Add(s.cfg.Retention.Sessions+simRecheck)).Add(s.cfg.Retention.Deliveries)
+}
+
 // audit holds all that is stored against the model: nothing is missing, nothing is there that is not to be, nothing is other than it
 // has to be. s.mu is held, and nothing is under way but attempts.
 func (s *sim) audit() {
@@ -132,7 +141,9 @@ func (s *sim) audit() {
 		switch {
 		case e != nil && d.gone:
 			s.violate("%+v is back after its retention", d.simKey)
-		case e != nil && !d.waits() && !e.Status.Waiting() && now.After(later(ends, s.upAt).Add(simTidy)):
+		case e != nil && e.KeptWithSession() && s.session(d.session).stored(): // it is looked at again after another retention
+			s.auditDelivery(d, e)
+		case e != nil && !d.waits() && !e.Status.Waiting() && now.After(later(s.keptUntil(d, e, ends), s.upAt).Add(simTidy)):
 			s.violate("%+v is kept beyond its retention: %s since %v", d.simKey, d.state, d.stateAt)
 		case e != nil:
 			s.auditDelivery(d, e)
