@@ -273,7 +273,7 @@ func (b *batch) queueSessions(p *pgx.Batch, n *needs) {
 	if len(withIDs) == 0 {
 		return
 	}
-	p.Queue(b.s.sql("SELECT s.id, e.n, e.ids FROM @.sessions s JOIN @.events e ON e.session_no = s.no WHERE s.id = ANY($1) AND e.ids IS NOT NULL"), withIDs).
+	p.Queue(b.s.sql("SELECT s.id, e.n, e.ids FROM @.sessions s CROSS JOIN LATERAL (SELECT n, ids FROM @.events WHERE session_no = s.no OFFSET 0) e WHERE s.id = ANY($1) AND e.ids IS NOT NULL"), withIDs).
 		Query(func(found pgx.Rows) error {
 			for found.Next() {
 				var id uuid.UUID
@@ -310,7 +310,7 @@ func (b *batch) queueRecords(p *pgx.Batch, n *needs) {
 		ids = append(ids, id)
 		set(&b.asked, id, true)
 	}
-	p.Queue(b.s.sql("SELECT e.session_no, e.received_at, e.body FROM @.sessions s JOIN @.events e ON e.session_no = s.no WHERE s.id = ANY($1) AND s.bytes <= $2 "+
+	p.Queue(b.s.sql("SELECT e.session_no, e.received_at, e.body FROM @.sessions s CROSS JOIN LATERAL (SELECT session_no, n, received_at, body FROM @.events WHERE session_no = s.no OFFSET 0) e WHERE s.id = ANY($1) AND s.bytes <= $2 "+
 		"ORDER BY e.session_no, e.n"), ids, maxRecordBytes).Query(func(found pgx.Rows) error {
 		read := make(map[int64][]engine.EventBatch)
 		for found.Next() {

@@ -404,8 +404,8 @@ func (s *Store) giveBack(ctx context.Context, conn *pgx.Conn, l *look, moved []c
 		webhooks, classes, at, ids = append(webhooks, int32(e.lane.WebhookID)), append(classes, class(e.lane)), append(at, e.at), append(ids, e.id)
 	}
 	rows, err := conn.Query(ctx, s.sql("SELECT q.webhook_id, q.class, q.at, q.delivery_id, COALESCE(d.webhook_id, 0), COALESCE(d.kind, 0::smallint), COALESCE(d.status, 0::smallint), "+
-		"COALESCE(d.next_at, 0) FROM ("+entriesLists+") t JOIN @.queue q ON q.webhook_id = t.webhook_id AND q.class = t.class AND q.at = t.at AND q.delivery_id = t.id "+
-		"LEFT JOIN @.deliveries d ON d.id = t.id"), webhooks, classes, at, ids)
+		"COALESCE(d.next_at, 0) FROM ("+entriesLists+") t CROSS JOIN LATERAL (SELECT * FROM @.queue WHERE webhook_id = t.webhook_id AND class = t.class AND at = t.at AND delivery_id = t.id OFFSET 0) q "+
+		"LEFT JOIN LATERAL (SELECT * FROM @.deliveries WHERE id = t.id OFFSET 0) d ON true"), webhooks, classes, at, ids)
 	if err != nil {
 		return err
 	}
@@ -463,10 +463,10 @@ func (s *Store) readContents(ctx context.Context, conn *pgx.Conn, list []claimed
 	}
 	var p pgx.Batch
 	p.Queue("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-	p.Queue(s.sql("SELECT "+deliveryColumns+", p.body FROM @.deliveries LEFT JOIN @.payloads p ON p.delivery_id = id WHERE id = ANY($1)"), ids).Query(read.addDeliveries)
-	const ofThese = "(SELECT session_no FROM @.deliveries WHERE id = ANY($1) AND NOT has_payload)"
-	p.Queue(s.sql("SELECT "+sessionColumns+" FROM @.sessions WHERE no IN "+ofThese), ids).Query(read.addSessions)
-	p.Queue(s.sql("SELECT session_no, received_at, body FROM @.events WHERE session_no IN "+ofThese+" ORDER BY session_no, n"), ids).Query(read.addEvents)
+	p.Queue(s.sql("SELECT "+deliveryColumns+", p.body FROM @.deliveries "+withPayload+" WHERE id = ANY($1)"), ids).Query(read.addDeliveries)
+	const ofThese = "ANY(ARRAY(SELECT session_no FROM @.deliveries WHERE id = ANY($1) AND NOT has_payload))"
+	p.Queue(s.sql("SELECT "+sessionColumns+" FROM @.sessions WHERE no = "+ofThese), ids).Query(read.addSessions)
+	p.Queue(s.sql("SELECT session_no, received_at, body FROM @.events WHERE session_no = "+ofThese+" ORDER BY session_no, n"), ids).Query(read.addEvents)
 	p.Queue("COMMIT")
 	ctx, cancel := context.WithTimeout(ctx, tripTimeout)
 	defer cancel()

@@ -166,8 +166,7 @@ func (e *eraseSearch) inPayloads(p *engine.Person, r *sessionRow) (found bool, e
 			found, _ = p.InDelivery(&d.Delivery, body)
 		}
 		return nil
-	}, "SELECT "+deliveryColumns+", p.body FROM @.deliveries LEFT JOIN @.payloads p ON p.delivery_id = id WHERE id = ANY($1) "+
-		"OR id IN (SELECT delivery_id FROM @.marks WHERE session_no = $2)", ids, r.no)
+	}, "SELECT "+deliveryColumns+", p.body FROM @.deliveries "+withPayload+" WHERE id = ANY($1 || ARRAY(SELECT delivery_id FROM @.marks WHERE session_no = $2))", ids, r.no)
 	return found, err
 }
 
@@ -291,7 +290,7 @@ func (e *eraseSearch) inBodies(p *engine.Person, ids uuids) (found map[uuid.UUID
 			e.damaged = append(e.damaged, damage("payload", d.ID)) // the parser's error may quote it
 		}
 		return nil
-	}, "SELECT "+deliveryColumns+", p.body FROM @.deliveries LEFT JOIN @.payloads p ON p.delivery_id = id WHERE id = ANY($1)", ids)
+	}, "SELECT "+deliveryColumns+", p.body FROM @.deliveries "+withPayload+" WHERE id = ANY($1)", ids)
 	return found, err
 }
 
@@ -372,5 +371,5 @@ func (e *eraseSearch) count(step *engine.ErasedStep) error {
 	if len(nos) == 0 {
 		return nil
 	}
-	return e.q.query(add, "SELECT "+deliveryColumns+" FROM @.deliveries WHERE id IN (SELECT delivery_id FROM @.marks WHERE session_no = ANY($1))", nos)
+	return e.q.query(add, "SELECT "+deliveryColumns+" FROM @.deliveries WHERE id = ANY(ARRAY(SELECT delivery_id FROM @.marks WHERE session_no = ANY($1)))", nos)
 }

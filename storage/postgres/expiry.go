@@ -161,7 +161,7 @@ func (b *batch) moveExpiry(e expiryKind, rows []expiryRow, l *looked, oldest tim
 		}
 	}
 	if len(no) > 0 {
-		b.exec("DELETE FROM @.expiry e USING (SELECT unnest($2::bigint[]) AS at, unnest($3::bigint[]) AS no) t WHERE e.kind = $1 AND e.at = t.at AND e.no = t.no", e.kind, at, no)
+		b.exec(deleteOf("expiry", "SELECT unnest($2::bigint[]) AS at, unnest($3::bigint[]) AS no", "kind = $1 AND at = t.at AND no = t.no"), e.kind, at, no)
 	}
 	b.addExpiry(e.kind, l)
 }
@@ -262,7 +262,7 @@ func (b *batch) waiting(list []*sessionRow) (waits map[int64]bool, err error) {
 		err = b.query(look, "SELECT "+deliveryColumns+" FROM @.deliveries WHERE id = ANY($1) AND status = ANY($2)", ids, waitingStatuses)
 	}
 	if err == nil && len(marked) > 0 {
-		err = b.query(look, "SELECT "+deliveryColumns+" FROM @.deliveries WHERE id IN (SELECT delivery_id FROM @.marks WHERE session_no = ANY($1)) AND status = ANY($2)", marked, waitingStatuses)
+		err = b.query(look, "SELECT "+deliveryColumns+" FROM @.deliveries WHERE id = ANY(ARRAY(SELECT delivery_id FROM @.marks WHERE session_no = ANY($1))) AND status = ANY($2)", marked, waitingStatuses)
 	}
 	if err == nil && len(list) > 0 {
 		err = b.fansOut(list, waits)

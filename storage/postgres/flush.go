@@ -42,6 +42,22 @@ func lists(columns, types string) string {
 	return "SELECT " + strings.Join(parts, ", ")
 }
 
+// A join with a table whose statistics say that it has hardly any rows may read it as a whole, and go on with that when it has a million: a queue is empty
+// most of the time, and its statistics with it. So a table is joined row by row: OFFSET 0 keeps the planner from turning the join around.
+
+// located is lists with the place of each one's row in a table, as r.ctid. match compares the table's columns with those of t.
+func located(table, lists, match string) string {
+	return "(" + lists + ") t CROSS JOIN LATERAL (SELECT ctid FROM @." + table + " WHERE " + match + " OFFSET 0) r"
+}
+
+// deleteOf deletes the rows of a table that lists name.
+func deleteOf(table, lists, match string) string {
+	return "DELETE FROM @." + table + " WHERE ctid = ANY(ARRAY(SELECT r.ctid FROM " + located(table, lists, match) + "))"
+}
+
+// withPayload joins deliveries with their payloads, as p.body.
+const withPayload = "LEFT JOIN LATERAL (SELECT body FROM @.payloads WHERE delivery_id = id OFFSET 0) p ON true"
+
 // The rows that the statements of a flush write.
 var (
 	eventsLists   = lists("session_no, n, received_at, ids, body", "bigint, int, bigint, bytea, bytea")
@@ -136,8 +152,8 @@ func (b *batch) flushSessions(p *pgx.Batch) {
 	}
 	if len(changed.no) > 0 {
 		p.Queue(b.s.sql("UPDATE @.sessions s SET content_id = t.content_id, visitor = t.visitor, events = t.events, bytes = t.bytes, batches = t.batches, "+
-			"first_at = t.first_at, last_at = t.last_at, started_at = t.started_at, finished_at = t.finished_at, head = t.head FROM ("+sessionLists+
-			") t WHERE s.no = t.no"), changed.args()...)
+			"first_at = t.first_at, last_at = t.last_at, started_at = t.started_at, finished_at = t.finished_at, head = t.head FROM "+
+			located("sessions", sessionLists, "no = t.no")+" WHERE s.ctid = r.ctid"), changed.args()...)
 	}
 }
 
@@ -211,7 +227,7 @@ func (b *batch) flushDeliveries(p *pgx.Batch) {
 	if v := &changed; len(v.id) > 0 {
 		p.Queue(b.s.sql("UPDATE @.deliveries d SET revision = t.revision, status = t.status, due_at = t.due_at, next_at = t.next_at, frozen_at = t.frozen_at, "+
 			"finished_at = t.finished_at, attempts = t.attempts, tries = t.tries, last_status = t.last_status, last_error = t.last_error, late_events = t.late_events, "+
-			"has_payload = t.has_payload, rest = t.rest FROM ("+changedLists+") t WHERE d.id = t.id"),
+			"has_payload = t.has_payload, rest = t.rest FROM "+located("deliveries", changedLists, "id = t.id")+" WHERE d.ctid = r.ctid"),
 			v.id, v.revision, v.status, v.due, v.next, v.frozen, v.finished, v.attempts, v.tries, v.lastStatus, v.lastError, v.late, v.hasPayload, v.rest)
 	}
 	if len(removed) > 0 {
@@ -277,8 +293,7 @@ func (b *batch) flushPlaces(p *pgx.Batch) {
 		}
 	})
 	if len(from) > 0 {
-		p.Queue(b.s.sql("DELETE FROM @.queue q USING ("+placesLists+") t "+
-			"WHERE q.webhook_id = t.webhook_id AND q.class = t.class AND q.at = t.at AND q.delivery_id = t.delivery_id"), placeLists(from)...)
+		p.Queue(b.s.sql(deleteOf("queue", placesLists, "webhook_id = t.webhook_id AND class = t.class AND at = t.at AND delivery_id = t.delivery_id")), placeLists(from)...)
 	}
 	b.queued = to
 	if len(to) > 0 {
@@ -321,8 +336,7 @@ func (b *batch) flushExceptions(p *pgx.Batch) {
 		return []any{webhooks, status, ids}
 	}
 	if len(from) > 0 {
-		p.Queue(b.s.sql("DELETE FROM @.exceptions e USING ("+exceptionLists+") t "+
-			"WHERE e.webhook_id = t.webhook_id AND e.status = t.status AND e.delivery_id = t.delivery_id"), lists(from)...)
+		p.Queue(b.s.sql(deleteOf("exceptions", exceptionLists, "webhook_id = t.webhook_id AND status = t.status AND delivery_id = t.delivery_id")), lists(from)...)
 	}
 	if len(to) > 0 {
 		p.Queue(b.s.sql("INSERT INTO @.exceptions (webhook_id, status, delivery_id) "+exceptionLists), lists(to)...)
@@ -342,8 +356,7 @@ func (b *batch) flushMarks(p *pgx.Batch) {
 		}
 	})
 	if len(from) > 0 {
-		p.Queue(b.s.sql("DELETE FROM @.marks m USING ("+markLists+") t "+
-			"WHERE m.session_no = t.session_no AND m.webhook_id = t.webhook_id AND m.kind = t.kind AND m.delivery_id = t.delivery_id"), markArgs(from)...)
+		p.Queue(b.s.sql(deleteOf("marks", markLists, "session_no = t.session_no AND webhook_id = t.webhook_id AND kind = t.kind AND delivery_id = t.delivery_id")), markArgs(from)...)
 	}
 	if len(to) > 0 {
 		p.Queue(b.s.sql("INSERT INTO @.marks (session_no, webhook_id, kind, delivery_id) "+markLists), markArgs(to)...)

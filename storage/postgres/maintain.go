@@ -232,6 +232,7 @@ func (b *batch) lockSessions(nos []int64) (stored map[int64]*sessionRow, damaged
 	if len(nos) == 0 {
 		return stored, damaged, nil
 	}
+	// In the order of a text, which no index has: of an empty table the planner would walk the index of the ids.
 	err = b.query(func(found pgx.Rows) error {
 		r, err := scanSession(found)
 		switch {
@@ -250,6 +251,6 @@ func (b *batch) lockSessions(nos []int64) (stored map[int64]*sessionRow, damaged
 			stored[r.no] = r
 		}
 		return nil
-	}, "SELECT "+sessionColumns+" FROM @.sessions WHERE no = ANY($1) ORDER BY id FOR NO KEY UPDATE", nos)
+	}, "SELECT "+sessionColumns+" FROM @.sessions WHERE no = ANY($1) ORDER BY id::text COLLATE \"C\" FOR NO KEY UPDATE", nos)
 	return stored, damaged, err
 }

@@ -145,7 +145,7 @@ func (b *batch) readMarks(pairs []markPair) error {
 		key.ref.Kind = engine.Kind(kind)
 		b.knowMark(key, new(struct{}))
 		return nil
-	}, "SELECT m.session_no, m.webhook_id, m.kind, m.delivery_id FROM ("+pairLists+") t JOIN @.marks m ON m.session_no = t.session_no AND m.webhook_id = t.webhook_id",
+	}, "SELECT m.session_no, m.webhook_id, m.kind, m.delivery_id FROM ("+pairLists+") t CROSS JOIN LATERAL (SELECT * FROM @.marks WHERE session_no = t.session_no AND webhook_id = t.webhook_id OFFSET 0) m",
 		nos, webhooks)
 }
 

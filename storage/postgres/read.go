@@ -113,7 +113,7 @@ func (s *Store) readMarked(ctx context.Context, tx pgx.Tx, r *sessionRow) (all [
 func (s *Store) Delivery(ctx context.Context, id uuid.UUID) (d engine.Delivery, payload []byte, attempts []engine.Attempt, err error) {
 	err = s.snapshot(ctx, func(tx pgx.Tx) error {
 		d, payload, attempts = engine.Delivery{}, nil, nil
-		rows, err := tx.Query(ctx, s.sql("SELECT "+deliveryColumns+", p.body FROM @.deliveries LEFT JOIN @.payloads p ON p.delivery_id = id WHERE id = $1"), pgID(id))
+		rows, err := tx.Query(ctx, s.sql("SELECT "+deliveryColumns+", p.body FROM @.deliveries "+withPayload+" WHERE id = $1"), pgID(id))
 		if err != nil {
 			return err
 		}

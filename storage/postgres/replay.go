@@ -210,8 +210,8 @@ func (p *replayPage) deliveries() (list []*deliveryRow, err error) {
 	case engine.ReplayFiltered:
 		status = engine.StatusFiltered
 	}
-	err = p.q.query(add, "SELECT "+deliveryColumns+" FROM @.deliveries WHERE id IN (SELECT delivery_id FROM @.exceptions "+
-		"WHERE webhook_id = $1 AND status = $5 AND delivery_id > $2 AND delivery_id <= $3 ORDER BY delivery_id LIMIT $4) ORDER BY id", id, after, to, limit, int16(status))
+	err = p.q.query(add, "SELECT "+deliveryColumns+" FROM @.deliveries WHERE id = ANY(ARRAY(SELECT delivery_id FROM @.exceptions "+
+		"WHERE webhook_id = $1 AND status = $5 AND delivery_id > $2 AND delivery_id <= $3 ORDER BY delivery_id LIMIT $4)) ORDER BY id", id, after, to, limit, int16(status))
 	return list, err
 }
 

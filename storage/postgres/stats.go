@@ -132,7 +132,7 @@ func (s *Store) readFronts(ctx context.Context, tx pgx.Tx, webhooks []uint32, no
 		ids[i] = int32(id)
 	}
 	rows, err := tx.Query(ctx, s.sql("SELECT "+deliveryColumns+", l.w, q.at FROM unnest($1::int[]) l(w) CROSS JOIN LATERAL (SELECT at, delivery_id FROM @.queue "+
-		"WHERE webhook_id = l.w AND class = 0 AND at <= $2 ORDER BY at, delivery_id LIMIT $3) q JOIN @.deliveries ON id = q.delivery_id ORDER BY l.w, q.at, q.delivery_id"), ids, now, limit)
+		"WHERE webhook_id = l.w AND class = 0 AND at <= $2 ORDER BY at, delivery_id LIMIT $3) q CROSS JOIN LATERAL (SELECT * FROM @.deliveries WHERE id = q.delivery_id OFFSET 0) d ORDER BY l.w, q.at, q.delivery_id"), ids, now, limit)
 	if err != nil {
 		return nil, err
 	}
