@@ -402,7 +402,7 @@ func (s *sim) waitingUpdates(p simPair) (n int) {
 // judgeBatch returns how many updates a request leads to, and counts its events if they came too late. s.mu is held.
 func (s *sim) judgeBatch(h *simHook, ss *simSession, complete *simDelivery, i int) (updates int, sure bool) {
 	switch {
-	case complete != nil && !complete.waits() && complete.frozenAt.IsZero() && s.expired(complete):
+	case complete != nil && !complete.waits() && complete.frozenAt.IsZero() && s.expired(complete) && (complete.gone || complete.state != engine.StatusFiltered):
 		return 0, false
 	case complete != nil && complete.state == engine.StatusFiltered && complete.builtMax <= i && !complete.recheck:
 		s.judgeFiltered(h, ss, complete, i, len(ss.judging) > 1)
