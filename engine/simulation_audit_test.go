@@ -294,6 +294,7 @@ func (s *sim) finish() {
 	s.totals.sessions, s.totals.deliveries = len(s.sessions), len(s.deliveries)+s.totals.tests
 	s.mu.Unlock()
 	time.Sleep(max(s.cfg.Retention.Sessions, s.cfg.Retention.Deliveries) + 2*simTidy)
+	time.Sleep(s.cfg.Retention.Deliveries) // for what was kept with its session
 	synctest.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
