@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"httpapi":                  {"engine", "httpapi/audit", "httpapi/jsonobject", "httpapi/ui", "internal/loopback"},
 	"httpapi/ui":               {"engine", "httpapi/audit", "httpapi/jsonobject"},
 	"internal/cli": {"engine/send", "engine/transform", "internal/bench", "internal/buildinfo", "internal/client", "internal/config", "internal/dbfile", "internal/demo",
-		"internal/loopback", "internal/receiver", "internal/server", "internal/status", "internal/webhookfile", "storage", "storage/postgres"},
+		"internal/loopback", "internal/receiver", "internal/server", "internal/status", "internal/text", "internal/webhookfile", "storage", "storage/postgres"},
 	"internal/client":       {"internal/buildinfo", "internal/text"},
 	"internal/config":       {"engine", "internal/loopback", "internal/text"},
 	"internal/dbfile":       {"storage/bolt"},

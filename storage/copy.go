@@ -54,6 +54,9 @@ func Copy(ctx context.Context, from, to Place, o CopyOptions) (result []Copied, 
 	}
 	run := func(r copying.Reader, w copying.Writer) error {
 		source, target, err := copying.Run(ctx, r, w, copying.Options{LeaveOut: o.LeaveOut, Damaged: o.Damaged, Progress: o.Progress})
+		if err != nil && !errors.Is(err, ErrCopyDiffers) { // nothing was compared
+			return err
+		}
 		for _, kind := range copying.Kinds {
 			result = append(result, Copied{kind, source.Count(kind), target.Count(kind), source.Text(kind), target.Text(kind)})
 		}

@@ -3,7 +3,6 @@ package bench
 import (
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"hookbolt/internal/text"
@@ -16,12 +15,7 @@ type progress struct {
 }
 
 func newProgress(w io.Writer) *progress {
-	p := &progress{w: w}
-	if file, ok := w.(*os.File); ok {
-		info, err := file.Stat()
-		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
-	return p
+	return &progress{w: w, terminal: text.IsTerminal(w)}
 }
 
 // follow shows the progress of tallies until the returned function is called.
@@ -35,7 +29,8 @@ func (p *progress) follow(stage string, tallies ...*tally) (stop func()) {
 		defer close(done)
 		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
-		began, before := time.Now(), [3]int64{}
+		began := time.Now()
+		before, _ := progressOf(tallies) // of the same tallies, when they were followed before
 		for {
 			select {
 			case <-ticker.C:
@@ -45,13 +40,7 @@ func (p *progress) follow(stage string, tallies ...*tally) (stop func()) {
 				}
 				return
 			}
-			now, waiting := [3]int64{}, int64(0)
-			for _, t := range tallies {
-				now[0] += t.sent.Load()
-				now[1] += t.accepted.Load()
-				now[2] += t.arrived.Load()
-				waiting += t.waiting()
-			}
+			now, waiting := progressOf(tallies)
 			rate := func(i int) string { return text.Number(perSecond(now[i]-before[i], interval)) }
 			line := fmt.Sprintf("%s, %.0f s: sent %s/s, accepted %s/s, delivered %s/s, waiting %s", stage, time.Since(began).Seconds(), rate(0), rate(1), rate(2),
 				text.Number(float64(waiting)))
@@ -67,4 +56,15 @@ func (p *progress) follow(stage string, tallies ...*tally) (stop func()) {
 		close(quit)
 		<-done
 	}
+}
+
+// progressOf returns how many sessions were sent, accepted and delivered so far, and how many wait.
+func progressOf(tallies []*tally) (done [3]int64, waiting int64) {
+	for _, t := range tallies {
+		done[0] += t.sent.Load()
+		done[1] += t.accepted.Load()
+		done[2] += t.arrived.Load()
+		waiting += t.waiting()
+	}
+	return done, waiting
 }

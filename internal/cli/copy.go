@@ -15,6 +15,7 @@ import (
 
 	"hookbolt/internal/config"
 	"hookbolt/internal/dbfile"
+	"hookbolt/internal/text"
 	"hookbolt/storage"
 )
 
@@ -152,12 +153,7 @@ type copyProgress struct {
 }
 
 func newCopyProgress(w io.Writer) *copyProgress {
-	p := &copyProgress{w: w, shown: time.Now()}
-	if f, ok := w.(*os.File); ok {
-		info, err := f.Stat()
-		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
-	return p
+	return &copyProgress{w: w, terminal: text.IsTerminal(w), shown: time.Now()}
 }
 
 func (p *copyProgress) show(stage string, done, total int64) {
@@ -173,25 +169,25 @@ func (p *copyProgress) show(stage string, done, total int64) {
 		return
 	}
 	p.shown = now
-	text := fmt.Sprintf("%s: %d of %d", stage, done, total)
+	line := fmt.Sprintf("%s: %d of %d", stage, done, total)
 	if total > 0 {
-		text += fmt.Sprintf(", %d %%", min(100, 100*done/total))
+		line += fmt.Sprintf(", %d %%", min(100, 100*done/total))
 	}
 	if took := now.Sub(p.began).Seconds(); took > 0.5 {
-		text += fmt.Sprintf(", %.0f/s", float64(done-p.first)/took)
+		line += fmt.Sprintf(", %.0f/s", float64(done-p.first)/took)
 	}
 	if p.terminal {
-		fmt.Fprintf(p.w, "\r%-60s", text)
+		fmt.Fprintf(p.w, "\r%-60s", line)
 		p.drawn = true
 		return
 	}
-	fmt.Fprintln(p.w, text)
+	fmt.Fprintln(p.w, line)
 }
 
 // line writes a line of its own.
-func (p *copyProgress) line(text string) {
+func (p *copyProgress) line(line string) {
 	p.end()
-	fmt.Fprintln(p.w, text)
+	fmt.Fprintln(p.w, line)
 }
 
 // end ends the line that is redrawn.

@@ -227,14 +227,15 @@ func (c *checker) readPage(p *checkedPage) error {
 		sql  string
 		args []any
 	}{
-		{func(found pgx.Rows) error { return scanPlace(found, p.places) }, "SELECT q.webhook_id, q.class, q.at, q.delivery_id FROM (" + placesLists + ") t JOIN @.queue q " +
-			"ON q.webhook_id = t.webhook_id AND q.class = t.class AND q.at = t.at AND q.delivery_id = t.delivery_id", placeLists(places)},
-		{p.addException, "SELECT e.delivery_id, e.status FROM @.deliveries d JOIN @.exceptions e ON e.webhook_id = d.webhook_id AND e.status = d.status AND e.delivery_id = d.id WHERE d.id = ANY($1)", []any{ids}},
+		{func(found pgx.Rows) error { return scanPlace(found, p.places) }, "SELECT q.webhook_id, q.class, q.at, q.delivery_id FROM (" + placesLists + ") t CROSS JOIN LATERAL (SELECT * FROM @.queue " +
+			"WHERE webhook_id = t.webhook_id AND class = t.class AND at = t.at AND delivery_id = t.delivery_id OFFSET 0) q", placeLists(places)},
+		{p.addException, "SELECT e.delivery_id, e.status FROM @.deliveries d CROSS JOIN LATERAL (SELECT * FROM @.exceptions " +
+			"WHERE webhook_id = d.webhook_id AND status = d.status AND delivery_id = d.id OFFSET 0) e WHERE d.id = ANY($1)", []any{ids}},
 		{p.addBody, "SELECT delivery_id, body FROM @.payloads WHERE delivery_id = ANY($1)", []any{ids}},
 		{func(found pgx.Rows) error { return c.checkAttempt(found, p) }, "SELECT " + attemptColumns + " FROM @.attempts WHERE delivery_id = ANY($1) ORDER BY delivery_id, n", []any{ids}},
 		{p.addSession, "SELECT " + sessionColumns + " FROM @.sessions WHERE no = ANY($1)", []any{nos}},
-		{p.addMark, "SELECT m.session_no, m.webhook_id, m.kind, m.delivery_id FROM @.deliveries d JOIN @.marks m ON m.session_no = d.session_no AND m.webhook_id = d.webhook_id " +
-			"AND m.kind = d.kind AND m.delivery_id = d.id WHERE d.id = ANY($1)", []any{ids}},
+		{p.addMark, "SELECT m.session_no, m.webhook_id, m.kind, m.delivery_id FROM @.deliveries d CROSS JOIN LATERAL (SELECT * FROM @.marks " +
+			"WHERE session_no = d.session_no AND webhook_id = d.webhook_id AND kind = d.kind AND delivery_id = d.id OFFSET 0) m WHERE d.id = ANY($1)", []any{ids}},
 	} {
 		if err := c.query(part.f, part.sql, part.args...); err != nil {
 			return err
@@ -438,7 +439,7 @@ func (c *checker) places() error {
 		err := found.Scan(&at.lane.WebhookID, &class, &at.at, (*[16]byte)(&at.id))
 		c.expect(false, "queue %d %d %d %s: not the place of a delivery", at.lane.WebhookID, class, at.at, at.id)
 		return err
-	}, "SELECT q.webhook_id, q.class, q.at, q.delivery_id FROM @.queue q LEFT JOIN @.deliveries d ON d.id = q.delivery_id "+
+	}, "SELECT q.webhook_id, q.class, q.at, q.delivery_id FROM @.queue q LEFT JOIN LATERAL (SELECT * FROM @.deliveries WHERE id = q.delivery_id OFFSET 0) d ON true "+
 		"WHERE d.id IS NULL OR d.webhook_id <> q.webhook_id OR d.next_at <> q.at OR d.status <> ALL($1) OR (d.kind = $2) <> (q.class = 1) LIMIT $3", waitingStatuses, int16(engine.KindTest), maxViolations)
 	if err != nil {
 		return err
@@ -449,18 +450,18 @@ func (c *checker) places() error {
 		err := found.Scan(&webhook, &status, (*[16]byte)(&id))
 		c.expect(false, "exceptions %d %d %s: not the place of a delivery", webhook, status, id)
 		return err
-	}, "SELECT e.webhook_id, e.status, e.delivery_id FROM @.exceptions e LEFT JOIN @.deliveries d ON d.id = e.delivery_id "+
+	}, "SELECT e.webhook_id, e.status, e.delivery_id FROM @.exceptions e LEFT JOIN LATERAL (SELECT * FROM @.deliveries WHERE id = e.delivery_id OFFSET 0) d ON true "+
 		"WHERE d.id IS NULL OR d.webhook_id <> e.webhook_id OR d.status <> e.status LIMIT $1", maxViolations)
 }
 
 // leftovers looks for rows that belong to nothing.
 func (c *checker) leftovers() error {
 	for _, part := range []string{
-		"SELECT 'events ' || e.n || ' of session number ' || e.session_no FROM @.events e WHERE NOT EXISTS (SELECT FROM @.sessions s WHERE s.no = e.session_no)",
-		"SELECT 'mark of session number ' || m.session_no || ' for webhook ' || m.webhook_id FROM @.marks m WHERE NOT EXISTS (SELECT FROM @.sessions s WHERE s.no = m.session_no)",
-		"SELECT 'attempt ' || a.n || ' of delivery ' || a.delivery_id FROM @.attempts a WHERE NOT EXISTS (SELECT FROM @.deliveries d WHERE d.id = a.delivery_id)",
-		"SELECT 'payload of delivery ' || p.delivery_id FROM @.payloads p WHERE NOT EXISTS (SELECT FROM @.deliveries d WHERE d.id = p.delivery_id)",
-		"SELECT 'health of webhook ' || h.webhook_id FROM @.health h WHERE NOT EXISTS (SELECT FROM @.webhooks w WHERE w.id = h.webhook_id)",
+		"SELECT 'events ' || e.n || ' of session number ' || e.session_no FROM @.events e WHERE NOT EXISTS (SELECT FROM @.sessions s WHERE s.no = e.session_no OFFSET 0)",
+		"SELECT 'mark of session number ' || m.session_no || ' for webhook ' || m.webhook_id FROM @.marks m WHERE NOT EXISTS (SELECT FROM @.sessions s WHERE s.no = m.session_no OFFSET 0)",
+		"SELECT 'attempt ' || a.n || ' of delivery ' || a.delivery_id FROM @.attempts a WHERE NOT EXISTS (SELECT FROM @.deliveries d WHERE d.id = a.delivery_id OFFSET 0)",
+		"SELECT 'payload of delivery ' || p.delivery_id FROM @.payloads p WHERE NOT EXISTS (SELECT FROM @.deliveries d WHERE d.id = p.delivery_id OFFSET 0)",
+		"SELECT 'health of webhook ' || h.webhook_id FROM @.health h WHERE NOT EXISTS (SELECT FROM @.webhooks w WHERE w.id = h.webhook_id OFFSET 0)",
 	} {
 		err := c.query(func(found pgx.Rows) error {
 			var name string

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,15 +43,7 @@ func goOffline(ctx context.Context, o Options) (*offline, error) {
 
 // offlineStore is a Store that is not started.
 func offlineStore(o Options) (*Store, error) {
-	if o.Schema == "" {
-		o.Schema = defaultSchema
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.FoldInterval == 0 {
-		o.FoldInterval = foldInterval
-	}
+	o = o.withDefaults()
 	o.MaxSkew = -1
 	config, err := parseURL(o.URL, o.Insecure)
 	if err != nil {
@@ -322,7 +313,7 @@ func (r *copyReader) deliveryPage(last *uuid.UUID, more *bool, damaged func(erro
 		list, all[d.ID], hasPayload[d.ID] = append(list, one), one, d.hasPayload
 		return nil
 	}, "SELECT d.*, COALESCE(octet_length(p.body), 0) FROM (SELECT "+deliveryColumns+" FROM @.deliveries WHERE id > $1 ORDER BY id LIMIT $2) d "+
-		"LEFT JOIN @.payloads p ON p.delivery_id = d.id ORDER BY d.id", pgID(after), copyPage)
+		withPayload+" ORDER BY d.id", pgID(after), copyPage)
 	*more = *more || n == copyPage
 	if err == nil {
 		err = r.addToDeliveries(after, *last, all, &wrong)

@@ -36,6 +36,7 @@ func parseURL(url string, insecure bool) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, urlError(err)
 	}
+	config.DialFunc = tcpDialer().DialContext
 	if insecure || isProtected(config.Host, config.TLSConfig != nil && !config.TLSConfig.InsecureSkipVerify) {
 		for _, other := range config.Fallbacks {
 			if !insecure && !isProtected(other.Host, other.TLSConfig != nil && !other.TLSConfig.InsecureSkipVerify) {

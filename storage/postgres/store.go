@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -46,6 +47,17 @@ const (
 	defaultSchema   = "hookbolt"
 	defaultPatience = 5 * time.Second
 )
+
+func (o Options) withDefaults() Options {
+	o.Schema, o.Patience, o.FoldInterval = cmp.Or(o.Schema, defaultSchema), cmp.Or(o.Patience, defaultPatience), cmp.Or(o.FoldInterval, foldInterval)
+	if o.ObserveCommit == nil {
+		o.ObserveCommit = func(int, time.Duration) {}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
 
 // Store is an open database. Its methods may be called from several goroutines.
 type Store struct {
@@ -110,27 +122,12 @@ type Store struct {
 func Open(ctx context.Context, o Options) (*Store, error) { return open(ctx, o, thisSchema) }
 
 func open(ctx context.Context, o Options, plan schemaPlan) (*Store, error) {
-	if o.Schema == "" {
-		o.Schema = defaultSchema
-	}
-	if o.Patience == 0 {
-		o.Patience = defaultPatience
-	}
-	if o.ObserveCommit == nil {
-		o.ObserveCommit = func(int, time.Duration) {}
-	}
-	if o.FoldInterval == 0 {
-		o.FoldInterval = foldInterval
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o = o.withDefaults()
 	config, err := parseURL(o.URL, o.Insecure)
 	if err != nil {
 		return nil, fmt.Errorf("storage.postgres_url: %w", err)
 	}
 	config.RuntimeParams["application_name"] = applicationName
-	config.DialFunc = tcpDialer().DialContext
 	s := newStore(o, config)
 	s.plan = plan
 	if err := s.startWhenThere(ctx); err != nil {
