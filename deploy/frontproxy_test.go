@@ -85,17 +85,23 @@ func TestBehindCaddy(t *testing.T) {
 // startCaddy starts Caddy in front of a server, and returns its URL.
 func startCaddy(t *testing.T, caddy, upstream string) string {
 	t.Helper()
+	return runCaddy(t, caddy, hookbolttest.ReadFile(t, "deploy/Caddyfile"), "HOOKBOLT_UPSTREAM="+upstream)
+}
+
+// runCaddy starts Caddy with a site, and returns its URL. env says which servers are behind it.
+func runCaddy(t *testing.T, caddy, site, env string) string {
+	t.Helper()
 	dir := t.TempDir()
 	_, port, _ := net.SplitHostPort(hookbolttest.FreeAddress(t))
 	base := "https://localhost:" + port // a name, since TLS asks for one by its name
 	// What concerns the machine and not the site: nothing of it is touched.
 	global := fmt.Sprintf("{\n\tadmin off\n\tskip_install_trust\n\tauto_https disable_redirects\n\tdefault_bind 127.0.0.1\n\tstorage file_system %s\n}\n", dir)
 	config := filepath.Join(dir, "Caddyfile")
-	if err := os.WriteFile(config, []byte(global+hookbolttest.ReadFile(t, "deploy/Caddyfile")), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(global+site), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), caddy, "run", "--adapter", "caddyfile", "--config", config)
-	cmd.Env = append(os.Environ(), "HOME="+dir, "HOOKBOLT_DOMAIN="+base, "HOOKBOLT_UPSTREAM="+upstream)
+	cmd.Env = append(os.Environ(), "HOME="+dir, "HOOKBOLT_DOMAIN="+base, env)
 	out := hookbolttest.NewOutput()
 	cmd.Stderr = out
 	if err := cmd.Start(); err != nil {
@@ -187,15 +193,19 @@ func isLimited(t *testing.T, client *http.Client, url string, most int64) bool {
 // startNginx starts nginx in front of a server, and returns its addresses with and without TLS.
 func startNginx(t *testing.T, nginx, upstream string) (address, plain string) {
 	t.Helper()
+	return runNginx(t, nginx, replaceOnce(t, hookbolttest.ReadFile(t, "deploy/nginx.conf"), "server 127.0.0.1:8080;", "server "+upstream+";"))
+}
+
+// runNginx starts nginx with a site, and returns its addresses with and without TLS.
+func runNginx(t *testing.T, nginx, site string) (address, plain string) {
+	t.Helper()
 	dir := t.TempDir()
 	address, plain = hookbolttest.FreeAddress(t), hookbolttest.FreeAddress(t)
 	certFile, keyFile, _ := hookbolttest.WriteCertificate(t, dir, 1)
-	site := hookbolttest.ReadFile(t, "deploy/nginx.conf")
 	for pattern, value := range map[string]string{
 		`(?m)^\tlisten \[::\].*\n`:    "",
 		`listen 443 `:                 "listen " + address + " ",
 		`listen 80;`:                  "listen " + plain + ";",
-		`server 127\.0\.0\.1:8080;`:   "server " + upstream + ";",
 		`ssl_certificate .*;`:         "ssl_certificate " + certFile + ";",
 		`ssl_certificate_key .*;`:     "ssl_certificate_key " + keyFile + ";",
 		`server_name hooks\S+;`:       "server_name 127.0.0.1;",

@@ -59,7 +59,7 @@ func TestUnitStartsAServer(t *testing.T) {
 	}
 
 	limit, err := time.ParseDuration(unit["TimeoutStopSec"][0])
-	if grace := time.Duration(config.Default().HTTP.ShutdownTimeout); err != nil || limit <= grace+systemd.ClosingTime {
-		t.Errorf("TimeoutStopSec is %v, and an end may take %v", limit, grace+systemd.ClosingTime)
+	if http := config.Default().HTTP; err != nil || limit <= time.Duration(http.ShutdownDelay+http.ShutdownTimeout)+systemd.ClosingTime {
+		t.Errorf("TimeoutStopSec is %v, and an end may take %v", limit, time.Duration(http.ShutdownDelay+http.ShutdownTimeout)+systemd.ClosingTime)
 	}
 }

@@ -35,7 +35,7 @@ var mayImport = map[string][]string{
 	"internal/dbfile":       {"storage/bolt"},
 	"internal/demo":         {"engine", "internal/client", "internal/config", "internal/receiver", "internal/server"},
 	"internal/hookbolttest": {"engine/transform", "internal/cli", "internal/teststore"},
-	"internal/teststore":    {"engine", "internal/postgrestest", "storage/bolt", "storage/postgres"},
+	"internal/teststore":    {"engine", "internal/memdir", "internal/postgrestest", "storage/bolt", "storage/postgres"},
 	"internal/receiver":     {"engine/send", "internal/text"},
 	"internal/server": {"engine", "httpapi", "internal/buildinfo", "internal/config", "internal/dbfile", "internal/loopback", "internal/systemd",
 		"storage"},

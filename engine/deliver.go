@@ -12,9 +12,9 @@ import (
 	"hookbolt/engine/transform"
 )
 
-// deliver carries out one claim: it renders, freezes, sends and records. ctx ends when no new attempt may begin, sendCtx when the attempts
-// in flight are cut off.
-func (e *Engine) deliver(ctx, sendCtx context.Context, c *claim) {
+// deliver carries out one claim: it renders, freezes, sends and records. ctx ends when no new attempt may begin. sends cuts off the
+// attempts in flight.
+func (e *Engine) deliver(ctx context.Context, sends *cutOff, c *claim) {
 	d := &c.claimed.Delivery
 	nextAt := d.NextAttemptAt
 	defer func() {
@@ -31,13 +31,13 @@ func (e *Engine) deliver(ctx, sendCtx context.Context, c *claim) {
 	payload := c.claimed.Payload
 	if d.Status == StatusScheduled {
 		var err error
-		if payload, err = e.freeze(sendCtx, c); payload == nil {
+		if payload, err = e.freeze(sends.context(), c); payload == nil {
 			nextAt = e.handleUnfrozen(ctx, c, err)
 			return
 		}
 		c.claimed.Session, c.claimed.Payload = nil, nil // free its memory: it may be large, and the claim may wait for long
 	}
-	a, w, made := e.attempt(ctx, sendCtx, c, payload)
+	a, w, made := e.attempt(ctx, sends, c, payload)
 	if !made {
 		e.releaseClaims(ctx, []Delivery{*d})
 		return
@@ -160,11 +160,12 @@ func (e *Engine) frozen(ctx context.Context, f *Freeze, done *Frozen) {
 
 // attempt waits for the claim's turn and makes the attempt. w is the webhook that it was made for. made is false if no attempt was made,
 // because it was cut off or because of a trouble of this machine: the delivery is due as before.
-func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte) (a Attempt, w *Webhook, made bool) {
+func (e *Engine) attempt(ctx context.Context, sends *cutOff, c *claim, payload []byte) (a Attempt, w *Webhook, made bool) {
 	if !e.lanes.acquire(ctx, c) {
 		return a, nil, false
 	}
 	defer e.lanes.release(c)
+	sendCtx := sends.context()
 	if w = e.webhookFor(c); w == nil {
 		e.lanes.returnSlot(c)
 		return a, nil, false
@@ -174,8 +175,15 @@ func (e *Engine) attempt(ctx, sendCtx context.Context, c *claim, payload []byte)
 	if IsMailURL(w.URL) {
 		request.Mail = e.config().OperationsMail.mail(payload)
 	}
+	request.MaySend = func() bool {
+		now := e.webhookFor(c)
+		return now != nil && now.Revision == w.Revision
+	}
 	outcome, err := e.sender().Send(sendCtx, request)
 	if err != nil {
+		if errors.Is(err, send.ErrWithdrawn) {
+			e.lanes.returnSlot(c)
+		}
 		return a, nil, false
 	}
 	e.metrics.repeated(&outcome)

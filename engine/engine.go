@@ -124,11 +124,11 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) runOwner(parent context.Context) error {
 	ctx, stop := context.WithCancelCause(parent)
 	defer stop(nil)
-	sendCtx, cutOff := context.WithCancelCause(context.WithoutCancel(parent))
-	defer cutOff(nil)
-	watch := e.watch(parent, func(err error) {
+	sends := newCutOff(context.WithoutCancel(parent))
+	defer sends.end(nil)
+	watch := e.watch(parent, sends, func(err error) {
 		if errors.Is(err, ErrLost) {
-			cutOff(err)
+			sends.end(err)
 		}
 		stop(err)
 	})
@@ -143,15 +143,18 @@ func (e *Engine) runOwner(parent context.Context) error {
 	e.running.Store(true)
 	e.lanes.start()
 	e.starting.Do(func() { close(e.started) })
-	err := e.loop(ctx, sendCtx, &work)
+	err := e.loop(ctx, sends, &work)
 	e.running.Store(false)
 	e.releaseClaims(ctx, e.lanes.stop())
+	if store, ok := e.store.(interface{ Drain() }); ok && parent.Err() != nil { // others need not wait for the attempts in flight
+		store.Drain()
+	}
 
 	stop(err) // the loop may have ended by an error of its own
 	if errors.Is(err, ErrLost) {
-		cutOff(err)
+		sends.end(err)
 	}
-	grace := time.AfterFunc(e.config().ShutdownTimeout, func() { cutOff(errShutdown) })
+	grace := time.AfterFunc(e.config().ShutdownTimeout, func() { sends.end(errShutdown) })
 	work.Wait()
 	grace.Stop()
 	e.tellFailures(context.WithoutCancel(parent), true)
@@ -168,12 +171,15 @@ type watcher struct {
 
 // watch starts a Watch of the store, which runs until end is called. It outlives ctx, because attempts that end after ctx still need their
 // lanes. failed is called with the error that ended the Watch, if one did.
-func (e *Engine) watch(ctx context.Context, failed func(error)) *watcher {
+func (e *Engine) watch(ctx context.Context, sends *cutOff, failed func(error)) *watcher {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w := &watcher{first: make(chan struct{}), cancel: cancel, ended: make(chan error, 1)}
 	gotFirst := sync.OnceFunc(func() { close(w.first) })
 	go func() {
 		err := e.store.Watch(ctx, func(n News) {
+			if n.CutOff {
+				sends.once(errCutOff)
+			}
 			e.apply(&n)
 			gotFirst()
 		})
@@ -213,7 +219,7 @@ func (e *Engine) apply(n *News) {
 	}
 	e.lanes.wakeAt(n.Queued...)
 	e.metrics.eventsLate.Add(float64(n.Late))
-	if !e.keeper.Swap(n.Keeper) && n.Keeper {
+	if !e.keeper.Swap(n.Keeper) && n.Keeper || n.Work {
 		e.wakeMaintenance()
 	}
 }
@@ -222,10 +228,10 @@ func (e *Engine) apply(n *News) {
 func (e *Engine) Started() <-chan struct{} { return e.started }
 
 // loop starts the attempts that are due, one turn after the other, and sleeps until the next delivery is due.
-func (e *Engine) loop(ctx, sendCtx context.Context, work *sync.WaitGroup) error {
+func (e *Engine) loop(ctx context.Context, sends *cutOff, work *sync.WaitGroup) error {
 	start := func(claims []*claim) {
 		for _, c := range claims {
-			work.Go(func() { e.deliver(ctx, sendCtx, c) })
+			work.Go(func() { e.deliver(ctx, sends, c) })
 		}
 	}
 	clock := newClockWatch()

@@ -47,7 +47,7 @@ type Event struct {
 	SessionID uuid.UUID
 	// ID is the client's idempotency key, unique within the session; "" if there is none.
 	ID string
-	// Time is when it happened, by the client's clock, in UTC. It is ReceivedAt if the client gave no time.
+	// Time is when it happened, by the client's clock, in UTC. If the client gave no time, it is ReceivedAt, or that of an event that came before, if it is later.
 	Time time.Time
 	// ReceivedAt is when hookbolt received it, in UTC.
 	ReceivedAt time.Time

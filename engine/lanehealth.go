@@ -180,20 +180,20 @@ func (l *lanes) attempted(w *Webhook, c *claim, a *Attempt, now time.Time) (befo
 		after.Notified = after.Notified || after.failingFor(l.failingAfter, now)
 	}
 	after.Throttle = l.throttleLocked(ln, c, a, now)
-	after.NextSlotAt = l.keptSlotLocked(ln, now)
+	after.NextSlotAt = ln.keptSlot(w, now)
 	l.setHealthLocked(ln, after)
 	a.heldUntil, a.refusedAgain = after.Throttle.HeldUntil, after.Throttle.Refusals > 1
 	return before, ln.health.Health, ln.health.failedFor
 }
 
-// keptSlotLocked returns Health.NextSlotAt of a lane at now.
-func (l *lanes) keptSlotLocked(ln *lane, now time.Time) time.Time {
-	rate := l.limits(ln.id).rate
+// keptSlot returns Health.NextSlotAt of a webhook's lane at now. It goes by the webhook: a lane that is being given up has no limits any more, and its next owner
+// has to know the slot all the same.
+func (ln *lane) keptSlot(w *Webhook, now time.Time) time.Time {
 	wait := time.Until(ln.nextSlot)
-	if rate == 0 || rateInterval(rate) < keptInterval || wait <= 0 {
+	if w.RateLimit == nil || rateInterval(*w.RateLimit) < keptInterval || wait <= 0 {
 		return time.Time{}
 	}
-	return now.Add(min(wait, rateInterval(rate)))
+	return now.Add(min(wait, rateInterval(*w.RateLimit)))
 }
 
 // throttleLocked returns the throttle of a lane after an attempt that ended at now. It counts what the endpoint accepts, and keeps the window.

@@ -296,3 +296,75 @@ func TestOneOperationsWebhook(t *testing.T) {
 		}
 	})
 }
+
+// What is in flight when the lease may be over is cut off, and made again when the process is sure of its lanes. What was sent before that and could not be
+// recorded yet is not sent again.
+func TestCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s := leaseWorld(t)
+		w.webhook(`{"url":"https://a.example/","delay":0,"max_in_flight":2}`)
+		s.breaks(true, "RecordAttempt")
+		w.session()
+		synctest.Wait() // it was sent, and waits to be recorded
+		w.net.answer = func(_ received, r *http.Request) (*http.Response, error) {
+			select {
+			case <-time.After(10 * time.Second):
+				return answer(200), nil
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
+		}
+		w.session()
+		time.Sleep(2 * time.Second)
+		if n := len(w.net.all()); n != 2 {
+			t.Fatalf("%d attempts, want one that waits to be recorded and one in flight", n)
+		}
+		s.tell(engine.News{CutOff: true})
+		time.Sleep(time.Second)
+		s.breaks(false, "RecordAttempt")
+		time.Sleep(time.Minute)
+		if n := len(w.net.all()); n != 3 {
+			t.Errorf("%d attempts, want one more, of what was cut off", n)
+		}
+		list := w.list(engine.DeliveryQuery{Status: engine.StatusDelivered})
+		if len(list) != 2 || list[0].Attempts != 1 || list[1].Attempts != 1 {
+			t.Errorf("%d are delivered, want 2 with an attempt each: %+v", len(list), list)
+		}
+	})
+}
+
+// What others have caused the keeper carries out at once.
+func TestWorkOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, s := leaseWorld(t)
+		time.Sleep(time.Minute)
+		before := s.called("Maintain")
+		s.tell(engine.News{Work: true})
+		synctest.Wait()
+		time.Sleep(time.Millisecond)
+		if n := s.called("Maintain") - before; n != 1 {
+			t.Errorf("%d calls, want 1", n)
+		}
+	})
+}
+
+// The slot of a rate goes with the lane, also if the attempt that took it ends after the lane was given up.
+func TestSlotGoesWithTheLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s := leaseWorld(t)
+		w.net.answer = func(received, *http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			return answer(200), nil
+		}
+		hook := w.webhook(`{"url":"https://a.example/","delay":0,"rate_limit":0.1}`)
+		w.session()
+		synctest.Wait()
+		began := time.Now()
+		s.yield(hook.ID)
+		time.Sleep(2 * time.Second)
+		stats, err := w.store.Stats(t.Context(), time.Now().UTC(), false)
+		if at := stats.Health[hook.ID].NextSlotAt; err != nil || !at.Equal(began.Add(10*time.Second)) {
+			t.Errorf("%v, the next slot is at %s, want 10 s after the attempt began at %s", err, at, began.UTC())
+		}
+	})
+}

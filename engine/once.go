@@ -14,7 +14,8 @@ import (
 const (
 	// OnceRetention is for how long a request that has a key is remembered.
 	OnceRetention = 24 * time.Hour
-	// MaxOnce is how many requests with keys a Store remembers. It forgets the oldest ones beyond.
+	// MaxOnce is how many requests with keys a Store remembers at least. It forgets the oldest ones beyond; where several processes share the data, it may
+	// remember some thousands more.
 	MaxOnce = 100_000
 )
 

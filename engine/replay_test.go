@@ -215,9 +215,9 @@ func TestReplayMissing(t *testing.T) {
 	})
 }
 
-// A replay of 100,000 goes on after a restart, holds no more than a step of it in memory, and sends each once.
+// A replay of 25,000 goes on after a restart, holds no more than a step of it in memory, and sends each once.
 func TestReplayOfMany(t *testing.T) {
-	n := 100_000
+	n := 25_000
 	if raced {
 		n = 5000
 	}
@@ -245,6 +245,7 @@ func TestReplayOfMany(t *testing.T) {
 		}
 		most := uint64(0)
 		for restarts := 0; queued() < int64(n); {
+			runtime.GC() // garbage does not count: how much there is depends on the tests before
 			runtime.ReadMemStats(&during)
 			most = max(most, during.HeapAlloc)
 			if restarts < 3 && queued() > int64(restarts+1)*int64(n)/5 {
@@ -253,7 +254,7 @@ func TestReplayOfMany(t *testing.T) {
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
-		if grown := int64(most) - int64(before.HeapAlloc); grown > 64<<20 {
+		if grown := int64(most) - int64(before.HeapAlloc); grown > 8<<20 { // 3 MiB are usual
 			t.Errorf("the heap grew by %d MiB", grown>>20)
 		}
 		time.Sleep(time.Second)

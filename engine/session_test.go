@@ -163,6 +163,37 @@ func TestFoldKeepsArrivalAtTheSameTime(t *testing.T) {
 	}
 }
 
+// Requests of a session come to processes whose clocks differ. What has no time of its own stays in the order in which it came.
+func TestEventsOfClocksThatDiffer(t *testing.T) {
+	received := func(sec float64, event string) EventBatch {
+		return EventBatch{ReceivedAt: foldStart.Add(time.Duration(sec * float64(time.Second))), JSON: fmt.Appendf(nil, `[{"session_id":"%s","content_id":"%s",%s}]`, foldSID, foldContent, event)}
+	}
+	stored := SessionRecord{Batches: []EventBatch{
+		received(20, `"type":"vote","question_id":1,"answer_id":7`), // a clock that is fast
+		received(1, `"type":"undo","question_id":1,"answer_id":7`),
+		received(2, `"type":"vote","question_id":2,"answer_id":8`),
+		received(3, `"type":"vote","question_id":3,"answer_id":9,"time":"2025-06-01T10:00:00.5Z"`), // the client's own time holds
+	}}
+	events, err := stored.Events()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []int64
+	for _, q := range Fold(events, time.Time{}).Questions {
+		if len(q.Answers) > 0 {
+			got = append(got, q.ID)
+		}
+	}
+	if want := []int64{3, 2}; !slices.Equal(got, want) {
+		t.Errorf("the questions with answers are %v, want %v", got, want)
+	}
+	for i, sec := range []time.Duration{20, 1, 2, 3} {
+		if want := foldStart.Add(sec * time.Second); !events[i].ReceivedAt.Equal(want) {
+			t.Errorf("event %d was received at %v, want %v", i, events[i].ReceivedAt, want)
+		}
+	}
+}
+
 // TestFoldTexts: of what repeats, the first text stands; a question's title may come with a later vote.
 func TestFoldTexts(t *testing.T) {
 	titled := func(ev Event, title, answer *string) Event {

@@ -164,7 +164,7 @@ func newSim(t *testing.T, seed uint64, days int) *sim {
 	return s
 }
 
-// simDir is a directory in memory, where there is one. The store syncs as ever; that there a sync costs nothing is what makes hundreds
+// simDir is a directory in memory, where there is one, even if TMPDIR is on a disk. The store syncs as ever; that there a sync costs nothing is what makes hundreds
 // of seeds possible, and since a crash here is one of the process, it makes no difference for what is left.
 func simDir(t *testing.T) string {
 	dir, err := os.MkdirTemp("/dev/shm", "hookbolt-simulation-")

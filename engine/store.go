@@ -110,6 +110,11 @@ type Store interface {
 	// up to the last news that was acknowledged. It is cheap and never fails. The set that a transaction decides by is at least as new.
 	Webhooks() *WebhookSet
 
+	// Current returns nil if Webhooks has all changes that were complete when Current was called, wherever they were made: a change is complete when its
+	// call has returned. A process that may have missed some, because it was cut off from the data, reads them first. It is cheap for any other one. An
+	// error, an ErrUnavailable, means that the process must not answer from what it knows.
+	Current(ctx context.Context) error
+
 	// PutWebhook stores a change of a webhook. Once it has returned, no process begins an attempt that the change forbids: an attempt of a
 	// delivery that one of its cancellations covers, or an attempt with settings from before the change.
 	PutWebhook(ctx context.Context, c WebhookChange) (WebhookChanged, error)
@@ -163,6 +168,11 @@ type News struct {
 	Ended []Delivery
 	// Webhooks are the webhooks that were created, changed or deleted elsewhere. Store.Webhooks has the changes already.
 	Webhooks []uint32
+	// Work tells the keeper that other processes have caused background work, such as a replay, or left it when they ended: Maintain is called soon.
+	Work bool
+	// CutOff tells that attempts in flight must end now, without a result: others may take the lanes over. The claims are still held, and attempts
+	// begin again when Mine allows it.
+	CutOff bool
 	// Keeper reports whether this process carries out the background work; see Store.Maintain.
 	Keeper bool
 }
@@ -200,6 +210,9 @@ type WebhookChange struct {
 	// differs, PutWebhook returns ErrRevision. The Store raises it. ErrRevision is also returned for a new webhook with Operations set if
 	// there is one already, whoever made it: there is at most one.
 	Webhook Webhook
+	// Unchanged asks only whether the stored webhook has the revision of Webhook: nothing is changed. A process that is cut off from the others may
+	// know an older one, and must not answer from that.
+	Unchanged bool
 	// Deleted removes the webhook. Its deliveries stay.
 	Deleted bool
 	// Cancels are the cancellations that the change causes. CancelAll also ends the webhook's replays.
@@ -284,13 +297,23 @@ type EventBatch struct {
 	JSON []byte
 }
 
-// Events decodes the events of the session, in the order of their arrival.
+// Events decodes the events of the session, in the order of their arrival. An event without a time of its own did not happen before those that had arrived
+// when it came, even if the clock of the process that received it says so: clocks of several processes differ, and one that was fast may be set back.
 func (s *SessionRecord) Events() ([]Event, error) {
 	var all []Event
+	var latest time.Time // at which one was received so far
 	for _, b := range s.Batches {
 		events, err := DecodeEvents(b.JSON, b.ReceivedAt)
 		if err != nil {
 			return nil, err
+		}
+		if b.ReceivedAt.After(latest) {
+			latest = b.ReceivedAt
+		}
+		for i := range events {
+			if events[i].Time.Equal(b.ReceivedAt) {
+				events[i].Time = latest
+			}
 		}
 		if all == nil {
 			all = events

@@ -72,7 +72,7 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 			return WebhookChange{}, err
 		}
 		if w.equals(&before) {
-			return WebhookChange{}, errNoChange
+			return WebhookChange{Unchanged: true}, nil
 		}
 		w.UpdatedAt = utcNow()
 		if err := cmp.Or(check(w, &before), e.checkSettings(ctx, w, &before)); err != nil {
@@ -90,12 +90,10 @@ func (e *Engine) updateWebhook(ctx context.Context, id uint32, p WebhookPatch, c
 		}
 		return c, nil
 	})
-	switch {
-	case errors.Is(err, errNoChange):
-		after = before
-	case err != nil:
+	if err != nil {
 		return WebhookUpdate{}, err
-	case after.Paused && !before.Paused:
+	}
+	if after.Paused && !before.Paused {
 		e.metrics.pauses.WithLabelValues(string(pauseByHand)).Inc()
 	}
 	e.lanes.probeNow(id) // the change may have mended the endpoint; a repeated change says that somebody has
@@ -163,7 +161,10 @@ func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webh
 	for {
 		current := e.store.Webhooks().Get(id)
 		if current == nil {
-			return Webhook{}, fmt.Errorf("webhook %d: %w", id, ErrNotFound)
+			if err := e.isMissing(ctx, id); err != nil {
+				return Webhook{}, err
+			}
+			continue
 		}
 		w := *current
 		c, err := change(&w)
@@ -178,6 +179,9 @@ func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webh
 		if err != nil {
 			return Webhook{}, err
 		}
+		if c.Unchanged {
+			return w, nil
+		}
 		stored := &changed.Webhook
 		if !c.Deleted && ResetsHealth(current, stored) {
 			e.lanes.resetHealth(stored)
@@ -189,6 +193,19 @@ func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webh
 		}
 		return *stored, nil
 	}
+}
+
+// isMissing returns ErrNotFound if there is no such webhook, and nil if this process has just learned that there is one: it may have been made elsewhere.
+func (e *Engine) isMissing(ctx context.Context, id uint32) error {
+	missing := fmt.Errorf("webhook %d: %w", id, ErrNotFound)
+	if id == 0 { // a store would make one
+		return missing
+	}
+	_, err := e.store.PutWebhook(ctx, WebhookChange{Webhook: Webhook{ID: id}, Unchanged: true})
+	if errors.Is(err, ErrRevision) && e.store.Webhooks().Get(id) != nil {
+		return nil
+	}
+	return cmp.Or(err, missing)
 }
 
 // webhookChanged applies a change of a webhook, made here or elsewhere, to what this process keeps in memory: lanes, tokens, connections.
@@ -218,6 +235,9 @@ func (e *Engine) checkSettings(ctx context.Context, w, before *Webhook) error {
 	}
 	return e.checkAddresses(w)
 }
+
+// Current returns nil if Webhook and Webhooks know all changes that were complete when it was called, also at other processes; see Store.Current.
+func (e *Engine) Current(ctx context.Context) error { return e.store.Current(ctx) }
 
 // Webhook returns a webhook; ErrNotFound means that there is none with that id.
 func (e *Engine) Webhook(id uint32) (Webhook, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	stdlog "log"
 	"log/slog"
 	"net/http"
@@ -43,6 +44,8 @@ type Config struct {
 	// Backup makes a snapshot of the database. The handler closes it. Backup's errors are like those of the engine. nil means that
 	// there is no GET /v1/backup.
 	Backup func(context.Context) (Snapshot, error)
+	// Fleet is this process among those that share its data. nil for a process that has its data for itself.
+	Fleet Fleet
 	// NoBackup says why there is no Backup, and what to do instead. GET /v1/backup answers 409 with it.
 	NoBackup string
 }
@@ -54,7 +57,8 @@ type API struct {
 	router   http.Handler
 	pages    *ui.Pages
 	readers  *ui.Pages // the pages for read tokens
-	signIns  signIns
+	signIns  SignIns
+	fleet    Fleet // nil for a process that has its data for itself
 	guesses  guesses
 	backup   func(context.Context) (Snapshot, error)
 	noBackup string
@@ -62,6 +66,8 @@ type API struct {
 	requests *prometheus.CounterVec // route, method, code
 	scrape   http.Handler
 	bodies   *bodyBudgets
+	// transientLogged is when an engine.ErrTransient was last logged, in Unix nanoseconds.
+	transientLogged atomic.Int64
 }
 
 // settings are what Configure may replace. A value is not changed once it is stored.
@@ -113,7 +119,11 @@ func (a *API) routes() []route {
 		{method: "GET", path: "/v1/deliveries/:id", status: http.StatusOK, allowedRoles: readToken, handle: a.getDelivery},
 		{method: "POST", path: "/v1/deliveries/:id/retry", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.retryDelivery},
 		{method: "POST", path: "/v1/deliveries/:id/cancel", status: http.StatusOK, allowedRoles: adminToken, handle: a.cancelDelivery},
+		{method: "GET", path: "/v1/members", status: http.StatusOK, allowedRoles: readToken, handle: a.listMembers},
 		{method: "GET", path: "/v1/backup", status: http.StatusOK, allowedRoles: adminToken, handle: a.getBackup},
+		{method: "GET", path: "/v1/drain", status: http.StatusOK, allowedRoles: readToken, handle: a.getDrain},
+		{method: "POST", path: "/v1/drain", status: http.StatusAccepted, allowedRoles: adminToken, handle: a.postDrain},
+		{method: "DELETE", path: "/v1/drain", status: http.StatusOK, allowedRoles: adminToken, handle: a.deleteDrain},
 		{method: "GET", path: "/hookbolt.js", status: http.StatusOK, allowedRoles: anybody, handle: a.script},
 		{method: "GET", path: "/v1/payload.schema.json", status: http.StatusOK, allowedRoles: anybody, handle: document("application/schema+json", payloadSchema)},
 		{method: "GET", path: "/openapi.yaml", status: http.StatusOK, allowedRoles: anybody, handle: document("application/yaml", openapi)}, // RFC 9512
@@ -127,10 +137,14 @@ func (a *API) routes() []route {
 // registry.
 func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logger) *API {
 	a := &API{
-		engine: e, backup: cfg.Backup, noBackup: cfg.NoBackup, log: log, scrape: newScrape(reg, log), bodies: newBodyBudgets(),
+		engine: e, backup: cfg.Backup, noBackup: cfg.NoBackup, fleet: cfg.Fleet, log: log, scrape: newScrape(reg, log), bodies: newBodyBudgets(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hookbolt_http_requests_total",
 			Help: "HTTP requests by the route's pattern, method and status code; 499 means that the client went away."},
 			[]string{"route", "method", "code"}),
+	}
+	a.signIns, a.guesses.members = new(signInsHere), func() int { return 1 }
+	if cfg.Fleet != nil {
+		a.signIns, a.guesses.members = cfg.Fleet, cfg.Fleet.Members
 	}
 	a.guesses.log, a.guesses.wrong = log, prometheus.NewCounter(prometheus.CounterOpts{Name: "hookbolt_http_wrong_tokens_total",
 		Help: "Tokens that were sent and are not known, in the Authorization header or in the form for signing in."})
@@ -143,14 +157,14 @@ func New(e *engine.Engine, cfg Config, reg *prometheus.Registry, log *slog.Logge
 }
 
 // Configure replaces the tokens and limits. It may be called while requests are served; requests in progress may use the old or the new
-// ones. It does not change Backup.
+// ones. It does not change Backup and Fleet.
 func (a *API) Configure(cfg Config) {
 	if cfg.MaxBodyBytes <= 0 {
 		cfg.MaxBodyBytes = DefaultMaxBodyBytes
 	}
 	s := &settings{gate: newGate(cfg), proxies: cfg.TrustedProxies, maxBody: cfg.MaxBodyBytes}
 	a.settings.Store(s)
-	a.signIns.endOthers(s.gate.hashHolder)
+	a.endOldSignIns(&s.gate)
 }
 
 func (a *API) gate() *gate { return &a.settings.Load().gate }
@@ -276,7 +290,18 @@ func (a *API) call(w http.ResponseWriter, r *http.Request, ps httprouter.Params,
 			return nil, err
 		}
 	}
+	if rt.readsWebhooks() {
+		if err := a.engine.Current(r.Context()); err != nil {
+			return nil, err
+		}
+	}
 	return rt.handle(r, ps)
+}
+
+// readsWebhooks reports whether a route may answer from the webhooks in memory: they must be those of all processes, so that a change that has returned
+// at one of them is seen at another one. Events are decided about in the database; probes and metrics tell of this process.
+func (rt *route) readsWebhooks() bool {
+	return rt.method != "" && rt.allowedRoles&pageRoles != 0 && rt.allowedRoles&(anybody|ingestToken|metricsToken) == 0
 }
 
 // rawJSON is a response body that is JSON already.
@@ -302,6 +327,18 @@ func encode(value any) (body []byte, contentType []string, err error) {
 	return b.Bytes(), typeJSON, err
 }
 
+// observeTransient logs why a store that works refuses a request, at most once a minute: clients repeat it. The store itself tells of a database that
+// is away.
+func (a *API) observeTransient(r *http.Request, rt *route, err error) {
+	if !errors.Is(err, engine.ErrTransient) || errors.Is(err, engine.ErrAway) {
+		return
+	}
+	now := time.Now().UnixNano()
+	if last := a.transientLogged.Load(); now-last >= int64(time.Minute) && a.transientLogged.CompareAndSwap(last, now) {
+		a.log.Warn("the store takes no work at the moment; clients are told to repeat their requests", "method", methodLabel(r.Method), "route", rt.path, "error", err)
+	}
+}
+
 // refuse responds with a problem.
 func (a *API) refuse(w http.ResponseWriter, r *http.Request, rt *route, err error) {
 	p := problemOf(r.Context(), err)
@@ -309,6 +346,7 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, rt *route, err erro
 		// Log the route's pattern and not the path, because ids of sessions are personal data. The engine's errors contain no input.
 		a.log.Error("a request failed", "method", methodLabel(r.Method), "route", rt.path, "error", err)
 	}
+	a.observeTransient(r, rt, err)
 	for name, value := range p.header {
 		w.Header().Set(name, value)
 	}

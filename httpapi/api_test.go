@@ -224,6 +224,37 @@ func TestProblemOf(t *testing.T) {
 	}
 }
 
+// A store that works and refuses requests for the moment is told of in the log, once a minute.
+func TestTransientIsLogged(t *testing.T) {
+	log := &logBuffer{tee: t.Output()}
+	a := &API{engine: newFixture(t, Config{}).engine, log: slog.New(slog.NewTextHandler(log, nil)),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests"}, []string{"route", "method", "code"})}
+	a.Configure(Config{})
+	call := func(err error) {
+		t.Helper()
+		r := httptest.NewRequest("GET", "/v1/things", nil)
+		r.Host = "localhost"
+		rec := httptest.NewRecorder()
+		handle := func(*http.Request, httprouter.Params) (any, error) { return nil, err }
+		a.serve(route{method: "GET", path: "/v1/things", status: 200, allowedRoles: readToken, handle: handle})(rec, r, nil)
+		wantProblem(t, rec, http.StatusServiceUnavailable)
+	}
+	locked := fmt.Errorf("%w: a lock is in the way", engine.ErrTransient)
+	for _, c := range []struct {
+		err  error
+		want int
+	}{{engine.ErrAway, 0}, {locked, 1}, {locked, 1}} {
+		call(c.err)
+		if n := strings.Count(log.String(), "a lock is in the way"); n != c.want || strings.Count(log.String(), "\n") != c.want {
+			t.Errorf("after %v: logged %d times, want %d\n%s", c.err, n, c.want, log)
+		}
+	}
+	a.transientLogged.Add(-int64(time.Minute)) // a minute later
+	if call(locked); strings.Count(log.String(), "\n") != 2 {
+		t.Errorf("a minute later:\n%s", log)
+	}
+}
+
 // TestFailingHandler shows what callers and the log get when a handler fails inside or panics.
 func TestFailingHandler(t *testing.T) {
 	for _, c := range []struct {
@@ -240,7 +271,7 @@ func TestFailingHandler(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			log := &logBuffer{tee: t.Output()}
 			reg := prometheus.NewRegistry()
-			a := &API{log: slog.New(slog.NewTextHandler(log, nil)),
+			a := &API{engine: newFixture(t, Config{}).engine, log: slog.New(slog.NewTextHandler(log, nil)),
 				requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "requests"}, []string{"route", "method", "code"})}
 			a.Configure(Config{})
 			reg.MustRegister(a.requests)

@@ -27,7 +27,7 @@ const (
 // gate decides which requests are allowed. It has two modes.
 //
 // With an admin token, every route needs a bearer token, except the probes and the descriptions. A browser never sends a bearer token on
-// its own, so the origin of the request does not matter. The pages also accept the cookie of a browser that has signed in (see signIns),
+// its own, so the origin of the request does not matter. The pages also accept the cookie of a browser that has signed in (see SignIns),
 // which a browser does send on its own. It does not send it from other sites (SameSite=Strict). It does send it from another origin of the
 // same site, such as another port; gate refuses such requests if they could change something.
 //
@@ -52,6 +52,9 @@ type token struct {
 	kind access
 	name string // in logs, in place of the token
 }
+
+// pageRoles are the tokens that a browser may sign in with.
+const pageRoles = adminToken | readToken
 
 // caller is who sends a request.
 type caller struct {
@@ -80,6 +83,16 @@ func newGate(cfg Config) gate {
 	return g
 }
 
+// pageTokens are the hashes of the tokens that open the pages.
+func (g *gate) pageTokens() (hashes [][sha256.Size]byte) {
+	for i := range g.tokens {
+		if g.tokens[i].kind&pageRoles != 0 {
+			hashes = append(hashes, g.tokens[i].hash)
+		}
+	}
+	return hashes
+}
+
 // admit returns a problem for a request that is not allowed, and notes who sends one that is.
 func (a *API) admit(r *http.Request, rt *route) error {
 	g := a.gate()
@@ -98,7 +111,10 @@ func (a *API) admit(r *http.Request, rt *route) error {
 			return err
 		}
 		if by.kinds == 0 {
-			by = a.signedIn(r)
+			var err error
+			if by, _, err = a.signedIn(r); err != nil {
+				return err
+			}
 		}
 	}
 	if err := g.check(r, rt, by); err != nil {

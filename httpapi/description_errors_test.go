@@ -75,7 +75,7 @@ func (c call) described(t *testing.T) tree {
 // TestDescriptionHasTheErrors brings each route into each kind of trouble that routes share: it must answer with the status of that exactly if it is
 // described to. Whether the answer then is as described is for the observer of all exchanges.
 func TestDescriptionHasTheErrors(t *testing.T) {
-	if want := len(everyRoute) - 4 - 2; len(goodCalls) != want { // /readyz and /v1/backup have tests of their own
+	if want := len(everyRoute) - 4 - 6; len(goodCalls) != want { // /readyz, /v1/backup, /v1/drain and /v1/members have tests of their own
 		t.Fatalf("%d calls for %d routes", len(goodCalls), want)
 	}
 	calls := func(f *fixture) []call {

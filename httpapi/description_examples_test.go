@@ -121,6 +121,7 @@ func TestDescriptionProblemExamples(t *testing.T) {
 		"the database takes no work at the moment; what this request would have stored is not acknowledged",
 		errTooManyGuesses.Detail, // see guesses_test.go
 		errKeyInUse.Detail,       // see once_test.go
+		"there is no other process that could take the lanes, so nothing would be delivered. Start another one first, or stop this one: what is due is sent when it is back",
 		"another backup is being made or sent; there is one at a time", "webhook 1 is created by delivery.operations_url; remove that setting to delete it"}
 	open := newFixture(t, Config{})
 	closed := newFixture(t, Config{AdminTokens: []string{"admin"}, IngestTokens: []string{"ingest"},
@@ -148,6 +149,7 @@ func TestDescriptionProblemExamples(t *testing.T) {
 		`","question_id":1,"answers":[{"answer_id":1},{"answer_id":"two"}]},{"type":"start","sesion":1}]`)
 	answer(open, "POST", "/v1/events", finish(sessionB))
 	answer(open, "POST", "/v1/events", "hello")
+	answer(open, "POST", "/v1/drain", "")
 	answer(open, "POST", "/v1/webhooks", `{}`)
 	answer(open, "POST", "/v1/webhooks", `{"url":"http://10.0.0.7/hook"}`)
 	answer(open, "PATCH", "/v1/webhooks/1", `{"delay":-1}`)

@@ -26,7 +26,11 @@
 //	GET    /v1/deliveries/:id              one delivery, with its payload and attempts
 //	POST   /v1/deliveries/:id/retry        makes it due now; 202 with the delivery
 //	POST   /v1/deliveries/:id/cancel       cancels it if it is scheduled or pending; 200 with the delivery, else 409
+//	GET    /v1/members                     the processes that share a PostgreSQL database; none with a file
 //	GET    /v1/backup                      a snapshot of the database as a file; 409 during another backup or with PostgreSQL, 507 without room on the disk
+//	GET    /v1/drain                       how far this process is with giving its lanes to others; 409 with a file
+//	POST   /v1/drain                       takes this process out of its fleet; 202, or 409 if there is no other one
+//	DELETE /v1/drain                       puts it in again
 //	GET    /hookbolt.js                    the script with which a page sends its visitors' events; needs no token
 //	GET    /v1/payload.schema.json         the JSON Schema of payloads
 //	GET    /openapi.yaml                   the description of this API, as OpenAPI 3.1

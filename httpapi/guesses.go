@@ -23,9 +23,13 @@ import (
 //   - Ingest tokens never wait. Pages show them to everybody, and events must not be held up.
 //   - All addresses together have a budget, too. If it is used up, one wrong token is enough for an address to wait. An address without a
 //     wrong token never waits.
+//
+// Where several processes answer behind one address, each has its share of all limits: their number does not help who guesses. No process has to tell the
+// others of wrong tokens, and the limits hold while the database is away.
 type guesses struct {
-	log   *slog.Logger
-	wrong prometheus.Counter
+	log     *slog.Logger
+	wrong   prometheus.Counter
+	members func() int // how many processes there are
 
 	mu      sync.Mutex
 	all     budget                    // guarded by mu, as all below
@@ -60,7 +64,7 @@ const (
 	clientGuesses, allGuesses = 10, 100
 	// guessesPerSecond fill up the budget of an address again: ten in a minute. That of all fills up ten times as fast.
 	guessesPerSecond = 10.0 / 60
-	// guessDelay is how long an answer waits.
+	// guessDelay is how long an answer waits; longer if there are more processes than maxWaiting.
 	guessDelay = 2 * time.Second
 	// maxWaiting is how many requests of an address may wait at once: with the delay, it makes at most 4 guesses a second.
 	maxWaiting = 8
@@ -76,6 +80,28 @@ const (
 var errTooManyGuesses = &problem{Status: http.StatusTooManyRequests, Detail: "too many wrong tokens have come from this address, so this one was not looked at",
 	header: map[string]string{"Retry-After": "2"}}
 
+// share is the part of the limits that one of several processes has.
+type share struct{ members float64 }
+
+// wait is how long an answer waits. A process lets at least one request wait, so with many processes it waits for longer.
+func (s share) wait() time.Duration {
+	return time.Duration(float64(guessDelay) * max(1, s.members/maxWaiting))
+}
+
+// waiting is how many requests of an address may wait at once.
+func (s share) waiting() int { return max(1, int(maxWaiting/s.members)) }
+
+// client and all are the budgets of an address, and of all addresses.
+func (s share) client() allowance {
+	return allowance{clientGuesses / s.members, guessesPerSecond / s.members}
+}
+func (s share) all() allowance {
+	return allowance{allGuesses / s.members, 10 * guessesPerSecond / s.members}
+}
+
+// allowance is the level of a budget at which answers wait, and by how much the level sinks in a second.
+type allowance struct{ level, perSecond float64 }
+
 // budget is how many wrong tokens have come lately: a level that sinks with time. It has a top: what was sent in a minute is forgotten in
 // another one, and does not slow down the honest callers of that address for days.
 type budget struct {
@@ -83,14 +109,17 @@ type budget struct {
 	at    time.Time // of level
 }
 
-// now returns the level at a time, if it sinks by perSecond.
-func (b *budget) now(now time.Time, perSecond float64) float64 {
-	return max(0, b.level-now.Sub(b.at).Seconds()*perSecond)
+// now returns the level at a time.
+func (b *budget) now(now time.Time, l allowance) float64 {
+	return max(0, b.level-now.Sub(b.at).Seconds()*l.perSecond)
 }
 
-// spend counts a wrong token. limit is the level at which answers wait.
-func (b *budget) spend(now time.Time, perSecond, limit float64) {
-	b.level, b.at = min(b.now(now, perSecond)+1, 2*limit), now
+// spent reports whether answers wait.
+func (b *budget) spent(now time.Time, l allowance) bool { return b.now(now, l) >= l.level }
+
+// spend counts a wrong token.
+func (b *budget) spend(now time.Time, l allowance) {
+	b.level, b.at = min(b.now(now, l)+1, 2*l.level), now
 }
 
 // holder returns the caller with a token that a request has sent, and slows down guessing.
@@ -109,7 +138,7 @@ func (g *guesses) check(ctx context.Context, from knownCaller, right bool) error
 		return err
 	}
 	defer g.leave(client)
-	timer := time.NewTimer(guessDelay)
+	timer := time.NewTimer(g.share().wait())
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -124,14 +153,16 @@ func (g *guesses) check(ctx context.Context, from knownCaller, right bool) error
 	return nil
 }
 
+func (g *guesses) share() share { return share{float64(g.members())} }
+
 // enter decides whether a request has to wait. If so, it returns the client, and the caller calls leave.
 func (g *guesses) enter(from knownCaller, right bool, now time.Time) (*guesser, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	client := g.clients[from.addr]
-	spent := client != nil && (client.now(now, guessesPerSecond) >= clientGuesses || g.all.now(now, 10*guessesPerSecond) >= allGuesses && client.level > 0)
+	client, share := g.clients[from.addr], g.share()
+	spent := client != nil && (client.spent(now, share.client()) || g.all.spent(now, share.all()) && client.level > 0)
 	if !right {
-		client = g.countLocked(from.addr, now)
+		client = g.countLocked(from.addr, now, share)
 	}
 	lately := right && now.Sub(g.known[from]) < knownAge
 	switch {
@@ -140,7 +171,7 @@ func (g *guesses) enter(from knownCaller, right bool, now time.Time) (*guesser, 
 		return nil, nil
 	case !spent:
 		return nil, nil
-	case client.waiting >= maxWaiting:
+	case client.waiting >= share.waiting():
 		return nil, errTooManyGuesses
 	}
 	client.waiting++
@@ -154,18 +185,18 @@ func (g *guesses) leave(client *guesser) {
 }
 
 // countLocked counts a wrong token.
-func (g *guesses) countLocked(addr netip.Addr, now time.Time) *guesser {
+func (g *guesses) countLocked(addr netip.Addr, now time.Time, share share) *guesser {
 	if g.clients == nil {
 		g.clients = make(map[netip.Addr]*guesser)
 	}
 	client := g.clients[addr]
 	if client == nil {
-		g.forgetLocked(now)
+		g.forgetLocked(now, share)
 		client = new(guesser)
 		g.clients[addr] = client
 	}
-	client.spend(now, guessesPerSecond, clientGuesses)
-	g.all.spend(now, 10*guessesPerSecond, allGuesses)
+	client.spend(now, share.client())
+	g.all.spend(now, share.all())
 	g.wrong.Inc()
 	g.noteLocked(addr, now)
 	return client
@@ -185,13 +216,13 @@ func (g *guesses) noteLocked(addr netip.Addr, now time.Time) {
 
 // forgetLocked makes room for another address: it forgets one whose budget is full again, or any other one. It looks at few, because every
 // caller with a token waits for it; a map is walked from a random place.
-func (g *guesses) forgetLocked(now time.Time) {
+func (g *guesses) forgetLocked(now time.Time, share share) {
 	if len(g.clients) < maxGuessers {
 		return
 	}
 	looked := 0
 	for addr, client := range g.clients {
-		if looked++; client.waiting == 0 && client.now(now, guessesPerSecond) == 0 || looked == 100 {
+		if looked++; client.waiting == 0 && client.now(now, share.client()) == 0 || looked == 100 {
 			delete(g.clients, addr)
 			return
 		}

@@ -63,19 +63,31 @@ func (a *API) signIn(r *http.Request, _ httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if by.kinds&(adminToken|readToken) == 0 {
+	if by.kinds&pageRoles == 0 {
 		return a.pages.SignIn(next, ui.SignInWrongToken)
 	}
 	visitOf(r).caller = by
-	return &ui.Answer{Status: http.StatusSeeOther, Location: next, Cookies: append(a.endSignIn(r), a.beginSignIn(r, token))}, nil
+	_, cookies, err := a.endSignIn(r)
+	if err != nil {
+		return nil, err
+	}
+	cookie, err := a.beginSignIn(r, token)
+	if err != nil {
+		return nil, err
+	}
+	return &ui.Answer{Status: http.StatusSeeOther, Location: next, Cookies: append(cookies, cookie)}, nil
 }
 
 func (a *API) signOut(r *http.Request, _ httprouter.Params) (any, error) {
 	if err := a.gate().sameOrigin(r); err != nil {
 		return nil, err
 	}
-	visitOf(r).caller = a.signedIn(r)
-	return &ui.Answer{Status: http.StatusSeeOther, Location: "/", Cookies: a.endSignIn(r)}, nil
+	by, cookies, err := a.endSignIn(r)
+	if err != nil {
+		return nil, err
+	}
+	visitOf(r).caller = by
+	return &ui.Answer{Status: http.StatusSeeOther, Location: "/", Cookies: cookies}, nil
 }
 
 // localPath returns next if it is a path of this server, else "/". A link to the sign-in page must not redirect to another site.

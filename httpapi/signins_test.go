@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"hookbolt/engine"
 )
 
 // opens reports whether a cookie opens the pages.
@@ -74,15 +76,15 @@ func TestSignInsBounded(t *testing.T) {
 		other, first := f.signIn("other"), f.signIn("admin")
 		time.Sleep(time.Second)
 		second := f.signIn("admin")
-		for range maxSignIns - 1 {
+		for range engine.MaxSignIns - 1 {
 			time.Sleep(time.Millisecond)
 			f.signIn("admin")
 		}
 		if f.opens(first) || !f.opens(second) || !f.opens(other) {
 			t.Errorf("first %t, second %t, other %t", f.opens(first), f.opens(second), f.opens(other))
 		}
-		s := &f.h.(observed).h.(*API).signIns
-		if got := len(s.kept); got != maxSignIns+1 {
+		s := f.h.(observed).h.(*API).signIns.(*signInsHere)
+		if got := len(s.kept); got != engine.MaxSignIns+1 {
 			t.Errorf("%d are kept", got)
 		}
 		time.Sleep(signInAge)
@@ -101,8 +103,8 @@ func TestCookieIsNoToken(t *testing.T) {
 	if !strings.HasPrefix(cookie, signInCookie+"=") || len(cookie) != len(signInCookie)+1+43 || strings.Contains(cookie, oldCookie(token)[len(oldTokenCookie)+1:]) {
 		t.Error(cookie)
 	}
-	kept := f.h.(observed).h.(*API).signIns.kept
-	if one, ok := kept[sha256.Sum256([]byte(cookie[len(signInCookie)+1:]))]; len(kept) != 1 || !ok || one.token != sha256.Sum256([]byte(token)) {
+	kept := f.h.(observed).h.(*API).signIns.(*signInsHere).kept
+	if one, ok := kept[sha256.Sum256([]byte(cookie[len(signInCookie)+1:]))]; len(kept) != 1 || !ok || one.Token != sha256.Sum256([]byte(token)) {
 		t.Errorf("kept: %v", kept)
 	}
 	// A browser that still has the cookie of an earlier version is told to forget it.

@@ -227,7 +227,12 @@ func (a *API) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 		}
 	}
 	certificate, _ := a.engine.ClientCertificate(&w) // what is wrong with its files, attempts say
-	return showTagged(showDetail(showWebhook(&w, a.engine.Health(w.ID)), overview.PerWebhook[id], replays, certificate), &w), nil
+	fleet, err := a.engine.Fleet(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	shown := showDetail(showWebhook(&w, a.engine.Health(w.ID)), overview.PerWebhook[id], replays, certificate)
+	return showTagged(addOwner(shown, fleet, id), &w), nil
 }
 
 // clientCertificate is what an endpoint sees of a webhook's client certificate.

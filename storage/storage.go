@@ -38,6 +38,8 @@ type Settings struct {
 type Postgres struct {
 	URL, Schema string
 	Insecure    bool
+	// Release is the version of hookbolt, for people who look at a fleet.
+	Release string
 }
 
 // Hooks are what a store calls while it opens and works; see bolt.Options and postgres.Options.
@@ -61,9 +63,25 @@ type Snapshot interface {
 	Size() int64
 }
 
-// Server is implemented by a Store whose data is in a database server.
+// Server is implemented by a Store whose data is in a database server, which several processes may share.
 type Server interface {
 	Figures() ServerFigures
+	// Fleet tells of all processes that work with the database.
+	Fleet(ctx context.Context) (*engine.Fleet, error)
+	// MemberID is the number of this process among them. It changes when others have taken this process for dead.
+	MemberID() int64
+
+	// What all processes that share the data must agree on: who has signed in, how many they are, and which of them give their lanes away.
+	BeginSignIn(context.Context, engine.SignIn) error
+	SignIns(ctx context.Context, ids [][32]byte) ([]engine.SignIn, error)
+	EndSignIns(ctx context.Context, ids [][32]byte) error
+	KeepSignIns(ctx context.Context, tokens [][32]byte) error
+	Members() int
+	// HasOthers reports whether others take requests. It looks for them now.
+	HasOthers() bool
+	DrainByHand(context.Context) (engine.Drain, error)
+	BackFromDrain(context.Context) (engine.Drain, error)
+	DrainState(context.Context) (engine.Drain, error)
 }
 
 // ServerFigures are counts and the state of the connections to a database server.
@@ -97,7 +115,7 @@ const startPatience = time.Minute
 
 // openPostgres opens a database. Once that is there, it has no limit of time: a migration may take long.
 func openPostgres(p *Postgres, h Hooks) (Store, error) {
-	store, err := postgres.Open(context.Background(), postgres.Options{URL: p.URL, Schema: p.Schema, Insecure: p.Insecure, StartPatience: startPatience, Log: h.Log, ObserveCommit: h.ObserveCommit})
+	store, err := postgres.Open(context.Background(), postgres.Options{URL: p.URL, Schema: p.Schema, Insecure: p.Insecure, Shared: true, Release: p.Release, StartPatience: startPatience, Log: h.Log, ObserveCommit: h.ObserveCommit})
 	if err != nil {
 		return nil, err // a nil *postgres.Store would be no nil Store
 	}

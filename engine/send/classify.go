@@ -241,6 +241,9 @@ func (at situation) endedDuring() string {
 	case phaseTLS:
 		return "during the TLS handshake; does this port speak TLS?"
 	case phaseSend:
+		if at.wantsCertificate { // with TLS 1.3 it refuses one after the handshake, and a reset may overtake the alert that says so
+			return "while the request was sent; " + at.certificateHint() + "; or it limits the size of a request"
+		}
 		return "while the request was sent; does it limit the size of a request?"
 	case phaseHeader:
 		return "within the header of the answer; its log may say why"

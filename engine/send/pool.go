@@ -94,6 +94,7 @@ func (p *pool) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	t := traceOf(ctx)
 	var want wanted
+	var before error // of the request that is repeated
 	for {
 		req = req.WithContext(t.begin(ctx, req.URL))
 		t.note(func(x *exchange) { x.tls = p.tls })
@@ -103,6 +104,11 @@ func (p *pool) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		t.gotConn(c, reused)
+		if !t.mayGo() {
+			c.giveBack(ctx)
+			closeBody(req)
+			return nil, cmp.Or(before, ErrWithdrawn)
+		}
 		resp, err := c.client.RoundTrip(req)
 		if err == nil {
 			c.offer()
@@ -118,6 +124,7 @@ func (p *pool) RoundTrip(req *http.Request) (*http.Response, error) {
 		if want.fresh || reason == "" || ctx.Err() != nil || t.answered() {
 			return nil, readError(err)
 		}
+		before = readError(err)
 		if req, err = rewound(req, err); err != nil {
 			return nil, readError(err)
 		}
@@ -310,6 +317,14 @@ func (c *conn) release(ctx context.Context, last bool) {
 			c.idleTimer.Reset(idleConnTimeout)
 		}
 	}
+}
+
+// giveBack ends a request that was not sent.
+func (c *conn) giveBack(ctx context.Context) {
+	if c.http2 {
+		c.client.Release()
+	}
+	c.release(ctx, true)
 }
 
 // closeIdle closes a connection unless it is in use.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -731,4 +732,47 @@ func TestNoHTTP2(t *testing.T) {
 	if len(s.transports.pools) != 2 {
 		t.Errorf("%d pools", len(s.transports.pools))
 	}
+}
+
+// An attempt that may not be made any more is not sent, however it got its connection, and the pool serves the next one. What a closed connection has swallowed
+// is not sent again: the attempt has failed.
+func TestMaySend(t *testing.T) {
+	inEach(t, protocols, func(t *testing.T, protocol string) {
+		p, done := newPeer(protocol, ok, nil)
+		defer done()
+		for _, connection := range []string{"new", "kept"} {
+			r := requestTo(p.url)
+			r.MaySend = func() bool { return false }
+			before := p.requests.Load()
+			if a, err := p.sender.Send(t.Context(), r); !errors.Is(err, ErrWithdrawn) || p.requests.Load() != before {
+				t.Errorf("on a %s connection: %+v, %v, %d requests", connection, a, err, p.requests.Load()-before)
+			}
+			wantDelivered(t, p.attempt(t, testTimeout))
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		p, done := newPeer("HTTP/1.1", nil, func(p *peer, conn net.Conn) {
+			in := bufio.NewReader(conn)
+			for range 2 {
+				r, err := http.ReadRequest(in)
+				if err != nil {
+					return
+				}
+				io.Copy(io.Discard, r.Body)
+				if p.requests.Add(1) == 2 {
+					return // without an answer
+				}
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			}
+		})
+		defer done()
+		wantDelivered(t, p.attempt(t, testTimeout))
+		r := requestTo(p.url)
+		asked := 0
+		r.MaySend = func() bool { asked++; return asked == 1 }
+		a, err := p.sender.Send(t.Context(), r)
+		if err != nil || a.Delivered() || a.Error == "" || asked != 2 || p.requests.Load() != 2 {
+			t.Errorf("%+v, %v; asked %d times, %d requests", a, err, asked, p.requests.Load())
+		}
+	})
 }

@@ -31,6 +31,9 @@ type Request struct {
 	// TLS is how the endpoint is spoken to over TLS; nil means the defaults. A token endpoint gets it only on the same server: a client
 	// certificate is for the endpoint.
 	TLS *TLS
+	// MaySend is asked each time before a request to the endpoint goes out on a connection: what was true as the attempt began may be true no longer, because the
+	// machine was stopped, or a connection took its time. false withdraws the attempt. nil means true.
+	MaySend func() bool
 	// Timeout bounds the attempt as a whole: token, DNS lookup, connection, request and response.
 	Timeout time.Duration
 

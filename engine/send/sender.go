@@ -74,11 +74,14 @@ func New(o Options) *Sender {
 		userAgent: o.UserAgent, machine: &machine{resolver: o.Resolver, hasRoute: hasRoute}}
 }
 
-// Send makes one attempt. It returns an error only if the attempt was cut off because ctx ended: such an attempt says nothing about
-// the endpoint.
+// ErrWithdrawn is returned by Send if Request.MaySend did not let the request go out. Nothing was sent.
+var ErrWithdrawn = errors.New("the attempt was withdrawn before it was sent")
+
+// Send makes one attempt. It returns an error only if the attempt was cut off because ctx ended, or an ErrWithdrawn: such an attempt says nothing
+// about the endpoint.
 func (s *Sender) Send(ctx context.Context, r Request) (Outcome, error) {
 	started := time.Now()
-	t := &trace{started: started}
+	t := &trace{started: started, maySend: r.MaySend}
 	a := attempt{sender: s, request: &r, trace: t, current: t, outcome: Outcome{StartedAt: started.UTC().Round(0)}}
 	run := a.run
 	if r.Mail != nil {
@@ -92,6 +95,9 @@ func (s *Sender) Send(ctx context.Context, r Request) (Outcome, error) {
 	}
 	if ctx.Err() != nil {
 		return Outcome{}, context.Cause(ctx)
+	}
+	if errors.Is(err, ErrWithdrawn) {
+		return Outcome{}, ErrWithdrawn
 	}
 	at := a.current.situation(r.Timeout)
 	class, detail := classify(err, at)

@@ -61,6 +61,9 @@ func (a *attempt) runMail(ctx context.Context) error {
 	}
 	defer m.conn.Close()
 	defer context.AfterFunc(ctx, func() { m.conn.SetDeadline(time.Unix(1, 0)) })()
+	if !a.trace.mayGo() {
+		return ErrWithdrawn
+	}
 	reply, err := m.transact(ctx, to, message)
 	if refused, ok := errors.AsType[*textproto.Error](err); ok {
 		m.keepReply(refused.Code, refused.Msg)

@@ -30,7 +30,8 @@ const (
 // trace is what a request has met, as net/http and the pool report it: the request to the endpoint, or those for its token. It measures the
 // phases, and knows what errors do not tell. What is reported after the end is dropped: goroutines of net/http may outlive the attempt.
 type trace struct {
-	started time.Time // of the attempt
+	started time.Time   // of the attempt
+	maySend func() bool // Request.MaySend; nil for the request for a token
 
 	mu                      sync.Mutex // guards what follows: dials run in parallel
 	ended                   bool
@@ -77,6 +78,9 @@ func traceOf(ctx context.Context) *trace {
 	}
 	return &trace{started: time.Now()}
 }
+
+// mayGo reports whether the request may go out now.
+func (t *trace) mayGo() bool { return t.maySend == nil || t.maySend() }
 
 // begin begins an exchange. It returns a context in which net/http reports it.
 func (t *trace) begin(ctx context.Context, to *url.URL) context.Context {

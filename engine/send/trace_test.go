@@ -230,6 +230,8 @@ func TestClassifyLimits(t *testing.T) {
 		{errors.New(notEstablished), situation{phase: phaseSend}, "the endpoint agreed to HTTP/2 in the TLS handshake and does not speak it; its server or proxy is misconfigured"},
 		{errors.New(notEstablished), situation{phase: phaseSend, wantsCertificate: true},
 			"the endpoint ended the connection after the TLS handshake; it requires a client certificate: set tls.cert and tls.key"},
+		{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, situation{phase: phaseSend, wantsCertificate: true},
+			"the endpoint reset the connection while the request was sent; it requires a client certificate: set tls.cert and tls.key; or it limits the size of a request"},
 		{errors.New("http2: client connection lost"), situation{phase: phaseWait}, "the connection was lost: the endpoint no longer answered on it"},
 	} {
 		if _, detail := classify(tc.err, tc.at); detail != tc.want {

@@ -263,7 +263,7 @@ func TestPoolIsFair(t *testing.T) {
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				program := []string{endless, `def f: f; f`, `def f: [f]; f`, `"^" * 78888880 | test("x")`}[i%4]
-				if _, err := pool.Run(ctx, Job{Programs: Programs{Transform: program}, Owner: uint32(i), Payload: []byte(`{}`)}); err == nil {
+				if _, err := pool.Run(ctx, Job{Programs: Programs{Transform: program}, Owner: uint32(i), Payload: []byte(`{}`)}); err == nil && i%4 != 3 { // the last one may end within its limits
 					t.Error("it gave a result")
 				}
 				ended.Add(1)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"hookbolt/engine"
 )
 
 // TestFormsPostedTwice: a double click, or a page that is loaded again, makes nothing twice.
@@ -74,13 +76,13 @@ func TestFormsPostedTwice(t *testing.T) {
 		_, counted, _ := strings.Cut(f.get("/webhooks/2/replay?status=any").Body.String(), `id="count"`)
 		twice("/webhooks/2/replay", formOf(counted)) // a second replay would find nothing left
 
-		// What is kept is bounded: a form of long ago has its effect again.
+		// What is remembered is bounded: a form of long ago has its effect again.
 		form.Set("url", "https://b.example/")
 		twice("/webhooks", form)
-		time.Sleep(time.Hour)
+		time.Sleep(engine.OnceRetention)
 		twice("/webhooks", form)
 		if n := webhooks(); n != 5 {
-			t.Errorf("an hour later: %d webhooks, want 5", n)
+			t.Errorf("a day later: %d webhooks, want 5", n)
 		}
 	})
 }

@@ -53,6 +53,10 @@ type overviewData struct {
 	// MoreAttention is how many webhooks are not shown.
 	MoreAttention int64
 	Failed        []deliveryRow
+	// Members are the processes that share the database; none with a file. MoreMembers is how many are not shown, Unowned how many webhooks none of
+	// them owns.
+	Members              []memberRow
+	MoreMembers, Unowned int64
 }
 
 // overview shows the state of the server.
@@ -93,6 +97,14 @@ func (p *Pages) overview(r *http.Request, _ httprouter.Params) (*Answer, error) 
 	d.Attention = d.Attention[:min(len(d.Attention), maxAttention)]
 	if d.Failed, err = p.latestFailed(r.Context(), o.Stored[engine.StatusFailed]); err != nil {
 		return nil, err
+	}
+	fleet, err := p.engine.Fleet(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	d.Members, d.MoreMembers = membersOf(fleet, time.Now())
+	if fleet != nil {
+		d.Unowned = int64(fleet.Unowned)
 	}
 	return p.show(view{Template: "overview", Title: "Overview", Nav: "/", Live: true, Data: d})
 }

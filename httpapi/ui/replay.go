@@ -113,16 +113,26 @@ func (p *Pages) replay(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	if !ok {
 		return p.showReplay(r, &w, d, nil)
 	}
-	return p.forms.once(r, values, func() (*Answer, error) {
-		begun, err := p.engine.Replay(r.Context(), ask)
-		if err != nil {
-			return p.showReplay(r, &w, d, err)
-		}
+	begun := func(r *engine.Replay) *Answer {
 		what := "replayed"
-		if begun.Count == 0 {
+		if r.Count == 0 {
 			what = "nothing"
 		}
-		return redirect("/webhooks/%d?done=%s", w.ID, what), nil
+		return redirect("/webhooks/%d?done=%s", w.ID, what)
+	}
+	return p.once(r, values, onceForm{
+		do: func(o *engine.Once) (*Answer, error) {
+			ask.Once = o
+			replay, err := p.engine.Replay(r.Context(), ask)
+			if errors.Is(err, engine.ErrRepeated) {
+				return nil, err
+			}
+			if err != nil {
+				return p.showReplay(r, &w, d, err)
+			}
+			return begun(&replay), nil
+		},
+		again: func(done *engine.Done) *Answer { return begun(done.Replay) },
 	})
 }
 

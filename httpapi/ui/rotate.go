@@ -119,20 +119,27 @@ func (p *Pages) rotate(r *http.Request, ps httprouter.Params) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.forms.once(r, values, func() (*Answer, error) {
-		rotation, err := engine.ParseRotation(body)
-		if err == nil {
-			_, err = p.engine.RotateSecret(r.Context(), w.ID, rotation)
-		}
-		if bad, ok := errors.AsType[engine.InputErrors](err); ok {
-			return p.showRotate(&w, rotateChoice{values.Get("overlap"), cmp.Or(which, string(engine.SecretOfWebhook))}, bad)
-		}
-		if err != nil {
-			return nil, err
-		}
+	rotated := func() *Answer {
 		if which == string(engine.SecretKey) { // which nobody is shown
-			return redirect("%s?done=keys", secretPath(w.ID)), nil
+			return redirect("%s?done=keys", secretPath(w.ID))
 		}
-		return toSecret(w.ID, "rotated"), nil
+		return toSecret(w.ID, "rotated")
+	}
+	return p.once(r, values, onceForm{
+		do: func(o *engine.Once) (*Answer, error) {
+			rotation, err := engine.ParseRotation(body)
+			if err == nil {
+				rotation.Once = o
+				_, err = p.engine.RotateSecret(r.Context(), w.ID, rotation)
+			}
+			if bad, ok := errors.AsType[engine.InputErrors](err); ok {
+				return p.showRotate(&w, rotateChoice{values.Get("overlap"), cmp.Or(which, string(engine.SecretOfWebhook))}, bad)
+			}
+			if err != nil {
+				return nil, err
+			}
+			return rotated(), nil
+		},
+		again: func(*engine.Done) *Answer { return rotated() },
 	})
 }

@@ -24,7 +24,6 @@ type Pages struct {
 	engine  *engine.Engine
 	open    func() bool // nobody signs in
 	maxForm func() int64
-	forms   onceAnswers
 
 	readOnly bool // the pages have no buttons and links that lead to changes
 }

@@ -210,13 +210,16 @@ func (p *Pages) createWebhook(r *http.Request, _ httprouter.Params) (*Answer, er
 	if err != nil {
 		return p.refuseForm(r.Context(), f, err)
 	}
-	return p.forms.once(r, f.values, func() (*Answer, error) {
-		w, err := p.engine.CreateWebhook(r.Context(), patch)
-		if err != nil {
-			return p.refuseForm(r.Context(), f, err)
-		}
-		audit.Record(r.Context(), w.ID, patch.Changes(new(engine.DefaultWebhook())))
-		return toSecret(w.ID, "created"), nil
+	return p.once(r, f.values, onceForm{
+		do: func(o *engine.Once) (*Answer, error) {
+			w, err := p.engine.CreateWebhook(r.Context(), patch.Once(o))
+			if err != nil {
+				return p.refuseForm(r.Context(), f, err)
+			}
+			audit.Record(r.Context(), w.ID, patch.Changes(new(engine.DefaultWebhook())))
+			return toSecret(w.ID, "created"), nil
+		},
+		again: func(done *engine.Done) *Answer { return toSecret(done.WebhookID, "created") },
 	})
 }
 

@@ -213,6 +213,8 @@ type webhookData struct {
 	Overlapping []engine.EarlierSecret
 	Replays     []engine.Replay
 	Latest      []deliveryRow
+	// Owner names the member that makes its deliveries; "" where there are no members.
+	Owner string
 }
 
 var webhookDone = map[string]string{
@@ -245,7 +247,11 @@ func (p *Pages) oneWebhook(r *http.Request, ps httprouter.Params) (*Answer, erro
 	if err != nil {
 		return nil, err
 	}
-	d := webhookData{webhookRow: row, Certificate: p.certificate(&w, now), Settings: facts(&w, p.engine.Config()), Overlapping: w.EarlierSecrets(now), Replays: replaysOf(&o, w.ID), Latest: p.rows(page.Items)}
+	fleet, err := p.engine.Fleet(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	d := webhookData{Owner: ownerOf(fleet, w.ID), webhookRow: row, Certificate: p.certificate(&w, now), Settings: facts(&w, p.engine.Config()), Overlapping: w.EarlierSecrets(now), Replays: replaysOf(&o, w.ID), Latest: p.rows(page.Items)}
 	if row.State == "failing" {
 		d.PausesAt = row.Health.FirstFailedAt.Add(p.engine.Config().PauseAfter)
 	}

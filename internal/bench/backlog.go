@@ -31,11 +31,10 @@ func (r *run) fillScheduled(ctx context.Context) error {
 	s := &Scheduled{Sessions: accepted, Webhooks: webhooks, Seconds: took.Seconds(), PerSecond: perSecond(accepted, took), AfterCrash: r.opts.Crash,
 		Check: r.check("scheduled", false, t)}
 
-	r.server.api.client.CloseIdleConnections()
 	if r.opts.Crash {
-		r.server.process.kill()
+		r.server.end((*process).kill)
 	} else {
-		r.server.process.stop()
+		r.server.end((*process).stop)
 	}
 	began := time.Now()
 	if err := r.startServer(ctx); err != nil {
@@ -57,7 +56,7 @@ func (r *run) fill(ctx context.Context, stage string, sessions int, targets []ta
 	defer r.progress.follow(stage, t)()
 	ctx, stop := r.server.whileRunning(ctx)
 	defer stop()
-	g := r.generator(r.server.api.url, targets)
+	g := r.generator(r.server.urls(), targets)
 	defer g.client.CloseIdleConnections()
 	g.batch, g.sessions = min(backlogBatch, sessions), of
 	began := time.Now()
@@ -99,7 +98,7 @@ func (r *run) outage(ctx context.Context) error {
 	defer stop()
 	other := r.sink.newTally()
 	var working sync.WaitGroup
-	g := r.generator(r.server.api.url, others)
+	g := r.generator(r.server.urls(), others)
 	defer g.client.CloseIdleConnections()
 	g.batch = 1
 	working.Go(func() {
@@ -177,7 +176,7 @@ func (r *run) probe(ctx context.Context, ids []int64, recovered []*endpoint) {
 				continue
 			}
 			pending = true
-			if _, err := r.server.api.call(ctx, http.MethodPatch, fmt.Sprintf("/v1/webhooks/%d", id), map[string]any{"name": "bench " + r.nonce + ", recovered"}); err != nil && ctx.Err() == nil {
+			if _, err := r.server.api().call(ctx, http.MethodPatch, fmt.Sprintf("/v1/webhooks/%d", id), map[string]any{"name": "bench " + r.nonce + ", recovered"}); err != nil && ctx.Err() == nil {
 				r.problem("outage: webhook %d: %v", id, err)
 			}
 		}

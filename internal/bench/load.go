@@ -14,7 +14,8 @@ import (
 
 // generator posts sessions. Each of its goroutines has a connection of its own.
 type generator struct {
-	url, token  string
+	urls        []string // of the processes of a server, which the connections share evenly
+	token       string
 	client      *http.Client
 	connections int
 	batch       int // sessions in a request
@@ -112,9 +113,9 @@ func (g *generator) postSessions(ctx context.Context, sessions int64, t *tally) 
 // each runs a function for each connection, and waits for all calls.
 func (g *generator) each(work func(*connection)) {
 	var working sync.WaitGroup
-	for range g.connections {
+	for i := range g.connections {
 		working.Go(func() {
-			work(&connection{generator: g, body: newBody(g.sessions, g.batch, g.nonce)})
+			work(&connection{generator: g, url: g.urls[i%len(g.urls)], body: newBody(g.sessions, g.batch, g.nonce)})
 		})
 	}
 	working.Wait()
@@ -123,6 +124,7 @@ func (g *generator) each(work func(*connection)) {
 // connection is the state of one of the generator's goroutines.
 type connection struct {
 	*generator
+	url  string
 	body *body
 }
 

@@ -20,7 +20,7 @@ func answer(status int) (*http.Response, error) {
 }
 
 func testGenerator(connections int, server roundTripper) *generator {
-	return &generator{url: "http://server", client: &http.Client{Transport: server}, connections: connections, batch: 1, nonce: "0badcafe", sessions: usualSession,
+	return &generator{urls: []string{"http://server"}, client: &http.Client{Transport: server}, connections: connections, batch: 1, nonce: "0badcafe", sessions: usualSession,
 		targets: []target{{newUUID(), true}}}
 }
 

@@ -68,7 +68,7 @@ func (r *run) measure(ctx context.Context, st stage) *Measured {
 // samples makes a sample every opts.Every, from one time to another, and prints it.
 func (m *measurement) samples(ctx context.Context, at, end time.Time) (samples []Sample) {
 	last := m.from
-	for m.opts.Every > 0 && m.subject.api != nil { // the relay has no metrics to sample
+	for m.opts.Every > 0 && len(m.subject.apis) > 0 { // the relay has no metrics to sample
 		at = at.Add(m.opts.Every)
 		if at.After(end) || !sleep(ctx, time.Until(at)) {
 			break

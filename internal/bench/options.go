@@ -28,6 +28,8 @@ type Options struct {
 	Duration, Warmup, Every time.Duration
 	// Relay is how long the bare relay is measured; 0 skips it.
 	Relay time.Duration
+	// Processes is how many processes of the server work with the database, which is in PostgreSQL if there is more than one.
+	Processes int
 	// Scheduled is how many sessions are posted first whose deliveries are due in 30 days, to ScheduledWebhooks further webhooks. Then the
 	// server is restarted, after a kill with Crash; 0 skips it.
 	Scheduled, ScheduledWebhooks int
@@ -66,6 +68,7 @@ func (o *Options) Validate() error {
 		least, most int
 	}{
 		{"connections", o.Connections, 1, 10_000},
+		{"processes", o.Processes, 1, 100},
 		{"batch", o.Batch, 1, 10_000},
 		{"webhooks", o.Webhooks, 1, 10_000},
 		{"scheduled", o.Scheduled, 0, 1_000_000_000},
@@ -107,8 +110,8 @@ func (o *Options) Validate() error {
 	if o.Crash && o.Scheduled == 0 {
 		return errors.New("-crash can only be used with -scheduled")
 	}
-	if o.URL != "" && (o.Scheduled > 0 || o.Dir != "" || o.Keep) {
-		return errors.New("-scheduled, -dir and -keep cannot be used with -url: they are for the server that bench starts")
+	if o.URL != "" && (o.Processes > 1 || o.Scheduled > 0 || o.Dir != "" || o.Keep) {
+		return errors.New("-processes, -scheduled, -dir and -keep cannot be used with -url: they are for the server that bench starts")
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 
 // testOptions are valid, and quick.
 func testOptions() Options {
-	return Options{Connections: 2, Batch: 1, Webhooks: 4, ScheduledWebhooks: 2, Duration: 30 * time.Millisecond, Warmup: 10 * time.Millisecond}
+	return Options{Connections: 2, Processes: 1, Batch: 1, Webhooks: 4, ScheduledWebhooks: 2, Duration: 30 * time.Millisecond, Warmup: 10 * time.Millisecond}
 }
 
 func TestValidate(t *testing.T) {
@@ -41,8 +41,10 @@ func TestValidate(t *testing.T) {
 		{func(o *Options) { o.Failing = .1 }, "-failing 0.1 of -webhooks 4 is less than one"},
 		{func(o *Options) { o.Failing, o.Slow = .75, .5 }, "-failing and -slow must not add up to more than 1"},
 		{func(o *Options) { o.Crash = true }, "-crash can only be used with -scheduled"},
-		{func(o *Options) { o.URL, o.Scheduled = "http://x", 1 }, "-scheduled, -dir and -keep cannot be used with -url"},
-		{func(o *Options) { o.URL, o.Keep = "http://x", true }, "-scheduled, -dir and -keep"},
+		{func(o *Options) { o.URL, o.Scheduled = "http://x", 1 }, "-processes, -scheduled, -dir and -keep cannot be used with -url"},
+		{func(o *Options) { o.URL, o.Processes = "http://x", 2 }, "-processes, -scheduled"},
+		{func(o *Options) { o.Processes = 0 }, "-processes must be 1 to 100 (got 0)"},
+		{func(o *Options) { o.URL, o.Keep = "http://x", true }, "-processes, -scheduled, -dir and -keep"},
 	} {
 		o := testOptions()
 		tc.change(&o)

@@ -110,17 +110,12 @@ func (r *run) cleanUp(ctx context.Context) (err error) {
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		for _, id := range r.webhooks {
-			if _, e := r.server.api.call(ctx, http.MethodDelete, fmt.Sprintf("/v1/webhooks/%d", id), nil); e != nil {
+			if _, e := r.server.api().call(ctx, http.MethodDelete, fmt.Sprintf("/v1/webhooks/%d", id), nil); e != nil {
 				err = errors.Join(err, fmt.Errorf("webhook %d could not be deleted: %w", id, e))
 			}
 		}
 	}
-	if r.server.process != nil {
-		r.server.process.kill() // its database is not needed any more
-	}
-	if r.server.api != nil {
-		r.server.api.client.CloseIdleConnections()
-	}
+	r.server.end((*process).kill) // its database is not needed any more
 	if r.sink != nil {
 		r.sink.close()
 	}
@@ -172,10 +167,10 @@ func (r *run) relay(ctx context.Context) error {
 		return err
 	}
 	defer p.kill()
-	g := r.generator(p.url, []target{{newUUID(), true}})
+	g := r.generator([]string{p.url}, []target{{newUUID(), true}})
 	defer g.client.CloseIdleConnections()
 	g.batch, g.token = 1, ""
-	s := &subject{process: p}
+	s := &subject{processes: []*process{p}}
 	m := r.measure(ctx, stage{name: "bare relay", subject: s, source: g, span: window{min(r.opts.Warmup, time.Second), r.opts.Relay}})
 	r.report.Relay = m
 	if !r.opts.JSON {
@@ -184,24 +179,30 @@ func (r *run) relay(ctx context.Context) error {
 	return errors.Join(ctx.Err(), s.ended())
 }
 
-func (r *run) generator(url string, targets []target) *generator {
-	return &generator{url: url, token: r.opts.Token, client: newClient(r.opts.Connections), connections: r.opts.Connections, batch: r.opts.Batch,
+func (r *run) generator(urls []string, targets []target) *generator {
+	return &generator{urls: urls, token: r.opts.Token, client: newClient(r.opts.Connections), connections: r.opts.Connections, batch: r.opts.Batch,
 		nonce: r.nonce, targets: targets, sessions: usualSession}
 }
 
-// startServer starts the child, unless a running server is measured, and waits until the server is ready.
+// startServer starts the processes of the server, unless a running one is measured, and waits until all are ready.
 func (r *run) startServer(ctx context.Context) error {
-	url := strings.TrimSuffix(r.opts.URL, "/")
-	if url == "" {
-		p, err := startProcess(ctx, r.opts, "serve", "-config", r.configFile())
-		if err != nil {
-			return err
+	urls := []string{strings.TrimSuffix(r.opts.URL, "/")}
+	if r.opts.URL == "" {
+		urls = nil
+		for range r.opts.Processes {
+			p, err := startProcess(ctx, r.opts, "serve", "-config", r.configFile())
+			if err != nil {
+				return err
+			}
+			r.server.processes, urls = append(r.server.processes, p), append(urls, p.url)
 		}
-		r.server.process, url = p, p.url
 	}
-	r.server.api = &api{url: url, token: r.opts.Token, client: newClient(2)}
-	if err := r.server.api.awaitReady(ctx); err != nil {
-		return fmt.Errorf("%s: %w", url, err)
+	for _, url := range urls {
+		a := &api{url: url, token: r.opts.Token, client: newClient(2)}
+		r.server.apis = append(r.server.apis, a)
+		if err := a.awaitReady(ctx); err != nil {
+			return fmt.Errorf("%s: %w", url, err)
+		}
 	}
 	return nil
 }
@@ -233,7 +234,7 @@ func (r *run) subscribe(ctx context.Context, n int, open func(i int) (e *endpoin
 		if retries != nil {
 			settings["retry_schedule"] = retries
 		}
-		id, err := r.server.api.createWebhook(ctx, settings)
+		id, err := r.server.api().createWebhook(ctx, settings)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -260,7 +261,7 @@ func (r *run) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g := r.generator(r.server.api.url, targets)
+	g := r.generator(r.server.urls(), targets)
 	defer g.client.CloseIdleConnections()
 	span := window{r.opts.Warmup, r.opts.Duration}
 	rate := r.opts.Rate

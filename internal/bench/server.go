@@ -57,16 +57,27 @@ func ratio(v *float64, by float64) *float64 {
 	return new(*v / by)
 }
 
-// subject is a process that is measured: a server, or the bare relay.
+// subject is what is measured: the processes of a server, or the bare relay.
 type subject struct {
-	process *process // nil for a server that the run has not started
-	api     *api     // nil for the relay
+	processes []*process // none for a server that the run has not started
+	apis      []*api     // of each process; none for the relay
 }
 
-// whileRunning returns a context that ends when the process ends.
+// api is that of the first process.
+func (s *subject) api() *api { return s.apis[0] }
+
+// urls are the addresses of all processes.
+func (s *subject) urls() (all []string) {
+	for _, a := range s.apis {
+		all = append(all, a.url)
+	}
+	return all
+}
+
+// whileRunning returns a context that ends when a process ends.
 func (s *subject) whileRunning(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	if p := s.process; p != nil {
+	for _, p := range s.processes {
 		go func() {
 			select {
 			case <-p.exited:
@@ -78,22 +89,58 @@ func (s *subject) whileRunning(ctx context.Context) (context.Context, context.Ca
 	return ctx, cancel
 }
 
-// ended returns an error if the process has ended by itself.
+// ended returns an error if a process has ended by itself.
 func (s *subject) ended() error {
-	if s.process == nil || s.process.running() {
-		return nil
+	for _, p := range s.processes {
+		if !p.running() {
+			return fmt.Errorf("%s has ended by itself: %s", p.cmd.Args[1], p.log)
+		}
 	}
-	return fmt.Errorf("%s has ended by itself: %s", s.process.cmd.Args[1], s.process.log)
+	return nil
 }
 
-// read reads the figures of the subject.
-func (s *subject) read(ctx context.Context) reading {
-	r := make(reading)
-	if s.process != nil {
-		readProc(r, s.process.cmd.Process.Pid)
+// end ends all processes, each by how.
+func (s *subject) end(how func(*process)) {
+	for _, a := range s.apis {
+		a.client.CloseIdleConnections()
 	}
-	if s.api != nil {
-		if text, err := s.api.call(ctx, http.MethodGet, "/metrics", nil); err == nil {
+	for _, p := range s.processes {
+		how(p)
+	}
+	s.processes, s.apis = nil, nil
+}
+
+// read reads the figures of the subject: the sums over its processes, but for the size of the database, which they share.
+func (s *subject) read(ctx context.Context) reading {
+	all := make(reading)
+	for i := range max(len(s.processes), len(s.apis)) {
+		var p *process
+		var a *api
+		if i < len(s.processes) {
+			p = s.processes[i]
+		}
+		if i < len(s.apis) {
+			a = s.apis[i]
+		}
+		for name, v := range readOne(ctx, p, a) {
+			if name == databaseBytes {
+				all[name] = v
+			} else {
+				all[name] += v
+			}
+		}
+	}
+	return all
+}
+
+// readOne reads the figures of a process and its API, as far as there are.
+func readOne(ctx context.Context, p *process, a *api) reading {
+	r := make(reading)
+	if p != nil {
+		readProc(r, p.cmd.Process.Pid)
+	}
+	if a != nil {
+		if text, err := a.call(ctx, http.MethodGet, "/metrics", nil); err == nil {
 			for line := range strings.Lines(string(text)) {
 				// Only metrics without labels are used.
 				if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"hookbolt/internal/memdir"
 )
 
 var shotsDir = flag.String("browser.shots", "", "write pictures of the pages, at each width and in both schemes, into this `directory`")
@@ -28,6 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(run{m}) }
 type run struct{ *testing.M }
 
 func (r run) Run() int {
+	defer memdir.Use()()
 	var err error
 	if workDir, err = os.MkdirTemp("", "hookbolt-browser-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -36,7 +36,7 @@ const withTokens = `http.admin_tokens = ["` + adminToken + `"]`
 // allowNothing makes a server refuse endpoints on loopback, as it does by default.
 const allowNothing = `delivery.allow_networks = []`
 
-// startServer starts hookbolt on a free loopback port with its own database. It builds the binary once for each run. Endpoints on loopback are
+// startServer starts hookbolt on a free loopback port with its own database, unless the settings name one. It builds the binary once for each run. Endpoints on loopback are
 // allowed unless allowNothing is among the settings. Settings are lines of the configuration with full keys, such as
 // `delivery.timeout = "2s"`. The server is stopped at the end of the test, and must exit with 0.
 func startServer(t *testing.T, settings ...string) *server {
@@ -50,8 +50,10 @@ func startServer(t *testing.T, settings ...string) *server {
 		settings = append(settings, `delivery.allow_networks = ["127.0.0.0/8"]`)
 	}
 	lines := append([]string{`http.listen = "127.0.0.1:0"`}, settings...)
-	for line := range strings.Lines(teststore.In(t, dir).Config()) {
-		lines = append(lines, "storage."+strings.TrimSpace(line))
+	if !slices.ContainsFunc(settings, func(s string) bool { return strings.HasPrefix(s, "storage.") }) {
+		for line := range strings.Lines(teststore.In(t, dir).Config()) {
+			lines = append(lines, "storage."+strings.TrimSpace(line))
+		}
 	}
 	if err := os.WriteFile(config, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
 		t.Fatal(err)

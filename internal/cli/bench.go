@@ -61,6 +61,9 @@ func runBench(ctx context.Context, p *Program, args []string) error {
 		if err := ownServer(&o, *path); err != nil {
 			return err
 		}
+		if o.Processes > 1 && o.Database == "" {
+			return usageError{errors.New("bench: -processes needs a -config whose storage.driver is \"postgres\": a file belongs to one process")}
+		}
 	} else if o.Token == "" {
 		o.Token = config.Variable(tokenVariable)
 	}
@@ -77,6 +80,7 @@ func runBench(ctx context.Context, p *Program, args []string) error {
 func benchFlags(flags *flag.FlagSet, o *bench.Options) {
 	flags.IntVar(&o.Connections, "connections", 32, "post over `N` connections, one request at a time on each")
 	flags.IntVar(&o.Batch, "batch", 1, "post `N` sessions in a request, each of 5 events and about 1 KB")
+	flags.IntVar(&o.Processes, "processes", 1, "start `N` processes of the server on one database, which takes storage.driver = \"postgres\" in the file of -config, and post to all alike")
 	flags.IntVar(&o.Webhooks, "webhooks", 1, "create `N` webhooks, each for its own content; the sessions are spread over them evenly")
 	flags.Float64Var(&o.Failing, "failing", 0, "let the endpoints of a `SHARE` of the webhooks, 0 to 1, always answer 500")
 	flags.Float64Var(&o.Slow, "slow", 0, "let the endpoints of a `SHARE` of the webhooks, 0 to 1, answer slowly")

@@ -57,7 +57,7 @@ func TestBenchPostgres(t *testing.T) {
 	if err := os.WriteFile(file, []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := hookbolttest.Start(t, strings.Fields(quickBench+" -scheduled 10 -dir "+dir+" -config "+file)...)
+	p := hookbolttest.Start(t, strings.Fields(quickBench+" -processes 2 -webhooks 4 -scheduled 10 -dir "+dir+" -config "+file)...)
 	if code := p.Exit(t); code != 0 || p.Stderr.String() != "" {
 		t.Fatalf("exit code %d", code)
 	}
@@ -168,6 +168,7 @@ func TestBenchUsage(t *testing.T) {
 		{"-duration 0s", cli.ExitUsage, "bench: -duration must be positive (got 0s)"},
 		{"now", cli.ExitUsage, `bench: unexpected argument "now"`},
 		{"-url http://127.0.0.1:1 -config x", cli.ExitUsage, "bench: -config cannot be used with -url"},
+		{"-processes 2", cli.ExitUsage, "bench: -processes needs a -config whose storage.driver is \"postgres\""},
 		{"-token x", cli.ExitUsage, "bench: -token can only be used with -url"},
 		{"-config " + broken, cli.ExitFailure, broken + ": delivery.timeout: "},
 		{"-relay 0 -dir " + broken, cli.ExitFailure, "bench: "},

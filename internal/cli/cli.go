@@ -54,6 +54,7 @@ var commands = []command{
 	{"apply", "set up webhooks from a file", "-f FILE [-dry-run] [-prune] [-url URL] [-token-file FILE]", apply},
 	{"dump", "write such a file", "[-secrets] [-url URL] [-token-file FILE]", dump},
 	{"status", "show the state of a server", "[-url URL] [-token-file FILE]", printStatus},
+	{"drain", "take a server out of its fleet", "[-undo] [-timeout DURATION] [-url URL] [-token-file FILE]", drain},
 	{"healthcheck", "check whether a server is ready", "[-url URL] [-config FILE]", healthcheck},
 	{"config", "check the settings: config check", "[-config FILE] [-allow NETWORK]...", checkConfig},
 	{"check", "check a database", "[-config FILE] [-schema NAME] FILE", check},

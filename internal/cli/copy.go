@@ -51,6 +51,9 @@ func (l *places) place(operand string) (storage.Place, error) {
 		s := &c.Storage
 		return storage.Place{Postgres: &storage.Postgres{URL: s.PostgresURL, Schema: s.PostgresSchema, Insecure: s.PostgresInsecure}}, err
 	case strings.HasPrefix(operand, "postgres://"), strings.HasPrefix(operand, "postgresql://"), keyValue.MatchString(operand):
+		if err := config.CheckPostgresName("-schema", l.schema); err != nil {
+			return storage.Place{}, usageError{err}
+		}
 		return storage.Place{Postgres: &storage.Postgres{URL: operand, Schema: l.schema, Insecure: l.insecure}}, nil
 	}
 	return storage.Place{Path: operand}, nil

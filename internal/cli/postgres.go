@@ -6,9 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
+	"hookbolt/internal/config"
 	"hookbolt/storage/postgres"
 )
 
@@ -36,13 +38,30 @@ func initPostgres(ctx context.Context, p *Program, args []string) error {
 		return err
 	case !isInit:
 		return usageError{errors.New("postgres: the only subcommand is init: \"hookbolt postgres init URL\"")}
-	case *toPrint:
+	}
+	for _, of := range []struct{ flag, name string }{{"-schema", u.Schema}, {"-role", u.Role}, {"-owner", u.Owner}} {
+		if err := config.CheckPostgresName(of.flag, of.name); err != nil {
+			return usageError{fmt.Errorf("postgres init: %w", err)}
+		}
+	}
+	if *toPrint {
 		_, err := io.WriteString(p.Stdout, u.SQL())
 		return err
 	}
 	if err := postgres.Init(ctx, urls[0], u); err != nil {
 		return fmt.Errorf("postgres init: %w", err)
 	}
-	_, err = fmt.Fprintf(p.Stdout, "the schema %q is ready for the role %q; a new role has no password yet: \\password %s in psql sets it\n", u.Schema, u.Role, u.Role)
+	_, err = fmt.Fprintf(p.Stdout, "the schema %q is ready for the role %q; a new role has no password yet: \\password %s in psql sets it\n", u.Schema, u.Role, forPsql(u.Role))
 	return err
+}
+
+// plainName is a name that psql takes as it is. It folds others to lower case, and ends them at a space.
+var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
+
+// forPsql is a name as an argument of a command of psql.
+func forPsql(name string) string {
+	if plainName.MatchString(name) {
+		return name
+	}
+	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }

@@ -50,7 +50,7 @@ func TestPostgresInit(t *testing.T) {
 	database := urlOf(c, "hookbolt", "with-Capitals")
 	for range 2 { // it may be repeated
 		code, out, log := hookbolttest.Run(t, "postgres", "init", "-schema", schema, "-role", role, "-owner", "the owner", database)
-		if want := "the schema \"Hooks-1\" is ready for the role \"the app\"; "; code != 0 || !strings.HasPrefix(out, want) {
+		if want := "the schema \"Hooks-1\" is ready for the role \"the app\"; a new role has no password yet: \\password \"the app\" "; code != 0 || !strings.HasPrefix(out, want) {
 			t.Fatalf("init: exit code %d\n%s%s", code, out, log)
 		}
 	}
@@ -95,6 +95,10 @@ func TestPostgresInitErrors(t *testing.T) {
 		{[]string{"postgres"}, 2, "the only subcommand is init"},
 		{[]string{"postgres", "init"}, 2, "URL"},
 		{[]string{"postgres", "init", "nothing"}, 1, "postgres init: "},
+		{[]string{"postgres", "init", "-schema", "pg_mine", c.URL()}, 2, `-schema: must be a name of 1 to 63 bytes that does not begin with "pg_" (got "pg_mine")`},
+		{[]string{"postgres", "init", "-print", "-role", strings.Repeat("r", 64)}, 2, "-role: must be a name of 1 to 63 bytes"},
+		{[]string{"postgres", "init", "-owner", "", c.URL()}, 2, "-owner: must be a name of 1 to 63 bytes"},
+		{[]string{"check", "-schema", "", c.URL()}, 2, "-schema: must be a name of 1 to 63 bytes"},
 		{[]string{"postgres", "init", "postgres://hookbolt:hunter2@127.0.0.1:1/hookbolt"}, 1, "the database server cannot be reached"},
 		{[]string{"postgres", "init", "postgres://hookbolt:hun%ter2@127.0.0.1:1/hookbolt"}, 1, "the special characters of the password as %XX"},
 		{[]string{"postgres", "init", urlOf(c, "hookbolt", "nowhere")}, 1, "the database does not exist"},

@@ -166,3 +166,45 @@ hookbolt_storage_commit_duration_seconds_count 100
 		}
 	}
 }
+
+// TestStatusOfMembers names the processes that share a database. One that is away needs attention; two releases at once do not.
+func TestStatusOfMembers(t *testing.T) {
+	const metrics = `# TYPE hookbolt_build_info gauge
+hookbolt_build_info{version="v9"} 1
+# TYPE hookbolt_postgres_members gauge
+hookbolt_postgres_members{state="away"} 0
+hookbolt_postgres_members{state="working"} 2
+# TYPE hookbolt_postgres_unowned_lanes gauge
+hookbolt_postgres_unowned_lanes 0
+# TYPE hookbolt_postgres_beat_age_seconds gauge
+hookbolt_postgres_beat_age_seconds 0.4
+`
+	const members = `{"items":[{"id":17,"host":"app\n1","release":"v9","state":"working","joined_at":"2026-11-27T01:51:17.5Z","beat_age_ms":412,"webhooks":1234,"in_flight":5,"keeper":true,"this":false},
+		{"id":18,"host":null,"release":"v10","state":"working","joined_at":"2026-11-27T01:51:17Z","beat_age_ms":0,"webhooks":3,"in_flight":0,"keeper":false,"this":true}],"unowned_webhooks":0}`
+	answers := map[string]string{"/metrics": metrics, "/readyz": `{}`, "/v1/webhooks": `{"items":[],"next_cursor":null}`, "/v1/members": members}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if answers[r.URL.Path] == "" {
+			w.WriteHeader(http.StatusForbidden)
+		}
+		fmt.Fprint(w, answers[r.URL.Path])
+	}))
+	defer server.Close()
+	want := func(code int, lines string) {
+		t.Helper()
+		p := hookbolttest.Start(t, "status", "-url", server.URL)
+		if got, out := p.Exit(t), p.Stdout.String(); got != code || !strings.Contains(out+"end", lines) {
+			t.Errorf("exit code %d, want %d: %s\nwant %s\n%s", got, code, p.Stderr, lines, out)
+		}
+	}
+	want(0, "\nmembers     working 2   releases v9 and v10\n"+
+		"            member 17 on app 1   working   webhooks 1,234   in flight 5   beat 412ms ago   since 2026-11-27T01:51:17Z   v9   background work\n"+
+		"            member 18   working   webhooks 3   in flight 0   beat 0s ago   since 2026-11-27T01:51:17Z   v10   this one\nend")
+	answers["/v1/members"] = strings.Replace(strings.Replace(members, "412", "6012", 1), "working", "away", 1)
+	want(cli.ExitFailure, "\nattention   member 17 on app 1 has given no sign of life for 6s, and makes no attempts: others take its webhooks over\nend")
+	answers["/v1/members"], answers["/v1/webhooks"] = "", "" // to a metrics token
+	want(0, "\nmembers     working 2\nend")
+	answers["/metrics"] = strings.NewReplacer(`away"} 0`, `away"} 1`, "lanes 0", "lanes 4", "seconds 0.4", "seconds 7.5").Replace(metrics)
+	want(cli.ExitFailure, "\nmembers     away 1   working 2   lanes that nobody owns 4\n"+
+		"attention   this member has given no sign of life for 7.5s, and makes no attempts: it does not reach PostgreSQL, or hangs\n"+
+		"            members without a sign of life: 1 (use an admin token to see which)\nend")
+}

@@ -42,6 +42,7 @@ type HTTP struct {
 	TrustedProxies    []Network       `toml:"trusted_proxies"`
 	MaxBody           Size            `toml:"max_body"`
 	ShutdownTimeout   engine.Duration `toml:"shutdown_timeout"`
+	ShutdownDelay     engine.Duration `toml:"shutdown_delay"`
 }
 
 // Storage is the section [storage]: what is kept, where, and for how long.
@@ -107,6 +108,9 @@ const (
 
 const defaultMinFree = Size(256 << 20)
 
+// defaultShutdownDelay is time for two checks of a balancer that asks every two seconds.
+const defaultShutdownDelay = engine.Duration(5 * time.Second)
+
 // Default returns the defaults.
 func Default() Config {
 	e := engine.DefaultConfig()
@@ -115,6 +119,7 @@ func Default() Config {
 			Listen:          "127.0.0.1:8080",
 			MaxBody:         1 << 20,
 			ShutdownTimeout: engine.Duration(e.ShutdownTimeout),
+			ShutdownDelay:   defaultShutdownDelay,
 		},
 		Storage: Storage{
 			Driver:            DriverBolt,
@@ -167,6 +172,7 @@ func (c *Config) Validate() error {
 		c.HTTP.checkTrustedProxies(),
 		between("http.max_body", c.HTTP.MaxBody, minMaxBody, MaxMaxBody),
 		between("http.shutdown_timeout", c.HTTP.ShutdownTimeout, 0, maxShutdownTimeout),
+		between("http.shutdown_delay", c.HTTP.ShutdownDelay, 0, maxShutdownTimeout),
 		c.Storage.checkDriver(),
 		between("storage.session_retention", c.Storage.SessionRetention, minRetention, maxRetention),
 		between("storage.delivery_retention", c.Storage.DeliveryRetention, minRetention, maxRetention),
@@ -269,8 +275,16 @@ func (c *Storage) checkDriver() error {
 	return fmt.Errorf(`storage.%s: is for PostgreSQL: set storage.driver = "postgres", too`, set)
 }
 
-// maxPostgresSchema is the longest name, in bytes: PostgreSQL cuts names off there.
-const maxPostgresSchema = 63
+// maxPostgresName is the longest name, in bytes: PostgreSQL cuts names off there.
+const maxPostgresName = 63
+
+// CheckPostgresName returns why PostgreSQL would have no schema or role of a name, or one of another name. setting is where the name comes from.
+func CheckPostgresName(setting, name string) error {
+	if name == "" || len(name) > maxPostgresName || strings.ContainsFunc(name, unicode.IsControl) || strings.HasPrefix(name, "pg_") {
+		return fmt.Errorf(`%s: must be a name of 1 to %d bytes that does not begin with "pg_" (got %.70q)`, setting, maxPostgresName, name)
+	}
+	return nil
+}
 
 func (c *Storage) checkPostgres() error {
 	switch {
@@ -279,14 +293,12 @@ func (c *Storage) checkPostgres() error {
 			"or storage.postgres_url_file to a file with it")
 	case strings.ContainsFunc(c.PostgresURL, unicode.IsControl):
 		return errors.New("storage.postgres_url: must not hold control characters")
-	case c.PostgresSchema == "" || len(c.PostgresSchema) > maxPostgresSchema || strings.ContainsFunc(c.PostgresSchema, unicode.IsControl) || strings.HasPrefix(c.PostgresSchema, "pg_"):
-		return fmt.Errorf(`storage.postgres_schema: must be a name of 1 to %d bytes that does not begin with "pg_" (got %.70q)`, maxPostgresSchema, c.PostgresSchema)
 	case c.MaxBytes != 0:
 		return errors.New("storage.max_bytes: is for a file: what is removed makes no table of PostgreSQL smaller. Shorten the retentions, and limit the database's disk")
 	case c.MinFree != 0 && c.MinFree != defaultMinFree:
 		return errors.New("storage.min_free: is for a file: hookbolt does not see the disk of a PostgreSQL server. Watch it there")
 	}
-	return nil
+	return CheckPostgresName("storage.postgres_schema", c.PostgresSchema)
 }
 
 func (c *Storage) checkMaxBytes() error {

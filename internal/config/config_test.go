@@ -70,6 +70,7 @@ func TestConfigIsRead(t *testing.T) {
 		cors_origins = ["https://quiz.example.com", "http://localhost:3000"]
 		max_body = 2048
 		shutdown_timeout = "0s"
+		shutdown_delay = "9s"
 		[storage]
 		path = "/var/lib/hookbolt/data.db"
 		session_retention = "48h"
@@ -100,7 +101,7 @@ func TestConfigIsRead(t *testing.T) {
 	want.HTTP.IngestTokens = []string{"an-ingest-token-of-mine", "another-ingest-token"}
 	want.HTTP.CORSOrigins = []string{"https://quiz.example.com", "http://localhost:3000"}
 	want.HTTP.MaxBody = 2 << 10
-	want.HTTP.ShutdownTimeout = 0
+	want.HTTP.ShutdownTimeout, want.HTTP.ShutdownDelay = 0, engine.Duration(9*time.Second)
 	want.Storage = Storage{Driver: DriverBolt, Path: "/var/lib/hookbolt/data.db", PostgresSchema: "hookbolt", SessionRetention: engine.Duration(48 * time.Hour),
 		DeliveryRetention: engine.Duration(90 * time.Minute), MaxBytes: 2 << 40}
 	want.Delivery = Delivery{

@@ -40,6 +40,7 @@ func TestEnvironment(t *testing.T) {
 		"http.trusted_proxies":              {"127.0.0.1, 10.0.0.0/8", `["127.0.0.1", "10.0.0.0/8"]`},
 		"http.max_body":                     {"2KiB", `"2KiB"`},
 		"http.shutdown_timeout":             {"7s", `"7s"`},
+		"http.shutdown_delay":               {"8s", `"8s"`},
 		"storage.driver":                    {"postgres", `"postgres"`},
 		"storage.postgres_url":              {"postgres://u:p@h/d", `"postgres://u:p@h/d"`},
 		"storage.postgres_schema":           {"events", `"events"`},

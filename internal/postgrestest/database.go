@@ -77,8 +77,8 @@ const layoutSQL = `SELECT concat_ws(' ', (SELECT string_agg(relname || relkind::
 	(SELECT count(*) FROM pg_proc WHERE pronamespace = n.oid), (SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relnamespace = n.oid AND NOT tgisinternal))
 	FROM pg_namespace n WHERE nspname = $1`
 
-// emptySQL makes the statements that remove all rows but the version of the schema, and begin its sequences anew.
-const emptySQL = `SELECT format('DELETE FROM %I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = $1 AND tablename <> 'schema'
+// emptySQL makes the statements that remove all rows but those that a new schema has, and begin its sequences anew.
+const emptySQL = `SELECT format('DELETE FROM %I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = $1 AND tablename NOT IN ('schema', 'fleet')
 	UNION ALL SELECT format('SELECT setval(%L, %s, false)', format('%I.%I', schemaname, sequencename), start_value) FROM pg_sequences WHERE schemaname = $1`
 
 // empty makes the schema empty for the next test, and reports whether it can be used again.

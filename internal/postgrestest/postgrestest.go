@@ -41,8 +41,13 @@ type Options struct {
 	Checksums bool
 	// Settings are further lines of postgresql.conf, such as "max_connections = 20".
 	Settings []string
+	// Replicates lets the server have standbys; see [Cluster.Standby].
+	Replicates bool
 	// WAL is an empty directory for the write-ahead log, see AsServer. Defaults to one beside the data.
 	WAL string
+
+	primary *Cluster // for a standby
+	name    string   // of the standby, by which the primary knows it
 }
 
 // Cluster is a running server. Its superuser is "hookbolt", its database "hookbolt".
@@ -91,6 +96,17 @@ func Start(tb testing.TB, o Options) *Cluster {
 	return c
 }
 
+// Standby starts a server that replicates what c does, and stops it at the end of the test. The primary knows it by a name, which synchronous_standby_names may
+// have. o is as for c.
+func (c *Cluster) Standby(tb testing.TB, name string, o Options) *Cluster {
+	tb.Helper()
+	o.primary, o.name = c, name
+	return Start(tb, o)
+}
+
+// Promote makes a standby a primary, and returns when it takes writes.
+func (c *Cluster) Promote() error { return c.await(startTimeout, "SELECT pg_promote()") }
+
 // errMissing is returned by start if PostgreSQL is not installed.
 var errMissing = errors.New("PostgreSQL is not installed: no initdb in PATH, /usr/lib/postgresql or /usr/local")
 
@@ -129,12 +145,19 @@ func (c *Cluster) Schema(tb interface{ Cleanup(func()) }) string {
 func newSchema() string { return fmt.Sprintf("test %d", schemas.Add(1)) } // the space shows where a name is not quoted
 
 // script is the watchdog. It makes and runs the server, stops and starts it as it is told, and ends it when its standard input ends. The binaries' directory
-// and that of the cluster come by arguments, then more for initdb. A test binary that is killed must not end it by a signal.
+// and that of the cluster come by arguments, then how to reach the primary of a standby, or nothing, then more for initdb. A test binary that is killed must not end it by a signal.
 const script = `
 trap '' PIPE
-bin=$1 dir=$2
-shift 2
-"$bin/initdb" -D "$dir/data" -A trust -U hookbolt -E UTF8 --locale=C --no-sync "$@" >"$dir/log" 2>&1 &&
+bin=$1 dir=$2 primary=$3
+shift 3
+make() {
+	if [ -n "$primary" ]; then
+		"$bin/pg_basebackup" -D "$dir/data" -d "$primary" -R -c fast --no-sync
+	else
+		"$bin/initdb" -D "$dir/data" -A trust -U hookbolt -E UTF8 --locale=C --no-sync "$@"
+	fi
+}
+make "$@" >"$dir/log" 2>&1 &&
 cat "$dir/conf" >>"$dir/data/postgresql.conf" || { cat >/dev/null; rm -rf "$dir"; exit 1; }
 serve() {
 	"$bin/postgres" -D "$dir/data" >>"$dir/log" 2>&1 &
@@ -167,6 +190,13 @@ func start(o Options) (*Cluster, error) {
 	}
 	settings := append([]string{"listen_addresses = ''", "unix_socket_directories = '" + dir + "'", "port = 5432", "max_connections = 300", "shared_buffers = 64MB",
 		"wal_level = minimal", "max_wal_senders = 0", "max_wal_size = 512MB"}, o.Settings...)
+	primary, ready := "", "CREATE DATABASE hookbolt"
+	if o.primary != nil {
+		primary, ready = fmt.Sprintf("host=%s user=hookbolt dbname=postgres application_name=%s", o.primary.dir, o.name), "SELECT"
+	}
+	if o.Replicates {
+		settings = append(settings, "wal_level = replica", "max_wal_senders = 5")
+	}
 	if !o.Durable {
 		settings = append(settings, "fsync = off", "full_page_writes = off")
 	}
@@ -178,7 +208,7 @@ func start(o Options) (*Cluster, error) {
 		return nil, err
 	}
 	defer r.Close()
-	c := &Cluster{dir: dir, bin: bin, hold: w, cmd: exec.Command("/bin/sh", "-c", script, "sh", bin, dir)}
+	c := &Cluster{dir: dir, bin: bin, hold: w, cmd: exec.Command("/bin/sh", "-c", script, "sh", bin, dir, primary)}
 	c.admin.cluster = c
 	if o.WAL != "" {
 		c.cmd.Args = append(c.cmd.Args, "-X", o.WAL)
@@ -198,7 +228,7 @@ func start(o Options) (*Cluster, error) {
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
 	}
-	if err := c.await(startTimeout, "CREATE DATABASE hookbolt"); err != nil {
+	if err := c.await(startTimeout, ready); err != nil {
 		defer c.stop()
 		return nil, fmt.Errorf("%w\n%s", err, c.Log())
 	}

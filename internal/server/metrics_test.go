@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"os"
 	"regexp"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 
+	"hookbolt/engine"
 	"hookbolt/storage"
 )
 
@@ -17,7 +19,10 @@ import (
 func TestPostgresMetrics(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(newPostgresCollector(func() storage.ServerFigures {
-		return storage.ServerFigures{Trips: 12, Retries: 3, Settled: 1, Reading: 2, Idle: 5, Away: true, FoldAge: 1500 * time.Millisecond, Skew: -250 * time.Millisecond}
+		return storage.ServerFigures{Trips: 12, Retries: 3, Settled: 1, SetBacks: 2, Reading: 2, Idle: 5, Away: true, FoldAge: 1500 * time.Millisecond, Skew: -250 * time.Millisecond,
+			BeatAge: 400 * time.Millisecond, Owned: 7, Keeper: true, TookOver: 1}
+	}, func(context.Context) (*engine.Fleet, error) {
+		return &engine.Fleet{Unowned: 2, Members: []engine.Member{{ID: 3, State: engine.MemberWorking}, {ID: 5, State: engine.MemberWorking}, {ID: 8, State: engine.MemberAway}}}, nil
 	}))
 	file, err := os.ReadFile("testdata/postgres.metrics")
 	if err != nil {

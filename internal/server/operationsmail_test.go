@@ -142,21 +142,26 @@ func awaitEnd(t *testing.T, api, id string) shownEnd {
 // bytes, so that a mailbox shows it once.
 func TestMailAfterKill(t *testing.T) {
 	var child *hookbolttest.Child
-	first := true
+	first, answered := true, make(chan struct{}) // closed when the test was answered: the mail may be faster
 	settings, messages := mailServer(t, func(s *smtptest.Server) {
 		taken := s.OnMessage
 		s.OnMessage = func(m smtptest.Message) {
-			taken(m)
 			if first { // the reply comes too late
 				first = false
+				select {
+				case <-answered:
+				case <-t.Context().Done():
+				}
 				child.Process.Kill()
 				child.Wait()
 			}
+			taken(m)
 		}
 	})
 	config := hookbolttest.WriteConfig(t, t.TempDir(), "", settings)
 	child = hookbolttest.Spawn(t, config)
 	status, answer := hookbolttest.Call(t, "POST", child.URL+"/v1/webhooks/1/test", "")
+	close(answered)
 	hookbolttest.WantStatus(t, 202, status, answer)
 	before := nextMail(t, messages)
 	hookbolttest.Spawn(t, config)

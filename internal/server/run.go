@@ -20,7 +20,7 @@ type parts struct {
 	failed chan error // the error that ended the HTTP server or the engine before ctx ended; capacity 2
 }
 
-// Run serves and delivers until ctx ends. Then it finishes requests and attempts in flight within the shutdown timeout, closes everything
+// Run serves and delivers until ctx ends. Then it drains, if there are others, finishes requests and attempts in flight within the shutdown timeout, closes everything
 // and returns nil. It returns an error if it ended for another reason. After a failed commit it returns at once: nothing more can be
 // recorded, so all further work would be repeated after the next start.
 func (s *Server) Run(ctx context.Context) error {
@@ -35,7 +35,12 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	stop(failure)
-	manager.Stopping(time.Duration(s.cfg.HTTP.ShutdownTimeout))
+	delay := time.Duration(0)
+	if failure == nil {
+		delay = s.drainTime()
+	}
+	manager.Stopping(delay + time.Duration(s.cfg.HTTP.ShutdownTimeout))
+	s.drain(delay)
 	return s.shutDown(p, failure)
 }
 

@@ -39,6 +39,7 @@ type Server struct {
 	engine      *engine.Engine
 	api         *httpapi.API
 	http        *http.Server
+	handler     *drainingHandler
 	listener    net.Listener
 	certificate *certificate // nil for plain HTTP
 	settings    Reload
@@ -47,24 +48,15 @@ type Server struct {
 // New opens the database and the port, and builds the server. It creates the directory of a database file if the parent directory exists. Nothing
 // is served or delivered before Run. Run must follow, because it closes the database and the port.
 func New(o Options) (*Server, error) {
-	cfg, log := o.Config, o.Log
+	cfg := o.Config
+	log, nameMember := newMemberLog(o.Log)
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	build := buildinfo.Read()
 	registerBuildInfo(reg, build)
 
-	var cert *certificate
-	// The certificates of this machine are read once. Read when no descriptor is left, they would be missing for good.
-	if _, err := x509.SystemCertPool(); err != nil {
-		log.Warn("the certificates of this machine cannot be read; endpoints with https fail", "error", err)
-	}
-	if cfg.HTTP.TLSCertFile != "" {
-		var err error
-		if cert, err = readCertificate(cfg.HTTP.TLSCertFile, cfg.HTTP.TLSKeyFile, log); err != nil {
-			return nil, err
-		}
-	}
-	if err := engine.CheckTLSFiles(cfg.Delivery.CAFile, cfg.Delivery.TLSDir); err != nil {
+	cert, err := readTLSFiles(&cfg, log)
+	if err != nil {
 		return nil, err
 	}
 	if cfg.Storage.Driver == config.DriverBolt {
@@ -96,16 +88,33 @@ func New(o Options) (*Server, error) {
 		apiCfg.Backup = func(ctx context.Context) (httpapi.Snapshot, error) { return kept.Backup(ctx) }
 	case storage.Server:
 		apiCfg.NoBackup = "the data is in PostgreSQL: use pg_dump, or the backups of the server"
-		reg.MustRegister(newPostgresCollector(kept.Figures))
+		nameMember(kept.MemberID)
+		reg.MustRegister(newPostgresCollector(kept.Figures, kept.Fleet))
+		apiCfg.Fleet = kept
 	}
 	api := httpapi.New(e, apiCfg, reg, log)
-	server := httpapi.NewServer(api, log)
+	handler := &drainingHandler{Handler: api}
+	server := httpapi.NewServer(handler, log)
 	listener.limit(server)
 	reg.MustRegister(listener)
 	if cert != nil {
 		server.TLSConfig = cert.config()
 	}
-	return &Server{cfg: cfg, log: log, store: store, engine: e, api: api, http: server, listener: listener, certificate: cert, settings: o.Reload}, nil
+	return &Server{cfg: cfg, log: log, store: store, engine: e, api: api, http: server, handler: handler, listener: listener, certificate: cert, settings: o.Reload}, nil
+}
+
+// readTLSFiles reads the certificate of the server, nil if it has none, and looks at the files that endpoints are spoken to with.
+func readTLSFiles(cfg *config.Config, log *slog.Logger) (cert *certificate, err error) {
+	// The certificates of this machine are read once. Read when no descriptor is left, they would be missing for good.
+	if _, err := x509.SystemCertPool(); err != nil {
+		log.Warn("the certificates of this machine cannot be read; endpoints with https fail", "error", err)
+	}
+	if cfg.HTTP.TLSCertFile != "" {
+		if cert, err = readCertificate(cfg.HTTP.TLSCertFile, cfg.HTTP.TLSKeyFile, log); err != nil {
+			return nil, err
+		}
+	}
+	return cert, engine.CheckTLSFiles(cfg.Delivery.CAFile, cfg.Delivery.TLSDir)
 }
 
 // URL returns the base URL of the server.

@@ -6,6 +6,7 @@ import (
 
 	"hookbolt/engine"
 	"hookbolt/httpapi"
+	"hookbolt/internal/buildinfo"
 	"hookbolt/internal/config"
 	"hookbolt/storage"
 )
@@ -51,7 +52,7 @@ func engineConfig(c *config.Config, version string) engine.Config {
 // storageSettings is the part of the settings that the store needs.
 func storageSettings(c *config.Config) storage.Settings {
 	if c.Storage.Driver == config.DriverPostgres {
-		return storage.Settings{Postgres: &storage.Postgres{URL: c.Storage.PostgresURL, Schema: c.Storage.PostgresSchema, Insecure: c.Storage.PostgresInsecure}}
+		return storage.Settings{Postgres: &storage.Postgres{URL: c.Storage.PostgresURL, Schema: c.Storage.PostgresSchema, Insecure: c.Storage.PostgresInsecure, Release: buildinfo.Read().Version}}
 	}
 	return storage.Settings{Path: c.Storage.Path, MinFree: int64(c.Storage.MinFree), MaxBytes: int64(c.Storage.MaxBytes)}
 }

@@ -94,6 +94,7 @@ func Look(ctx context.Context, c *client.Client) (*Report, error) {
 	}
 	s.describe(m)
 	s.judge(m)
+	s.nameMembers(ctx, c, m)
 	if err = s.nameLate(ctx, c, m.value("hookbolt_deliveries_with_late_events")); err == nil {
 		err = s.nameWebhooks(ctx, c)
 	}

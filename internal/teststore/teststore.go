@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"hookbolt/engine"
+	"hookbolt/internal/memdir"
 	"hookbolt/internal/postgrestest"
 	"hookbolt/storage/bolt"
 	"hookbolt/storage/postgres"
@@ -26,11 +27,13 @@ const storeVar = "HOOKBOLT_TEST_STORE"
 // Postgres reports whether tests use PostgreSQL.
 func Postgres() bool { return os.Getenv(storeVar) == "postgres" }
 
-// Main is the run of a package's tests, for goleak.VerifyTestMain.
+// Main is the run of a package's tests, for goleak.VerifyTestMain. Their files are in memory, see package memdir: the store
+// syncs as ever, but waits for no disk. A crash is one of the process here, so that makes no difference for what is left.
 type Main struct{ *testing.M }
 
 // Run runs the tests.
 func (m Main) Run() int {
+	defer memdir.Use()()
 	switch os.Getenv(storeVar) {
 	case "", "bolt":
 		return m.M.Run()

@@ -348,6 +348,14 @@ func (s *Store) observe(mutations int, took time.Duration) { s.opts.ObserveCommi
 // Webhooks implements engine.Store.
 func (s *Store) Webhooks() *engine.WebhookSet { return s.hooks.Load() }
 
+// Current implements engine.Store. Nobody else changes the data.
+func (s *Store) Current(context.Context) error {
+	if s.ended.Load() {
+		return s.unavailable()
+	}
+	return nil
+}
+
 // view runs f in a read transaction. f must copy what it keeps, and must not block: while it runs, no page that it may read can be used
 // again.
 func (s *Store) view(ctx context.Context, f func(*bbolt.Tx) error) error {

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"hookbolt/engine"
+	"hookbolt/internal/memdir"
 )
 
 // TestMain lets the test binary be its own child process; see TestKilled and TestOpenRefuses. It fails the package if its tests leave a
@@ -34,7 +35,16 @@ func TestMain(m *testing.M) {
 		child(path)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(inMemory{m})
+}
+
+// inMemory runs the tests with their files in memory. A process that is killed loses nothing of them there, as on a disk; power cuts are the trade of
+// internal/torture. The raced step of .ci/run has them on the disk.
+type inMemory struct{ *testing.M }
+
+func (m inMemory) Run() int {
+	defer memdir.Use()()
+	return m.M.Run()
 }
 
 // openTest opens the database at path, and checks and closes it when the test ends.

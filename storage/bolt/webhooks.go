@@ -30,7 +30,8 @@ func (s *Store) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.
 			return err
 		}
 		before, err := b.beforeChange(&w)
-		if err != nil {
+		if err != nil || c.Unchanged {
+			done.Webhook = w
 			return err
 		}
 		w.Revision++

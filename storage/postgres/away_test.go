@@ -123,6 +123,24 @@ func TestStalledServer(t *testing.T) {
 	}
 }
 
+// Nor does it hold up who changes a webhook, although that walks.
+func TestStalledServerAndSettings(t *testing.T) {
+	c := postgrestest.Shared(t)
+	p := newProxy(t, c.Dir())
+	s := openAt(t, Options{URL: p.url(), Schema: c.Schema(t), Patience: impatient})
+	w := makeWebhook(t, s)
+	p.stalled.Lock()
+	release := sync.OnceFunc(p.stalled.Unlock)
+	t.Cleanup(release)
+	began := time.Now()
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w}); !errors.Is(err, engine.ErrTransient) {
+		t.Errorf("got %v, want an ErrTransient", err)
+	}
+	if took, most := time.Since(began), connectTimeout+impatient/2; took > most {
+		t.Errorf("a change of a webhook took %v, want at most %v", took, most)
+	}
+}
+
 // lines is a log that counts.
 type lines struct {
 	mu   sync.Mutex
@@ -241,5 +259,37 @@ func TestReadOnlyIsOneOutage(t *testing.T) {
 	}
 	if _, err := appendOne(s); err != nil {
 		t.Errorf("append when it takes writes again: %v", err)
+	}
+}
+
+// A table that somebody has locked for long is no server that is away: callers are refused in time, and no line of the log says that it cannot be reached.
+func TestLockedTable(t *testing.T) {
+	t.Parallel()
+	c := postgrestest.Shared(t)
+	var log lines
+	s := openAt(t, Options{URL: c.URL(), Schema: c.Schema(t), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	beside, err := s.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeConn(beside)
+	if _, err := beside.Exec(t.Context(), s.sql("SET idle_in_transaction_session_timeout = 0; BEGIN; LOCK TABLE @.sessions IN ACCESS EXCLUSIVE MODE"), pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatal(err)
+	}
+	took := callers(t, 8, 700*time.Millisecond, func(int) error {
+		_, err := appendOne(s)
+		return err
+	})
+	if took > defaultPatience+time.Second {
+		t.Errorf("a call took %s, want at most %s or so", took, defaultPatience)
+	}
+	if found := log.with("is away"); len(found) > 0 {
+		t.Errorf("the log says %q", found)
+	}
+	if _, err := beside.Exec(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := appendOne(s); err != nil {
+		t.Errorf("when the lock has gone: %v", err)
 	}
 }

@@ -84,11 +84,16 @@ type markKey struct {
 // changed. What follows from a delivery's row (its place in the queue, the exceptions, the counts, its expiry) is worked out by flush from the
 // row before and after, so nothing else need know of it.
 type batch struct {
-	s     *Store
-	conn  *pgx.Conn
-	ctx   context.Context // of the transaction
-	n     int64           // the number of the batch row
-	began time.Time
+	s      *Store
+	conn   *pgx.Conn
+	ctx    context.Context // of the transaction
+	n      int64           // the number of the batch row
+	epoch  int64           // of the webhooks, as the transaction has read it
+	raised int64           // the epoch that it has made of it; 0 for none. See lockSet
+	forced map[uint32]bool // webhooks whose health is written also if it is the one that was known
+	began  time.Time
+
+	unknown map[uint32]unknown // settings of webhooks that were read, which a newer version has stored
 
 	changes int   // how many there were, to see whether a mutation has failed before its first one
 	walked  bool  // a mutation has sent SQL of its own, so its changes cannot be forgotten without a rollback
@@ -121,6 +126,7 @@ type batch struct {
 
 	sessionNos             noBlock
 	fanningOut, remembered int64 // how many more sessions fan out, and requests are remembered
+	trimmed                bool  // it has looked for requests that are too many
 }
 
 // statement is a statement to send, with its arguments.
@@ -149,8 +155,8 @@ func (b *batch) reset() {
 	b.fanOuts.reset()
 	b.events, b.attempts, b.gone, b.extra, b.claims, b.ends, b.after = nil, nil, nil, nil, nil, nil, nil
 	b.expiring = [2]expiring{}
-	b.hooks, b.health = b.s.hooks.Load(), make(map[uint32]engine.Health)
-	b.fanningOut, b.remembered = 0, 0
+	b.hooks, b.health, b.forced = b.s.hooks.Load(), make(map[uint32]engine.Health), nil
+	b.fanningOut, b.remembered, b.trimmed = 0, 0, false
 }
 
 // needs are the rows that mutations say they will read. All are read in one round trip, and locked. A row that nobody has named is read on its own
@@ -219,6 +225,9 @@ func (b *batch) load(n *needs, begin bool) error {
 			}
 			return nil
 		})
+		if b.s.fleet != nil {
+			p.Queue(b.s.sql("SELECT epoch FROM @.fleet")).QueryRow(func(row pgx.Row) error { return row.Scan(&b.epoch) })
+		}
 	}
 	n.dropKnown(b)
 	b.queueSessions(&p, n)
@@ -236,6 +245,9 @@ func (b *batch) load(n *needs, begin bool) error {
 	err := b.s.send(b.ctx, b.conn, &p)
 	if err != nil {
 		b.failure = err // what was read is not whole
+	}
+	if err == nil && begin && b.s.fleet != nil && b.epoch != b.s.fleet.epoch.Load() {
+		err = b.adopt()
 	}
 	return err
 }

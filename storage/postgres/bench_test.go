@@ -113,12 +113,12 @@ func live(s *Store, w engine.Webhook) error {
 
 // anotherWriter returns a store that writes beside s, as the same member.
 func anotherWriter(b *testing.B, s *Store) *Store {
-	other := newStore(s.opts, s.config)
+	other := newStore(s.opts, s.servers.all[0])
 	var err error
 	if other.conn, err = other.connect(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	if err := other.addWriter(b.Context(), other.conn, s.memberID); err != nil {
+	if err := other.addWriter(b.Context(), other.conn, s.memberID.Load()); err != nil {
 		b.Fatal(err)
 	}
 	if err := other.loadAll(b.Context(), other.conn); err != nil {

@@ -454,8 +454,17 @@ func (c *checker) places() error {
 		"WHERE d.id IS NULL OR d.webhook_id <> e.webhook_id OR d.status <> e.status LIMIT $1", maxViolations)
 }
 
-// leftovers looks for rows that belong to nothing.
+// leftovers looks for rows that belong to nothing, and for the one row of fleet.
 func (c *checker) leftovers() error {
+	err := c.query(func(found pgx.Rows) error {
+		var n int
+		err := found.Scan(&n)
+		c.expect(n == 1, "fleet: has %d rows, want 1", n)
+		return err
+	}, "SELECT count(*) FROM @.fleet")
+	if err != nil {
+		return err
+	}
 	for _, part := range []string{
 		"SELECT 'events ' || e.n || ' of session number ' || e.session_no FROM @.events e WHERE NOT EXISTS (SELECT FROM @.sessions s WHERE s.no = e.session_no OFFSET 0)",
 		"SELECT 'mark of session number ' || m.session_no || ' for webhook ' || m.webhook_id FROM @.marks m WHERE NOT EXISTS (SELECT FROM @.sessions s WHERE s.no = m.session_no OFFSET 0)",

@@ -51,6 +51,7 @@ type resumePoint struct {
 type lookedAt struct {
 	engine.ClaimRequest
 	claimed int         // how many of its deliveries are claimed
+	owned   bool        // by this process, when the look began
 	from    entryKey    // where to begin
 	resumed resumePoint // why, if it is not the front
 	limit   int         // how many entries to read
@@ -175,9 +176,8 @@ func (s *Store) findAround(now time.Time, lanes []lookedAt, results []engine.Cla
 			s.damaged.add(fmt.Errorf("%w: %w", damage("the queue of webhook", r.Lane.WebhookID), err))
 			r.cap = 0
 			var found bool
-			found, err = passDamageInQueue(r.from.at, r.from.id, math.MaxInt64, func(at int64, prefix uint64) error {
-				r.from = entryKey{at: at}
-				binary.BigEndian.PutUint64(r.from.id[:8], prefix)
+			found, err = passDamageInQueue(r.from.at, r.from.id, math.MaxInt64, func(at int64, id uuid.UUID) error {
+				r.from = entryKey{at: at, id: id}
 				return find(lanes[i : i+1])
 			})
 			r.resumed = resumePoint{r.from, now.Add(resumeFor), true}
@@ -220,24 +220,46 @@ func passDamage(most uint64, read func(by uint64) error) (found bool, err error)
 }
 
 // passDamageInQueue passes damage among entries that are in the order of their times and then of their ids, from a place on in the direction of the time end.
-// read gets the place to read from: a time, and the first half of an id. Many entries may have the same time.
-func passDamageInQueue(from int64, id uuid.UUID, end int64, read func(at int64, prefix uint64) error) (found bool, err error) {
-	sign, most, first := int64(1), end-from, uint64(0)
+// Many entries may have the same time.
+func passDamageInQueue(from int64, id uuid.UUID, end int64, read func(at int64, id uuid.UUID) error) (found bool, err error) {
+	sign, most, first := int64(1), end-from, uuid.Nil
 	if end < from {
-		sign, most, first = -1, from-end, math.MaxUint64
+		sign, most, first = -1, from-end, uuid.Max
 	}
 	at := from
 	if found, err = passDamage(max(1, uint64(most)), func(by uint64) error { at = from + sign*int64(by); return read(at, first) }); !found {
 		return false, err
 	}
-	at -= sign // the time of the last entry that it cannot read
-	if at == from {
-		first = binary.BigEndian.Uint64(id[:8])
+	if at -= sign; at != from { // the time of the last entry that it cannot read
+		id = first
 	}
-	if sign > 0 {
-		return passDamage(max(1, math.MaxUint64-first), func(by uint64) error { return read(at, first+min(by, math.MaxUint64-first)) })
+	return passDamageInIDs(id, sign < 0, func(id uuid.UUID) error { return read(at, id) })
+}
+
+// passDamageInIDs passes damage among ids, from one on. All of a batch have the same first half, so it looks at both halves.
+func passDamageInIDs(from uuid.UUID, down bool, read func(uuid.UUID) error) (found bool, err error) {
+	high, low := binary.BigEndian.Uint64(from[:8]), binary.BigEndian.Uint64(from[8:])
+	edge := uint64(0) // the half of an id that no other is before
+	room := func(half uint64) uint64 { return math.MaxUint64 - half }
+	move := func(half, by uint64) uint64 { return half + min(by, room(half)) }
+	if down {
+		edge = math.MaxUint64
+		room = func(half uint64) uint64 { return half }
+		move = func(half, by uint64) uint64 { return half - min(by, half) }
 	}
-	return passDamage(max(1, first), func(by uint64) error { return read(at, first-min(by, first)) })
+	id := func(high, low uint64) (id uuid.UUID) {
+		binary.BigEndian.PutUint64(id[:8], high)
+		binary.BigEndian.PutUint64(id[8:], low)
+		return id
+	}
+	passed := uint64(0)
+	if found, err = passDamage(max(1, room(high)), func(by uint64) error { passed = by; return read(id(move(high, by), edge)) }); !found {
+		return false, err
+	}
+	if passed > 1 { // the last half under which it cannot read
+		high, low = move(high, passed-1), edge
+	}
+	return passDamage(max(1, room(low)), func(by uint64) error { return read(id(high, move(low, by))) })
 }
 
 // findCovered finds out which entries cancellations cover, in a round trip of its own, in those lanes that have any. A damaged delivery counts as not
@@ -300,6 +322,9 @@ func (s *Store) readCovered(ctx context.Context, conn *pgx.Conn, hooks *engine.W
 func (s *Store) claimLane(l *look, now time.Time, i int, r *lookedAt, result *engine.ClaimResult, claimed []claimedEntry) []claimedEntry {
 	s.claims.mu.Lock()
 	defer s.claims.mu.Unlock()
+	if !r.owned || !s.owns(r.Lane.WebhookID) {
+		return claimed
+	}
 	had, skipped, covered := len(claimed), 0, 0
 	for _, e := range r.found {
 		if e.at > fields.Instant(now) {

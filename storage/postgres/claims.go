@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"sync"
@@ -17,6 +18,15 @@ import (
 
 // errNotClaimed is returned to those who freeze or record without a claim.
 var errNotClaimed = errors.New("it is not claimed")
+
+// notClaimed is the error for a delivery that is not claimed. Of several processes one may have lost its claims without a fault of its own.
+func (s *Store) notClaimed(id uuid.UUID) error {
+	err := fmt.Errorf("delivery %s: %w", id, errNotClaimed)
+	if s.fleet != nil {
+		err = lostError(err)
+	}
+	return err
+}
 
 // claim is a delivery that is claimed, with the lane that it is claimed in.
 type claim struct {
@@ -152,7 +162,7 @@ func (s *Store) beginLook(now time.Time, requests []engine.ClaimRequest) (*look,
 	defer s.claims.mu.Unlock()
 	set(&s.claims.looks, l, true)
 	for i, r := range requests {
-		lanes[i] = lookedAt{ClaimRequest: r, claimed: s.claims.inLane[r.Lane]}
+		lanes[i] = lookedAt{ClaimRequest: r, claimed: s.claims.inLane[r.Lane], owned: s.owns(r.Lane.WebhookID)}
 		if f := s.claims.fronts[r.Lane]; isUsable(f.until, now, frontFor) {
 			lanes[i].from = f.entryKey
 		}
@@ -183,7 +193,7 @@ func (s *Store) endLook(l *look, now time.Time, lanes []lookedAt) {
 		if !r.resume.until.IsZero() {
 			set(&s.claims.resumed, r.Lane, r.resume)
 		}
-		if !r.resumed.until.IsZero() { // it has not seen the front
+		if !r.owned || !r.resumed.until.IsZero() { // it has not seen the front
 			continue
 		}
 		f := front{lastKey, now.Add(frontFor)}
@@ -206,6 +216,35 @@ func (s *Store) dropClaims(l *look, list []claim) {
 	defer s.claims.mu.Unlock()
 	for _, c := range list {
 		s.claims.remove(c.id, l)
+	}
+}
+
+// dropAllClaims ends all claims, because others own the lanes now. What looks that are under way find is not claimed: nothing is owned.
+func (s *Store) dropAllClaims() {
+	s.claims.mu.Lock()
+	defer s.claims.mu.Unlock()
+	for id := range s.claims.of {
+		s.claims.remove(id, nil)
+	}
+	s.claims.fronts, s.claims.resumed = nil, nil
+}
+
+// forgetLanesAll forgets where looks begin in all lanes.
+func (s *Store) forgetLanesAll() {
+	s.claims.mu.Lock()
+	defer s.claims.mu.Unlock()
+	s.claims.fronts, s.claims.resumed = nil, nil
+}
+
+// forgetFronts forgets where looks begin in lanes that this process comes to own: others have changed them.
+func (s *Store) forgetFronts(webhooks []uint32) {
+	s.claims.mu.Lock()
+	defer s.claims.mu.Unlock()
+	for _, id := range webhooks {
+		for _, test := range []bool{false, true} {
+			delete(s.claims.fronts, engine.Lane{WebhookID: id, Test: test})
+			delete(s.claims.resumed, engine.Lane{WebhookID: id, Test: test})
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"hookbolt/internal/postgrestest"
 	"hookbolt/storage/postgres"
@@ -24,16 +25,22 @@ func (s checked) Close() error {
 	return errors.Join(err, errors.Join(report.Violations...))
 }
 
-// The store keeps all promises of engine.Store, and its tables fit each other whenever it was closed.
+// The store keeps all promises of engine.Store, also those that are about several processes, and its tables fit each other whenever it was closed.
 func TestConformancePostgres(t *testing.T) {
 	cluster := postgrestest.Shared(t)
-	storetest.Run(t, storetest.Backend{New: func(tb storetest.TB) storetest.Opener {
+	storetest.Run(t, storetest.Backend{Shared: true, New: func(tb storetest.TB) storetest.Opener {
 		database := cluster.Database(tb)
+		var first *postgres.Store
 		return func() (storetest.Store, error) {
-			o := postgres.Options{URL: cluster.URL(), Schema: database.Schema, Connections: database}
+			o := postgres.Options{URL: cluster.URL(), Schema: database.Schema, Connections: database, Shared: true, Beat: 600 * time.Millisecond}
 			s, err := postgres.Open(tb.Context(), o)
 			if err != nil {
 				return nil, err
+			}
+			if first == nil {
+				first = s
+			} else {
+				postgres.AwaitMember(first, s)
 			}
 			return checked{s, o}, nil
 		}

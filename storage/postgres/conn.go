@@ -12,12 +12,13 @@ import (
 // Bounds of what the server does for a connection. They are set after connecting: a pooler refuses them in the startup packet.
 const (
 	statementTimeout = 10 * time.Second
-	lockTimeout      = 5 * time.Second
+	// lockTimeout is less than callers wait, so that they are told of a lock, and not of a server that does not answer.
+	lockTimeout = 3 * time.Second
 	// idleTimeout ends a transaction whose process was stopped in the middle of it: it holds locks that others wait for.
 	idleTimeout = 2 * time.Second
 	// tripTimeout bounds a round trip on this side, for a network that loses all packets.
 	tripTimeout = statementTimeout + 5*time.Second
-	// connectTimeout bounds one attempt to connect.
+	// connectTimeout bounds one attempt to connect to a server.
 	connectTimeout = 5 * time.Second
 )
 
@@ -43,15 +44,13 @@ const readers = 8
 
 // connect opens a connection and sets its session up.
 func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.servers.timeout())
 	defer cancel()
-	config := s.config.Copy()
-	config.RuntimeParams["client_encoding"] = "UTF8" // the role may have another one; poolers let it pass
 	open := pgx.ConnectConfig
 	if s.opts.Connections != nil {
 		open = s.opts.Connections.Open
 	}
-	conn, err := open(ctx, config)
+	conn, err := s.servers.connect(ctx, open)
 	if err != nil {
 		return nil, err
 	}

@@ -54,6 +54,9 @@ func offlineStore(o Options) (*Store, error) {
 }
 
 func (off *offline) takeFence(ctx context.Context) error {
+	if err := off.refuseBeating(ctx); err != nil {
+		return err
+	}
 	if _, err := off.conn.Exec(ctx, "SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0"); err != nil {
 		return err
 	}
@@ -75,6 +78,25 @@ const (
 	// leastListening is for how long it looks, if counts are folded more often: a fold may come late.
 	leastListening = time.Second
 )
+
+// refuseBeating returns a copying.ErrRunning if one of several processes beats. It locks nothing: they would miss beats.
+func (off *offline) refuseBeating(ctx context.Context) error {
+	beats := func() (n int64, err error) {
+		err = off.conn.QueryRow(ctx, off.s.sql("SELECT COALESCE(sum(beat + 1), 0)::bigint FROM @.members WHERE seen IS NOT NULL AND state <> $1"), int16(stateLeft)).Scan(&n)
+		return n, err
+	}
+	before, err := beats() // 0 if there is none of several
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == codeNoColumn {
+		return nil // an older schema, whose processes do not beat
+	}
+	for until := time.Now().Add(2 * off.s.opts.Beat); err == nil && before > 0 && time.Now().Before(until); time.Sleep(listenEvery) {
+		var now int64
+		if now, err = beats(); err == nil && now > before {
+			return copying.ErrRunning
+		}
+	}
+	return err
+}
 
 // refuseRunning returns a copying.ErrRunning if a hookbolt works with the schema. Each one asks for the fence when it folds its counts, and then waits for it. If no
 // hookbolt is connected to the database, it does not listen for that.

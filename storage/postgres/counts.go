@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -99,9 +101,10 @@ func decodeDeltas(b []byte) (deltas, bool) {
 // others have, with an ErrCorrupt.
 func (s *Store) readCounts(ctx context.Context, conn *pgx.Conn) (deltas, error) {
 	all := make(deltas)
-	from := s.folded.Load() // before the snapshot, which has all that was folded then
-	found, err := conn.Query(ctx, s.sql("SELECT counts FROM @.counts UNION ALL SELECT counts FROM @.batches b WHERE counts IS NOT NULL AND "+
-		"b.writer IN (SELECT id FROM @.writers) AND n >= $1"), from)
+	writers, from := s.folded.lists() // before the snapshot, which has all that was folded then
+	found, err := conn.Query(ctx, s.sql("SELECT counts FROM @.counts UNION ALL SELECT b.counts FROM @.writers w CROSS JOIN LATERAL (SELECT counts FROM @.batches WHERE "+
+		"writer = w.id AND n >= COALESCE((SELECT t.n FROM (SELECT unnest($1::bigint[]) AS writer, unnest($2::bigint[]) AS n) t WHERE t.writer = w.id), 0) OFFSET 0) b WHERE b.counts IS NOT NULL"),
+		writers, from)
 	if err != nil {
 		return nil, err
 	}
@@ -125,18 +128,27 @@ func (s *Store) readCounts(ctx context.Context, conn *pgx.Conn) (deltas, error) 
 // foldInterval is how often the batch rows are folded by default. Some thousands of them take a millisecond.
 const foldInterval = 5 * time.Second
 
-// fold adds what batch rows carry to the table counts and removes them, except for the newest one: it tells whether its batch was carried out. It begins behind
-// what was folded before, so that it does not walk the dead entries that stay in the index while a snapshot is held.
+// fold adds what batch rows carry to the table counts and removes them, except for the newest one of a writer: it tells whether its batch was carried out. It
+// begins behind what the last fold has removed, whose entries the index keeps while anybody holds an old snapshot. Of several processes, it leaves what not
+// all have read. The writers of processes that have ended are removed with their last rows.
 func (b *batch) fold() error {
 	b.after = append(b.after, func() { b.s.foldedAt.Store(time.Now().UnixNano()) })
-	all, to := make(deltas), b.s.folded.Load()
+	all, folded := make(deltas), make(map[int64]int64)
+	var writers, from, to []int64
+	var newest []bool
+	for _, w := range b.s.foldable() {
+		folded[w.writer] = w.from
+		writers, from, to, newest = append(writers, w.writer), append(from, w.from), append(to, w.to), append(newest, w.newest)
+	}
+	removed := 0
 	err := b.query(func(found pgx.Rows) error {
 		var list []byte
-		var n int64
-		if err := found.Scan(&n, &list); err != nil {
+		var writer, n int64
+		if err := found.Scan(&writer, &n, &list); err != nil {
 			return err
 		}
-		if to = max(to, n+1); list == nil {
+		removed++
+		if folded[writer] = max(folded[writer], n+1); list == nil {
 			return nil
 		}
 		d, ok := decodeDeltas(list)
@@ -145,13 +157,61 @@ func (b *batch) fold() error {
 		}
 		all.merge(d)
 		return nil
-	}, "DELETE FROM @.batches WHERE writer = $1 AND n >= $2 AND n < (SELECT max(n) FROM @.batches WHERE writer = $1) RETURNING n, counts", b.s.writerID, to)
-	if err != nil || to == b.s.folded.Load() {
+	}, "DELETE FROM @.batches WHERE ctid = ANY(ARRAY(SELECT r.ctid FROM ("+foldLists+") t CROSS JOIN LATERAL (SELECT ctid FROM @.batches WHERE writer = t.writer AND n >= t.first AND n < t.until "+
+		"AND (t.newest OR n < (SELECT max(n) FROM @.batches WHERE writer = t.writer)) OFFSET 0) r)) RETURNING writer, n, counts", writers, from, to, newest)
+	if err != nil || removed == 0 {
 		return err
 	}
 	b.changes++
-	b.after = append(b.after, func() { b.s.folded.Store(to) })
+	b.after = append(b.after, func() { b.s.folded.set(folded) })
+	if b.s.fleet != nil {
+		b.exec("DELETE FROM @.writers w WHERE adopted AND NOT EXISTS (SELECT FROM @.batches WHERE writer = w.id)")
+	}
 	return b.addCounts(all)
+}
+
+var foldLists = lists("writer, first, until, newest", "bigint, bigint, bigint, boolean")
+
+// foldableWriter says which rows of a writer may be folded: from a number on, and up to one, exclusive; and whether the newest one is among them.
+type foldableWriter struct {
+	writer, from, to int64
+	newest           bool
+}
+
+// foldable returns the writers whose rows may be folded.
+func (s *Store) foldable() []foldableWriter {
+	if s.fleet == nil {
+		return []foldableWriter{{writer: s.writerID, from: s.folded.of(s.writerID), to: math.MaxInt64}}
+	}
+	return s.fleet.foldable()
+}
+
+// foldMarks are the numbers of the first batch rows that are not folded yet, by writer.
+type foldMarks struct {
+	mu sync.Mutex
+	by map[int64]int64
+}
+
+func (f *foldMarks) of(writer int64) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.by[writer]
+}
+
+// set replaces the marks: those of writers that are gone are forgotten.
+func (f *foldMarks) set(marks map[int64]int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.by = marks
+}
+
+func (f *foldMarks) lists() (writers, ns []int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for writer, n := range f.by {
+		writers, ns = append(writers, writer), append(ns, n)
+	}
+	return writers, ns
 }
 
 // addCounts adds to the table counts.

@@ -74,7 +74,7 @@ func (s *Store) RecordAttempt(ctx context.Context, r engine.AttemptRecord) (engi
 	err := s.write(ctx, mutation{size: size, needs: needs, run: func(b *batch) error {
 		done, erased = engine.Recorded{}, false
 		if !s.isClaimed(id) {
-			return fmt.Errorf("delivery %s: %w", id, errNotClaimed)
+			return s.notClaimed(id)
 		}
 		old, err := b.findDelivery(id)
 		if erased = errors.Is(err, engine.ErrNotFound); err != nil && !erased {
@@ -119,6 +119,7 @@ func (b *batch) recordedBefore(d *deliveryRow, r *engine.AttemptRecord) engine.R
 // Reschedule implements engine.Store.
 func (s *Store) Reschedule(ctx context.Context, id uuid.UUID, how engine.Reschedule, now time.Time) (engine.Delivery, error) {
 	var after engine.Delivery
+	var told toldElsewhere
 	needs := func(b *batch, n *needs) {
 		n.delivery(id)
 		if r, _ := b.deliveries.get(id); r != nil {
@@ -144,8 +145,12 @@ func (s *Store) Reschedule(ctx context.Context, id uuid.UUID, how engine.Resched
 		}
 		after = d.Delivery
 		b.saveDelivery(&d)
+		told = b.tells([]engine.Delivery{old.Delivery})
 		return nil
 	}})
+	if err == nil {
+		err = s.awaitTold(told)
+	}
 	return after, err
 }
 

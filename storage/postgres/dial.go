@@ -44,6 +44,7 @@ type dialer struct {
 type dialed struct {
 	conn      *pgx.Conn
 	committed bool // the unsettled batch was carried out
+	setBack   bool // the database has lost what was acknowledged
 	err       error
 }
 
@@ -59,7 +60,7 @@ func (s *Store) ready(giveUp time.Time) error {
 		s.drop()
 	}
 	if s.conn != nil {
-		return nil
+		return s.joinAgain()
 	}
 	asked := time.Now()
 	d := s.startDialing()
@@ -77,7 +78,10 @@ func (s *Store) ready(giveUp time.Time) error {
 	for {
 		select {
 		case got := <-d.got:
-			return s.take(got)
+			if err := s.take(got); err != nil {
+				return err
+			}
+			return s.joinAgain()
 		case try := <-d.failed:
 			err = try.err
 			if tried = tried || !try.began.Before(asked); tried && !time.Now().Before(giveUp) {
@@ -98,6 +102,23 @@ func (s *Store) ready(giveUp time.Time) error {
 	}
 }
 
+// joinAgain makes this process a member again, if others have taken it for dead. It begins anew where the database was set back.
+func (s *Store) joinAgain() error {
+	if s.stale {
+		return s.beginAnew()
+	}
+	if s.fleet == nil || s.fleet.joined {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), tripTimeout)
+	defer cancel()
+	err := s.fleet.join(ctx, s.conn)
+	if err != nil {
+		s.drop()
+	}
+	return err
+}
+
 // startDialing returns the dialer, with an attempt to connect soon.
 func (s *Store) startDialing() *dialer {
 	if s.dial == nil {
@@ -108,7 +129,7 @@ func (s *Store) startDialing() *dialer {
 			unsettled = new(s.open.b.n)
 		}
 		s.awaySince.Store(d.began.UnixNano())
-		go s.keepDialing(ctx, d, unsettled)
+		go s.keepDialing(ctx, d, unsettled, s.acked)
 		s.dial = d
 		return d
 	}
@@ -132,13 +153,14 @@ func (s *Store) stopDialing() {
 }
 
 // keepDialing tries to connect, and to settle a batch, until it has an answer.
-func (s *Store) keepDialing(ctx context.Context, d *dialer, unsettled *int64) {
+func (s *Store) keepDialing(ctx context.Context, d *dialer, unsettled *int64, acked int64) {
 	defer d.cancel()
 	for wait := minReconnect; ; wait = min(2*wait, maxReconnect) {
 		began := time.Now()
-		conn, committed, err := s.dialOnce(ctx, unsettled)
+		got := s.dialOnce(ctx, unsettled, acked)
+		err := got.err
 		if err == nil || judge(err) != lost && judge(err) != again {
-			d.got <- dialed{conn, committed, err}
+			d.got <- got
 			return
 		}
 		s.away.Store(true)
@@ -167,23 +189,28 @@ func (s *Store) keepDialing(ctx context.Context, d *dialer, unsettled *int64) {
 	}
 }
 
-// dialOnce connects, and finds out whether an unsettled batch was carried out.
-func (s *Store) dialOnce(ctx context.Context, unsettled *int64) (conn *pgx.Conn, committed bool, err error) {
-	if conn, err = s.connect(ctx); err != nil {
-		return nil, false, &awayError{err}
+// dialOnce connects, and finds out whether an unsettled batch was carried out, and whether one is missing that was acknowledged.
+func (s *Store) dialOnce(ctx context.Context, unsettled *int64, acked int64) (got dialed) {
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return dialed{err: &awayError{err}}
 	}
 	if err := s.checkAgain(ctx, conn); err != nil { // else it would be back at once, and away again with the next change
 		closeConn(conn)
-		return nil, false, away(err)
+		return dialed{err: away(err)}
 	}
-	if unsettled == nil {
-		return conn, false, nil
+	if unsettled != nil {
+		got.committed, err = s.settle(ctx, conn, *unsettled)
 	}
-	if committed, err = s.settle(ctx, conn, *unsettled); err != nil {
+	if err == nil && !got.committed { // else it may have removed the row of the one before
+		got.setBack, err = s.isSetBack(ctx, conn, acked)
+	}
+	if err != nil {
 		closeConn(conn)
-		return nil, false, err
+		return dialed{err: err}
 	}
-	return conn, committed, nil
+	got.conn = conn
+	return got
 }
 
 // settle finds out whether the commit that was sent and not answered was carried out. It takes its number: the insert waits for a transaction that
@@ -194,8 +221,13 @@ func (s *Store) settle(ctx context.Context, conn *pgx.Conn, n int64) (committed 
 	if _, err := conn.Exec(ctx, s.sql("INSERT INTO @.batches (writer, n) VALUES ($1, $2) ON CONFLICT DO NOTHING"), s.writerID, n); err != nil {
 		return false, err
 	}
-	err = conn.QueryRow(ctx, s.sql("SELECT counts IS NOT NULL FROM @.batches WHERE writer = $1 AND n = $2"), s.writerID, n).Scan(&committed)
-	return committed, err
+	// A commit that waits for a synchronous standby can be seen once nobody waits for it, whether the standby has it or not. This one writes, and so it waits for the
+	// standby, which has what was before it then.
+	tag, err := conn.Exec(ctx, s.sql("UPDATE @.batches SET n = n WHERE writer = $1 AND n = $2 AND counts IS NOT NULL"), s.writerID, n)
+	if err == nil && isUnreplicated(conn) {
+		err = errUnreplicated
+	}
+	return tag.RowsAffected() > 0, err
 }
 
 // take takes over what the dialer has got. The unsettled batch is settled with it.
@@ -205,6 +237,7 @@ func (s *Store) take(got dialed) error {
 		return got.err
 	}
 	s.conn = got.conn
+	s.stale = s.stale || got.setBack
 	if s.away.Swap(false) {
 		s.unheard.back(s)
 	}
@@ -213,6 +246,7 @@ func (s *Store) take(got dialed) error {
 	s.open = nil
 	if u != nil && got.committed {
 		s.settled.Add(1)
+		s.acked = u.b.n
 		u.b.publish(!slices.ContainsFunc(u.applied, func(m *mutation) bool { return m.answered }))
 		answerAll(u.applied, nil)
 		u.b = nil
@@ -243,7 +277,7 @@ func (o *outage) end(s *Store) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.since.IsZero() {
-		s.log.Info("the database is back", "after", time.Since(o.since).Round(time.Millisecond))
+		s.log.Info("the database is back", "after", time.Since(o.since).Round(time.Millisecond), "server", s.servers.host())
 		o.since = time.Time{}
 		o.is.Store(false)
 	}
@@ -251,12 +285,15 @@ func (o *outage) end(s *Store) {
 
 // transient is an engine.ErrTransient with its cause. If the database is away, it is an engine.ErrAway, and the outage is logged.
 func (s *Store) transient(cause error) error {
-	if judge(cause) != lost {
+	if judge(cause) != lost || isSlow(cause) {
 		return fmt.Errorf("%w: %w", engine.ErrTransient, cause)
 	}
 	s.outage.begin(s, cause)
 	return fmt.Errorf("%w: %w", engine.ErrAway, cause)
 }
+
+// isSlow reports whether a transaction was cut off because nobody waits for it any more. Whether the server is away turns out when it is connected to again.
+func isSlow(err error) bool { return errors.Is(err, context.DeadlineExceeded) && !isAway(err) }
 
 // errBusy is returned where the database works, and a call has waited for too long.
 var errBusy = errors.New("the database is too slow")

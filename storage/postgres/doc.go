@@ -6,12 +6,14 @@
 // # Tables
 //
 // Instants are Unix nanoseconds, 0 for the zero time. Columns that no query needs are together in a binary one (head, rest, body), which begins
-// with the number of its format; a later version adds fields at its end. Small or rare records are JSON. schema.go has the columns.
+// with the number of its format. Small or rare records are JSON. schema.go has the columns.
 //
 //	schema        the version of the layout, and the oldest version of hookbolt that may still write to it
-//	members       a row for each process
+//	members       a row for each process, with its beat, up to where it has read what others did, and how much it has claimed
 //	writers       a row for each goroutine that writes, of a member. It is the fence: without it nothing can be committed
-//	batches       a row for each transaction, numbered by its writer, with what it changes in the counts
+//	batches       a row for each transaction, numbered by its writer, with what it changes in the counts, and in lanes of others
+//	lanes         which member owns the lanes of a webhook; 0 stands for the background work
+//	fleet         one row: the epoch of the webhooks, and a number that is raised when lanes change hands
 //	webhooks      engine.Webhook; health has the engine.Health of those whose endpoint is not well
 //	sessions      a session's head. no counts up; id is the only random key. Its first marks stand in the row, further ones in marks
 //	events        the events of one request for a session, as they came, and their ids
@@ -25,6 +27,7 @@
 //	jobs          cancellations, replays and erasures in progress
 //	fan_outs      sessions whose deliveries are still to be made
 //	request_keys  what requests with an idempotency key have done
+//	sign_ins      browsers that have signed in to the pages, by hashes
 //	copies        how far a copy into the database has come, until it is complete. Open refuses a database that has a row
 //
 // queue and exceptions stand beside deliveries in place of indexes on its columns: so most updates of a delivery touch no index. No row is updated by
@@ -56,6 +59,7 @@
 //	connection lost            connect again (after 10 ms, up to 1 s), settle the commit if it was sent, and begin anew
 //	40001 40P01 55P03 23505    others were in the way: anew, five times, then each mutation alone, then engine.ErrTransient
 //	57014, other 53            the same: a statement took too long, or there was no memory
+//	42501 42P01 and the like   a right or a table is missing: each mutation alone; those that need it get engine.ErrTransient, until somebody mends that
 //	53100                      engine.ErrFull
 //	the fence is gone          the store has failed: another process is the writer
 //	any other                  each mutation alone; the culprit gets the error
@@ -63,6 +67,9 @@
 // A commit that was sent and not answered is settled by its row in batches, under its number. The writer inserts a row with that number that has no counts.
 // The insert waits for a transaction that still goes on. If the row of the batch is there, it was committed. If not, the number is taken now, and
 // a commit that arrives late fails on it. Nothing else is written before that.
+//
+// A commit that waits for a synchronous standby becomes visible when the wait is given up, because somebody has cancelled it or the connection has ended. The standby may
+// not have it, so it counts as a commit without an answer, and it is settled by one that waits anew. Events that are there already are acknowledged by a commit, too.
 //
 // A database that is away is waited for, for Options.Patience since it was lost. Then the callers get engine.ErrAway, at once until it is back, and no attempt
 // begins; see Mine. A goroutine connects meanwhile, so that nobody waits for attempts to connect; see type dialer. A mutation also waits no longer than
@@ -77,11 +84,16 @@
 // The server refuses a statement that meets a damaged page. A call for one record fails then, and so does one mutation of a batch. What walks reads around the
 // page: smaller parts, each delivery alone, and what is behind the page; see passDamage. What was passed is named by Maintain.
 //
+// A step of the background work meets many tables, and changes rows that it has not read. If it fails, the next ones look at fewer records, until one that looks
+// at a single record fails: this record is set aside for a day; see workAround. Tables would grow without end if one page stopped retention. Records whose row of
+// expiry cannot be read are found by a sweep through their table. A cancellation that has passed something does not end, so that it is not sent, and begins
+// anew after a day. A replay is postponed for a day, so that it hides no other job.
+//
 // # Processes
 //
-// One process has the database. Whoever opens it takes it over, in a transaction that waits for the transactions of the one before, keeps what its
-// batch rows carry, and removes its writer. The one before fails with its next change: it stores nothing more, and should end. Claims are in the memory of the
-// process; what it has claimed is due again for the next one.
+// One process has the database, unless Options.Shared says otherwise. Whoever opens it takes it over, in a transaction that waits for the transactions of the one
+// before, keeps what its batch rows carry, and removes its writer. The one before fails with its next change: it stores nothing more, and should end. Claims are in
+// the memory of the process; what it has claimed is due again for the next one.
 //
 // ClaimDue reads on a connection of its own, beside the writer. It may see the queue as it was before a commit that has ended a claim, so it claims nothing
 // whose claim has ended since it began to read; see type look. It begins where the lane begins, and so does not read the entries of what has gone, which
@@ -91,6 +103,33 @@
 // A caller may have been told that the outcome of its change is unknown, and then the change turns out to be stored. Watch reports what it has queued,
 // ended and changed, as if another process had done it. The claims of such callers last, because they repeat their call: a repeated attempt is found by the
 // number of attempts that the delivery had when it was claimed.
+//
+// # Several processes
+//
+// With Options.Shared, processes join one another. All take events in; the lanes of each webhook, and the background work, belong to one of them.
+//
+// Each process has a row in members, and raises its beat every Options.Beat over a connection of its own, with which it also polls what the others do. A watcher
+// takes a process for dead that has not beaten for 8 beats of the watcher's clock in which it could read. The process itself begins no attempt once its last
+// successful beat was begun 5 beats ago, and cuts off those in flight after 7. So no clock of another machine matters. Who is dead is taken over in one
+// transaction: its writers are locked, which waits for their transactions; its batch rows go to writers of the one that takes over; its row is removed, and with
+// it its writers. What it sends afterwards fails at the fence. Then it has lost all claims (engine.ErrLost), joins anew, and goes on taking events in.
+//
+// Which process should own the lanes of a webhook is worked out by all alike, by rendezvous hashing over the members that watch. A process gives up what another
+// one should own, as soon as nothing of it is claimed, and takes what is free. lanes says who owns what; a foreign key frees the lanes of a member that is removed.
+//
+// Two versions may work together while a fleet is upgraded. A step of the schema may only add what older ones need not know: a table, a column with a default, a
+// setting of a webhook, which older ones keep; see type unknown. A field of a binary column, of a job or of another record that older ones write again is none of
+// these: they would refuse it or drop it. A version that needs more raises writableBy. Its first process shuts out the members that are older; see shutOut.
+//
+// Three things tell the others of a change:
+//
+//   - The epoch counts the changes of webhooks and of cancellations. Who changes them raises it first. Each transaction reads it as it begins, and reads the webhooks
+//     again if it was raised: a transaction decides by nothing older than what was committed before it.
+//   - The row of a batch says in which lanes of others it has queued something, and which of their deliveries it has ended. All tail the rows of all.
+//   - A member's row says up to which epoch and which batches it has read. A change of a webhook, a cancellation and an erasure return when all members have, or are
+//     dead. A cancellation is carried out only then, because its walk must come behind everything that was queued for the webhook as it was.
+//
+// The keeper removes a batch row when all members have read it.
 //
 // # Counts
 //

@@ -103,7 +103,9 @@ func (s *Store) Erase(ctx context.Context, what engine.Erasure, cursor string) (
 	if found.more && found.isEmpty() && len(found.damaged) == 0 && !s.isUnsure(at.job, cursor) {
 		return engine.ErasedStep{Next: found.at.String()}, nil
 	}
+	var told toldElsewhere
 	err = s.write(ctx, mutation{size: 64 << 10, walks: true, run: func(b *batch) error {
+		told = toldElsewhere{}
 		var again bool
 		if step, again = s.doneStep(at.job, cursor); again {
 			return nil
@@ -117,8 +119,12 @@ func (s *Store) Erase(ctx context.Context, what engine.Erasure, cursor string) (
 		step.Next = next
 		done := eraseStep{cursor: cursor, ErasedStep: step}
 		b.after = append(b.after, func() { s.keepStep(at.job, done) })
+		told = b.tells(step.Deleted)
 		return b.keepErasure(at.job, &step)
 	}})
+	if err == nil {
+		err = s.awaitTold(told)
+	}
 	if err != nil {
 		s.keepUnsure(at.job, cursor)
 		return engine.ErasedStep{}, err
@@ -181,7 +187,7 @@ func (s *Store) beginErasure(ctx context.Context, at erasePlace, what engine.Era
 		if err := b.refuseRepeated(what.Once); err != nil {
 			return err
 		}
-		j := eraseJob{Target: what}
+		j := eraseJob{Target: what, Member: s.memberID.Load()}
 		if what.Once != nil {
 			j.Once = what.Once.Key[:]
 		}
@@ -214,12 +220,15 @@ func (s *Store) left(jobs []numberedJob) (list []engine.UnfinishedErasure) {
 	s.keeping.mu.Lock()
 	defer s.keeping.mu.Unlock()
 	for _, one := range jobs {
-		if e := one.Erasure; e != nil && !s.keeping.erasing[one.no] {
+		if e := one.Erasure; e != nil && !s.keeping.erasing[one.no] && !s.isElsewhere(e) {
 			list = append(list, engine.UnfinishedErasure{Target: e.Target, Cursor: e.Place, Erased: e.Erased})
 		}
 	}
 	return list
 }
+
+// isElsewhere reports whether another process carries an erasure out.
+func (s *Store) isElsewhere(e *eraseJob) bool { return s.fleet != nil && s.fleet.isMember(e.Member) }
 
 // give notes that erasures are given to this process, and returns them.
 func (s *Store) give(list []engine.UnfinishedErasure) []engine.UnfinishedErasure {
@@ -249,7 +258,7 @@ func (b *batch) keepErasure(no int64, step *engine.ErasedStep) error {
 	e.Erased.Add(step.Erased)
 	e.Erased.Damaged = int64(len(e.Damaged))
 	if step.Next != "" {
-		e.Place = step.Next
+		e.Place, e.Member = step.Next, b.s.memberID.Load()
 		b.putJob(no, &job{Erasure: &e})
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -22,6 +23,8 @@ const (
 	again
 	// culprit: one of the mutations cannot be stored. Each begins anew, alone.
 	culprit
+	// missing: a right or a table is missing. What needs it fails until somebody mends that. Each mutation begins anew, alone.
+	missing
 	// full: the database has no room.
 	full
 	// fenced: this process is not the writer any more.
@@ -32,7 +35,12 @@ const (
 const (
 	codeForeignKey = "23503"
 	codeUnique     = "23505"
+	codeNoColumn   = "42703"
+	codeLocked     = "55P03"
 )
+
+// missingCodes say that a right, a schema, a table, a column or a function is missing: somebody has taken it away, or restores it at the moment.
+var missingCodes = []string{"42501", "3F000", "42P01", "42703", "42883"}
 
 // judge returns what an error of a transaction means.
 func judge(err error) verdict {
@@ -41,7 +49,7 @@ func judge(err error) verdict {
 		return fenced
 	case errors.Is(err, errRolledBack):
 		return again
-	case isAway(err):
+	case isAway(err), errors.Is(err, errUnreplicated):
 		return lost
 	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
@@ -61,6 +69,8 @@ func judge(err error) verdict {
 	case pg.Code == "40001", pg.Code == "40P01", pg.Code == "55P03", pg.Code == "57014", pg.Code == codeUnique,
 		pg.Code[:2] == "53": // such as no memory
 		return again
+	case slices.Contains(missingCodes, pg.Code):
+		return missing
 	}
 	return culprit
 }
@@ -94,7 +104,7 @@ func passes(err error) bool {
 	return isLost(err) && !isTLS && !isParse
 }
 
-// errFenced is returned where the writer's row is missing: another process has taken the database over.
-var errFenced = errors.New("another process has taken the database over")
+// errFenced is returned where the writer's row is missing.
+var errFenced = errors.New("other processes have taken the lanes of this one over")
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }

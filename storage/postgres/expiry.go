@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -28,15 +29,25 @@ const (
 const (
 	// waitingRecheck is when to look again at a session that has outlived its retention but still has deliveries that wait.
 	waitingRecheck = time.Hour
-	// damagedRecheck is when to try again to read a damaged row.
+	// damagedRecheck is when to try again to read what is damaged.
 	damagedRecheck = 24 * time.Hour
 )
 
 // expiryKind says how records of one kind expire.
 type expiryKind struct {
-	kind  int16
-	keep  time.Duration
-	count *int // of the removed records
+	kind int16
+	keep time.Duration
+	// step is how many records a step looks at, and from is where it begins in expiry; see passing.
+	step int
+	from int64
+}
+
+// name is what an id of the column ids stands for, in an ErrCorrupt.
+func (e expiryKind) name(id []byte) (table string, key any) {
+	if e.kind == expirySession {
+		return "session number", (&due{id: id}).no()
+	}
+	return "delivery", uuid.UUID(id)
 }
 
 // idSize is the size of an id in the column ids of expiry.
@@ -79,12 +90,35 @@ func (l *looked) laterThan(at int64, id []byte) {
 	l.again[at] = append(l.again[at], id...)
 }
 
+// expire does a step of the retention of sessions, or of that of deliveries.
+func (s *Store) expire(ctx context.Context, e expiryKind, now time.Time, m *engine.Maintained) error {
+	e.from = s.passingOf(int(e.kind), expireStep, now).from
+	if err := s.sweep(ctx, e, now, m); err != nil {
+		return err
+	}
+	at := func(p passing) expiryKind { e.step, e.from = p.step, p.from; return e }
+	oldest := now.Add(-e.keep)
+	rows := timed{name: fmt.Sprintf("expiry %d", e.kind), to: oldest,
+		front: fmt.Sprintf("SELECT at, ids FROM @.expiry WHERE kind = %d AND at >= $1 AND at <= $2 ORDER BY at, no LIMIT 1", e.kind)}
+	return s.workAround(ctx, &work{
+		kind: int(e.kind), most: expireStep,
+		step: func(b *batch, p passing, m *engine.Maintained) error { return b.stepExpiry(at(p), now, m) },
+		setAside: func(b *batch, p passing, cause error, m *engine.Maintained) error {
+			return b.setAsideExpiry(at(p), oldest, cause, m)
+		},
+		behind: func(p *passing, cause error) error {
+			if err := s.passRows(ctx, rows, p, cause, now); err != nil {
+				return err
+			}
+			s.beginSweep(e.kind, -p.from)
+			return nil
+		},
+	}, now, m)
+}
+
 // stepExpiry removes records of a kind that have outlived their retention. It moves m.Next to when to call it again: now if there may be more.
 func (b *batch) stepExpiry(e expiryKind, now time.Time, m *engine.Maintained) error {
 	oldest := now.Add(-e.keep)
-	if err := b.stepSweep(e, oldest, now, m); err != nil {
-		return err
-	}
 	rows, err := b.expiryRows(e, oldest)
 	if err != nil {
 		return err
@@ -95,7 +129,7 @@ func (b *batch) stepExpiry(e expiryKind, now time.Time, m *engine.Maintained) er
 			err := found.Scan(&at)
 			m.Next = earlier(m.Next, fields.Time(at).Add(e.keep))
 			return err
-		}, "SELECT at FROM @.expiry WHERE kind = $1 ORDER BY at LIMIT 1", e.kind)
+		}, "SELECT at FROM @.expiry WHERE kind = $1 AND at >= $2 ORDER BY at LIMIT 1", e.kind, e.from)
 	}
 	m.Next = now // there may be more
 	var list []due
@@ -117,9 +151,28 @@ func (b *batch) stepExpiry(e expiryKind, now time.Time, m *engine.Maintained) er
 	return nil
 }
 
+// setAsideExpiry moves the first record to a later time, and names it, because the server cannot read something that has to be read or removed with it.
+func (b *batch) setAsideExpiry(e expiryKind, oldest time.Time, cause error, m *engine.Maintained) error {
+	rows, err := b.expiryRows(e, oldest)
+	if err != nil {
+		return err
+	}
+	var l looked
+	for _, r := range rows {
+		if r.damage == nil {
+			l.n = 1
+			l.later(oldest.Add(damagedRecheck), r.ids)
+			table, key := e.name(r.ids)
+			m.Damaged = append(m.Damaged, fmt.Errorf("%w: %w", damage(table, key), cause))
+		}
+	}
+	b.moveExpiry(e, rows, &l, oldest, m)
+	return nil
+}
+
 // expiryRows reads the first rows whose time has come, with so many ids as a step looks at.
 func (b *batch) expiryRows(e expiryKind, oldest time.Time) (rows []expiryRow, err error) {
-	left, size := expireStep, e.idSize()
+	left, size := e.step, e.idSize()
 	err = b.query(func(found pgx.Rows) error {
 		var r expiryRow
 		if err := found.Scan(&r.at, &r.no, &r.size, &r.ids); err != nil {
@@ -135,7 +188,8 @@ func (b *batch) expiryRows(e expiryKind, oldest time.Time) (rows []expiryRow, er
 		left -= len(r.ids) / size
 		rows = append(rows, r)
 		return nil
-	}, "SELECT at, no, length(ids), substr(ids, 1, $3) FROM @.expiry WHERE kind = $1 AND at <= $2 ORDER BY at, no LIMIT $4", e.kind, fields.Instant(oldest), size*expireStep, expireStep)
+	}, "SELECT at, no, length(ids), substr(ids, 1, $3) FROM @.expiry WHERE kind = $1 AND at <= $2 AND at >= $5 ORDER BY at, no LIMIT $4",
+		e.kind, fields.Instant(oldest), size*e.step, e.step, e.from)
 	return rows, err
 }
 
@@ -147,7 +201,7 @@ func (b *batch) moveExpiry(e expiryKind, rows []expiryRow, l *looked, oldest tim
 	for _, r := range rows {
 		if r.damage != nil {
 			m.Damaged = append(m.Damaged, r.damage)
-			b.beginSweep(e.kind, r.no)
+			b.after = append(b.after, func() { b.s.beginSweep(e.kind, r.no) })
 			b.exec("UPDATE @.expiry SET at = $4 WHERE kind = $1 AND at = $2 AND no = $3", e.kind, r.at, r.no, fields.Instant(oldest.Add(damagedRecheck)))
 			continue
 		}
@@ -440,74 +494,4 @@ func (b *batch) toldByUpdate(r *sessionRow, webhookID uint32) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// sweep looks for records that have outlived their retention and have lost their place in expiry, because the row is damaged: otherwise they would be kept for
-// ever. It walks all records of a kind once for each damaged row.
-type sweep struct {
-	goesOn bool
-	after  []byte         // the id of the record to go on behind
-	done   map[int64]bool // the damaged rows, by no, that a sweep was begun for
-}
-
-// beginSweep begins a sweep for a damaged row, unless there was one.
-func (b *batch) beginSweep(kind int16, no int64) {
-	b.after = append(b.after, func() {
-		w := &b.s.keeping.sweeps[kind]
-		if w.done[no] {
-			return
-		}
-		if w.done == nil {
-			w.done = make(map[int64]bool)
-		}
-		w.done[no], w.goesOn, w.after = true, true, nil
-	})
-}
-
-// stepSweep continues the sweep of a kind, if there is one: it gives records that are old enough a new place in expiry, which has them removed. Those that have a
-// place already may get a second one, which does no harm.
-func (b *batch) stepSweep(e expiryKind, oldest, now time.Time, m *engine.Maintained) error {
-	w := b.s.keeping.sweeps[e.kind]
-	if !w.goesOn {
-		return nil
-	}
-	m.Next = now
-	var l looked
-	last, n := w.after, 0
-	var err error
-	if e.kind == expirySession {
-		after := int64(0)
-		if last != nil {
-			after = (&due{id: last}).no()
-		}
-		err = b.query(func(found pgx.Rows) error {
-			var no, at int64
-			err := found.Scan(&no, &at)
-			if last, n = sessionExpiryID(no), n+1; at <= fields.Instant(oldest) {
-				l.laterThan(fields.Instant(oldest), last)
-			}
-			return err
-		}, "SELECT no, last_at FROM @.sessions WHERE no > $1 ORDER BY no LIMIT $2", after, expireLooks)
-	} else {
-		var after uuid.UUID
-		copy(after[:], last)
-		err = b.query(func(found pgx.Rows) error {
-			var id uuid.UUID
-			var at int64
-			err := found.Scan((*[16]byte)(&id), &at)
-			if last, n = slices.Clone(id[:]), n+1; at != 0 && at <= fields.Instant(oldest) {
-				l.laterThan(fields.Instant(oldest), last)
-			}
-			return err
-		}, "SELECT id, finished_at FROM @.deliveries WHERE id > $1 ORDER BY id LIMIT $2", pgID(after), expireLooks)
-	}
-	if err != nil {
-		return err
-	}
-	b.addExpiry(e.kind, &l)
-	b.after = append(b.after, func() {
-		w := &b.s.keeping.sweeps[e.kind]
-		w.after, w.goesOn = last, n == expireLooks
-	})
-	return nil
 }

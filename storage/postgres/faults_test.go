@@ -431,6 +431,51 @@ func TestWalkingCulprit(t *testing.T) {
 	}
 }
 
+// What is missing is somebody's to mend. The calls that need it are to be repeated, as with a database that is away: an attempt that was made is recorded when
+// the right is back. The others of the same transaction go on.
+func TestMissingRight(t *testing.T) {
+	s := openTest(t)
+	w := makeWebhook(t, s)
+	queueTest(t, s, w, benchNow())
+	d := claimIn(t, s, testsOf(w), 1).Claimed[0].Delivery
+	rename := func(from, to string) {
+		t.Helper()
+		sqlOf(t, s, "DO $$ BEGIN EXECUTE 'ALTER TABLE "+s.sql("@.")+from+" RENAME TO "+to+"'; END $$")
+	}
+	record := func() error {
+		_, err := s.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: benchAttempt, Next: engine.Next{Status: engine.StatusDelivered}, At: benchNow(), Webhook: &w})
+		return err
+	}
+	rename("attempts", "attempts_away")
+	var wg sync.WaitGroup
+	begun, hold := make(chan struct{}), make(chan struct{})
+	wg.Go(func() { // the others gather behind it
+		_ = s.write(context.Background(), mutation{run: func(*batch) error { close(begun); <-hold; return nil }})
+	})
+	<-begun
+	var recorded, appended error
+	wg.Go(func() { recorded = record() })
+	wg.Go(func() { _, appended = appendOne(s) })
+	for len(s.mutations) < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	close(hold)
+	wg.Wait()
+	if !errors.Is(recorded, engine.ErrTransient) || errors.Is(recorded, engine.ErrAway) || appended != nil {
+		t.Errorf("got %v and %v, want an ErrTransient of a database that is there, and none", recorded, appended)
+	}
+	if _, _, _, err := s.Delivery(t.Context(), d.ID); !errors.Is(err, engine.ErrTransient) {
+		t.Errorf("a read: got %v, want an ErrTransient", err)
+	}
+	rename("attempts_away", "attempts")
+	if err := record(); err != nil {
+		t.Errorf("when it is back: %v", err)
+	}
+	if s.isClaimed(d.ID) {
+		t.Error("the claim has not ended")
+	}
+}
+
 // A damaged row fails the call for it alone. Others of the batch go on, and a freeze passes those that it would supersede.
 func TestDamageInABatch(t *testing.T) {
 	s := openTest(t)

@@ -75,7 +75,7 @@ var (
 func (b *batch) flush() error {
 	var p pgx.Batch
 	deltas := b.deltas()
-	p.Queue(b.s.sql("INSERT INTO @.batches (writer, n, counts) VALUES ($1, $2, $3)"), b.s.writerID, b.n, deltas.encode())
+	p.Queue(b.s.sql("INSERT INTO @.batches (writer, n, counts, news) VALUES ($1, $2, $3, $4)"), b.s.writerID, b.n, deltas.encode(), b.newsText())
 	b.flushSessions(&p)
 	b.flushEvents(&p)
 	b.flushDeliveries(&p)
@@ -417,14 +417,15 @@ func (b *batch) flushSmall(p *pgx.Batch) {
 		case after == nil:
 			p.Queue(b.s.sql("DELETE FROM @.webhooks WHERE id = $1"), int32(id))
 			p.Queue(b.s.sql("DELETE FROM @.health WHERE webhook_id = $1"), int32(id))
+			p.Queue(b.s.sql("DELETE FROM @.lanes WHERE webhook_id = $1"), int32(id))
 		default:
 			p.Queue(b.s.sql("INSERT INTO @.webhooks (id, revision, operations, settings) VALUES ($1, $2, $3, $4::text::json) ON CONFLICT (id) DO UPDATE SET "+
-				"revision = EXCLUDED.revision, operations = EXCLUDED.operations, settings = EXCLUDED.settings"), int32(id), int64(after.Revision), after.Operations, jsonText(after))
+				"revision = EXCLUDED.revision, operations = EXCLUDED.operations, settings = EXCLUDED.settings"), int32(id), int64(after.Revision), after.Operations, b.unknown[id].addTo(jsonText(after)))
 		}
 	})
 	for id, h := range b.health {
 		switch {
-		case sameHealth(h, b.s.health[id]) || b.hooks.Get(id) == nil:
+		case sameHealth(h, b.s.health[id]) && !b.forced[id] || b.hooks.Get(id) == nil:
 		case h.IsZero():
 			p.Queue(b.s.sql("DELETE FROM @.health WHERE webhook_id = $1"), int32(id))
 		default:
@@ -433,6 +434,10 @@ func (b *batch) flushSmall(p *pgx.Batch) {
 		}
 	}
 	b.onces.each(func(key engine.OnceKey, before, after *engine.Done) {
+		if before == nil && after != nil { // another process may remember the same key at the same time: then this one begins anew
+			p.Queue(b.s.sql("INSERT INTO @.request_keys (key, at, done) VALUES ($1, $2, $3::text::json)"), key[:], fields.Instant(after.At), jsonText(after))
+			return
+		}
 		if after == nil {
 			p.Queue(b.s.sql("DELETE FROM @.request_keys WHERE key = $1"), key[:])
 			return

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"hookbolt/engine"
 )
@@ -26,7 +25,7 @@ func (s *Store) Freeze(ctx context.Context, f engine.Freeze) (engine.Frozen, err
 	err := s.write(ctx, mutation{size: len(f.Payload) + 512, needs: needs, run: func(b *batch) error {
 		done = engine.Frozen{}
 		if !s.isClaimed(id) {
-			return fmt.Errorf("delivery %s: %w", id, errNotClaimed)
+			return s.notClaimed(id)
 		}
 		old, err := b.findDelivery(id)
 		if err != nil {

@@ -26,27 +26,31 @@ func (u Setup) withDefaults() Setup {
 	return u
 }
 
-// quoted puts quoted names in the place of $schema, $owner and $role, and texts in that of 'owner' and 'role'.
+// quoted puts quoted names in the place of $schema, $owner and $role, and of the @ of migrations.
 func (u Setup) quoted(text string) string {
-	text = strings.ReplaceAll(text, "@", pgx.Identifier{u.Schema}.Sanitize())
-	literal := func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
-	return strings.NewReplacer("$schema", pgx.Identifier{u.Schema}.Sanitize(), "$owner", pgx.Identifier{u.Owner}.Sanitize(), "$role", pgx.Identifier{u.Role}.Sanitize(),
-		"'owner'", literal(u.Owner), "'role'", literal(u.Role)).Replace(text)
+	schema := pgx.Identifier{u.Schema}.Sanitize()
+	return strings.NewReplacer("@", schema, "$schema", schema, "$owner", pgx.Identifier{u.Owner}.Sanitize(), "$role", pgx.Identifier{u.Role}.Sanitize()).Replace(text)
 }
+
+// makeRole is the SQL that makes a role if it is missing.
+func makeRole(name, can string) string {
+	return "DO " + textLiteral(fmt.Sprintf("BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = %s) THEN CREATE ROLE %s %s; END IF; END",
+		textLiteral(name), pgx.Identifier{name}.Sanitize(), can))
+}
+
+func textLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 // rolesSQL makes the roles and the schema where they are missing. It takes a role that may make roles, in a database of its own.
 func (u Setup) rolesSQL() []string {
-	texts := []string{
-		"DO $do$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'owner') THEN CREATE ROLE $owner NOLOGIN; END IF; END $do$",
-		"DO $do$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'role') THEN CREATE ROLE $role LOGIN; END IF; END $do$",
+	texts := []string{makeRole(u.Owner, "NOLOGIN"), makeRole(u.Role, "LOGIN")}
+	for _, text := range []string{
 		"GRANT $owner TO CURRENT_USER",
 		"CREATE SCHEMA IF NOT EXISTS $schema AUTHORIZATION $owner",
 		"GRANT USAGE ON SCHEMA $schema TO $role",
 		"ALTER DEFAULT PRIVILEGES FOR ROLE $owner IN SCHEMA $schema GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO $role",
 		"ALTER DEFAULT PRIVILEGES FOR ROLE $owner IN SCHEMA $schema GRANT USAGE, SELECT ON SEQUENCES TO $role",
-	}
-	for i := range texts {
-		texts[i] = u.quoted(texts[i])
+	} {
+		texts = append(texts, u.quoted(text))
 	}
 	return append(texts, RoleSettings(pgx.Identifier{u.Role}.Sanitize())...)
 }
@@ -89,7 +93,7 @@ func Init(ctx context.Context, url string, u Setup) error {
 	if err != nil {
 		return err
 	}
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := newServers(config).connect(ctx, pgx.ConnectConfig)
 	if err != nil {
 		return startError(err)
 	}
@@ -102,17 +106,16 @@ func Init(ctx context.Context, url string, u Setup) error {
 		}
 		return nil
 	}
-	if err := run(u.rolesSQL()...); err != nil {
-		return err
-	}
-	if err := run(u.quoted("SET ROLE $owner")); err != nil {
+	// Several may run at once. They take turns: roles belong to all databases, and the server lets only one of them be made at a time.
+	roles := append([]string{"BEGIN", fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", migrateLock)}, u.rolesSQL()...)
+	if err := run(append(roles, "COMMIT", u.quoted("SET ROLE $owner"))...); err != nil {
 		return err
 	}
 	s := newStore(Options{Schema: u.Schema}, config)
 	if err := s.migrate(ctx, conn); err != nil {
 		return err
 	}
-	return run(u.rightsSQL()...)
+	return run(append(append([]string{"BEGIN", fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", migrateLock)}, u.rightsSQL()...), "COMMIT")...)
 }
 
 // DropSchema removes a schema with all that is in it. Whoever has it open cannot write any more.
@@ -121,7 +124,7 @@ func DropSchema(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("storage.postgres_url: %w", err)
 	}
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := newServers(config).connect(ctx, pgx.ConnectConfig)
 	if err == nil {
 		defer closeConn(conn)
 		_, err = conn.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{o.Schema}.Sanitize()+" CASCADE")

@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -69,8 +71,49 @@ func TestInit(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), text, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.QueryRow(t.Context(), u.quoted("SELECT has_table_privilege('role', '@.later', 'SELECT, INSERT')")).Scan(&may); err != nil || !may {
+	if err := conn.QueryRow(t.Context(), "SELECT has_table_privilege("+textLiteral(u.Role)+", "+textLiteral(u.quoted("@.later"))+", 'SELECT, INSERT')").Scan(&may); err != nil || !may {
 		t.Errorf("the role may not use a later table: %v", err)
+	}
+}
+
+// Several containers of a deployment may run it at once.
+func TestInitAtOnce(t *testing.T) {
+	url := newDatabase(t, "init_at_once")
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			if err := Init(t.Context(), url, Setup{Owner: "owner_at_once", Role: "app_at_once"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A name may hold whatever ends or begins a quotation elsewhere. What is run and what is printed are the same.
+func TestInitNames(t *testing.T) {
+	for i, name := range []string{"a$$b", "$do$", "$role $owner", `o'brien\`, "x.job", "owner'"} {
+		for _, isPrinted := range []bool{false, true} {
+			database := fmt.Sprintf("init_names_%d_%t", i, isPrinted)
+			url := newDatabase(t, database)
+			u := Setup{Schema: name + "@", Owner: fmt.Sprintf("%s owner %s", name, database), Role: fmt.Sprintf("%s role %s", name, database)}
+			if isPrinted {
+				conn, err := pgx.Connect(t.Context(), url)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = conn.Exec(t.Context(), u.SQL(), pgx.QueryExecModeSimpleProtocol)
+				conn.Close(t.Context())
+				if err != nil {
+					t.Errorf("the SQL for %q: %v", name, err)
+					continue
+				}
+			} else if err := Init(t.Context(), url, u); err != nil {
+				t.Errorf("init of %q: %v", name, err)
+				continue
+			}
+			wantLeastRights(t, url, u)
+		}
 	}
 }
 

@@ -19,6 +19,10 @@ type job struct {
 	Erasure              *eraseJob  `json:"erasure,omitempty"`
 	// Cursor is the last place in the queue that the cancellation has handled; see queuePlace.
 	Cursor string `json:"cursor,omitempty"`
+	// Passed tells that the cancellation has passed something that the server cannot read: it may not end yet.
+	Passed bool `json:"passed,omitempty"`
+	// Epoch is that of the cancellation. It begins when all processes have seen it: what they queue afterwards it does not cover.
+	Epoch int64 `json:"epoch,omitempty"`
 
 	damaged bool // it cannot be read; then it is none of the three
 }
@@ -40,6 +44,8 @@ type eraseJob struct {
 	Erased engine.Erased  `json:"erased"`
 	// Damaged are the texts of the errors about damaged rows.
 	Damaged []string `json:"damaged,omitempty"`
+	// Member is the process that carries it out, of several.
+	Member int64 `json:"member,omitempty"`
 	// Once is the key of the request, if it has one.
 	Once []byte `json:"once,omitempty"`
 }
@@ -106,6 +112,15 @@ func (b *batch) allJobs() ([]numberedJob, error) {
 	return all, nil
 }
 
+// lockJob locks a job before it is carried on: another process may be about to end it. It reports whether it is still there.
+func (b *batch) lockJob(no int64) (there bool, err error) {
+	err = b.query(func(pgx.Rows) error {
+		there = true
+		return nil
+	}, "SELECT FROM @.jobs WHERE no = $1 FOR UPDATE", no)
+	return there, err
+}
+
 // oneJob returns a job as of this batch, nil if there is none. It reads it in a round trip of its own.
 func (b *batch) oneJob(no int64) (*job, error) {
 	if j, known := b.jobs.get(no); known {
@@ -145,7 +160,7 @@ func (b *batch) beginCancellations(webhookID uint32, cancels []engine.Cancellati
 				return err
 			}
 		}
-		if _, err := b.addJob(&job{Cancellation: &cancel}); err != nil {
+		if _, err := b.addJob(&job{Cancellation: &cancel, Epoch: b.raised}); err != nil {
 			return err
 		}
 	}
@@ -165,6 +180,9 @@ func (b *batch) endReplays(webhookID uint32) error {
 
 // setCancellations puts the cancellations in progress into the set of webhooks.
 func (b *batch) setCancellations() error {
+	if err := b.lockSet(); err != nil {
+		return err
+	}
 	all, err := b.allJobs()
 	if err == nil {
 		b.hooks = b.hooks.WithCancellations(cancellationsOf(all, b.hooks.All()))

@@ -321,22 +321,46 @@ func TestErasureOfUnknownOutcome(t *testing.T) {
 	t.Error("no commit was withheld: the test has shown nothing")
 }
 
-// Of more requests with keys than are remembered, the oldest are forgotten.
+// Of more requests with keys than are remembered, the oldest are forgotten, whichever process has remembered them.
 func TestMaxOnce(t *testing.T) {
-	s := openTest(t)
-	w := keepHook(t, s)
-	at := time.Now().UTC()
-	s.remembered = engine.MaxOnce - 1
-	for i := range 4 {
-		q := engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte("{}"), At: at, Once: &engine.Once{Key: engine.OnceKey{byte(i)}, Request: []byte("r"), At: at.Add(time.Duration(i))}}
-		if _, err := s.Enqueue(t.Context(), q); err != nil {
-			t.Fatal(err)
+	inBubble(t, func(t *testing.T, schema string) {
+		all := fleetOf(t, schema, 2)
+		w, at := hook(t, all[0].Store), time.Now().UTC()
+		remember := func(n *node, i int) {
+			t.Helper()
+			q := engine.Enqueue{WebhookID: w.ID, Kind: engine.KindTest, Payload: []byte("{}"), At: at, Once: &engine.Once{Key: engine.OnceKey{byte(i)}, Request: []byte("r"), At: at.Add(time.Duration(i))}}
+			if _, err := n.Enqueue(t.Context(), q); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	if keys := strings.Join(sqlOf(t, s, "SELECT encode(substr(key, 1, 1), 'hex') FROM @.request_keys ORDER BY key"), " "); keys != "03" {
-		t.Errorf("remembered are %s, want the newest", keys)
-	}
-	if s.remembered != engine.MaxOnce {
-		t.Errorf("%d are counted", s.remembered)
-	}
+		keys := func() string {
+			return strings.Join(sqlOf(t, all[0].Store, "SELECT encode(substr(key, 1, 1), 'hex') FROM @.request_keys ORDER BY key"), " ")
+		}
+		for _, n := range all {
+			n.maxOnce = 3
+		}
+		for i := range 8 {
+			remember(all[i%2], i)
+		}
+		if got := keys(); got != "00 01 02 03 04 05 06 07" {
+			t.Errorf("before anybody looks, remembered are %s", got)
+		}
+		all[0].untrimmed = onceSlack - 2 // nobody writes meanwhile
+		remember(all[0], 8)
+		remember(all[0], 9)
+		if got := keys(); got != "06 07 08 09" { // the last one was not stored when the process looked
+			t.Errorf("remembered are %s, want the newest", got)
+		}
+		if all[0].untrimmed != 0 {
+			t.Errorf("after it has looked, %d are to come until it looks again", all[0].untrimmed)
+		}
+		// What another process or retention has removed counts no more: nothing is forgotten early.
+		sqlOf(t, all[0].Store, "DELETE FROM @.request_keys RETURNING 1")
+		all[1].untrimmed = onceSlack - 1
+		remember(all[1], 10)
+		remember(all[1], 11)
+		if got := keys(); got != "0a 0b" {
+			t.Errorf("of two, remembered are %s", got)
+		}
+	})
 }

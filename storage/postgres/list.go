@@ -81,16 +81,13 @@ func (s *Store) nextSpotsAround(ctx context.Context, tx pgx.Tx, w *walk, step in
 	s.damaged.add(fmt.Errorf("%w: %w", damage("deliveries, from about", from.id), err))
 	var found bool
 	if w.byTime {
-		found, err = passDamageInQueue(from.at, from.id, 0, func(at int64, prefix uint64) error {
-			w.from = spot{at: at}
-			binary.BigEndian.PutUint64(w.from.id[:8], prefix)
+		found, err = passDamageInQueue(from.at, from.id, 0, func(at int64, id uuid.UUID) error {
+			w.from = spot{at: at, id: id}
 			return read(step)
 		})
 	} else {
-		most := binary.BigEndian.Uint64(from.id[:8])
-		found, err = passDamage(max(1, most), func(by uint64) error {
-			w.from = spot{at: from.at}
-			binary.BigEndian.PutUint64(w.from.id[:8], most-min(by, most))
+		found, err = passDamageInIDs(from.id, true, func(id uuid.UUID) error {
+			w.from = spot{at: from.at, id: id}
 			return read(step)
 		})
 	}

@@ -176,7 +176,7 @@ func TestPagesAreBounded(t *testing.T) {
 	s := openFresh(t)
 	first := fillLarge(t, s)
 	r := new(recorder)
-	s.config.Tracer = r
+	s.servers.all[0].Tracer = r
 	middle := first.Add(largeDeliveries / 2 * time.Second)
 	deliveries := func(q engine.DeliveryQuery) func(string) (string, error) {
 		return func(cursor string) (string, error) {

@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,10 +22,13 @@ const maintainAtLeast = time.Hour
 
 // keeping is what Maintain keeps in memory.
 type keeping struct {
-	lostJobs int      // how many damaged jobs replaceJobs has seen; owned by the writer
-	sweeps   [2]sweep // by kind of expiry; owned by the writer
+	lostJobs int // how many damaged jobs replaceJobs has seen; owned by the writer
 
-	mu sync.Mutex
+	mu      sync.Mutex
+	sweeps  [2]sweep           // by kind of expiry; guarded by mu
+	passing [passKinds]passing // guarded by mu
+	// postponed has the jobs that are not tried before a time, by their numbers, because the server cannot read what they meet; guarded by mu.
+	postponed map[int64]time.Time
 	// erasing are the erasures, by the numbers of their jobs, that this process has begun or was given; guarded by mu.
 	erasing map[int64]bool
 	// steps has the last step of each erasure in progress, by the number of its job; guarded by mu.
@@ -34,25 +39,13 @@ type keeping struct {
 // before it has changed in the same batch. If a part fails, the result has what those before it have done.
 func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention) (engine.Maintained, error) {
 	m := engine.Maintained{Next: now.Add(min(maintainAtLeast, r.Sessions, r.Deliveries))}
-	for _, part := range []func(*batch, *engine.Maintained) error{
-		func(b *batch, m *engine.Maintained) error { return b.stepJob(now, m) },
-		func(b *batch, m *engine.Maintained) error {
-			return b.stepExpiry(expiryKind{expirySession, r.Sessions, &m.Expired.Sessions}, now, m)
-		},
-		func(b *batch, m *engine.Maintained) error {
-			return b.stepExpiry(expiryKind{expiryDelivery, r.Deliveries, &m.Expired.Deliveries}, now, m)
-		},
-		func(b *batch, m *engine.Maintained) error { return b.stepForget(now, m) },
+	for _, part := range []func() error{
+		func() error { return s.workOff(ctx, now, &m) },
+		func() error { return s.expire(ctx, expiryKind{kind: expirySession, keep: r.Sessions}, now, &m) },
+		func() error { return s.expire(ctx, expiryKind{kind: expiryDelivery, keep: r.Deliveries}, now, &m) },
+		func() error { return s.forget(ctx, now, &m) },
 	} {
-		var done engine.Maintained
-		err := s.write(ctx, mutation{size: 4096, walks: true, run: func(b *batch) error {
-			done = engine.Maintained{Next: m.Next}
-			err := part(b, &done)
-			for _, err := range done.Damaged {
-				s.damaged.add(err) // once, also if another call has met it; and here, because the walk is behind it if the outcome is unknown
-			}
-			return err
-		}})
+		err := part()
 		if isUnreadable(err) { // the other parts go on
 			s.damaged.add(fmt.Errorf("%w: background work: %w", ErrCorrupt, err))
 			m.Next = earlier(m.Next, now.Add(damagedRetry))
@@ -61,15 +54,32 @@ func (s *Store) Maintain(ctx context.Context, now time.Time, r engine.Retention)
 		if err != nil {
 			return m, err
 		}
-		m.Next = earlier(m.Next, done.Next)
-		m.Cancelled += done.Cancelled
-		m.Queued = append(m.Queued, done.Queued...)
-		m.Expired.Sessions += done.Expired.Sessions
-		m.Expired.Deliveries += done.Expired.Deliveries
-		m.Erasures = append(m.Erasures, s.give(done.Erasures)...)
 	}
 	m.Damaged = s.damaged.take()
 	return m, nil
+}
+
+// part carries out a part of the background work, and adds to m what it has done.
+func (s *Store) part(ctx context.Context, m *engine.Maintained, run func(*batch, *engine.Maintained) error) error {
+	var done engine.Maintained
+	err := s.write(ctx, mutation{size: 4096, walks: true, run: func(b *batch) error {
+		done = engine.Maintained{Next: m.Next}
+		err := run(b, &done)
+		for _, err := range done.Damaged {
+			s.damaged.add(err) // once, also if another call has met it; and here, because the walk is behind it if the outcome is unknown
+		}
+		return err
+	}})
+	if err != nil {
+		return err
+	}
+	m.Next = earlier(m.Next, done.Next)
+	m.Cancelled += done.Cancelled
+	m.Queued = append(m.Queued, done.Queued...)
+	m.Expired.Sessions += done.Expired.Sessions
+	m.Expired.Deliveries += done.Expired.Deliveries
+	m.Erasures = append(m.Erasures, s.give(done.Erasures)...)
+	return nil
 }
 
 // earlier returns the earlier of two times.
@@ -80,9 +90,23 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// stepJob does one step of the oldest job. Cancellations come first, because the deliveries that they cover delay others in the same lane. A replay may
+// workOff does one step of the oldest job. Cancellations come first, because the deliveries that they cover delay others in the same lane. A replay may
 // take longer. Damaged jobs are passed: they stay as they are, and what they had left to do is not done, except for lostCancellations.
-func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
+//
+// A cancellation goes on behind what the server cannot read. A replay is postponed, and so hides no other job.
+func (s *Store) workOff(ctx context.Context, now time.Time, m *engine.Maintained) error {
+	return s.workAround(ctx, &work{
+		kind: passJobs, most: cancelStep,
+		step: func(b *batch, p passing, m *engine.Maintained) error { return b.stepJob(p.step, now, m) },
+		setAside: func(b *batch, _ passing, cause error, m *engine.Maintained) error {
+			return b.setAsideJob(cause, now, m)
+		},
+		behind: func(_ *passing, cause error) error { return s.cancelBehind(ctx, cause, now) },
+	}, now, m)
+}
+
+// stepJob is a step of workOff.
+func (b *batch) stepJob(most int, now time.Time, m *engine.Maintained) error {
 	all, err := b.allJobs()
 	if err != nil {
 		return err
@@ -92,34 +116,35 @@ func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
 		m.Next = now
 		return b.replaceJobs(damaged)
 	}
-	var next *numberedJob
-	for i := range all {
-		j := &all[i]
-		if j.Cancellation != nil {
-			next = j
-			break
-		}
-		if j.Replay != nil && next == nil {
-			next = j
-		}
+	if slices.ContainsFunc(all, func(j numberedJob) bool { return j.Cancellation != nil && !b.s.isSeen(j.Epoch) }) {
+		m.Next = earlier(m.Next, now.Add(b.s.opts.Beat/pollsPerBeat))
 	}
+	next := b.s.nextJob(all, now)
 	if next == nil {
 		return nil
 	}
 	m.Next = now // this job goes on, or there may be another one
+	if there, err := b.lockJob(next.no); err != nil || !there {
+		return err
+	}
 	after, more := *next.job, false
 	if next.Replay != nil {
 		replay := *next.Replay
 		after.Replay = &replay
 		more, err = b.stepReplay(&replay, now, m)
 	} else {
-		more, err = b.stepCancellation(&after, now, m)
+		more, err = b.stepCancellation(&after, most, now, m)
 	}
 	switch {
 	case err != nil:
 		return err
 	case more:
 		b.putJob(next.no, &after)
+		return nil
+	case after.Passed: // what it has passed may still be sent
+		after.Passed, after.Cursor = false, ""
+		b.putJob(next.no, &after)
+		b.postpone(next.no, now)
 		return nil
 	}
 	b.putJob(next.no, nil)
@@ -129,8 +154,110 @@ func (b *batch) stepJob(now time.Time, m *engine.Maintained) error {
 	return b.setCancellations() // without this one
 }
 
+// nextJob returns the job to go on with, nil for none.
+func (s *Store) nextJob(all []numberedJob, now time.Time) (next *numberedJob) {
+	s.keeping.mu.Lock()
+	defer s.keeping.mu.Unlock()
+	for i := range all {
+		j := &all[i]
+		switch {
+		case now.Before(s.keeping.postponed[j.no]), j.Cancellation != nil && !s.isSeen(j.Epoch):
+		case j.Cancellation != nil:
+			return j
+		case j.Replay != nil && next == nil:
+			next = j
+		}
+	}
+	return next
+}
+
+// isSeen reports whether all processes know of an epoch.
+func (s *Store) isSeen(epoch int64) bool { return s.fleet == nil || s.fleet.haveSeen(seenEpoch, epoch) }
+
+// postpone has a job wait for damagedRecheck.
+func (b *batch) postpone(no int64, now time.Time) {
+	b.after = append(b.after, func() {
+		b.s.keeping.mu.Lock()
+		defer b.s.keeping.mu.Unlock()
+		set(&b.s.keeping.postponed, no, now.Add(damagedRecheck))
+	})
+}
+
+// setAsideJob has a cancellation pass the next delivery, and postpones another job.
+func (b *batch) setAsideJob(cause error, now time.Time, m *engine.Maintained) error {
+	all, err := b.allJobs()
+	if err != nil {
+		return err
+	}
+	next := b.s.nextJob(all, now)
+	if next == nil {
+		return cause
+	}
+	after := *next.job
+	if next.Cancellation != nil {
+		ids, err := b.nextCancelled(&after, 1)
+		if err != nil {
+			return err
+		}
+		if len(ids) > 0 {
+			m.Damaged = append(m.Damaged, fmt.Errorf("%w: %w", damage("delivery", ids[0]), cause))
+			after.Passed = true
+			b.putJob(next.no, &after)
+			return nil
+		}
+	}
+	m.Damaged = append(m.Damaged, fmt.Errorf("%w: %w", damage("what is met by job", next.no), cause))
+	b.postpone(next.no, now)
+	return nil
+}
+
+// cancelBehind has a cancellation pass the entries of the queue that the server cannot read. If it can read none behind them, it postpones the cancellation.
+func (s *Store) cancelBehind(ctx context.Context, cause error, now time.Time) error {
+	var next *numberedJob
+	var place queuePlace
+	var found bool
+	err := s.view(ctx, func(conn *pgx.Conn) error {
+		all, err := s.readJobs(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if next = s.nextJob(all, now); next == nil || next.Cancellation == nil {
+			return cause
+		}
+		place = parseQueuePlace(next.Cursor)
+		place.class, place.at = max(place.class, 0), max(place.at, 0)
+		found, err = passDamageInQueue(place.at, place.id, math.MaxInt64, func(at int64, id uuid.UUID) error {
+			place.at, place.id = at, id
+			_, err := conn.Exec(ctx, s.sql(nextCancelledSQL), int32(next.WebhookID), place.class, place.at, pgID(place.id), 1)
+			return err
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.damaged.add(fmt.Errorf("%w: %w", damage("the queue of webhook", next.WebhookID), cause))
+	return s.part(ctx, &engine.Maintained{}, func(b *batch, _ *engine.Maintained) error {
+		stored, err := b.oneJob(next.no)
+		if err != nil || stored == nil {
+			return err
+		}
+		if !found {
+			b.postpone(next.no, now)
+			return nil
+		}
+		after := *stored
+		after.Cursor, after.Passed = place.String(), true
+		b.putJob(next.no, &after)
+		return nil
+	})
+}
+
 // replaceJobs begins the cancellations that may have been lost with damaged jobs, of which there are so many now.
 func (b *batch) replaceJobs(damaged int) error {
+	if err := b.lockSet(); err != nil {
+		return err
+	}
 	for _, c := range lostCancellations(b.hooks.All()) {
 		if err := b.beginCancellations(c.WebhookID, []engine.Cancellation{c}); err != nil {
 			return err
@@ -161,20 +288,26 @@ func parseQueuePlace(s string) queuePlace {
 	return queuePlace{class: -1}
 }
 
-// stepCancellation does one step of a cancellation, and moves the cursor of its job. It reports whether there is more to do.
-func (b *batch) stepCancellation(j *job, now time.Time, m *engine.Maintained) (more bool, err error) {
-	var ids uuids
+const nextCancelledSQL = "SELECT class, at, delivery_id FROM @.queue WHERE webhook_id = $1 AND (class, at, delivery_id) > ($2, $3, $4) ORDER BY class, at, delivery_id LIMIT $5"
+
+// nextCancelled returns the next deliveries of a lane that a cancellation looks at, and moves the cursor of its job.
+func (b *batch) nextCancelled(j *job, most int) (ids uuids, err error) {
 	p := parseQueuePlace(j.Cursor)
 	err = b.query(func(found pgx.Rows) error {
 		err := found.Scan(&p.class, &p.at, (*[16]byte)(&p.id))
 		ids = append(ids, p.id)
 		return err
-	}, "SELECT class, at, delivery_id FROM @.queue WHERE webhook_id = $1 AND (class, at, delivery_id) > ($2, $3, $4) ORDER BY class, at, delivery_id LIMIT $5",
-		int32(j.WebhookID), p.class, p.at, pgID(p.id), cancelStep)
+	}, nextCancelledSQL, int32(j.WebhookID), p.class, p.at, pgID(p.id), most)
+	j.Cursor = p.String()
+	return ids, err
+}
+
+// stepCancellation does one step of a cancellation, and moves the cursor of its job. It reports whether there is more to do.
+func (b *batch) stepCancellation(j *job, most int, now time.Time, m *engine.Maintained) (more bool, err error) {
+	ids, err := b.nextCancelled(j, most)
 	if err != nil {
 		return false, err
 	}
-	j.Cursor = p.String()
 	damaged, err := b.lockDeliveries(ids)
 	if err != nil {
 		return false, err
@@ -193,7 +326,7 @@ func (b *batch) stepCancellation(j *job, now time.Time, m *engine.Maintained) (m
 		b.saveDelivery(&d)
 		m.Cancelled++
 	}
-	return len(ids) == cancelStep, nil
+	return len(ids) == most, nil
 }
 
 // lockDeliveries reads deliveries that a walk has found, and locks them, in one round trip. It returns an error for each damaged one: those are not known to

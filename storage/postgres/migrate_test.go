@@ -117,12 +117,12 @@ func (l *load) more(t *testing.T, n int) {
 	}
 }
 
-// Each older schema is migrated while the process of the older version works on it. A migration beside it disturbs nobody. Then the newer process takes the
+// Each older schema whose processes may go on is migrated while one works on it. A migration beside it disturbs nobody. Then the newer process takes the
 // database over: what was acknowledged is there.
 func TestMigrationsUnderLoad(t *testing.T) {
 	t.Parallel()
 	to := later()
-	for from := 1; from < to.version(); from++ {
+	for from := writableBy; from < to.version(); from++ {
 		t.Run(fmt.Sprintf("from %d", from), func(t *testing.T) {
 			c := postgrestest.Shared(t)
 			o := Options{URL: c.URL(), Schema: c.Schema(t)}
@@ -184,7 +184,7 @@ func migrateBeside(t *testing.T, s *Store, to schemaPlan, meanwhile func()) {
 	if _, err := backup.Exec(t.Context(), s.sql("SET idle_in_transaction_session_timeout = 0; BEGIN; LOCK TABLE @.deliveries IN ACCESS SHARE MODE"), pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
-	m := newStore(s.opts, s.config)
+	m := newStore(s.opts, s.servers.all[0])
 	m.plan = to
 	conn, err := m.connect(t.Context())
 	if err != nil {
@@ -200,6 +200,89 @@ func migrateBeside(t *testing.T, s *Store, to schemaPlan, meanwhile func()) {
 	}
 	if err := <-migrated; err != nil {
 		t.Fatalf("migrate: %v", err)
+	}
+}
+
+// A schema whose processes may not go on is migrated as well: they are shut out, and what they have stored is there.
+func TestMigrationFromShutOut(t *testing.T) {
+	t.Parallel()
+	c := postgrestest.Shared(t)
+	for from := 1; from < writableBy; from++ {
+		o := Options{URL: c.URL(), Schema: c.Schema(t)}.withDefaults()
+		config, err := parseURL(o.URL, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := newStore(o, config)
+		old.plan = schemaPlan{thisSchema.steps[:from], from}
+		conn, err := old.connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeConn(conn)
+		if err := old.migrate(t.Context(), conn); err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{
+			`INSERT INTO @.members (version, began_at) VALUES (1, 1); INSERT INTO @.writers (member) SELECT id FROM @.members; INSERT INTO @.batches SELECT id, 7, '\x01' FROM @.writers`,
+			`INSERT INTO @.webhooks (id, revision, operations, settings) VALUES (7, 1, false, '{"id": 7, "revision": 1, "active": true, "url": "https://a.example/"}')`,
+		} {
+			if _, err := conn.Exec(t.Context(), old.sql(text), pgx.QueryExecModeSimpleProtocol); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o.Shared = true
+		s := openWith(t, o, thisSchema)
+		if left := sqlOf(t, s, "SELECT version::text FROM @.members ORDER BY id"); !slices.Equal(left, []string{fmt.Sprint(thisSchema.version())}) {
+			t.Errorf("from %d: the members have the versions %q: the older process goes on", from, left)
+		}
+		if adopted := sqlOf(t, s, "SELECT n::text FROM @.batches b JOIN @.writers w ON w.id = b.writer WHERE w.adopted"); !slices.Equal(adopted, []string{"7"}) {
+			t.Errorf("from %d: the batches %q are left of it, want 7", from, adopted)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		o.Shared = false // which owns all lanes
+		s = openWith(t, o, thisSchema)
+		w := s.Webhooks().Get(7)
+		if w == nil {
+			t.Fatalf("from %d: the webhook is not there", from)
+		}
+		if _, err := liveOnce(s, *w); err != nil {
+			t.Errorf("from %d: %v", from, err)
+		}
+		if _, err := open(t.Context(), o, old.plan); !errors.Is(err, ErrSchema) {
+			t.Errorf("from %d: the older version goes back to work: %v", from, err)
+		}
+	}
+}
+
+// A running member is shut out as well, by the first one whose version forbids it to write, and ends: what it has stored is there, and nothing comes later.
+func TestContractionInAFleet(t *testing.T) {
+	t.Parallel()
+	c := postgrestest.Shared(t)
+	o := Options{URL: c.URL(), Schema: c.Schema(t), Shared: true}
+	old := openWith(t, o, thisSchema)
+	ids := appendMany(t, old, 3)
+	to := later()
+	to.writableBy = to.version()
+	began := time.Now()
+	s := openWith(t, o, to)
+	if id, err := appendOne(old); !errors.Is(err, engine.ErrUnavailable) || !errors.Is(err, ErrSchema) {
+		t.Errorf("the older process stores session %s: %v, want an ErrUnavailable that is an ErrSchema", id, err)
+	}
+	select {
+	case <-old.Failed():
+	case <-time.After(deadAfter * defaultBeat):
+		t.Error("the older process goes on")
+	}
+	for _, id := range ids {
+		if _, _, err := s.Session(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	if took := time.Since(began); took > deadAfter*defaultBeat/2 {
+		t.Errorf("it took %v: the older process was taken for dead, not shut out", took)
 	}
 }
 

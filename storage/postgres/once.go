@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -33,6 +34,10 @@ func (s *Store) Done(ctx context.Context, key engine.OnceKey) (engine.Done, erro
 	})
 	if err == nil && done == nil {
 		err = fmt.Errorf("a request with this key: %w", engine.ErrNotFound)
+	}
+	if err == nil {
+		// Its commit may have been given up while it waited for a synchronous standby. Who is told of it now is told by a commit that has not.
+		err = s.write(ctx, mutation{run: func(b *batch) error { b.changes++; return nil }})
 	}
 	if err != nil {
 		return engine.Done{}, err
@@ -84,22 +89,45 @@ func (b *batch) refuseRepeated(o *engine.Once) error {
 	return nil
 }
 
-// remember keeps what a request has done. One with the same key that is forgotten gives way, and so do the oldest if there are too many.
+// remember keeps what a request has done. One with the same key that is forgotten gives way.
 func (b *batch) remember(o *engine.Once, done engine.Done) error {
 	if o == nil {
 		return nil
 	}
 	done.Request, done.At = o.Request, o.At
 	b.changes++
-	if before, _ := b.onces.get(o.Key); before == nil {
-		b.remembered++
-	}
+	b.remembered++
 	b.onces.put(o.Key, &done)
-	if b.s.remembered+b.remembered > engine.MaxOnce {
-		b.remembered--
-		b.exec("DELETE FROM @.request_keys WHERE key = (SELECT key FROM @.request_keys WHERE key <> $1 ORDER BY at LIMIT 1)", o.Key[:])
+	if b.s.untrimmed+b.remembered >= onceSlack && !b.trimmed {
+		b.trimmed = true
+		b.trimOnces(o.At)
 	}
 	return nil
+}
+
+// onceSlack is how many requests a process remembers before it looks whether there are too many. The others add to the same table, so no process knows
+// their number, and to count them takes some ten milliseconds. There are up to onceSlack more than engine.MaxOnce for each process.
+const onceSlack = engine.MaxOnce / 100
+
+// trimOnces forgets the oldest requests with keys if there are more than are to be remembered, whichever process has stored them. The reader that finds
+// how far is not the batch's connection: its error, as of a damaged page, spoils nothing.
+func (b *batch) trimOnces(now time.Time) {
+	ctx, cancel := context.WithTimeout(b.ctx, time.Second)
+	defer cancel()
+	from := b.s.passingOf(passRequests, forgetStep, now).from
+	var oldest int64 // of those that are kept
+	err := b.s.view(ctx, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, b.s.sql("SELECT at FROM @.request_keys WHERE at >= $1 ORDER BY at DESC OFFSET $2 LIMIT 1"), from, b.s.maxOnce-1).Scan(&oldest)
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows): // there are fewer
+	case err != nil:
+		b.s.log.Warn("the requests with idempotency keys could not be counted; too many may be remembered for a while", "error", err)
+	default:
+		// Another process may do the same. What it has locked, it removes.
+		b.exec("DELETE FROM @.request_keys WHERE key IN (SELECT key FROM @.request_keys WHERE at >= $1 AND at < $2 ORDER BY at LIMIT $3 FOR UPDATE SKIP LOCKED)",
+			from, oldest, 10*onceSlack)
+	}
 }
 
 // rememberErased adds to what an erasure with a key has done, that it is complete. nil stands for no key.
@@ -133,8 +161,18 @@ func (b *batch) rememberErased(key []byte, erased engine.Erased) error {
 	return nil
 }
 
-// stepForget forgets requests whose time is over. It moves m.Next to when to call it again.
-func (b *batch) stepForget(now time.Time, m *engine.Maintained) error {
+// forget forgets requests whose time is over. It moves m.Next to when to call it again.
+func (s *Store) forget(ctx context.Context, now time.Time, m *engine.Maintained) error {
+	rows := timed{name: "requests", front: "SELECT at, key FROM @.request_keys WHERE at >= $1 AND at <= $2 ORDER BY at LIMIT 1", to: now}
+	return s.workAround(ctx, &work{
+		kind: passRequests, most: forgetStep,
+		step:   func(b *batch, p passing, m *engine.Maintained) error { return b.stepForget(p, now, m) },
+		behind: func(p *passing, cause error) error { return s.passRows(ctx, rows, p, cause, now) },
+	}, now, m)
+}
+
+// stepForget is a step of forget.
+func (b *batch) stepForget(p passing, now time.Time, m *engine.Maintained) error {
 	var over []engine.OnceKey
 	n := 0
 	err := b.query(func(found pgx.Rows) error {
@@ -149,23 +187,22 @@ func (b *batch) stepForget(now time.Time, m *engine.Maintained) error {
 			b.s.passes(damage("request", fmt.Sprintf("%x", key)))
 		case !done.Forgotten(now):
 			m.Next = earlier(m.Next, done.At.Add(engine.OnceRetention))
-		case n > forgetStep:
-			m.Next = now
 		default:
 			k := engine.OnceKey(key)
 			if _, known := b.onces.get(k); !known {
 				b.onces.read(k, &done)
 			}
-			over = append(over, k)
+			if over = append(over, k); n == p.step {
+				m.Next = now // there may be more
+			}
 		}
 		return nil
-	}, "SELECT key, at FROM @.request_keys ORDER BY at LIMIT $1 FOR UPDATE", forgetStep+1)
+	}, "SELECT key, at FROM @.request_keys WHERE at >= $2 ORDER BY at LIMIT $1 FOR UPDATE", p.step, p.from)
 	if err != nil {
 		return err
 	}
 	for _, k := range over {
 		b.changes++
-		b.remembered--
 		b.onces.put(k, nil)
 	}
 	return nil

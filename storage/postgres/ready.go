@@ -62,6 +62,16 @@ func (s *Store) Ready(ctx context.Context) error {
 	if s.away.Load() { // Watch tries again and again; do not wait here
 		return s.explain(nil)
 	}
+	if s.fleet != nil && s.fleet.gives() {
+		why := "because it is about to end"
+		if s.fleet.drainReason() == drainsByHand {
+			why = "because an admin has said so (hookbolt drain)"
+		}
+		return notReady("hookbolt gives its work to others, "+why, nil)
+	}
+	if s.fleet != nil && !s.fleet.alive() {
+		return notReady("the other processes have not heard of this one for too long", nil)
+	}
 	// This takes the fence, as each change does. It writes nothing.
 	if err := s.write(ctx, mutation{run: func(*batch) error { return nil }}); err != nil {
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
@@ -116,6 +126,8 @@ func inWords(err error) string {
 		return "the certificate of the database server is not accepted"
 	case isDNS:
 		return "the name of the database server cannot be resolved"
+	case errors.Is(err, pgconn.ErrReadOnlyConnection): // of several servers
+		return "no database server that can be reached takes writes: they are standbys, or read only"
 	case isLost(err):
 		return "the database server cannot be reached"
 	}
@@ -181,17 +193,28 @@ func (e *lineError) Unwrap() error { return e.err }
 // Figures are counts of a Store since its start, and its state.
 type Figures struct {
 	Trips, Retries, Settled int64 // round trips of the writer; its transactions that began anew; commits that were settled by their batch row
+	SetBacks                int64 // how often the database had lost what was acknowledged
 	Reading, Idle           int   // connections for reading that are used, and that are not
 	Away                    bool  // the writer has no connection
 	FoldAge                 time.Duration
 	Skew                    time.Duration // by how much this machine's clock is ahead of the server's
+
+	// Of this process as a member of a fleet.
+	BeatAge  time.Duration // since its last successful beat was begun
+	Owned    int           // webhooks whose lanes it owns
+	Keeper   bool          // it does the background work
+	TookOver int64         // members that it took over because they gave no sign of life
 }
 
 // Figures returns the figures at this moment.
 func (s *Store) Figures() Figures {
-	return Figures{
-		Trips: s.trips.Load(), Retries: s.retries.Load(), Settled: s.settled.Load(),
+	figures := Figures{
+		Trips: s.trips.Load(), Retries: s.retries.Load(), Settled: s.settled.Load(), SetBacks: s.setBacks.Load(),
 		Reading: len(s.reading), Idle: len(s.idle), Away: s.away.Load(),
 		FoldAge: time.Since(time.Unix(0, s.foldedAt.Load())), Skew: time.Duration(s.skew.Load()),
 	}
+	if s.fleet != nil {
+		s.fleet.addFigures(&figures)
+	}
+	return figures
 }

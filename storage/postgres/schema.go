@@ -55,10 +55,18 @@ CREATE TABLE @.fan_outs (no bigint PRIMARY KEY, sessions int NOT NULL, body byte
 CREATE TABLE @.request_keys (key bytea PRIMARY KEY, at bigint NOT NULL, done json NOT NULL);
 CREATE INDEX request_keys_at ON @.request_keys (at);
 CREATE TABLE @.copies (state json NOT NULL);
+` + views, `
+ALTER TABLE @.members ADD beat bigint NOT NULL DEFAULT 0, ADD state smallint NOT NULL DEFAULT 0, ADD seen bytea, ADD claimed bytea, ADD about json;
+ALTER TABLE @.writers ADD adopted boolean NOT NULL DEFAULT false;
+ALTER TABLE @.batches ADD news bytea;
+CREATE TABLE @.lanes (webhook_id int PRIMARY KEY, owner bigint REFERENCES @.members ON DELETE SET NULL);
+CREATE TABLE @.fleet (epoch bigint NOT NULL, layout bigint NOT NULL);
+INSERT INTO @.fleet VALUES (0, 0);
+CREATE TABLE @.sign_ins (id bytea PRIMARY KEY, token bytea NOT NULL, end_at bigint NOT NULL);
 ` + views}
 
-// writableBy is the oldest version of hookbolt's schema whose processes may write to this one.
-const writableBy = 1
+// writableBy is the oldest version of hookbolt's schema whose processes may write to this one. Those of version 1 tell others nothing of what they do.
+const writableBy = 2
 
 // schemaPlan is how a schema is made. steps[i] makes version i+1.
 type schemaPlan struct {
@@ -76,7 +84,7 @@ var ErrSchema = errors.New("the database was made by a newer version of hookbolt
 
 const (
 	// migrateLock is the key of the advisory lock under which a schema is made or migrated.
-	migrateLock = 0x686f6f6b626f6c74
+	migrateLock int64 = 0x686f6f6b626f6c74
 	// A migration that waits for a table lets everybody else wait behind it. So it waits for migratePatience, lets the others pass, and begins anew;
 	// maxMigrateTries times, since a backup may read a table for long.
 	migratePatience = 2 * time.Second
@@ -112,7 +120,7 @@ func (s *Store) tryMigrate(ctx context.Context, conn *pgx.Conn) error {
 	defer tx.Rollback(ctx) // does nothing after a commit
 	// A step may write a large table anew.
 	_, err = tx.Exec(ctx, "SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', '0', true), pg_advisory_xact_lock($2)",
-		milliseconds(migratePatience), int64(migrateLock))
+		milliseconds(migratePatience), migrateLock)
 	if err != nil {
 		return err
 	}
@@ -122,7 +130,7 @@ func (s *Store) tryMigrate(ctx context.Context, conn *pgx.Conn) error {
 	case err != nil:
 		return err
 	case writable > last:
-		return fmt.Errorf("%w (its schema has version %d, and this one knows %d)", ErrSchema, version, last)
+		return s.newerSchema(version)
 	case version >= last:
 		return s.refuseCopy(ctx, tx)
 	}
@@ -135,6 +143,20 @@ func (s *Store) tryMigrate(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	return tx.Commit(ctx)
+}
+
+func (s *Store) newerSchema(version int) error {
+	return fmt.Errorf("%w (its schema has version %d, and this one knows %d)", ErrSchema, version, s.plan.version())
+}
+
+// refuseNewer returns an ErrSchema if this version must not write to the schema.
+func (s *Store) refuseNewer(ctx context.Context, tx pgx.Tx) error {
+	var version, writable int
+	err := tx.QueryRow(ctx, s.sql("SELECT version, writable_by FROM @.schema")).Scan(&version, &writable)
+	if err == nil && writable > s.plan.version() {
+		err = s.newerSchema(version)
+	}
+	return err
 }
 
 // refuseCopy returns a copying.ErrUnfinished if a copy into the database is not complete.

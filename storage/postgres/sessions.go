@@ -34,6 +34,9 @@ func (s *Store) AppendEvents(ctx context.Context, a engine.Append) (engine.Appen
 				later = append(later, fannedOut{p.session.ID, p.session.no, p.decision.FanOut})
 			}
 		}
+		if done.Duplicates > 0 {
+			b.changes++ // so that this is a commit, too: the one before may have been given up while it waited for a synchronous standby
+		}
 		return b.beginFanOut(later)
 	}})
 	if err != nil {
@@ -183,6 +186,9 @@ func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 	var record *engine.SessionRecord // shared by all deliveries that are claimed without a payload
 	for i := range p.decision.Triggers {
 		t := &p.decision.Triggers[i]
+		if t.Claim && !b.s.owns(t.WebhookID) { // its owner has taken it over since the request began
+			t.Claim, t.Payload = false, nil
+		}
 		d, late, err := b.trigger(&r, t)
 		if err != nil {
 			return err

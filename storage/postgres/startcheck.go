@@ -37,6 +37,9 @@ func parseURL(url string, insecure bool) (*pgx.ConnConfig, error) {
 		return nil, urlError(err)
 	}
 	config.DialFunc = tcpDialer().DialContext
+	if namesSeveral(config) { // the others are of no use, so nobody need say that
+		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
 	if insecure || isProtected(config.Host, config.TLSConfig != nil && !config.TLSConfig.InsecureSkipVerify) {
 		for _, other := range config.Fallbacks {
 			if !insecure && !isProtected(other.Host, other.TLSConfig != nil && !other.TLSConfig.InsecureSkipVerify) {
@@ -46,6 +49,11 @@ func parseURL(url string, insecure bool) (*pgx.ConnConfig, error) {
 		return config, nil
 	}
 	return nil, unprotectedError(config.Host)
+}
+
+// namesSeveral reports whether there is more than one server.
+func namesSeveral(config *pgx.ConnConfig) bool {
+	return slices.ContainsFunc(config.Fallbacks, func(other *pgconn.FallbackConfig) bool { return other.Host != config.Host || other.Port != config.Port })
 }
 
 // isProtected reports whether nobody else can read a connection to a host, or answer in its place. verified tells whether TLS checks the host's name.
@@ -108,7 +116,7 @@ func (s *Store) check(ctx context.Context, conn *pgx.Conn) error {
 	case v.encoding != "UTF8":
 		return fmt.Errorf("the database has the encoding %s, and must have UTF8: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0", v.encoding)
 	case v.inRecovery:
-		return errors.New("the server is a standby, which takes no writes: name the primary, or all servers with target_session_attrs=read-write")
+		return errors.New("the server is a standby, which takes no writes: name the primary, or all servers")
 	case v.isReadOnly:
 		return fmt.Errorf("transactions are read only here: ALTER ROLE %s SET default_transaction_read_only = off", role)
 	case v.synchronous == "off":
@@ -244,7 +252,7 @@ func suits(name, value, unit string) bool {
 // setRole gives the role settings. Processes that start at once would get in each other's way, so they take turns.
 func (s *Store) setRole(ctx context.Context, conn *pgx.Conn, role string, names []string) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrateLock)); err != nil {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", migrateLock); err != nil {
 			return err
 		}
 		for _, text := range RoleSettings(role, names...) {

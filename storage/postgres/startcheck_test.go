@@ -40,6 +40,18 @@ func admin(t *testing.T, texts ...string) {
 	}
 }
 
+// endSessionsOf is a statement that ends the sessions of a role, and returns when they have ended.
+func endSessionsOf(role string) string {
+	return fmt.Sprintf(`DO $$
+DECLARE these int[] := ARRAY(SELECT pid FROM pg_stat_activity WHERE usename = '%s');
+BEGIN
+	PERFORM pg_terminate_backend(pid) FROM unnest(these) pid;
+	WHILE EXISTS (SELECT FROM pg_stat_activity WHERE pid = ANY(these)) LOOP
+		PERFORM pg_sleep(0.01), pg_stat_clear_snapshot();
+	END LOOP;
+END $$`, role)
+}
+
 // newRole makes a role that may create a schema in the database, with some settings, and returns its URL.
 func newRole(t *testing.T, name, settings string) string {
 	t.Helper()
@@ -366,7 +378,7 @@ func TestRoleChangesLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	change := func(text string) {
-		admin(t, "ALTER ROLE changing "+text, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'changing'")
+		admin(t, "ALTER ROLE changing "+text, endSessionsOf("changing"))
 	}
 	change("SET synchronous_commit = off")
 	if _, err := appendOne(s); !errors.Is(err, engine.ErrTransient) {

@@ -36,6 +36,9 @@ func (s *Store) Stats(ctx context.Context, now time.Time, probe bool) (engine.St
 		return engine.Stats{}, err
 	}
 	stats.Health = look.health
+	if s.fleet != nil {
+		return s.statsOfFleet(ctx, now, stats, waiting)
+	}
 	for id, n := range look.due {
 		w := stats.Webhooks[id]
 		w.Due = min(n, w.Scheduled+w.Pending) // these were counted a moment before
@@ -54,7 +57,10 @@ type writerLook struct {
 func (s *Store) lookAsWriter(ctx context.Context, waiting []uint32, now time.Time, probe bool) (writerLook, error) {
 	var look writerLook
 	err := s.submitRead(ctx, mutation{walks: true, run: func(b *batch) (err error) {
-		if look.due, err = b.countDue(waiting, fields.Instant(now), maxDueStep); err != nil {
+		if s.fleet == nil { // others do not tell of what they move in the queue
+			look.due, err = b.countDue(waiting, fields.Instant(now), maxDueStep)
+		}
+		if err != nil {
 			return err
 		}
 		look.health = maps.Clone(s.health)

@@ -101,7 +101,7 @@ func TestStatsWhileFolding(t *testing.T) {
 	s := openTest(t)
 	w := newHook(t, s)
 	foldAfter := 0 // this many statements
-	s.config.Tracer = afterQuery(func() {
+	s.servers.all[0].Tracer = afterQuery(func() {
 		if foldAfter--; foldAfter != 0 {
 			return
 		}

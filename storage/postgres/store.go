@@ -1,10 +1,13 @@
 package postgres
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +36,12 @@ type Options struct {
 	MaxSkew time.Duration
 	// FoldInterval is how often the counts are folded. Defaults to 5 s.
 	FoldInterval time.Duration
+	// Shared lets other processes work with the database at the same time; all of them must have it. Without it, who opens the database has it for itself.
+	Shared bool
+	// Beat is how often a process of several gives a sign of life. Defaults to 1 s. Others take its lanes over after eight beats without one.
+	Beat time.Duration
+	// Release is the version of hookbolt, which others see.
+	Release string
 	// Log gets what somebody should know of the server. Defaults to nowhere.
 	Log *slog.Logger
 	// Connections opens the connections. Defaults to new ones for each store.
@@ -50,6 +59,7 @@ const (
 
 func (o Options) withDefaults() Options {
 	o.Schema, o.Patience, o.FoldInterval = cmp.Or(o.Schema, defaultSchema), cmp.Or(o.Patience, defaultPatience), cmp.Or(o.FoldInterval, foldInterval)
+	o.Beat = cmp.Or(o.Beat, defaultBeat)
 	if o.ObserveCommit == nil {
 		o.ObserveCommit = func(int, time.Duration) {}
 	}
@@ -61,14 +71,16 @@ func (o Options) withDefaults() Options {
 
 // Store is an open database. Its methods may be called from several goroutines.
 type Store struct {
-	opts   Options
-	log    *slog.Logger
-	config *pgx.ConnConfig
-	plan   schemaPlan
-	texts  sync.Map // statements by their text with @; see sql
+	opts    Options
+	log     *slog.Logger
+	servers *servers
+	plan    schemaPlan
+	texts   sync.Map // statements by their text with @; see sql
 
-	memberID, writerID int64
-	hooks              atomic.Pointer[engine.WebhookSet] // written by the writer
+	fleet    *fleet                            // nil if this process has the database for itself
+	memberID atomic.Int64                      // written by the writer
+	writerID int64                             // owned by the writer
+	hooks    atomic.Pointer[engine.WebhookSet] // written by the writer
 
 	mutations chan *mutation // capacity maxBatchMutations; callers send, the writer receives
 	bulk      chan *mutation // the same, for large mutations
@@ -86,10 +98,13 @@ type Store struct {
 	dial       *dialer   // nil while it has a connection
 	nextBatch  int64
 	open       *unsettled // a commit that was sent and not answered
+	acked      int64      // the number of the last batch that was acknowledged; 0 for none
+	stale      bool       // the database has lost it; see setback.go
 	ids        idMaker
 	sessionNos noBlock
 	health     map[uint32]engine.Health // has healthy endpoints, too, for their Order
-	remembered int64                    // how many requests with keys are remembered
+	untrimmed  int64                    // how many requests with keys this process has remembered since it last looked for those that are too many
+	maxOnce    int                      // engine.MaxOnce; tests have a smaller one
 	due        dueMarks
 
 	claims  claims
@@ -107,9 +122,10 @@ type Store struct {
 
 	owning sync.RWMutex // held by Watch while it reports all webhooks, and for reading by changes of webhooks
 
-	folded         atomic.Int64 // the number of the first batch row that may not be folded yet; written by the writer
+	folded         foldMarks
 	trips, settled atomic.Int64 // round trips of the writer; commits that were settled by their batch row
 	retries        atomic.Int64 // transactions of the writer that failed and began anew
+	setBacks       atomic.Int64 // how often the database had lost what was acknowledged
 	foldedAt       atomic.Int64 // when Watch last folded, in Unix nanoseconds
 	skew           atomic.Int64 // by how much this machine's clock is ahead of the server's, in nanoseconds
 	trouble        trouble      // why changes fail
@@ -130,11 +146,17 @@ func open(ctx context.Context, o Options, plan schemaPlan) (*Store, error) {
 	config.RuntimeParams["application_name"] = applicationName
 	s := newStore(o, config)
 	s.plan = plan
+	if o.Shared {
+		s.fleet = newFleet(s)
+	}
 	if err := s.startWhenThere(ctx); err != nil {
 		return nil, fmt.Errorf("open the database: %w", startError(asUnprepared(err)))
 	}
 	s.foldedAt.Store(time.Now().UnixNano())
 	go s.writer()
+	if s.fleet != nil {
+		go s.fleet.run()
+	}
 	if o.MaxSkew >= 0 {
 		go s.watchClock()
 	}
@@ -143,8 +165,8 @@ func open(ctx context.Context, o Options, plan schemaPlan) (*Store, error) {
 
 // newStore returns a store that has no connection, and no row among the writers.
 func newStore(o Options, config *pgx.ConnConfig) *Store {
-	return &Store{opts: o, log: o.Log, config: config, plan: thisSchema, health: make(map[uint32]engine.Health),
-		mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), walks: make(chan *mutation, maxBatchMutations),
+	return &Store{opts: o, log: o.Log, servers: newServers(config), plan: thisSchema, health: make(map[uint32]engine.Health),
+		untrimmed: onceSlack, maxOnce: engine.MaxOnce, nextBatch: 1, mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), walks: make(chan *mutation, maxBatchMutations),
 		quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
 		reading: make(chan struct{}, readers), idle: make(chan idleConn, readers), fanOutWake: make(chan struct{}, 1)}
 }
@@ -193,6 +215,9 @@ func (s *Store) start(ctx context.Context) error {
 	if err := s.migrate(ctx, conn); err != nil {
 		return explainRights(err)
 	}
+	if s.fleet != nil {
+		return s.fleet.join(ctx, conn)
+	}
 	if err := s.takeOver(ctx, conn); err != nil {
 		return err
 	}
@@ -223,18 +248,38 @@ func (s *Store) takeOver(ctx context.Context, conn *pgx.Conn) error {
 				return err
 			}
 		}
-		err = tx.QueryRow(ctx, s.sql("INSERT INTO @.members (version, began_at) VALUES ($1, $2) RETURNING id"), s.plan.version(), fields.Instant(time.Now())).Scan(&s.memberID)
+		id, err := insertNew(ctx, tx, s.sql("INSERT INTO @.members (id, version, began_at)"), s.plan.version(), fields.Instant(time.Now()))
 		if err != nil {
 			return err
 		}
-		return s.addWriter(ctx, conn, s.memberID)
+		return s.addWriter(ctx, conn, id)
 	})
 }
 
 // addWriter makes this store a writer of a member.
-func (s *Store) addWriter(ctx context.Context, conn *pgx.Conn, memberID int64) error {
-	s.memberID = memberID
-	return conn.QueryRow(ctx, s.sql("INSERT INTO @.writers (member) VALUES ($1) RETURNING id"), memberID).Scan(&s.writerID)
+func (s *Store) addWriter(ctx context.Context, conn *pgx.Conn, memberID int64) (err error) {
+	s.memberID.Store(memberID)
+	s.acked, s.sessionNos = 0, noBlock{} // the sequence may have been set back with the database
+	s.writerID, err = insertNew(ctx, conn, s.sql("INSERT INTO @.writers (id, member)"), memberID)
+	return err
+}
+
+// insertNew inserts a member or a writer, with an id that no other one has ever had. It is the time, in microseconds: a sequence is set back with the database, by
+// a failover or from a backup, and would then give ids again that processes still go by. into ends with the columns; args are the values behind the id.
+func insertNew(ctx context.Context, conn interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}, into string, args ...any) (id int64, err error) {
+	places := []string{"$1"}
+	for i := range args {
+		places = append(places, fmt.Sprintf("$%d", i+2))
+	}
+	text := into + " OVERRIDING SYSTEM VALUE VALUES (" + strings.Join(places, ", ") + ") ON CONFLICT DO NOTHING RETURNING id"
+	for id = time.Now().UnixMicro(); ; id++ {
+		err = conn.QueryRow(ctx, text, append([]any{id}, args...)...).Scan(new(int64))
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return id, err
+		}
+	}
 }
 
 // loadAll reads what the process keeps in memory.
@@ -249,13 +294,13 @@ func (s *Store) loadAll(ctx context.Context, conn *pgx.Conn) error {
 	}
 	var fanningOut int64
 	var newest *uuid.UUID
-	err = conn.QueryRow(ctx, s.sql("SELECT (SELECT count(*) FROM @.request_keys), (SELECT COALESCE(sum(sessions), 0)::bigint FROM @.fan_outs), "+
-		"(SELECT id FROM @.deliveries ORDER BY id DESC LIMIT 1)")).Scan(&s.remembered, &fanningOut, &newest)
+	err = conn.QueryRow(ctx, s.sql("SELECT (SELECT COALESCE(sum(sessions), 0)::bigint FROM @.fan_outs), "+
+		"(SELECT id FROM @.deliveries ORDER BY id DESC LIMIT 1)")).Scan(&fanningOut, &newest)
 	if err != nil {
 		return err
 	}
 	s.fanningOut.Store(fanningOut)
-	if newest != nil {
+	if newest != nil && bytes.Compare(newest[:], s.ids.last[:]) > 0 {
 		s.ids.last = *newest
 	}
 	return nil
@@ -270,6 +315,9 @@ func (s *Store) Close() error {
 		close(s.quit)
 		<-s.stopped
 		err = s.failure
+		if s.fleet != nil {
+			<-s.fleet.done
+		}
 		for range readers { // wait for those who read
 			s.reading <- struct{}{}
 		}
@@ -320,3 +368,15 @@ func (s *Store) unavailable() error {
 
 // Webhooks implements engine.Store.
 func (s *Store) Webhooks() *engine.WebhookSet { return s.hooks.Load() }
+
+// Current implements engine.Store. A change returns when all processes know of it, or are dead. So one that others do not take for dead knows it; any
+// other one asks the database.
+func (s *Store) Current(ctx context.Context) error {
+	if err := s.unusable(); err != nil {
+		return err
+	}
+	if s.fleet == nil || s.fleet.alive() {
+		return nil
+	}
+	return s.fleet.touch(ctx)
+}

@@ -37,6 +37,18 @@ func openAt(t *testing.T, o Options) *Store {
 	return s
 }
 
+// ownLanes has a member of a fleet take the lanes of all webhooks, as a Watch does that begins.
+func ownLanes(t testing.TB, s *Store) {
+	t.Helper()
+	lanes := newBalancer(s)
+	s.fleet.watching.Store(lanes.joins)
+	_, _, err := lanes.step(t.Context())
+	s.fleet.watching.Store(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // openTest opens a store whose schema and connections others have used before.
 func openTest(t *testing.T) *Store {
 	t.Helper()
@@ -57,10 +69,14 @@ func openFresh(t *testing.T) *Store {
 func sqlOf(t *testing.T, s *Store, text string, args ...any) (all []string) {
 	t.Helper()
 	beside := Store{opts: s.opts}
-	var err error
-	if beside.config, err = pgx.ParseConfig(postgrestest.Shared(t).URL()); err != nil {
+	if _, ok := s.opts.Connections.(*line); ok { // which may be cut
+		beside.opts.Connections = nil
+	}
+	config, err := pgx.ParseConfig(postgrestest.Shared(t).URL())
+	if err != nil {
 		t.Fatal(err)
 	}
+	beside.servers = newServers(config)
 	conn, err := beside.connect(t.Context())
 	if err != nil {
 		t.Fatal(err)

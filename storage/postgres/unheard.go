@@ -15,7 +15,8 @@ import (
 // learns that the database is back.
 type unheard struct {
 	mu   sync.Mutex
-	news engine.News // guarded by mu
+	news engine.News // guarded by mu, as upTo
+	acks acks        // what is acknowledged with them
 }
 
 // take returns the news since the last call; ok is false if there are none.
@@ -23,7 +24,24 @@ func (u *unheard) take() (news engine.News, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	news, u.news = u.news, engine.News{}
-	return news, len(news.Queued)+len(news.Ended)+len(news.Webhooks) > 0
+	return news, len(news.Queued)+len(news.Ended)+len(news.Webhooks) > 0 || news.Work
+}
+
+// takeAll returns the news since the last call, and up to where the news of others are acknowledged with them; ok is false if there is nothing to report.
+func (u *unheard) takeAll() (news engine.News, a acks, ok bool) {
+	u.mu.Lock()
+	a, u.acks = u.acks, acks{}
+	u.mu.Unlock()
+	news, ok = u.take()
+	return news, a, ok
+}
+
+// work has the keeper look for background work.
+func (u *unheard) work(s *Store) {
+	u.mu.Lock()
+	u.news.Work = true
+	u.mu.Unlock()
+	u.wake(s)
 }
 
 // add adds the changes of a batch, and wakes Watch.

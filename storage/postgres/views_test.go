@@ -107,13 +107,39 @@ func TestViewsOfAnyPayload(t *testing.T) {
 		"a=1&b=2":                    "- | a=1&b=2",
 		"\xff\xfe":                   "- | -",
 		"{\"a\":\"\x00\"}":           "- | -",
-		"\"\\u0000\"":                "\"\\u0000\" | \"\\u0000\"",
+		"\"\\u0000\"":                "\"\\ufffd\" | \"\\u0000\"",
 		strings.Repeat("[", 100_000): "- | " + strings.Repeat("[", 100_000),
 		"":                           "- | ",
 	} {
 		sqlOf(t, s, "UPDATE @.payloads SET body = $1 WHERE delivery_id = $2 RETURNING ''", []byte(body), pgID(d.ID))
 		if got := viewRow(t, s, "payload, payload_text", "@.view_deliveries"); got != want {
 			t.Errorf("the body %.40q is shown as %.80q, want %.80q", body, got, want)
+		}
+	}
+}
+
+// The operators of PostgreSQL refuse JSON with \u0000, which visitors can send. One such payload, or name of a webhook, ends no query, and shows the rest.
+func TestViewsOfNUL(t *testing.T) {
+	s, d := viewed(t, `{}`)
+	w := *s.Webhooks().Get(d.WebhookID)
+	w.Name = "C\x00M \\u0000"
+	if _, err := s.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w}); err != nil {
+		t.Fatal(err)
+	}
+	for body, want := range map[string]string{
+		`{"a":"\u0000b\u0000\u0000","c":"d"}`: "C\ufffdM \\u0000 | \ufffdb\ufffd\ufffd | d",
+		`{"a":"\\u0000","c":"\\\u0000"}`:      `C` + "\ufffd" + `M \u0000 | \u0000 | \` + "\ufffd",
+		`{"a":"\ud83d\ude00","c":"\u00e4"}`:   "C\ufffdM \\u0000 | 😀 | ä",
+		`{"a":"\ud83d","c":"d"}`:              "C\ufffdM \\u0000 | - | -",
+	} {
+		sqlOf(t, s, "UPDATE @.payloads SET body = $1 WHERE delivery_id = $2 RETURNING ''", []byte(body), pgID(d.ID))
+		if got := viewRow(t, s, "webhook, payload->>'a', payload->>'c'", "@.view_deliveries"); got != want {
+			t.Errorf("the body %s is shown as %q, want %q", body, got, want)
+		}
+	}
+	for _, view := range []string{"@.view_attempts", "@.view_waiting"} {
+		if got, want := viewRow(t, s, "webhook", view), "C\ufffdM \\u0000"; got != want {
+			t.Errorf("%s shows the name %q, want %q", view, got, want)
 		}
 	}
 }

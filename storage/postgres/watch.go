@@ -13,6 +13,9 @@ import (
 // reports later are the deliveries of fan-outs, which it makes itself, what was stored although its caller was told that the outcome is unknown, and all
 // webhooks when the database is back. It is also the keeper, and folds the counts.
 func (s *Store) Watch(ctx context.Context, f func(engine.News)) error {
+	if s.fleet != nil {
+		return s.watchShared(ctx, f)
+	}
 	for {
 		err := s.ownAll(ctx, f)
 		if err == nil {
@@ -88,4 +91,8 @@ func (s *Store) ownAll(ctx context.Context, f func(engine.News)) error {
 }
 
 // Mine implements engine.Store. No attempt begins while the database is away: it could not be recorded.
-func (s *Store) Mine(uint32) bool { return !s.ended.Load() && !s.away.Load() }
+//
+// One of several processes sends only for lanes that are its own, and while it is sure that nobody else has taken them over.
+func (s *Store) Mine(webhookID uint32) bool {
+	return !s.ended.Load() && !s.away.Load() && s.owns(webhookID) && (s.fleet == nil || s.fleet.alive())
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	"github.com/jackc/pgx/v5"
 
@@ -12,17 +13,32 @@ import (
 
 // PutWebhook implements engine.Store.
 func (s *Store) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.WebhookChanged, error) {
+	if c.Unchanged {
+		return engine.WebhookChanged{Webhook: c.Webhook}, s.isCurrent(ctx, c.Webhook)
+	}
+	done, epoch, err := s.putWebhook(ctx, c)
+	if err == nil && s.fleet != nil {
+		err = s.fleet.barrier(seenEpoch, epoch)
+	}
+	return done, err
+}
+
+// putWebhook is PutWebhook without the wait for other processes. epoch is that of the change.
+func (s *Store) putWebhook(ctx context.Context, c engine.WebhookChange) (done engine.WebhookChanged, epoch int64, err error) {
 	s.owning.RLock() // see Watch
 	defer s.owning.RUnlock()
-	var done engine.WebhookChanged
 	needs := func(_ *batch, n *needs) {
 		n.once(c.Once)
 		if c.Webhook.ID != 0 {
 			n.webhook(c.Webhook.ID)
 		}
 	}
-	err := s.write(ctx, mutation{size: 1024, needs: needs, walks: true, run: func(b *batch) error {
+	err = s.write(ctx, mutation{size: 1024, needs: needs, walks: true, isAwaited: true, run: func(b *batch) error {
 		w := c.Webhook // run may be called again
+		if err := b.lockSet(); err != nil {
+			return err
+		}
+		epoch = b.raised
 		if err := b.refuseRepeated(c.Once); err != nil {
 			return err
 		}
@@ -35,8 +51,11 @@ func (s *Store) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.
 			return err
 		}
 		b.saveWebhook(&w, c.Deleted)
+		if before == nil {
+			b.ownNew(w.ID)
+		}
 		if c.Deleted || before != nil && engine.ResetsHealth(before, &w) {
-			b.setHealth(w.ID, engine.Health{Order: b.healthOf(w.ID).Order})
+			b.resetHealth(w.ID)
 		}
 		var notices [][]byte
 		if c.Notice != nil {
@@ -55,7 +74,30 @@ func (s *Store) PutWebhook(ctx context.Context, c engine.WebhookChange) (engine.
 		}
 		return b.remember(c.Once, engine.Done{WebhookID: w.ID})
 	}})
-	return done, err
+	return done, epoch, err
+}
+
+// isCurrent returns nil if the stored webhook has the revision of this one. A transaction that begins has read what others have changed; see adopt.
+func (s *Store) isCurrent(ctx context.Context, w engine.Webhook) error {
+	needs := func(_ *batch, n *needs) { n.webhook(w.ID) }
+	return s.write(ctx, mutation{needs: needs, run: func(b *batch) error {
+		_, err := b.beforeChange(&w)
+		return err
+	}})
+}
+
+// ownNew makes this process the owner of a new webhook's lanes if it should be.
+func (b *batch) ownNew(webhookID uint32) {
+	f := b.s.fleet
+	if f == nil || !f.watches() || f.gives() || rank(webhookID, b.s.memberID.Load(), f.sortedMembers()) > 0 {
+		return
+	}
+	b.exec("INSERT INTO @.lanes (webhook_id, owner) VALUES ($1, $2)", int32(webhookID), b.s.memberID.Load())
+	b.exec("UPDATE @.fleet SET layout = layout + 1")
+	b.after = append(b.after, func() {
+		f.own(true, webhookID)
+		wake(f.balance) // which reports it
+	})
 }
 
 // beforeChange returns the stored webhook that a change applies to. For a new webhook it returns nil and assigns the id. It refuses a change that is
@@ -99,11 +141,18 @@ func (b *batch) queueWebhooks(p *pgx.Batch, ids []uint32) {
 	}
 	p.Queue(b.s.sql("SELECT settings::text FROM @.webhooks WHERE id = ANY($1) ORDER BY id FOR UPDATE"), list).Query(func(found pgx.Rows) error {
 		for found.Next() {
-			w, err := scanWebhook(found)
+			var text []byte
+			if err := found.Scan(&text); err != nil {
+				return err
+			}
+			w, err := decodeWebhook(text)
 			if err != nil {
 				return err
 			}
 			b.webhooks.read(w.ID, w)
+			if u := unknownFields(text, reflect.TypeFor[engine.Webhook]()); len(u) > 0 {
+				set(&b.unknown, w.ID, u)
+			}
 		}
 		return nil
 	})
@@ -114,6 +163,10 @@ func scanWebhook(found pgx.Rows) (*engine.Webhook, error) {
 	if err := found.Scan(&text); err != nil {
 		return nil, err
 	}
+	return decodeWebhook(text)
+}
+
+func decodeWebhook(text []byte) (*engine.Webhook, error) {
 	w := new(engine.Webhook)
 	if err := json.Unmarshal(text, w); err != nil {
 		return nil, damage("webhook", err)

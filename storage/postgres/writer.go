@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -50,8 +51,10 @@ type mutation struct {
 	run func(*batch) error
 	// walks tells that run reads by SQL of its own; see batch.query. It is the first one of its batch.
 	walks bool
-	size  int        // about how many bytes it writes
-	done  chan error // capacity 1; answer sends, the caller receives
+	// isAwaited tells that a mutation which walks is short, and somebody waits for it: it is cut off as one that does not walk.
+	isAwaited bool
+	size      int        // about how many bytes it writes
+	done      chan error // capacity 1; answer sends, the caller receives
 	// answered is set by answer. Owned by the writer.
 	answered bool
 	arrived  time.Time
@@ -132,7 +135,11 @@ func (s *Store) writer() {
 		mutations = mutations[:0]
 		select {
 		case d := <-got:
-			if err := s.take(d); err != nil && judge(err) == fenced {
+			switch err := s.take(d); {
+			case err == nil || judge(err) != fenced:
+			case s.fleet != nil:
+				s.fleet.lose()
+			default:
 				s.fail(err)
 				return
 			}
@@ -211,11 +218,20 @@ func (s *Store) commit(mutations []*mutation) (err error) {
 		v := judge(failure)
 		s.met(v, failure)
 		switch {
+		case errors.Is(failure, ErrSchema): // shut out by a newer version
+			return failure
+		case v == fenced && s.fleet != nil && tries < maxTries:
+			s.fleet.lose()
+			left = slices.DeleteFunc(slices.Clone(left), func(m *mutation) bool { return m.answered })
+			tries++
+		case v == fenced && s.fleet != nil:
+			answerAll(left, s.transient(failure))
+			return nil
 		case v == fenced:
 			return failure
 		case v == lost && !isAway(failure) && s.wait(tries, giveUp):
 			tries++
-		case v == lost, v == again && time.Now().After(giveUp):
+		case v == lost, v == again && time.Until(giveUp) < waitOf(failure):
 			answerAll(left, s.transient(failure))
 			return nil
 		case v == full:
@@ -223,7 +239,7 @@ func (s *Store) commit(mutations []*mutation) (err error) {
 			return nil
 		case v == again && tries < maxTries:
 			tries++
-		case len(left) == 1 && v == again:
+		case len(left) == 1 && (v == again || v == missing):
 			answerAll(left, s.transient(failure))
 			return nil
 		case len(left) == 1:
@@ -241,6 +257,14 @@ func (s *Store) commit(mutations []*mutation) (err error) {
 	return nil
 }
 
+// waitOf is for how long a transaction that begins anew may wait for what has failed it.
+func waitOf(err error) time.Duration {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == codeLocked {
+		return lockTimeout
+	}
+	return 0
+}
+
 // giveUpAt is when the callers of a batch have waited for long enough.
 func (s *Store) giveUpAt(mutations []*mutation) time.Time {
 	oldest := mutations[0].arrived
@@ -255,7 +279,7 @@ func (s *Store) giveUpAt(mutations []*mutation) time.Time {
 // whileAwaited is the context of a transaction. It ends while there is still time to find out whether a lost commit was carried out, before giveUp. A
 // mutation that walks may take as long as the server lets it: it would take as long when it is repeated.
 func (s *Store) whileAwaited(mutations []*mutation, giveUp time.Time) (context.Context, context.CancelFunc) {
-	if mutations[0].walks {
+	if m := mutations[0]; m.walks && !m.isAwaited {
 		return context.WithCancel(context.Background())
 	}
 	end, atLeast := giveUp.Add(-lastTry), time.Now().Add(max(s.opts.Patience/inHand, lastTry))
@@ -329,9 +353,14 @@ func (s *Store) tryCommit(mutations []*mutation, giveUp time.Time) (left []*muta
 		return left, nil
 	}
 	s.claim(b.claims...) // before readers can see the deliveries
-	if err := b.flush(); err != nil {
+	err = b.flush()
+	if err == nil && isUnreplicated(s.conn) {
+		err = errUnreplicated
+	}
+	if err != nil {
 		return s.settleFailed(&unsettled{b, applied}, left, err, giveUp)
 	}
+	s.acked = b.n
 	s.opts.ObserveCommit(len(applied), time.Since(began))
 	s.works()
 	b.publish(true)
@@ -429,10 +458,15 @@ func (b *batch) publish(told bool) {
 	}
 	if b.changes > 0 { // it was committed
 		s.sessionNos = b.sessionNos
+		if b.raised != 0 {
+			s.fleet.epoch.Store(b.raised)
+		}
 	}
 	s.queued(b.queued)
 	s.fanningOut.Add(b.fanningOut)
-	s.remembered += b.remembered
+	if s.untrimmed += b.remembered; b.trimmed {
+		s.untrimmed = 0
+	}
 	if told {
 		s.unclaim(b.ends...)
 	} else {

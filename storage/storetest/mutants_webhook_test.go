@@ -42,6 +42,15 @@ var webhookMutants = []mutant{
 		done.Webhook.Revision = c.Webhook.Revision
 		return err
 	})},
+	{"webhook/unchanged", "it is changed", puts(func(_ context.Context, _ *broken, c *engine.WebhookChange) { c.Unchanged = false })},
+	{"webhook/unchanged", "nobody asks", func(b *broken) {
+		b.put = func(ctx context.Context, c engine.WebhookChange) (engine.WebhookChanged, error) {
+			if c.Unchanged {
+				return engine.WebhookChanged{Webhook: c.Webhook}, nil
+			}
+			return b.Store.PutWebhook(ctx, c)
+		}
+	}},
 	{"webhook/stale change", "the last wins", puts(func(_ context.Context, b *broken, c *engine.WebhookChange) {
 		if w := b.Store.Webhooks().Get(c.Webhook.ID); w != nil {
 			c.Webhook.Revision = w.Revision

@@ -14,6 +14,7 @@ var webhookRules = []Rule{
 	{Name: "webhook/is kept with all settings", check: webhookIsKept},
 	{Name: "webhook/revision grows", check: webhookRevisionGrows},
 	{Name: "webhook/stale change", check: webhookStale},
+	{Name: "webhook/unchanged", check: webhookUnchanged},
 	{Name: "webhook/one of many changes at once", check: webhookRace},
 	{Name: "webhook/not found", check: webhookNotFound},
 	{Name: "webhook/ids are not used twice", check: webhookIDs},
@@ -89,6 +90,25 @@ func webhookRevisionGrows(t *T) {
 			t.Errorf("the webhook is\n%s\nwant\n%s", got, want)
 		}
 	}
+}
+
+// Who asks whether a webhook is still the one that was read is told, and changes nothing.
+func webhookUnchanged(t *T) {
+	p := t.start()
+	w := p.hook()
+	ask := func(w engine.Webhook) error {
+		w.Name = "not this"
+		_, err := p.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w, Unchanged: true})
+		return err
+	}
+	t.ok(ask(w), "a question about the webhook as it is")
+	if got, want := t.stored(p.Webhooks().Get(w.ID)), t.stored(&w); got != want {
+		t.Errorf("after a question the webhook is\n%s\nwant\n%s", got, want)
+	}
+	changed := p.change(engine.WebhookChange{Webhook: w}).Webhook
+	t.is(ask(w), engine.ErrRevision, "a question about the webhook as it was")
+	p.change(engine.WebhookChange{Webhook: changed, Deleted: true})
+	t.is(ask(changed), engine.ErrNotFound, "a question about a webhook that was deleted")
 }
 
 // Who has read a webhook before somebody else changed it does not change it, nor anything else.

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -161,9 +163,14 @@ func TestOverAndBack(t *testing.T) {
 	}
 }
 
-// copyInChild copies made-up records, or a file or a database, and says so after each batch.
+// copyInChild copies made-up records, or a file or a database, and says so after each batch. If args say after how many it is killed, it goes no further than
+// the next one: whoever kills it may be slow.
 func copyInChild(args []string) error {
 	copying.SetBatchRecords(50)
+	most, said := math.MaxInt, 0
+	if len(args) > 2 {
+		most, _ = strconv.Atoi(args[2])
+	}
 	at := func(text string) where {
 		if file, ok := strings.CutPrefix(text, "file:"); ok {
 			return where{file: file}
@@ -172,7 +179,12 @@ func copyInChild(args []string) error {
 		return where{database: postgres.Options{URL: url, Schema: schema, FoldInterval: 40 * time.Millisecond}}
 	}
 	return at(args[0]).read(func(r copying.Reader) error {
-		_, _, err := copyTo(r, at(args[1]), copying.Options{Progress: func(stage string, done, _ int64) { fmt.Println(stage, done) }})
+		_, _, err := copyTo(r, at(args[1]), copying.Options{Progress: func(stage string, done, _ int64) {
+			if said++; said > most {
+				time.Sleep(time.Hour)
+			}
+			fmt.Println(stage, done)
+		}})
 		return err
 	})
 }
@@ -192,7 +204,7 @@ func TestKilledCopyGoesOn(t *testing.T) {
 			if to == "file" {
 				from, target = databaseIn(t), fileIn(t)
 			}
-			want := fill(t, from, &made{seed: 2, sessions: 300, webhooks: 2, rich: true})
+			want := fill(t, from, &made{seed: 2, sessions: 450, webhooks: 2, rich: true})
 			for _, lines := range []int{1, 2, 4, 1, 6, 3} {
 				copyAndKill(t, from, target, lines)
 				if err := target.open(); !errors.Is(err, copying.ErrUnfinished) {
@@ -223,6 +235,7 @@ func childOf(from, to where) *exec.Cmd {
 func copyAndKill(t *testing.T, from, to where, lines int) {
 	t.Helper()
 	cmd := childOf(from, to)
+	cmd.Env[len(cmd.Env)-1] += fmt.Sprint("\n", lines)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err == nil {
@@ -385,8 +398,16 @@ func forget(b *copying.Batch, f func(*copying.Rest)) {
 
 // A store that a server works with is refused on both sides, and the server goes on.
 func TestRunningServerIsRefused(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		t.Run(fmt.Sprintf("shared=%t", shared), func(t *testing.T) { runningServerIsRefused(t, shared) })
+	}
+}
+
+func runningServerIsRefused(t *testing.T, shared bool) {
 	at := databaseIn(t)
-	s, err := postgres.Open(t.Context(), at.database)
+	open := at.database
+	open.Shared = shared
+	s, err := postgres.Open(t.Context(), open)
 	if err != nil {
 		t.Fatal(err)
 	}
