@@ -49,13 +49,29 @@
 // With the data in PostgreSQL, fsync on, and the same producers, ledger, receiver and books:
 //
 //	TestPostgresKill         kill -9 of hookbolt: as TestKill
-//	TestPostgresTakeOver     another process takes the database over: the one before stores nothing more and ends, and says why
 //	TestPostgresServerKill   the server crashes, is stopped, or loses a process, and hookbolt goes on: nothing is lost, stored twice or repeated
 //	TestPostgresCut          connections break in commits, without the answer: the same
 //	TestPostgresLocks        others hold locks and cancel statements, and hookbolt is stopped in transactions: the same
 //	TestPostgresFullDisk     the disk of the tables or of the log is full: events are refused by 503, then all goes on
 //	TestPostgresPooler       PgBouncer in transaction mode is killed: the same; one before 1.21 is refused. HOOKBOLT_PGBOUNCER names the program
+//	TestPostgresPromotion    the primary crashes and a standby is promoted: a synchronous one loses nothing, and what another one loses is told
+//	TestPostgresRollingUpgrade  three members are replaced by a version with a further step of the schema, and back: nothing is lost or repeated
 //	TestPostgresSettings     the role has settings of all kinds: hookbolt works with them, or says what is wrong
+//
+// With three processes on one database, each of which the system tells by its connections to the receiver, and producers that take them in turn. They go on while one is
+// struck, so the books are closed once, at the end: all requests against all attempts in the log. See type fleet. These need Linux, and the
+// short form makes only TestFleetKill, two others and two controls, which its seed draws:
+//
+//	TestFleetKill            kill -9 of one of them: its lanes go on within 12 s, both where the others see its process end and where they miss its beats
+//	                         (in a namespace of process numbers of its own, which takes root); only what was unrecorded of it is repeated
+//	TestFleetRestart         SIGTERM of one after another: its lanes go on within 3 s, nothing is repeated
+//	TestFleetStop            one is stopped for longer than its lease: woken, it begins no attempt and records nothing, and one probe at a time is sent
+//	TestFleetPartition       one is cut off from the database, silently or not: no delivery is attempted by two at once, and none by it after five seconds
+//	TestFleetCut             their connections break in commits: as TestPostgresCut
+//	TestFleetServerKill      the server crashes: as TestPostgresServerKill, and nobody is taken for dead
+//	TestFleetSkew            their clocks differ: nobody is taken for dead, nothing is lost, repeated, or later than that
+//	TestFleetSettings        a change at one that does not own the lane: nothing is sent the old way after its answer
+//	TestFleetRun             all of it in one run of 20 minutes: each member is killed in turn, the database fails over, and a next version rolls through
 //
 // These need PostgreSQL, see package postgrestest.
 //

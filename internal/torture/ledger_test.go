@@ -36,7 +36,7 @@ type expectation struct {
 	// facts are what its payload has to say, see factsOf; "" where several things would be right.
 	facts   string
 	arrived bool // it was answered with 2xx
-	// excused tells that it need not come any more: the complete payload of its session has, which supersedes the incomplete one.
+	// excused tells that it need not come any more: the complete payload of its session has, which supersedes the incomplete one, or it was cancelled.
 	excused bool
 	lost    bool
 	// ackedAt is when it became certain that it must come, seenAt when its first request was read; zero before.
@@ -142,6 +142,18 @@ func (l *ledger) arrive(k key) {
 		return
 	}
 	k.complete = false
+	if e := l.expected[k]; e != nil && !e.arrived && !e.excused {
+		e.excused = true
+		if e.must {
+			l.owed--
+		}
+	}
+}
+
+// excuse notes that a delivery need not come: it was cancelled.
+func (l *ledger) excuse(k key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if e := l.expected[k]; e != nil && !e.arrived && !e.excused {
 		e.excused = true
 		if e.must {

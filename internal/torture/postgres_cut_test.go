@@ -93,6 +93,70 @@ type cutter struct {
 	server   string // its socket
 	armed    atomic.Pointer[cut]
 	cuts     atomic.Int64
+
+	mu    sync.Mutex
+	gate  chan struct{}     // closed while bytes are passed on; guarded by mu, as all below
+	deny  bool              // connections are closed at once
+	conns map[net.Conn]bool // those of clients
+}
+
+// silence lets no byte through any more, and keeps the connections.
+func (p *cutter) silence() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gate = make(chan struct{})
+}
+
+// refuse closes all connections, and each new one.
+func (p *cutter) refuse() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deny = true
+	p.closeAll()
+}
+
+// mend ends a silence or a refusal. What was held up is passed on, late, or its connections are closed.
+func (p *cutter) mend(late bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !late {
+		p.closeAll()
+	}
+	p.deny = false
+	if !isClosed(p.gate) {
+		close(p.gate)
+	}
+}
+
+// closeAll closes all connections. The caller holds mu.
+func (p *cutter) closeAll() {
+	for c := range p.conns {
+		c.Close()
+	}
+}
+
+// pass waits until bytes are passed on.
+func (p *cutter) pass() {
+	p.mu.Lock()
+	gate := p.gate
+	p.mu.Unlock()
+	<-gate
+}
+
+// admit notes a connection; false if it is refused.
+func (p *cutter) admit(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.deny {
+		p.conns[c] = true
+	}
+	return !p.deny
+}
+
+func (p *cutter) forget(c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c)
 }
 
 // cut says how the next commit is cut off: what the client sends is passed on, and the answer is not.
@@ -108,7 +172,8 @@ func newCutter(t *testing.T, c *postgrestest.Cluster) *cutter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &cutter{listener: l, server: filepath.Join(c.Dir(), ".s.PGSQL.5432")}
+	p := &cutter{listener: l, server: filepath.Join(c.Dir(), ".s.PGSQL.5432"), gate: make(chan struct{}), conns: make(map[net.Conn]bool)}
+	close(p.gate)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -119,7 +184,7 @@ func newCutter(t *testing.T, c *postgrestest.Cluster) *cutter {
 			wg.Go(func() { p.serve(client) })
 		}
 	})
-	t.Cleanup(func() { l.Close(); wg.Wait() })
+	t.Cleanup(func() { l.Close(); p.mend(false); wg.Wait() })
 	return p
 }
 
@@ -129,6 +194,10 @@ func (p *cutter) url() string {
 
 func (p *cutter) serve(client net.Conn) {
 	defer client.Close()
+	if !p.admit(client) {
+		return
+	}
+	defer p.forget(client)
 	server, err := net.Dial("unix", p.server)
 	if err != nil {
 		return
@@ -154,6 +223,7 @@ func (p *cutter) answer(client, server net.Conn, withheld *atomic.Pointer[cut]) 
 		if err != nil {
 			return
 		}
+		p.pass()
 		c := withheld.Load()
 		if c != nil {
 			n = min(n, c.answer)
@@ -175,6 +245,7 @@ func (p *cutter) ask(server, client net.Conn, withheld *atomic.Pointer[cut]) {
 		if err != nil {
 			return
 		}
+		p.pass()
 		body := message[min(len(message), 5):]
 		switch name, rest, _ := bytes.Cut(body, []byte{0}); kind {
 		case 'P':

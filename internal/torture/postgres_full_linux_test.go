@@ -190,8 +190,7 @@ func (c *databaseFillings) round(t *testing.T, opts rigOptions, d *smallDisk, ti
 	}
 	if enough || !ok {
 		s.kill()
-		g.announce("")
-		close(g.over)
+		g.giveUp()
 		load.halt()
 		_ = d.clear() // it may be cleared already
 		g.afterCut(false)

@@ -15,8 +15,8 @@ import (
 )
 
 // hopefulPostgres takes a change that others were in the way of for done when it has lost its patience.
-var hopefulPostgres = mutantFlock.shared("postgres-hopeful", edit{file: "storage/postgres/writer.go", old: "\t\tcase v == lost, v == again && time.Now().After(giveUp):\n\t\t\tanswerAll(left, s.transient(failure))\n",
-	new: "\t\tcase v == lost, v == again && time.Now().After(giveUp):\n\t\t\tanswerAll(left, mutated(\"postgres-hopeful\", nil, s.transient(failure)))\n"})
+var hopefulPostgres = mutantFlock.shared("postgres-hopeful", edit{file: "storage/postgres/writer.go", old: "\t\tcase v == lost, v == again && time.Until(giveUp) < waitOf(failure):\n\t\t\tanswerAll(left, s.transient(failure))\n",
+	new: "\t\tcase v == lost, v == again && time.Until(giveUp) < waitOf(failure):\n\t\t\tanswerAll(left, mutated(\"postgres-hopeful\", nil, s.transient(failure)))\n"})
 
 // Others hold locks on hookbolt's tables and rows, cancel its statements, and it is stopped in the middle of transactions, which the server ends then: hookbolt
 // waits or answers 503, and goes on. Nothing is lost, stored twice or repeated.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -145,6 +146,17 @@ func execute(t *testing.T, url, text string, args ...any) error {
 	defer conn.Close(ctx)
 	_, err = conn.Exec(ctx, text, args...)
 	return err
+}
+
+// query reads a value beside hookbolt.
+func query(t *testing.T, where *schema, to any, text string) error {
+	ctx := context.WithoutCancel(t.Context())
+	conn, err := pgx.Connect(ctx, where.direct)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	return conn.QueryRow(ctx, strings.ReplaceAll(text, "@", pgx.Identifier{where.name}.Sanitize())).Scan(to)
 }
 
 // round strikes a server n times under a rig's load.

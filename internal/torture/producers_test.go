@@ -2,6 +2,7 @@ package torture
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,11 +23,14 @@ type producers struct {
 	rig  *rig
 	stop chan struct{}
 	done sync.WaitGroup
+
+	refusal atomic.Pointer[string] // the last one
 }
 
 // produce starts n producers on a rig. They wait while it has no server, and go on with the next one.
 func (g *rig) produce(n int) *producers {
 	p := &producers{rig: g, stop: make(chan struct{})}
+	p.refusal.Store(new("none was refused"))
 	for i := range n {
 		r := random(g.t, "producer", g.nextPart()*1000+i)
 		p.done.Go(func() { p.run(r) })
@@ -33,10 +38,25 @@ func (g *rig) produce(n int) *producers {
 	return p
 }
 
-// halt lets each producer end what it is at, which may need a server, and waits for them.
+// haltPatience is how long a server may refuse what producers have begun.
+const haltPatience = time.Minute
+
+// halt lets each producer end what it is at, which may need a server, and waits for them. Where a server takes nothing in any more, that is
+// complained of, and they give up.
 func (p *producers) halt() {
 	close(p.stop)
-	p.done.Wait()
+	ended := make(chan struct{})
+	go func() {
+		p.done.Wait()
+		close(ended)
+	}()
+	pass(haltPatience, ended)
+	if isClosed(ended) {
+		return
+	}
+	p.rig.books.complain("events are still not taken in %v after the end: %s", haltPatience, *p.refusal.Load())
+	p.rig.giveUp()
+	<-ended
 }
 
 func (p *producers) stopped() bool {
@@ -50,27 +70,31 @@ func (p *producers) stopped() bool {
 
 func (p *producers) run(r *rand.Rand) {
 	client := newClient()
+	client.Timeout = cmp.Or(p.rig.opts.patience, client.Timeout)
 	defer client.CloseIdleConnections()
+	turn := r.IntN(1000)
 	for !p.stopped() {
 		if p.rig.ledger.owing() > p.rig.opts.backlog {
 			pass(10*time.Millisecond, p.stop)
 			continue
 		}
 		for _, req := range p.rig.opts.draft(p.rig, r) {
-			if !p.deliver(client, req) {
+			if !p.deliver(client, req, &turn) {
 				break
 			}
 		}
 	}
 }
 
-// deliver sends a request, again and again if it may be, and tells whether it was acknowledged.
-func (p *producers) deliver(client *http.Client, req *request) bool {
+// deliver sends a request, again and again if it may be, and tells whether it was acknowledged. Servers take turns.
+func (p *producers) deliver(client *http.Client, req *request, turn *int) bool {
 	for {
-		url, generation := p.rig.await(p.stop, req.repeatable)
-		if url == "" {
+		urls, generation := p.rig.await(p.stop, req.repeatable)
+		if len(urls) == 0 {
 			return false // stopped: it was not sent, or has been given up as unanswered
 		}
+		*turn++
+		url := urls[*turn%len(urls)]
 		p.rig.ledger.sending(req)
 		started := time.Now()
 		status, err := post(client, url+"/v1/events", req.body, req.events)
@@ -86,6 +110,7 @@ func (p *producers) deliver(client *http.Client, req *request) bool {
 			p.rig.ledger.abandon(req)
 			return false
 		}
+		p.refusal.Store(new(fmt.Sprintf("status %d, %v", status, err)))
 		p.rig.awaitNext(generation, 100*time.Millisecond)
 	}
 }

@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -36,6 +37,25 @@ type receiver struct {
 	mostPath int            // the most of one path at once
 	conns    map[net.Conn]bool
 	closed   chan struct{} // capacity 1; told whenever a connection has ended
+
+	// Where several processes send, sender tells whose a connection is, by the address at its other end, and all requests are noted. It is set before the first one.
+	sender    func(net.Addr) int
+	sightings []*sighting
+	lastOf    map[string]*sighting // the last one for each path
+	firstOf   map[string]*sighting // the first one for each path that is not of forgotten, since it was reset
+	forgotten int
+	down      map[string]bool // the paths that take nothing
+}
+
+// sighting is a request as it was seen.
+type sighting struct {
+	id         uuid.UUID
+	uri, path  string
+	sender     int // the number of its process; 0 if that is not known
+	begin, end time.Time
+	header     http.Header
+	body       []byte
+	status     int // of the answer; 0 for none
 }
 
 // received is what came under one id.
@@ -58,6 +78,11 @@ type manner struct {
 	hostile bool
 	// idle makes a hostile one close connections while they are kept, too.
 	idle bool
+	// long is the share of requests that are answered after longness.
+	long     float64
+	longness time.Duration
+	// moves tells that webhooks get other URLs.
+	moves bool
 	// anything takes deliveries that the ledger does not know.
 	anything bool
 }
@@ -73,13 +98,18 @@ func newReceiver(t *testing.T, l *ledger, m manner) *receiver {
 		t.Fatal(err)
 	}
 	v := &receiver{url: "http://" + listener.Addr().String(), seed: seed, ledger: l, manner: m, byID: make(map[uuid.UUID]*received), byPath: make(map[string]int),
-		keys: make(map[key]uuid.UUID), conns: make(map[net.Conn]bool), closed: make(chan struct{}, 1)}
+		lastOf: make(map[string]*sighting), firstOf: make(map[string]*sighting), keys: make(map[key]uuid.UUID), conns: make(map[net.Conn]bool), closed: make(chan struct{}, 1)}
 	if m.hostile {
 		t.Cleanup(func() { listener.Close() })
 		go v.serveHostile(listener)
 		return v
 	}
-	server := &http.Server{Handler: v, ConnState: v.connState}
+	server := &http.Server{Handler: v, ConnState: v.connState, ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+		if v.sender == nil {
+			return ctx
+		}
+		return context.WithValue(ctx, senderKey{}, v.sender(c.RemoteAddr()))
+	}}
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
 	return v
@@ -94,14 +124,24 @@ func (v *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		v.ledger.complain("a request without a webhook-id: %v", r.Header)
 		return
 	}
-	n := v.begin(id, r.URL.Path)
+	n, s := v.begin(id, r.URL.Path), v.see(id, r)
 	defer v.end(r.URL.Path)
+	defer v.over(s)
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return // the sender has died in the middle of it
 	}
 	k := v.read(id, r.URL, body)
+	s.body = body
 	dice := v.dice(id, n)
+	if v.isDown(k.path) {
+		s.status = http.StatusInternalServerError
+		w.WriteHeader(s.status)
+		return
+	}
+	if v.manner.long > 0 && dice.Float64() < v.manner.long {
+		pass(v.manner.longness, r.Context().Done())
+	}
 	if dice.Float64() < v.manner.slow {
 		pass(between(dice, time.Millisecond, v.manner.slowness), r.Context().Done())
 	}
@@ -115,6 +155,7 @@ func (v *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		v.mu.Unlock()
 		panic(http.ErrAbortHandler)
 	}
+	s.status = status
 	w.WriteHeader(status)
 	if status == http.StatusOK {
 		v.ledger.arrive(k)
@@ -126,6 +167,31 @@ func (v *receiver) dice(id uuid.UUID, n int) *rand.Rand {
 	h := fnv.New64a()
 	h.Write(id[:])
 	return rand.New(rand.NewPCG(v.seed, h.Sum64()+uint64(n)))
+}
+
+type senderKey struct{}
+
+// see notes a request, where several processes send.
+func (v *receiver) see(id uuid.UUID, r *http.Request) *sighting {
+	s := &sighting{id: id, uri: r.RequestURI, path: firstPart(r.URL.Path), header: r.Header, begin: time.Now()}
+	s.sender, _ = r.Context().Value(senderKey{}).(int)
+	if v.sender == nil {
+		return s
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.sightings = append(v.sightings, s)
+	v.lastOf[s.path] = s
+	if v.firstOf[s.path] == nil && s.sender != v.forgotten {
+		v.firstOf[s.path] = s
+	}
+	return s
+}
+
+func (v *receiver) over(s *sighting) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s.end = time.Now()
 }
 
 // begin counts a request.
@@ -155,9 +221,12 @@ func (v *receiver) end(path string) {
 
 // read looks at what came under an id: always the same bytes, each delivery under one id only, and the payload that is expected.
 func (v *receiver) read(id uuid.UUID, to *url.URL, body []byte) key {
-	hash := sha256.Sum256(slices.Concat([]byte(to.RequestURI()), body))
-	path, _, _ := strings.Cut(strings.TrimPrefix(to.Path, "/"), "/")
-	k, facts, err := parsePayload("/"+path, body)
+	uri := to.RequestURI()
+	if v.manner.moves {
+		uri = ""
+	}
+	hash := sha256.Sum256(slices.Concat([]byte(uri), body))
+	k, facts, err := parsePayload(firstPart(to.Path), body)
 	if err != nil {
 		v.ledger.complain("%s: its payload: %v", id, err)
 	}
@@ -182,6 +251,26 @@ func (v *receiver) read(id uuid.UUID, to *url.URL, body []byte) key {
 		v.ledger.complain("%s: %s", id, wrong)
 	}
 	return k
+}
+
+// firstPart is what stands before the second slash of a path.
+func firstPart(path string) string {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return "/" + first
+}
+
+// isDown tells whether a path takes nothing.
+func (v *receiver) isDown(path string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.down[path]
+}
+
+// fail has a path take nothing, or everything again.
+func (v *receiver) fail(path string, down bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.down = map[string]bool{path: down}
 }
 
 // parsePayload reads a payload, and its facts as factsOf writes them.

@@ -36,9 +36,9 @@ type rig struct {
 	paths    map[uint32]string // of the webhooks, by id
 
 	mu         sync.Mutex
-	url        string        // of the running server; "" while there is none
+	urls       []string      // of the running servers; empty while there is none
 	generation int           // counts the servers
-	changed    chan struct{} // closed, and replaced, at each change of url
+	changed    chan struct{} // closed, and replaced, at each change of urls
 	over       chan struct{} // closed when there will be no server any more
 	parts      int
 }
@@ -56,6 +56,8 @@ type rigOptions struct {
 	http, storage, delivery string
 	hooks                   []hook
 	manner                  manner
+	// patience is how long producers wait for an answer; 0 for 30 s.
+	patience time.Duration
 	// backlog is how many deliveries may be owed before the producers wait; 0 for 4,000.
 	backlog int
 	// forgets tells that retention may end what has arrived.
@@ -153,12 +155,12 @@ func (g *rig) open(s *server) error {
 	return nil
 }
 
-// announce tells the producers where the server is; "" that there is none.
-func (g *rig) announce(url string) {
+// announce tells the producers where the servers are; nothing tells that there is none.
+func (g *rig) announce(urls ...string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.url = url
-	if url != "" {
+	g.urls = urls
+	if len(urls) > 0 {
 		g.generation++
 	}
 	close(g.changed)
@@ -172,6 +174,14 @@ func (g *rig) setUp() *server {
 	if _, err := s.awaitReady(startPatience); err != nil {
 		g.t.Fatal(err)
 	}
+	g.makeHooks(s)
+	g.announce(s.url())
+	return s
+}
+
+// makeHooks makes the webhooks.
+func (g *rig) makeHooks(s *server) {
+	g.t.Helper()
 	for _, h := range g.opts.hooks {
 		in := map[string]any{"url": g.receiver.url + h.path + h.end, "delay": h.delay, "send_incomplete": h.incomplete,
 			"incomplete_delay": h.incompleteDelay, "send_answers": h.answers, "send_leads": h.leads}
@@ -182,28 +192,26 @@ func (g *rig) setUp() *server {
 		}
 		g.paths[made.ID] = h.path
 	}
-	g.announce(s.url())
-	return s
 }
 
-// await waits for a server and returns its URL and which one it is; "" if stop is closed first, unless it is to go on even then.
-func (g *rig) await(stop <-chan struct{}, goOn bool) (url string, generation int) {
+// await waits for servers and returns their URLs and which ones they are; none if stop is closed first, unless it is to go on even then.
+func (g *rig) await(stop <-chan struct{}, goOn bool) (urls []string, generation int) {
 	if goOn {
 		stop = nil
 	}
 	for {
 		g.mu.Lock()
-		url, generation, changed := g.url, g.generation, g.changed
+		urls, generation, changed := g.urls, g.generation, g.changed
 		g.mu.Unlock()
-		if url != "" {
-			return url, generation
+		if len(urls) > 0 {
+			return urls, generation
 		}
 		select {
 		case <-changed:
 		case <-stop:
-			return "", 0
+			return nil, 0
 		case <-g.over:
-			return "", 0
+			return nil, 0
 		}
 	}
 }
@@ -228,16 +236,21 @@ func (g *rig) nextPart() int {
 // abandon ends an experiment early: its server cannot be started, or enough was seen. Producers give up what they are at. It returns the
 // verdict so far.
 func (g *rig) abandon(load *producers) *verdict {
-	g.announce("")
-	close(g.over)
+	g.giveUp()
 	load.halt()
 	return g.verdict()
+}
+
+// giveUp tells producers that there will be no server any more.
+func (g *rig) giveUp() {
+	g.announce()
+	close(g.over)
 }
 
 // afterCut closes the books after a server has ended, however that was done, and before the next start. The database is at its place
 // and holds what has survived. clean tells that the server had the time to record all that it had sent.
 func (g *rig) afterCut(clean bool) {
-	g.announce("")
+	g.announce()
 	if err := g.receiver.quiesce(10 * time.Second); err != nil {
 		g.books.complain("%v", err)
 	}
@@ -273,27 +286,32 @@ func (g *rig) stored(found inspection) map[key]bool {
 func (g *rig) settle(s *server, patience time.Duration) error {
 	came, at := g.receiver.total(), time.Now()
 	for {
-		var page struct {
-			Items []struct{ ID string }
-		}
-		waiting := 0
-		for _, status := range []string{"scheduled", "pending"} {
-			if err := call(g.t.Context(), "GET", s.url()+"/v1/deliveries?limit=10&status="+status, nil, &page); err != nil {
-				return err
-			}
-			waiting += len(page.Items)
-		}
-		if waiting == 0 {
-			return nil
+		waiting, err := g.waiting(s)
+		if err == nil && waiting == 0 || !s.running() {
+			return err
 		}
 		if now := g.receiver.total(); now > came {
 			came, at = now, time.Now()
 		}
 		if time.Since(at) > patience {
-			return fmt.Errorf("no request has come for %v, and %d or more deliveries wait", patience, waiting)
+			return fmt.Errorf("no request has come for %v, and %d or more deliveries wait (error: %v)", patience, waiting, err)
 		}
 		pass(50*time.Millisecond, s.exited)
 	}
+}
+
+// waiting counts what waits in the lanes of a server, up to some. An error may pass: a database that was struck takes its time.
+func (g *rig) waiting(s *server) (n int, err error) {
+	for _, status := range []string{"scheduled", "pending"} {
+		var page struct {
+			Items []struct{ ID string }
+		}
+		if err := call(g.t.Context(), "GET", s.url()+"/v1/deliveries?limit=10&status="+status, nil, &page); err != nil {
+			return 0, err
+		}
+		n += len(page.Items)
+	}
+	return n, nil
 }
 
 // state tells what a server knows of its lanes: why something does not arrive.

@@ -30,7 +30,14 @@ type server struct {
 // launch starts a process of hookbolt and does not wait for anything. It is killed at the end of the test.
 func launch(t *testing.T, binary string, env []string, args ...string) *server {
 	t.Helper()
+	return launchAs(t, nil, binary, env, args...)
+}
+
+// launchAs is launch with what the system is asked for.
+func launchAs(t *testing.T, as *syscall.SysProcAttr, binary string, env []string, args ...string) *server {
+	t.Helper()
 	s := &server{cmd: exec.Command(binary, args...), ready: make(chan struct{}), exited: make(chan struct{})}
+	s.cmd.SysProcAttr = as
 	s.log = &logTail{ready: s.ready}
 	s.cmd.Env = append(os.Environ(), env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log

@@ -9,8 +9,8 @@ import (
 )
 
 // impatientEngine cuts attempts off at a stop instead of letting them end.
-var impatientEngine = mutantFlock.shared("impatient", edit{file: "engine/engine.go", old: "time.AfterFunc(e.config().ShutdownTimeout, func() { cutOff(errShutdown) })",
-	new: "time.AfterFunc(mutated(\"impatient\", 0, e.config().ShutdownTimeout), func() { cutOff(errShutdown) })"})
+var impatientEngine = mutantFlock.shared("impatient", edit{file: "engine/engine.go", old: "time.AfterFunc(e.config().ShutdownTimeout, func() { sends.end(errShutdown) })",
+	new: "time.AfterFunc(mutated(\"impatient\", 0, e.config().ShutdownTimeout), func() { sends.end(errShutdown) })"})
 
 // SIGTERM under load, again and again: all that was under way is finished and recorded, so nothing is lost and nothing at all is repeated.
 // A second process on the same database is sent away at any time.
