@@ -86,6 +86,7 @@ deployment() {
 	need promtool prometheus
 	need caddy caddy
 	need nginx nginx-light
+	need haproxy haproxy
 	need ssh-keygen openssh-client
 }
 

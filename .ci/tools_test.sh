@@ -27,7 +27,7 @@ machine() {
 	rm -rf "$bin" "$log"
 	mkdir "$bin"
 	: >"$log"
-	for name in gcc node npm npx python3 php openssl curl jq chromium-headless-shell systemd-analyze kill promtool caddy nginx ssh-keygen initdb; do
+	for name in gcc node npm npx python3 php openssl curl jq chromium-headless-shell systemd-analyze kill promtool caddy nginx haproxy ssh-keygen initdb; do
 		printf '#!%s\n' "$bash" >"$bin/$name"
 	done
 	chmod +x "$bin"/*
@@ -92,6 +92,7 @@ kill procps
 promtool prometheus
 caddy caddy
 nginx nginx-light
+haproxy haproxy
 ssh-keygen openssh-client
 initdb postgresql
 END
