@@ -66,7 +66,7 @@ type strike struct {
 
 const fleetSize = 3
 
-// fleetHooks are enough for each member to own some.
+// fleetHooks are enough for each member to own some: see spread.
 var fleetHooks = []hook{
 	{path: "/a", answers: true, leads: true},
 	{path: "/b", answers: true},
@@ -167,9 +167,46 @@ func newFleet(t *testing.T, opts fleetOptions) *fleet {
 		}
 	}
 	f.makeHooks(f.members[0].server)
+	f.spread()
 	f.tell()
 	f.load = f.produce(scale(3, 6))
 	return f
+}
+
+// spread makes webhooks anew until each member owns some: who owns one is drawn with its id, and of six a member of three gets none in nine cases of a hundred.
+func (f *fleet) spread() {
+	f.t.Helper()
+	s := f.members[0].server
+	for range 100 {
+		lacks := false
+		settled := await(10*time.Second, func() bool {
+			var shown struct {
+				Items []struct{ Webhooks int }
+			}
+			if err := call(f.t.Context(), "GET", s.url()+"/v1/members", nil, &shown); err != nil {
+				f.t.Fatal(err)
+			}
+			owned := 0
+			lacks = len(shown.Items) < fleetSize
+			for _, m := range shown.Items {
+				owned += m.Webhooks
+				lacks = lacks || m.Webhooks == 0
+			}
+			return owned == len(f.rig.opts.hooks)
+		})
+		if settled && !lacks {
+			return
+		}
+		for id, path := range f.paths { // one of them
+			if err := call(f.t.Context(), "DELETE", fmt.Sprintf("%s/v1/webhooks/%d", s.url(), id), nil, nil); err != nil {
+				f.t.Fatal(err)
+			}
+			delete(f.paths, id)
+			f.makeHook(s, f.rig.opts.hooks[slices.IndexFunc(f.rig.opts.hooks, func(h hook) bool { return h.path == path })])
+			break
+		}
+	}
+	f.t.Fatalf("webhooks were made anew a hundred times, and there is a member that owns none: %s", f.logs())
 }
 
 // launch starts a process for a member.

@@ -183,15 +183,20 @@ func (g *rig) setUp() *server {
 func (g *rig) makeHooks(s *server) {
 	g.t.Helper()
 	for _, h := range g.opts.hooks {
-		in := map[string]any{"url": g.receiver.url + h.path + h.end, "delay": h.delay, "send_incomplete": h.incomplete,
-			"incomplete_delay": h.incompleteDelay, "send_answers": h.answers, "send_leads": h.leads}
-		maps.Copy(in, h.settings)
-		var made struct{ ID uint32 }
-		if err := call(g.t.Context(), "POST", s.url()+"/v1/webhooks", in, &made); err != nil {
-			g.t.Fatal(err)
-		}
-		g.paths[made.ID] = h.path
+		g.makeHook(s, h)
 	}
+}
+
+func (g *rig) makeHook(s *server, h hook) {
+	g.t.Helper()
+	in := map[string]any{"url": g.receiver.url + h.path + h.end, "delay": h.delay, "send_incomplete": h.incomplete,
+		"incomplete_delay": h.incompleteDelay, "send_answers": h.answers, "send_leads": h.leads}
+	maps.Copy(in, h.settings)
+	var made struct{ ID uint32 }
+	if err := call(g.t.Context(), "POST", s.url()+"/v1/webhooks", in, &made); err != nil {
+		g.t.Fatal(err)
+	}
+	g.paths[made.ID] = h.path
 }
 
 // await waits for servers and returns their URLs and which ones they are; none if stop is closed first, unless it is to go on even then.
