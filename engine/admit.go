@@ -31,7 +31,7 @@ type Append struct {
 type PostedSession struct {
 	// Events are in the order of their arrival. There is at least one.
 	Events []Event
-	// Payloads were rendered from Events before the transaction. They are used only if these are all events of the session.
+	// Payloads were rendered from Events before the transaction, for lanes that send at once. They are used only if these are all events of the session.
 	Payloads []RenderedPayload
 }
 
@@ -192,6 +192,8 @@ type Trigger struct {
 	Claim bool
 	// Payload is frozen with the delivery in the same transaction. Nil means that the payload is rendered later.
 	Payload []byte
+	// dueOnArrival reports that Claim is set if the lane is open.
+	dueOnArrival bool
 }
 
 // Move moves a delivery that an earlier trigger of the session has made. It returns false if the delivery has been taken up, or has ended.
@@ -297,11 +299,12 @@ func earliest(events []Event) time.Time {
 	return at
 }
 
-// claimOnArrival decides whether a complete delivery is claimed in the transaction that makes it, and with which payload. whole is nil unless
+// claimOnArrival decides whether a complete delivery is claimed in the transaction that makes it, and which payload is frozen there. whole is nil unless
 // the request has all events of the session.
 func (a *Append) claimOnArrival(t *Trigger, head *SessionHead, w *Webhook, whole *PostedSession) {
-	t.Claim = t.Kind == KindComplete && !t.DueAt.After(a.Now) && head.Bytes <= maxClaimOnArrivalBytes && a.Open[w.ID]
-	if t.Claim && whole != nil {
+	t.dueOnArrival = t.Kind == KindComplete && !t.DueAt.After(a.Now) && head.Bytes <= maxClaimOnArrivalBytes
+	t.Claim = t.dueOnArrival && a.Open[w.ID]
+	if t.dueOnArrival && whole != nil {
 		t.Payload = whole.payload(w)
 	}
 }

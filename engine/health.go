@@ -52,6 +52,9 @@ func (h Health) IsZero() bool {
 // Failing reports whether the endpoint is failing: only probes are sent to it.
 func (h *Health) Failing() bool { return !h.FailingSince.IsZero() }
 
+// Impedes reports whether deliveries wait because of the endpoint: it is failing, or has refused load lately.
+func (h *Health) Impedes() bool { return h.Failing() || !h.Throttle.HeldUntil.IsZero() }
+
 // Throttled reports whether the lane is held or slowed down at now because the endpoint has refused load. rate is what it is slowed down to, in
 // attempts a second; 0 for no limit, and while it is held.
 func (h *Health) Throttled(now time.Time) (rate float64, throttled bool) {

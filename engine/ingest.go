@@ -72,7 +72,7 @@ func (e *Engine) IngestPartial(ctx context.Context, body []byte) (Ingested, erro
 func (e *Engine) append(ctx context.Context, a Append) (Appended, error) {
 	hooks := e.store.Webhooks()
 	a.Open, a.Settle = e.lanes.openWebhooks(hooks), e.config().Settle
-	renderPosted(&a, hooks)
+	e.renderPosted(&a, hooks)
 	call := e.lanes.beginCall()
 	done, err := e.store.AppendEvents(ctx, a)
 	unwanted := e.lanes.acceptArrivals(call, done.Claimed)
@@ -87,8 +87,8 @@ func (e *Engine) append(ctx context.Context, a Append) (Appended, error) {
 }
 
 // renderPosted renders the payloads that are due at once for sessions that the request contains as a whole. They are frozen in the same
-// transaction that stores the events, if the session is new: this saves a transaction.
-func renderPosted(a *Append, hooks *WebhookSet) {
+// transaction that stores the events, if the session is new: this saves a transaction, here or where the lane is.
+func (e *Engine) renderPosted(a *Append, hooks *WebhookSet) {
 	size, room := 0, MaxTriggers
 	for i := range a.Sessions {
 		p := &a.Sessions[i]
@@ -99,13 +99,13 @@ func renderPosted(a *Append, hooks *WebhookSet) {
 		}
 		var s *Session
 		for _, t := range d.Triggers {
-			if !t.Claim || size > maxRenderedBytes {
+			w := hooks.Get(t.WebhookID)
+			if !t.Claim && !(t.dueOnArrival && w.sendsAtOnce() && e.store.OpenElsewhere(w.ID)) || size > maxRenderedBytes {
 				continue
 			}
 			if s == nil {
 				s = new(Fold(d.Fresh, time.Time{}))
 			}
-			w := hooks.Get(t.WebhookID)
 			if w.NeedsBuild() {
 				continue // a request does not wait for programs: the body is built when the delivery is claimed
 			}
@@ -118,6 +118,9 @@ func renderPosted(a *Append, hooks *WebhookSet) {
 		}
 	}
 }
+
+// sendsAtOnce reports whether the settings let a delivery be sent as soon as it is due.
+func (w *Webhook) sendsAtOnce() bool { return w.Active && !w.Paused && w.RateLimit == nil }
 
 // observeRoom logs when events start to be refused for want of room, and when they are accepted again.
 func (e *Engine) observeRoom(err error) {

@@ -180,7 +180,7 @@ func (l *lanes) openWebhooks(hooks *WebhookSet) map[uint32]bool {
 	for _, w := range hooks.All() {
 		id := Lane{WebhookID: w.ID}
 		limits, ln := l.limits(id), l.laneLocked(id)
-		if limits.inFlight > 0 && limits.rate == 0 && !ln.health.Failing() && !ln.health.throttled() && ln.trouble.kind == "" {
+		if limits.inFlight > 0 && limits.rate == 0 && !ln.health.Impedes() && ln.trouble.kind == "" {
 			l.open[w.ID] = true
 		}
 	}

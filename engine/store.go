@@ -53,6 +53,10 @@ type Store interface {
 	// News.Own, News.Webhooks names the webhook afterwards.
 	Mine(webhookID uint32) bool
 
+	// OpenElsewhere reports whether another process owns the webhook's lanes and has said nothing lately against sending to its endpoint. A payload
+	// that is due at once may be frozen where its events arrive then. It is cheap.
+	OpenElsewhere(webhookID uint32) bool
+
 	// AppendEvents adds events to their sessions, in the order of their arrival, and makes a delivery for each trigger that Append.Admit
 	// returns. Where Decision.Late says so, Append.AdmitLate completes the decision, and Trigger.LateEffect decides about each trigger of kind
 	// update. If Admit refuses events of any session, nothing is stored, and the error is an InputErrors with all refused events. With

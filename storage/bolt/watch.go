@@ -40,3 +40,6 @@ func (s *Store) ownAll(ctx context.Context, f func(engine.News)) error {
 // Mine implements engine.Store. The engine asks it several times for each delivery, under a lock: a select over the channels that say the same
 // cost a tenth of the throughput.
 func (s *Store) Mine(uint32) bool { return !s.ended.Load() }
+
+// OpenElsewhere implements engine.Store. There are no other processes.
+func (s *Store) OpenElsewhere(uint32) bool { return false }

@@ -38,8 +38,12 @@ var (
 func benchNow() time.Time { return time.Now().UTC().Round(0) }
 
 // appendNew stores a new session. Reading its events is part of it, as in earnest.
-func appendNew(s *Store, ready ...engine.Webhook) (done engine.Appended, err error) {
-	events, err := engine.ParseEvents(bytes.ReplaceAll(benchBody, []byte(benchID), []byte(uuid.NewString())), benchNow())
+func appendNew(s *Store, ready ...engine.Webhook) (engine.Appended, error) {
+	return appendBody(s, benchBody, ready...)
+}
+
+func appendBody(s *Store, body []byte, ready ...engine.Webhook) (done engine.Appended, err error) {
+	events, err := engine.ParseEvents(bytes.ReplaceAll(body, []byte(benchID), []byte(uuid.NewString())), benchNow())
 	if err != nil {
 		return done, err
 	}

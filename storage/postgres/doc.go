@@ -9,7 +9,7 @@
 // with the number of its format. Small or rare records are JSON. schema.go has the columns.
 //
 //	schema        the version of the layout, and the oldest version of hookbolt that may still write to it
-//	members       a row for each process, with its beat, up to where it has read what others did, and how much it has claimed
+//	members       a row for each process, with its beat, up to where it has read what others did, how much it has claimed, and which of its endpoints keep deliveries waiting
 //	writers       a row for each goroutine that writes, of a member. It is the fence: without it nothing can be committed
 //	batches       a row for each transaction, numbered by its writer, with what it changes in the counts, and in lanes of others
 //	lanes         which member owns the lanes of a webhook; 0 stands for the background work
@@ -116,6 +116,9 @@
 //
 // Which process should own the lanes of a webhook is worked out by all alike, by rendezvous hashing over the members that watch. A process gives up what another
 // one should own, as soon as nothing of it is claimed, and takes what is free. lanes says who owns what; a foreign key frees the lanes of a member that is removed.
+//
+// Where events arrive, payloads that are due at once are frozen also for the lanes of others, in the transaction that stores the events: this spares the owner a
+// transaction, and the session's events. Each member tells with its beats for which webhooks that would be too early; see impeded.go.
 //
 // Two versions may work together while a fleet is upgraded. A step of the schema may only add what older ones need not know: a table, a column with a default, a
 // setting of a webhook, which older ones keep; see type unknown. A field of a binary column, of a job or of another record that older ones write again is none of

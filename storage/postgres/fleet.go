@@ -51,6 +51,7 @@ type member struct {
 	state   memberState
 	seen    seen
 	claimed claimTally
+	impeded []uint32 // webhooks that it owns and whose endpoints keep deliveries waiting
 
 	heardAt time.Time // when the poll was answered that has read a new beat, moved on by the time in which nothing could be read
 }
@@ -68,17 +69,20 @@ type fleet struct {
 	owes     atomic.Pointer[time.Time]       // since when others wait for this process to acknowledge something; nil if they do not
 	owned    atomic.Pointer[map[uint32]bool] // the webhooks whose lanes are this process's own; 0 stands for the background work
 	epoch    atomic.Int64                    // of the set of webhooks; written by the writer
-	joined   bool                            // has a row among the members; owned by the writer
-	joins    atomic.Int64                    // how often it has joined
-	watching atomic.Int64                    // joins when the Watch that is running began; 0 for none
-	tookOver atomic.Int64                    // how many members it took over that gave no sign of life
-	draining atomic.Int32                    // a drainReason
-	kick     chan struct{}                   // capacity 1; asks for a poll now
-	heard    chan struct{}                   // capacity 1; the poll has brought something
-	balance  chan struct{}                   // capacity 1; the lanes may have to go to others
-	lost     chan struct{}                   // capacity 1; the Watch has lost its lanes
-	done     chan struct{}                   // closed when the goroutines have ended
-	work     sync.WaitGroup
+	impeding atomic.Pointer[[]uint32]        // the webhooks whose endpoints keep deliveries waiting, by this process; written by the writer
+	// impededElsewhere are those by the other members.
+	impededElsewhere atomic.Pointer[map[uint32]bool]
+	joined           bool          // has a row among the members; owned by the writer
+	joins            atomic.Int64  // how often it has joined
+	watching         atomic.Int64  // joins when the Watch that is running began; 0 for none
+	tookOver         atomic.Int64  // how many members it took over that gave no sign of life
+	draining         atomic.Int32  // a drainReason
+	kick             chan struct{} // capacity 1; asks for a poll now
+	heard            chan struct{} // capacity 1; the poll has brought something
+	balance          chan struct{} // capacity 1; the lanes may have to go to others
+	lost             chan struct{} // capacity 1; the Watch has lost its lanes
+	done             chan struct{} // closed when the goroutines have ended
+	work             sync.WaitGroup
 
 	mu        sync.Mutex
 	polledNow chan struct{}     // closed and made anew with each poll; guarded by mu, as all below
@@ -101,6 +105,8 @@ func newFleet(s *Store) *fleet {
 	f := &fleet{s: s, beat: s.opts.Beat, about: aboutThis(s.opts.Release), kick: make(chan struct{}, 1), heard: make(chan struct{}, 1), balance: make(chan struct{}, 1),
 		lost: make(chan struct{}, 1), done: make(chan struct{}), polledNow: make(chan struct{}), members: make(map[int64]*member), tail: make(seen), acked: make(seen), taking: make(map[int64]bool)}
 	f.owned.Store(new(map[uint32]bool))
+	f.impeding.Store(new([]uint32))
+	f.impededElsewhere.Store(new(map[uint32]bool))
 	return f
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"slices"
 	"sync"
 	"testing"
@@ -587,6 +588,48 @@ func TestHealthIsResetElsewhere(t *testing.T) {
 			if s, err := n.Stats(t.Context(), benchNow(), false); err != nil || !s.Health[w.ID].IsZero() {
 				t.Errorf("%v, %+v", err, s.Health[w.ID])
 			}
+		}
+	})
+}
+
+// What is due at once is frozen where its events arrive, unless its owner has told that deliveries wait for the endpoint.
+func TestOpenElsewhere(t *testing.T) {
+	inBubble(t, func(t *testing.T, schema string) {
+		all := fleetOf(t, schema, 2)
+		a, b, w := all[0], all[1], hooksOf(t, all)[1][0]
+		if !a.OpenElsewhere(w.ID) || b.OpenElsewhere(w.ID) {
+			t.Errorf("open elsewhere: %t at another process, want true; %t at the owner, want false", a.OpenElsewhere(w.ID), b.OpenElsewhere(w.ID))
+		}
+		untimed := regexp.MustCompile(`"time":"[^"]*",`)
+		if done, err := appendBody(a.Store, untimed.ReplaceAll(benchBody, nil), w); err != nil || len(done.Claimed) > 0 {
+			t.Fatalf("%d are claimed by a process that does not own their lane, %v", len(done.Claimed), err)
+		}
+		time.Sleep(time.Second)
+		if !b.heard(func(n engine.News) bool {
+			return slices.ContainsFunc(n.Queued, func(q engine.Queued) bool { return q.Lane.WebhookID == w.ID })
+		}) {
+			t.Error("the owner was not told")
+		}
+		got := claimIn(t, b.Store, engine.Lane{WebhookID: w.ID}, 2).Claimed
+		if len(got) != 1 || got[0].Delivery.Status != engine.StatusPending || string(got[0].Payload) != string(benchPayload) || got[0].Session != nil {
+			t.Fatalf("got %+v", got)
+		}
+		record := func(d engine.Delivery, status int, h engine.Health) {
+			t.Helper()
+			if _, err := b.RecordAttempt(t.Context(), engine.AttemptRecord{Delivery: d, Attempt: engine.Attempt{Outcome: engine.Outcome{StartedAt: benchNow(), Status: status}},
+				Next: engine.Next{Status: engine.StatusPending, At: benchNow()}, At: benchNow(), Webhook: &w, Health: h}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(1500 * time.Millisecond)
+		}
+		record(got[0].Delivery, 500, engine.Health{Failures: 5, FirstFailedAt: benchNow(), FailingSince: benchNow(), NextProbeAt: benchNow(), Order: 1})
+		if a.OpenElsewhere(w.ID) {
+			t.Error("the endpoint fails, and payloads are frozen for it")
+		}
+		got = claimIn(t, b.Store, engine.Lane{WebhookID: w.ID}, 2).Claimed
+		record(got[0].Delivery, 200, engine.Health{Order: 2})
+		if !a.OpenElsewhere(w.ID) {
+			t.Error("the endpoint works again, and no payloads are frozen for it")
 		}
 	})
 }

@@ -177,6 +177,7 @@ func (b *balancer) take(ctx context.Context, ids []uint32) (own map[uint32]engin
 		tx.exec("UPDATE @.fleet SET layout = layout + 1")
 		tx.after = append(tx.after, func() {
 			maps.Copy(s.health, health)
+			s.fleet.setImpeding()
 			s.forgetFronts(got)
 			s.fleet.own(true, got...)
 		})

@@ -77,7 +77,7 @@ func (p *poller) poll(parent context.Context) (wait time.Duration, err error) {
 	var b pgx.Batch
 	var raised int64
 	if beats {
-		b.Queue(s.sql("UPDATE @.members SET beat = beat + 1, state = $2, seen = $3, claimed = $4 WHERE id = $1"), me, int16(state), acked.encode(), s.tallyClaims().encode()).
+		b.Queue(s.sql("UPDATE @.members SET beat = beat + 1, state = $2, seen = $3, claimed = $4, impeded = $5 WHERE id = $1"), me, int16(state), acked.encode(), s.tallyClaims().encode(), encodeWebhooks(f.impeded())).
 			Exec(func(tag pgconnTag) error { raised = tag.RowsAffected(); return nil })
 	}
 	got := f.queuePoll(&b, me, tailed)
@@ -137,7 +137,7 @@ func (f *fleet) state() memberState {
 // queuePoll adds the reads of a poll to a round trip. The result is there when it has ended.
 func (f *fleet) queuePoll(b *pgx.Batch, me int64, tailed seen) *polled {
 	s, got := f.s, new(polled)
-	b.Queue(s.sql("SELECT id, beat, version, about, state, seen, claimed FROM @.members WHERE id <> $1"), me).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(s.sql("SELECT id, beat, version, about, state, seen, claimed, impeded FROM @.members WHERE id <> $1"), me).Query(func(rows pgx.Rows) (err error) {
 		got.members, err = scanMembers(rows)
 		return err
 	})
@@ -204,11 +204,11 @@ func scanMembers(rows pgx.Rows) (all []*member, err error) {
 	for rows.Next() {
 		m := new(member)
 		var state int16
-		var about, acks, claimed []byte
-		if err := rows.Scan(&m.id, &m.beat, &m.version, &about, &state, &acks, &claimed); err != nil {
+		var about, acks, claimed, impeded []byte
+		if err := rows.Scan(&m.id, &m.beat, &m.version, &about, &state, &acks, &claimed, &impeded); err != nil {
 			return nil, err
 		}
-		m.state, m.about, m.seen, m.claimed = memberState(state), decodeAbout(about), decodeSeen(acks), decodeTally(claimed)
+		m.state, m.about, m.seen, m.claimed, m.impeded = memberState(state), decodeAbout(about), decodeSeen(acks), decodeTally(claimed), decodeWebhooks(impeded)
 		all = append(all, m)
 	}
 	return all, nil
@@ -240,6 +240,7 @@ func (f *fleet) note(began time.Time, p *polled) (dead []int64) {
 	if p.job > f.job || len(p.members) < len(known) { // its erasures are left
 		f.s.unheard.work(f.s)
 	}
+	f.noteImpeded()
 	f.layout, f.writers, f.job = p.layout, p.writers, max(f.job, p.job)
 	if p.epoch > f.stored {
 		f.debts = append(f.debts, debt{seenEpoch, p.epoch, before})

@@ -56,7 +56,7 @@ CREATE TABLE @.request_keys (key bytea PRIMARY KEY, at bigint NOT NULL, done jso
 CREATE INDEX request_keys_at ON @.request_keys (at);
 CREATE TABLE @.copies (state json NOT NULL);
 ` + views, `
-ALTER TABLE @.members ADD beat bigint NOT NULL DEFAULT 0, ADD state smallint NOT NULL DEFAULT 0, ADD seen bytea, ADD claimed bytea, ADD about json;
+ALTER TABLE @.members ADD beat bigint NOT NULL DEFAULT 0, ADD state smallint NOT NULL DEFAULT 0, ADD seen bytea, ADD claimed bytea, ADD impeded bytea, ADD about json;
 ALTER TABLE @.writers ADD adopted boolean NOT NULL DEFAULT false;
 ALTER TABLE @.batches ADD news bytea;
 CREATE TABLE @.lanes (webhook_id int PRIMARY KEY, owner bigint REFERENCES @.members ON DELETE SET NULL);

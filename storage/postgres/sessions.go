@@ -186,9 +186,7 @@ func (b *batch) appendToSession(p *sessionPlan, done *engine.Appended) error {
 	var record *engine.SessionRecord // shared by all deliveries that are claimed without a payload
 	for i := range p.decision.Triggers {
 		t := &p.decision.Triggers[i]
-		if t.Claim && !b.s.owns(t.WebhookID) { // its owner has taken it over since the request began
-			t.Claim, t.Payload = false, nil
-		}
+		t.Claim = t.Claim && b.s.owns(t.WebhookID) // others may have taken it over since the request began
 		d, late, err := b.trigger(&r, t)
 		if err != nil {
 			return err

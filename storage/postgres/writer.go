@@ -453,6 +453,9 @@ func (b *batch) publish(told bool) {
 			s.health[id] = h
 		}
 	}
+	if len(b.health) > 0 && s.fleet != nil {
+		s.fleet.setImpeding()
+	}
 	if s.hooks.Swap(b.hooks) != b.hooks {
 		s.forgetLanes(b.hooks)
 	}
