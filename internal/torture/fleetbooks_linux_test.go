@@ -56,8 +56,9 @@ const (
 	// recordLate is how long an answer may wait for its record: what was answered so shortly before a strike may be unrecorded. A commit waits while the server
 	// makes a checkpoint. How many are unrecorded is bounded by what may be claimed.
 	recordLate = 5 * time.Second
-	// clocks is by how much times of one clock may differ that were taken in two processes, or rounded.
-	clocks = 2 * time.Millisecond
+	// clocks is by how much times of one clock may differ that were taken in two processes: they are rounded, and the clocks of virtual machines are set by some
+	// milliseconds now and then.
+	clocks = 20 * time.Millisecond
 )
 
 // closeBooks looks at what the database holds, when no process runs any more.
