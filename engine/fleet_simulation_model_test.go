@@ -137,42 +137,14 @@ func (s *fleetSim) begin(m *fleetMember, id uuid.UUID, host, body, kind string) 
 	isTest, ofSession := kind == engine.KindTest.String(), kind != engine.KindTest.String() && kind != engine.KindOperation.String()
 	d := s.deliveries[id]
 	if d == nil {
-		d = &fleetDelivery{id: id, hook: h}
-		if i := strings.Index(body, `"session_id":"`); i >= 0 && ofSession {
-			if of, err := uuid.Parse(body[i+14 : i+50]); err == nil {
-				d.session = s.bySession[of]
-			}
-		}
-		if d.session == nil && ofSession {
-			s.foundLocked(fleetOther, "delivery %s is of no session that was posted: %s", id, body)
-		}
-		s.deliveries[id] = d
-		if !h.replayedAt.IsZero() && now.Sub(h.replayedAt) < time.Minute {
-			d.allowed++
-		}
+		d = s.newDelivery(id, h, body, ofSession)
 	}
 	a := &fleetSend{fleetDelivery: d, by: m, at: now}
 	what := fmt.Sprintf("%s sends %s delivery %s of session %v to webhook %d", m.name, kind, id, d.sessionID(), h.id)
 	if d.inFlight++; d.inFlight > 1 {
 		s.foundLocked(fleetOverlap, "%s while another request with it is in flight by %s", what, d.sends[len(d.sends)-1].by.name)
 	}
-	for _, before := range d.sends[d.from:] {
-		if !before.delivers() {
-			continue
-		}
-		switch {
-		case d.allowed > 0:
-			d.allowed--
-		case d.recorded:
-			s.foundLocked(fleetAgain, "%s again after its 2xx was recorded", what)
-		case !before.by.troubled(before.at, now):
-			s.foundLocked(fleetAgain, "%s again after a 2xx at %s to %s, who was not cut off", what, stamp(before.at), before.by.name)
-		default:
-			s.count["repeats after a member was cut off or killed"]++
-		}
-		d.recorded, d.from = false, len(d.sends) // what follows are its retries
-		break
-	}
+	s.again(d, what, now)
 	after := func(at time.Time) bool { return !at.IsZero() && now.After(at) }
 	switch {
 	case d.session != nil && !h.passes(d.session):
@@ -204,6 +176,44 @@ func (s *fleetSim) begin(m *fleetMember, id uuid.UUID, host, body, kind string) 
 	d.sends, d.body = append(d.sends, a), body
 	s.requests++
 	return a
+}
+
+// newDelivery notes a delivery of which no request has come yet. s.mu is held.
+func (s *fleetSim) newDelivery(id uuid.UUID, h *fleetHook, body string, ofSession bool) *fleetDelivery {
+	d := &fleetDelivery{id: id, hook: h}
+	if i := strings.Index(body, `"session_id":"`); i >= 0 && ofSession {
+		if of, err := uuid.Parse(body[i+14 : i+50]); err == nil {
+			d.session = s.bySession[of]
+		}
+	}
+	if d.session == nil && ofSession {
+		s.foundLocked(fleetOther, "delivery %s is of no session that was posted: %s", id, body)
+	}
+	s.deliveries[id] = d
+	if !h.replayedAt.IsZero() && time.Since(h.replayedAt) < time.Minute {
+		d.allowed++
+	}
+	return d
+}
+
+// again holds a request against a 2xx that the delivery had before. s.mu is held.
+func (s *fleetSim) again(d *fleetDelivery, what string, now time.Time) {
+	i := slices.IndexFunc(d.sends[d.from:], (*fleetSend).delivers)
+	if i < 0 {
+		return
+	}
+	before := d.sends[d.from:][i]
+	switch {
+	case d.allowed > 0:
+		d.allowed--
+	case d.recorded:
+		s.foundLocked(fleetAgain, "%s again after its 2xx was recorded", what)
+	case !before.by.troubled(before.at, now):
+		s.foundLocked(fleetAgain, "%s again after a 2xx at %s to %s, who was not cut off", what, stamp(before.at), before.by.name)
+	default:
+		s.count["repeats after a member was cut off or killed"]++
+	}
+	d.recorded, d.from = false, len(d.sends) // what follows are its retries
 }
 
 // hookAt returns the webhook with a host, and which of its URLs that is of. s.mu is held.
