@@ -47,8 +47,8 @@ func TestFleetSettings(t *testing.T) {
 func TestFleetSettingsControl(t *testing.T) {
 	fleetExperiment(t)
 	var c fleetChanges
-	v := c.round(t, build(t, unawaitedFleet...), random(t, "adversary", 0), scale(12, 50), true)
-	if line := v.caught(t, "answers before all know"); line != "" {
+	line := caught(t, "answers before all know", func(r *rand.Rand) *verdict { return c.round(t, build(t, unawaitedFleet...), r, scale(12, 50), true) })
+	if line != "" {
 		summarize(t, "fleet, changes at another process, control %q: caught after %d: %s", "answers before all know", len(c.took), firstLines(line, 1))
 	}
 }

@@ -54,8 +54,8 @@ func TestPostgresServerKillControls(t *testing.T) {
 		{"claims that end with a failure", carelessRetry, scale(8, 40)},
 	} {
 		var kills serverKills
-		v := kills.round(t, c, build(t, m.edits...), random(t, m.name, 0), m.n, true)
-		if line := v.caught(t, m.name); line != "" {
+		line := caught(t, m.name, func(r *rand.Rand) *verdict { return kills.round(t, c, build(t, m.edits...), r, m.n, true) })
+		if line != "" {
 			summarize(t, "PostgreSQL, its server, control %q: caught after %d: %s", m.name, kills.all(), firstLines(line, 1))
 		}
 	}
