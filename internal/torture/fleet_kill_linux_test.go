@@ -48,9 +48,9 @@ func TestFleetKillRashControl(t *testing.T) {
 
 func fleetKillControl(t *testing.T, name string, edits []edit) {
 	var kills fleetKills
-	v := kills.round(t, build(t, edits...), random(t, name, 0), scale(2, 10), true)
-	if line := v.caught(t, name); line != "" {
-		summarize(t, "fleet, kill -9, control %q: caught after %d: %s", name, v.Cuts, firstLines(line, 1))
+	line := caught(t, name, func(r *rand.Rand) *verdict { return kills.round(t, build(t, edits...), r, scale(2, 10), true) })
+	if line != "" {
+		summarize(t, "fleet, kill -9, control %q: caught: %s", name, firstLines(line, 1))
 	}
 }
 
@@ -63,7 +63,7 @@ func (k *fleetKills) String() string {
 
 // round kills a member n times. The last member sees nobody's process, and nobody sees its.
 func (k *fleetKills) round(t *testing.T, binary string, r *rand.Rand, n int, enough bool) *verdict {
-	f := newFleet(t, fleetOptions{rigOptions: rigOptions{binary: binary, manner: difficult}, apart: requireApart(t)})
+	f := newFleet(t, fleetOptions{rigOptions: rigOptions{binary: binary, manner: difficult}, apart: requireApart(t), spread: !enough})
 	for i := range n {
 		m, err := f.victim(r, func(m *fleetMember) bool { return *longForm || enough || m.apart == (i == 0 && f.opts.apart) })
 		if f.complains(err) {
@@ -113,8 +113,11 @@ func TestFleetRestart(t *testing.T) {
 
 func TestFleetRestartControl(t *testing.T) {
 	fleetExperiment(t)
-	v, _ := restartRound(t, build(t, hastyFleet...), random(t, "adversary", 0), scale(2, 5))
-	if line := v.caught(t, "lanes given away with their claims"); line != "" {
+	line := caught(t, "lanes given away with their claims", func(r *rand.Rand) *verdict {
+		v, _ := restartRound(t, build(t, hastyFleet...), r, scale(2, 5))
+		return v
+	})
+	if line != "" {
 		summarize(t, "fleet, rolling restart, control %q: caught: %s", "lanes given away with their claims", firstLines(line, 1))
 	}
 }

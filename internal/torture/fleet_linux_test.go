@@ -44,6 +44,8 @@ type fleetOptions struct {
 	woken int
 	// skews are how far the members' clocks are off; nil for not at all.
 	skews []time.Duration
+	// spread has each member own webhooks before the load begins.
+	spread bool
 }
 
 // fleetMember is a place in a fleet, and the process that has it now.
@@ -66,7 +68,7 @@ type strike struct {
 
 const fleetSize = 3
 
-// fleetHooks are enough for each member to own some: see spread.
+// fleetHooks are enough for each member to own some, more often than not: see spread.
 var fleetHooks = []hook{
 	{path: "/a", answers: true, leads: true},
 	{path: "/b", answers: true},
@@ -167,7 +169,9 @@ func newFleet(t *testing.T, opts fleetOptions) *fleet {
 		}
 	}
 	f.makeHooks(f.members[0].server)
-	f.spread()
+	if opts.spread {
+		f.spread()
+	}
 	f.tell()
 	f.load = f.produce(scale(3, 6))
 	return f

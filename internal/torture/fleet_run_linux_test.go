@@ -96,7 +96,7 @@ func (run *fleetRun) kill(f *fleet) error {
 // failOver crashes the primary, and promotes the standby.
 func (run *fleetRun) failOver(f *fleet) error {
 	from := time.Now()
-	if err := failOver(run.primary, run.standby, run.r, true, f.members[0].server); err != nil {
+	if err := failOver(run.primary, run.standby, nil); err != nil {
 		return err
 	}
 	for _, m := range f.members {

@@ -53,6 +53,8 @@ func (s *schema) attempts(ctx context.Context) (map[uuid.UUID][]attempt, error) 
 const (
 	// readLate is how long after it was sent a request may be read by the receiver, where its sender got no answer.
 	readLate = time.Second
+	// queuedLate is for how much longer it may wait to be read where its sender has been killed before its connection was accepted.
+	queuedLate = 10 * time.Second
 	// recordLate is how long an answer may wait for its record: what was answered so shortly before a strike may be unrecorded. A commit waits while the server
 	// makes a checkpoint. How many are unrecorded is bounded by what may be claimed.
 	recordLate = 5 * time.Second
@@ -227,10 +229,19 @@ func (f *fleet) strikesOf(pid int) string {
 	return cmp.Or(strings.Join(times, ", "), "never")
 }
 
+// readBy is until when a request may be read that a strike explains. One whose sender nobody knows has been in the queue of the receiver's connections when its
+// process was killed: no process has its socket. On a busy machine it is there for seconds.
+func (k *strike) readBy(s *sighting) time.Time {
+	if k.ended && s.sender == 0 {
+		return k.until.Add(queuedLate)
+	}
+	return k.until
+}
+
 // sentByTheDead tells whether a request was read after its sender was killed: it was sent before that, and so before anything that others have sent since.
 func (f *fleet) sentByTheDead(s *sighting) bool {
 	return slices.ContainsFunc(f.strikes, func(k strike) bool {
-		return k.ended && (k.pid == s.sender || s.sender == 0) && s.begin.After(k.from) && !s.begin.After(k.until)
+		return k.ended && (k.pid == s.sender || s.sender == 0) && s.begin.After(k.from) && !s.begin.After(k.readBy(s))
 	})
 }
 
@@ -239,7 +250,7 @@ func (f *fleet) struckAt(s *sighting) (n int, late bool) {
 	for i, k := range f.strikes {
 		switch {
 		case k.pid != s.sender && s.sender != 0:
-		case !s.begin.After(k.until) && s.end.After(k.from.Add(-recordLate)):
+		case !s.begin.After(k.readBy(s)) && s.end.After(k.from.Add(-recordLate)):
 			return i, false
 		case !k.woken.IsZero() && s.begin.After(k.until) && s.begin.Before(k.woken.Add(time.Second)):
 			return i, true

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -79,9 +78,9 @@ func TestFullDiskControls(t *testing.T) {
 		{"no watermark", watermarkReached, noWatermark},
 	} {
 		var fill fillings
-		v := fill.run(t, f, build(t, c.edits...), random(t, c.name, 0), c.how, 1)
-		if line, _, _ := strings.Cut(v.caught(t, c.name), "\n"); line != "" {
-			summarize(t, "full disk, control %q: caught: %s", c.name, line)
+		line := caught(t, c.name, func(r *rand.Rand) *verdict { return fill.run(t, f, build(t, c.edits...), r, c.how, 1) })
+		if line != "" {
+			summarize(t, "full disk, control %q: caught: %s", c.name, firstLines(line, 1))
 		}
 	}
 }

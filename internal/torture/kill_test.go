@@ -34,9 +34,9 @@ func TestKillControls(t *testing.T) {
 		{"attempts that are not recorded", forgetfulEngine},
 		{"acknowledgement 20 ms before the commit", earlyAcknowledgement},
 	} {
-		v := killRound(t, rigOptions{binary: build(t, c.edits...)}, random(t, c.name, 0), 5, true)
-		if line := v.caught(t, c.name); line != "" {
-			summarize(t, "kill -9, control %q: caught after %d cuts: %s", c.name, v.Cuts, firstLines(line, 1))
+		line := caught(t, c.name, func(r *rand.Rand) *verdict { return killRound(t, rigOptions{binary: build(t, c.edits...)}, r, 5, true) })
+		if line != "" {
+			summarize(t, "kill -9, control %q: caught: %s", c.name, firstLines(line, 1))
 		}
 	}
 }

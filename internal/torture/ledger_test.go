@@ -265,6 +265,13 @@ func (l *ledger) due() int {
 	return n
 }
 
+// answered is how many requests were acknowledged.
+func (l *ledger) answered() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.acknowledged
+}
+
 // total is how many events were acknowledged.
 func (l *ledger) total() int {
 	l.mu.Lock()

@@ -42,8 +42,10 @@ func TestPostgresCut(t *testing.T) {
 func TestPostgresCutControl(t *testing.T) {
 	experiment(t)
 	var cuts commitCuts
-	v := cuts.round(t, build(t, unsettledPostgres...), random(t, "adversary", 0), 15, 8*time.Second)
-	if line := v.caught(t, "no settling"); line != "" {
+	line := caught(t, "no settling", func(r *rand.Rand) *verdict {
+		return cuts.round(t, build(t, unsettledPostgres...), r, 15, 8*time.Second)
+	})
+	if line != "" {
 		summarize(t, "PostgreSQL, cut in commits, control %q: caught after %d: %s", "no settling", cuts.n, firstLines(line, 1))
 	}
 }

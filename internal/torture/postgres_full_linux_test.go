@@ -3,6 +3,7 @@ package torture
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -40,8 +41,8 @@ func TestPostgresFullDisk(t *testing.T) {
 func TestPostgresFullDiskControl(t *testing.T) {
 	experiment(t)
 	var fill databaseFillings
-	v := fill.tables(t, build(t, carefreePostgres...), 1, true)
-	if line := v.caught(t, "no room, and no word"); line != "" {
+	line := caught(t, "no room, and no word", func(*rand.Rand) *verdict { return fill.tables(t, build(t, carefreePostgres...), 1, true) })
+	if line != "" {
 		summarize(t, "PostgreSQL, full disk, control %q: caught: %s", "no room, and no word", firstLines(line, 1))
 	}
 }

@@ -2,6 +2,7 @@ package torture
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -32,9 +33,11 @@ func TestPostgresKill(t *testing.T) {
 
 func TestPostgresKillControl(t *testing.T) {
 	experiment(t)
-	v := killRound(t, postgresRig(t, build(t, earlyPostgres...)), random(t, "early", 0), 6, true)
-	if line := v.caught(t, "acknowledgement before the commit"); line != "" {
-		summarize(t, "PostgreSQL, kill -9, control %q: caught after %d cuts: %s", "acknowledgement before the commit", v.Cuts, firstLines(line, 1))
+	line := caught(t, "acknowledgement before the commit", func(r *rand.Rand) *verdict {
+		return killRound(t, postgresRig(t, build(t, earlyPostgres...)), r, 6, true)
+	})
+	if line != "" {
+		summarize(t, "PostgreSQL, kill -9, control %q: caught: %s", "acknowledgement before the commit", firstLines(line, 1))
 	}
 }
 

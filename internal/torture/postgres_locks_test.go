@@ -37,8 +37,8 @@ func TestPostgresLocks(t *testing.T) {
 func TestPostgresLocksControl(t *testing.T) {
 	experiment(t)
 	var l lockings
-	v := l.round(t, build(t, hopefulPostgres...), random(t, "adversary", 0), 0, 1, true)
-	if line := v.caught(t, "impatient, and hopeful"); line != "" {
+	line := caught(t, "impatient, and hopeful", func(r *rand.Rand) *verdict { return l.round(t, build(t, hopefulPostgres...), r, 0, 1, true) })
+	if line != "" {
 		summarize(t, "PostgreSQL, locks, control %q: caught: %s", "impatient, and hopeful", firstLines(line, 1))
 	}
 }

@@ -78,9 +78,12 @@ func TestPostgresPoolerControl(t *testing.T) {
 	if !suits || !*longForm {
 		t.Skipf("left out: in the long form only, and from 1.21 on: %s", path) // the mutant is that of TestPostgresCutControl
 	}
-	v, n := poolerRound(t, path, build(t, unsettledPostgres...), random(t, "adversary", 0), 15, 8*time.Second)
-	if line := v.caught(t, "no settling"); line != "" {
-		summarize(t, "PgBouncer, control %q: caught after %d: %s", "no settling", n, firstLines(line, 1))
+	line := caught(t, "no settling", func(r *rand.Rand) *verdict {
+		v, _ := poolerRound(t, path, build(t, unsettledPostgres...), r, 15, 8*time.Second)
+		return v
+	})
+	if line != "" {
+		summarize(t, "PgBouncer, control %q: caught: %s", "no settling", firstLines(line, 1))
 	}
 }
 

@@ -72,6 +72,8 @@ type promotion struct {
 	setBacks float64       // the metric
 }
 
+const promotionProducers = 16
+
 // promote runs a rig's load on a primary with a standby, crashes the primary and promotes the standby.
 func promote(t *testing.T, binary string, r *rand.Rand, synchronous bool) (p promotion) {
 	t.Helper()
@@ -97,9 +99,13 @@ func promote(t *testing.T, binary string, r *rand.Rand, synchronous bool) (p pro
 	if !await(20*time.Second, func() bool { n := 0; ask(t, primary.URL(), want, &n, state, at); return n == 1 }) {
 		t.Fatalf("the standby does not follow:\n%s\n%s", primary.Log(), standby.Log())
 	}
-	load := g.produce(16)
+	load := g.produce(promotionProducers)
 	pass(between(r, 200*time.Millisecond, 900*time.Millisecond), hookbolt.exited)
-	if err := failOver(primary, standby, r, synchronous, hookbolt); err != nil {
+	missed := func() error { return g.misses(hookbolt, r) }
+	if synchronous {
+		missed = nil
+	}
+	if err := failOver(primary, standby, missed); err != nil {
 		t.Fatal(err)
 	}
 	took, err := g.takenIn(hookbolt, 30*time.Second)
@@ -116,18 +122,30 @@ func promote(t *testing.T, binary string, r *rand.Rand, synchronous bool) (p pro
 	return p
 }
 
-// failOver crashes the primary and promotes the standby. One that is not synchronous has missed the last moments.
-func failOver(primary, standby *postgrestest.Cluster, r *rand.Rand, synchronous bool, hookbolt *server) error {
-	if !synchronous {
+// misses waits until more requests were acknowledged than may have been under way when the standby was stopped, so that it lacks some for sure.
+func (g *rig) misses(hookbolt *server, r *rand.Rand) error {
+	before := g.ledger.answered()
+	if !await(20*time.Second, func() bool { return g.ledger.answered() >= before+3*promotionProducers || !hookbolt.running() }) {
+		return fmt.Errorf("the primary takes nothing in without its standby: %s", hookbolt.log)
+	}
+	pass(between(r, 0, 300*time.Millisecond), hookbolt.exited)
+	return nil
+}
+
+// failOver crashes the primary and promotes the standby. One that is not synchronous misses what happens until missed returns.
+func failOver(primary, standby *postgrestest.Cluster, missed func() error) error {
+	if missed != nil {
 		if err := standby.Stop(postgrestest.Fast); err != nil {
 			return err
 		}
-		pass(between(r, 200*time.Millisecond, 500*time.Millisecond), hookbolt.exited)
+		if err := missed(); err != nil {
+			return err
+		}
 	}
 	if err := primary.Stop(postgrestest.Immediately); err != nil {
 		return err
 	}
-	if !synchronous {
+	if missed != nil {
 		if err := standby.Restart(); err != nil {
 			return err
 		}

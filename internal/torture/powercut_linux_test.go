@@ -2,7 +2,6 @@ package torture
 
 import (
 	"math/rand/v2"
-	"strings"
 	"testing"
 	"time"
 
@@ -38,9 +37,9 @@ func TestPowerCutControls(t *testing.T) {
 		{"no sync", noSync},
 		{"acknowledgement 20 ms before the commit", earlyAcknowledgement},
 	} {
-		v := powerCutRound(t, f, build(t, c.edits...), random(t, c.name, 0), 5, true)
-		if line, _, _ := strings.Cut(v.caught(t, c.name), "\n"); line != "" {
-			summarize(t, "power cut, control %q: caught after %d cuts: %s", c.name, v.Cuts, line)
+		line := caught(t, c.name, func(r *rand.Rand) *verdict { return powerCutRound(t, f, build(t, c.edits...), r, 5, true) })
+		if line != "" {
+			summarize(t, "power cut, control %q: caught: %s", c.name, firstLines(line, 1))
 		}
 	}
 }

@@ -108,7 +108,8 @@ func newReceiver(t *testing.T, l *ledger, m manner) *receiver {
 		if v.sender == nil {
 			return ctx
 		}
-		return context.WithValue(ctx, senderKey{}, v.sender(c.RemoteAddr()))
+		// Not here: the other connections would wait for it, for seconds on a busy machine.
+		return context.WithValue(ctx, senderKey{}, sync.OnceValue(func() int { return v.sender(c.RemoteAddr()) }))
 	}}
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
@@ -174,10 +175,10 @@ type senderKey struct{}
 // see notes a request, where several processes send.
 func (v *receiver) see(id uuid.UUID, r *http.Request) *sighting {
 	s := &sighting{id: id, uri: r.RequestURI, path: firstPart(r.URL.Path), header: r.Header, begin: time.Now()}
-	s.sender, _ = r.Context().Value(senderKey{}).(int)
 	if v.sender == nil {
 		return s
 	}
+	s.sender = r.Context().Value(senderKey{}).(func() int)()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.sightings = append(v.sightings, s)

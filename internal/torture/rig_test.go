@@ -422,14 +422,23 @@ func (v *verdict) hold(t *testing.T) {
 	}
 }
 
-// caught fails the test unless the verdict on a mutant is that something is wrong: the harness would be blind otherwise.
-func (v *verdict) caught(t *testing.T, what string) string {
+// controlRounds is how often a control is played at most. What the adversary draws, and how the processes take turns, may hide a mutant for a round.
+const controlRounds = 4
+
+// caught plays a control until the verdict on its mutant is that something is wrong, and returns what that is. It fails the test, and returns "", if no round
+// shows anything: the harness would be blind then.
+func caught(t *testing.T, what string, play func(r *rand.Rand) *verdict) string {
 	t.Helper()
-	if len(v.trouble) == 0 {
-		t.Errorf("control %s: not caught in %d cuts, %d deliveries", what, v.Cuts, v.Due)
-		return ""
+	var seen verdict
+	for round := range controlRounds {
+		v := play(random(t, what, round))
+		if len(v.trouble) > 0 {
+			return v.trouble[0]
+		}
+		seen.add(v)
 	}
-	return v.trouble[0]
+	t.Errorf("control %s: not caught in %d rounds, %d cuts, %d deliveries", what, controlRounds, seen.Cuts, seen.Due)
+	return ""
 }
 
 func (v *verdict) String() string {

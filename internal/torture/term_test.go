@@ -37,9 +37,12 @@ func TestTerminate(t *testing.T) {
 
 func TestTerminateControl(t *testing.T) {
 	experiment(t)
-	v, _ := terminateRound(t, build(t, impatientEngine...), random(t, "adversary", 0), 10, true)
-	if line := v.caught(t, "no patience at a stop"); line != "" {
-		summarize(t, "SIGTERM, control %q: caught after %d cuts: %s", "no patience at a stop", v.Cuts, firstLines(line, 1))
+	line := caught(t, "no patience at a stop", func(r *rand.Rand) *verdict {
+		v, _ := terminateRound(t, build(t, impatientEngine...), r, 10, true)
+		return v
+	})
+	if line != "" {
+		summarize(t, "SIGTERM, control %q: caught: %s", "no patience at a stop", firstLines(line, 1))
 	}
 }
 

@@ -281,7 +281,7 @@ func TestContractionInAFleet(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if took := time.Since(began); took > deadAfter*defaultBeat/2 {
+	if took := time.Since(began); took >= deadAfter*defaultBeat {
 		t.Errorf("it took %v: the older process was taken for dead, not shut out", took)
 	}
 }
