@@ -161,7 +161,7 @@ func TestFailedProgram(t *testing.T) {
 		if len(types) != 6 || pause < 4 || data[pause]["cause"] != "program" || types[9-pause] != "delivery.failed" || types[0] != "delivery.failed" || data[0]["last_error"] != "transform" {
 			t.Errorf("the operator is told %v: %v", types, data)
 		}
-		if h := w.Health(hook.ID); !h.IsZero() {
+		if h := w.health(hook.ID); !h.IsZero() {
 			t.Errorf("the endpoint has the health %+v", h)
 		}
 		p, err := engine.ParseWebhookPatch([]byte(`{"transform":"{mail: .leads[0].email}","paused":false}`))
@@ -406,7 +406,7 @@ func TestURLWithoutValues(t *testing.T) {
 		if n := len(w.net.all()); n != 1 || d.LastError != engine.ErrorTransform || d.Attempts != 2 || d.Parked() {
 			t.Errorf("%+v after %d requests", d, n)
 		}
-		if h := w.Health(hook.ID); h.Failures != 0 { // the URL is another one: its history begins anew
+		if h := w.health(hook.ID); h.Failures != 0 { // the URL is another one: its history begins anew
 			t.Errorf("%d failures of the endpoint", h.Failures)
 		}
 	})

@@ -114,7 +114,7 @@ func (c *clockSim) rest() {
 		span = 6 * time.Minute
 	}
 	synctest.Wait()
-	health := c.Health(c.failing.ID)
+	health := c.health(c.failing.ID)
 	dueBefore, failingBefore, probes := c.due(c.paced), health.Failing() && c.due(c.failing) > 0, len(c.net.to("failing.example"))
 	sent := len(c.net.to("paced.example"))
 	time.Sleep(span)
@@ -173,7 +173,7 @@ func TestResumedBeforeClockWentBack(t *testing.T) {
 		setClock(t, -time.Hour)
 		w.clockless(10)
 		time.Sleep(10 * time.Minute)
-		if h := w.Health(hook.ID); !h.Failing() {
+		if h := w.health(hook.ID); !h.Failing() {
 			t.Errorf("after ten failures: %+v", h)
 		}
 		// A probe is no later than its interval, and a restart does not change that.

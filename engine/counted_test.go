@@ -27,7 +27,7 @@ func TestHistoryIsFed(t *testing.T) {
 			return answer(status), nil
 		}
 		hook := w.webhook(`{"url":"https://a.example/","delay":0,"retry_schedule":["5s"]}`)
-		if got := w.Recent(hook.ID); got != (engine.Recent{}) {
+		if got := w.recent(hook.ID); got != (engine.Recent{}) {
 			t.Errorf("before any attempt: %+v", got)
 		}
 		w.session() // 500, 200
@@ -35,7 +35,7 @@ func TestHistoryIsFed(t *testing.T) {
 		w.session() // 500, 503
 		time.Sleep(time.Minute)
 		failed := w.only(engine.DeliveryQuery{Status: engine.StatusFailed})
-		first := w.Recent(hook.ID)
+		first := w.recent(hook.ID)
 		if first.DeliveryID != failed.ID || first.Status != 503 || first.Error != engine.ErrorStatus || !first.AttemptedAt.Equal(failed.FinishedAt) {
 			t.Errorf("after a failure: %+v, want that of %+v", first, failed)
 		}
@@ -51,14 +51,14 @@ func TestHistoryIsFed(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)
-		if got := w.Recent(hook.ID); got.DeliveryID != test.ID || got.Status != 200 || !got.DeliveredAt.Equal(got.AttemptedAt) || !got.LagAt.Equal(first.LagAt) {
+		if got := w.recent(hook.ID); got.DeliveryID != test.ID || got.Status != 200 || !got.DeliveredAt.Equal(got.AttemptedAt) || !got.LagAt.Equal(first.LagAt) {
 			t.Errorf("after a test: %+v", got)
 		}
 		time.Sleep(18 * time.Second)
 		statuses = []int{204}
 		w.patch(hook.ID, `{"paused":false,"delay":60}`)
 		time.Sleep(2 * time.Second)
-		if got := w.Recent(hook.ID); got.Lag != 20*time.Second || got.Status != 204 {
+		if got := w.recent(hook.ID); got.Lag != 20*time.Second || got.Status != 204 {
 			t.Errorf("after 20 s on hold: %+v", got)
 		}
 
@@ -72,11 +72,14 @@ func TestHistoryIsFed(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if got := w.Recent(hook.ID); got != (engine.Recent{}) {
+		if got := w.recent(hook.ID); got != (engine.Recent{}) {
 			t.Errorf("after its end: %+v", got)
 		}
 
-		list, since := w.History(time.Minute, 60)
+		list, since, err := w.History(t.Context(), time.Minute, 60)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if len(list) != 60 || !since.Equal(began) {
 			t.Errorf("%d intervals, counted since %v", len(list), since)
 		}
@@ -126,7 +129,7 @@ func TestRecentOfAWebhookThatIsGone(t *testing.T) {
 		if len(w.net.all()) != 1 {
 			t.Fatalf("%d requests", len(w.net.all()))
 		}
-		if got := w.Recent(hook.ID); got != (engine.Recent{}) {
+		if got := w.recent(hook.ID); got != (engine.Recent{}) {
 			t.Errorf("%+v is left of it", got)
 		}
 	})

@@ -63,6 +63,9 @@ type Engine struct {
 // New returns an engine on a store, and registers its metrics with reg.
 func New(store Store, cfg Config, reg prometheus.Registerer, log *slog.Logger) *Engine {
 	e := &Engine{store: store, log: log, metrics: newMetrics(reg), maintenanceWake: make(chan struct{}, 1), started: make(chan struct{})}
+	if _, ok := store.(sharedStore); ok {
+		e.metrics.history.unkept = &unkeptCounts{make(map[int64]bool), make(map[uint32]bool)}
+	}
 	e.snapshot.Store(&snapshot{cfg, newSender(cfg, log)})
 	e.lanes = newLanes(e.laneLimits, cfg.MaxInFlight)
 	e.lanes.failingAfter = cfg.FailingAfter
@@ -107,6 +110,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	if e.programs != nil {
 		defer e.programs.Close()
 	}
+	var kept sync.WaitGroup
+	defer kept.Wait()
+	counting, stop := context.WithCancel(context.WithoutCancel(ctx)) // attempts in flight are counted, too
+	defer stop()
+	kept.Go(func() { e.keepHistory(counting) })
 	for {
 		err := e.runOwner(ctx)
 		if !errors.Is(err, ErrLost) {
@@ -204,9 +212,10 @@ func (e *Engine) apply(n *News) {
 	for _, id := range n.Webhooks {
 		e.webhookChanged(id)
 	}
-	for id, h := range n.Own {
+	for id, owned := range n.Own {
 		if w := hooks.Get(id); w != nil {
-			e.lanes.own(w, h)
+			e.lanes.own(owned.Webhook, owned.Health)
+			e.lanes.resetHealth(w)
 		}
 		e.lanes.wakeAt(Queued{Lane{id, false}, now}, Queued{Lane{id, true}, now})
 		e.lanes.refresh(id, false)

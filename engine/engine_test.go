@@ -99,6 +99,26 @@ type world struct {
 	stop    func()
 }
 
+// health returns the health of a webhook's endpoint.
+func (w *world) health(id uint32) engine.Health {
+	w.t.Helper()
+	all, err := w.Engine.Health(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return all[id]
+}
+
+// recent returns the last attempts of a webhook.
+func (w *world) recent(id uint32) engine.Recent {
+	w.t.Helper()
+	all, err := w.Recent(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return all[id]
+}
+
 func newWorld(t testing.TB, configure ...func(*engine.Config)) *world {
 	t.Helper()
 	w := &world{t: t, db: teststore.New(t), net: &network{}, cfg: engine.DefaultConfig()}

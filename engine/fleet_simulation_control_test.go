@@ -84,7 +84,7 @@ func TestFleetSimulationSees(t *testing.T) {
 		}}), nil, []fleetFinding{fleetForbidden, fleetLate}, []int{post, change}, false},
 		{"lanes go on without the health of their endpoint", broken(brokenMember{news: func(n engine.News, tell func(engine.News)) {
 			for id := range n.Own {
-				n.Own[id] = engine.Health{}
+				n.Own[id] = engine.Owned{Webhook: n.Own[id].Webhook}
 			}
 			tell(n)
 		}}), nil, []fleetFinding{fleetHealth}, []int{post, leave, cut}, false},

@@ -355,11 +355,11 @@ func (s *fleetSim) recorded(r *engine.AttemptRecord, err error) {
 }
 
 // owns is told of the news of each member that comes to own lanes: the health that it goes on from is the one that was recorded last.
-func (s *fleetSim) owns(m *fleetMember, own map[uint32]engine.Health) {
+func (s *fleetSim) owns(m *fleetMember, own map[uint32]engine.Owned) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, got := range own {
-		h := s.byID[id]
+	for id, owned := range own {
+		h, got := s.byID[id], owned.Health
 		if h == nil {
 			continue
 		}

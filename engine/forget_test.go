@@ -55,7 +55,7 @@ func failingWorld(t *testing.T, settings string) (*world, *putStore, engine.Webh
 	w.sessions(20)
 	time.Sleep(time.Minute)
 	synctest.Wait()
-	if h := w.Health(hook.ID); !h.Failing() {
+	if h := w.health(hook.ID); !h.Failing() {
 		t.Fatalf("it should be failing: %+v", h)
 	}
 	return w, s, hook
@@ -64,7 +64,7 @@ func failingWorld(t *testing.T, settings string) (*world, *putStore, engine.Webh
 // healthOf is the health of a webhook as memory has it and, since both must be the same, as the next start finds it.
 func (w *world) healthOf(id uint32) engine.Health {
 	w.t.Helper()
-	known := w.Health(id)
+	known := w.health(id)
 	stats, err := w.store.Stats(w.t.Context(), time.Now(), false)
 	if err != nil {
 		w.t.Fatal(err)
@@ -137,14 +137,14 @@ func TestChangeForgetsAttemptsBeforeIt(t *testing.T) {
 			changed := make(chan struct{})
 			s.slow.Store(true)
 			time.Sleep(5 * time.Minute) // a probe is under way
-			failures := w.Health(hook.ID).Failures
+			failures := w.health(hook.ID).Failures
 			if !recordedFirst {
 				s.record = func() { <-changed }
 			}
 			s.put = func(put func() (engine.WebhookChanged, error)) (engine.WebhookChanged, error) {
 				s.answers <- 500
 				synctest.Wait()
-				if h := w.Health(hook.ID); h.Failures != failures+1 {
+				if h := w.health(hook.ID); h.Failures != failures+1 {
 					t.Errorf("before the change is stored the lane goes by %+v", h)
 				}
 				return put()

@@ -122,7 +122,7 @@ func TestFailingLane(t *testing.T) {
 		if attempts != len(got) {
 			t.Errorf("%d attempts are counted, %d requests were made", attempts, len(got))
 		}
-		h := w.Health(hook.ID)
+		h := w.health(hook.ID)
 		if !h.Failing() || h.Failures != len(got) || !h.FirstFailedAt.Equal(begin) {
 			t.Errorf("health: %+v", h)
 		}
@@ -136,7 +136,7 @@ func TestFailingLane(t *testing.T) {
 		// It stays so over a restart.
 		w.restart()
 		synctest.Wait()
-		if after := w.Health(hook.ID); !after.NextProbeAt.Equal(h.NextProbeAt) || after.Failures != h.Failures {
+		if after := w.health(hook.ID); !after.NextProbeAt.Equal(h.NextProbeAt) || after.Failures != h.Failures {
 			t.Errorf("after a restart: %+v, before %+v", after, h)
 		}
 		mended.Store(true)
@@ -151,8 +151,8 @@ func TestFailingLane(t *testing.T) {
 		if n := len(w.list(engine.DeliveryQuery{Status: engine.StatusDelivered})); n != 100-before {
 			t.Errorf("%d delivered when it worked again, want %d", n, 100-before)
 		}
-		if w.Health(hook.ID).Failures != 0 || w.metric("hookbolt_webhooks", "active") != 1 || w.metric("hookbolt_probes_total", "success") != 1 {
-			t.Errorf("it is not healthy again: %+v", w.Health(hook.ID))
+		if w.health(hook.ID).Failures != 0 || w.metric("hookbolt_webhooks", "active") != 1 || w.metric("hookbolt_probes_total", "success") != 1 {
+			t.Errorf("it is not healthy again: %+v", w.health(hook.ID))
 		}
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
@@ -195,8 +195,8 @@ func TestProbeNow(t *testing.T) {
 				time.Sleep(30 * time.Minute)
 				synctest.Wait()
 				waiting := w.untried()
-				if len(waiting) < 20 || w.Health(hook.ID).Probes < 5 {
-					t.Fatalf("%d wait, %+v", len(waiting), w.Health(hook.ID))
+				if len(waiting) < 20 || w.health(hook.ID).Probes < 5 {
+					t.Fatalf("%d wait, %+v", len(waiting), w.health(hook.ID))
 				}
 				mended.Store(true)
 				act(w, hook.ID, waiting[0])
@@ -327,11 +327,11 @@ func TestSuccessIsHealth(t *testing.T) {
 				synctest.Wait()
 				got, _ := w.Webhook(hook.ID)
 				troubled := func() bool {
-					h := w.Health(hook.ID)
+					h := w.health(hook.ID)
 					return h.Failures > 0 || h.Throttle != (engine.Throttle{})
 				}
 				if got.Paused || len(w.net.all()) != 3 || troubled() {
-					t.Errorf("paused %t, %d requests, %+v", got.Paused, len(w.net.all()), w.Health(hook.ID))
+					t.Errorf("paused %t, %d requests, %+v", got.Paused, len(w.net.all()), w.health(hook.ID))
 				}
 				page, err := w.Deliveries(t.Context(), engine.DeliveryQuery{WebhookID: hook.ID, Limit: 9})
 				if err != nil || len(page.Items) != 3 {
@@ -479,7 +479,7 @@ func TestFailingClaimResultsInEvents(t *testing.T) {
 		mended.Store(true)
 		time.Sleep(6 * time.Minute)
 		synctest.Wait()
-		if w.Health(hook.ID).Failures != 0 || len(w.untried()) != 0 {
+		if w.health(hook.ID).Failures != 0 || len(w.untried()) != 0 {
 			t.Error("it does not come back")
 		}
 	})

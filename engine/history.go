@@ -8,8 +8,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// historyMinutes is how many minutes the history covers, the running one included: a day and one minute.
-const historyMinutes = 24*60 + 1
+// HistoryMinutes is how many minutes the history covers, the running one included: a day and one minute.
+const HistoryMinutes = 24*60 + 1
 
 // lagBounds are the upper bounds of the lag histogram's buckets, in seconds.
 var lagBounds = [...]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200}
@@ -29,7 +29,7 @@ type Interval struct {
 	LagP50, LagP99, LagMax time.Duration
 }
 
-// Recent is the result of a webhook's last attempts, since the engine was created. It is kept in memory only.
+// Recent is the result of a webhook's last attempts, since the engine was created, or, where several processes share the store, since the webhook was.
 type Recent struct {
 	// AttemptedAt is when the last attempt ended, in UTC. DeliveryID is its delivery, Status and Error are its outcome. Zero if there was
 	// none.
@@ -44,26 +44,28 @@ type Recent struct {
 	LagAt time.Time
 }
 
-// history counts by the minute, in memory, what the metrics count since the start.
+// history counts by the minute, in memory, what the metrics count since the start. shared.go adds what other processes have counted.
 type history struct {
 	mu      sync.Mutex
 	since   time.Time              // guarded by mu, as all below
 	last    int64                  // the running minute at the last call
-	minutes [historyMinutes]minute // a ring, by Unix minute modulo its length
+	minutes [HistoryMinutes]Minute // a ring, by Unix minute modulo its length
 	recent  map[uint32]*Recent     // by webhook
+	unkept  *unkeptCounts          // nil where one process has the store for itself
 }
 
-// minute counts what happened in a minute.
-type minute struct {
-	unix                                            int64 // its Unix minute; 0 for none
-	accepted, delivered, failed, cancelled, retried int64
-	lags                                            lagCounts
+// Minute is what a process has counted in a minute. Its fields are those of Interval.
+type Minute struct {
+	// Unix is the minute, in minutes of Unix time; 0 for none.
+	Unix                                            int64
+	Accepted, Delivered, Failed, Cancelled, Retried int64
+	Lags                                            LagCounts
 }
 
-// lagCounts is a histogram over lagBounds, with a last bucket for longer lags.
-type lagCounts struct {
-	counts  [len(lagBounds) + 1]uint32
-	longest time.Duration
+// LagCounts is a histogram of lags by fixed bounds, with a last bucket for longer ones.
+type LagCounts struct {
+	Counts  [len(lagBounds) + 1]uint32
+	Longest time.Duration
 }
 
 func newHistory() *history {
@@ -71,8 +73,8 @@ func newHistory() *history {
 }
 
 // placeLocked returns the place of a Unix minute in the ring. The minute may be negative: the clock of a machine may not be set yet.
-func (h *history) placeLocked(unix int64) *minute {
-	return &h.minutes[(unix%historyMinutes+historyMinutes)%historyMinutes]
+func (h *history) placeLocked(unix int64) *Minute {
+	return &h.minutes[(unix%HistoryMinutes+HistoryMinutes)%HistoryMinutes]
 }
 
 // observeTimeLocked sets the history's time, which must have been read under the lock, and returns its Unix minute. If the clock has been
@@ -81,8 +83,8 @@ func (h *history) observeTimeLocked(now time.Time) (unix int64) {
 	unix = now.Unix() / 60
 	if unix < h.last {
 		for i := range h.minutes {
-			if h.minutes[i].unix > unix {
-				h.minutes[i] = minute{}
+			if h.minutes[i].Unix > unix {
+				h.minutes[i] = Minute{}
 			}
 		}
 	}
@@ -94,11 +96,14 @@ func (h *history) observeTimeLocked(now time.Time) (unix int64) {
 }
 
 // nowLocked returns the counts of the running minute.
-func (h *history) nowLocked() *minute {
+func (h *history) nowLocked() *Minute {
 	unix := h.observeTimeLocked(utcNow())
 	m := h.placeLocked(unix)
-	if m.unix != unix {
-		*m = minute{unix: unix}
+	if m.Unix != unix {
+		*m = Minute{Unix: unix}
+	}
+	if h.unkept != nil {
+		h.unkept.minutes[unix] = true
 	}
 	return m
 }
@@ -107,7 +112,7 @@ func (h *history) nowLocked() *minute {
 func (h *history) accepted(n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.nowLocked().accepted += int64(n)
+	h.nowLocked().Accepted += int64(n)
 }
 
 // finished counts deliveries that have reached a final state.
@@ -116,11 +121,11 @@ func (h *history) finished(s Status, n int) {
 	defer h.mu.Unlock()
 	switch m := h.nowLocked(); s {
 	case StatusDelivered:
-		m.delivered += int64(n)
+		m.Delivered += int64(n)
 	case StatusFailed:
-		m.failed += int64(n)
+		m.Failed += int64(n)
 	case StatusCancelled:
-		m.cancelled += int64(n)
+		m.Cancelled += int64(n)
 	}
 }
 
@@ -128,7 +133,7 @@ func (h *history) finished(s Status, n int) {
 func (h *history) retried() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.nowLocked().retried++
+	h.nowLocked().Retried++
 }
 
 // attempted counts an attempt that has ended. lag is negative if it was not the delivery's first.
@@ -142,6 +147,9 @@ func (h *history) attempted(d *Delivery, a *Attempt, lag time.Duration) {
 		h.recent[d.WebhookID] = r
 	}
 	r.AttemptedAt, r.DeliveryID, r.Status, r.Error = now, d.ID, a.Status, a.Error
+	if h.unkept != nil {
+		h.unkept.webhooks[d.WebhookID] = true
+	}
 	if a.Delivered() {
 		r.DeliveredAt = now
 	}
@@ -149,9 +157,9 @@ func (h *history) attempted(d *Delivery, a *Attempt, lag time.Duration) {
 		if d.Kind != KindTest {
 			r.Lag, r.LagAt = lag, now
 		}
-		l := &h.nowLocked().lags
-		l.counts[sort.SearchFloat64s(lagBounds[:], lag.Seconds())]++
-		l.longest = max(l.longest, lag)
+		l := &h.nowLocked().Lags
+		l.Counts[sort.SearchFloat64s(lagBounds[:], lag.Seconds())]++
+		l.Longest = max(l.Longest, lag)
 	}
 }
 
@@ -162,85 +170,75 @@ func (h *history) forget(webhookID uint32) {
 	delete(h.recent, webhookID)
 }
 
-// intervalsLocked returns the last n spans of length step, the running one last, and since when the history counts.
-func (h *history) intervalsLocked(now time.Time, step time.Duration, n int) ([]Interval, time.Time) {
+// intervalsLocked returns the last n spans of length step, the running one last, and since when the history counts. others are what other processes have counted.
+func (h *history) intervalsLocked(now time.Time, step time.Duration, n int, others []Minute) ([]Interval, time.Time) {
 	h.observeTimeLocked(now)
+	elsewhere := make(map[int64][]*Minute)
+	for i := range others {
+		elsewhere[others[i].Unix] = append(elsewhere[others[i].Unix], &others[i])
+	}
 	list := make([]Interval, n)
 	last := now.UTC().Truncate(step)
 	for i := range list {
 		in := &list[i]
 		in.Start = last.Add(-time.Duration(n-1-i) * step)
-		var lags lagCounts
+		var lags LagCounts
 		first := in.Start.Unix() / 60
 		for unix := first; unix < first+int64(step/time.Minute); unix++ {
-			m := h.placeLocked(unix)
-			if m.unix != unix { // its place has another minute, or none
-				continue
+			if m := h.placeLocked(unix); m.Unix == unix { // else its place has another minute, or none
+				in.add(m, &lags)
 			}
-			in.Accepted += m.accepted
-			in.Delivered += m.delivered
-			in.Failed += m.failed
-			in.Cancelled += m.cancelled
-			in.Retried += m.retried
-			lags.add(&m.lags)
+			for _, m := range elsewhere[unix] {
+				in.add(m, &lags)
+			}
 		}
 		in.Attempted = lags.total()
-		in.LagP50, in.LagP99, in.LagMax = lags.quantile(.5), lags.quantile(.99), lags.longest
+		in.LagP50, in.LagP99, in.LagMax = lags.quantile(.5), lags.quantile(.99), lags.Longest
 	}
 	return list, h.since
 }
 
-func (l *lagCounts) add(other *lagCounts) {
-	for i, n := range other.counts {
-		l.counts[i] += n
-	}
-	l.longest = max(l.longest, other.longest)
+// add counts what happened in a minute of the interval.
+func (in *Interval) add(m *Minute, lags *LagCounts) {
+	in.Accepted += m.Accepted
+	in.Delivered += m.Delivered
+	in.Failed += m.Failed
+	in.Cancelled += m.Cancelled
+	in.Retried += m.Retried
+	lags.add(&m.Lags)
 }
 
-func (l *lagCounts) total() int64 {
+func (l *LagCounts) add(other *LagCounts) {
+	for i, n := range other.Counts {
+		l.Counts[i] += n
+	}
+	l.Longest = max(l.Longest, other.Longest)
+}
+
+func (l *LagCounts) total() int64 {
 	sum := int64(0)
-	for _, n := range l.counts {
+	for _, n := range l.Counts {
 		sum += int64(n)
 	}
 	return sum
 }
 
 // quantile returns the q-quantile of the lags, as if they were spread evenly within their bucket; 0 if there are none.
-func (l *lagCounts) quantile(q float64) time.Duration {
+func (l *LagCounts) quantile(q float64) time.Duration {
 	rank, below := q*float64(l.total()), 0.0
-	for i, n := range l.counts {
+	for i, n := range l.Counts {
 		if n == 0 || below+float64(n) < rank {
 			below += float64(n)
 			continue
 		}
-		low, high := 0.0, l.longest.Seconds()
+		low, high := 0.0, l.Longest.Seconds()
 		if i > 0 {
 			low = lagBounds[i-1]
 		}
 		if i < len(lagBounds) {
 			high = min(high, lagBounds[i])
 		}
-		return min(time.Duration((low+(high-low)*(rank-below)/float64(n))*float64(time.Second)), l.longest) // float64 rounds a long lag
+		return min(time.Duration((low+(high-low)*(rank-below)/float64(n))*float64(time.Second)), l.Longest) // float64 rounds a long lag
 	}
 	return 0
-}
-
-// History returns the last n spans of length step, oldest first; the last one is still running. step is a whole number of minutes that
-// divides a day, and n steps are at most a day. The counts are kept in memory only: since is when they began.
-func (e *Engine) History(step time.Duration, n int) (intervals []Interval, since time.Time) {
-	h := e.metrics.history
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.intervalsLocked(utcNow(), step, n)
-}
-
-// Recent returns the result of a webhook's last attempts.
-func (e *Engine) Recent(webhookID uint32) Recent {
-	h := e.metrics.history
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if r := h.recent[webhookID]; r != nil {
-		return *r
-	}
-	return Recent{}
 }

@@ -28,7 +28,7 @@ func TestHistory(t *testing.T) {
 		h.attempted(d, &Attempt{Outcome: Outcome{Status: 503, Error: ErrorStatus}}, -1)
 
 		now := utcNow()
-		list, _ := h.intervalsLocked(now, time.Minute, 60)
+		list, _ := h.intervalsLocked(now, time.Minute, 60, nil)
 		if len(list) != 60 || !list[59].Start.Equal(now.Truncate(time.Minute)) || !list[0].Start.Equal(list[59].Start.Add(-59*time.Minute)) {
 			t.Fatalf("%d intervals from %v to %v", len(list), list[0].Start, list[59].Start)
 		}
@@ -48,16 +48,16 @@ func TestHistory(t *testing.T) {
 				t.Errorf("something at %v: %+v", in.Start, in)
 			}
 		}
-		day, _ := h.intervalsLocked(now, 10*time.Minute, 144)
+		day, _ := h.intervalsLocked(now, 10*time.Minute, 144, nil)
 		if got := day[143]; got.Accepted != 5 || got.Attempted != 100 {
 			t.Errorf("the day's last ten minutes: %+v", got)
 		}
 
 		// A day later nothing of it is seen, and what is counted then does not mix with it.
-		time.Sleep(historyMinutes * time.Minute)
+		time.Sleep(HistoryMinutes * time.Minute)
 		h.accepted(1)
 		sum := int64(0)
-		day, _ = h.intervalsLocked(utcNow(), 10*time.Minute, 144)
+		day, _ = h.intervalsLocked(utcNow(), 10*time.Minute, 144, nil)
 		for _, in := range day {
 			sum += in.Accepted
 		}
@@ -72,7 +72,7 @@ func TestHistoryClocks(t *testing.T) {
 	h := newHistory()
 	h.accepted(1)
 	for _, now := range []time.Time{time.Unix(0, 0), time.Unix(-1e6, 0), time.Now().AddDate(100, 0, 0)} {
-		day, _ := h.intervalsLocked(now, 10*time.Minute, 144)
+		day, _ := h.intervalsLocked(now, 10*time.Minute, 144, nil)
 		for _, in := range day {
 			if in.Accepted != 0 {
 				t.Errorf("at %v: %+v", now, in)
@@ -84,7 +84,7 @@ func TestHistoryClocks(t *testing.T) {
 // TestHistoryClockSetBack shows that what was counted under a clock that was ahead does not come up as new when the time has come.
 func TestHistoryClockSetBack(t *testing.T) {
 	sum := func(h *history, now time.Time) (n int64) {
-		list, since := h.intervalsLocked(now, 10*time.Minute, 144)
+		list, since := h.intervalsLocked(now, 10*time.Minute, 144, nil)
 		for _, in := range list {
 			n += in.Accepted
 		}
@@ -149,11 +149,11 @@ func TestRecent(t *testing.T) {
 }
 
 func TestLagQuantile(t *testing.T) {
-	var l lagCounts
+	var l LagCounts
 	if l.quantile(.5) != 0 {
 		t.Error("none has a median")
 	}
-	l.counts[len(lagBounds)], l.longest = 10, 4*time.Hour // beyond the last bound
+	l.Counts[len(lagBounds)], l.Longest = 10, 4*time.Hour // beyond the last bound
 	for q, want := range map[float64]time.Duration{.5: 3 * time.Hour, 1: 4 * time.Hour} {
 		if got := l.quantile(q); got != want {
 			t.Errorf("%v: got %v, want %v", q, got, want)

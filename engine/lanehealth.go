@@ -261,7 +261,7 @@ func (ln *lane) passLocked(l *lanes, now time.Time) {
 	ln.accepted.pass(now, idle)
 }
 
-// resetHealth starts the health of a webhook's endpoint again, after a change that ResetsHealth.
+// resetHealth starts the health of a webhook's endpoint again, if it is about what the webhook was before a change that ResetsHealth.
 func (l *lanes) resetHealth(w *Webhook) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

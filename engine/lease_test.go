@@ -80,18 +80,18 @@ func TestHealthGoesWithTheLane(t *testing.T) {
 		hook := w.webhook(`{"url":"https://a.example/","delay":0,"max_in_flight":1}`)
 		w.sessions(6)
 		time.Sleep(2 * time.Second)
-		if h := w.Health(hook.ID); !h.Failing() {
+		if h := w.health(hook.ID); !h.Failing() {
 			t.Fatalf("%+v", h)
 		}
 		s.yield(hook.ID)
 		synctest.Wait()
-		if h := w.Health(hook.ID); h != (engine.Health{}) {
+		if h := w.health(hook.ID); h != (engine.Health{}) {
 			t.Errorf("of a lane of somebody else: %+v", h)
 		}
 		if err := s.own(hook.ID); err != nil {
 			t.Fatal(err)
 		}
-		if h := w.Health(hook.ID); !h.Failing() || h.Failures != 5 {
+		if h := w.health(hook.ID); !h.Failing() || h.Failures != 5 {
 			t.Errorf("of a lane that came back: %+v", h)
 		}
 		n := len(w.net.all())
@@ -100,6 +100,52 @@ func TestHealthGoesWithTheLane(t *testing.T) {
 			t.Errorf("%d attempts before the next probe", got)
 		}
 	})
+}
+
+// A new URL has no history, also if another process was told of it: while the lane was this process's own, and while it was given to it with the health of before.
+func TestHealthIsResetElsewhere(t *testing.T) {
+	for _, taken := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w, s := leaseWorld(t)
+			w.net.answer = func(_ received, r *http.Request) (*http.Response, error) {
+				if r.URL.Host == "a.example" {
+					return answer(500), nil
+				}
+				return answer(200), nil
+			}
+			hook := w.webhook(`{"url":"https://a.example/","delay":0,"max_in_flight":1,"retry_schedule":["1s"]}`)
+			w.sessions(12)
+			time.Sleep(time.Minute)
+			failing := w.health(hook.ID)
+			if !failing.Failing() || failing.NextProbeAt.Before(time.Now().Add(2*time.Second)) {
+				t.Fatalf("%+v", failing)
+			}
+			before := s.Webhooks().Get(hook.ID)
+			if taken {
+				s.yield(hook.ID)
+			}
+			moved := *before
+			moved.URL = "https://b.example/"
+			if _, err := s.Store.PutWebhook(t.Context(), engine.WebhookChange{Webhook: moved}); err != nil {
+				t.Fatal(err)
+			}
+			if taken {
+				s.mu.Lock()
+				delete(s.yielded, hook.ID)
+				s.mu.Unlock()
+				s.tell(engine.News{Own: map[uint32]engine.Owned{hook.ID: {Health: failing, Webhook: before}}})
+			} else {
+				s.tell(engine.News{Webhooks: []uint32{hook.ID}})
+			}
+			if h := w.health(hook.ID); !h.IsZero() {
+				t.Errorf("taken %t: the health of the new URL is %+v", taken, h)
+			}
+			time.Sleep(time.Second)
+			if n := len(w.net.to("b.example")); n == 0 {
+				t.Errorf("taken %t: nothing was sent to the new URL", taken)
+			}
+		})
+	}
 }
 
 // The attempt of a test counts for the health, too, though it is of another lane: it adds to what is stored when it ends after the lanes were
@@ -117,7 +163,7 @@ func TestHealthGoesWithTheLastClaim(t *testing.T) {
 		hook := w.webhook(`{"url":"https://a.example/","delay":0,"max_in_flight":1}`)
 		w.sessions(6)
 		time.Sleep(2 * time.Second)
-		before := w.Health(hook.ID)
+		before := w.health(hook.ID)
 		slow.Store(true)
 		if _, err := w.TestWebhook(t.Context(), hook.ID); err != nil || !before.Failing() {
 			t.Fatalf("%v, %+v", err, before)
@@ -128,13 +174,13 @@ func TestHealthGoesWithTheLastClaim(t *testing.T) {
 		}
 		s.yield(hook.ID)
 		time.Sleep(time.Minute)
-		if h := w.Health(hook.ID); h != (engine.Health{}) {
+		if h := w.health(hook.ID); h != (engine.Health{}) {
 			t.Errorf("of a lane of somebody else: %+v", h)
 		}
 		if err := s.own(hook.ID); err != nil {
 			t.Fatal(err)
 		}
-		if h := w.Health(hook.ID); h.Failures != before.Failures+1 || !h.FirstFailedAt.Equal(before.FirstFailedAt) || !h.FailingSince.Equal(before.FailingSince) {
+		if h := w.health(hook.ID); h.Failures != before.Failures+1 || !h.FirstFailedAt.Equal(before.FirstFailedAt) || !h.FailingSince.Equal(before.FailingSince) {
 			t.Errorf("of a lane that came back: %+v, before the test %+v", h, before)
 		}
 	})

@@ -163,7 +163,7 @@ func (s *leaseStore) own(id uint32) error {
 	s.mu.Lock()
 	delete(s.yielded, id)
 	s.mu.Unlock()
-	s.tell(engine.News{Own: map[uint32]engine.Health{id: h}})
+	s.tell(engine.News{Own: map[uint32]engine.Owned{id: {Health: h, Webhook: s.Webhooks().Get(id)}}})
 	return nil
 }
 

@@ -25,9 +25,6 @@ func (e *Engine) Sessions(ctx context.Context, q SessionQuery) (SessionPage, err
 	return e.store.Sessions(ctx, q)
 }
 
-// Health returns the health of a webhook's endpoint.
-func (e *Engine) Health(webhookID uint32) Health { return e.lanes.healthOf(webhookID) }
-
 // Delivery returns a delivery, its payload (nil while it is scheduled), and its attempts, oldest first.
 func (e *Engine) Delivery(ctx context.Context, id uuid.UUID) (Delivery, []byte, []Attempt, error) {
 	return e.store.Delivery(ctx, id)

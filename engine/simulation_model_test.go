@@ -550,7 +550,7 @@ func (s *sim) throttledNow(h *simHook) bool {
 // that is, the engine is asked: see TestQuota for whether it is right.
 func (s *sim) markPace(h *simHook) {
 	now, next := time.Now(), time.Time{}
-	health := s.Health(h.id)
+	health := s.health(h.id)
 	if rate, _ := health.Throttled(now.UTC()); rate > 0 && h.health.throttled {
 		next = now.Add(time.Duration(float64(time.Second)/rate) + time.Microsecond)
 	}
@@ -600,7 +600,7 @@ func (s *sim) checkHealth() {
 			continue
 		}
 		s.learnPause(h, &w)
-		got, want := s.Health(h.id), &h.health
+		got, want := s.health(h.id), &h.health
 		if h.fuzzy {
 			s.soft["health learnt"]++
 			shownAt := want.shownAt

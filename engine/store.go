@@ -156,11 +156,18 @@ type Store interface {
 	Stats(ctx context.Context, now time.Time, probe bool) (Stats, error)
 }
 
+// Owned is a webhook whose lanes a process comes to own.
+type Owned struct {
+	// Health is the stored health of its endpoint.
+	Health Health
+	// Webhook is the webhook that the health is about: it may have changed since.
+	Webhook *Webhook
+}
+
 // News is what Watch reports. All of it is true at the time of the call.
 type News struct {
-	// Own are the webhooks whose lanes this process owns from now on, each with the stored health of its endpoint. It need not name a
-	// webhook that was made through this Store: Mine tells.
-	Own map[uint32]Health
+	// Own are the webhooks whose lanes this process owns from now on. It need not name a webhook that was made through this Store: Mine tells.
+	Own map[uint32]Owned
 	// Yield are the webhooks whose lanes this process must give up: it begins no attempt any more, and releases its claims. Another process
 	// may own their lanes once no claim is left.
 	Yield []uint32

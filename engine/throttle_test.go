@@ -189,7 +189,7 @@ func TestHeldLane(t *testing.T) {
 		if n, free := len(w.net.to("busy.example")), len(w.net.to("free.example")); n != 1 || free != 5 {
 			t.Fatalf("%d sent to the endpoint that refuses load, %d to another one; want 1 and 5", n, free)
 		}
-		health := w.Health(hook.ID)
+		health := w.health(hook.ID)
 		if rate, throttled := health.Throttled(time.Now()); !throttled || rate != 0 || !health.Throttle.HeldUntil.Equal(began.Add(600*time.Second)) || health.Failing() {
 			t.Errorf("health %+v", health)
 		}
@@ -283,7 +283,7 @@ func TestEverythingIsRefused(t *testing.T) {
 		if n := len(w.net.all()); n > 30 {
 			t.Errorf("%d attempts in an hour", n)
 		}
-		if h := w.Health(hook.ID); h.Failing() {
+		if h := w.health(hook.ID); h.Failing() {
 			t.Error("it is failing")
 		}
 		time.Sleep(121 * time.Hour)
@@ -485,7 +485,7 @@ func TestThrottledSlotIsReturned(t *testing.T) {
 			synctest.Wait()
 		}
 		last := w.net.all()[7].at
-		health := w.Health(hook.ID)
+		health := w.health(hook.ID)
 		rate, _ := health.Throttled(last)
 		slot := last.Add(time.Duration(float64(time.Second) / rate))
 		time.Sleep(time.Until(slot.Add(-100 * time.Millisecond)))

@@ -79,7 +79,7 @@ func TestRefusedToken(t *testing.T) {
 		if d.Status != engine.StatusFailed || fmt.Sprint(reasons) != "[token_refreshed retry_schedule token_refreshed schedule_ended]" {
 			t.Errorf("%s: %v", d.Status, reasons)
 		}
-		if h := w.Health(hook.ID); h.Failures != 2 {
+		if h := w.health(hook.ID); h.Failures != 2 {
 			t.Errorf("%d failures counted, want 2", h.Failures)
 		}
 		wantIssued(4)

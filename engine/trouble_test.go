@@ -48,7 +48,7 @@ func TestTrouble(t *testing.T) {
 				t.Fatalf("an attempt was counted: %+v", d)
 			}
 		}
-		if h := w.Health(hook.ID); h.Failures != 0 || h.Failing() {
+		if h := w.health(hook.ID); h.Failures != 0 || h.Failing() {
 			t.Errorf("the endpoint's health: %+v", h)
 		}
 		if got := w.Troubles(); !slices.Equal(got, []engine.Trouble{"descriptors"}) {
@@ -101,20 +101,20 @@ func TestTroubleOfProbe(t *testing.T) {
 		}
 		w.sessions(5)
 		synctest.Wait()
-		before := w.Health(hook.ID)
+		before := w.health(hook.ID)
 		if !before.Failing() {
 			t.Fatal("the endpoint is not failing")
 		}
 		began.Store(true)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if h := w.Health(hook.ID); h.Failures != before.Failures || h.Probes != 0 {
+		if h := w.health(hook.ID); h.Failures != before.Failures || h.Probes != 0 {
 			t.Errorf("health before the trouble %+v, after it %+v", before, h)
 		}
 		over.Store(true)
 		time.Sleep(31 * time.Second)
 		synctest.Wait()
-		if h := w.Health(hook.ID); h.Failing() {
+		if h := w.health(hook.ID); h.Failing() {
 			t.Errorf("after the trouble: %+v", h)
 		}
 	})

@@ -182,16 +182,12 @@ func (e *Engine) changeWebhook(ctx context.Context, id uint32, change func(*Webh
 		if c.Unchanged {
 			return w, nil
 		}
-		stored := &changed.Webhook
-		if !c.Deleted && ResetsHealth(current, stored) {
-			e.lanes.resetHealth(stored)
-		}
 		e.webhookChanged(id)
 		e.lanes.wakeAt(changed.Queued...)
 		if len(c.Cancels) > 0 {
 			e.wakeMaintenance()
 		}
-		return *stored, nil
+		return changed.Webhook, nil
 	}
 }
 
@@ -211,9 +207,12 @@ func (e *Engine) isMissing(ctx context.Context, id uint32) error {
 // webhookChanged applies a change of a webhook, made here or elsewhere, to what this process keeps in memory: lanes, tokens, connections.
 func (e *Engine) webhookChanged(id uint32) {
 	hooks := e.store.Webhooks()
-	deleted := hooks.Get(id) == nil
-	e.lanes.refresh(id, deleted)
-	if deleted {
+	w := hooks.Get(id)
+	if w != nil {
+		e.lanes.resetHealth(w)
+	}
+	e.lanes.refresh(id, w == nil)
+	if w == nil {
 		e.sender().ForgetToken(tokenKey(id))
 		e.metrics.history.forget(id)
 		e.unbuilt.forget(id)

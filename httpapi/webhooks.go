@@ -132,7 +132,7 @@ func (a *API) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
 				return nil, err
 			}
 			audit.Record(r.Context(), w.ID, patch.Changes(new(engine.DefaultWebhook())))
-			return showCreated(&w, a.engine.Health(w.ID)), nil
+			return showCreated(&w, engine.Health{}), nil
 		},
 		again: func(done *engine.Done) (any, error) {
 			w, err := a.engine.Webhook(done.WebhookID)
@@ -140,7 +140,8 @@ func (a *API) postWebhook(r *http.Request, _ httprouter.Params) (any, error) {
 				return nil, err
 			}
 			audit.Record(r.Context(), w.ID, nil)
-			return showCreated(&w, a.engine.Health(w.ID)), nil
+			health, err := a.engine.Health(r.Context(), w.ID)
+			return showCreated(&w, health[w.ID]), err
 		},
 	})
 }
@@ -169,16 +170,23 @@ func (a *API) listWebhooks(r *http.Request, _ httprouter.Params) (any, error) {
 	all := a.engine.Webhooks()
 	start, _ := slices.BinarySearchFunc(all, uint64(after)+1, func(w *engine.Webhook, id uint64) int { return cmp.Compare(uint64(w.ID), id) })
 	answer := page[webhook]{Items: []webhook{}}
+	var shown []*engine.Webhook
 	for _, w := range all[start:] {
 		if contentID != uuid.Nil && (w.ContentID == nil || *w.ContentID != contentID) {
 			continue
 		}
-		if len(answer.Items) == limit {
+		if len(shown) == limit {
 			answer.NextCursor = new(strconv.FormatUint(uint64(after), 10))
 			break
 		}
-		answer.Items = append(answer.Items, showWebhook(w, a.engine.Health(w.ID)))
-		after = w.ID
+		shown, after = append(shown, w), w.ID
+	}
+	health, err := a.engine.Health(r.Context(), engine.WebhookIDs(shown)...)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range shown {
+		answer.Items = append(answer.Items, showWebhook(w, health[w.ID]))
 	}
 	return answer, nil
 }
@@ -231,7 +239,11 @@ func (a *API) getWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown := showDetail(showWebhook(&w, a.engine.Health(w.ID)), overview.PerWebhook[id], replays, certificate)
+	health, err := a.engine.Health(r.Context(), id)
+	if err != nil {
+		return nil, err
+	}
+	shown := showDetail(showWebhook(&w, health[id]), overview.PerWebhook[id], replays, certificate)
 	return showTagged(addOwner(shown, fleet, id), &w), nil
 }
 
@@ -295,7 +307,11 @@ func (a *API) patchWebhook(r *http.Request, ps httprouter.Params) (any, error) {
 	if err != nil {
 		return nil, a.explain(err, id, only)
 	}
-	shown := showWebhook(&w.Webhook, a.engine.Health(w.ID))
+	health, err := a.engine.Health(r.Context(), id)
+	if err != nil {
+		return nil, err
+	}
+	shown := showWebhook(&w.Webhook, health[id])
 	shown.Add("dropped", append([]string{}, w.Dropped...))
 	shown.Add("parked", w.Parked)
 	return showTagged(shown, &w.Webhook), nil
@@ -342,7 +358,8 @@ func (a *API) rotateSecret(r *http.Request, ps httprouter.Params) (any, error) {
 		if err != nil {
 			return nil, a.explain(err, id, only)
 		}
-		return showTagged(showWithSecret(&w, a.engine.Health(w.ID)), &w), nil
+		health, err := a.engine.Health(r.Context(), id)
+		return showTagged(showWithSecret(&w, health[id]), &w), err
 	}
 	return a.once(r, onceCall{
 		body: body,

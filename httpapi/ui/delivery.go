@@ -68,8 +68,12 @@ func (p *Pages) showDelivery(r *http.Request, id uuid.UUID, refused string) (*An
 	if err != nil {
 		return nil, err
 	}
+	health, err := p.engine.Health(r.Context(), delivery.WebhookID)
+	if err != nil {
+		return nil, err
+	}
 	now := time.Now()
-	d := deliveryData{Delivery: delivery, deliverySummary: p.deliverySummary(&delivery, attempts, now), Webhook: p.webhookName(delivery.WebhookID), Cancellable: delivery.Status.Waiting(),
+	d := deliveryData{Delivery: delivery, deliverySummary: p.deliverySummary(&delivery, health[delivery.WebhookID], attempts, now), Webhook: p.webhookName(delivery.WebhookID), Cancellable: delivery.Status.Waiting(),
 		Superseded: delivery.SupersededBy != uuid.Nil, Late: lateEvents(&delivery)}
 	if delivery.Kind == engine.KindUpdate {
 		d.KindWhy = "late events have changed the payload since the complete one was built"

@@ -76,7 +76,10 @@ func (p *Pages) overview(r *http.Request, _ httprouter.Params) (*Answer, error) 
 	if r.URL.Query().Get("span") == spans[1].Name {
 		d.Span = spans[1]
 	}
-	intervals, since := p.engine.History(d.Span.step, d.Span.n)
+	intervals, since, err := p.engine.History(r.Context(), d.Span.step, d.Span.n)
+	if err != nil {
+		return nil, err
+	}
 	for i := range intervals {
 		d.Totals.Accepted += intervals[i].Accepted
 		d.Totals.Delivered += intervals[i].Delivered
@@ -87,8 +90,12 @@ func (p *Pages) overview(r *http.Request, _ httprouter.Params) (*Answer, error) 
 		d.Since = since
 	}
 	d.Outcomes, d.Lag = outcomeChart(intervals, d.Span.step), lagChart(intervals, d.Span.step)
+	health, err := p.engine.Health(r.Context(), engine.WebhookIDs(hooks)...)
+	if err != nil {
+		return nil, err
+	}
 	for _, w := range hooks {
-		if a, ok := p.attention(w, o.PerWebhook[w.ID]); ok {
+		if a, ok := p.attention(w, health[w.ID], o.PerWebhook[w.ID]); ok {
 			d.Attention = append(d.Attention, a)
 		}
 	}
@@ -126,8 +133,8 @@ type attention struct {
 }
 
 // attention reports whether a webhook needs attention.
-func (p *Pages) attention(w *engine.Webhook, s engine.WebhookStats) (attention, bool) {
-	now, h := time.Now(), p.engine.Health(w.ID)
+func (p *Pages) attention(w *engine.Webhook, h engine.Health, s engine.WebhookStats) (attention, bool) {
+	now := time.Now()
 	a := attention{ID: w.ID, Name: nameOf(w), State: stateOf(w, h), urgency: 9}
 	note := func(urgency int, format string, args ...any) {
 		a.Reasons, a.urgency = append(a.Reasons, fmt.Sprintf(format, args...)), min(a.urgency, urgency)

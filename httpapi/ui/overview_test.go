@@ -70,7 +70,7 @@ func TestOverview(t *testing.T) {
 			`<dt>Failed</dt><dd><span class="figure">1</span><span class="dim">in the last hour, 1 attempt retried`,
 			`<dt>Waiting now</dt><dd><span class="figure">1</span><span class="dim">0 scheduled, 0 due, 0 in flight, 1 held`,
 			"broken.example/</a>", "1 delivery has failed", "paused by hand; 1 held", "Latest failed deliveries",
-			"1 delivered, 1 failed attempt, retried, 1 failed for good, 0 cancelled", "Counted since hookbolt started")
+			"1 delivered, 1 failed attempt, retried, 1 failed for good, 0 cancelled", "Counting began")
 		if strings.Contains(page, "sekret") || strings.Contains(page, "good &lt;b&gt;") {
 			t.Error("the page shows a URL's query, or a webhook that needs no attention")
 		}

@@ -21,7 +21,7 @@ type deliverySummary struct {
 	Soon bool
 }
 
-func (p *Pages) deliverySummary(d *engine.Delivery, attempts []engine.Attempt, now time.Time) deliverySummary {
+func (p *Pages) deliverySummary(d *engine.Delivery, h engine.Health, attempts []engine.Attempt, now time.Time) deliverySummary {
 	w, err := p.engine.Webhook(d.WebhookID)
 	gone := err != nil || !w.Active && d.Kind != engine.KindTest
 	switch d.Status {
@@ -61,7 +61,6 @@ func (p *Pages) deliverySummary(d *engine.Delivery, attempts []engine.Attempt, n
 	case d.Status == engine.StatusPending:
 		said = "The payload is frozen."
 	}
-	h := p.engine.Health(d.WebhookID)
 	until := func(said string, at time.Time) deliverySummary { return deliverySummary{said, at, at.Sub(now) < soon} }
 	switch {
 	case gone:

@@ -46,7 +46,7 @@ type webhookRow struct {
 	// Success is the share of the kept deliveries that were delivered, of those and the failed ones; "" without any.
 	Success string
 	Last    lastDelivery
-	// Lag is that of the last first attempt since hookbolt started, DeliveredAt when the last one was delivered; "" and zero if there was
+	// Lag is that of the last first attempt that is known, DeliveredAt when the last one was delivered; "" and zero if there was
 	// none.
 	Lag         string
 	DeliveredAt time.Time
@@ -102,9 +102,29 @@ func (r webhookRow) Mark() string {
 	return ""
 }
 
+// rowsOf looks at webhooks.
+func (p *Pages) rowsOf(ctx context.Context, webhooks []*engine.Webhook, o *engine.Overview, now time.Time) (rows []webhookRow, err error) {
+	ids := engine.WebhookIDs(webhooks)
+	health, err := p.engine.Health(ctx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	recent, err := p.engine.Recent(ctx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range webhooks {
+		row, err := p.row(ctx, w, o.PerWebhook[w.ID], health[w.ID], recent[w.ID], now)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
 // row looks at a webhook.
-func (p *Pages) row(ctx context.Context, w *engine.Webhook, s engine.WebhookStats, now time.Time) (webhookRow, error) {
-	h, recent := p.engine.Health(w.ID), p.engine.Recent(w.ID)
+func (p *Pages) row(ctx context.Context, w *engine.Webhook, s engine.WebhookStats, h engine.Health, recent engine.Recent, now time.Time) (webhookRow, error) {
 	row := webhookRow{Webhook: w, Title: nameOf(w), Endpoint: endpointOf(w), State: stateOf(w, h), Health: h, Stats: s,
 		Waiting: s.Scheduled + s.Pending, Failures: int64(h.Failures), DeliveredAt: recent.DeliveredAt}
 	if !s.OldestDueAt.IsZero() {
@@ -183,13 +203,9 @@ func (p *Pages) webhooks(r *http.Request, _ httprouter.Params) (*Answer, error) 
 	if err != nil {
 		return nil, err
 	}
-	d, now := webhookList{Total: int64(len(all))}, time.Now()
-	for _, w := range all[start:end] {
-		row, err := p.row(r.Context(), w, o.PerWebhook[w.ID], now)
-		if err != nil {
-			return nil, err
-		}
-		d.Rows = append(d.Rows, row)
+	d := webhookList{Total: int64(len(all))}
+	if d.Rows, err = p.rowsOf(r.Context(), all[start:end], &o, time.Now()); err != nil {
+		return nil, err
 	}
 	if start > 0 {
 		d.First = "/webhooks"
@@ -239,10 +255,11 @@ func (p *Pages) oneWebhook(r *http.Request, ps httprouter.Params) (*Answer, erro
 		return nil, err
 	}
 	now := time.Now()
-	row, err := p.row(r.Context(), &w, o.PerWebhook[w.ID], now)
+	rows, err := p.rowsOf(r.Context(), []*engine.Webhook{&w}, &o, now)
 	if err != nil {
 		return nil, err
 	}
+	row := rows[0]
 	page, err := p.engine.Deliveries(r.Context(), engine.DeliveryQuery{WebhookID: w.ID, Limit: latestShown})
 	if err != nil {
 		return nil, err

@@ -43,6 +43,36 @@ func membersAt(t *testing.T, api string) (f fleetAnswer, this int) {
 	return f, this
 }
 
+var (
+	charts  = regexp.MustCompile(`(?s)<section[^>]* id="charts-card".*?</section>`)
+	failing = regexp.MustCompile(`"state":"failing"`)
+)
+
+// alikeAfterFailures has endpoints fail. Both processes show them as failing, and the same charts of what either has counted.
+func alikeAfterFailures(t *testing.T, one, other string, until func(string, func() bool)) {
+	t.Helper()
+	get := func(url, path string) string {
+		t.Helper()
+		status, answer := hookbolttest.Call(t, "GET", url+path, "")
+		hookbolttest.WantStatus(t, 200, status, answer)
+		return answer
+	}
+	for i := range 6 {
+		id := fmt.Sprintf("6caaa000-2bd8-4b28-8b9b-bfe1fca94f3%d", i)
+		status, answer := hookbolttest.Call(t, "POST", one+"/v1/events", `{"type":"start","session_id":"`+id+`","content_id":"5b0c4d8e-7d0f-4c0b-9a53-6f1f2f6f0d11","content_type":"quiz","poltio_user_id":1}
+{"type":"finish","session_id":"`+id+`"}`)
+		hookbolttest.WantStatus(t, 202, status, answer)
+	}
+	hooks := strings.Count(get(one, "/v1/webhooks"), `"state":`)
+	for _, url := range []string{one, other} {
+		until("all webhooks fail, as "+url+" tells", func() bool { return len(failing.FindAllString(get(url, "/v1/webhooks"), -1)) == hooks })
+	}
+	until("both show the same charts", func() bool {
+		shown := charts.FindString(get(one, "/"))
+		return strings.Contains(shown, "failed attempt") && shown == charts.FindString(get(other, "/"))
+	})
+}
+
 // TestMembersAlike asks two processes on one database for the members, the owners of webhooks, the pages and the metrics: they tell the same. One that is killed
 // is told of no more, and its webhooks are the other's.
 func TestMembersAlike(t *testing.T) {
@@ -59,7 +89,7 @@ func TestMembersAlike(t *testing.T) {
 	makeHooks := func(n int) {
 		t.Helper()
 		for range n {
-			status, answer := hookbolttest.Call(t, "POST", api+"/v1/webhooks", `{"url":"http://127.0.0.1:1/"}`)
+			status, answer := hookbolttest.Call(t, "POST", api+"/v1/webhooks", `{"url":"http://127.0.0.1:1/","delay":0}`)
 			hookbolttest.WantStatus(t, 201, status, answer)
 		}
 	}
@@ -127,6 +157,7 @@ func TestMembersAlike(t *testing.T) {
 	if code, out := status.Exit(t), status.Stdout.String(); code != 0 || !strings.Contains(out, "\nmembers     working 2\n            member ") || !strings.Contains(out, "this one") {
 		t.Errorf("status: exit code %d\n%s", code, out)
 	}
+	alikeAfterFailures(t, one.URL, api, until)
 	if line := one.Log.Find(t, `(?m)^.*msg=ready.*$`); !strings.HasSuffix(line, fmt.Sprintf(" member=%d", a)) {
 		t.Errorf("a line of member %d: %s", a, line)
 	}

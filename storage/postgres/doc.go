@@ -27,6 +27,8 @@
 //	jobs          cancellations, replays and erasures in progress
 //	fan_outs      sessions whose deliveries are still to be made
 //	request_keys  what requests with an idempotency key have done
+//	history       what each process has counted in each minute of the last day
+//	recent        the last attempts of each webhook, for the pages
 //	sign_ins      browsers that have signed in to the pages, by hashes
 //	copies        how far a copy into the database has come, until it is complete. Open refuses a database that has a row
 //

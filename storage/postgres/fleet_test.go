@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -588,6 +589,61 @@ func TestHealthIsResetElsewhere(t *testing.T) {
 			if s, err := n.Stats(t.Context(), benchNow(), false); err != nil || !s.Health[w.ID].IsZero() {
 				t.Errorf("%v, %+v", err, s.Health[w.ID])
 			}
+		}
+	})
+}
+
+// What one process has counted, and the health of endpoints that another one sends to, all processes can tell, also when who has counted has ended.
+func TestToldByAll(t *testing.T) {
+	inBubble(t, func(t *testing.T, schema string) {
+		all := fleetOf(t, schema, 3)
+		a, b, w := all[0], all[1], hooksOf(t, all)[1][0]
+		now := benchNow()
+		minute := now.Unix() / 60
+		counted := engine.Minute{Unix: minute, Accepted: 1 << 40, Delivered: 2, Failed: 3, Cancelled: 4, Retried: 5, Lags: engine.LagCounts{Longest: 3 * time.Hour}}
+		counted.Lags.Counts[1], counted.Lags.Counts[len(counted.Lags.Counts)-1] = 6, 7
+		last := engine.Recent{AttemptedAt: now, Status: 503, Error: engine.ErrorStatus, DeliveredAt: now.Add(-time.Second), Lag: time.Second, LagAt: now}
+		keep := func(n *node, m engine.Minute, last engine.Recent) {
+			t.Helper()
+			if err := n.KeepHistory(t.Context(), []engine.Minute{m}, map[uint32]engine.Recent{w.ID: last, 1 << 30: last}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		keep(b, engine.Minute{Unix: minute, Accepted: 9}, engine.Recent{AttemptedAt: now.Add(-time.Second)})
+		keep(b, counted, last)
+		keep(all[2], engine.Minute{Unix: minute - 3, Accepted: 1}, engine.Recent{AttemptedAt: now.Add(-time.Minute)}) // it owned the webhook before
+		b.leave()
+		time.Sleep(2 * time.Second)
+		others := []*node{a, all[2]}
+		if a.fleet.keeper() {
+			slices.Reverse(others)
+		}
+		for _, n := range others { // the keeper comes last, and removes both
+			keep(n, engine.Minute{Unix: minute - engine.HistoryMinutes - 1}, last)
+		}
+		for _, n := range others {
+			want := []engine.Minute{counted}
+			if n == a {
+				want = []engine.Minute{{Unix: minute - 3, Accepted: 1}, counted}
+			}
+			got, oldest, err := n.HistoryOfOthers(t.Context(), minute-3)
+			slices.SortFunc(got, func(a, b engine.Minute) int { return cmp.Compare(a.Unix, b.Unix) })
+			if err != nil || oldest != minute-3 || !slices.Equal(got, want) {
+				t.Errorf("got %+v since %d, %v, want %+v since %d", got, oldest, err, want, minute-3)
+			}
+			if got, _, err := n.HistoryOfOthers(t.Context(), minute+1); err != nil || len(got) > 0 {
+				t.Errorf("got %+v of later minutes, %v", got, err)
+			}
+			recent, err := n.StoredRecent(t.Context(), []uint32{w.ID, 1 << 30})
+			if err != nil || len(recent) != 1 || recent[w.ID] != last {
+				t.Errorf("got %+v, %v, want %+v", recent, err, last)
+			}
+		}
+		if _, err := a.PutWebhook(t.Context(), engine.WebhookChange{Webhook: w, Deleted: true}); err != nil {
+			t.Fatal(err)
+		}
+		if recent, err := a.StoredRecent(t.Context(), []uint32{w.ID}); err != nil || len(recent) > 0 {
+			t.Errorf("%+v is left of a webhook that was deleted, %v", recent, err)
 		}
 	})
 }

@@ -417,6 +417,7 @@ func (b *batch) flushSmall(p *pgx.Batch) {
 		case after == nil:
 			p.Queue(b.s.sql("DELETE FROM @.webhooks WHERE id = $1"), int32(id))
 			p.Queue(b.s.sql("DELETE FROM @.health WHERE webhook_id = $1"), int32(id))
+			p.Queue(b.s.sql("DELETE FROM @.recent WHERE webhook_id = $1"), int32(id))
 			p.Queue(b.s.sql("DELETE FROM @.lanes WHERE webhook_id = $1"), int32(id))
 		default:
 			p.Queue(b.s.sql("INSERT INTO @.webhooks (id, revision, operations, settings) VALUES ($1, $2, $3, $4::text::json) ON CONFLICT (id) DO UPDATE SET "+

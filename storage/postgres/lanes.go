@@ -147,19 +147,17 @@ func (b *balancer) readOwners(ctx context.Context) error {
 }
 
 // take makes this process the owner of lanes that are free. It returns those that it got, with the stored health of their endpoints.
-func (b *balancer) take(ctx context.Context, ids []uint32) (own map[uint32]engine.Health, err error) {
+func (b *balancer) take(ctx context.Context, ids []uint32) (own map[uint32]engine.Owned, err error) {
 	s := b.s
 	var got []uint32
 	var health map[uint32]engine.Health
+	var hooks *engine.WebhookSet // as of the health
 	err = s.write(ctx, mutation{walks: true, run: func(tx *batch) error {
-		got, health = nil, make(map[uint32]engine.Health)
+		got, health, hooks = nil, make(map[uint32]engine.Health), tx.hooks
 		if s.fleet.joins.Load() != b.joins {
 			return lostError(errFenced)
 		}
-		list := make([]int32, len(ids))
-		for i, id := range ids {
-			list[i] = int32(id)
-		}
+		list := webhookList(ids)
 		slices.Sort(list)
 		err := tx.query(func(found pgx.Rows) error {
 			var id uint32
@@ -186,13 +184,13 @@ func (b *balancer) take(ctx context.Context, ids []uint32) (own map[uint32]engin
 	if err != nil {
 		return nil, err
 	}
-	own = make(map[uint32]engine.Health)
+	own = make(map[uint32]engine.Owned)
 	me := s.memberID.Load()
 	for _, id := range got {
 		b.owners[id] = me
 		delete(b.free, id)
-		if id != keeperLane {
-			own[id] = health[id]
+		if w := hooks.Get(id); w != nil {
+			own[id] = engine.Owned{Health: health[id], Webhook: w}
 		}
 	}
 	return own, nil
@@ -200,9 +198,7 @@ func (b *balancer) take(ctx context.Context, ids []uint32) (own map[uint32]engin
 
 // readHealthOf reads the stored health of some webhooks.
 func (b *batch) readHealthOf(ids []uint32, into map[uint32]engine.Health) error {
-	list := make([]int32, len(ids))
-	for i, id := range ids {
-		list[i] = int32(id)
+	for _, id := range ids {
 		into[id] = engine.Health{}
 	}
 	return b.query(func(found pgx.Rows) error {
@@ -219,7 +215,7 @@ func (b *batch) readHealthOf(ids []uint32, into map[uint32]engine.Health) error 
 		h.Order, h.Notified = 0, false
 		into[id] = h
 		return nil
-	}, "SELECT webhook_id, health::text FROM @.health WHERE webhook_id = ANY($1)", list)
+	}, "SELECT webhook_id, health::text FROM @.health WHERE webhook_id = ANY($1)", webhookList(ids))
 }
 
 // giveBack frees lanes that were given up, once no claim in them is left. It returns whether there are others.

@@ -63,6 +63,8 @@ CREATE TABLE @.lanes (webhook_id int PRIMARY KEY, owner bigint REFERENCES @.memb
 CREATE TABLE @.fleet (epoch bigint NOT NULL, layout bigint NOT NULL);
 INSERT INTO @.fleet VALUES (0, 0);
 CREATE TABLE @.sign_ins (id bytea PRIMARY KEY, token bytea NOT NULL, end_at bigint NOT NULL);
+CREATE TABLE @.history (minute bigint NOT NULL, process bigint NOT NULL, counts bytea NOT NULL, PRIMARY KEY (minute, process));
+CREATE TABLE @.recent (webhook_id int PRIMARY KEY, at bigint NOT NULL, last json NOT NULL);
 ` + views}
 
 // writableBy is the oldest version of hookbolt's schema whose processes may write to this one. Those of version 1 tell others nothing of what they do.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,6 +80,7 @@ type Store struct {
 
 	fleet    *fleet                            // nil if this process has the database for itself
 	memberID atomic.Int64                      // written by the writer
+	process  int64                             // a number of this process's own, for what it counts
 	writerID int64                             // owned by the writer
 	hooks    atomic.Pointer[engine.WebhookSet] // written by the writer
 
@@ -165,7 +167,7 @@ func open(ctx context.Context, o Options, plan schemaPlan) (*Store, error) {
 
 // newStore returns a store that has no connection, and no row among the writers.
 func newStore(o Options, config *pgx.ConnConfig) *Store {
-	return &Store{opts: o, log: o.Log, servers: newServers(config), plan: thisSchema, health: make(map[uint32]engine.Health),
+	return &Store{opts: o, log: o.Log, servers: newServers(config), plan: thisSchema, process: rand.Int64(), health: make(map[uint32]engine.Health),
 		untrimmed: onceSlack, maxOnce: engine.MaxOnce, nextBatch: 1, mutations: make(chan *mutation, maxBatchMutations), bulk: make(chan *mutation, maxBatchMutations), walks: make(chan *mutation, maxBatchMutations),
 		quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{}),
 		reading: make(chan struct{}, readers), idle: make(chan idleConn, readers), fanOutWake: make(chan struct{}, 1)}

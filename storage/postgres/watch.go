@@ -77,9 +77,9 @@ func (s *Store) ownAll(ctx context.Context, f func(engine.News)) error {
 	defer s.owning.Unlock()
 	news := engine.News{Keeper: true}
 	err := s.write(ctx, mutation{run: func(b *batch) error {
-		news.Own = make(map[uint32]engine.Health) // it may be called again
+		news.Own = make(map[uint32]engine.Owned) // it may be called again
 		for _, w := range b.hooks.All() {
-			news.Own[w.ID] = b.healthOf(w.ID)
+			news.Own[w.ID] = engine.Owned{Health: b.healthOf(w.ID), Webhook: w}
 		}
 		return nil
 	}})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -201,8 +202,42 @@ func (s *Store) readWebhooks(ctx context.Context, conn *pgx.Conn) (*engine.Webho
 
 // readHealth reads the health of all endpoints.
 func (s *Store) readHealth(ctx context.Context, conn *pgx.Conn) (map[uint32]engine.Health, error) {
+	return s.queryHealth(ctx, conn, "")
+}
+
+// HealthElsewhere returns the health of the endpoints of those of the webhooks whose lanes this process does not own.
+func (s *Store) HealthElsewhere(ctx context.Context, webhooks []uint32) (all map[uint32]engine.Health, err error) {
+	others := slices.DeleteFunc(slices.Clone(webhooks), s.owns)
+	if len(others) == 0 {
+		return nil, nil
+	}
+	err = s.view(ctx, func(conn *pgx.Conn) error {
+		all, err = s.queryHealth(ctx, conn, " WHERE webhook_id = ANY($1)", webhookList(others))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range others {
+		if _, ok := all[id]; !ok { // a healthy one has no row
+			all[id] = engine.Health{}
+		}
+	}
+	return all, nil
+}
+
+// webhookList is an argument for the ids of webhooks.
+func webhookList(ids []uint32) []int32 {
+	list := make([]int32, len(ids))
+	for i, id := range ids {
+		list[i] = int32(id)
+	}
+	return list
+}
+
+func (s *Store) queryHealth(ctx context.Context, conn *pgx.Conn, which string, args ...any) (map[uint32]engine.Health, error) {
 	all := make(map[uint32]engine.Health)
-	found, err := conn.Query(ctx, s.sql("SELECT webhook_id, health::text FROM @.health"))
+	found, err := conn.Query(ctx, s.sql("SELECT webhook_id, health::text FROM @.health"+which), args...)
 	if err != nil {
 		return nil, err
 	}

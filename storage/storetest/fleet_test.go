@@ -114,7 +114,7 @@ func (f *fleet) assignLocked() {
 	if err != nil {
 		return
 	}
-	own := make(map[*member]map[uint32]engine.Health)
+	own := make(map[*member]map[uint32]engine.Owned)
 	for _, w := range f.store.Webhooks().All() {
 		if f.owner[w.ID] != nil {
 			continue
@@ -122,11 +122,11 @@ func (f *fleet) assignLocked() {
 		m := watching[int(w.ID)%len(watching)]
 		f.owner[w.ID] = m
 		if own[m] == nil {
-			own[m] = make(map[uint32]engine.Health)
+			own[m] = make(map[uint32]engine.Owned)
 		}
 		h := stats.Health[w.ID]
 		h.Order = 0
-		own[m][w.ID] = h
+		own[m][w.ID] = engine.Owned{Health: h, Webhook: w}
 	}
 	for _, m := range watching {
 		if m == watching[0] || own[m] != nil {

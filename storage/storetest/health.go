@@ -165,6 +165,6 @@ func healthIsTold(t *T) {
 	t.await("the owner is told of both webhooks", func() bool { return p.owns(w.ID) && p.owns(well.ID) })
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t.health(p.own[w.ID], h, "told to the owner")
-	t.health(p.own[well.ID], engine.Health{}, "told to the owner, of a healthy one")
+	t.health(p.own[w.ID].Health, h, "told to the owner")
+	t.health(p.own[well.ID].Health, engine.Health{}, "told to the owner, of a healthy one")
 }

@@ -202,7 +202,7 @@ var healthMutants = []mutant{
 		b.watch = func(ctx context.Context, f func(engine.News)) error {
 			return b.Store.Watch(ctx, func(n engine.News) {
 				for id := range n.Own {
-					n.Own[id] = engine.Health{}
+					n.Own[id] = engine.Owned{Webhook: n.Own[id].Webhook}
 				}
 				f(n)
 			})

@@ -28,8 +28,8 @@ type process struct {
 	once  sync.Once
 
 	mu   sync.Mutex
-	own  map[uint32]engine.Health // guarded by mu
-	news []engine.News            // guarded by mu
+	own  map[uint32]engine.Owned // guarded by mu
+	news []engine.News           // guarded by mu
 }
 
 // start opens a store and returns when it has reported what it owns.
@@ -39,7 +39,7 @@ func (t *T) start() *process {
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
-	p := &process{Store: s, t: t, first: make(chan struct{}), ended: make(chan error, 1), own: make(map[uint32]engine.Health)}
+	p := &process{Store: s, t: t, first: make(chan struct{}), ended: make(chan error, 1), own: make(map[uint32]engine.Owned)}
 	t.Cleanup(p.close)
 	var ctx context.Context
 	ctx, p.stop = context.WithCancel(context.Background())

@@ -93,7 +93,7 @@ func sharedTakeover(t *T) {
 	t.await("the new owner is told", func() bool { return other.owns(w.ID) })
 	other.mu.Lock()
 	defer other.mu.Unlock()
-	t.health(other.own[w.ID], h, "told to the new owner")
+	t.health(other.own[w.ID].Health, h, "told to the new owner")
 }
 
 // One process is the keeper, and if it ends another one.

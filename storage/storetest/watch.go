@@ -160,7 +160,7 @@ func watchAgain(t *T) {
 	if err := <-p.ended; err != nil {
 		t.Errorf("Watch has returned %v, want nil", err)
 	}
-	again := &process{Store: p.Store, t: t, first: make(chan struct{}), own: make(map[uint32]engine.Health)}
+	again := &process{Store: p.Store, t: t, first: make(chan struct{}), own: make(map[uint32]engine.Owned)}
 	ctx, stop := context.WithCancel(context.Background())
 	go func() { p.ended <- p.Watch(ctx, again.hear) }()
 	p.stop = stop
