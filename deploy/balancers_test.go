@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"hookbolt/internal/hookbolttest"
 	"hookbolt/internal/postgrestest"
 )
@@ -123,10 +121,6 @@ func post(client *http.Client, url, body string, want int) error {
 	return nil
 }
 
-func newSession() string {
-	return strings.ReplaceAll(hookbolttest.Session, "11111111-1111-4111-8111-111111111111", uuid.NewString())
-}
-
 // Behind each balancer, members are stopped one after another while events come, and none is lost: the balancer notices, or tries another one.
 func TestRollingRestartBehindBalancers(t *testing.T) {
 	c := postgrestest.Shared(t)
@@ -143,7 +137,7 @@ func TestRollingRestartBehindBalancers(t *testing.T) {
 			}
 			url := b.start(t, addresses)
 			client := browserLike(t)
-			for began := time.Now(); post(client, url+"/v1/events", newSession(), http.StatusAccepted) != nil; time.Sleep(50 * time.Millisecond) {
+			for began := time.Now(); post(client, url+"/v1/events", hookbolttest.NewSession(), http.StatusAccepted) != nil; time.Sleep(50 * time.Millisecond) {
 				if time.Since(began) > hookbolttest.Timeout {
 					t.Fatal("the balancer lets nothing through")
 				}
@@ -161,7 +155,7 @@ func TestRollingRestartBehindBalancers(t *testing.T) {
 						case <-time.After(60 * time.Millisecond): // four are within the 100 requests a second that nginx.conf allows an address
 						}
 						sent.Add(1)
-						if err := post(client, url+"/v1/events", newSession(), http.StatusAccepted); err != nil {
+						if err := post(client, url+"/v1/events", hookbolttest.NewSession(), http.StatusAccepted); err != nil {
 							failed.Add(1)
 							first.CompareAndSwap(nil, &err)
 						}

@@ -13,12 +13,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // Session has the events of a session that starts and finishes.
 const Session = `
 	{"type": "start", "session_id": "11111111-2222-4333-8444-555555555555", "content_id": "66666666-7777-4888-8999-aaaaaaaaaaaa", "content_type": "quiz", "poltio_user_id": 1}
 	{"type": "finish", "session_id": "11111111-2222-4333-8444-555555555555"}`
+
+// NewSession is Session under an id of its own.
+func NewSession() string {
+	return strings.ReplaceAll(Session, "11111111-2222-4333-8444-555555555555", uuid.NewString())
+}
 
 // Secret is a webhook's secret.
 const Secret = "whsec_aG9va2JvbHQsIGEgc2VjcmV0IHRvIHBsYXkgd2l0aCE="

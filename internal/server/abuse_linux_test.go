@@ -206,7 +206,7 @@ func (v *victim) watch(t *testing.T) *bystander {
 				defer func() { b.slowest = max(b.slowest, time.Since(began)) }()
 				return v.call(client, token, method, path, body)
 			}
-			session := strings.ReplaceAll(hookbolttest.Session, "11111111-2222-4333-8444-555555555555", uuid.NewString())
+			session := hookbolttest.NewSession()
 			if status, answer := call(abuseIngest, "POST", "/v1/events", session); status != http.StatusAccepted {
 				b.failed = append(b.failed, fmt.Sprintf("events: %d %s", status, answer))
 			}
@@ -310,7 +310,7 @@ func slowHeaders(n, size int) func(*testing.T, *victim) {
 var bodyShapes = map[string]func(size int) string{
 	"sessions of two events": func(size int) string {
 		return fill(size, func(int) string {
-			return strings.ReplaceAll(hookbolttest.Session, "11111111-2222-4333-8444-555555555555", uuid.NewString())
+			return hookbolttest.NewSession()
 		})
 	},
 	"short events": func(size int) string {
@@ -324,7 +324,7 @@ var bodyShapes = map[string]func(size int) string{
 		})
 	},
 	"answers": func(size int) string {
-		vote := strings.ReplaceAll(hookbolttest.Session, "11111111-2222-4333-8444-555555555555", uuid.NewString()) + `{"type":"vote","session_id":"11111111-2222-4333-8444-555555555555","question_id":1,"answers":[`
+		vote := hookbolttest.NewSession() + `{"type":"vote","session_id":"11111111-2222-4333-8444-555555555555","question_id":1,"answers":[`
 		return vote + strings.TrimSuffix(fill(size-len(vote), func(int) string { return `{"answer_id":1},` }), ",") + "]}"
 	},
 	"malformed events": func(size int) string { return fill(size, func(int) string { return `{"":0}` }) },

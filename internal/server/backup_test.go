@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"hookbolt/internal/hookbolttest"
 	"hookbolt/internal/teststore"
 )
@@ -37,7 +35,7 @@ func TestBackupAndRestore(t *testing.T) {
 	for range 8 {
 		load.Go(func() {
 			for {
-				body := strings.ReplaceAll(hookbolttest.Session, "11111111-2222-4333-8444-555555555555", uuid.New().String())
+				body := hookbolttest.NewSession()
 				resp, err := http.Post(child.URL+"/v1/events", "application/json", strings.NewReader(body))
 				if err == nil {
 					resp.Body.Close()

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"hookbolt/internal/hookbolttest"
 )
 
@@ -55,7 +53,7 @@ func (b *balancer) pick() string {
 // post sends a session of its own.
 func (b *balancer) post() {
 	url := b.pick()
-	req, _ := http.NewRequest("POST", url+"/v1/events", strings.NewReader(strings.ReplaceAll(hookbolttest.Session, "11111111-1111-4111-8111-111111111111", uuid.NewString())))
+	req, _ := http.NewRequest("POST", url+"/v1/events", strings.NewReader(hookbolttest.NewSession()))
 	req.GetBody = nil // the client repeats nothing either
 	resp, err := b.client.Do(req)
 	if err == nil {
@@ -132,7 +130,7 @@ func TestStopOfAMemberBehindABalancer(t *testing.T) {
 	if resp.Body.Close(); resp.StatusCode != http.StatusServiceUnavailable || !resp.Close {
 		t.Errorf("/readyz: %s, closes the connection: %v", resp.Status, resp.Close)
 	}
-	resp, err = other.Post(leaving+"/v1/events", "", strings.NewReader(strings.ReplaceAll(hookbolttest.Session, "11111111-1111-4111-8111-111111111111", uuid.NewString())))
+	resp, err = other.Post(leaving+"/v1/events", "", strings.NewReader(hookbolttest.NewSession()))
 	if err != nil {
 		t.Fatal(err)
 	}
