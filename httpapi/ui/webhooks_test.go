@@ -162,8 +162,12 @@ func TestLastAttemptAfterRestart(t *testing.T) {
 		f = newFixtureOn(t, store, endpoints)
 		page := f.wantPage("/webhooks")
 		for id, want := range map[int]string{1: `55 s ago</time></a> <span class="badge bad">`, 2: `1 min ago</time></a> <span class="badge ok">204`, 5: `1 min ago</time></a> <span class="badge bad">`, 4: `1 min ago</time></a> <span class="badge bad">410`, 3: `data-label="Last attempt">–`} {
-			if row := rowOf(t, page, id); !strings.Contains(row, want) || !strings.Contains(row, `data-label="Lag">–<`) {
-				t.Errorf("webhook %d: no %q, or a lag, in %s", id, want, row)
+			lag := "–" // it was in memory, or, where several processes share a database, is there
+			if teststore.Postgres() && id != 3 {
+				lag = "0 s"
+			}
+			if row := rowOf(t, page, id); !strings.Contains(row, want) || !strings.Contains(row, `data-label="Lag">`+lag+`<`) {
+				t.Errorf("webhook %d: no %q, or not the lag %q, in %s", id, want, lag, row)
 			}
 		}
 	})
