@@ -61,6 +61,9 @@ func awaitDrain(ctx context.Context, c *client.Client, timeout time.Duration) (g
 	}
 	given = state.Lanes
 	for end := time.Now().Add(timeout); state.Lanes+state.Free > 0 || state.Background; {
+		if state.Others == 0 {
+			return given, state, fmt.Errorf("no other server is left that could take the lanes of %d webhooks: this one delivers again, and is ready, until there is another one", state.Lanes+state.Free)
+		}
 		if time.Now().After(end) {
 			return given, state, fmt.Errorf("after %s the server still has the lanes of %d webhooks, and %d have no owner; it goes on giving them away", timeout, state.Lanes, state.Free)
 		}

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -65,6 +66,7 @@ type Cluster struct {
 
 	mu      sync.Mutex     // held while the watchdog is told something
 	answers *bufio.Scanner // a line for each word that it was told
+	out     *os.File       // what answers reads
 }
 
 // shared is the cluster of the test binary, durable the one with fsync.
@@ -220,11 +222,12 @@ func start(o Options) (*Cluster, error) {
 	if err := asUser(c.cmd, dir, filepath.Join(dir, "conf")); err != nil {
 		return nil, err
 	}
-	answers, err := c.cmd.StdoutPipe()
+	out, said, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	c.answers = bufio.NewScanner(answers)
+	defer said.Close()
+	c.out, c.answers, c.cmd.Stdout = out, bufio.NewScanner(out), said
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -272,6 +275,11 @@ func (c *Cluster) Restart() error {
 	if err := c.tell("start"); err != nil {
 		return err
 	}
+	return c.Await()
+}
+
+// Await waits until a server that was started, or that recovers, answers.
+func (c *Cluster) Await() error {
 	if err := c.await(startTimeout, "SELECT"); err != nil {
 		return fmt.Errorf("%w\n%s", err, c.Log())
 	}
@@ -282,11 +290,15 @@ func (c *Cluster) Restart() error {
 func (c *Cluster) tell(word string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.out.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
+		return err
+	}
 	if _, err := fmt.Fprintln(c.hold, word); err != nil {
 		return fmt.Errorf("tell the watchdog: %w", err)
 	}
 	if !c.answers.Scan() {
-		return errors.New("the watchdog has ended")
+		log := strings.Split(strings.TrimSpace(c.Log()), "\n")
+		return fmt.Errorf("the watchdog was told %s: %w; the server's log ends with\n%s", word, cmp.Or(c.answers.Err(), io.EOF), strings.Join(log[max(0, len(log)-40):], "\n"))
 	}
 	return nil
 }
@@ -294,9 +306,16 @@ func (c *Cluster) tell(word string) error {
 // AsServer lets a command run as the user that servers run as, in a session of its own, and gives that user files.
 func AsServer(cmd *exec.Cmd, paths ...string) error { return asUser(cmd, paths...) }
 
+// stop ends the server, by force where it does not end for a minute.
 func (c *Cluster) stop() {
 	c.hold.Close()
+	force := time.AfterFunc(time.Minute, func() {
+		kill(c.cmd)
+		_ = os.RemoveAll(c.dir)
+	})
+	defer force.Stop()
 	_ = c.cmd.Wait() // the server was ended by a signal
+	c.out.Close()
 }
 
 // binaries returns the directory of the newest installed server; "" if there is none.

@@ -37,3 +37,6 @@ func asUser(cmd *exec.Cmd, paths ...string) error {
 	}
 	return nil
 }
+
+// kill ends a command, and what it has started, by SIGKILL.
+func kill(cmd *exec.Cmd) { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // it leads the session, and so a group of processes

@@ -50,7 +50,9 @@ func postgresRig(t *testing.T, binary string) rigOptions {
 func metric(t *testing.T, s *server, name string) float64 {
 	t.Helper()
 	var text strings.Builder
-	if err := fetch(t.Context(), s.url()+"/metrics", &text, 0); err != nil {
+	ctx, cancel := beside(t)
+	defer cancel()
+	if err := fetch(ctx, s.url()+"/metrics", &text, 0); err != nil {
 		t.Error(err)
 		return -1
 	}

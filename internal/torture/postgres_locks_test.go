@@ -3,7 +3,6 @@
 package torture
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -111,7 +110,8 @@ func (l *lockings) round(t *testing.T, binary string, r *rand.Rand, short, long 
 
 // lock holds a lock for some time.
 func lock(t *testing.T, where *schema, text string, d time.Duration) error {
-	ctx := context.WithoutCancel(t.Context())
+	ctx, cancel := beside(t)
+	defer cancel()
 	conn, err := pgx.Connect(ctx, where.direct)
 	if err != nil {
 		return err

@@ -95,14 +95,7 @@ func (k *serverKills) strike(t *testing.T, c *postgrestest.Cluster, r *rand.Rand
 		if err != nil || len(pids) == 0 {
 			return err
 		}
-		p, err := os.FindProcess(pids[0])
-		if err != nil {
-			return err
-		}
-		if err := p.Kill(); !errors.Is(err, os.ErrProcessDone) { // it may just have ended by itself
-			return err
-		}
-		return nil
+		return killBackend(t, c, pids[0])
 	case n < 90:
 		k.ended++
 		pids, err := backends(t, c, r)
@@ -116,9 +109,33 @@ func (k *serverKills) strike(t *testing.T, c *postgrestest.Cluster, r *rand.Rand
 	}
 }
 
+// killBackend kills a process of the server, which then ends all others and recovers. It returns when the server is there again: until it has recovered, PostgreSQL 15
+// takes a fast stop and never ends.
+func killBackend(t *testing.T, c *postgrestest.Cluster, pid int) error {
+	ctx, cancel := beside(t)
+	defer cancel()
+	witness, err := pgx.Connect(ctx, c.URL())
+	if err != nil {
+		return err
+	}
+	defer witness.Close(ctx)
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	if err := p.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) { // it may just have ended by itself
+		return err
+	}
+	if _, err := witness.Exec(ctx, "SELECT pg_sleep(5)"); err == nil {
+		return nil // so it had
+	}
+	return c.Await()
+}
+
 // backends are the server's processes that work for hookbolt; the first one is drawn, and is the one for changes more often than not.
 func backends(t *testing.T, c *postgrestest.Cluster, r *rand.Rand) (pids []int, err error) {
-	ctx := context.WithoutCancel(t.Context())
+	ctx, cancel := beside(t)
+	defer cancel()
 	var conn *pgx.Conn
 	await(20*time.Second, func() bool { // it may recover
 		conn, err = pgx.Connect(ctx, c.URL())
@@ -140,9 +157,15 @@ func backends(t *testing.T, c *postgrestest.Cluster, r *rand.Rand) (pids []int, 
 	return pids, err
 }
 
+// beside bounds what is asked beside hookbolt: a server that was struck may take a connection and never answer. It outlives the test, for cleanups.
+func beside(t *testing.T) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+}
+
 // execute runs a statement beside hookbolt.
 func execute(t *testing.T, url, text string, args ...any) error {
-	ctx := context.WithoutCancel(t.Context())
+	ctx, cancel := beside(t)
+	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return err
@@ -154,7 +177,8 @@ func execute(t *testing.T, url, text string, args ...any) error {
 
 // query reads a value beside hookbolt.
 func query(t *testing.T, where *schema, to any, text string) error {
-	ctx := context.WithoutCancel(t.Context())
+	ctx, cancel := beside(t)
+	defer cancel()
 	conn, err := pgx.Connect(ctx, where.direct)
 	if err != nil {
 		return err

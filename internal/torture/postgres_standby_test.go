@@ -1,7 +1,6 @@
 package torture
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -163,7 +162,8 @@ func mustExecute(t *testing.T, url, text string) {
 // ask reads one value beside hookbolt.
 func ask(t *testing.T, url, text string, into any, args ...any) {
 	t.Helper()
-	ctx := context.WithoutCancel(t.Context())
+	ctx, cancel := beside(t)
+	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		t.Fatal(err)

@@ -66,7 +66,7 @@ func (s *Store) DrainByHand(ctx context.Context) (engine.Drain, error) {
 	if err != nil {
 		return d, err
 	}
-	if d.Others == 0 && !d.On {
+	if d.Others == 0 {
 		return d, errAlone
 	}
 	s.fleet.drain(drainsNot, drainsByHand)

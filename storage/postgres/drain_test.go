@@ -80,6 +80,9 @@ func TestDrainedProcessIsTheLast(t *testing.T) {
 		if err := a.Ready(t.Context()); err != nil {
 			t.Errorf("the only one is not ready: %v", err)
 		}
+		if d, err := a.DrainByHand(t.Context()); !errors.Is(err, engine.ErrConflict) || !d.On {
+			t.Errorf("the only one is told once more: %+v, %v", d, err)
+		}
 		b.line.mend()
 		for b.Current(t.Context()) != nil {
 			time.Sleep(time.Second)
