@@ -14,8 +14,8 @@ import (
 
 // generator posts sessions. Each of its goroutines has a connection of its own.
 type generator struct {
-	urls        []string // of the processes of a server, which the connections share evenly
-	token       string
+	urls        []string // where requests are posted to, at each process of a server; the connections share them evenly
+	header      http.Header
 	client      *http.Client
 	connections int
 	batch       int // sessions in a request
@@ -158,16 +158,13 @@ func (c *connection) post(ctx context.Context, t *tally, sendAt time.Time) bool 
 	return true
 }
 
-// send posts the body. It returns an error unless the status is 202.
+// send posts the body. It returns an error unless the status is 2xx.
 func (c *connection) send(ctx context.Context) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+"/v1/events", bytes.NewReader(c.body.text))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(c.body.text))
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Content-Type", "application/x-ndjson")
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
-	}
+	req.Header = c.header
 	resp, err := c.client.Do(req)
 	if err != nil {
 		return err
@@ -177,8 +174,8 @@ func (c *connection) send(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusAccepted {
-		return &responseError{"POST /v1/events", resp.Status, body}
+	if resp.StatusCode/100 != 2 {
+		return &responseError{"POST " + req.URL.Path, resp.Status, body}
 	}
 	return nil
 }

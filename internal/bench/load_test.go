@@ -89,13 +89,14 @@ func TestFullSpeedGoesOnAfterErrors(t *testing.T) {
 			}
 			return answer(http.StatusAccepted)
 		})
-		g.token = "secret"
+		const secret = "Bearer of a secret"
+		g.header = http.Header{"Authorization": {secret}}
 		began, main := time.Now(), &tally{}
 		g.fullSpeed(t.Context(), []phase{{began.Add(time.Second), main}})
 		if a, r := main.accepted.Load(), main.refused.Load(); a != 88 || r != 2 { // 2 × (10 + 50) ms are gone
 			t.Errorf("%d accepted, %d refused; want 88 and 2", a, r)
 		}
-		if err := main.firstError(); err == nil || !strings.Contains(err.Error(), "Service Unavailable") || strings.Contains(err.Error(), g.token) {
+		if err := main.firstError(); err == nil || !strings.Contains(err.Error(), "Service Unavailable") || strings.Contains(err.Error(), secret) {
 			t.Errorf("the trouble is %v", err)
 		}
 		if got := main.expected.countMissing(&main.seen); got != 88 {

@@ -5,11 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"time"
 )
 
 // Options are the settings of a run.
 type Options struct {
+	// TLS lets the endpoints speak HTTPS, over HTTP1 or HTTP2; "" is for HTTP.
+	TLS string
+	// RelayURL measures another sender in place of hookbolt: each session is one JSON document that is posted there, and has to arrive at Endpoint, a host
+	// and port on which the run listens. RelayHeader is sent with each request. RelayBody is the body, with {{session}} where the document is to stand;
+	// "" for the document alone.
+	RelayURL, Endpoint string
+	RelayHeader        http.Header
+	RelayBody          string
 	// Connections is how many connections the generator uses, each for one request at a time. Batch is how many sessions a request has.
 	Connections, Batch int
 	// Webhooks is over how many webhooks the sessions are spread. Each is for its own content, so a session leads to one delivery.
@@ -45,8 +54,8 @@ type Options struct {
 	Executable string
 	// Environ is the environment of the child processes; nil means that of this process.
 	Environ []string
-	// Config returns the text of the child's configuration file, for a database.
-	Config func(database string) (string, error)
+	// Config returns the text of the child's configuration file, for a database and a file of certificates that endpoints may have; "" for none.
+	Config func(database, caFile string) (string, error)
 	// Database says where the child's database is if a server has it, and Drop removes it after the run. "" is for a file.
 	Database string
 	Drop     func(context.Context) error
@@ -59,6 +68,12 @@ type Options struct {
 	// Command is the command line and Version the build, for the report.
 	Command, Version string
 }
+
+// Versions for Options.TLS.
+const (
+	HTTP1 = "1.1"
+	HTTP2 = "2"
+)
 
 // Validate returns an error if the options are invalid. It names the flag.
 func (o *Options) Validate() error {
@@ -113,7 +128,13 @@ func (o *Options) Validate() error {
 	if o.URL != "" && (o.Processes > 1 || o.Scheduled > 0 || o.Dir != "" || o.Keep) {
 		return errors.New("-processes, -scheduled, -dir and -keep cannot be used with -url: they are for the server that bench starts")
 	}
-	return nil
+	if o.TLS != "" && o.TLS != HTTP1 && o.TLS != HTTP2 {
+		return fmt.Errorf("-tls must be %s or %s, the version of HTTP (got %q)", HTTP1, HTTP2, o.TLS)
+	}
+	if o.TLS != "" && o.URL != "" {
+		return errors.New("-tls cannot be used with -url: a running server does not trust the certificate that bench makes")
+	}
+	return o.validateOtherSender()
 }
 
 // share returns how many webhooks a share is.

@@ -44,6 +44,9 @@ func TestValidate(t *testing.T) {
 		{func(o *Options) { o.URL, o.Scheduled = "http://x", 1 }, "-processes, -scheduled, -dir and -keep cannot be used with -url"},
 		{func(o *Options) { o.URL, o.Processes = "http://x", 2 }, "-processes, -scheduled"},
 		{func(o *Options) { o.Processes = 0 }, "-processes must be 1 to 100 (got 0)"},
+		{func(o *Options) { o.TLS = HTTP2 }, ""},
+		{func(o *Options) { o.TLS = "3" }, `-tls must be 1.1 or 2, the version of HTTP (got "3")`},
+		{func(o *Options) { o.URL, o.TLS = "http://x", HTTP1 }, "-tls cannot be used with -url"},
 		{func(o *Options) { o.URL, o.Keep = "http://x", true }, "-processes, -scheduled, -dir and -keep"},
 	} {
 		o := testOptions()

@@ -28,6 +28,7 @@ type run struct {
 
 	sink     *sink
 	folder   string // directory of the child's database and configuration; "" with a URL
+	caFile   string // the certificate of the endpoints; "" if they speak HTTP
 	server   subject
 	webhooks []int64 // ids of those that the run has created
 }
@@ -74,32 +75,44 @@ func (r *run) problem(format string, args ...any) {
 
 // prepare opens the sink and, unless a running server is measured, creates the directory of the server.
 func (r *run) prepare() (err error) {
-	if r.sink, err = newSink(r.nonce); err != nil {
+	if r.sink, err = newSink(r.nonce, r.opts.Endpoint, r.opts.TLS); err != nil {
 		return err
 	}
 	if r.opts.URL == "" {
-		if r.folder, err = os.MkdirTemp(r.opts.Dir, "hookbolt-bench-"); err != nil {
-			return err
-		}
-		if r.folder, err = filepath.Abs(r.folder); err != nil {
-			return err
-		}
-		text, err := r.opts.Config(filepath.Join(r.folder, "hookbolt.db"))
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(r.configFile(), []byte(text), 0o600); err != nil {
+		if err := r.writeFiles(); err != nil {
 			return err
 		}
 	}
 	r.report.Machine = thisMachine(r.folder, r.opts.Version)
-	if r.opts.Database != "" {
-		r.report.Machine.Database = r.opts.Database
+	r.report.Machine.Database = r.opts.Database
+	if r.opts.RelayURL != "" {
+		r.report.Machine.Database = "another program: whether it syncs what it acknowledges is not known here"
 	}
 	if !r.opts.JSON {
 		r.report.Machine.print(r.out, r.opts.Command)
 	}
 	return nil
+}
+
+// writeFiles creates the directory of the child processes, with their configuration and the certificate that they trust.
+func (r *run) writeFiles() (err error) {
+	if r.folder, err = os.MkdirTemp(r.opts.Dir, "hookbolt-bench-"); err != nil {
+		return err
+	}
+	if r.folder, err = filepath.Abs(r.folder); err != nil {
+		return err
+	}
+	if r.opts.TLS != "" {
+		r.caFile = filepath.Join(r.folder, "ca.pem")
+		if err := os.WriteFile(r.caFile, r.sink.certificate, 0o600); err != nil {
+			return err
+		}
+	}
+	text, err := r.opts.Config(filepath.Join(r.folder, "hookbolt.db"), r.caFile)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(r.configFile(), []byte(text), 0o600)
 }
 
 func (r *run) configFile() string { return filepath.Join(r.folder, "config.toml") }
@@ -139,6 +152,9 @@ func (r *run) stages(ctx context.Context) error {
 			return err
 		}
 	}
+	if r.opts.RelayURL != "" {
+		return r.otherSender(ctx)
+	}
 	if err := r.startServer(ctx); err != nil {
 		return err
 	}
@@ -162,14 +178,15 @@ func (r *run) stages(ctx context.Context) error {
 // relay measures the bare relay.
 func (r *run) relay(ctx context.Context) error {
 	endpoint := r.sink.newEndpoint(0, 0)
-	p, err := startProcess(ctx, r.opts, "bench-relay", endpoint.url)
+	p, err := startProcess(ctx, r.opts, "bench-relay", "-ca", r.caFile, endpoint.url)
 	if err != nil {
 		return err
 	}
 	defer p.kill()
 	g := r.generator([]string{p.url}, []target{{newUUID(), true}})
 	defer g.client.CloseIdleConnections()
-	g.batch, g.token = 1, ""
+	g.batch = 1
+	g.header.Del("Authorization")
 	s := &subject{processes: []*process{p}}
 	m := r.measure(ctx, stage{name: "bare relay", subject: s, source: g, span: window{min(r.opts.Warmup, time.Second), r.opts.Relay}})
 	r.report.Relay = m
@@ -179,9 +196,17 @@ func (r *run) relay(ctx context.Context) error {
 	return errors.Join(ctx.Err(), s.ended())
 }
 
-func (r *run) generator(urls []string, targets []target) *generator {
-	return &generator{urls: urls, token: r.opts.Token, client: newClient(r.opts.Connections), connections: r.opts.Connections, batch: r.opts.Batch,
-		nonce: r.nonce, targets: targets, sessions: usualSession}
+// generator returns one that posts events to servers, by their base URLs.
+func (r *run) generator(servers []string, targets []target) *generator {
+	g := &generator{header: http.Header{"Content-Type": {"application/x-ndjson"}}, client: newClient(r.opts.Connections), connections: r.opts.Connections,
+		batch: r.opts.Batch, nonce: r.nonce, targets: targets, sessions: usualSession}
+	for _, url := range servers {
+		g.urls = append(g.urls, url+"/v1/events")
+	}
+	if r.opts.Token != "" {
+		g.header.Set("Authorization", "Bearer "+r.opts.Token)
+	}
+	return g
 }
 
 // startServer starts the processes of the server, unless a running one is measured, and waits until all are ready.
@@ -263,6 +288,11 @@ func (r *run) load(ctx context.Context) error {
 	}
 	g := r.generator(r.server.urls(), targets)
 	defer g.client.CloseIdleConnections()
+	return r.loads(ctx, g, float64(r.opts.Webhooks-failing)/float64(r.opts.Webhooks))
+}
+
+// loads measures full speed and half of it, or only the rate of the options. expected is the share of the sessions whose deliveries are to arrive.
+func (r *run) loads(ctx context.Context, g *generator, expected float64) error {
 	span := window{r.opts.Warmup, r.opts.Duration}
 	rate := r.opts.Rate
 	if rate == 0 {
@@ -275,8 +305,8 @@ func (r *run) load(ctx context.Context) error {
 		}
 		// A server can accept more than it delivers only for a while: use the rate that it can keep.
 		rate = r.report.FullSpeed.AcceptedSessions / 2
-		if failing < r.opts.Webhooks {
-			rate = min(rate, r.report.FullSpeed.Sustained/2*float64(r.opts.Webhooks)/float64(r.opts.Webhooks-failing))
+		if expected > 0 {
+			rate = min(rate, r.report.FullSpeed.Sustained/2/expected)
 		}
 		if rate == 0 {
 			return errors.New("nothing was delivered at full speed, so half of it cannot be measured")

@@ -148,7 +148,7 @@ func measureFake(t *testing.T, times func(int64) int, change func(*Options)) (*R
 }
 
 func TestRun(t *testing.T) {
-	report, f, err := measureFake(t, func(int64) int { return 1 }, func(o *Options) { o.Batch = 3 })
+	report, f, err := measureFake(t, func(int64) int { return 1 }, func(o *Options) { o.Batch, o.Duration = 3, 150*time.Millisecond })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,11 +2,15 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -15,11 +19,13 @@ import (
 
 // sink has the endpoints of a run's webhooks. It counts each arrival in the tally of its session.
 type sink struct {
-	url    string // without a path
-	nonce  string
-	mux    *http.ServeMux
-	server *http.Server
-	done   chan struct{} // closed when the server has stopped
+	url   string // without a path
+	nonce string
+	// certificate is that of the endpoints, in PEM; nil if they speak HTTP. Clients trust it as an authority.
+	certificate []byte
+	mux         *http.ServeMux
+	server      *http.Server
+	done        chan struct{} // closed when the server has stopped
 
 	mu        sync.Mutex
 	endpoints int                      // guarded by mu
@@ -29,8 +35,9 @@ type sink struct {
 	unknown   atomic.Int64             // requests that are not for a session of this run
 }
 
-func newSink(nonce string) (*sink, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+// newSink listens on an address, "" for a free port on loopback. With a version of Options.TLS it speaks HTTPS.
+func newSink(nonce, addr, tlsVersion string) (*sink, error) {
+	listener, err := net.Listen("tcp", cmp.Or(addr, "127.0.0.1:0"))
 	if err != nil {
 		return nil, err
 	}
@@ -38,6 +45,19 @@ func newSink(nonce string) (*sink, error) {
 	s.buffers.New = func() any { return new(bytes.Buffer) }
 	s.tallies.Store(&[]*tally{})
 	s.server = &http.Server{Handler: s.mux, ReadHeaderTimeout: 10 * time.Second}
+	if tlsVersion != "" {
+		s.url = "https://" + listener.Addr().String()
+		var settings *tls.Config
+		if settings, s.certificate, err = newCertificate(); err != nil {
+			listener.Close()
+			return nil, err
+		}
+		s.server.Protocols = new(http.Protocols)
+		s.server.Protocols.SetHTTP1(tlsVersion == HTTP1)
+		s.server.Protocols.SetHTTP2(tlsVersion == HTTP2)
+		settings.NextProtos = map[string][]string{HTTP1: {"http/1.1"}, HTTP2: {"h2"}}[tlsVersion]
+		listener = tls.NewListener(listener, settings)
+	}
 	go func() {
 		defer close(s.done)
 		s.server.Serve(listener) // until close
@@ -78,7 +98,11 @@ func (s *sink) newEndpoint(delay, slowBy time.Duration) *endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.endpoints++
-	path := "/" + strconv.Itoa(s.endpoints)
+	return s.open("/"+strconv.Itoa(s.endpoints), delay, slowBy)
+}
+
+// open opens an endpoint at a path; "/" has all paths that no other one has.
+func (s *sink) open(path string, delay, slowBy time.Duration) *endpoint {
 	e := &endpoint{sink: s, url: s.url + path, slowBy: slowBy, delay: delay}
 	e.status.Store(http.StatusOK)
 	s.mux.Handle(path, e)
@@ -107,8 +131,8 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 var (
-	customIDKey = []byte(`"custom_id":"`)
-	endKey      = []byte(`"session_end_date":"`)
+	customIDKey = []byte(`"custom_id":`)
+	endKey      = []byte(`"session_end_date":`)
 	quote       = []byte(`"`)
 )
 
@@ -128,11 +152,12 @@ func (e *endpoint) record(payload []byte, arrivedAt time.Time) {
 	}
 }
 
-// valueOf returns the string that follows a key, up to the next quote; nil if there is none.
+// valueOf returns the string that follows a key, up to the next quote; nil if there is none. Other senders may write a space in between.
 func valueOf(payload, key []byte) []byte {
 	_, rest, _ := bytes.Cut(payload, key)
+	rest, isText := bytes.CutPrefix(bytes.TrimLeft(rest, " "), quote)
 	value, _, found := bytes.Cut(rest, quote)
-	if !found {
+	if !isText || !found {
 		return nil
 	}
 	return value
@@ -154,8 +179,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // Relay is the bare relay with which the server is compared. It serves on a free loopback port until ctx ends, and logs the URL as the
-// server does ("ready url=…"). It forwards the body of each request to the URL to, waits for the response, and then answers 202.
-func Relay(ctx context.Context, to string, log io.Writer) error {
+// server does ("ready url=…"). It forwards the body of each request to the URL to, waits for the response, and then answers 202. caFile has the
+// certificates, in PEM, that it trusts in place of the system's; "" for none.
+func Relay(ctx context.Context, to, caFile string, log io.Writer) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -163,6 +189,14 @@ func Relay(ctx context.Context, to string, log io.Writer) error {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
 	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = 0, 1000
+	if caFile != "" {
+		text, err := os.ReadFile(caFile)
+		if err != nil {
+			return err
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool()}
+		transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(text)
+	}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
 	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

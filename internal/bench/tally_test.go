@@ -20,7 +20,7 @@ func deliver(t *testing.T, e *endpoint, customID, endedAt string) int {
 
 // The sink tells what is missing, what came again and what is none of its sessions.
 func TestSink(t *testing.T) {
-	s, err := newSink("0badcafe")
+	s, err := newSink("0badcafe", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}

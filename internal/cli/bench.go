@@ -7,6 +7,8 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -27,6 +29,7 @@ func runBench(ctx context.Context, p *Program, args []string) error {
 	benchFlags(flags, &o)
 	delay := flags.Int64("delay", 0, "set the webhooks' delay to `SECONDS`")
 	program := flags.String("transform", "", "give the webhooks the transform in `FILE`, a program in jq that gives an object")
+	relayBody := flags.String("relay-body", "", "post the text of `FILE` to -relay-url, with the session's JSON in the place of {{session}}")
 	path := flags.String("config", "", "start the server with the settings of `FILE`; http.listen, storage.path, storage.postgres_schema and log are ignored")
 	if err := p.parseFlags(flags, args, "Measures how many sessions a server accepts and delivers, how fast, and at what cost. It starts a server of its own, as a child\n"+
 		"process with a new database, or a new schema if FILE has storage.driver = \"postgres\"; -url measures a running server instead. Ctrl-C ends it early; the results so far are printed.\n"+
@@ -44,12 +47,26 @@ func runBench(ctx context.Context, p *Program, args []string) error {
 		}
 		o.URL = u.String()
 	}
-	if *program != "" {
-		text, err := os.ReadFile(*program)
-		if err != nil {
-			return usageError{fmt.Errorf("bench: -transform: %w", err)}
+	if o.RelayURL != "" {
+		if *path != "" {
+			return usageError{errors.New("bench: -config cannot be used with -relay-url: it is for the server that bench starts")}
 		}
-		o.Transform = string(text)
+		if u, err := url.Parse(o.RelayURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return usageError{fmt.Errorf("bench: -relay-url must be an http or https URL (got %q)", o.RelayURL)}
+		}
+	}
+	for _, file := range []struct {
+		flag, path string
+		text       *string
+	}{{"transform", *program, &o.Transform}, {"relay-body", *relayBody, &o.RelayBody}} {
+		if file.path == "" {
+			continue
+		}
+		text, err := os.ReadFile(file.path)
+		if err != nil {
+			return usageError{fmt.Errorf("bench: -%s: %w", file.flag, err)}
+		}
+		*file.text = string(text)
 	}
 	if err := o.Validate(); err != nil {
 		return usageError{fmt.Errorf("bench: %w", err)}
@@ -89,6 +106,20 @@ func benchFlags(flags *flag.FlagSet, o *bench.Options) {
 	flags.DurationVar(&o.Duration, "duration", 20*time.Second, "measure each load for `DURATION`")
 	flags.DurationVar(&o.Warmup, "warmup", 3*time.Second, "apply each load for `DURATION` before it is measured")
 	flags.DurationVar(&o.Every, "every", 0, "print a line of figures every `DURATION` of a load, such as 1m; 0 prints none")
+	flags.StringVar(&o.TLS, "tls", "", "let the endpoints speak HTTPS, over HTTP of `VERSION` 1.1 or 2")
+	flags.StringVar(&o.RelayURL, "relay-url", "", "measure another sender: whatever turns one POST of JSON to `URL` into one POST to -endpoint")
+	flags.StringVar(&o.Endpoint, "endpoint", "", "wait at `HOST:PORT` for what the sender of -relay-url sends, under any path")
+	flags.Func("relay-header", "send the header `NAME: VALUE` to -relay-url, such as its API key; may be repeated", func(text string) error {
+		name, value, ok := strings.Cut(text, ":")
+		if name = strings.TrimSpace(name); !ok || name == "" {
+			return errors.New("want NAME: VALUE")
+		}
+		if o.RelayHeader == nil {
+			o.RelayHeader = make(http.Header)
+		}
+		o.RelayHeader.Add(name, strings.TrimSpace(value))
+		return nil
+	})
 	flags.DurationVar(&o.Relay, "relay", 5*time.Second, "measure a bare relay first, for `DURATION`; 0 skips it")
 	flags.IntVar(&o.Scheduled, "scheduled", 0, "first post `N` sessions that are due in 30 days, and restart the server")
 	flags.IntVar(&o.ScheduledWebhooks, "scheduled-webhooks", 100, "spread the sessions of -scheduled over `N` webhooks")
@@ -102,12 +133,12 @@ func benchFlags(flags *flag.FlagSet, o *bench.Options) {
 	flags.BoolVar(&o.JSON, "json", false, "print the results as one JSON document")
 }
 
-// commandLine is the command with the flags that were set, for a report. It leaves out the token.
+// commandLine is the command with the flags that were set, for a report. It leaves out the token and headers, which may have one.
 func commandLine(flags *flag.FlagSet) string {
 	line := "hookbolt " + flags.Name()
 	flags.Visit(func(f *flag.Flag) {
 		value := f.Value.String()
-		if f.Name == "token" {
+		if f.Name == "token" || f.Name == "relay-header" {
 			value = "…"
 		}
 		line += " -" + f.Name + "=" + value
@@ -141,7 +172,7 @@ func ownServer(o *bench.Options, path string) (err error) {
 			ownSchema(o, settings, &cfg.Storage)
 		}
 	}
-	o.Config = func(database string) (string, error) { return ownConfig(settings, database) }
+	o.Config = func(database, caFile string) (string, error) { return ownConfig(settings, database, caFile) }
 	return nil
 }
 
@@ -157,8 +188,8 @@ func ownSchema(o *bench.Options, settings map[string]any, storage *config.Storag
 }
 
 // ownConfig returns the text of a configuration with the settings that bench needs: its own address and database, and a log that
-// shows when the server is ready. Webhooks allow endpoints on loopback themselves.
-func ownConfig(settings map[string]any, database string) (string, error) {
+// shows when the server is ready. Webhooks allow endpoints on loopback themselves. caFile has the certificate of endpoints; "" for none.
+func ownConfig(settings map[string]any, database, caFile string) (string, error) {
 	section := func(name string) map[string]any {
 		s, ok := settings[name].(map[string]any)
 		if !ok {
@@ -173,6 +204,9 @@ func ownConfig(settings map[string]any, database string) (string, error) {
 	}
 	// Endpoints that fail on purpose are no trouble.
 	maps.DeleteFunc(section("delivery"), func(name string, _ any) bool { return strings.HasPrefix(name, "operations_") })
+	if caFile != "" {
+		section("delivery")["ca_file"] = caFile
+	}
 	section("storage")["path"] = database
 	settings["log"] = map[string]any{"level": "info", "format": "text"}
 	var text strings.Builder
@@ -182,10 +216,11 @@ func ownConfig(settings map[string]any, database string) (string, error) {
 
 // benchRelay is the command that bench runs for comparison; see bench.Relay. It is not for people.
 func benchRelay(ctx context.Context, p *Program, args []string) error {
-	to, err := p.parseOperands(flag.NewFlagSet("bench-relay", flag.ContinueOnError), args,
-		"Passes the bodies of requests on, with no storage: the scale that \"hookbolt bench\" measures by, which runs it.", "URL")
+	flags := flag.NewFlagSet("bench-relay", flag.ContinueOnError)
+	caFile := flags.String("ca", "", "trust the certificates in `FILE`, in PEM, in place of the system's")
+	to, err := p.parseOperands(flags, args, "Passes the bodies of requests on, with no storage: the scale that \"hookbolt bench\" measures by, which runs it.", "URL")
 	if err != nil {
 		return err
 	}
-	return bench.Relay(ctx, to[0], p.Stderr)
+	return bench.Relay(ctx, to[0], *caFile, p.Stderr)
 }

@@ -74,6 +74,21 @@ func TestBenchPostgres(t *testing.T) {
 	}
 }
 
+// The server and the relay trust the certificate that the endpoints have, beside the authorities of a configuration.
+func TestBenchTLS(t *testing.T) {
+	p := hookbolttest.Start(t, strings.Fields(quickBench+" -json -rate 200 -tls 2 -dir "+t.TempDir())...)
+	if code := p.Exit(t); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	var report bench.Report
+	if err := json.Unmarshal([]byte(p.Stdout.String()), &report); err != nil {
+		t.Fatal(err)
+	}
+	if m := report.Steady; report.Relay.Deliveries == 0 || *m.Missing != 0 || m.Deliveries == 0 || m.RefusedRequests != 0 {
+		t.Errorf("the relay: %+v; the load: %+v", report.Relay, m)
+	}
+}
+
 func TestBenchJSON(t *testing.T) {
 	dir := t.TempDir()
 	config := filepath.Join(dir, "config.toml")
