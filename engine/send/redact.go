@@ -32,7 +32,10 @@ func (r *Request) credentials(authorization string) []string {
 	if r.BasicAuth != nil {
 		authorization = r.BasicAuth.authorization()
 	}
-	list := append([]string{authorization}, r.Mail.credentials()...)
+	list := r.Mail.credentials()
+	if authorization != "" {
+		list = append(list, authorization)
+	}
 	for name, header := range r.Headers {
 		if !header.isSecret(name) {
 			continue

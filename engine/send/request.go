@@ -137,7 +137,7 @@ func (s *Sender) header(r *Request, at time.Time, authorization string) (http.He
 	}
 	h.Set("User-Agent", s.userAgent)
 	if r.Kind != "" {
-		h.Set(HeaderKind, r.Kind)
+		h[wireKind] = []string{r.Kind}
 	}
 	sent, err := r.sign(h, at)
 	sent.Method, sent.UserAgent, sent.Credentials = r.Method, s.userAgent, credentials

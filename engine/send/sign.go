@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -21,6 +22,10 @@ const (
 	HeaderTimestamp = "webhook-timestamp"
 	HeaderSignature = "webhook-signature"
 )
+
+// The same as net/http keeps them, which need not be made of them for each attempt.
+var wireID, wireTimestamp, wireSignature, wireKind = http.CanonicalHeaderKey(HeaderID), http.CanonicalHeaderKey(HeaderTimestamp), http.CanonicalHeaderKey(HeaderSignature),
+	http.CanonicalHeaderKey(HeaderKind)
 
 // HeaderKind is the header that tells what kind of message a request has. It is hookbolt's own, and not signed.
 const HeaderKind = "hookbolt-kind"
@@ -91,11 +96,11 @@ func (r *Request) sign(h http.Header, at time.Time) (Sent, error) {
 	// The signatures v1 come first: some endpoints read the first one only.
 	signatures := make([]string, 0, len(r.Secrets)+len(r.Keys))
 	for _, s := range r.Secrets {
-		key, err := s.Key()
+		signature, err := signV1(s, r.ID, timestamp, body)
 		if err != nil {
 			return Sent{}, fmt.Errorf("signing secret: %w", err)
 		}
-		signatures = append(signatures, "v1,"+base64.StdEncoding.EncodeToString(mac(key, r.ID, timestamp, body)))
+		signatures = append(signatures, "v1,"+signature)
 	}
 	for _, k := range r.Keys {
 		key := k.private()
@@ -104,10 +109,8 @@ func (r *Request) sign(h http.Header, at time.Time) (Sent, error) {
 		}
 		signatures = append(signatures, "v1a,"+base64.StdEncoding.EncodeToString(ed25519.Sign(key, signedContent(r.ID, timestamp, body))))
 	}
-	h.Set(HeaderID, r.ID)
-	h.Set(HeaderTimestamp, timestamp)
-	h.Set(HeaderSignature, strings.Join(signatures, " "))
-	sent := Sent{Signature: h.Get(HeaderSignature)}
+	sent := Sent{Signature: strings.Join(signatures, " ")}
+	h[wireID], h[wireTimestamp], h[wireSignature] = []string{r.ID}, []string{timestamp}, []string{sent.Signature}
 	if b := r.BodySignature; b != nil {
 		sent.BodySignature = HeaderField{b.Header, b.value(body)}
 		h.Set(b.Header, sent.BodySignature.Value)
@@ -123,8 +126,8 @@ func signedContent(id, timestamp string, body []byte) []byte {
 	return append([]byte(id+"."+timestamp+"."), body...)
 }
 
-func mac(key []byte, id, timestamp string, body []byte) []byte {
-	m := hmac.New(sha256.New, key)
+// sum writes what is signed to an HMAC that has its key, and returns it.
+func sum(m hash.Hash, id, timestamp string, body []byte) []byte {
 	m.Write([]byte(id + "." + timestamp + "."))
 	m.Write(body)
 	return m.Sum(nil)
@@ -137,7 +140,7 @@ func Verify(h http.Header, secret Secret, body []byte, now time.Time) error {
 		return fmt.Errorf("secret: %w", err)
 	}
 	return verifyOne(h, "v1", now, func(id, timestamp string, signature []byte) bool {
-		return hmac.Equal(signature, mac(key, id, timestamp, body))
+		return hmac.Equal(signature, sum(hmac.New(sha256.New, key), id, timestamp, body))
 	})
 }
 

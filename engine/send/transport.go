@@ -2,7 +2,6 @@ package send
 
 import (
 	"crypto/tls"
-	"fmt"
 	"iter"
 	"net/http"
 	"net/netip"
@@ -47,7 +46,11 @@ func ownNetworks(own []netip.Prefix) string {
 	if len(own) == 0 {
 		return ""
 	}
-	return fmt.Sprint(own)
+	text := make([]byte, 0, 64) // on the stack for most
+	for _, network := range own {
+		text = append(network.AppendTo(text), ' ')
+	}
+	return string(text)
 }
 
 func newTransports(o Options) *transports {
