@@ -25,6 +25,7 @@ import (
 
 // A page of a table that the server cannot read hides the rows in it, and no other.
 func TestDamagedPages(t *testing.T) {
+	t.Parallel() // mostly starts of clusters and copies of databases
 	c, admin := startForDamage(t)
 	const sessions = 400
 	storeSessions(t, c.URL(), sessions)

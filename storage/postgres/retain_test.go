@@ -16,6 +16,7 @@ var anHour = engine.Retention{Sessions: time.Hour, Deliveries: time.Hour}
 
 // Retention goes on behind a page that the server cannot read, in whatever table or index it is: only what the page has a part of stays, and is named.
 func TestRetentionPassesDamagedPages(t *testing.T) {
+	t.Parallel() // mostly starts of clusters and copies of databases
 	c, admin := startForDamage(t)
 	const n = 600
 	keys := storeOld(t, c.URL(), n)
@@ -144,6 +145,7 @@ func retainAll(t *testing.T, s *Store, at time.Time, r engine.Retention) (total 
 // A cancellation goes on behind a page that the server cannot read, and does not end: what it could not cancel stays covered. The replay behind it is carried out.
 // The next day the cancellation looks once more.
 func TestCancellationPassesDamagedPages(t *testing.T) {
+	t.Parallel() // mostly starts of clusters and copies of databases
 	c, admin := startForDamage(t)
 	const n, failed = 600, 50
 	s, err := Open(t.Context(), Options{URL: c.URL()})
