@@ -43,6 +43,7 @@ func TestFleetStop(t *testing.T) {
 	}
 	summarize(t, "fleet, stopped: %v; %v", &s, &total)
 	total.hold(t)
+	s.gaps.hold(t, resumeWithin())
 }
 
 func TestFleetStopControl(t *testing.T) {
@@ -180,6 +181,7 @@ func TestFleetPartition(t *testing.T) {
 	}
 	summarize(t, "fleet, partitions: %v; %v", &p, &total)
 	total.hold(t)
+	p.gaps.hold(t, resumeWithin())
 }
 
 func TestFleetPartitionControl(t *testing.T) {

@@ -31,6 +31,8 @@ func TestFleetKill(t *testing.T) {
 	}
 	summarize(t, "fleet, kill -9: %v; %v", &kills, &total)
 	total.hold(t)
+	kills.seen.hold(t, resumeWithin())
+	kills.unseen.hold(t, resumeWithin())
 	if total.Due < 50*total.Cuts {
 		t.Errorf("only %d deliveries in %d kills: the experiment saw too little", total.Due, total.Cuts)
 	}
@@ -109,6 +111,7 @@ func TestFleetRestart(t *testing.T) {
 	}
 	summarize(t, "fleet, rolling restart: %d, %d processes; went on: %v; %v", rounds*n, rounds*n*fleetSize, all, &total)
 	total.hold(t)
+	all.hold(t, resumeWithinTerm())
 }
 
 func TestFleetRestartControl(t *testing.T) {

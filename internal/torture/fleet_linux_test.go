@@ -352,7 +352,16 @@ func (f *fleet) forget(pid int) {
 	clear(f.receiver.firstOf)
 }
 
-// resumed waits until the deliveries of lanes go on, and returns after how long each did. forget was called just before that.
+// hold checks that 99 of 100 lanes went on in time. The endpoint of one may just have failed, and is only asked again after some seconds.
+func (g gaps) hold(t *testing.T, within time.Duration) {
+	t.Helper()
+	if p99 := percentile(g, 0.99); p99 > within {
+		t.Errorf("deliveries went on after %v (p99), at most %v are allowed", p99.Round(time.Millisecond), within)
+	}
+}
+
+// resumed waits until the deliveries of lanes go on, for up to twice as long as they may take, and returns after how long each did. forget was called just before
+// that.
 func (f *fleet) resumed(paths []string, from time.Time, within time.Duration) (found gaps) {
 	at := func(path string) *sighting {
 		f.receiver.mu.Lock()
@@ -360,14 +369,11 @@ func (f *fleet) resumed(paths []string, from time.Time, within time.Duration) (f
 		return f.receiver.firstOf[path]
 	}
 	for _, path := range paths {
-		if !await(time.Until(from.Add(within+time.Second)), func() bool { return at(path) != nil }) {
+		if !await(time.Until(from.Add(2*within)), func() bool { return at(path) != nil }) {
 			f.books.complain("strike %d: nothing of %s was sent for %v: %s", len(f.strikes), path, time.Since(from).Round(time.Millisecond), f.logs())
 			return found
 		}
-		gap := at(path).begin.Sub(from)
-		if found = append(found, gap); gap > within {
-			f.books.complain("strike %d: the deliveries of %s went on after %v, at most %v are allowed", len(f.strikes), path, gap.Round(time.Millisecond), within)
-		}
+		found = append(found, at(path).begin.Sub(from))
 	}
 	return found
 }

@@ -24,6 +24,8 @@ func TestFleetRun(t *testing.T) {
 	v := run.play(t, build(t))
 	summarize(t, "fleet, a run of %v: %v; %v", *fleetRunLength, run, v)
 	v.hold(t)
+	run.killed.hold(t, resumeWithin())
+	run.stopped.hold(t, resumeWithinTerm())
 	if run.kills < 3 || run.failover == 0 || run.replaced != fleetSize {
 		t.Errorf("the run was too short to show anything: %v", run)
 	}
