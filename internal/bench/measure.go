@@ -116,10 +116,18 @@ func (m *measurement) result(lastAt time.Time) *Measured {
 	if m.rate > 0 {
 		r.Rate = &m.rate
 	}
-	if relay := m.report.Relay; m.rate == 0 && relay != nil && relay.Deliveries > 0 {
-		r.ShareOfRelay = new(100 * r.Deliveries / relay.Deliveries)
+	if m.rate == 0 {
+		r.ShareOfRelay, r.ShareOfTunedRelay = r.shareOf(m.report.Relay), r.shareOf(m.report.TunedRelay)
 	}
 	return r
+}
+
+// shareOf returns the share of a relay's rate, in percent; nil if that is not known.
+func (r *Measured) shareOf(relay *Measured) *float64 {
+	if relay == nil || relay.Deliveries == 0 {
+		return nil
+	}
+	return new(100 * r.Deliveries / relay.Deliveries)
 }
 
 // edge has the counts and figures at the beginning or the end of a window.

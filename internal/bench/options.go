@@ -35,8 +35,10 @@ type Options struct {
 	Rate float64
 	// Duration is how long each load is measured, after Warmup. Every is how often a line of figures is printed meanwhile; 0 means never.
 	Duration, Warmup, Every time.Duration
-	// Relay is how long the bare relay is measured; 0 skips it.
-	Relay time.Duration
+	// Relay is how long the bare relay is measured; 0 skips it. Then it is measured as long with TunedEnviron in its environment, if there is any: the
+	// settings of the runtime that the server has.
+	Relay        time.Duration
+	TunedEnviron []string
 	// Processes is how many processes of the server work with the database, which is in PostgreSQL if there is more than one.
 	Processes int
 	// Scheduled is how many sessions are posted first whose deliveries are due in 30 days, to ScheduledWebhooks further webhooks. Then the

@@ -45,6 +45,9 @@ func (m *Measured) print(w io.Writer, title string) {
 	if m.ShareOfRelay != nil {
 		share = fmt.Sprintf("%.1f %% of the bare relay", *m.ShareOfRelay)
 	}
+	if m.ShareOfTunedRelay != nil {
+		share += fmt.Sprintf(", %.1f %% of the tuned one", *m.ShareOfTunedRelay)
+	}
 	if m.Unsent > 0 {
 		unsent = fmt.Sprintf("%d requests, because the server was too slow", m.Unsent)
 	}
@@ -70,9 +73,9 @@ func (m *Measured) print(w io.Writer, title string) {
 	}, m.Check.lines()...)...)
 }
 
-// printRelay prints the figures that apply to the bare relay.
-func (m *Measured) printRelay(w io.Writer) {
-	section(w, "bare relay, without storage", append([][2]string{
+// printRelay prints the figures that apply to a relay.
+func (m *Measured) printRelay(w io.Writer, name string) {
+	section(w, name+", without storage", append([][2]string{
 		{"load", fmt.Sprintf("%.1f s, %s, 1 session a request", m.Seconds, plural(m.Connections, "connection"))},
 		{"relayed", text.Number(m.Deliveries) + "/s"},
 		{"response", m.Acknowledgement.text(true)},

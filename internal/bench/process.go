@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,10 +23,10 @@ type process struct {
 // startTimeout is how long a child may take until it is ready. A start reads parts of a large database, after a crash all of it.
 const startTimeout = 10 * time.Minute
 
-// startProcess starts a command of o.Executable and waits until it is ready.
-func startProcess(ctx context.Context, o *Options, args ...string) (*process, error) {
+// startProcess starts a command of o.Executable, with some more variables in its environment, and waits until it is ready.
+func startProcess(ctx context.Context, o *Options, environ []string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(o.Executable, args...), log: &logTail{ready: make(chan string, 1)}, exited: make(chan struct{})}
-	p.cmd.Env, p.cmd.Stderr = o.Environ, p.log
+	p.cmd.Env, p.cmd.Stderr = append(slices.Clip(o.Environ), environ...), p.log
 	p.cmd.SysProcAttr = ownGroup()
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s %s: %w", o.Executable, args[0], err)

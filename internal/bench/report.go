@@ -10,10 +10,12 @@ type Report struct {
 	Command   string    `json:"command"`
 	Machine   Machine   `json:"machine"`
 
-	Relay     *Measured  `json:"bare_relay"`
-	Scheduled *Scheduled `json:"scheduled"`
-	Idle      *Idle      `json:"idle"`
-	FullSpeed *Measured  `json:"full_speed"`
+	Relay *Measured `json:"bare_relay"`
+	// TunedRelay is the relay with the settings of the server's runtime.
+	TunedRelay *Measured  `json:"tuned_relay"`
+	Scheduled  *Scheduled `json:"scheduled"`
+	Idle       *Idle      `json:"idle"`
+	FullSpeed  *Measured  `json:"full_speed"`
 	// Steady is the load at half of the full speed, or at -rate.
 	Steady *Measured `json:"steady_rate"`
 	Outage *Outage   `json:"outage"`
@@ -67,9 +69,10 @@ type Measured struct {
 	AcceptedEvents   float64 `json:"accepted_events_per_second"`
 	// Acknowledgement is the time from when a request was due to be sent to its response.
 	Acknowledgement *Percentiles `json:"acknowledgement_milliseconds"`
-	// Deliveries is the rate of arrivals in the window, ShareOfRelay its share of the bare relay's rate.
-	Deliveries   float64  `json:"deliveries_per_second"`
-	ShareOfRelay *float64 `json:"share_of_bare_relay_percent"`
+	// Deliveries is the rate of arrivals in the window, ShareOfRelay its share of the bare relay's rate, ShareOfTunedRelay that of the relay with the server's settings.
+	Deliveries        float64  `json:"deliveries_per_second"`
+	ShareOfRelay      *float64 `json:"share_of_bare_relay_percent"`
+	ShareOfTunedRelay *float64 `json:"share_of_tuned_relay_percent"`
 	// Backlog is how many accepted sessions had not arrived at the end of the window. Sustained is the rate of arrivals from the beginning of
 	// the window to the last arrival. It is the rate that a server can keep if it accepts more than it delivers for a while.
 	Backlog   int64   `json:"backlog_sessions"`

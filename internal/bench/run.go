@@ -148,7 +148,7 @@ func (r *run) cleanUp(ctx context.Context) (err error) {
 // stages runs the stages of the options one after another.
 func (r *run) stages(ctx context.Context) error {
 	if r.opts.URL == "" && r.opts.Relay > 0 {
-		if err := r.relay(ctx); err != nil {
+		if err := r.relays(ctx); err != nil {
 			return err
 		}
 	}
@@ -175,12 +175,23 @@ func (r *run) stages(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// relay measures the bare relay.
-func (r *run) relay(ctx context.Context) error {
-	endpoint := r.sink.newEndpoint(0, 0)
-	p, err := startProcess(ctx, r.opts, "bench-relay", "-ca", r.caFile, endpoint.url)
-	if err != nil {
+// relays measures the bare relay as it is, and with the settings of the server's runtime.
+func (r *run) relays(ctx context.Context) (err error) {
+	if r.report.Relay, err = r.relay(ctx, "bare relay", nil); err != nil {
 		return err
+	}
+	if len(r.opts.TunedEnviron) > 0 {
+		r.report.TunedRelay, err = r.relay(ctx, "tuned relay", r.opts.TunedEnviron)
+	}
+	return err
+}
+
+// relay measures a relay.
+func (r *run) relay(ctx context.Context, name string, environ []string) (*Measured, error) {
+	endpoint := r.sink.newEndpoint(0, 0)
+	p, err := startProcess(ctx, r.opts, environ, "bench-relay", "-ca", r.caFile, endpoint.url)
+	if err != nil {
+		return nil, err
 	}
 	defer p.kill()
 	g := r.generator([]string{p.url}, []target{{newUUID(), true}})
@@ -188,12 +199,11 @@ func (r *run) relay(ctx context.Context) error {
 	g.batch = 1
 	g.header.Del("Authorization")
 	s := &subject{processes: []*process{p}}
-	m := r.measure(ctx, stage{name: "bare relay", subject: s, source: g, span: window{min(r.opts.Warmup, time.Second), r.opts.Relay}})
-	r.report.Relay = m
+	m := r.measure(ctx, stage{name: name, subject: s, source: g, span: window{min(r.opts.Warmup, time.Second), r.opts.Relay}})
 	if !r.opts.JSON {
-		m.printRelay(r.out)
+		m.printRelay(r.out, name)
 	}
-	return errors.Join(ctx.Err(), s.ended())
+	return m, errors.Join(ctx.Err(), s.ended())
 }
 
 // generator returns one that posts events to servers, by their base URLs.
@@ -215,7 +225,7 @@ func (r *run) startServer(ctx context.Context) error {
 	if r.opts.URL == "" {
 		urls = nil
 		for range r.opts.Processes {
-			p, err := startProcess(ctx, r.opts, "serve", "-config", r.configFile())
+			p, err := startProcess(ctx, r.opts, nil, "serve", "-config", r.configFile())
 			if err != nil {
 				return err
 			}

@@ -269,11 +269,11 @@ func TestReportShape(t *testing.T) {
 		of   any
 		want string
 	}{
-		{"report", shape, "bare_relay command full_speed idle interrupted machine outage problems scheduled started_at steady_rate"},
+		{"report", shape, "bare_relay command full_speed idle interrupted machine outage problems scheduled started_at steady_rate tuned_relay"},
 		{"machine", shape["machine"], "cores cpu file_system fsync go hookbolt kernel memory_bytes system"},
 		{"load", relay, "accepted_events_per_second accepted_sessions_per_second acknowledgement_milliseconds backlog_sessions commits_per_second connections " +
 			"cpu_seconds_per_1000_deliveries deliveries_per_second failed_attempts file_bytes first_refusal heap_bytes lag_milliseconds missing operations_per_commit " +
-			"peak_memory_bytes rate_sessions_per_second refused_requests repeated rss_anon_bytes samples seconds sessions_per_request share_of_bare_relay_percent " +
+			"peak_memory_bytes rate_sessions_per_second refused_requests repeated rss_anon_bytes samples seconds sessions_per_request share_of_bare_relay_percent share_of_tuned_relay_percent " +
 			"sustained_deliveries_per_second unsent_requests webhooks written_bytes_per_delivery"},
 		{"percentiles", relay["lag_milliseconds"], "max p50 p99 p99_9"},
 		{"sample", relay["samples"].([]any)[0], "accepted_sessions_per_second acknowledgement_milliseconds deliveries_per_second file_bytes goroutines heap_bytes " +

@@ -19,6 +19,7 @@ import (
 	"hookbolt/internal/bench"
 	"hookbolt/internal/buildinfo"
 	"hookbolt/internal/config"
+	"hookbolt/internal/server"
 	"hookbolt/storage/postgres"
 )
 
@@ -172,6 +173,7 @@ func ownServer(o *bench.Options, path string) (err error) {
 			ownSchema(o, settings, &cfg.Storage)
 		}
 	}
+	o.TunedEnviron = server.BusyEnviron()
 	o.Config = func(database, caFile string) (string, error) { return ownConfig(settings, database, caFile) }
 	return nil
 }

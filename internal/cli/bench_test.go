@@ -29,10 +29,10 @@ func TestBench(t *testing.T) {
 	}
 	for _, pattern := range []string{
 		`(?m)^machine\n  command +hookbolt bench -connections=4 .*-webhooks=4`,
-		`(?s)\nbare relay, .*relayed +[1-9].*\n  check +0 missing, 0 repeated\n.*\nscheduled deliveries`,
+		`(?s)\nbare relay, .*relayed +[1-9].*\n  check +0 missing, 0 repeated\n.*\ntuned relay, .*relayed +[1-9].*\nscheduled deliveries`,
 		`(?s)\nscheduled deliveries\n  sessions +\d+, over 3 webhooks.*start after a clean stop +\d+\.\d+ s\n`,
 		`(?s)\nidle\n  duration +\d+\.\d s\n`,
-		`(?s)\nfull speed, samples\n +\d+ s  accepted .*\nfull speed\n.*of the bare relay\n.*failed attempts +\d+ at the failing endpoints\n.*check +0 missing, 0 repeated\n.*\nhalf of full`,
+		`(?s)\nfull speed, samples\n +\d+ s  accepted .*\nfull speed\n.*of the bare relay, [0-9.]+ % of the tuned one\n.*failed attempts +\d+ at the failing endpoints\n.*check +0 missing, 0 repeated\n.*\nhalf of full`,
 		`(?s)\nhalf of full speed\n.*4 webhooks, [\d,]+ sessions/s\n.*check +0 missing, 0 repeated\n.*\noutage`,
 		`(?s)\noutage of every endpoint\n  backlog +\d+ sessions, 4 webhooks.*lag of other lanes +p50 .*check +0 missing, 0 repeated\n`,
 	} {

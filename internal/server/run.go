@@ -56,7 +56,7 @@ func (s *Server) start(ctx context.Context, p *parts, manager *systemd.Manager) 
 			p.failed <- fmt.Errorf("deliver: %w", err)
 		}
 	})
-	p.Go(func() { keepMemoryLimit(ctx) })
+	p.Go(func() { keepMemory(ctx) })
 	database := s.cfg.Storage.Path // read before a reload can change s.cfg
 	if s.cfg.Storage.Driver == config.DriverPostgres {
 		database = "PostgreSQL, schema " + s.cfg.Storage.PostgresSchema
