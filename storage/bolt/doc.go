@@ -84,7 +84,7 @@
 // # Writing
 //
 // One goroutine, the writer, makes all changes. It takes the mutations that have gathered during the last commit, applies them in one bbolt
-// transaction, and answers all callers after the fsync (group commit). There is no artificial delay: batches grow with the load. A mutation
+// transaction, and answers all callers after the fsync (group commit). Batches grow with the load; where many come, it waits up to a millisecond for more (patience). A mutation
 // that fails, fails alone. Large mutations, such as imports, wait behind all others, and a commit ends with a few of them. A commit is bounded
 // by what it writes. A request that leads to many deliveries writes a fan-out in their place, and Watch makes them, one bounded step in a commit.
 //

@@ -100,6 +100,7 @@ func (s *Store) writer() {
 	defer close(s.stopped)
 	debug.SetPanicOnFault(true) // see recoverDamage
 	var mutations []*mutation
+	var p patience
 	for {
 		select {
 		case m := <-s.mutations:
@@ -109,10 +110,17 @@ func (s *Store) writer() {
 		case <-s.quit:
 			return
 		}
+		if had := len(mutations); p.waits(had, time.Now()) {
+			time.Sleep(gatherWait)
+			mutations = s.gather(mutations)
+			p.waited(len(mutations) - had)
+		}
+		p.began = time.Now()
 		if err := s.commit(mutations); err != nil {
 			s.fail(err)
 			return
 		}
+		p.took = time.Since(p.began)
 		clear(mutations) // a request may be large; do not keep it alive
 	}
 }
@@ -121,7 +129,10 @@ func (s *Store) writer() {
 // has just answered: they may submit another mutation. That costs no time when there are none, and fewer commits cost less. The batch
 // is bounded, so that its first caller does not wait for ever.
 func (s *Store) gather(mutations []*mutation) []*mutation {
-	size := mutations[0].size
+	size := 0
+	for _, m := range mutations {
+		size += m.size
+	}
 	drain := func(queue chan *mutation, most int) {
 		for len(queue) > 0 && len(mutations) < maxBatchMutations && size < most {
 			m := <-queue
