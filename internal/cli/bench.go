@@ -201,6 +201,7 @@ func ownConfig(settings map[string]any, database, caFile string) (string, error)
 		return s
 	}
 	section("http")["listen"] = "127.0.0.1:0"
+	section("http")["shutdown_delay"] = "0s"                         // there is no balancer
 	for _, name := range []string{"tls_cert_file", "tls_key_file"} { // the load is plain HTTP
 		delete(section("http"), name)
 	}

@@ -57,7 +57,7 @@ func TestBenchPostgres(t *testing.T) {
 	if err := os.WriteFile(file, []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := hookbolttest.Start(t, strings.Fields(quickBench+" -processes 2 -webhooks 4 -scheduled 10 -dir "+dir+" -config "+file)...)
+	p := hookbolttest.Start(t, strings.Fields(quickBench+" -processes 2 -webhooks 4 -scheduled 10 -scheduled-webhooks 2 -dir "+dir+" -config "+file)...)
 	if code := p.Exit(t); code != 0 || p.Stderr.String() != "" {
 		t.Fatalf("exit code %d", code)
 	}
