@@ -189,7 +189,7 @@ func (s *Store) keepDialing(ctx context.Context, d *dialer, unsettled *int64, ac
 	}
 }
 
-// dialOnce connects, and finds out whether an unsettled batch was carried out, and whether one is missing that was acknowledged.
+// dialOnce connects, and finds out whether a batch is missing that was acknowledged, and whether an unsettled one was carried out.
 func (s *Store) dialOnce(ctx context.Context, unsettled *int64, acked int64) (got dialed) {
 	conn, err := s.connect(ctx)
 	if err != nil {
@@ -199,11 +199,10 @@ func (s *Store) dialOnce(ctx context.Context, unsettled *int64, acked int64) (go
 		closeConn(conn)
 		return dialed{err: away(err)}
 	}
-	if unsettled != nil {
+	// It is looked first: the row that settles is the newest one, and then the keeper may remove that of the last batch at any moment.
+	got.setBack, err = s.isSetBack(ctx, conn, acked)
+	if err == nil && unsettled != nil && !got.setBack {
 		got.committed, err = s.settle(ctx, conn, *unsettled)
-	}
-	if err == nil && !got.committed { // else it may have removed the row of the one before
-		got.setBack, err = s.isSetBack(ctx, conn, acked)
 	}
 	if err != nil {
 		closeConn(conn)

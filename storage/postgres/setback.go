@@ -7,9 +7,10 @@ import (
 )
 
 // A failover to a standby that is not synchronous, or a restored backup, loses the last commits. Nobody can bring them back, but it is said: the newest row of a
-// writer's batches is never removed, so when the writer connects again, that of the last batch that it has acknowledged must be there.
+// writer's batches is never removed, so when the writer connects again, that of the last batch that was acknowledged must be there, or one that came behind it: the
+// batch whose answer was lost, or the row that an earlier connection has settled it with.
 
-// isSetBack reports whether the last batch that was acknowledged is missing, 0 for none. Where the writer's own row is missing as well, this process is fenced
+// isSetBack reports whether the last batch that was acknowledged, 0 for none, and all behind it are missing. Where the writer's own row is missing as well, this process is fenced
 // off, and finds that out with its next transaction.
 func (s *Store) isSetBack(ctx context.Context, conn *pgx.Conn, acked int64) (bool, error) {
 	if acked == 0 {
@@ -18,7 +19,7 @@ func (s *Store) isSetBack(ctx context.Context, conn *pgx.Conn, acked int64) (boo
 	ctx, cancel := context.WithTimeout(ctx, tripTimeout)
 	defer cancel()
 	var writer, batch bool
-	err := conn.QueryRow(ctx, s.sql("SELECT EXISTS (SELECT FROM @.writers WHERE id = $1), EXISTS (SELECT FROM @.batches WHERE writer = $1 AND n = $2)"), s.writerID, acked).Scan(&writer, &batch)
+	err := conn.QueryRow(ctx, s.sql("SELECT EXISTS (SELECT FROM @.writers WHERE id = $1), EXISTS (SELECT FROM @.batches WHERE writer = $1 AND n >= $2)"), s.writerID, acked).Scan(&writer, &batch)
 	return writer && !batch, err
 }
 

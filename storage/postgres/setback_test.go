@@ -66,6 +66,28 @@ func TestSetBack(t *testing.T) {
 	}
 }
 
+// The keeper removes the row of the last batch that was acknowledged as soon as there is a newer one: that of a commit whose answer was lost, or the one that
+// a connection has settled it with, which broke before it was used. Nothing is lost then.
+func TestNewerBatchIsNoSetBack(t *testing.T) {
+	for name, counts := range map[string]string{"carried out": "(array_agg(counts ORDER BY n DESC))[1]", "given up": "NULL"} {
+		t.Run(name, func(t *testing.T) {
+			c := postgrestest.Shared(t)
+			l := new(line)
+			s := openAt(t, Options{URL: c.URL(), Schema: c.Schema(t), Connections: l, Patience: 30 * time.Second})
+			if _, err := appendOne(s); err != nil {
+				t.Fatal(err)
+			}
+			l.cut()
+			sqlOf(t, s, "WITH gone AS (DELETE FROM @.batches RETURNING writer, n, counts), newer AS (INSERT INTO @.batches (writer, n, counts) SELECT writer, max(n) + 1000, "+counts+
+				" FROM gone GROUP BY writer RETURNING 1) SELECT count(*)::text FROM newer")
+			l.mend()
+			if _, err := appendOne(s); err != nil || s.Figures().SetBacks != 0 {
+				t.Errorf("%v, set back %d times", err, s.Figures().SetBacks)
+			}
+		})
+	}
+}
+
 // One of several processes joins anew: others may have taken its lanes over in what was lost.
 func TestSetBackInAFleet(t *testing.T) {
 	inBubble(t, func(t *testing.T, schema string) {
