@@ -21,6 +21,8 @@ const (
 	busyPercent = 800
 	// busyBytes are allocated in a second by a busy server: about those of 100 sessions.
 	busyBytes = 4 << 20
+	// calmIntervals is after how many intervals with less than that a busy server is idle.
+	calmIntervals = 5
 )
 
 // TuneRuntime sets the garbage collection and the threads of the process of a server, unless the environment does (GOGC, GOMAXPROCS).
@@ -34,9 +36,10 @@ var TuneRuntime = sync.OnceFunc(func() {
 	}
 })
 
-// BusyEnviron returns environment variables that give another program in Go the settings that a busy server has, to compare it with.
+// BusyEnviron returns environment variables that give another program in Go the settings that a busy server has, to compare it with. The process must not have
+// called TuneRuntime.
 func BusyEnviron() []string {
-	return []string{fmt.Sprintf("GOGC=%d", busyPercent), fmt.Sprintf("GOMEMLIMIT=%d", memoryLimit), fmt.Sprintf("GOMAXPROCS=%d", runtime.NumCPU()+1)}
+	return []string{fmt.Sprintf("GOGC=%d", busyPercent), fmt.Sprintf("GOMEMLIMIT=%d", memoryLimit), fmt.Sprintf("GOMAXPROCS=%d", runtime.GOMAXPROCS(0)+1)}
 }
 
 // memoryLimit is how much memory the process uses before garbage is collected more often than the percentages say.
@@ -65,15 +68,21 @@ func keepMemory(ctx context.Context) {
 	metrics.Read(sample)
 	ticker := time.NewTicker(memoryInterval)
 	defer ticker.Stop()
+	calm := calmIntervals
 	for percent := idlePercent; ; {
 		allocated := sample[1].Value.Uint64()
 		metrics.Read(sample)
 		if setsLimit {
 			debug.SetMemoryLimit(limitFor(int64(sample[0].Value.Uint64()), most))
 		}
-		if now := percentFor(sample[1].Value.Uint64() - allocated); setsPercent && now != percent {
+		if calm++; sample[1].Value.Uint64()-allocated >= busyBytes*uint64(memoryInterval/time.Second) {
+			calm = 0
+		}
+		if now := percentAfter(calm); setsPercent && now != percent {
 			debug.SetGCPercent(now)
-			percent = now
+			if percent = now; now == idlePercent {
+				debug.FreeOSMemory() // nothing is collected for minutes where nothing is allocated
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -92,10 +101,10 @@ func limitFor(live, most int64) int64 {
 	return max(min(memoryLimit, most/2), min(live/2*3, most/10*9))
 }
 
-// percentFor returns how much the heap may grow, after an interval in which so many bytes were allocated.
-func percentFor(allocated uint64) int {
-	if allocated < busyBytes*uint64(memoryInterval/time.Second) {
-		return idlePercent
+// percentAfter returns how much the heap may grow, after so many intervals in a row in which little was allocated.
+func percentAfter(calm int) int {
+	if calm < calmIntervals {
+		return busyPercent
 	}
-	return busyPercent
+	return idlePercent
 }

@@ -1,6 +1,13 @@
 package server
 
-import "testing"
+import (
+	"context"
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"testing/synctest"
+	"time"
+)
 
 // A server that needs more memory than the limit is not made to collect garbage all the time, and one in a container stays in it.
 func TestMemoryLimit(t *testing.T) {
@@ -16,11 +23,39 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
-// Only a busy server lets garbage pile up.
-func TestGarbagePercent(t *testing.T) {
-	for allocated, want := range map[uint64]int{0: 150, 1 << 20: 150, 8<<20 - 1: 150, 8 << 20: 800, 1 << 40: 800} {
-		if got := percentFor(allocated); got != want {
-			t.Errorf("after %d bytes: %d, want %d", allocated, got, want)
+// A busy server lets garbage pile up, and gives the memory back some seconds after it was busy.
+func TestIdleServerGivesMemoryBack(t *testing.T) {
+	for calm, want := range []int{0: 800, 4: 800, 5: 150, 6: 150} {
+		if got := percentAfter(calm); want != 0 && got != want {
+			t.Errorf("after %d calm intervals: %d, want %d", calm, got, want)
 		}
 	}
+	synctest.Test(t, func(t *testing.T) {
+		t.Setenv("GOGC", "")
+		t.Setenv("GOMEMLIMIT", "")
+		ctx, stop := context.WithCancel(t.Context())
+		go keepMemory(ctx)
+		percent := func() int {
+			now := debug.SetGCPercent(idlePercent) // returns the one before
+			debug.SetGCPercent(now)
+			return now
+		}
+		var kept []byte
+		for range 3 {
+			kept = make([]byte, 2*busyBytes*int(memoryInterval/time.Second))
+			time.Sleep(memoryInterval)
+			synctest.Wait()
+		}
+		runtime.KeepAlive(kept)
+		if got := percent(); got != busyPercent {
+			t.Errorf("busy: %d", got)
+		}
+		time.Sleep((calmIntervals + 1) * memoryInterval)
+		synctest.Wait()
+		if got := percent(); got != idlePercent {
+			t.Errorf("idle again: %d", got)
+		}
+		stop()
+		synctest.Wait()
+	})
 }
