@@ -11,14 +11,6 @@ import (
 
 // Options are the settings of a run.
 type Options struct {
-	// TLS lets the endpoints speak HTTPS, over HTTP1 or HTTP2; "" is for HTTP.
-	TLS string
-	// RelayURL measures another sender in place of hookbolt: each session is one JSON document that is posted there, and has to arrive at Endpoint, a host
-	// and port on which the run listens. RelayHeader is sent with each request. RelayBody is the body, with {{session}} where the document is to stand;
-	// "" for the document alone.
-	RelayURL, Endpoint string
-	RelayHeader        http.Header
-	RelayBody          string
 	// Connections is how many connections the generator uses, each for one request at a time. Batch is how many sessions a request has.
 	Connections, Batch int
 	// Webhooks is over how many webhooks the sessions are spread. Each is for its own content, so a session leads to one delivery.
@@ -52,6 +44,14 @@ type Options struct {
 
 	// URL is the address of a running server, Token its admin token if it needs one; "" starts a server as a child process.
 	URL, Token string
+	// TLS lets the endpoints speak HTTPS, over HTTP1 or HTTP2; "" is for HTTP.
+	TLS string
+	// RelayURL measures another sender in place of hookbolt: each session is one JSON document that is posted there, and has to arrive at Endpoint, a host
+	// and port on which the run listens. RelayHeader is sent with each request. RelayBody is the body, with {{session}} where the document is to stand;
+	// "" for the document alone.
+	RelayURL, Endpoint string
+	RelayHeader        http.Header
+	RelayBody          string
 	// Executable is the path of hookbolt, for child processes. A run uses its commands serve and bench-relay.
 	Executable string
 	// Environ is the environment of the child processes; nil means that of this process.

@@ -26,7 +26,7 @@ func otherSender(t *testing.T, times int) (url, endpoint string) {
 	var client http.Client
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var message struct{ Payload map[string]any }
-		if err := json.NewDecoder(r.Body).Decode(&message); err != nil || r.Header.Get("X-Key") != "a key" || r.URL.Path != "/messages" || len(message.Payload) < 10 {
+		if err := json.NewDecoder(r.Body).Decode(&message); err != nil || r.Header.Get("X-Key") != testToken || r.URL.Path != "/messages" || len(message.Payload) < 10 {
 			t.Errorf("%s %s, key %q, %d fields, %v", r.Method, r.URL, r.Header.Get("X-Key"), len(message.Payload), err)
 		}
 		text, err := json.MarshalIndent(map[string]any{"data": message.Payload}, "", "  ")
@@ -55,7 +55,7 @@ func otherSender(t *testing.T, times int) (url, endpoint string) {
 func otherSenderOptions(url, endpoint string) Options {
 	o := testOptions()
 	o.Webhooks = 1
-	o.RelayURL, o.Endpoint, o.RelayHeader, o.RelayBody, o.JSON = url, endpoint, http.Header{"X-Key": {"a key"}}, `{"eventType":"done","payload":{{session}}}`, true
+	o.RelayURL, o.Endpoint, o.RelayHeader, o.RelayBody, o.JSON = url, endpoint, http.Header{"X-Key": {testToken}}, `{"eventType":"done","payload":{{session}}}`, true
 	o.Config = func(string, string) (string, error) { return "", nil }
 	return o
 }
@@ -69,14 +69,7 @@ func TestOtherSender(t *testing.T) {
 		if times != 1 {
 			o.Rate = 300
 		}
-		var out, log bytes.Buffer
-		r := newRun(&o, &out, &log)
-		r.quietTimeout = 200 * time.Millisecond
-		err := r.run(t.Context())
-		var report Report
-		if err := json.Unmarshal(out.Bytes(), &report); err != nil {
-			t.Fatalf("%v in %s", err, out.String())
-		}
+		report, err := reportOf(t, &o, 200*time.Millisecond)
 		if times != 1 {
 			if err == nil || *report.Steady.Missing == 0 != (times == 2) || report.Steady.Repeated == 0 != (times == 0) {
 				t.Errorf("sent %d times: %v, %+v", times, err, report.Steady)

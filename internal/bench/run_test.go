@@ -133,9 +133,16 @@ func measureFake(t *testing.T, times func(int64) int, change func(*Options)) (*R
 	if err := o.Validate(); err != nil {
 		t.Fatal(err)
 	}
+	report, err := reportOf(t, &o, 50*time.Millisecond)
+	return report, f, err
+}
+
+// reportOf runs bench and returns the report, for which the options ask as JSON.
+func reportOf(t *testing.T, o *Options, quietTimeout time.Duration) (*Report, error) {
+	t.Helper()
 	var out, log bytes.Buffer
-	r := newRun(&o, &out, &log)
-	r.quietTimeout = 50 * time.Millisecond
+	r := newRun(o, &out, &log)
+	r.quietTimeout = quietTimeout
 	err := r.run(t.Context())
 	var report Report
 	if err := json.Unmarshal(out.Bytes(), &report); err != nil {
@@ -144,7 +151,7 @@ func measureFake(t *testing.T, times func(int64) int, change func(*Options)) (*R
 	if strings.Contains(out.String()+log.String(), testToken) {
 		t.Error("the token is shown")
 	}
-	return &report, f, err
+	return &report, err
 }
 
 func TestRun(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -31,43 +30,20 @@ func runBench(ctx context.Context, p *Program, args []string) error {
 	delay := flags.Int64("delay", 0, "set the webhooks' delay to `SECONDS`")
 	program := flags.String("transform", "", "give the webhooks the transform in `FILE`, a program in jq that gives an object")
 	relayBody := flags.String("relay-body", "", "post the text of `FILE` to -relay-url, with the session's JSON in the place of {{session}}")
-	path := flags.String("config", "", "start the server with the settings of `FILE`; http.listen, storage.path, storage.postgres_schema and log are ignored")
+	path := flags.String("config", "", "start the server with the settings of `FILE`; http.listen, http.shutdown_delay, storage.path, storage.postgres_schema, log, and with -tls delivery.ca_file are ignored")
 	if err := p.parseFlags(flags, args, "Measures how many sessions a server accepts and delivers, how fast, and at what cost. It starts a server of its own, as a child\n"+
 		"process with a new database, or a new schema if FILE has storage.driver = \"postgres\"; -url measures a running server instead. Ctrl-C ends it early; the results so far are printed.\n"+
 		"The exit code is 1 if a delivery is missing or arrived more than once."); err != nil {
 		return err
 	}
 	o.Delay = time.Duration(*delay) * time.Second
-	if o.URL != "" && *path != "" {
-		return usageError{errors.New("bench: -config cannot be used with -url: it is for the server that bench starts")}
+	if err := readTargets(&o, *path); err != nil {
+		return usageError{fmt.Errorf("bench: %w", err)}
 	}
-	if o.URL != "" {
-		u, err := serverURL(o.URL)
-		if err != nil {
-			return usageError{fmt.Errorf("bench: -url %w", err)}
+	for _, file := range []textFile{{"transform", *program, &o.Transform}, {"relay-body", *relayBody, &o.RelayBody}} {
+		if err := file.read(); err != nil {
+			return usageError{fmt.Errorf("bench: %w", err)}
 		}
-		o.URL = u.String()
-	}
-	if o.RelayURL != "" {
-		if *path != "" {
-			return usageError{errors.New("bench: -config cannot be used with -relay-url: it is for the server that bench starts")}
-		}
-		if u, err := url.Parse(o.RelayURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return usageError{fmt.Errorf("bench: -relay-url must be an http or https URL (got %q)", o.RelayURL)}
-		}
-	}
-	for _, file := range []struct {
-		flag, path string
-		text       *string
-	}{{"transform", *program, &o.Transform}, {"relay-body", *relayBody, &o.RelayBody}} {
-		if file.path == "" {
-			continue
-		}
-		text, err := os.ReadFile(file.path)
-		if err != nil {
-			return usageError{fmt.Errorf("bench: -%s: %w", file.flag, err)}
-		}
-		*file.text = string(text)
 	}
 	if err := o.Validate(); err != nil {
 		return usageError{fmt.Errorf("bench: %w", err)}
@@ -91,6 +67,45 @@ func runBench(ctx context.Context, p *Program, args []string) error {
 	if err := bench.Run(ctx, &o, p.Stdout, p.Stderr); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
+	return nil
+}
+
+// readTargets reads the URLs of what is measured in place of a server that bench starts with the configuration at path; "" for none.
+func readTargets(o *bench.Options, path string) error {
+	for _, target := range []struct {
+		flag string
+		url  *string
+	}{{"url", &o.URL}, {"relay-url", &o.RelayURL}} {
+		if *target.url == "" {
+			continue
+		}
+		if path != "" {
+			return fmt.Errorf("-config cannot be used with -%s: it is for the server that bench starts", target.flag)
+		}
+		u, err := serverURL(*target.url)
+		if err != nil {
+			return fmt.Errorf("-%s %w", target.flag, err)
+		}
+		*target.url = u.String()
+	}
+	return nil
+}
+
+// textFile is a flag that names a file, and where its text goes. The path is "" if the flag was not set.
+type textFile struct {
+	flag, path string
+	text       *string
+}
+
+func (f *textFile) read() error {
+	if f.path == "" {
+		return nil
+	}
+	text, err := os.ReadFile(f.path)
+	if err != nil {
+		return fmt.Errorf("-%s: %w", f.flag, err)
+	}
+	*f.text = string(text)
 	return nil
 }
 

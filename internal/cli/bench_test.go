@@ -74,7 +74,7 @@ func TestBenchPostgres(t *testing.T) {
 	}
 }
 
-// The server and the relay trust the certificate that the endpoints have, beside the authorities of a configuration.
+// The server and the relay trust the certificate that the endpoints have.
 func TestBenchTLS(t *testing.T) {
 	p := hookbolttest.Start(t, strings.Fields(quickBench+" -json -rate 200 -tls 2 -dir "+t.TempDir())...)
 	if code := p.Exit(t); code != 0 {
@@ -183,6 +183,10 @@ func TestBenchUsage(t *testing.T) {
 		{"-duration 0s", cli.ExitUsage, "bench: -duration must be positive (got 0s)"},
 		{"now", cli.ExitUsage, `bench: unexpected argument "now"`},
 		{"-url http://127.0.0.1:1 -config x", cli.ExitUsage, "bench: -config cannot be used with -url"},
+		{"-relay-url 127.0.0.1:1 -endpoint 127.0.0.1:2", cli.ExitUsage, "bench: -relay-url "},
+		{"-relay-url http://127.0.0.1:1 -endpoint 127.0.0.1:2 -config x", cli.ExitUsage, "bench: -config cannot be used with -relay-url"},
+		{"-relay-header x", cli.ExitUsage, "bench: invalid value \"x\" for flag -relay-header: want NAME: VALUE"},
+		{"-relay-body /nowhere/x", cli.ExitUsage, "bench: -relay-body: open /nowhere/x"},
 		{"-processes 2", cli.ExitUsage, "bench: -processes needs a -config whose storage.driver is \"postgres\""},
 		{"-token x", cli.ExitUsage, "bench: -token can only be used with -url"},
 		{"-config " + broken, cli.ExitFailure, broken + ": delivery.timeout: "},

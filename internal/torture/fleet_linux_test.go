@@ -352,7 +352,7 @@ func (f *fleet) forget(pid int) {
 	clear(f.receiver.firstOf)
 }
 
-// hold checks that 99 of 100 lanes went on in time. The endpoint of one may just have failed, and is only asked again after some seconds.
+// hold checks that 99 of 100 lanes went on in time.
 func (g gaps) hold(t *testing.T, within time.Duration) {
 	t.Helper()
 	if p99 := percentile(g, 0.99); p99 > within {
@@ -360,8 +360,10 @@ func (g gaps) hold(t *testing.T, within time.Duration) {
 	}
 }
 
-// resumed waits until the deliveries of lanes go on, for up to twice as long as they may take, and returns after how long each did. forget was called just before
-// that.
+// probePatience is how much longer than within resumed waits for a lane: its endpoint may just have failed, and is asked again after some seconds.
+const probePatience = 10 * time.Second
+
+// resumed waits until the deliveries of lanes go on, and returns after how long each did. forget was called just before that.
 func (f *fleet) resumed(paths []string, from time.Time, within time.Duration) (found gaps) {
 	at := func(path string) *sighting {
 		f.receiver.mu.Lock()
@@ -369,7 +371,7 @@ func (f *fleet) resumed(paths []string, from time.Time, within time.Duration) (f
 		return f.receiver.firstOf[path]
 	}
 	for _, path := range paths {
-		if !await(time.Until(from.Add(2*within)), func() bool { return at(path) != nil }) {
+		if !await(time.Until(from.Add(within+probePatience)), func() bool { return at(path) != nil }) {
 			f.books.complain("strike %d: nothing of %s was sent for %v: %s", len(f.strikes), path, time.Since(from).Round(time.Millisecond), f.logs())
 			return found
 		}

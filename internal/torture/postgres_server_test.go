@@ -123,11 +123,13 @@ func killBackend(t *testing.T, c *postgrestest.Cluster, pid int) error {
 	if err != nil {
 		return err
 	}
-	if err := p.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) { // it may just have ended by itself
+	if err := p.Kill(); errors.Is(err, os.ErrProcessDone) {
+		return nil // it had just ended by itself
+	} else if err != nil {
 		return err
 	}
 	if _, err := witness.Exec(ctx, "SELECT pg_sleep(5)"); err == nil {
-		return nil // so it had
+		return nil // it was about to end by itself
 	}
 	return c.Await()
 }
