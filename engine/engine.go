@@ -238,14 +238,10 @@ func (e *Engine) Started() <-chan struct{} { return e.started }
 
 // loop starts the attempts that are due, one turn after the other, and sleeps until the next delivery is due.
 func (e *Engine) loop(ctx context.Context, sends *cutOff, work *sync.WaitGroup) error {
-	start := func(claims []*claim) {
-		for _, c := range claims {
-			work.Go(func() { e.deliver(ctx, sends, c) })
-		}
-	}
+	workers := newCrew(ctx, work, func(c *claim) { e.deliver(ctx, sends, c) })
 	clock := newClockWatch()
 	for ctx.Err() == nil {
-		start(e.lanes.drainArrivals())
+		workers.start(e.lanes.drainArrivals())
 		if by := clock.step(); by != 0 {
 			e.log.Warn("the clock was set; what is due is looked for again", "by", by)
 			e.lanes.clockSet()
@@ -256,7 +252,7 @@ func (e *Engine) loop(ctx context.Context, sends *cutOff, work *sync.WaitGroup) 
 			if err != nil {
 				return err
 			}
-			start(claims)
+			workers.start(claims)
 			continue
 		}
 		var alarm <-chan time.Time // none while nothing waits

@@ -204,7 +204,7 @@ func (s *tokenSource) ask(ctx context.Context, call *tokenCall, style AuthStyle)
 
 // request makes the token request, without the headers of the settings.
 func (o *OAuth2) request(ctx context.Context, style AuthStyle) (*http.Request, error) {
-	target, err := wireURL(string(o.TokenURL))
+	to, err := wireURL(string(o.TokenURL))
 	if err != nil {
 		return nil, err
 	}
@@ -215,9 +215,9 @@ func (o *OAuth2) request(ctx context.Context, style AuthStyle) (*http.Request, e
 	case o.IsJSON:
 		contentType = "application/json"
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(body))
+	req, err := newHTTPRequest(ctx, http.MethodPost, to, strings.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("%w: the URL cannot be parsed", errNotMade) // err quotes parts of the URL
+		return nil, err
 	}
 	req.Header.Set("Content-Type", contentType)
 	req.Header.Set("Accept", "application/json") // some answer with a form, or a page, to those who do not ask

@@ -96,9 +96,9 @@ func (p *pool) RoundTrip(req *http.Request) (*http.Response, error) {
 	var want wanted
 	var before error // of the request that is repeated
 	for {
-		req = req.WithContext(t.begin(ctx, req.URL))
+		x := t.begin(req.URL)
 		t.note(func(x *exchange) { x.tls = p.tls })
-		c, reused, err := p.acquire(req.Context(), req.URL, want)
+		c, reused, err := p.acquire(ctx, x, want)
 		if err != nil {
 			closeBody(req)
 			return nil, err
@@ -109,7 +109,7 @@ func (p *pool) RoundTrip(req *http.Request) (*http.Response, error) {
 			closeBody(req)
 			return nil, cmp.Or(before, ErrWithdrawn)
 		}
-		resp, err := c.client.RoundTrip(req)
+		resp, err := c.client.RoundTrip(req.WithContext(t.sending(ctx, x)))
 		if err == nil {
 			c.offer()
 			resp.Body = &answerBody{ReadCloser: resp.Body, ctx: ctx, conn: c, last: !mayFollow(resp) || t.lengthInInterim()}
@@ -171,9 +171,9 @@ func rewound(req *http.Request, err error) (*http.Request, error) {
 	return &next, nil
 }
 
-// acquire returns a connection for a request, and whether it was there before.
-func (p *pool) acquire(ctx context.Context, u *url.URL, want wanted) (c *conn, reused bool, err error) {
-	key := hostKey{u.Scheme, u.Host}
+// acquire returns a connection for an exchange, and whether it was there before.
+func (p *pool) acquire(ctx context.Context, x *exchange, want wanted) (c *conn, reused bool, err error) {
+	key := hostKey{x.to.Scheme, x.to.Host}
 	for !want.fresh {
 		if c = p.take(key); c == nil {
 			break
@@ -187,7 +187,7 @@ func (p *pool) acquire(ctx context.Context, u *url.URL, want wanted) (c *conn, r
 	if want.http1 {
 		transport = p.onlyHTTP1()
 	}
-	if c, err = p.connect(ctx, transport, u); err != nil {
+	if c, err = p.connect(traceOf(ctx).dialing(ctx, x), transport, x.to); err != nil {
 		return nil, false, err
 	}
 	c.wire.beginFirst()

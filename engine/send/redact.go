@@ -157,6 +157,9 @@ func isWord(r rune) bool {
 // redact replaces credentials in a text, which come longest first. Credentials that overlap are replaced together. The beginning of one at
 // the end of the text is replaced, too: the text may have been cut there.
 func redact(text []byte, credentials []string) []byte {
+	if len(credentials) == 0 {
+		return text
+	}
 	var covered []bool // covered[i] says that byte i belongs to a credential; nil while none does
 	cover := func(from, to int) {
 		if covered == nil {

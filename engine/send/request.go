@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"time"
 )
@@ -108,7 +109,7 @@ func (a *attempt) httpRequest(ctx context.Context) (*http.Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNoURL, err)
 	}
-	target, err = wireURL(target)
+	to, err := wireURL(target)
 	if err != nil {
 		return nil, err
 	}
@@ -116,9 +117,9 @@ func (a *attempt) httpRequest(ctx context.Context) (*http.Request, error) {
 	if bytesSent := a.request.body(); bytesSent != nil {
 		body = bytes.NewReader(bytesSent)
 	}
-	req, err := http.NewRequestWithContext(withTrace(ctx, a.trace), cmp.Or(a.request.Method, http.MethodPost), target, body)
+	req, err := newHTTPRequest(withTrace(ctx, a.trace), cmp.Or(a.request.Method, http.MethodPost), to, body)
 	if err != nil {
-		return nil, fmt.Errorf("%w: the URL cannot be parsed", errNotMade) // err quotes parts of the URL
+		return nil, err
 	}
 	req.Header, a.outcome.Sent, err = a.sender.header(a.request, a.outcome.StartedAt, a.authorization)
 	if err != nil {
@@ -127,11 +128,24 @@ func (a *attempt) httpRequest(ctx context.Context) (*http.Request, error) {
 	return req, nil
 }
 
+// newHTTPRequest is http.NewRequestWithContext for a URL that was parsed already.
+func newHTTPRequest(ctx context.Context, method string, to *url.URL, body io.Reader) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "", body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotMade, err)
+	}
+	req.URL, req.Host = to, to.Host
+	return req, nil
+}
+
 // header returns the header of an attempt that starts at that time, and what is kept of it.
 func (s *Sender) header(r *Request, at time.Time, authorization string) (http.Header, Sent, error) {
 	h := make(http.Header, 8)
 	r.setCredentials(h, authorization)
-	credentials := slices.Sorted(maps.Keys(h))
+	var credentials []string
+	if len(h) > 0 { // most have none
+		credentials = slices.Sorted(maps.Keys(h))
+	}
 	if HasBody(r.Method) {
 		h.Set("Content-Type", r.ContentType)
 	}

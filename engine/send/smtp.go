@@ -54,7 +54,8 @@ func (a *attempt) runMail(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotMade, err)
 	}
-	ctx = a.trace.begin(ctx, &url.URL{Scheme: map[string]string{"smtps": "https"}[to.Scheme], Host: to.Host})
+	x := a.trace.begin(&url.URL{Scheme: map[string]string{"smtps": "https"}[to.Scheme], Host: to.Host})
+	ctx = a.trace.sending(a.trace.dialing(ctx, x), x)
 	m.hooks = httptrace.ContextClientTrace(ctx)
 	if err = m.dial(ctx, to); err != nil {
 		return err

@@ -50,7 +50,7 @@ type exchange struct {
 	overTLS          bool
 	proxy            string     // host and port; "" without one
 	wantsCertificate bool       // of the client
-	server           string     // host and port, of the URL
+	to               *url.URL   // what the request is for
 	tls              *tlsClient // nil for a transport that a test has set
 	wire             *wire      // nil while there is no connection
 	mail             *mailConn  // nil but with a mail server
@@ -82,19 +82,20 @@ func traceOf(ctx context.Context) *trace {
 // mayGo reports whether the request may go out now.
 func (t *trace) mayGo() bool { return t.maySend == nil || t.maySend() }
 
-// begin begins an exchange. It returns a context in which net/http reports it.
-func (t *trace) begin(ctx context.Context, to *url.URL) context.Context {
-	x := &exchange{overTLS: to.Scheme == "https", server: net.JoinHostPort(to.Hostname(), cmp.Or(to.Port(), "443"))}
+// begin begins an exchange, a request to a URL.
+func (t *trace) begin(to *url.URL) *exchange {
+	x := &exchange{to: to, overTLS: to.Scheme == "https"}
 	t.mu.Lock()
 	t.exchange = x
 	t.mu.Unlock()
-	return httptrace.WithClientTrace(ctx, t.hooks(x))
+	return x
 }
 
-// hooks returns the callbacks with which net/http reports an exchange. A goroutine of the exchange before may still call its own.
-func (t *trace) hooks(x *exchange) *httptrace.ClientTrace {
+// dialing returns a context in which net/http reports how the connection for an exchange is made. A goroutine of the exchange before may still
+// report its own.
+func (t *trace) dialing(ctx context.Context, x *exchange) context.Context {
 	on := func(change func(now time.Time)) { t.record(x, change) }
-	return &httptrace.ClientTrace{
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		DNSStart: func(httptrace.DNSStartInfo) { on(func(now time.Time) { t.dnsAt = now; x.advance(phaseLookup) }) },
 		DNSDone:  func(httptrace.DNSDoneInfo) { on(func(now time.Time) { t.phases.DNS = now.Sub(t.dnsAt) }) },
 		ConnectStart: func(_, address string) {
@@ -119,6 +120,13 @@ func (t *trace) hooks(x *exchange) *httptrace.ClientTrace {
 		TLSHandshakeDone: func(tls.ConnectionState, error) {
 			on(func(now time.Time) { t.phases.TLS = now.Sub(t.tlsAt) })
 		},
+	})
+}
+
+// sending returns a context in which net/http reports the request of an exchange and its answer.
+func (t *trace) sending(ctx context.Context, x *exchange) context.Context {
+	on := func(change func(now time.Time)) { t.record(x, change) }
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteHeaders: func() { on(func(time.Time) { t.wrote, x.wroteHeader = true, true }) },
 		WroteRequest: func(info httptrace.WroteRequestInfo) {
 			if info.Err == nil {
@@ -129,7 +137,7 @@ func (t *trace) hooks(x *exchange) *httptrace.ClientTrace {
 		GotFirstResponseByte: func() {
 			on(func(now time.Time) { t.phases.FirstByte = now.Sub(t.started); x.advance(phaseHeader) })
 		},
-	}
+	})
 }
 
 func (t *trace) record(x *exchange, change func(now time.Time)) {
@@ -214,7 +222,8 @@ func (t *trace) situation(timeout time.Duration) situation {
 	if x == nil {
 		return s
 	}
-	s.phase, s.proxy, s.wantsCertificate, s.server, s.tls = x.phase, x.proxy, x.wantsCertificate, x.server, x.tls
+	s.phase, s.proxy, s.wantsCertificate, s.tls = x.phase, x.proxy, x.wantsCertificate, x.tls
+	s.server = net.JoinHostPort(x.to.Hostname(), cmp.Or(x.to.Port(), "443"))
 	if x.mail != nil {
 		s.mail, s.command, s.first = true, x.command, x.mail.first
 	}

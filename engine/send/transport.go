@@ -119,7 +119,9 @@ type traced struct{ http.RoundTripper }
 
 func (t traced) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
-	return t.RoundTripper.RoundTrip(req.WithContext(traceOf(ctx).begin(ctx, req.URL)))
+	watch := traceOf(ctx)
+	x := watch.begin(req.URL)
+	return t.RoundTripper.RoundTrip(req.WithContext(watch.sending(watch.dialing(ctx, x), x)))
 }
 
 // closeUnused drops the pools of networks and of TLS settings that are not in use.

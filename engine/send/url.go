@@ -95,7 +95,7 @@ func canonicalHost(u *url.URL) string {
 	} else if rooted {
 		host += "."
 	}
-	if port, err := strconv.ParseUint(u.Port(), 10, 16); err == nil {
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && err == nil {
 		host += ":" + strconv.FormatUint(port, 10)
 	}
 	return host
@@ -118,12 +118,20 @@ func encodeAllBut(text, those string) string {
 }
 
 // wireURL returns the URL to send to, of one that was stored: an older hookbolt stored URLs as they were given.
-func wireURL(stored string) (string, error) {
+func wireURL(stored string) (*url.URL, error) {
 	u, err := url.Parse(stored)
-	if err != nil || checkURL(u) != nil {
-		return "", fmt.Errorf("%w: the URL cannot be parsed", errNotMade) // err quotes parts of the URL
+	if err == nil {
+		err = checkURL(u)
 	}
-	return canonicalURL(u, stored), nil
+	if err == nil {
+		if canonical := canonicalURL(u, stored); canonical != stored {
+			u, err = url.Parse(canonical)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: the URL cannot be parsed", errNotMade) // err quotes parts of the URL
+	}
+	return u, nil
 }
 
 // SameHost reports whether two URLs that CanonicalURL has passed lead to the same server: the same scheme, host and port. A change from

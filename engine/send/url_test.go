@@ -209,7 +209,7 @@ func wantOnWire(t *testing.T, raw, canonical string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, after, _ := strings.Cut(sent, "://")
+		_, after, _ := strings.Cut(sent.String(), "://")
 		host := after
 		if end := strings.IndexAny(after, "/?"); end >= 0 {
 			host = after[:end]
@@ -237,7 +237,7 @@ func TestStoredURLs(t *testing.T) {
 		if _, err := CanonicalURL(stored); err == nil {
 			t.Errorf("%q is accepted", stored)
 		}
-		if got, err := wireURL(stored); got != want {
+		if got, err := wireURL(stored); err != nil || got.String() != want {
 			t.Errorf("%q is sent to %q, want %q: %v", stored, got, want, err)
 		}
 	}

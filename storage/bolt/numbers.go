@@ -20,10 +20,14 @@ var mergeAt = 1 << 16
 // mergePace is how many sessions are merged for each new one: a merge ends long before the next one is due.
 const mergePace = 2
 
+// mergeStep is how many sessions a commit merges. Neighbours share pages, so a few commits with many write less than many with a few: the path to the
+// first page alone is three.
+const mergeStep = 64
+
 // numbers finds the numbers of new sessions. session_numbers is the only bucket with random keys, and each random key makes a commit
 // write a page of its own. So a new session does not get its entry at once. Sessions up to a number, which meta holds as "numbered", have
 // their entry. Later ones are in memory; a start loads them from their heads. When there are many, they are merged into the bucket: in
-// the order of their ids, a few with each commit, so that neighbours share a page.
+// the order of their ids, a few with some commits, so that neighbours share a page.
 type numbers struct {
 	mu      sync.RWMutex         // held by the writer to change the maps below, by others to read them
 	recent  map[uuid.UUID]uint64 // sessions since the merge in progress began
@@ -34,6 +38,7 @@ type numbers struct {
 	// Owned by the writer.
 	pending []numbered // sessions that are left to merge, by id
 	upTo    uint64     // the highest number in merging
+	owed    int        // how many sessions are to be merged for those that have come
 }
 
 type numbered struct {
@@ -75,7 +80,7 @@ func (n *numbers) begin() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.merging, n.recent = n.recent, make(map[uuid.UUID]uint64)
-	n.pending, n.upTo = make([]numbered, 0, len(n.merging)), 0
+	n.pending, n.upTo, n.owed = make([]numbered, 0, len(n.merging)), 0, 0
 	for id, number := range n.merging {
 		n.pending = append(n.pending, numbered{id, number})
 		n.upTo = max(n.upTo, number)
@@ -90,7 +95,7 @@ func (n *numbers) end() {
 	n.merging, n.pending = nil, nil
 }
 
-// mergeNumbers continues the merge, or begins one if it is time. It merges mergePace sessions for each new one of the batch.
+// mergeNumbers continues the merge, or begins one if it is time. It merges mergePace sessions for each new one, in steps of mergeStep.
 func (b *batch) mergeNumbers() error {
 	n := &b.s.numbers
 	if len(b.numbers) == 0 {
@@ -102,7 +107,12 @@ func (b *batch) mergeNumbers() error {
 		}
 		n.begin()
 	}
-	next, rest := n.pending, n.pending[min(len(n.pending), mergePace*len(b.numbers)):]
+	owed := n.owed + mergePace*len(b.numbers)
+	if owed < min(mergeStep, len(n.pending)) {
+		b.after = append(b.after, func() { n.owed = owed })
+		return nil
+	}
+	next, rest := n.pending, n.pending[min(len(n.pending), owed):]
 	for _, e := range next[:len(next)-len(rest)] {
 		if number, changed := b.numbers[e.id]; n.merging[e.id] != e.number || changed && number != e.number {
 			continue // removed since
@@ -112,7 +122,7 @@ func (b *batch) mergeNumbers() error {
 		}
 	}
 	if len(rest) > 0 {
-		b.after = append(b.after, func() { n.pending = rest })
+		b.after = append(b.after, func() { n.pending, n.owed = rest, 0 })
 		return nil
 	}
 	b.after = append(b.after, n.end)
